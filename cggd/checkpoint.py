@@ -1,0 +1,37 @@
+"""Checkpoints: a search's state in one file, replaced as a whole so that an interrupted write loses nothing."""
+
+from __future__ import annotations
+
+import json
+import os
+import zipfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+
+def save(path: Path, facts: Mapping[str, Any], arrays: Mapping[str, NDArray]) -> None:
+    """Write JSON-able facts and arrays to an npz file."""
+    partial = path.with_name(path.name + ".partial")
+    with partial.open("wb") as file:
+        np.savez(file, facts=np.array(json.dumps(facts)), **dict(arrays))
+    os.replace(partial, path)
+
+
+def load(path: Path) -> tuple[dict[str, Any], dict[str, NDArray]]:
+    """Read what `save` wrote.
+
+    Raises
+    ------
+    ValueError
+        If the file is not a checkpoint.
+    """
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            arrays = {name: file[name] for name in file.files}
+        return json.loads(str(arrays.pop("facts"))), arrays
+    except (zipfile.BadZipFile, KeyError, ValueError, OSError) as error:
+        raise ValueError(f"{path} is not a cggd checkpoint: {error}") from None

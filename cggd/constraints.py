@@ -1,0 +1,153 @@
+"""Constraints: bounds on metrics."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from cggd.metrics import Metric, values_of
+from cggd.metrics.base import as_number, own
+from cggd.space import ChoiceSpace
+
+# A bound is met to within this share of max(1, |bound|): sums of a million terms round by less, and no unit that a
+# user bounds is meaningful to nine digits.
+TOLERANCE = 1e-9
+
+
+@dataclass(frozen=True, eq=False)
+class Constraint:
+    """``metric <= bound`` or ``metric >= bound``; made by comparing a metric with a number.
+
+    A value satisfies the bound when it misses it by no more than `tolerance`, ``1e-9 * max(1, |bound|)``.
+
+    Parameters
+    ----------
+    metric : Metric
+    bound : float
+        An infinite bound that never binds is allowed; NaN, and an infinite bound that nothing meets, are errors.
+    sense : {"<=", ">="}
+
+    Examples
+    --------
+    >>> from cggd import Additive
+    >>> latency = Additive(ChoiceSpace.from_sizes([2, 2]), [1, 2, 3, 4], name="latency", unit="ms")
+    >>> limit = latency <= 5.0
+    >>> limit
+    Constraint(latency <= 5 ms)
+    >>> print(limit.report([1, 1]))
+    latency <= 5 ms: 6, violated by 1
+    """
+
+    metric: Metric
+    bound: float
+    sense: Literal["<=", ">="]
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.metric, Metric):
+            raise TypeError(f"metric must be a Metric, got {self.metric!r}")
+        if self.sense not in ("<=", ">="):
+            raise ValueError(f'sense must be "<=" or ">=", got {self.sense!r}')
+        name = self.metric.name
+        if isinstance(self.bound, Metric):
+            raise TypeError(f"the bound on {name!r} must be a number; write {name} - {self.bound.name} {self.sense} 0")
+        bound = as_number(self.bound, f"the bound on {name!r}", finite=False)
+        if np.isinf(bound) and (bound > 0) != (self.sense == "<="):
+            raise ValueError(f"nothing can satisfy {name} {self.sense} {bound}")
+        own(self, bound=bound)
+
+    @property
+    def space(self) -> ChoiceSpace:
+        """The choice space of the metric."""
+        return self.metric.space
+
+    @property
+    def sign(self) -> float:
+        """1 for ``<=`` and -1 for ``>=``: ``sign * metric <= sign * bound`` says the same in one form."""
+        return 1.0 if self.sense == "<=" else -1.0
+
+    @property
+    def tolerance(self) -> float:
+        """How far a value may miss the bound and still satisfy it."""
+        return TOLERANCE * max(1.0, abs(self.bound)) if np.isfinite(self.bound) else 0.0
+
+    @property
+    def limit(self) -> float:
+        """``sign * bound + tolerance``: the constraint holds iff ``sign * value <= limit``."""
+        return self.sign * self.bound + self.tolerance
+
+    def satisfied(self, values: ArrayLike) -> Any:
+        """Whether values of the metric satisfy the bound, elementwise."""
+        return self.sign * np.asarray(values) <= self.limit
+
+    def violation(self, values: ArrayLike) -> Any:
+        """By how much values of the metric miss the bound, elementwise; 0 where they satisfy it."""
+        excess = self.sign * (np.asarray(values) - self.bound)
+        return np.where(self.satisfied(values), 0.0, excess)
+
+    def report(self, selection: Mapping[Hashable, Hashable] | ArrayLike) -> Row:
+        """Evaluate the metric on a selection and set it against the bound."""
+        return self.row(float(values_of(self.metric, self.space.indices(selection)[None])[0]))
+
+    def row(self, value: float) -> Row:
+        """A line of a report, from a known value."""
+        slack = self.sign * (self.bound - value)
+        return Row(self.metric.name, value, self.sense, self.bound, slack, self.metric.unit, bool(self.satisfied(value)))
+
+    def __repr__(self) -> str:
+        return f"Constraint({_bound_text(self.metric.name, self.sense, self.bound, self.metric.unit)})"
+
+    def __bool__(self) -> bool:
+        raise TypeError(
+            f"{self!r} has no truth value; a chained comparison such as a <= metric <= b must be written as two "
+            "constraints, and a selection is tested with constraint.report(selection).satisfied"
+        )
+
+
+@dataclass(frozen=True)
+class Row:
+    """One line of a constraint report; `slack` is what is left of the budget, negative where it is exceeded."""
+
+    name: str
+    value: float
+    sense: str
+    bound: float
+    slack: float
+    unit: str
+    satisfied: bool
+
+    def __str__(self) -> str:
+        fact = f"{self.slack:.6g} left" if self.satisfied else f"violated by {-self.slack:.6g}"
+        return f"{_bound_text(self.name, self.sense, self.bound, self.unit)}: {self.value:.6g}, {fact}"
+
+
+def _bound_text(name: str, sense: str, bound: float, unit: str) -> str:
+    return f"{name} {sense} {bound:.6g}{' ' + unit if unit else ''}"
+
+
+def check_constraints(constraints: Iterable[Constraint] | Constraint, space: ChoiceSpace | None = None) -> list[Constraint]:
+    """A list of constraints of one space; anything else is an error that says what was given.
+
+    Parameters
+    ----------
+    constraints : Constraint or iterable of Constraint
+    space : ChoiceSpace, optional
+        The space that they must belong to.
+    """
+    if isinstance(constraints, Constraint):
+        constraints = [constraints]
+    if isinstance(constraints, str | Metric) or not isinstance(constraints, Iterable):
+        raise TypeError(f"constraints must be a list of constraints such as [metric <= 5], got {constraints!r}")
+    constraints = list(constraints)
+    for constraint in constraints:
+        if not isinstance(constraint, Constraint):
+            raise TypeError(f"constraints must hold constraints such as metric <= 5, got {constraint!r}")
+        if space is None:
+            space = constraint.space
+        if constraint.space is not space:
+            raise ValueError(f"{constraint!r} belongs to another choice space, {constraint.space}, than {space}")
+    return constraints
+

@@ -1,0 +1,231 @@
+r"""Directions toward the feasible region.
+
+Sign convention, stated once: a direction is added to the logits. It is positive for options that lead toward the
+feasible region, and a guide that steps along *minus* its modified gradient therefore *subtracts* the direction from
+the gradient.
+
+One constraint ``c <= b`` acts on each decision by its replacement table, case by case (Van Baelen & Karsmakers, 2023;
+CONNAS, ICLR 2026):
+
+1. every option satisfies the bound: no push;
+2. some do: :math:`\sum w(j, m) (e_j - e_m)` over the pairs with `j` satisfying and `m` violating;
+3. none does: the same sum over the pairs with :math:`c_j < c_m`.
+
+In case 3 no option satisfies, and the sum runs over all pairs with an antisymmetric weight; all the weights here are
+antisymmetric, so equal options give no push. The factor :math:`1/\sqrt 2` of the paper is left out: it cancels when
+the vector is normalised.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Literal, get_args
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from scipy.special import erf
+
+from cggd.layout import Layout, Segments
+
+Weights = Literal["unit", "difference", "confidence"]
+
+# Up to this many options ranks are counted pair by pair, and fit one byte; above it sorting is cheaper.
+FEW = 64
+
+
+def three_case(
+    tables: ArrayLike,
+    limits: ArrayLike,
+    layout: Layout,
+    weights: Weights = "unit",
+    *,
+    errors: ArrayLike | None = None,
+    allowed: NDArray[np.bool_] | None = None,
+    overwrite: bool = False,
+) -> NDArray[np.float64]:
+    r"""Directions of constraints ``table <= limit``, one unit vector each.
+
+    Parameters
+    ----------
+    tables : array-like of shape (n_options,) or (n_constraints, n_options)
+        Replacement tables.
+    limits : float or array-like of shape (n_constraints,)
+        Bounds, tolerance included.
+    layout : Layout
+    weights : {"unit", "difference", "confidence"}
+        Pair weights w(j, m): 1, with each decision's vector normalised (the paper); :math:`c_m - c_j`; or
+        :math:`P(c_j < c_m) - P(c_j > c_m)` under normal noise with the given `errors`, again normalised by decision.
+    errors : array-like like `tables`, optional
+        Standard errors of the tables, for ``"confidence"``; without them it equals ``"unit"``.
+    allowed : bool array of shape (n_options,), optional
+        Options that may be chosen; the others are no partner of any pair and get no push.
+    overwrite : bool
+        Allow the result to take the memory of `tables`.
+
+    Returns
+    -------
+    ndarray of the shape of `tables`
+        Each row has norm 1, or is zero where nothing in it can lead toward its bound.
+
+    Examples
+    --------
+    >>> layout = Layout(np.array([0, 3]))
+    >>> three_case([1.0, 3.0, 5.0], 2.0, layout)
+    array([ 0.81649658, -0.40824829, -0.40824829])
+    >>> three_case([1.0, 3.0, 5.0], 0.0, layout, "difference")
+    array([ 0.70710678,  0.        , -0.70710678])
+    """
+    if weights not in get_args(Weights):
+        raise ValueError(f"weights must be one of {', '.join(map(repr, get_args(Weights)))}, got {weights!r}")
+    tables = np.asarray(tables)
+    shape = tables.shape
+    tables = np.atleast_2d(tables)
+    errors = None if errors is None or weights != "confidence" else np.atleast_2d(np.asarray(errors, dtype=float))
+    if allowed is not None:
+        out = np.zeros(tables.shape)
+        kept = None if errors is None else errors[:, allowed]
+        out[:, allowed] = three_case(tables[:, allowed], limits, layout.restrict(allowed), weights, errors=kept)
+        return out.reshape(shape)
+    column = np.broadcast_to(np.asarray(limits, dtype=float).reshape(-1, 1), (len(tables), 1))
+    if not np.issubdtype(tables.dtype, np.floating):
+        tables = tables.astype(float)
+        overwrite = True
+    out = tables if overwrite else np.empty_like(tables)
+    squares = np.zeros(len(tables))
+    for _, options, segments in layout.blocks:
+        table = segments.gather(tables[:, options])
+        if weights == "difference":
+            push = _difference(table, column, segments)
+        else:
+            noise = None if errors is None else segments.gather(errors[:, options])
+            push = _counted(table, noise, column, segments)
+        push = segments.scatter(push)
+        squares += np.einsum("co,co->c", push, push)
+        out[:, options] = push
+    _normalise(out, squares)
+    return out.reshape(shape)
+
+
+def _normalise(rows: NDArray, squares: NDArray[np.float64]) -> None:
+    """Divide rows by their norms, whose squares are given, in place; zero rows stay zero."""
+    extreme = ~((squares > 1e-200) & (squares < 1e200))
+    if extreme.any():  # squares over- or underflow where the numbers do not
+        scale = np.abs(rows[extreme]).max(axis=1)
+        scale[scale == 0] = 1.0
+        rows[extreme] /= scale[:, None]
+        squares[extreme] = np.einsum("co,co->c", rows[extreme], rows[extreme])
+    squares[squares == 0] = 1.0
+    rows /= np.sqrt(squares)[:, None].astype(rows.dtype)
+
+
+def _difference(table: NDArray, limits: NDArray, segments: Segments) -> NDArray:
+    """Sum of (c_m - c_j)(e_j - e_m): each option gets n * (mean of its partners - its own value).
+
+    Partners of a satisfying option are the violating ones and the other way round; without any satisfying one, all.
+    """
+    spread = segments.spread
+    satisfying = table <= limits
+    table -= spread(segments.reduce(np.minimum, table))  # equal options become exactly 0, and give exactly no push
+    total = segments.reduce(np.add, table)
+    if not satisfying.any():
+        table *= -spread(np.asarray(segments.sizes))
+        table += spread(total)
+        return table
+    weight = satisfying.astype(table.dtype)
+    n_satisfying = segments.reduce(np.add, weight)
+    sum_satisfying = segments.reduce(np.add, table * weight)
+    np.maximum(weight, spread(n_satisfying == 0), out=weight)
+    n_violating, sum_violating = segments.sizes - n_satisfying, total - sum_satisfying
+    # weight ? sum_violating - n_violating * c : sum_satisfying - n_satisfying * c
+    push = table * spread(n_satisfying - n_violating)
+    push += spread(sum_violating - sum_satisfying)
+    push *= weight
+    table *= spread(n_satisfying)
+    push -= table
+    push += spread(sum_satisfying)
+    return push
+
+
+def _counted(table: NDArray, errors: NDArray | None, limits: NDArray, segments: Segments) -> NDArray:
+    """Sum of w(j, m)(e_j - e_m) with w = 1, or the confidence in the order of j and m; normalised by decision."""
+    satisfying = table <= limits
+    n_satisfying = segments.reduce(np.add, satisfying.astype(table.dtype))
+    if errors is not None:
+        push = _pairwise(lambda a, b: _confidence(table, errors, a, b), table, segments, table.dtype)
+        if satisfying.any():
+            crossing = _pairwise(
+                lambda a, b: _confidence(table, errors, a, b) * (satisfying[a] != satisfying[b]), table, segments, table.dtype
+            )
+            push = np.where(segments.spread(n_satisfying > 0), crossing, push)
+    elif not satisfying.any():
+        push = _ranks(table, segments)
+    else:
+        n_violating = segments.sizes - n_satisfying
+        push = np.where(satisfying, segments.spread(n_violating), segments.spread(-n_satisfying))
+        if (n_satisfying == 0).any():
+            push = np.where(segments.spread(n_satisfying == 0), _ranks(table, segments), push)
+    norms = np.sqrt(segments.reduce(np.add, push * push))
+    norms[norms == 0] = 1.0
+    push /= segments.spread(norms)
+    return push
+
+
+def _ranks(table: NDArray, segments: Segments) -> NDArray:
+    """Number of greater options less number of smaller ones, for each option within its decision."""
+    if np.max(segments.sizes) > FEW:
+        return _sorted_ranks(table, segments)
+
+    def order(a: tuple, b: tuple) -> NDArray:
+        less = np.less(table[a], table[b]).view(np.int8)
+        less -= np.greater(table[a], table[b]).view(np.int8)
+        return less
+
+    return _pairwise(order, table, segments, np.int8).astype(table.dtype)
+
+
+def _sorted_ranks(table: NDArray, segments: Segments) -> NDArray:
+    decision = segments.spread(np.arange(segments.reduce(np.add, table).shape[-1]))
+    flat = segments.scatter(table)
+    owner = segments.scatter(np.broadcast_to(decision, table.shape))
+    order = np.lexsort((flat, owner))
+    values, owners = np.take_along_axis(flat, order, -1), np.take_along_axis(owner, order, -1)
+    place = np.broadcast_to(np.arange(flat.shape[-1]), flat.shape)
+    new_owner = np.diff(owners, axis=-1, prepend=-1) != 0
+    new_value = new_owner | (np.diff(values, axis=-1, prepend=np.nan) != 0)
+
+    def start(new: NDArray) -> NDArray:
+        return np.maximum.accumulate(np.where(new, place, 0), axis=-1)
+
+    def end(new: NDArray) -> NDArray:
+        last = np.append(new[:, 1:], np.ones((len(new), 1), dtype=bool), axis=-1)
+        return np.minimum.accumulate(np.where(last, place, flat.shape[-1])[:, ::-1], axis=-1)[:, ::-1]
+
+    rank = np.empty_like(flat)
+    np.put_along_axis(rank, order, (end(new_owner) - end(new_value)) - (start(new_value) - start(new_owner)), -1)
+    return segments.gather(rank)
+
+
+def _confidence(table: NDArray, errors: NDArray, a: tuple, b: tuple) -> NDArray:
+    """P(c_a < c_b) - P(c_a > c_b) for independent normal errors; the sign of c_b - c_a where both are exact."""
+    difference = table[b] - table[a]
+    spread = np.hypot(errors[a], errors[b])
+    ratio = np.divide(difference, np.sqrt(2.0) * spread, out=np.zeros_like(difference), where=spread > 0)
+    return np.where(spread > 0, erf(ratio), np.sign(difference))
+
+
+def _pairwise(weight: Callable[[tuple, tuple], NDArray], table: NDArray, segments: Segments, dtype) -> NDArray:
+    """Add ``weight(a, b)`` to a and subtract it from b over all pairs, lined up shift by shift."""
+    push = np.zeros(table.shape, dtype)
+    for a, b, valid in segments.pairs():
+        w = weight(a, b)
+        if valid is not None:
+            w *= valid
+        push[a] += w
+        push[b] -= w
+    return push
+
+
+def unit(vector: NDArray[np.float64]) -> NDArray[np.float64]:
+    """The vector divided by its norm; zero where it is zero but for rounding, as when directions cancel."""
+    norm = np.sqrt(np.dot(vector, vector))
+    return vector / norm if norm > 1e-12 else np.zeros_like(vector)

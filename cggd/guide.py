@@ -1,0 +1,193 @@
+"""The guide: changes a task gradient so that logits move into the feasible region."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal, get_args
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from cggd.constraints import Constraint, check_constraints
+from cggd.directions import Weights, three_case, unit
+from cggd.metrics import table_of, values_of
+from cggd.metrics.base import as_number, own
+from cggd.space import ChoiceSpace
+
+Balance = Literal["equal", "violation"]
+
+# Tables of several constraints are handled together up to this many numbers, one after another above it.
+STACKED = 1_000_000
+
+
+@dataclass(frozen=True, eq=False)
+class GuideStep:
+    """What a guide saw and did.
+
+    Attributes
+    ----------
+    gradient : ndarray of shape (n_options,)
+        The modified gradient: step along its negative.
+    direction : ndarray of shape (n_options,)
+        Unit vector toward the feasible region, or zero.
+    selection : ndarray of int, shape (n_decisions,)
+        The option of each decision with the largest logit.
+    values : ndarray of shape (n_constraints,)
+        The constraints' metrics at the selection.
+    violations : ndarray of shape (n_constraints,)
+        By how much each bound is missed, 0 where it is met.
+    """
+
+    gradient: NDArray[np.float64]
+    direction: NDArray[np.float64]
+    selection: NDArray[np.int64]
+    values: NDArray[np.float64]
+    violations: NDArray[np.float64]
+
+    @property
+    def feasible(self) -> bool:
+        """Whether the selection satisfies every constraint."""
+        return not self.violations.any()
+
+
+@dataclass(frozen=True, eq=False)
+class Guide:
+    r"""Gradient modification of CGGD, per decision: :math:`g' = g - R \max(\|g\|, \epsilon)\, d`.
+
+    d is the unit vector of the sum of the directions of the violated constraints, each a unit vector itself
+    (`cggd.directions.three_case`). Satisfied constraints contribute nothing, and where all are satisfied the gradient
+    is left alone. Pure: nothing is kept from one call to the next.
+
+    Parameters
+    ----------
+    constraints : list of Constraint
+        Of one choice space; at least one.
+    rescale : float
+        R > 1. With R > 1 the component along d always points into the feasible region, whatever the gradient. The
+        default of 1.2 is the paper's.
+    epsilon : float
+        Stands in for the norm of a vanishing gradient, so that logits still move.
+    weights : {"unit", "difference", "confidence"}
+        See `cggd.directions.three_case`. ``"unit"`` (the paper's) suits small spaces whose decisions interact,
+        ``"difference"`` large additive ones, ``"confidence"`` noisy measurements.
+    balance : {"equal", "violation"}
+        How directions of several violated constraints are added: each counts the same (the paper), or each in
+        proportion to its violation, measured in standard deviations of its replacement table. The latter is
+        Cimmino's simultaneous projection, and on MMKP instances halves the loss against the LP bound.
+
+    Examples
+    --------
+    >>> from cggd import Additive
+    >>> space = ChoiceSpace({"stem": ["conv3", "conv5"], "pool": ["max", "none"]})
+    >>> latency = Additive(space, [1.0, 2.5, 0.5, 0.0], name="latency", unit="ms")
+    >>> guide = Guide([latency <= 2.0])
+    >>> guide.modify(np.zeros(4), logits=np.array([0.0, 1.0, 1.0, 0.0])).round(5)
+    array([-0.0006,  0.0006,  0.0006, -0.0006])
+    """
+
+    constraints: Sequence[Constraint]
+    rescale: float = 1.2
+    epsilon: float = 1e-3
+    weights: Weights = "unit"
+    balance: Balance = "equal"
+
+    def __post_init__(self) -> None:
+        constraints = check_constraints(self.constraints)
+        if not constraints:
+            raise ValueError("constraints is empty; a guide needs at least one")
+        rescale, epsilon = as_number(self.rescale, "rescale"), as_number(self.epsilon, "epsilon")
+        if rescale <= 1:
+            raise ValueError(f"rescale must be greater than 1, got {rescale}")
+        if epsilon <= 0:
+            raise ValueError(f"epsilon must be greater than 0, got {epsilon}")
+        if self.weights not in get_args(Weights):
+            raise ValueError(f"weights must be one of {', '.join(map(repr, get_args(Weights)))}, got {self.weights!r}")
+        if self.balance not in get_args(Balance):
+            raise ValueError(f"balance must be one of {', '.join(map(repr, get_args(Balance)))}, got {self.balance!r}")
+        own(self, constraints=tuple(constraints), rescale=rescale, epsilon=epsilon)
+
+    @property
+    def space(self) -> ChoiceSpace:
+        """The choice space of the constraints."""
+        return self.constraints[0].space
+
+    def modify(self, gradient: ArrayLike, logits: ArrayLike) -> NDArray[np.float64]:
+        """The gradient to descend along, shape (n_options,); an option whose logit is ``-inf`` is forbidden.
+
+        Parameters
+        ----------
+        gradient, logits : array-like of shape (n_options,)
+        """
+        return self.step(gradient, logits).gradient
+
+    def step(self, gradient: ArrayLike, logits: ArrayLike, *, rescale: float | None = None) -> GuideStep:
+        """`modify`, with a report of what was seen; `rescale` overrides R for this step."""
+        gradient, logits = self._flat(gradient, "gradient"), self._flat(logits, "logits")
+        selection = self.space.layout.argmax(logits)
+        values = np.array([values_of(c.metric, selection[None])[0] for c in self.constraints])
+        violations = np.array([c.violation(v) for c, v in zip(self.constraints, values, strict=True)], dtype=float)
+        if not violations.any():
+            return GuideStep(gradient, np.zeros_like(gradient), selection, values, violations)
+        forbidden = np.isneginf(logits)
+        allowed = ~forbidden if forbidden.any() else None
+        direction = self.direction(selection, violations, allowed=allowed)
+        length = (rescale or self.rescale) * max(np.sqrt(np.dot(gradient, gradient)), self.epsilon)
+        return GuideStep(gradient - length * direction, direction, selection, values, violations)
+
+    def direction(
+        self,
+        selection: NDArray[np.int64],
+        violations: NDArray[np.float64],
+        *,
+        allowed: NDArray[np.bool_] | None = None,
+    ) -> NDArray[np.float64]:
+        """Unit vector toward the feasible region from a selection, shape (n_options,); zero where nothing can help.
+
+        Parameters
+        ----------
+        selection : ndarray of int, shape (n_decisions,)
+        violations : ndarray of shape (n_constraints,)
+            By how much each bound is missed; only constraints with a positive violation take part.
+        allowed : bool array of shape (n_options,), optional
+            Options that may be chosen.
+        """
+        active = np.flatnonzero(violations > 0)
+        if len(active) == 0:
+            return np.zeros(self.space.n_options)
+        together = max(1, STACKED // self.space.n_options)
+        parts = [
+            self._weighted(active[i : i + together], selection, violations, allowed)
+            for i in range(0, len(active), together)
+        ]
+        return unit(parts[0] if len(parts) == 1 else np.sum(parts, axis=0))
+
+    def _weighted(
+        self, active: NDArray, selection: NDArray, violations: NDArray, allowed: NDArray | None
+    ) -> NDArray[np.float64]:
+        """Weighted sum of the directions of some violated constraints."""
+        constraints = [self.constraints[i] for i in active]
+        tables = np.stack([table_of(c.metric, selection) for c in constraints])
+        shares = np.ones(len(constraints))
+        if self.balance == "violation" and len(self.constraints) > 1:
+            deviations = tables.std(axis=1)
+            shares = violations[active] / np.where(deviations > 0, deviations, 1.0)
+        errors = None
+        if self.weights == "confidence":
+            given = [c.metric.errors(selection) for c in constraints]
+            if any(e is not None for e in given):
+                errors = np.stack([np.zeros(self.space.n_options) if e is None else e for e in given])
+        for row, c in zip(tables, constraints, strict=True):
+            if c.sign < 0:
+                np.negative(row, out=row)
+        limits = [c.limit for c in constraints]
+        rows = three_case(tables, limits, self.space.layout, self.weights, errors=errors, allowed=allowed, overwrite=True)
+        return rows[0] if len(rows) == 1 else shares @ rows
+
+    def _flat(self, array: ArrayLike, argument: str) -> NDArray[np.float64]:
+        flat = np.asarray(array, dtype=float)
+        if flat.shape != (self.space.n_options,):
+            raise ValueError(f"{argument} must have shape ({self.space.n_options},), got {flat.shape}")
+        if np.isnan(flat).any():
+            raise ValueError(f"{argument} holds NaN for {self.space.name_option(int(np.argmax(np.isnan(flat))))}")
+        return flat

@@ -1,0 +1,173 @@
+"""The ragged layout: flat arrays over all options, cut into decisions by offsets.
+
+Everything that is reduced or broadcast per decision goes through here, so that no other module needs to know
+whether decisions have equal numbers of options. Large arrays are walked in blocks that fit the processor's cache.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+# Options a block holds: 32k doubles are 256 kB, about the second-level cache of a core (measured best of 4k to 64k).
+BLOCK = 32_768
+
+
+class Segments(Protocol):
+    """One block of decisions, seen through the array form that is fastest for it.
+
+    `gather` turns the flat array ``(..., n)`` of the block into that form and `scatter` turns it back; `reduce`
+    takes a form to one number per decision, and `spread` makes such numbers broadcast against a form again.
+    `pairs` yields, shift by shift, two index expressions that line up every pair of options of one decision once.
+    """
+
+    sizes: NDArray[np.int64] | int
+
+    def gather(self, flat: NDArray) -> NDArray: ...
+    def scatter(self, form: NDArray) -> NDArray: ...
+    def reduce(self, ufunc: np.ufunc, form: NDArray) -> NDArray: ...
+    def spread(self, per_decision: NDArray) -> NDArray: ...
+    def pairs(self) -> Iterator[tuple[tuple, tuple, NDArray[np.bool_] | None]]: ...
+
+
+@dataclass(frozen=True, eq=False)
+class Uniform:
+    """Decisions of one size: options lie on the first axis, so that every operation is contiguous over decisions."""
+
+    sizes: int
+
+    def gather(self, flat: NDArray) -> NDArray:
+        cut = flat.reshape(*flat.shape[:-1], -1, self.sizes)
+        return np.ascontiguousarray(np.moveaxis(cut, -1, 0))
+
+    def scatter(self, form: NDArray) -> NDArray:
+        return np.moveaxis(form, 0, -1).reshape(*form.shape[1:-1], -1)
+
+    def reduce(self, ufunc: np.ufunc, form: NDArray) -> NDArray:
+        return ufunc.reduce(form, axis=0)
+
+    def spread(self, per_decision: NDArray) -> NDArray:
+        return per_decision
+
+    def pairs(self) -> Iterator[tuple[tuple, tuple, None]]:
+        for shift in range(1, self.sizes):
+            yield (slice(None, -shift),), (slice(shift, None),), None
+
+
+@dataclass(frozen=True, eq=False)
+class Ragged:
+    """Decisions of different sizes: the flat array itself, reduced by ``ufunc.reduceat``."""
+
+    sizes: NDArray[np.int64]
+
+    @cached_property
+    def starts(self) -> NDArray[np.int64]:
+        return np.cumsum(self.sizes) - self.sizes
+
+    @cached_property
+    def owner(self) -> NDArray[np.int64]:
+        return np.repeat(np.arange(len(self.sizes)), self.sizes)
+
+    @cached_property
+    def place(self) -> NDArray[np.int64]:
+        return np.arange(len(self.owner)) - self.starts[self.owner]
+
+    def gather(self, flat: NDArray) -> NDArray:
+        return flat.copy()
+
+    def scatter(self, form: NDArray) -> NDArray:
+        return form
+
+    def reduce(self, ufunc: np.ufunc, form: NDArray) -> NDArray:
+        return ufunc.reduceat(form, self.starts, axis=-1)
+
+    def spread(self, per_decision: NDArray) -> NDArray:
+        return np.take(per_decision, self.owner, axis=-1)
+
+    def pairs(self) -> Iterator[tuple[tuple, tuple, NDArray[np.bool_]]]:
+        for shift in range(1, int(self.sizes.max())):
+            yield (..., slice(None, -shift)), (..., slice(shift, None)), self.place[shift:] >= shift
+
+
+@dataclass(frozen=True, eq=False)
+class Layout:
+    """Where each decision's options lie in a flat array.
+
+    Parameters
+    ----------
+    offsets : ndarray of int, shape (n_decisions + 1,)
+        Options of decision d are ``offsets[d]:offsets[d + 1]``. Every decision has at least one option.
+    """
+
+    offsets: NDArray[np.int64]
+
+    @property
+    def n_decisions(self) -> int:
+        return len(self.offsets) - 1
+
+    @property
+    def n_options(self) -> int:
+        return int(self.offsets[-1])
+
+    @cached_property
+    def sizes(self) -> NDArray[np.int64]:
+        """Number of options of each decision, shape (n_decisions,)."""
+        return np.diff(self.offsets)
+
+    @cached_property
+    def uniform(self) -> int | None:
+        """The common number of options, or None where decisions differ."""
+        low, high = int(self.sizes.min()), int(self.sizes.max())
+        return low if low == high else None
+
+    @cached_property
+    def owner(self) -> NDArray[np.int64]:
+        """Decision of each option, shape (n_options,)."""
+        return np.repeat(np.arange(self.n_decisions), self.sizes)
+
+    @cached_property
+    def blocks(self) -> list[tuple[slice, slice, Segments]]:
+        """Cuts ``(decisions, options, segments)`` that cover the space and each fit the processor's cache."""
+        blocks: list[tuple[slice, slice, Segments]] = []
+        first = 0
+        while first < self.n_decisions:
+            last = int(np.searchsorted(self.offsets, self.offsets[first] + BLOCK, side="right")) - 1
+            last = max(last, first + 1)
+            sizes = self.sizes[first:last]
+            segments = Uniform(self.uniform) if self.uniform is not None else Ragged(sizes)
+            options = slice(int(self.offsets[first]), int(self.offsets[last]))
+            blocks.append((slice(first, last), options, segments))
+            first = last
+        return blocks
+
+    def reduce(self, ufunc: np.ufunc, flat: NDArray) -> NDArray:
+        """Reduce a flat array ``(..., n_options)`` to ``(..., n_decisions)``."""
+        return ufunc.reduceat(flat, self.offsets[:-1], axis=-1)
+
+    def spread(self, per_decision: NDArray) -> NDArray:
+        """Repeat one number per decision ``(..., n_decisions)`` for each of its options ``(..., n_options)``."""
+        if self.uniform is not None:
+            return np.repeat(per_decision, self.uniform, axis=-1)
+        return np.take(per_decision, self.owner, axis=-1)
+
+    def flat(self, selection: NDArray) -> NDArray[np.int64]:
+        """Flat positions of the selected options; `selection` may carry leading axes."""
+        return self.offsets[:-1] + selection
+
+    def argmax(self, flat: NDArray) -> NDArray[np.int64]:
+        """Index of the largest entry of each decision, the first one among equals; shape (n_decisions,)."""
+        if self.uniform is not None:
+            return flat.reshape(-1, self.uniform).argmax(axis=1)
+        best = np.flatnonzero(flat == self.spread(self.reduce(np.maximum, flat)))
+        first = np.diff(self.owner[best], prepend=-1) > 0
+        return best[first] - self.offsets[:-1]
+
+    def restrict(self, allowed: NDArray[np.bool_]) -> Layout:
+        """The layout of the options where `allowed` is true, shape (n_options,); each decision must keep one."""
+        kept = self.reduce(np.add, allowed.astype(np.int64))
+        return Layout(np.concatenate([[0], np.cumsum(kept)]))

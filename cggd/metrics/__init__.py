@@ -1,0 +1,30 @@
+"""Metrics: anything that can be evaluated on a selection, with its replacement table."""
+
+from cggd.metrics.additive import Additive
+from cggd.metrics.base import Metric, MetricError, table_of, values_of
+from cggd.metrics.black_box import Function, Predicted, one_hot
+from cggd.metrics.compose import Combination, Maximum, maximum
+from cggd.metrics.evaluation import Evaluation, Executor, evaluating
+from cggd.metrics.longest_path import LongestPath
+from cggd.metrics.peak import Peak
+from cggd.metrics.table import Table
+
+__all__ = [
+    "Additive",
+    "Combination",
+    "Evaluation",
+    "Executor",
+    "Function",
+    "LongestPath",
+    "Maximum",
+    "Metric",
+    "MetricError",
+    "Peak",
+    "Predicted",
+    "Table",
+    "evaluating",
+    "maximum",
+    "one_hot",
+    "table_of",
+    "values_of",
+]

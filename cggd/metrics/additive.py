@@ -1,0 +1,75 @@
+"""Additive metrics: look-up tables."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cggd.metrics.base import Metric, as_number, own
+from cggd.space import ChoiceSpace
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class Additive(Metric):
+    """A sum of one number per selected option: a look-up table.
+
+    Parameters
+    ----------
+    space : ChoiceSpace
+    values : array-like of shape (n_options,), or mapping of decision to (mapping of option to number, or sequence)
+        A float32 array is kept as float32.
+    constant : float
+        Added once, for example the fixed part of a network.
+    name, unit : str
+
+    Examples
+    --------
+    >>> space = ChoiceSpace({"stem": ["conv3", "conv5"], "pool": ["max", "none"]})
+    >>> latency = Additive(space, [1.0, 2.5, 0.5, 0.0], name="latency", unit="ms")
+    >>> latency({"stem": "conv5", "pool": "max"})
+    3.0
+    >>> latency.replacements(space.indices({"stem": "conv5", "pool": "max"}))
+    array([1.5, 3. , 3. , 2.5])
+    """
+
+    space: ChoiceSpace
+    values: Any
+    constant: float = 0.0
+    name: str = field(default="cost", kw_only=True)
+    unit: str = field(default="", kw_only=True)
+
+    def __post_init__(self) -> None:
+        own(self, values=self.space.values(self.values), constant=as_number(self.constant, "constant"))
+
+    @classmethod
+    def from_table(cls, space: ChoiceSpace, frame: Any, column: str, *, unit: str = "") -> Additive:
+        """One column of a long table with columns ``decision`` and ``option``; its rows may stand in any order."""
+        return cls(space, space.from_rows(frame, column), name=column, unit=unit)
+
+    def evaluate(self, selections: NDArray[np.int64]) -> NDArray[np.float64]:
+        return self.values[self.space.layout.flat(selections)].sum(axis=-1, dtype=float) + self.constant
+
+    def replacements(self, selection: NDArray[np.int64]) -> NDArray[np.float64]:
+        chosen = self.values[self.space.layout.flat(selection)]
+        rest = chosen.sum(dtype=float) + self.constant - chosen
+        if self.space.layout.uniform is not None:
+            return (self.values.reshape(self.space.n_decisions, -1) + rest[:, None]).ravel()
+        table = self.space.layout.spread(rest)
+        table += self.values
+        return table
+
+    @property
+    def separable(self) -> bool:
+        return True
+
+    def limits(self) -> tuple[float, float]:
+        return self.minimum(), self.maximum()
+
+    def minimum(self) -> float:
+        return float(self.space.layout.reduce(np.minimum, self.values).sum(dtype=float) + self.constant)
+
+    def maximum(self) -> float:
+        return float(self.space.layout.reduce(np.maximum, self.values).sum(dtype=float) + self.constant)

@@ -1,0 +1,189 @@
+"""Black boxes: a user's function, a device, a regressor."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cggd.metrics.base import Metric, MetricError
+from cggd.metrics.evaluation import Evaluation, current_evaluation
+from cggd.space import ChoiceSpace
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class Function(Metric):
+    """A user's function of a selection, cached: a simulator, a training run, a measured device.
+
+    Parameters
+    ----------
+    space : ChoiceSpace
+    function : callable
+        Takes one labelled selection (a dict) and returns a number; with `batch`, takes index selections of shape
+        (n, n_decisions) and returns n numbers.
+    batch : bool
+    repeats : int
+        Calls per selection. Their mean is the value; their spread gives the standard errors that
+        ``weights="confidence"`` uses. At least 2 where the function is noisy.
+    cache : bool
+        Remember values, so that no selection is evaluated twice in a search.
+    name, unit : str
+
+    Examples
+    --------
+    >>> space = ChoiceSpace({"width": [8, 16], "depth": [1, 2]})
+    >>> power = Function(space, lambda s: s["width"] * s["depth"] + 1.0, name="power", unit="W")
+    >>> power({"width": 16, "depth": 2})
+    33.0
+    >>> power.replacements(np.array([1, 1]))
+    array([17., 33., 17., 33.])
+    """
+
+    space: ChoiceSpace
+    function: Callable[[Any], Any]
+    batch: bool = False
+    repeats: int = 1
+    cache: bool = True
+    name: str = field(default="function", kw_only=True)
+    unit: str = field(default="", kw_only=True)
+    _known: dict[bytes, tuple[float, float]] = field(init=False, default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if not callable(self.function):
+            raise TypeError(f"function must be callable, got {self.function!r}")
+        if isinstance(self.repeats, bool) or not isinstance(self.repeats, int) or self.repeats < 1:
+            raise ValueError(f"repeats must be a whole number of at least 1, got {self.repeats!r}")
+
+    def evaluate(self, selections: NDArray[np.int64]) -> NDArray[np.float64]:
+        return self.measure(selections)[0]
+
+    def measure(self, selections: NDArray[np.int64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """Mean and standard error of each selection, both of shape (n,); the error of a single call is 0."""
+        evaluation = current_evaluation()
+        known = self._known if self.cache and not evaluation.fresh else {}
+        keys = [hashlib.blake2b(row.tobytes(), digest_size=16).digest() for row in selections]
+        unknown = {key: i for i, key in enumerate(keys) if key not in known}
+        if unknown:
+            rows = np.repeat(selections[list(unknown.values())], self.repeats, axis=0)
+            results = self._call(rows, evaluation).reshape(-1, self.repeats)
+            errors = results.std(axis=1, ddof=1) / np.sqrt(self.repeats) if self.repeats > 1 else np.zeros(len(results))
+            known.update(zip(unknown, zip(results.mean(axis=1).tolist(), errors.tolist(), strict=True), strict=True))
+        means, errors = zip(*(known[key] for key in keys), strict=True) if keys else ((), ())
+        return np.array(means, dtype=float), np.array(errors, dtype=float)
+
+    @property
+    def noisy(self) -> bool:
+        return self.repeats > 1
+
+    def errors(self, selection: NDArray[np.int64]) -> NDArray[np.float64] | None:
+        return self.over_switches(lambda rows: self.measure(rows)[1], selection) if self.noisy else None
+
+    def _call(self, rows: NDArray[np.int64], evaluation: Evaluation) -> NDArray[np.float64]:
+        pieces: Sequence[Any]
+        if self.batch:
+            # An executor does not say how many workers it has; pieces for four times the cores keep any of them busy.
+            workers = 1 if evaluation.executor is None else min(len(rows), 4 * (os.cpu_count() or 1))
+            pieces = np.array_split(rows, workers)
+        else:
+            pieces = [self.space.labels(row) for row in rows]
+        values = np.empty(len(rows))
+        done = 0
+        for piece, result in zip(pieces, self._run(pieces, evaluation), strict=True):
+            n = len(piece) if self.batch else 1
+            values[done : done + n] = self._checked(result, n, rows[done : done + n])
+            done += n
+        return values
+
+    def _run(self, pieces: Sequence[Any], evaluation: Evaluation) -> Iterator[Any]:
+        futures = [evaluation.executor.submit(self.function, p) for p in pieces] if evaluation.executor else []
+        try:
+            for i, piece in enumerate(pieces):
+                evaluation.calls += len(piece) if self.batch else 1
+                try:
+                    yield futures[i].result() if futures else self.function(piece)
+                except Exception as error:
+                    raise MetricError(
+                        f"metric {self.name!r} raised {type(error).__name__}: {error}; at selection {_short(piece)}"
+                    ) from error
+        finally:
+            for future in futures:
+                future.cancel()
+
+    def _checked(self, result: Any, n: int, rows: NDArray[np.int64]) -> NDArray[np.float64]:
+        array = np.asarray(result)
+        if array.shape != ((n,) if self.batch else ()) or array.dtype.kind not in "fiu":
+            wanted = f"{n} numbers, shape ({n},)" if self.batch else "one number"
+            what = f"{array.dtype} of shape {array.shape}" if isinstance(result, np.ndarray) else repr(result)
+            raise MetricError(f"metric {self.name!r} must return {wanted}, got {what}; at selection {_short(rows[0])}")
+        if not np.isfinite(array).all():
+            at = int(np.argmax(~np.isfinite(array)))
+            raise MetricError(
+                f"metric {self.name!r} returned {array.ravel()[at]} at selection {_short(self.space.labels(rows[at]))}; "
+                "values must be finite (return a large number for a selection that cannot be evaluated)"
+            )
+        return array
+
+
+def _short(piece: Any) -> str:
+    text = repr(piece)
+    return text if len(text) <= 200 else text[:197] + "..."
+
+
+class Predictor(Protocol):
+    """Anything fitted that predicts, such as a scikit-learn regressor."""
+
+    def predict(self, X: Any, /) -> Any:
+        """Predictions for rows of features, (n, n_features) to (n,)."""
+        ...
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class Predicted(Metric):
+    """The prediction of a fitted model over features of the selection.
+
+    Parameters
+    ----------
+    space : ChoiceSpace
+    model : object with ``predict``
+    features : callable, optional
+        From selections of shape (n, n_decisions) to features of shape (n, n_features). By default `one_hot`.
+    name, unit : str
+
+    Examples
+    --------
+    >>> class Model:
+    ...     def predict(self, X):
+    ...         return X @ [1.0, 2.0, 0.5, 0.0]
+    >>> Predicted(ChoiceSpace.from_sizes([2, 2]), Model(), name="latency").replacements(np.array([1, 0]))
+    array([1.5, 2.5, 2.5, 2. ])
+    """
+
+    space: ChoiceSpace
+    model: Predictor
+    features: Callable[[NDArray[np.int64]], Any] | None = None
+    name: str = field(default="prediction", kw_only=True)
+    unit: str = field(default="", kw_only=True)
+
+    def __post_init__(self) -> None:
+        if not hasattr(self.model, "predict"):
+            raise TypeError(f"model must have a predict method, got {self.model!r}")
+
+    def evaluate(self, selections: NDArray[np.int64]) -> NDArray[np.float64]:
+        features = one_hot(self.space, selections) if self.features is None else self.features(selections)
+        try:
+            prediction = np.asarray(self.model.predict(features))
+        except Exception as error:
+            raise MetricError(f"model of metric {self.name!r} raised {type(error).__name__}: {error}") from error
+        return prediction[:, 0] if prediction.shape == (len(selections), 1) else prediction
+
+
+def one_hot(space: ChoiceSpace, selections: NDArray[np.int64]) -> NDArray[np.float64]:
+    """Selections as rows of ones at the chosen options, shape (n, n_decisions) to (n, n_options)."""
+    rows = np.zeros((len(selections), space.n_options))
+    np.put_along_axis(rows, space.layout.flat(selections), 1.0, axis=1)
+    return rows

@@ -1,0 +1,168 @@
+"""Sums, scalings and maxima of metrics."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from typing import cast
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cggd.metrics.additive import Additive
+from cggd.metrics.base import Metric, as_number
+from cggd.space import ChoiceSpace
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class Combination(Metric):
+    """A weighted sum of metrics and a constant; made by ``a + 2 * b - 1``."""
+
+    space: ChoiceSpace
+    terms: Sequence[tuple[float, Metric]]
+    constant: float = 0.0
+    name: str = field(default="sum", kw_only=True)
+    unit: str = field(default="", kw_only=True)
+
+    def evaluate(self, selections: NDArray[np.int64]) -> NDArray[np.float64]:
+        return sum((w * metric.evaluate(selections) for w, metric in self.terms), np.float64(self.constant))
+
+    def replacements(self, selection: NDArray[np.int64]) -> NDArray[np.float64]:
+        return sum((w * metric.replacements(selection) for w, metric in self.terms), np.float64(self.constant))
+
+    def errors(self, selection: NDArray[np.int64]) -> NDArray[np.float64] | None:
+        errors = [(w, metric.errors(selection)) for w, metric in self.terms]
+        squares = [(w * e) ** 2 for w, e in errors if e is not None]
+        return np.sqrt(np.sum(squares, axis=0)) if squares else None
+
+    @property
+    def separable(self) -> bool:
+        return all(metric.separable for _, metric in self.terms)
+
+    @property
+    def noisy(self) -> bool:
+        return any(metric.noisy for _, metric in self.terms)
+
+    def limits(self) -> tuple[float, float]:
+        ends = [sorted((w * low, w * high)) for w, (low, high) in ((w, m.limits()) for w, m in self.terms) if w]
+        return self.constant + sum(low for low, _ in ends), self.constant + sum(high for _, high in ends)
+
+    # A single scaled metric has the extremes of that metric; a real sum has its own.
+    def minimum(self) -> float:
+        (weight, metric), *others = self.terms
+        if others:
+            return Metric.minimum(self)
+        return weight * (metric.minimum() if weight >= 0 else metric.maximum()) + self.constant
+
+    def maximum(self) -> float:
+        return -(-self).minimum()
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class Maximum(Metric):
+    """The largest of several metrics; made by `maximum`."""
+
+    space: ChoiceSpace
+    metrics: Sequence[Metric]
+    name: str = field(default="maximum", kw_only=True)
+    unit: str = field(default="", kw_only=True)
+
+    def evaluate(self, selections: NDArray[np.int64]) -> NDArray[np.float64]:
+        return np.max([metric.evaluate(selections) for metric in self.metrics], axis=0)
+
+    def replacements(self, selection: NDArray[np.int64]) -> NDArray[np.float64]:
+        return np.max([metric.replacements(selection) for metric in self.metrics], axis=0)
+
+    def errors(self, selection: NDArray[np.int64]) -> NDArray[np.float64] | None:
+        errors = [metric.errors(selection) for metric in self.metrics]
+        if all(e is None for e in errors):
+            return None
+        largest = np.argmax([metric.replacements(selection) for metric in self.metrics], axis=0)
+        rows = np.stack([np.zeros(self.space.n_options) if e is None else e for e in errors])
+        return np.take_along_axis(rows, largest[None], axis=0)[0]
+
+    @property
+    def noisy(self) -> bool:
+        return any(metric.noisy for metric in self.metrics)
+
+    def limits(self) -> tuple[float, float]:
+        lows, highs = zip(*(metric.limits() for metric in self.metrics), strict=True)
+        return max(lows), max(highs)
+
+    def maximum(self) -> float:
+        return max(metric.maximum() for metric in self.metrics)
+
+
+def maximum(*metrics: Metric, name: str | None = None) -> Maximum:
+    """The largest of several metrics of one space, for example the fullest of several devices.
+
+    Examples
+    --------
+    >>> space = ChoiceSpace.from_sizes([2, 2])
+    >>> both = maximum(Additive(space, [1, 5, 0, 2]), Additive(space, [4, 0, 1, 1]))
+    >>> both.evaluate(space.enumerate())
+    array([5., 5., 5., 7.])
+    """
+    if not metrics:
+        raise ValueError("maximum needs at least one metric")
+    for metric in metrics:
+        if not isinstance(metric, Metric):
+            raise TypeError(f"maximum takes metrics, got {metric!r}")
+    _same_space(metrics)
+    return Maximum(
+        metrics[0].space,
+        metrics,
+        name=name or f"max({', '.join(metric.name for metric in metrics)})",
+        unit=_common_unit(metrics),
+    )
+
+
+def combine(left: Metric, right: Metric | float) -> Metric:
+    """``left + right``; a sum of additive metrics is additive again."""
+    if not isinstance(right, Metric):
+        number = as_number(right, f"what is added to {left.name!r}")
+        if number == 0:
+            return left
+        if isinstance(left, Additive):
+            return replace(left, constant=left.constant + number)
+        return replace(_terms(left), constant=_terms(left).constant + number)
+    _same_space((left, right))
+    name, unit = f"{left.name} + {right.name}", _common_unit((left, right))
+    if isinstance(left, Additive) and isinstance(right, Additive):
+        return Additive(left.space, left.values + right.values, left.constant + right.constant, name=name, unit=unit)
+    a, b = _terms(left), _terms(right)
+    return Combination(left.space, (*a.terms, *b.terms), a.constant + b.constant, name=name, unit=unit)
+
+
+def scale(metric: Metric, factor: float) -> Metric:
+    """``factor * metric``; a scaled additive metric is additive again."""
+    if factor == 1:
+        return metric
+    name = f"-{metric.name}" if factor == -1 else f"{factor:g} {metric.name}"
+    if isinstance(metric, Additive):
+        return replace(metric, values=metric.values * factor, constant=metric.constant * factor, name=name)
+    whole = _terms(metric)
+    return replace(
+        whole, terms=tuple((w * factor, m) for w, m in whole.terms), constant=whole.constant * factor, name=name
+    )
+
+
+def _terms(metric: Metric) -> Combination:
+    if isinstance(metric, Combination):
+        return metric
+    return Combination(metric.space, ((1.0, metric),), name=metric.name, unit=metric.unit)
+
+
+def _same_space(metrics: Sequence[Metric]) -> None:
+    first = metrics[0]
+    for other in metrics[1:]:
+        if other.space is not first.space:
+            raise ValueError(
+                f"metrics {first.name!r} and {other.name!r} belong to different choice spaces: "
+                f"{first.space} and {other.space}"
+            )
+
+
+def _common_unit(metrics: Sequence[Metric]) -> str:
+    units = dict.fromkeys(metric.unit for metric in metrics)
+    return " + ".join(unit or "1" for unit in units) if len(units) > 1 else cast(str, next(iter(units)))

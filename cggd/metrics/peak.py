@@ -1,0 +1,186 @@
+"""Peaks: the largest number, or the largest sum over stages."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import sparse
+
+from cggd.metrics.base import Metric, own
+from cggd.space import ChoiceSpace
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class Peak(Metric):
+    """The largest of the selected numbers, or the largest over stages of their sums (peak memory, device load).
+
+    Parameters
+    ----------
+    space : ChoiceSpace
+    values : as for `Additive`
+        What each option uses. None where `stages` is a matrix.
+    stages : mapping of stage to sequence of decisions, or matrix of shape (n_stages, n_options), optional
+        The decisions in use together in each stage; or, as a dense or sparse matrix, what each option uses in each
+        stage. By default each decision is a stage of its own.
+    name, unit : str
+
+    Examples
+    --------
+    >>> space = ChoiceSpace.from_sizes([2, 2, 2])
+    >>> memory = Peak(space, [1, 4, 2, 3, 1, 2], stages={"early": [0, 1], "late": [1, 2]}, name="memory", unit="kB")
+    >>> memory([1, 0, 1])
+    6.0
+    >>> memory.replacements(np.array([1, 0, 1]))
+    array([4., 6., 6., 7., 6., 6.])
+    """
+
+    space: ChoiceSpace
+    values: Any
+    stages: Any = None
+    name: str = field(default="peak", kw_only=True)
+    unit: str = field(default="", kw_only=True)
+    usage: sparse.csr_array = field(init=False)
+
+    def __post_init__(self) -> None:
+        if self.stages is None or isinstance(self.stages, Mapping):
+            values, usage = _members(self)
+            own(self, values=values, usage=usage)
+        elif self.values is None:
+            own(self, usage=_matrix(self.space, self.stages))
+        else:
+            raise ValueError("values must be None where stages is a matrix, which holds what each option uses")
+
+    @cached_property
+    def _pairs(self) -> _Pairs:
+        return _Pairs.of(self.space, self.usage)
+
+    def loads(self, selections: NDArray[np.int64]) -> NDArray[np.float64]:
+        """Use in each stage, shape (n, n_decisions) to (n, n_stages)."""
+        n, flat = len(selections), self.space.layout.flat(selections)
+        cuts = np.arange(n + 1) * self.space.n_decisions
+        chosen = sparse.csr_array((np.ones(flat.size), flat.ravel(), cuts), shape=(n, self.space.n_options))
+        return (chosen @ self.usage.T).toarray()
+
+    def evaluate(self, selections: NDArray[np.int64]) -> NDArray[np.float64]:
+        return self.loads(selections).max(axis=1)
+
+    def replacements(self, selection: NDArray[np.int64]) -> NDArray[np.float64]:
+        layout, pairs = self.space.layout, self._pairs
+        loads = self.loads(selection[None])[0]
+        order = np.argsort(-loads, kind="stable")
+        rank = np.empty_like(order)
+        rank[order] = np.arange(len(loads))
+        # Of the stages that a decision does not touch, the fullest has the first rank missing among those it touches.
+        ranks = np.sort(pairs.decision * len(loads) + rank[pairs.stage]) - pairs.decision * len(loads)
+        first_missing = pairs.count.copy()
+        early = np.where(ranks != pairs.nth, pairs.nth, len(loads))
+        first_missing[pairs.touching] = np.minimum(first_missing[pairs.touching], pairs.reduce(np.minimum, early))
+        table = layout.spread(np.append(loads[order], -np.inf)[first_missing])
+
+        used = pairs.use[pairs.start[layout.flat(selection)[pairs.decision]] + pairs.nth]
+        others = (loads[pairs.stage] - used)[pairs.pair] + pairs.use
+        touched = pairs.touched_options
+        table[touched] = np.maximum(table[touched], np.maximum.reduceat(others, pairs.start[touched]))
+        return table
+
+    def limits(self) -> tuple[float, float]:
+        rows = (self.usage[[stage]].toarray().ravel() for stage in range(self.usage.shape[0]))
+        if self.stages is None:
+            return self.minimum(), self.maximum()
+        lows, highs = zip(*((self._total(np.minimum, row), self._total(np.maximum, row)) for row in rows), strict=True)
+        return max(lows), max(highs)
+
+    def _total(self, extreme: np.ufunc, row: NDArray[np.float64]) -> float:
+        return float(self.space.layout.reduce(extreme, row).sum())
+
+    def minimum(self) -> float:
+        if self.stages is None:
+            return float(self.space.layout.reduce(np.minimum, self.values).max())
+        return Metric.minimum(self)
+
+    def maximum(self) -> float:
+        return float(self.values.max()) if self.stages is None else self.limits()[1]
+
+
+@dataclass(frozen=True, eq=False)
+class _Pairs:
+    """Which decisions touch which stages: parallel arrays over pairs sorted by decision, then stage.
+
+    `use` holds what each option uses in every stage of its decision, option after option: that of option o in the
+    nth stage of its decision stands at ``start[o] + nth``, and `pair` names its pair.
+    """
+
+    decision: NDArray[np.int64]
+    stage: NDArray[np.int64]
+    nth: NDArray[np.int64]
+    count: NDArray[np.int64]
+    start: NDArray[np.int64]
+    pair: NDArray[np.int64]
+    use: NDArray[np.float64]
+    touching: NDArray[np.int64]
+    touched_options: NDArray[np.int64]
+
+    @classmethod
+    def of(cls, space: ChoiceSpace, usage: sparse.csr_array) -> _Pairs:
+        n_stages, owner = usage.shape[0], space.layout.owner
+        entries = usage.tocoo()
+        keys = owner[entries.col] * n_stages + entries.row
+        unique = np.unique(keys)
+        decision, stage = unique // n_stages, unique % n_stages
+        count = np.bincount(decision, minlength=space.n_decisions)
+        first = np.cumsum(count) - count
+        per_option = count[owner]
+        start = np.cumsum(per_option) - per_option
+        nth_of_use = np.arange(int(per_option.sum())) - np.repeat(start, per_option)
+        use = np.zeros(len(nth_of_use))
+        use[start[entries.col] + np.searchsorted(unique, keys) - first[owner[entries.col]]] = entries.data
+        return cls(
+            decision=decision,
+            stage=stage,
+            nth=np.arange(len(unique)) - first[decision],
+            count=count,
+            start=start,
+            pair=np.repeat(first[owner], per_option) + nth_of_use,
+            use=use,
+            touching=np.flatnonzero(count),
+            touched_options=np.flatnonzero(per_option),
+        )
+
+    def reduce(self, ufunc: np.ufunc, per_pair: NDArray) -> NDArray:
+        """Reduce one number per pair to one per touching decision."""
+        return ufunc.reduceat(per_pair, np.flatnonzero(self.nth == 0))
+
+
+def _members(peak: Peak) -> tuple[NDArray[np.float64], sparse.csr_array]:
+    """Values per option, and the matrix of stages that are sets of decisions."""
+    space, stages = peak.space, peak.stages
+    values = space.values(peak.values)
+    if stages is None:
+        stage = decision = np.arange(space.n_decisions)
+        n_stages = space.n_decisions
+    else:
+        if not stages:
+            raise ValueError("stages is empty; name at least one stage with its decisions")
+        members = [[space.position(d) for d in decisions] for decisions in stages.values()]
+        n_stages = len(members)
+        stage = np.repeat(np.arange(n_stages), [len(m) for m in members])
+        decision = np.array([d for m in members for d in m], dtype=np.int64)
+    sizes = space.sizes[decision]
+    first = np.cumsum(sizes) - sizes
+    column = np.arange(int(sizes.sum())) + np.repeat(space.offsets[decision] - first, sizes)
+    shape = (n_stages, space.n_options)
+    return values, sparse.csr_array((values[column], (np.repeat(stage, sizes), column)), shape=shape)
+
+
+def _matrix(space: ChoiceSpace, stages: Any) -> sparse.csr_array:
+    usage = sparse.csr_array(stages, dtype=float)
+    if usage.ndim != 2 or usage.shape[1] != space.n_options or usage.shape[0] == 0:
+        raise ValueError(f"stages must have shape (n_stages, {space.n_options}), got {usage.shape}")
+    if not np.isfinite(usage.data).all():
+        raise ValueError("stages must hold finite numbers")
+    return usage

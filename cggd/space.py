@@ -1,0 +1,438 @@
+"""ChoiceSpace: the decisions, their options, and every conversion between labels, indices and flat positions."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from itertools import pairwise
+from typing import Any, Literal, cast, overload
+
+import networkx as nx
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from cggd.layout import Layout
+
+# Spaces up to this many selections may be enumerated (the NATS size space has 32,768; 4 million rows take about 100 MB).
+ENUMERABLE = 4_000_000
+
+
+@dataclass(frozen=True, eq=False)
+class _Ranges(Sequence[range]):
+    """Options numbered 0, 1, ... for each decision, without storing them."""
+
+    sizes: NDArray[np.int64]
+
+    def __len__(self) -> int:
+        return len(self.sizes)
+
+    @overload
+    def __getitem__(self, index: int) -> range: ...
+    @overload
+    def __getitem__(self, index: slice) -> _Ranges: ...
+    def __getitem__(self, index: int | slice) -> range | _Ranges:
+        if isinstance(index, slice):
+            return _Ranges(self.sizes[index])
+        return range(int(self.sizes[index]))
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class ChoiceSpace:
+    """Decisions, each with a finite number of options.
+
+    A *selection* takes one option per decision. It is written as a mapping of labels, ``{"stem": "conv3"}``, or
+    as an int array of shape (n_decisions,) of indices local to each decision. Arrays over all options of all
+    decisions, one after another, are *flat*: shape (n_options,), cut by `offsets`.
+
+    Parameters
+    ----------
+    options : mapping of decision to sequence of options
+        Labels may be any hashable values. A decision has at least one option, and its options are distinct.
+    graph : networkx graph, optional
+        A graph whose nodes or edges are the decisions; kept for drawing and for path metrics.
+
+    Raises
+    ------
+    ValueError
+        If there is no decision, a decision has no option, or an option is given twice.
+
+    Examples
+    --------
+    >>> space = ChoiceSpace({"stem": ["conv3", "conv5"], "pool": ["max", "avg", "none"]})
+    >>> space.n_decisions, space.n_options, space.n_selections
+    (2, 5, 6)
+    >>> space.indices({"stem": "conv5", "pool": "none"})
+    array([1, 2])
+    >>> space.labels([1, 2])
+    {'stem': 'conv5', 'pool': 'none'}
+    """
+
+    options: Mapping[Hashable, Sequence[Hashable]]
+    graph: nx.Graph | None = None
+    decisions: Sequence[Hashable] = field(init=False)
+    layout: Layout = field(init=False)
+    _labels: Sequence[Sequence[Hashable]] = field(init=False)
+
+    def __post_init__(self) -> None:
+        if isinstance(self.options, _Numbered):
+            decisions, options = range(len(self.options)), self.options.ranges
+            sizes = options.sizes
+        else:
+            if not isinstance(self.options, Mapping):
+                raise TypeError(
+                    f"options must map each decision to its options, got {type(self.options).__name__}; "
+                    "for unlabelled decisions use ChoiceSpace.from_sizes"
+                )
+            for decision, labels in self.options.items():
+                if isinstance(labels, str) or not isinstance(labels, Iterable):
+                    raise TypeError(f"options of decision {decision!r} must be a list of labels, got {labels!r}")
+            decisions = tuple(self.options)
+            options = tuple(tuple(labels) for labels in self.options.values())
+            for decision, labels in zip(decisions, options, strict=True):
+                if not labels:
+                    raise ValueError(f"decision {decision!r} has no option; give it at least one or leave it out")
+                if len(set(labels)) != len(labels):
+                    twice = next(o for o in labels if labels.count(o) > 1)
+                    raise ValueError(f"decision {decision!r} lists option {twice!r} more than once; options must differ")
+            sizes = np.fromiter((len(labels) for labels in options), np.int64, len(options))
+        if len(decisions) == 0:
+            raise ValueError("options is empty; a choice space needs at least one decision")
+        object.__setattr__(self, "decisions", decisions)
+        object.__setattr__(self, "_labels", options)
+        object.__setattr__(self, "layout", Layout(np.concatenate([[0], np.cumsum(sizes)])))
+
+    # -- other ways to make one -----------------------------------------------------------------------------------
+
+    @classmethod
+    def from_sizes(cls, sizes: ArrayLike) -> ChoiceSpace:
+        """Decisions 0, 1, ... with options 0, 1, ... of the given numbers; a million decisions cost no labels.
+
+        Examples
+        --------
+        >>> ChoiceSpace.from_sizes([2, 3]).labels([1, 0])
+        {0: 1, 1: 0}
+        """
+        array = np.asarray(sizes)
+        if array.ndim != 1 or array.size == 0:
+            raise ValueError(f"sizes must be a non-empty list of numbers of options, got shape {array.shape}")
+        if not np.issubdtype(array.dtype, np.integer):
+            raise TypeError(f"sizes must be whole numbers, got dtype {array.dtype}")
+        if array.min() < 1:
+            decision = int(np.argmax(array < 1))
+            raise ValueError(f"sizes must be at least 1, got {array[decision]} for decision {decision}")
+        return cls(_Numbered(_Ranges(array.astype(np.int64))))
+
+    @classmethod
+    def from_graph(
+        cls,
+        graph: nx.Graph,
+        options: Sequence[Hashable] | None = None,
+        *,
+        on: Literal["nodes", "edges"] = "nodes",
+        attribute: str = "options",
+    ) -> ChoiceSpace:
+        """Decisions on the nodes or edges of a graph, which is kept.
+
+        Parameters
+        ----------
+        graph : networkx graph
+            Decisions are node labels, or edge tuples ``(u, v)``.
+        options : sequence, optional
+            Options of every decision. By default each node (edge) carries its own under `attribute`, and nodes
+            (edges) without that attribute are not decided.
+        on : {"nodes", "edges"}
+        attribute : str
+        """
+        if on not in ("nodes", "edges"):
+            raise ValueError(f'on must be "nodes" or "edges", got {on!r}')
+        if on == "edges" and graph.is_multigraph():
+            raise ValueError("graph has parallel edges; a decision per edge needs a graph with at most one between two nodes")
+        items = graph.nodes(data=True) if on == "nodes" else (((u, v), data) for u, v, data in graph.edges(data=True))
+        if options is None:
+            mapping = {item: data[attribute] for item, data in items if attribute in data}
+            if not mapping:
+                raise ValueError(f"no {on[:-1]} of graph carries the attribute {attribute!r}; set it or pass options")
+        else:
+            mapping = {item: options for item, _ in items}
+        return cls(mapping, graph)
+
+    @classmethod
+    def from_table(cls, frame: Any, *, decision: str = "decision", option: str = "option") -> ChoiceSpace:
+        """Decisions and options in the order in which a long table first names them.
+
+        Parameters
+        ----------
+        frame : DataFrame or mapping of column name to sequence
+            One row per option. Metrics take their values from the other columns: ``Additive(space, frame["ms"])``
+            needs the rows of one decision to stand together; otherwise use ``Additive.from_table``.
+        decision, option : str
+            Column names.
+        """
+        decisions, options = _columns(frame, decision, option)
+        mapping: dict[Hashable, list[Hashable]] = {}
+        for d, o in zip(decisions, options, strict=True):
+            mapping.setdefault(d, []).append(o)
+        return cls(mapping)
+
+    # -- size and shape -------------------------------------------------------------------------------------------
+
+    @property
+    def n_decisions(self) -> int:
+        """Number of decisions."""
+        return self.layout.n_decisions
+
+    @property
+    def n_options(self) -> int:
+        """Number of options of all decisions together."""
+        return self.layout.n_options
+
+    @cached_property
+    def n_selections(self) -> int:
+        """Number of selections, an exact integer of any size."""
+        values, counts = np.unique(self.sizes, return_counts=True)
+        number = 1
+        for size, count in zip(values.tolist(), counts.tolist(), strict=True):
+            number *= size**count
+        return number
+
+    @property
+    def sizes(self) -> NDArray[np.int64]:
+        """Number of options of each decision, shape (n_decisions,)."""
+        return self.layout.sizes
+
+    @property
+    def offsets(self) -> NDArray[np.int64]:
+        """Cuts of flat arrays, shape (n_decisions + 1,)."""
+        return self.layout.offsets
+
+    def __repr__(self) -> str:
+        low, high = int(self.sizes.min()), int(self.sizes.max())
+        each = f"{low}" if low == high else f"{low} to {high}"
+        return f"ChoiceSpace({self.n_decisions} decisions, {each} options each)"
+
+    # -- conversions ----------------------------------------------------------------------------------------------
+
+    def option_labels(self, decision: Hashable) -> Sequence[Hashable]:
+        """Labels of the options of one decision."""
+        return self._labels[self.position(decision)]
+
+    @cached_property
+    def _positions(self) -> dict[Hashable, int]:
+        return {decision: d for d, decision in enumerate(self.decisions)}
+
+    def position(self, decision: Hashable) -> int:
+        """Number of a decision, from its label."""
+        try:
+            return self._positions[decision]
+        except (KeyError, TypeError):
+            raise ValueError(f"unknown decision {decision!r}; the space has {few(self.decisions)}") from None
+
+    def option_index(self, decision: Hashable, option: Hashable) -> int:
+        """Local index of an option of a decision, from its label."""
+        labels = self.option_labels(decision)
+        try:
+            return labels.index(option)
+        except ValueError:
+            raise ValueError(f"decision {decision!r} has no option {option!r}; it has {few(labels)}") from None
+
+    def indices(self, selection: Mapping[Hashable, Hashable] | ArrayLike) -> NDArray[np.int64]:
+        """Check a selection, given as labels or as indices, and return its indices, shape (n_decisions,)."""
+        if isinstance(selection, Mapping):
+            missing = [d for d in self.decisions if d not in selection]
+            if missing:
+                raise ValueError(f"selection leaves decisions open: {few(missing)}")
+            return self.partial(selection)
+        array = np.asarray(selection)
+        if array.shape != (self.n_decisions,):
+            raise ValueError(f"selection must have shape ({self.n_decisions},), got {array.shape}")
+        return self.check_selections(array[None])[0]
+
+    def partial(self, selection: Mapping[Hashable, Hashable]) -> NDArray[np.int64]:
+        """Indices of a selection that may leave decisions open; -1 stands where it does."""
+        indices = np.full(self.n_decisions, -1, dtype=np.int64)
+        for decision, option in selection.items():
+            indices[self.position(decision)] = self.option_index(decision, option)
+        return indices
+
+    def labels(self, selection: ArrayLike) -> dict[Hashable, Hashable]:
+        """Labels of a selection given as indices, shape (n_decisions,)."""
+        indices = self.indices(selection)
+        return {d: o[i] for d, o, i in zip(self.decisions, self._labels, indices.tolist(), strict=True)}
+
+    def check_selections(self, selections: ArrayLike) -> NDArray[np.int64]:
+        """Check an array of selections, shape (n, n_decisions), and return it as int64."""
+        array = np.asarray(selections)
+        if array.ndim != 2 or array.shape[1] != self.n_decisions:
+            raise ValueError(f"selections must have shape (n, {self.n_decisions}), got {array.shape}")
+        if not np.issubdtype(array.dtype, np.integer):
+            raise TypeError(f"selections must hold whole numbers, got dtype {array.dtype}")
+        wrong = (array < 0) | (array >= self.sizes)
+        if wrong.any():
+            row, d = np.argwhere(wrong)[0].tolist()
+            raise ValueError(
+                f"selection {row} takes option {array[row, d]} of decision {self.decisions[d]!r}, "
+                f"which has options 0 to {self.sizes[d] - 1}"
+            )
+        return array.astype(np.int64, copy=False)
+
+    def values(self, values: Any, *, argument: str = "values") -> NDArray[np.float64]:
+        """Check numbers given per option and return them flat.
+
+        Parameters
+        ----------
+        values : array-like of shape (n_options,), or mapping of decision to (mapping of option to number, or sequence)
+        argument : str
+            What to call them in error messages.
+        """
+        if isinstance(values, Mapping):
+            flat = self._values_of_mapping(values, argument)
+        else:
+            flat = as_floats(values, argument)
+            if flat.shape == (self.n_decisions, self.layout.uniform):
+                flat = flat.ravel()
+        if flat.shape != (self.n_options,):
+            raise ValueError(f"{argument} must have one number per option, shape ({self.n_options},), got {flat.shape}")
+        if not np.isfinite(flat).all():
+            where = int(np.argmax(~np.isfinite(flat)))
+            raise ValueError(f"{argument} must be finite, got {flat[where]} for {self.name_option(where)}")
+        return flat
+
+    def _values_of_mapping(self, values: Mapping, argument: str) -> NDArray[np.float64]:
+        unknown = [d for d in values if d not in self._positions]
+        if unknown:
+            raise ValueError(f"{argument} names unknown decisions: {few(unknown)}; the space has {few(self.decisions)}")
+        flat = np.empty(self.n_options)
+        for d, (decision, labels) in enumerate(zip(self.decisions, self._labels, strict=True)):
+            if decision not in values:
+                raise ValueError(f"{argument} has no entry for decision {decision!r}")
+            given = values[decision]
+            if isinstance(given, Mapping):
+                extra, missing = [o for o in given if o not in labels], [o for o in labels if o not in given]
+                if extra or missing:
+                    raise ValueError(
+                        f"{argument} of decision {decision!r} "
+                        + (f"names unknown options: {few(extra)}" if extra else f"lacks options: {few(missing)}")
+                    )
+                given = [given[o] for o in labels]
+            row = as_floats(given, f"{argument} of decision {decision!r}")
+            if row.shape != (len(labels),):
+                raise ValueError(f"{argument} of decision {decision!r} must hold {len(labels)} numbers, got {row.shape}")
+            flat[self.offsets[d] : self.offsets[d + 1]] = row
+        return flat
+
+    def from_rows(self, frame: Any, column: str, *, decision: str = "decision", option: str = "option") -> NDArray[np.float64]:
+        """One column of a long table as flat values; rows may stand in any order."""
+        decisions, options, numbers = _columns(frame, decision, option, column)
+        flat = np.full(self.n_options, np.nan)
+        for d, o, number in zip(decisions, options, numbers, strict=True):
+            flat[self.offsets[self.position(d)] + self.option_index(d, o)] = float(cast(Any, number))
+        return self.values(flat, argument=f"column {column!r}")
+
+    def name_option(self, flat: int) -> str:
+        """Words for a flat position: decision and option, for messages."""
+        d = int(np.searchsorted(self.offsets, flat, side="right")) - 1
+        return f"option {self._labels[d][flat - int(self.offsets[d])]!r} of decision {self.decisions[d]!r}"
+
+    # -- selections -----------------------------------------------------------------------------------------------
+
+    def switches(self, selection: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Every selection that differs in at most one decision: row o has option o put in, (n_options, n_decisions)."""
+        rows = np.repeat(selection[None], self.n_options, axis=0)
+        owner = self.layout.owner
+        rows[np.arange(self.n_options), owner] = np.arange(self.n_options) - self.offsets[owner]
+        return rows
+
+    def sample(self, n: int, rng: np.random.Generator) -> NDArray[np.int64]:
+        """Selections drawn uniformly, shape (n, n_decisions)."""
+        return rng.integers(0, self.sizes, size=(n, self.n_decisions))
+
+    def enumerate(self) -> NDArray[np.int64]:
+        """All selections in C order of the decisions (the last varies fastest), shape (n_selections, n_decisions)."""
+        if self.n_selections > ENUMERABLE:
+            raise ValueError(f"the space has {self.n_selections:.3g} selections; only {ENUMERABLE} can be enumerated")
+        return np.stack(np.unravel_index(np.arange(self.n_selections), tuple(self.sizes)), axis=1)
+
+    def allowed(self, forbid: Mapping[Hashable, Iterable[Hashable]] | ArrayLike | None) -> NDArray[np.bool_] | None:
+        """Mask of the options that may be chosen, shape (n_options,), or None where all may.
+
+        Parameters
+        ----------
+        forbid : mapping of decision to options, or bool array of shape (n_options,), or None
+            The options that must not be chosen.
+
+        Examples
+        --------
+        >>> ChoiceSpace({"a": ["x", "y"], "b": ["z"]}).allowed({"a": ["y"]})
+        array([ True, False,  True])
+        """
+        if forbid is None:
+            return None
+        if isinstance(forbid, Mapping):
+            mask = np.ones(self.n_options, dtype=bool)
+            for decision, labels in forbid.items():
+                if isinstance(labels, str) or not isinstance(labels, Iterable):
+                    raise TypeError(f"forbid[{decision!r}] must be a list of options, got {labels!r}")
+                for option in labels:
+                    mask[self.offsets[self.position(decision)] + self.option_index(decision, option)] = False
+        else:
+            array = np.asarray(forbid)
+            if array.shape != (self.n_options,) or array.dtype != np.bool_:
+                raise ValueError(
+                    f"forbid must be a bool array of shape ({self.n_options},), got {array.dtype} {array.shape}"
+                )
+            mask = ~array
+        left = self.layout.reduce(np.logical_or, mask)
+        if not left.all():
+            raise ValueError(f"every option of decision {self.decisions[int(np.argmin(left))]!r} is forbidden")
+        return None if mask.all() else mask
+
+
+@dataclass(frozen=True, eq=False)
+class _Numbered(Mapping[Hashable, Sequence[Hashable]]):
+    """The mapping behind `ChoiceSpace.from_sizes`."""
+
+    ranges: _Ranges
+
+    def __getitem__(self, decision: Hashable) -> range:
+        return self.ranges[cast(int, decision)]
+
+    def __iter__(self) -> Iterator[int]:
+        return iter(range(len(self.ranges)))
+
+    def __len__(self) -> int:
+        return len(self.ranges)
+
+
+def as_floats(values: Any, argument: str) -> NDArray[np.float64]:
+    """Numbers as a float array; anything that is not a number is an error that names the argument."""
+    try:
+        array = np.asarray(values)
+    except ValueError:
+        raise ValueError(f"{argument} is ragged; give one number per option in a flat list, or a mapping") from None
+    if array.dtype.kind not in "fiu":
+        raise TypeError(f"{argument} must hold numbers, got {array.dtype} ({few(array.ravel()[:4].tolist())})")
+    if array.dtype == np.float32:
+        return array
+    return array.astype(np.float64, copy=False)
+
+
+def _columns(frame: Any, *names: str) -> list[list]:
+    columns = []
+    for name in names:
+        try:
+            column = frame[name]
+        except (KeyError, IndexError, TypeError, ValueError):
+            known = list(getattr(frame, "columns", frame if isinstance(frame, Mapping) else []))
+            raise ValueError(f"the table has no column {name!r}; it has {few(known)}") from None
+        columns.append(np.asarray(column).tolist())
+    lengths = [len(column) for column in columns]
+    if any(a != b for a, b in pairwise(lengths)):
+        raise ValueError(f"columns {few(names)} have different lengths {lengths}")
+    return columns
+
+
+def few(labels: Iterable[Any], most: int = 6) -> str:
+    """The first few labels, for messages."""
+    labels = list(labels[: most + 1] if isinstance(labels, Sequence) else labels)
+    return ", ".join(repr(x) for x in labels[:most]) + (", ..." if len(labels) > most else "")
