@@ -3,8 +3,9 @@
 from cggd.constraints import TOLERANCE, Constraint
 from cggd.guide import Guide, GuideStep
 from cggd.metrics import Additive, Function, LongestPath, Metric, MetricError, Peak, Predicted, Table, maximum
+from cggd.problem import Problem
 from cggd.result import History, Result, Status
-from cggd.search import Progress, SearchError, Start, maximize, minimize
+from cggd.search import Progress, SearchError, Start, maximize, minimize, solve
 from cggd.space import ChoiceSpace
 
 __version__ = "0.1.0"
@@ -23,6 +24,7 @@ __all__ = [
     "MetricError",
     "Peak",
     "Predicted",
+    "Problem",
     "Progress",
     "Result",
     "SearchError",
@@ -32,4 +34,5 @@ __all__ = [
     "maximize",
     "maximum",
     "minimize",
+    "solve",
 ]

@@ -17,7 +17,7 @@ def save(path: Path, facts: Mapping[str, Any], arrays: Mapping[str, NDArray]) ->
     """Write JSON-able facts and arrays to an npz file."""
     partial = path.with_name(path.name + ".partial")
     with partial.open("wb") as file:
-        np.savez(file, facts=np.array(json.dumps(facts)), **dict(arrays))
+        np.savez(file, allow_pickle=False, facts=np.array(json.dumps(facts)), **arrays)
     os.replace(partial, path)
 
 

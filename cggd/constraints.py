@@ -95,7 +95,9 @@ class Constraint:
     def row(self, value: float) -> Row:
         """A line of a report, from a known value."""
         slack = self.sign * (self.bound - value)
-        return Row(self.metric.name, value, self.sense, self.bound, slack, self.metric.unit, bool(self.satisfied(value)))
+        return Row(
+            self.metric.name, value, self.sense, self.bound, slack, self.metric.unit, bool(self.satisfied(value))
+        )
 
     def __repr__(self) -> str:
         return f"Constraint({_bound_text(self.metric.name, self.sense, self.bound, self.metric.unit)})"
@@ -128,7 +130,9 @@ def _bound_text(name: str, sense: str, bound: float, unit: str) -> str:
     return f"{name} {sense} {bound:.6g}{' ' + unit if unit else ''}"
 
 
-def check_constraints(constraints: Iterable[Constraint] | Constraint, space: ChoiceSpace | None = None) -> list[Constraint]:
+def check_constraints(
+    constraints: Iterable[Constraint] | Constraint, space: ChoiceSpace | None = None
+) -> list[Constraint]:
     """A list of constraints of one space; anything else is an error that says what was given.
 
     Parameters
@@ -150,4 +154,3 @@ def check_constraints(constraints: Iterable[Constraint] | Constraint, space: Cho
         if constraint.space is not space:
             raise ValueError(f"{constraint!r} belongs to another choice space, {constraint.space}, than {space}")
     return constraints
-

@@ -154,7 +154,10 @@ def _counted(table: NDArray, errors: NDArray | None, limits: NDArray, segments: 
         push = _pairwise(lambda a, b: _confidence(table, errors, a, b), table, segments, table.dtype)
         if satisfying.any():
             crossing = _pairwise(
-                lambda a, b: _confidence(table, errors, a, b) * (satisfying[a] != satisfying[b]), table, segments, table.dtype
+                lambda a, b: _confidence(table, errors, a, b) * (satisfying[a] != satisfying[b]),
+                table,
+                segments,
+                table.dtype,
             )
             push = np.where(segments.spread(n_satisfying > 0), crossing, push)
     elif not satisfying.any():

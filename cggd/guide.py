@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Literal, get_args
 
 import numpy as np
@@ -125,8 +126,8 @@ class Guide:
         """`modify`, with a report of what was seen; `rescale` overrides R for this step."""
         gradient, logits = self._flat(gradient, "gradient"), self._flat(logits, "logits")
         selection = self.space.layout.argmax(logits)
-        values = np.array([values_of(c.metric, selection[None])[0] for c in self.constraints])
-        violations = np.array([c.violation(v) for c, v in zip(self.constraints, values, strict=True)], dtype=float)
+        values = np.array([values_of(c.metric, selection[None])[0] for c in self.constraints], dtype=float)
+        violations = self._violations(values)
         if not violations.any():
             return GuideStep(gradient, np.zeros_like(gradient), selection, values, violations)
         forbidden = np.isneginf(logits)
@@ -180,9 +181,23 @@ class Guide:
         for row, c in zip(tables, constraints, strict=True):
             if c.sign < 0:
                 np.negative(row, out=row)
-        limits = [c.limit for c in constraints]
-        rows = three_case(tables, limits, self.space.layout, self.weights, errors=errors, allowed=allowed, overwrite=True)
+        limits = self._bounds[2][active]
+        rows = three_case(
+            tables, limits, self.space.layout, self.weights, errors=errors, allowed=allowed, overwrite=True
+        )
         return rows[0] if len(rows) == 1 else shares @ rows
+
+    @cached_property
+    def _bounds(self) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
+        """Signs, bounds and limits of the constraints as arrays: `Constraint.violation` for all of them at once."""
+        columns = zip(*((c.sign, c.bound, c.limit) for c in self.constraints), strict=True)
+        signs, bounds, limits = (np.array(column) for column in columns)
+        return signs, bounds, limits
+
+    def _violations(self, values: NDArray[np.float64]) -> NDArray[np.float64]:
+        signs, bounds, limits = self._bounds
+        with np.errstate(invalid="ignore"):  # inf - inf, of a bound that never binds
+            return np.where(signs * values <= limits, 0.0, signs * (values - bounds))
 
     def _flat(self, array: ArrayLike, argument: str) -> NDArray[np.float64]:
         flat = np.asarray(array, dtype=float)

@@ -52,7 +52,7 @@ class History:
     @property
     def feasible(self) -> NDArray[np.bool_]:
         """Whether each step's selection satisfied every constraint, shape (n_steps,)."""
-        return ~self.violation.any(axis=1)
+        return (self.violation == 0).all(axis=1)
 
 
 @dataclass(frozen=True, eq=False)
@@ -131,11 +131,13 @@ class Result:
             if len(shown) > decisions:
                 lines.append(f"  ... and {len(shown) - decisions} more decisions")
         called = f", {self.evaluations} evaluations" if self.evaluations else ""
-        lines.append(f"search     {len(self.history)} steps in {self.seconds:.2f} s{called}, seed {self.seed}; {self.stopped}")
+        lines.append(
+            f"search     {len(self.history)} steps in {self.seconds:.2f} s{called}, seed {self.seed}; {self.stopped}"
+        )
         return "\n".join(lines)
 
     def to_json(self, *, history: bool = True) -> str:
-        """All of it as JSON; `from_json` reads it back. Labels must be strings, numbers, bools, None or tuples of them."""
+        """All of it as JSON, which `from_json` reads. Labels may be strings, numbers, bools, None or tuples of them."""
         data = {
             "format": "cggd-result-1",
             "status": self.status.name,
@@ -208,4 +210,8 @@ def _label(value: Any) -> Any:
 
 def _plain(array: NDArray) -> list:
     """Nested lists with None for NaN, which JSON does not have."""
-    return np.where(np.isnan(array), None, array).tolist() if array.dtype.kind == "f" else array.tolist()
+    if array.dtype.kind != "f":
+        return array.tolist()
+    plain = array.astype(object)
+    plain[np.isnan(array)] = None
+    return plain.tolist()

@@ -14,7 +14,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from cggd.layout import Layout
 
-# Spaces up to this many selections may be enumerated (the NATS size space has 32,768; 4 million rows take about 100 MB).
+# Spaces up to this many selections may be enumerated; 4 million rows of a few decisions take about 200 MB.
 ENUMERABLE = 4_000_000
 
 
@@ -94,7 +94,9 @@ class ChoiceSpace:
                     raise ValueError(f"decision {decision!r} has no option; give it at least one or leave it out")
                 if len(set(labels)) != len(labels):
                     twice = next(o for o in labels if labels.count(o) > 1)
-                    raise ValueError(f"decision {decision!r} lists option {twice!r} more than once; options must differ")
+                    raise ValueError(
+                        f"decision {decision!r} lists option {twice!r} more than once; options must differ"
+                    )
             sizes = np.fromiter((len(labels) for labels in options), np.int64, len(options))
         if len(decisions) == 0:
             raise ValueError("options is empty; a choice space needs at least one decision")
@@ -147,8 +149,11 @@ class ChoiceSpace:
         if on not in ("nodes", "edges"):
             raise ValueError(f'on must be "nodes" or "edges", got {on!r}')
         if on == "edges" and graph.is_multigraph():
-            raise ValueError("graph has parallel edges; a decision per edge needs a graph with at most one between two nodes")
+            raise ValueError(
+                "graph has parallel edges; a decision per edge needs a graph with at most one between two nodes"
+            )
         items = graph.nodes(data=True) if on == "nodes" else (((u, v), data) for u, v, data in graph.edges(data=True))
+        mapping: dict[Hashable, Sequence[Hashable]]
         if options is None:
             mapping = {item: data[attribute] for item, data in items if attribute in data}
             if not mapping:
@@ -317,11 +322,15 @@ class ChoiceSpace:
                 given = [given[o] for o in labels]
             row = as_floats(given, f"{argument} of decision {decision!r}")
             if row.shape != (len(labels),):
-                raise ValueError(f"{argument} of decision {decision!r} must hold {len(labels)} numbers, got {row.shape}")
+                raise ValueError(
+                    f"{argument} of decision {decision!r} must hold {len(labels)} numbers, got {row.shape}"
+                )
             flat[self.offsets[d] : self.offsets[d + 1]] = row
         return flat
 
-    def from_rows(self, frame: Any, column: str, *, decision: str = "decision", option: str = "option") -> NDArray[np.float64]:
+    def from_rows(
+        self, frame: Any, column: str, *, decision: str = "decision", option: str = "option"
+    ) -> NDArray[np.float64]:
         """One column of a long table as flat values; rows may stand in any order."""
         decisions, options, numbers = _columns(frame, decision, option, column)
         flat = np.full(self.n_options, np.nan)

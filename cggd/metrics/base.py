@@ -170,7 +170,7 @@ class Metric(Protocol):
         raise TypeError(f"strict bounds are not supported; write {self.name} >= bound")
 
 
-def _compose():  # noqa: ANN202 - operators live below the modules that implement them
+def _compose():
     from cggd.metrics import compose
 
     return compose
@@ -230,5 +230,7 @@ def _checked(metric: Metric, method: str, values: Any, n: int) -> NDArray[np.flo
     # A finite sum proves finite terms in one pass without a temporary.
     if not np.isfinite(array.sum()) and not np.isfinite(array).all():
         at = int(np.argmax(~np.isfinite(array)))
-        raise MetricError(f"{method} of metric {metric.name!r} returned {array[at]} at position {at}; it must be finite")
+        raise MetricError(
+            f"{method} of metric {metric.name!r} returned {array[at]} at position {at}; it must be finite"
+        )
     return array

@@ -123,7 +123,7 @@ class Function(Metric):
         if not np.isfinite(array).all():
             at = int(np.argmax(~np.isfinite(array)))
             raise MetricError(
-                f"metric {self.name!r} returned {array.ravel()[at]} at selection {_short(self.space.labels(rows[at]))}; "
+                f"metric {self.name!r} returned {array.flat[at]} at selection {_short(self.space.labels(rows[at]))}; "
                 "values must be finite (return a large number for a selection that cannot be evaluated)"
             )
         return array

@@ -25,10 +25,10 @@ class Combination(Metric):
     unit: str = field(default="", kw_only=True)
 
     def evaluate(self, selections: NDArray[np.int64]) -> NDArray[np.float64]:
-        return sum((w * metric.evaluate(selections) for w, metric in self.terms), np.float64(self.constant))
+        return np.sum([w * metric.evaluate(selections) for w, metric in self.terms], axis=0) + self.constant
 
     def replacements(self, selection: NDArray[np.int64]) -> NDArray[np.float64]:
-        return sum((w * metric.replacements(selection) for w, metric in self.terms), np.float64(self.constant))
+        return np.sum([w * metric.replacements(selection) for w, metric in self.terms], axis=0) + self.constant
 
     def errors(self, selection: NDArray[np.int64]) -> NDArray[np.float64] | None:
         errors = [(w, metric.errors(selection)) for w, metric in self.terms]

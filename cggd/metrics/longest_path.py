@@ -74,7 +74,9 @@ class LongestPath(Metric):
         values = self.space.values(self.values)
         if values.min() < 0:
             at = int(np.argmin(values))
-            raise ValueError(f"values must be durations of at least 0, got {values[at]} for {self.space.name_option(at)}")
+            raise ValueError(
+                f"values must be durations of at least 0, got {values[at]} for {self.space.name_option(at)}"
+            )
         dag = _Dag.of(self.graph, self.weight, edges=self._decided_edges())
         decision_of = np.full(len(dag.fixed), -1)
         for d, places in enumerate(self._places()):
@@ -97,7 +99,11 @@ class LongestPath(Metric):
             if unknown or not places:
                 raise ValueError(
                     f"decision {decision!r} stands on no node or edge of the graph"
-                    + (f": {few(unknown)} is neither" if decision in given else "; name its place with at={decision: [...]}")
+                    + (
+                        f": {few(unknown)} is neither"
+                        if decision in given
+                        else "; name its place with at={decision: [...]}"
+                    )
                 )
             yield places
 

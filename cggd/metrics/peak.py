@@ -89,9 +89,9 @@ class Peak(Metric):
         return table
 
     def limits(self) -> tuple[float, float]:
-        rows = (self.usage[[stage]].toarray().ravel() for stage in range(self.usage.shape[0]))
         if self.stages is None:
             return self.minimum(), self.maximum()
+        rows = (self.usage[[stage]].toarray().ravel() for stage in range(_n_stages(self.usage)))
         lows, highs = zip(*((self._total(np.minimum, row), self._total(np.maximum, row)) for row in rows), strict=True)
         return max(lows), max(highs)
 
@@ -127,7 +127,7 @@ class _Pairs:
 
     @classmethod
     def of(cls, space: ChoiceSpace, usage: sparse.csr_array) -> _Pairs:
-        n_stages, owner = usage.shape[0], space.layout.owner
+        n_stages, owner = _n_stages(usage), space.layout.owner
         entries = usage.tocoo()
         keys = owner[entries.col] * n_stages + entries.row
         unique = np.unique(keys)
@@ -156,6 +156,10 @@ class _Pairs:
         return ufunc.reduceat(per_pair, np.flatnonzero(self.nth == 0))
 
 
+def _n_stages(usage: sparse.csr_array) -> int:
+    return usage.indptr.size - 1
+
+
 def _members(peak: Peak) -> tuple[NDArray[np.float64], sparse.csr_array]:
     """Values per option, and the matrix of stages that are sets of decisions."""
     space, stages = peak.space, peak.stages
@@ -179,8 +183,9 @@ def _members(peak: Peak) -> tuple[NDArray[np.float64], sparse.csr_array]:
 
 def _matrix(space: ChoiceSpace, stages: Any) -> sparse.csr_array:
     usage = sparse.csr_array(stages, dtype=float)
-    if usage.ndim != 2 or usage.shape[1] != space.n_options or usage.shape[0] == 0:
-        raise ValueError(f"stages must have shape (n_stages, {space.n_options}), got {usage.shape}")
+    shape = usage.shape or ()
+    if len(shape) != 2 or shape[1] != space.n_options or shape[0] == 0:
+        raise ValueError(f"stages must have shape (n_stages, {space.n_options}), got {shape}")
     if not np.isfinite(usage.data).all():
         raise ValueError("stages must hold finite numbers")
     return usage

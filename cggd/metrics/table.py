@@ -42,7 +42,9 @@ class Table(Metric):
     def __post_init__(self) -> None:
         n = self.space.n_selections
         if n > ENUMERABLE:
-            raise ValueError(f"a Table stores every selection, and the space has {n:.3g}; at most {ENUMERABLE} are possible")
+            raise ValueError(
+                f"a Table stores every selection, and the space has {n:.3g}; at most {ENUMERABLE} are possible"
+            )
         values = as_floats(self.values, "values")
         if values.shape not in ((n,), tuple(self.space.sizes.tolist())):
             raise ValueError(f"values must have one number per selection, shape ({n},), got {values.shape}")

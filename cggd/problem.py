@@ -1,0 +1,69 @@
+"""Problems: an objective and the constraints under which it is to be minimised or maximised."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+
+from cggd.constraints import Constraint, check_constraints
+from cggd.metrics import Metric
+from cggd.metrics.base import own
+from cggd.space import ChoiceSpace
+
+
+@dataclass(frozen=True, eq=False)
+class Problem:
+    """An objective, constraints of the same choice space, and a sense.
+
+    Parameters
+    ----------
+    objective : Metric
+    constraints : list of Constraint
+    sense : {"minimize", "maximize"}
+
+    Examples
+    --------
+    >>> from cggd import Additive, ChoiceSpace, solve
+    >>> space = ChoiceSpace.from_sizes([2, 2])
+    >>> problem = Problem(Additive(space, [1, 2, 3, 5]), [Additive(space, [0, 3, 0, 2]) <= 2], "maximize")
+    >>> solve(problem).indices
+    array([0, 1])
+    """
+
+    objective: Metric
+    constraints: Sequence[Constraint] = ()
+    sense: Literal["minimize", "maximize"] = "minimize"
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.objective, Metric):
+            raise TypeError(f"objective must be a Metric, got {self.objective!r}")
+        if self.sense not in ("minimize", "maximize"):
+            raise ValueError(f'sense must be "minimize" or "maximize", got {self.sense!r}')
+        own(self, constraints=tuple(check_constraints(self.constraints, self.objective.space)))
+
+    @property
+    def space(self) -> ChoiceSpace:
+        """The choice space of the objective and the constraints."""
+        return self.objective.space
+
+    @property
+    def sign(self) -> float:
+        """1 to minimise and -1 to maximise: the smaller ``sign * objective``, the better."""
+        return 1.0 if self.sense == "minimize" else -1.0
+
+    @property
+    def bound(self) -> float | None:
+        """What no selection's objective can beat, from the limits of the metric alone; None where it has none."""
+        end = self.objective.limits()[0 if self.sense == "minimize" else 1]
+        return end if np.isfinite(end) else None
+
+    def impossible(self) -> Constraint | None:
+        """A constraint that no selection satisfies, as the limits of its metric alone prove."""
+        for c in self.constraints:
+            low, high = c.metric.limits()
+            if (low if c.sign > 0 else -high) > c.limit:
+                return c
+        return None
