@@ -32,6 +32,8 @@ def load(path: Path) -> tuple[dict[str, Any], dict[str, NDArray]]:
     try:
         with np.load(path, allow_pickle=False) as file:
             arrays = {name: file[name] for name in file.files}
-        return json.loads(str(arrays.pop("facts"))), arrays
-    except (zipfile.BadZipFile, KeyError, ValueError, OSError) as error:
-        raise ValueError(f"{path} is not a cggd checkpoint: {error}") from None
+        facts = json.loads(str(arrays.pop("facts")))
+    except (zipfile.BadZipFile, KeyError, ValueError, OSError, EOFError, AttributeError, TypeError) as error:
+        # What numpy says of a file that is no archive leads astray: it offers to unpickle it.
+        raise ValueError(f"{path} is not a cggd checkpoint, or is damaged ({type(error).__name__})") from error
+    return facts, arrays

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from cggd.metrics import Metric, values_of
-from cggd.metrics.base import as_number, own
+from cggd.metrics.base import as_number, check_metric, own
 from cggd.space import ChoiceSpace
 
 # A bound is met to within this share of max(1, |bound|): sums of a million terms round by less, and no unit that a
@@ -47,8 +47,7 @@ class Constraint:
     sense: Literal["<=", ">="]
 
     def __post_init__(self) -> None:
-        if not isinstance(self.metric, Metric):
-            raise TypeError(f"metric must be a Metric, got {self.metric!r}")
+        check_metric(self.metric, "metric")
         if self.sense not in ("<=", ">="):
             raise ValueError(f'sense must be "<=" or ">=", got {self.sense!r}')
         name = self.metric.name
@@ -148,9 +147,13 @@ def check_constraints(
     constraints = list(constraints)
     for constraint in constraints:
         if not isinstance(constraint, Constraint):
-            raise TypeError(f"constraints must hold constraints such as metric <= 5, got {constraint!r}")
+            hint = "; for metric == 5 give metric <= 5 and metric >= 5" if isinstance(constraint, bool) else ""
+            raise TypeError(f"constraints must hold constraints such as metric <= 5, got {constraint!r}{hint}")
         if space is None:
             space = constraint.space
         if constraint.space is not space:
-            raise ValueError(f"{constraint!r} belongs to another choice space, {constraint.space}, than {space}")
+            raise ValueError(
+                f"{constraint!r} belongs to another choice space, {constraint.space}, than the rest, {space}; "
+                "make one space and pass it to every metric"
+            )
     return constraints

@@ -134,15 +134,17 @@ def _difference(table: NDArray, limits: NDArray, segments: Segments) -> NDArray:
     weight = satisfying.astype(table.dtype)
     n_satisfying = segments.reduce(np.add, weight)
     sum_satisfying = segments.reduce(np.add, table * weight)
-    np.maximum(weight, spread(n_satisfying == 0), out=weight)
     n_violating, sum_violating = segments.sizes - n_satisfying, total - sum_satisfying
-    # weight ? sum_violating - n_violating * c : sum_satisfying - n_satisfying * c
-    push = table * spread(n_satisfying - n_violating)
-    push += spread(sum_violating - sum_satisfying)
+    np.maximum(weight, spread(n_satisfying == 0), out=weight)
+    # weight 1: sum_violating - n_violating * c; weight 0: sum_satisfying - n_satisfying * c. Kept apart, so that a
+    # decision whose options all satisfy gets exactly 0.
+    push = table * -spread(n_violating)
+    push += spread(sum_violating)
     push *= weight
-    table *= spread(n_satisfying)
-    push -= table
-    push += spread(sum_satisfying)
+    table *= -spread(n_satisfying)
+    table += spread(sum_satisfying)
+    table *= 1.0 - weight
+    push += table
     return push
 
 

@@ -161,6 +161,8 @@ class Guide:
             self._weighted(active[i : i + together], selection, violations, allowed)
             for i in range(0, len(active), together)
         ]
+        if len(active) == 1:
+            return parts[0]
         return unit(parts[0] if len(parts) == 1 else np.sum(parts, axis=0))
 
     def _weighted(
@@ -168,8 +170,11 @@ class Guide:
     ) -> NDArray[np.float64]:
         """Weighted sum of the directions of some violated constraints."""
         constraints = [self.constraints[i] for i in active]
-        tables = np.stack([table_of(c.metric, selection) for c in constraints])
-        shares = np.ones(len(constraints))
+        # What a bound from above demands of every part of a metric, it demands of each decision's part.
+        rows = [table_of(c.metric, selection, local=c.sign > 0) for c in constraints]
+        rows = [row if c.sign > 0 else -row for c, row in zip(constraints, rows, strict=True)]
+        tables = rows[0][None] if len(rows) == 1 else np.stack(rows)
+        shares = np.ones(len(rows))
         if self.balance == "violation" and len(self.constraints) > 1:
             deviations = tables.std(axis=1)
             shares = violations[active] / np.where(deviations > 0, deviations, 1.0)
@@ -178,14 +183,16 @@ class Guide:
             given = [c.metric.errors(selection) for c in constraints]
             if any(e is not None for e in given):
                 errors = np.stack([np.zeros(self.space.n_options) if e is None else e for e in given])
-        for row, c in zip(tables, constraints, strict=True):
-            if c.sign < 0:
-                np.negative(row, out=row)
-        limits = self._bounds[2][active]
-        rows = three_case(
-            tables, limits, self.space.layout, self.weights, errors=errors, allowed=allowed, overwrite=True
+        directions = three_case(
+            tables,
+            self._bounds[2][active],
+            self.space.layout,
+            self.weights,
+            errors=errors,
+            allowed=allowed,
+            overwrite=len(rows) > 1,  # a single table may be the metric's own memory
         )
-        return rows[0] if len(rows) == 1 else shares @ rows
+        return directions[0] if len(rows) == 1 else shares @ directions
 
     @cached_property
     def _bounds(self) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:

@@ -43,7 +43,7 @@ class Uniform:
 
     def gather(self, flat: NDArray) -> NDArray:
         cut = flat.reshape(*flat.shape[:-1], -1, self.sizes)
-        return np.ascontiguousarray(np.moveaxis(cut, -1, 0))
+        return np.moveaxis(cut, -1, 0).copy(order="C")
 
     def scatter(self, form: NDArray) -> NDArray:
         return np.moveaxis(form, 0, -1).reshape(*form.shape[1:-1], -1)

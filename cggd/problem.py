@@ -10,7 +10,7 @@ import numpy as np
 
 from cggd.constraints import Constraint, check_constraints
 from cggd.metrics import Metric
-from cggd.metrics.base import own
+from cggd.metrics.base import check_metric, own
 from cggd.space import ChoiceSpace
 
 
@@ -38,8 +38,7 @@ class Problem:
     sense: Literal["minimize", "maximize"] = "minimize"
 
     def __post_init__(self) -> None:
-        if not isinstance(self.objective, Metric):
-            raise TypeError(f"objective must be a Metric, got {self.objective!r}")
+        check_metric(self.objective, "objective")
         if self.sense not in ("minimize", "maximize"):
             raise ValueError(f'sense must be "minimize" or "maximize", got {self.sense!r}')
         own(self, constraints=tuple(check_constraints(self.constraints, self.objective.space)))

@@ -150,7 +150,7 @@ class Result:
             "selection": _pairs(self.selection),
             "indices": None if self.indices is None else self.indices.tolist(),
             "nearest": _pairs(self.nearest),
-            "constraints": [asdict(row) for row in self.constraints],
+            "constraints": [_finite(asdict(row)) for row in self.constraints],
             "evaluations": self.evaluations,
             "seconds": self.seconds,
             "seed": self.seed,
@@ -160,23 +160,43 @@ class Result:
 
     @classmethod
     def from_json(cls, text: str) -> Result:
-        """Read what `to_json` wrote."""
+        """Read what `to_json` wrote.
+
+        Raises
+        ------
+        ValueError
+            If the text is something else.
+        """
+        if not isinstance(text, str | bytes | bytearray):
+            raise TypeError(f"text must be a string that to_json wrote, got {text!r}")
         try:
             data = json.loads(text)
-        except json.JSONDecodeError as error:
+        except ValueError as error:
             raise ValueError(f"not JSON: {error}") from None
         if not isinstance(data, Mapping) or data.get("format") != "cggd-result-1":
             raise ValueError('not a cggd result: expected an object with "format": "cggd-result-1"')
+        try:
+            return cls._of(data)
+        except KeyError as error:
+            raise ValueError(f"a damaged cggd result: it lacks, or does not know, {error}") from None
+        except (TypeError, ValueError, AttributeError) as error:
+            raise ValueError(f"a damaged cggd result: {error}") from None
+
+    @classmethod
+    def _of(cls, data: Mapping[str, Any]) -> Result:
         steps = data["history"] or {"start": [], "value": [], "violation": [], "best": [], "seconds": []}
         history = {name: np.array(column, dtype=int if name == "start" else float) for name, column in steps.items()}
-        history["violation"] = history["violation"].reshape(len(history["start"]), -1)
+        n = len(history["start"])
+        history["violation"] = history["violation"].reshape(n, len(data["constraints"]) if n == 0 else -1)
+        if lengths := {name: len(column) for name, column in history.items() if len(column) != n}:
+            raise ValueError(f"its history has {n} steps, but other lengths in {lengths}")
         return cls(
             selection=_mapping(data["selection"]),
             indices=None if data["indices"] is None else np.array(data["indices"], dtype=np.int64),
             value=data["value"],
             status=Status[data["status"]],
             stopped=data["stopped"],
-            constraints=[Row(**row) for row in data["constraints"]],
+            constraints=[Row(**row | {name: float(row[name]) for name in _NUMBERS}) for row in data["constraints"]],
             nearest=_mapping(data["nearest"]),
             bound=data["bound"],
             history=History(**history),
@@ -187,6 +207,14 @@ class Result:
             sense=data["objective"]["sense"],
             seed=data["seed"],
         )
+
+
+_NUMBERS = ("value", "bound", "slack")
+
+
+def _finite(row: dict[str, Any]) -> dict[str, Any]:
+    """A row with its infinite numbers, which JSON does not have, as strings."""
+    return row | {name: str(row[name]) for name in _NUMBERS if np.isinf(row[name])}
 
 
 def _pairs(selection: Mapping | None) -> list | None:

@@ -368,7 +368,7 @@ class _Search:
 
     def _loop(self, path: Path | None) -> str:
         while self.start < len(self.starts):
-            while self.step < self.options.steps and not self._exhausted():
+            while self.step < self.options.steps and not (self.history and self._exhausted()):
                 if self.history and (reason := self._reason_to_stop()):
                     return reason
                 self._advance()

@@ -85,13 +85,18 @@ class ChoiceSpace:
                     "for unlabelled decisions use ChoiceSpace.from_sizes"
                 )
             for decision, labels in self.options.items():
-                if isinstance(labels, str) or not isinstance(labels, Iterable):
+                if isinstance(labels, str | bytes | set | frozenset) or not isinstance(labels, Iterable):
                     raise TypeError(f"options of decision {decision!r} must be a list of labels, got {labels!r}")
             decisions = tuple(self.options)
             options = tuple(tuple(labels) for labels in self.options.values())
             for decision, labels in zip(decisions, options, strict=True):
                 if not labels:
                     raise ValueError(f"decision {decision!r} has no option; give it at least one or leave it out")
+                if unhashable := [o for o in labels if not _is_hashable(o)]:
+                    raise TypeError(
+                        f"options of decision {decision!r} must be hashable labels such as strings, numbers or tuples, "
+                        f"got {unhashable[0]!r}"
+                    )
                 if len(set(labels)) != len(labels):
                     twice = next(o for o in labels if labels.count(o) > 1)
                     raise ValueError(
@@ -100,6 +105,8 @@ class ChoiceSpace:
             sizes = np.fromiter((len(labels) for labels in options), np.int64, len(options))
         if len(decisions) == 0:
             raise ValueError("options is empty; a choice space needs at least one decision")
+        if self.graph is not None and not isinstance(self.graph, nx.Graph):
+            raise TypeError(f"graph must be a networkx graph, got {self.graph!r}")
         object.__setattr__(self, "decisions", decisions)
         object.__setattr__(self, "_labels", options)
         object.__setattr__(self, "layout", Layout(np.concatenate([[0], np.cumsum(sizes)])))
@@ -115,9 +122,9 @@ class ChoiceSpace:
         >>> ChoiceSpace.from_sizes([2, 3]).labels([1, 0])
         {0: 1, 1: 0}
         """
-        array = np.asarray(sizes)
+        array = as_array(sizes, "sizes")
         if array.ndim != 1 or array.size == 0:
-            raise ValueError(f"sizes must be a non-empty list of numbers of options, got shape {array.shape}")
+            raise ValueError(f"sizes must be a non-empty list of numbers of options, got {_shown(array)}")
         if not np.issubdtype(array.dtype, np.integer):
             raise TypeError(f"sizes must be whole numbers, got dtype {array.dtype}")
         if array.min() < 1:
@@ -148,6 +155,10 @@ class ChoiceSpace:
         """
         if on not in ("nodes", "edges"):
             raise ValueError(f'on must be "nodes" or "edges", got {on!r}')
+        if not isinstance(graph, nx.Graph):
+            raise TypeError(f"graph must be a networkx graph, got {graph!r}")
+        if graph.number_of_nodes() == 0 or (on == "edges" and graph.number_of_edges() == 0):
+            raise ValueError(f"graph has no {on}, and a choice space needs at least one decision")
         if on == "edges" and graph.is_multigraph():
             raise ValueError(
                 "graph has parallel edges; a decision per edge needs a graph with at most one between two nodes"
@@ -175,6 +186,10 @@ class ChoiceSpace:
             Column names.
         """
         decisions, options = _columns(frame, decision, option)
+        for name, labels in ((decision, decisions), (option, options)):
+            missing = [row for row, label in enumerate(labels) if label is None or label != label]
+            if missing:
+                raise ValueError(f"column {name!r} has no label in row {missing[0]}, got {labels[missing[0]]!r}")
         mapping: dict[Hashable, list[Hashable]] = {}
         for d, o in zip(decisions, options, strict=True):
             mapping.setdefault(d, []).append(o)
@@ -248,9 +263,11 @@ class ChoiceSpace:
             if missing:
                 raise ValueError(f"selection leaves decisions open: {few(missing)}")
             return self.partial(selection)
-        array = np.asarray(selection)
+        array = as_array(selection, "selection")
         if array.shape != (self.n_decisions,):
-            raise ValueError(f"selection must have shape ({self.n_decisions},), got {array.shape}")
+            raise ValueError(
+                f"selection must be a mapping of labels, or indices of shape ({self.n_decisions},), got {_shown(array)}"
+            )
         return self.check_selections(array[None])[0]
 
     def partial(self, selection: Mapping[Hashable, Hashable]) -> NDArray[np.int64]:
@@ -267,11 +284,11 @@ class ChoiceSpace:
 
     def check_selections(self, selections: ArrayLike) -> NDArray[np.int64]:
         """Check an array of selections, shape (n, n_decisions), and return it as int64."""
-        array = np.asarray(selections)
+        array = as_array(selections, "selections")
         if array.ndim != 2 or array.shape[1] != self.n_decisions:
             raise ValueError(f"selections must have shape (n, {self.n_decisions}), got {array.shape}")
         if not np.issubdtype(array.dtype, np.integer):
-            raise TypeError(f"selections must hold whole numbers, got dtype {array.dtype}")
+            raise TypeError(f"selections must hold whole numbers, got {array.dtype} ({few(array.ravel().tolist())})")
         wrong = (array < 0) | (array >= self.sizes)
         if wrong.any():
             row, d = np.argwhere(wrong)[0].tolist()
@@ -333,9 +350,16 @@ class ChoiceSpace:
     ) -> NDArray[np.float64]:
         """One column of a long table as flat values; rows may stand in any order."""
         decisions, options, numbers = _columns(frame, decision, option, column)
-        flat = np.full(self.n_options, np.nan)
-        for d, o, number in zip(decisions, options, numbers, strict=True):
-            flat[self.offsets[self.position(d)] + self.option_index(d, o)] = float(cast(Any, number))
+        given = as_floats(numbers, f"column {column!r}")
+        places = [
+            self.offsets[self.position(d)] + self.option_index(d, o) for d, o in zip(decisions, options, strict=True)
+        ]
+        rows = np.bincount(np.array(places, dtype=np.int64), minlength=self.n_options)
+        for wrong, what in ((rows > 1, "more than one row"), (rows == 0, "no row")):
+            if wrong.any():
+                raise ValueError(f"column {column!r} has {what} for {self.name_option(int(np.argmax(wrong)))}")
+        flat = np.empty(self.n_options)
+        flat[places] = given
         return self.values(flat, argument=f"column {column!r}")
 
     def name_option(self, flat: int) -> str:
@@ -359,8 +383,15 @@ class ChoiceSpace:
     def enumerate(self) -> NDArray[np.int64]:
         """All selections in C order of the decisions (the last varies fastest), shape (n_selections, n_decisions)."""
         if self.n_selections > ENUMERABLE:
-            raise ValueError(f"the space has {self.n_selections:.3g} selections; only {ENUMERABLE} can be enumerated")
-        return np.stack(np.unravel_index(np.arange(self.n_selections), tuple(self.sizes)), axis=1)
+            raise ValueError(
+                f"the space has {count(self.n_selections)} selections; only {ENUMERABLE} can be enumerated"
+            )
+        # numpy knows no arrays of more than 64 dimensions, and decisions of one option need none.
+        open_ = np.flatnonzero(self.sizes > 1)
+        rows = np.zeros((self.n_selections, self.n_decisions), dtype=np.int64)
+        if len(open_):
+            rows[:, open_] = np.stack(np.unravel_index(np.arange(self.n_selections), tuple(self.sizes[open_])), axis=1)
+        return rows
 
     def allowed(self, forbid: Mapping[Hashable, Iterable[Hashable]] | ArrayLike | None) -> NDArray[np.bool_] | None:
         """Mask of the options that may be chosen, shape (n_options,), or None where all may.
@@ -382,10 +413,11 @@ class ChoiceSpace:
             for decision, labels in forbid.items():
                 if isinstance(labels, str) or not isinstance(labels, Iterable):
                     raise TypeError(f"forbid[{decision!r}] must be a list of options, got {labels!r}")
+                first = self.offsets[self.position(decision)]
                 for option in labels:
-                    mask[self.offsets[self.position(decision)] + self.option_index(decision, option)] = False
+                    mask[first + self.option_index(decision, option)] = False
         else:
-            array = np.asarray(forbid)
+            array = as_array(forbid, "forbid")
             if array.shape != (self.n_options,) or array.dtype != np.bool_:
                 raise ValueError(
                     f"forbid must be a bool array of shape ({self.n_options},), got {array.dtype} {array.shape}"
@@ -413,12 +445,17 @@ class _Numbered(Mapping[Hashable, Sequence[Hashable]]):
         return len(self.ranges)
 
 
+def as_array(values: Any, argument: str, *, wanted: str = "a flat list") -> NDArray:
+    """An array of anything that makes one; a ragged list is an error that names the argument."""
+    try:
+        return np.asarray(values)
+    except ValueError:
+        raise ValueError(f"{argument} is ragged; give {wanted}") from None
+
+
 def as_floats(values: Any, argument: str) -> NDArray[np.float64]:
     """Numbers as a float array; anything that is not a number is an error that names the argument."""
-    try:
-        array = np.asarray(values)
-    except ValueError:
-        raise ValueError(f"{argument} is ragged; give one number per option in a flat list, or a mapping") from None
+    array = as_array(values, argument, wanted="numbers in a flat list, or a mapping")
     if array.dtype.kind not in "fiu":
         raise TypeError(f"{argument} must hold numbers, got {array.dtype} ({few(array.ravel()[:4].tolist())})")
     if array.dtype == np.float32:
@@ -432,13 +469,37 @@ def _columns(frame: Any, *names: str) -> list[list]:
         try:
             column = frame[name]
         except (KeyError, IndexError, TypeError, ValueError):
-            known = list(getattr(frame, "columns", frame if isinstance(frame, Mapping) else []))
+            if not isinstance(frame, Mapping) and not hasattr(frame, "columns"):
+                raise TypeError(
+                    f"the table must be a DataFrame or map column names to columns, got {frame!r}"
+                ) from None
+            known = list(getattr(frame, "columns", frame))
             raise ValueError(f"the table has no column {name!r}; it has {few(known)}") from None
-        columns.append(np.asarray(column).tolist())
+        if isinstance(column, str) or not isinstance(column, Iterable):
+            raise TypeError(f"column {name!r} must hold one entry per row, got {column!r}")
+        # numpy would turn labels of several types into strings.
+        columns.append(getattr(column, "tolist", lambda column=column: list(column))())
     lengths = [len(column) for column in columns]
     if any(a != b for a, b in pairwise(lengths)):
         raise ValueError(f"columns {few(names)} have different lengths {lengths}")
     return columns
+
+
+def count(number: int) -> str:
+    """A whole number of any size in a few characters, for messages; floats end at 1e308."""
+    return f"{number:.3g}" if number < 10**300 else f"about 2**{number.bit_length()}"
+
+
+def _is_hashable(label: Any) -> bool:
+    try:
+        hash(label)
+    except TypeError:
+        return False
+    return True
+
+
+def _shown(array: NDArray) -> str:
+    return repr(array.item()) if array.ndim == 0 else f"shape {array.shape}"
 
 
 def few(labels: Iterable[Any], most: int = 6) -> str:

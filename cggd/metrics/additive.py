@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from cggd.metrics.base import Metric, as_number, own
+from cggd.metrics.base import Metric, as_number, check_space, own
 from cggd.space import ChoiceSpace
 
 
@@ -42,6 +42,7 @@ class Additive(Metric):
     unit: str = field(default="", kw_only=True)
 
     def __post_init__(self) -> None:
+        check_space(self.space)
         own(self, values=self.space.values(self.values), constant=as_number(self.constant, "constant"))
 
     @classmethod

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from cggd.metrics.evaluation import current_evaluation
-from cggd.space import ENUMERABLE, ChoiceSpace
+from cggd.space import ENUMERABLE, ChoiceSpace, count
 
 if TYPE_CHECKING:
     from cggd.constraints import Constraint
@@ -59,7 +59,16 @@ class Metric(Protocol):
 
         By default one batch of evaluations, one per option that may be chosen.
         """
-        return self.over_switches(self.evaluate, selection)
+        return self.over_switches(lambda rows: values_of(self, rows), selection)
+
+    def local_replacements(self, selection: NDArray[np.int64]) -> NDArray[np.float64]:
+        """Replacement table of the part of the metric that each decision takes part in, shape (n_options,).
+
+        A bound from above holds only if it holds for every part. Where the metric is a maximum of parts, as a longest
+        path is, several may exceed the bound at once; then no single switch lowers the metric, and `replacements`
+        shows no way out. By default the metric is one part, and this is `replacements`.
+        """
+        return self.replacements(selection)
 
     def over_switches(self, function: Callable[[NDArray[np.int64]], NDArray], selection: NDArray[np.int64]) -> NDArray:
         """A function of selections applied to every switch of one, shape (n_options,).
@@ -115,16 +124,18 @@ class Metric(Protocol):
         q = as_number(q, "q")
         if not 0 <= q <= 1:
             raise ValueError(f"q must lie between 0 and 1, got {q}")
+        if samples < 1:
+            raise ValueError(f"samples must be at least 1, got {samples}")
         if self.space.n_selections <= samples:
-            return float(np.quantile(self.evaluate(self.space.enumerate()), q))
+            return float(np.quantile(values_of(self, self.space.enumerate()), q))
         rng = np.random.default_rng(seed)
         rows = max(1, CHUNK // self.space.n_decisions)
         counts = [min(rows, samples - done) for done in range(0, samples, rows)]
-        return float(np.quantile(np.concatenate([self.evaluate(self.space.sample(n, rng)) for n in counts]), q))
+        return float(np.quantile(np.concatenate([values_of(self, self.space.sample(n, rng)) for n in counts]), q))
 
     def __call__(self, selection: Mapping[Hashable, Hashable] | ArrayLike) -> float:
         """Value of one selection, given as labels or as indices."""
-        return float(self.evaluate(self.space.indices(selection)[None])[0])
+        return float(values_of(self, self.space.indices(selection)[None])[0])
 
     def __repr__(self) -> str:
         unit = f" [{self.unit}]" if self.unit else ""
@@ -140,7 +151,7 @@ class Metric(Protocol):
         return _compose().combine(self, other)
 
     def __sub__(self, other: Metric | float) -> Metric:
-        return _compose().combine(self, -other)
+        return _compose().combine(self, -other if isinstance(other, Metric) else -_term(other, self))
 
     def __rsub__(self, other: float) -> Metric:
         return _compose().combine(-self, other)
@@ -155,7 +166,10 @@ class Metric(Protocol):
         return _compose().scale(self, as_number(factor, "factor"))
 
     def __truediv__(self, divisor: float) -> Metric:
-        return _compose().scale(self, 1.0 / as_number(divisor, "divisor"))
+        number = as_number(divisor, "divisor")
+        if number == 0:
+            raise ValueError(f"divisor of {self.name!r} must not be 0, got {divisor!r}")
+        return _compose().scale(self, 1.0 / number)
 
     def __le__(self, bound: float) -> Constraint:
         return _constraint()(self, bound, "<=")
@@ -164,10 +178,10 @@ class Metric(Protocol):
         return _constraint()(self, bound, ">=")
 
     def __lt__(self, bound: float) -> Constraint:
-        raise TypeError(f"strict bounds are not supported; write {self.name} <= bound")
+        raise TypeError(f"strict bounds are not supported; write {self.name} <= {bound!r}")
 
     def __gt__(self, bound: float) -> Constraint:
-        raise TypeError(f"strict bounds are not supported; write {self.name} >= bound")
+        raise TypeError(f"strict bounds are not supported; write {self.name} >= {bound!r}")
 
 
 def _compose():
@@ -182,14 +196,22 @@ def _constraint() -> type[Constraint]:
     return Constraint
 
 
+def _term(value: Any, metric: Metric) -> float:
+    return as_number(value, f"what is added to {metric.name!r}")
+
+
 def as_number(value: Any, argument: str, *, finite: bool = True) -> float:
     """A float from any real number but a bool; `argument` names it in the error."""
+    if isinstance(value, np.ndarray) and value.ndim == 0:
+        value = value[()]
     if isinstance(value, bool | np.bool_ | str | bytes | complex | np.complexfloating):
         raise TypeError(f"{argument} must be a number, got {value!r}")
     try:
         number = float(value)
     except (TypeError, ValueError):
         raise TypeError(f"{argument} must be a number, got {value!r}") from None
+    except OverflowError:
+        raise ValueError(f"{argument} must be at most 1e308, got one that no float holds") from None
     if np.isnan(number) or (finite and np.isinf(number)):
         raise ValueError(f"{argument} must be {'finite' if finite else 'a number'}, got {number}")
     return number
@@ -199,9 +221,34 @@ def _all_values(metric: Metric, which: str) -> NDArray[np.float64]:
     if metric.space.n_selections > ENUMERABLE:
         raise ValueError(
             f"the {which} value of {metric.name!r} is not known in closed form, and the space has "
-            f"{metric.space.n_selections:.3g} selections, too many to try; give the bound as a number"
+            f"{count(metric.space.n_selections)} selections, too many to try; give the bound as a number"
         )
     return values_of(metric, metric.space.enumerate())
+
+
+def check_metric(metric: Any, argument: str) -> None:
+    """Raise where something is not a metric with a space and a name; `argument` names it in the error."""
+    if not isinstance(metric, Metric):
+        raise TypeError(f"{argument} must be a Metric, got {metric!r}")
+    for attribute, kind in (("space", ChoiceSpace), ("name", str), ("unit", str)):
+        value = getattr(metric, attribute, None)
+        if not isinstance(value, kind):
+            raise TypeError(
+                f"{attribute} of {argument} {type(metric).__name__} must be a {kind.__name__}, got {value!r}; "
+                "a metric sets space, name and unit"
+            )
+
+
+def check_space(space: Any) -> None:
+    """Raise where something is not a choice space."""
+    if not isinstance(space, ChoiceSpace):
+        raise TypeError(f"space must be a ChoiceSpace, got {space!r}")
+
+
+def short(thing: Any) -> str:
+    """The beginning of how something is written, for messages."""
+    text = repr(thing)
+    return text if len(text) <= 200 else text[:197] + "..."
 
 
 def own(instance: Any, **fields: Any) -> None:
@@ -212,25 +259,38 @@ def own(instance: Any, **fields: Any) -> None:
 
 def values_of(metric: Metric, selections: NDArray[np.int64]) -> NDArray[np.float64]:
     """Evaluate a metric and check what it returned: one finite number per selection."""
-    return _checked(metric, "evaluate", metric.evaluate(selections), len(selections))
+    return _checked(metric, "evaluate", selections, len(selections))
 
 
-def table_of(metric: Metric, selection: NDArray[np.int64]) -> NDArray[np.float64]:
-    """Replacement table of a metric, checked: one finite number per option."""
-    return _checked(metric, "replacements", metric.replacements(selection), metric.space.n_options)
+def table_of(metric: Metric, selection: NDArray[np.int64], *, local: bool = False) -> NDArray[np.float64]:
+    """Replacement table of a metric, or that of its local parts, checked: one finite number per option."""
+    method = "local_replacements" if local else "replacements"
+    return _checked(metric, method, selection, metric.space.n_options)
 
 
-def _checked(metric: Metric, method: str, values: Any, n: int) -> NDArray[np.float64]:
-    array = np.asarray(values)
+def _checked(metric: Metric, method: str, argument: NDArray, n: int) -> NDArray:
+    try:
+        values = getattr(metric, method)(argument)
+    except MetricError:
+        raise
+    except Exception as error:
+        raise MetricError(f"{method} of metric {metric.name!r} raised {type(error).__name__}: {error}") from error
+    try:
+        array = np.asarray(values)
+    except ValueError:
+        raise MetricError(
+            f"{method} of metric {metric.name!r} must return {n} numbers, shape ({n},), got a ragged list"
+        ) from None
     if array.shape != (n,) or array.dtype.kind not in "fiu":
         raise MetricError(
             f"{method} of metric {metric.name!r} must return {n} numbers, shape ({n},), "
             f"got {array.dtype} of shape {array.shape}"
         )
-    # A finite sum proves finite terms in one pass without a temporary.
-    if not np.isfinite(array.sum()) and not np.isfinite(array).all():
+    # Unsigned numbers would wrap when negated, and half precision overflows in sums.
+    if array.dtype not in (np.float64, np.float32):
+        array = array.astype(float)
+    if not np.isfinite(array).all():
         at = int(np.argmax(~np.isfinite(array)))
-        raise MetricError(
-            f"{method} of metric {metric.name!r} returned {array[at]} at position {at}; it must be finite"
-        )
+        where = f"selection {short(argument[at].tolist())}" if method == "evaluate" else metric.space.name_option(at)
+        raise MetricError(f"{method} of metric {metric.name!r} returned {array[at]} for {where}; it must be finite")
     return array

@@ -11,7 +11,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from cggd.metrics.base import Metric, MetricError
+from cggd.metrics.base import Metric, MetricError, check_space, short
 from cggd.metrics.evaluation import Evaluation, current_evaluation
 from cggd.space import ChoiceSpace
 
@@ -54,6 +54,7 @@ class Function(Metric):
     _known: dict[bytes, tuple[float, float]] = field(init=False, default_factory=dict)
 
     def __post_init__(self) -> None:
+        check_space(self.space)
         if not callable(self.function):
             raise TypeError(f"function must be callable, got {self.function!r}")
         if isinstance(self.repeats, bool) or not isinstance(self.repeats, int) or self.repeats < 1:
@@ -108,30 +109,29 @@ class Function(Metric):
                     yield futures[i].result() if futures else self.function(piece)
                 except Exception as error:
                     raise MetricError(
-                        f"metric {self.name!r} raised {type(error).__name__}: {error}; at selection {_short(piece)}"
+                        f"metric {self.name!r} raised {type(error).__name__}: {error}; at selection {short(piece)}"
                     ) from error
         finally:
             for future in futures:
                 future.cancel()
 
     def _checked(self, result: Any, n: int, rows: NDArray[np.int64]) -> NDArray[np.float64]:
-        array = np.asarray(result)
+        try:
+            array = np.asarray(result)
+        except ValueError:  # ragged
+            array = np.asarray(None)
         if array.shape != ((n,) if self.batch else ()) or array.dtype.kind not in "fiu":
             wanted = f"{n} numbers, shape ({n},)" if self.batch else "one number"
+            where = short(self.space.labels(rows[0]))
             what = f"{array.dtype} of shape {array.shape}" if isinstance(result, np.ndarray) else repr(result)
-            raise MetricError(f"metric {self.name!r} must return {wanted}, got {what}; at selection {_short(rows[0])}")
+            raise MetricError(f"metric {self.name!r} must return {wanted}, got {what}; at selection {where}")
         if not np.isfinite(array).all():
             at = int(np.argmax(~np.isfinite(array)))
             raise MetricError(
-                f"metric {self.name!r} returned {array.flat[at]} at selection {_short(self.space.labels(rows[at]))}; "
+                f"metric {self.name!r} returned {array.flat[at]} at selection {short(self.space.labels(rows[at]))}; "
                 "values must be finite (return a large number for a selection that cannot be evaluated)"
             )
         return array
-
-
-def _short(piece: Any) -> str:
-    text = repr(piece)
-    return text if len(text) <= 200 else text[:197] + "..."
 
 
 class Predictor(Protocol):
@@ -170,15 +170,20 @@ class Predicted(Metric):
     unit: str = field(default="", kw_only=True)
 
     def __post_init__(self) -> None:
+        check_space(self.space)
         if not hasattr(self.model, "predict"):
             raise TypeError(f"model must have a predict method, got {self.model!r}")
+        if self.features is not None and not callable(self.features):
+            raise TypeError(f"features must be a function of selections, got {self.features!r}")
 
     def evaluate(self, selections: NDArray[np.int64]) -> NDArray[np.float64]:
-        features = one_hot(self.space, selections) if self.features is None else self.features(selections)
         try:
+            features = one_hot(self.space, selections) if self.features is None else self.features(selections)
             prediction = np.asarray(self.model.predict(features))
         except Exception as error:
-            raise MetricError(f"model of metric {self.name!r} raised {type(error).__name__}: {error}") from error
+            raise MetricError(
+                f"model or features of metric {self.name!r} raised {type(error).__name__}: {error}"
+            ) from error
         return prediction[:, 0] if prediction.shape == (len(selections), 1) else prediction
 
 

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cggd.metrics.additive import Additive
-from cggd.metrics.base import Metric, as_number
+from cggd.metrics.base import Metric, as_number, check_metric
 from cggd.space import ChoiceSpace
 
 
@@ -106,8 +106,7 @@ def maximum(*metrics: Metric, name: str | None = None) -> Maximum:
     if not metrics:
         raise ValueError("maximum needs at least one metric")
     for metric in metrics:
-        if not isinstance(metric, Metric):
-            raise TypeError(f"maximum takes metrics, got {metric!r}")
+        check_metric(metric, "each argument of maximum")
     _same_space(metrics)
     return Maximum(
         metrics[0].space,
@@ -159,7 +158,7 @@ def _same_space(metrics: Sequence[Metric]) -> None:
         if other.space is not first.space:
             raise ValueError(
                 f"metrics {first.name!r} and {other.name!r} belong to different choice spaces: "
-                f"{first.space} and {other.space}"
+                f"{first.space} and {other.space}; make one space and pass it to both"
             )
 
 

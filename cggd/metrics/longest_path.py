@@ -11,7 +11,7 @@ import networkx as nx
 import numpy as np
 from numpy.typing import NDArray
 
-from cggd.metrics.base import Metric, as_number, own
+from cggd.metrics.base import Metric, as_number, check_space, own
 from cggd.space import ChoiceSpace, few
 
 # Paths whose lengths differ by less than this share are the same path summed in another order, and must tie.
@@ -69,6 +69,7 @@ class LongestPath(Metric):
     _decision_of: NDArray[np.int64] = field(init=False)
 
     def __post_init__(self) -> None:
+        check_space(self.space)
         if not isinstance(self.graph, nx.DiGraph) or self.graph.is_multigraph():
             raise TypeError(f"graph must be a networkx.DiGraph, got {type(self.graph).__name__}")
         values = self.space.values(self.values)
@@ -77,9 +78,11 @@ class LongestPath(Metric):
             raise ValueError(
                 f"values must be durations of at least 0, got {values[at]} for {self.space.name_option(at)}"
             )
-        dag = _Dag.of(self.graph, self.weight, edges=self._decided_edges())
+        everywhere = list(self._places())
+        decided_edges = {place for places in everywhere for place in places if place not in self.graph.nodes}
+        dag = _Dag.of(self.graph, self.weight, edges=decided_edges)
         decision_of = np.full(len(dag.fixed), -1)
-        for d, places in enumerate(self._places()):
+        for d, places in enumerate(everywhere):
             for place in places:
                 v = dag.vertex[place]
                 if decision_of[v] >= 0:
@@ -90,25 +93,28 @@ class LongestPath(Metric):
 
     def _places(self) -> Iterable[list[Hashable]]:
         """Where each decision stands, in the order of the decisions."""
+        if self.at is not None and not isinstance(self.at, Mapping):
+            raise TypeError(f"at must map decisions to lists of nodes and edges, got {self.at!r}")
         nodes, edges, given = self.graph.nodes, self.graph.edges, dict(self.at or {})
-        for decision in given:
+        for decision, places in given.items():
             self.space.position(decision)
+            if isinstance(places, str) or not isinstance(places, Iterable) or _is_edge(places, edges):
+                raise TypeError(
+                    f"at[{decision!r}] must be a list of nodes and edges, got {places!r}; a single one is [{places!r}]"
+                )
         for decision in self.space.decisions:
-            places = list(given.get(decision, [decision]))
+            places = list(dict.fromkeys(given.get(decision, [decision])))
             unknown = [p for p in places if p not in nodes and not _is_edge(p, edges)]
             if unknown or not places:
                 raise ValueError(
                     f"decision {decision!r} stands on no node or edge of the graph"
                     + (
-                        f": {few(unknown)} is neither"
+                        f": at names {few(unknown) or 'none'} for it"
                         if decision in given
                         else "; name its place with at={decision: [...]}"
                     )
                 )
             yield places
-
-    def _decided_edges(self) -> set[Hashable]:
-        return {p for places in self._places() for p in places if p not in self.graph.nodes}
 
     def evaluate(self, selections: NDArray[np.int64]) -> NDArray[np.float64]:
         return self._dag.heads(self._durations(selections)).max(axis=0)
@@ -133,19 +139,32 @@ class LongestPath(Metric):
         return single, vertex[owner[single]]
 
     def replacements(self, selection: NDArray[np.int64]) -> NDArray[np.float64]:
+        table, heads, tails = self._through(selection)
+        options, vertex = self._single
+        avoiding = self._dag.longest_avoiding(heads, tails)[vertex]
+        table[options] = np.maximum(avoiding, table[options])
+        length = heads.max()
+        table[np.abs(table - length) <= ROUNDING * length] = length
+        return table
+
+    def local_replacements(self, selection: NDArray[np.int64]) -> NDArray[np.float64]:
+        return self._through(selection)[0]
+
+    def _through(self, selection: NDArray[np.int64]) -> tuple[NDArray, NDArray, NDArray]:
+        """Longest path through each decision's vertex for each of its options, and the heads and tails of vertices.
+
+        Of a decision that stands on several vertices: the longest path of all.
+        """
         dag, (options, vertex) = self._dag, self._single
         durations = self._durations(selection[None])
         heads, tails = dag.heads(durations), dag.tails(durations)
-        length = heads.max()
-        avoiding = dag.longest_avoiding(heads[:, 0], tails[:, 0])[vertex]
         around = (heads + tails - 2 * durations)[:, 0] + dag.fixed
         table = np.empty(self.space.n_options)
-        table[options] = np.maximum(avoiding, around[vertex] + self.values[options])
+        table[options] = around[vertex] + self.values[options]
         shared = np.setdiff1d(np.arange(self.space.n_options), options)
         if len(shared):
             table[shared] = self.evaluate(self._switched(selection, shared))
-        table[np.abs(table - length) <= ROUNDING * length] = length
-        return table
+        return table, heads[:, 0], tails[:, 0]
 
     def _switched(self, selection: NDArray[np.int64], options: NDArray[np.int64]) -> NDArray[np.int64]:
         rows = np.repeat(selection[None], len(options), axis=0)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Hashable, Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
@@ -11,8 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import sparse
 
-from cggd.metrics.base import Metric, own
-from cggd.space import ChoiceSpace
+from cggd.metrics.base import Metric, check_space, own
+from cggd.space import ChoiceSpace, as_array, few
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -47,13 +47,17 @@ class Peak(Metric):
     usage: sparse.csr_array = field(init=False)
 
     def __post_init__(self) -> None:
+        check_space(self.space)
         if self.stages is None or isinstance(self.stages, Mapping):
             values, usage = _members(self)
             own(self, values=values, usage=usage)
         elif self.values is None:
             own(self, usage=_matrix(self.space, self.stages))
         else:
-            raise ValueError("values must be None where stages is a matrix, which holds what each option uses")
+            raise ValueError(
+                "stages must map each stage to its decisions; as a matrix it holds what each option uses, and values "
+                "must be None"
+            )
 
     @cached_property
     def _pairs(self) -> _Pairs:
@@ -70,8 +74,7 @@ class Peak(Metric):
         return self.loads(selections).max(axis=1)
 
     def replacements(self, selection: NDArray[np.int64]) -> NDArray[np.float64]:
-        layout, pairs = self.space.layout, self._pairs
-        loads = self.loads(selection[None])[0]
+        pairs, loads = self._pairs, self.loads(selection[None])[0]
         order = np.argsort(-loads, kind="stable")
         rank = np.empty_like(order)
         rank[order] = np.arange(len(loads))
@@ -80,12 +83,21 @@ class Peak(Metric):
         first_missing = pairs.count.copy()
         early = np.where(ranks != pairs.nth, pairs.nth, len(loads))
         first_missing[pairs.touching] = np.minimum(first_missing[pairs.touching], pairs.reduce(np.minimum, early))
-        table = layout.spread(np.append(loads[order], -np.inf)[first_missing])
+        untouched = np.append(loads[order], -np.inf)[first_missing]
+        return np.maximum(self._of_touched(selection, loads), self.space.layout.spread(untouched))
 
+    def local_replacements(self, selection: NDArray[np.int64]) -> NDArray[np.float64]:
+        table = self._of_touched(selection, self.loads(selection[None])[0])
+        table[np.isneginf(table)] = 0.0  # alike for all options of a decision that no stage knows
+        return table
+
+    def _of_touched(self, selection: NDArray[np.int64], loads: NDArray[np.float64]) -> NDArray[np.float64]:
+        """The fullest stage that an option's decision touches, with the option put in; -inf where it touches none."""
+        layout, pairs = self.space.layout, self._pairs
+        table = np.full(self.space.n_options, -np.inf)
         used = pairs.use[pairs.start[layout.flat(selection)[pairs.decision]] + pairs.nth]
         others = (loads[pairs.stage] - used)[pairs.pair] + pairs.use
-        touched = pairs.touched_options
-        table[touched] = np.maximum(table[touched], np.maximum.reduceat(others, pairs.start[touched]))
+        table[pairs.touched_options] = np.maximum.reduceat(others, pairs.start[pairs.touched_options])
         return table
 
     def limits(self) -> tuple[float, float]:
@@ -170,7 +182,7 @@ def _members(peak: Peak) -> tuple[NDArray[np.float64], sparse.csr_array]:
     else:
         if not stages:
             raise ValueError("stages is empty; name at least one stage with its decisions")
-        members = [[space.position(d) for d in decisions] for decisions in stages.values()]
+        members = [_positions(space, name, decisions) for name, decisions in stages.items()]
         n_stages = len(members)
         stage = np.repeat(np.arange(n_stages), [len(m) for m in members])
         decision = np.array([d for m in members for d in m], dtype=np.int64)
@@ -181,11 +193,29 @@ def _members(peak: Peak) -> tuple[NDArray[np.float64], sparse.csr_array]:
     return values, sparse.csr_array((values[column], (np.repeat(stage, sizes), column)), shape=shape)
 
 
+def _positions(space: ChoiceSpace, stage: Hashable, decisions: Any) -> list[int]:
+    if isinstance(decisions, str) or not isinstance(decisions, Iterable):
+        raise TypeError(f"stage {stage!r} must be a list of decisions, got {decisions!r}")
+    decisions = list(decisions)
+    if twice := [d for d in decisions if decisions.count(d) > 1]:
+        raise ValueError(f"stage {stage!r} lists decision {twice[0]!r} more than once")
+    return [space.position(d) for d in decisions]
+
+
 def _matrix(space: ChoiceSpace, stages: Any) -> sparse.csr_array:
-    usage = sparse.csr_array(stages, dtype=float)
-    shape = usage.shape or ()
+    if not sparse.issparse(stages):
+        stages = as_array(stages, "stages", wanted="a row per stage with a number per option")
+        if stages.dtype.kind not in "fiu":
+            raise TypeError(f"stages must hold numbers, got {stages.dtype} ({few(stages.ravel().tolist())})")
+    shape = stages.shape
     if len(shape) != 2 or shape[1] != space.n_options or shape[0] == 0:
         raise ValueError(f"stages must have shape (n_stages, {space.n_options}), got {shape}")
+    usage = sparse.csr_array(stages, dtype=float, copy=True)
+    usage.sum_duplicates()
     if not np.isfinite(usage.data).all():
-        raise ValueError("stages must hold finite numbers")
+        stage, option = (int(at[0]) for at in np.nonzero(~np.isfinite(usage.toarray())))
+        raise ValueError(
+            f"stages must hold finite numbers, got {usage[stage, option]} in stage {stage} for "
+            f"{space.name_option(option)}"
+        )
     return usage

@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from cggd.metrics.base import Metric, own
-from cggd.space import ENUMERABLE, ChoiceSpace, as_floats
+from cggd.metrics.base import Metric, check_space, own
+from cggd.space import ENUMERABLE, ChoiceSpace, as_floats, count
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -40,10 +40,11 @@ class Table(Metric):
     unit: str = field(default="", kw_only=True)
 
     def __post_init__(self) -> None:
+        check_space(self.space)
         n = self.space.n_selections
         if n > ENUMERABLE:
             raise ValueError(
-                f"a Table stores every selection, and the space has {n:.3g}; at most {ENUMERABLE} are possible"
+                f"a Table stores every selection, and the space has {count(n)}; at most {ENUMERABLE} are possible"
             )
         values = as_floats(self.values, "values")
         if values.shape not in ((n,), tuple(self.space.sizes.tolist())):

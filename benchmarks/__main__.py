@@ -1,0 +1,18 @@
+"""Run benchmarks by name: ``python -m benchmarks [NAME ...]``, all of them by default."""
+
+import sys
+
+from benchmarks import direction, packaged
+
+ALL = {"direction": direction.main, "packaged": packaged.main}
+
+
+def main(names: list[str]) -> None:
+    if unknown := [name for name in names if name not in ALL]:
+        sys.exit(f"no benchmark {unknown[0]!r}; there are {', '.join(ALL)}")
+    for name in names or ALL:
+        ALL[name]()
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

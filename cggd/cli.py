@@ -1,0 +1,300 @@
+"""The command line: ``cggd solve``, ``check``, ``demo``, ``plot``, and the commands that adapters add."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from importlib.metadata import entry_points
+from pathlib import Path
+from typing import Annotated, Any
+
+import numpy as np
+import typer
+from rich import box
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.table import Table
+
+import cggd
+from cggd import demo as demonstration
+from cggd.constraints import Constraint
+from cggd.io import parse_bound, read_options, read_problem
+from cggd.metrics import Metric
+from cggd.problem import Problem
+from cggd.result import Result
+from cggd.search import Progress as SearchProgress
+from cggd.search import SearchError, solve
+
+FEASIBLE, WRONG_INPUT, NOT_FEASIBLE, INTERRUPTED = 0, 1, 2, 130
+
+# A line this often tells a log that a search without a terminal is alive.
+PLAIN_SECONDS = 5.0
+
+app = typer.Typer(
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    help="Choose one option per decision, under bounds on anything that can be evaluated.\n\n"
+    "Exit status: 0 a feasible selection was found, 1 wrong input, 2 infeasible or unknown.",
+)
+out, err = Console(soft_wrap=True), Console(stderr=True, soft_wrap=True)
+
+OptionTable = Annotated[Path, typer.Argument(help="CSV option table (decision, option, metrics), or problem as JSON")]
+Limits = Annotated[list[str] | None, typer.Option("--limit", help='bound such as "weight<=100"; may be repeated')]
+Seed = Annotated[int, typer.Option(help="same seed, same trajectory")]
+
+
+@app.command("solve")
+def solve_command(
+    options: OptionTable,
+    maximize: Annotated[str | None, typer.Option(help="metric to maximise")] = None,
+    minimize: Annotated[str | None, typer.Option(help="metric to minimise")] = None,
+    limit: Limits = None,
+    forbid: Annotated[list[str] | None, typer.Option(help='"decision=option" not to choose; may be repeated')] = None,
+    seconds: Annotated[float | None, typer.Option("--time", help="seconds after which to stop")] = None,
+    steps: Annotated[int, typer.Option(help="steps of each start")] = 600,
+    starts: Annotated[int, typer.Option(help="independent starts")] = 6,
+    seed: Seed = 0,
+    save: Annotated[Path | None, typer.Option("--out", help="write the result as JSON")] = None,
+    checkpoint: Annotated[Path | None, typer.Option(help="keep the state here, and continue from it")] = None,
+    json: Annotated[bool, typer.Option("--json", help="print the result as JSON and nothing else")] = False,
+) -> None:
+    """Find the best selection that satisfies every bound."""
+    problem = _problem(options, maximize, minimize, limit or [])
+    settings: dict[str, Any] = {"seed": seed, "steps": steps, "starts": starts, "time_limit": seconds}
+    settings |= {"forbid": _forbidden(problem, forbid or [])}
+    settings |= {"checkpoint": checkpoint, "resume": checkpoint is not None}
+    try:
+        with _reporting(problem, starts * steps, quiet=json) as callback:
+            result = solve(problem, callback=callback, **settings)
+    except SearchError as error:
+        err.print(f"error: {error}", style="red", markup=False)
+        result = error.result
+    _deliver(result, save, as_json=json)
+
+
+@app.command()
+def check(options: OptionTable, limit: Limits = None, samples: int = 10_000, seed: Seed = 0) -> None:
+    """Say what each bound leaves, and whether all can be met together."""
+    space, constraints = _bounds(options, limit or [])
+    rng = np.random.default_rng(seed)
+    selections = space.enumerate() if space.n_selections <= samples else space.sample(samples, rng)
+    held = np.array([c.satisfied(c.metric.evaluate(selections)) for c in constraints])
+    table = Table("bound", "least", "greatest", "selections that satisfy it", "verdict")
+    for c, share in zip(constraints, held.mean(axis=1), strict=True):
+        low, high = c.metric.limits()
+        worst, easiest = (high, low) if c.sign > 0 else (low, high)
+        verdict = "always met" if c.satisfied(worst) else "can be met" if c.satisfied(easiest) else "cannot be met"
+        table.add_row(repr(c)[11:-1], f"{low:.6g}", f"{high:.6g}", f"{share:.1%}", verdict)
+    out.print(space, table, f"all together: {held.all(axis=0).mean():.2%} of {len(selections)} selections")
+    # Any objective does: the search ends with the first selection that satisfies everything.
+    result = solve(Problem(constraints[0].metric, constraints), seed=seed, callback=lambda p: p.best is not None)
+    out.print(result.status.value)
+    if not result.feasible:
+        for row in result.constraints:
+            out.print(f"  {row}", markup=False)
+    raise typer.Exit(FEASIBLE if result.feasible else NOT_FEASIBLE)
+
+
+@app.command()
+def demo(save: Annotated[Path, typer.Option("--out", help="folder for the picture")] = Path("out")) -> None:
+    """Solve the search space of the paper from data that ships with the package, and draw a picture."""
+    began = time.perf_counter()
+    out.print(
+        "Neural architecture search on NATS-Bench (15,625 cells, CIFAR-10) under latency and energy bounds of an edge\n"
+        "GPU. The search sees validation accuracy after 12 epochs; test accuracy after 200 epochs judges the result."
+    )
+    done = demonstration.run()
+    columns = ("bound", "feasible", "satisfied", "accuracy", "best", "loss", "seconds")
+    table = Table(*columns, box=box.SIMPLE_HEAD, pad_edge=False, collapse_padding=True)
+    for s in done:
+        accuracy = f"{np.mean(s.accuracies):.2f} %" if s.accuracies else "-"
+        table.add_row(
+            s.name,
+            str(s.feasible),
+            f"{s.satisfied} of {len(s.runs)}",
+            accuracy,
+            f"{s.best:.2f} %",
+            f"{s.loss:.2f} %" if s.accuracies else "-",
+            f"{s.seconds:.2f}",
+        )
+    out.print(table)
+    out.print(
+        f"feasible: cells within the bounds; best: the best test accuracy among them; accuracy: mean over seeds;\n"
+        f"loss: its relative distance to the best (in the paper {demonstration.PAPER_LOSS} %); seconds: of a run.\n\n"
+        f"The best run under {done[0].name}:"
+    )
+    best = max(done[0].runs, key=lambda run: run.value if run.value is not None else -np.inf)
+    out.print(best.summary(), markup=False, highlight=False)
+    save.mkdir(parents=True, exist_ok=True)
+    path = save / "demo.png"
+    try:
+        demonstration.picture(done, path)
+        out.print(f"picture    {path}")
+    except ImportError as error:
+        out.print(f"no picture: {error}", markup=False)
+    out.print(f"{len(done) * len(done[0].runs)} searches and a picture in {time.perf_counter() - began:.1f} s")
+    raise typer.Exit(FEASIBLE if all(s.satisfied == len(s.runs) for s in done) else NOT_FEASIBLE)
+
+
+@app.command()
+def plot(
+    result: Annotated[Path, typer.Argument(help="result as JSON, written by cggd solve --out")],
+    save: Annotated[Path | None, typer.Option("--out", help="picture to write; by default beside the result")] = None,
+) -> None:
+    """Draw the course of a search and the use of its budgets."""
+    found = Result.from_json(_text(result))
+    import matplotlib
+
+    matplotlib.use("Agg")
+    import matplotlib.pyplot as plt
+
+    from cggd.plotting import plot_budgets, plot_search
+
+    figure, (left, right) = plt.subplots(1, 2, figsize=(13, 5), layout="constrained")
+    plot_search(found, ax=left)
+    plot_budgets(found, ax=right)
+    path = save or result.with_suffix(".png")
+    figure.savefig(path, dpi=120)
+    out.print(path, markup=False)
+
+
+@app.command()
+def version() -> None:
+    """Print the version."""
+    out.print(f"cggd {cggd.__version__}", highlight=False)
+
+
+# -- input ------------------------------------------------------------------------------------------------------------
+
+
+def _problem(path: Path, maximize: str | None, minimize: str | None, limits: list[str]) -> Problem:
+    if path.suffix == ".json":
+        problem = read_problem(path)
+        if maximize or minimize:
+            raise ValueError(f"{path} states its own objective; leave out --maximize and --minimize")
+        metrics = {c.metric.name: c.metric for c in problem.constraints} | {problem.objective.name: problem.objective}
+        bounds = [parse_bound(text, metrics) for text in limits]
+        return Problem(problem.objective, [*problem.constraints, *bounds], problem.sense)
+    if (maximize is None) == (minimize is None):
+        raise ValueError("give either --maximize METRIC or --minimize METRIC")
+    _, metrics = read_options(path)
+    name = maximize if maximize is not None else minimize
+    if name not in metrics:
+        raise ValueError(f"{path} has no metric {name!r}; it has {', '.join(metrics)}")
+    bounds = [parse_bound(text, metrics) for text in limits]
+    return Problem(metrics[name], bounds, "maximize" if maximize is not None else "minimize")
+
+
+def _bounds(path: Path, limits: list[str]) -> tuple[cggd.ChoiceSpace, list[Constraint]]:
+    if path.suffix == ".json":
+        problem = read_problem(path)
+        metrics: dict[str, Metric] = {c.metric.name: c.metric for c in problem.constraints}
+        constraints = [*problem.constraints, *(parse_bound(text, metrics) for text in limits)]
+        space = problem.space
+    else:
+        space, table = read_options(path)
+        constraints = [parse_bound(text, table) for text in limits]
+    if not constraints:
+        raise ValueError("nothing to check: give at least one --limit")
+    return space, constraints
+
+
+def _forbidden(problem: Problem, texts: list[str]) -> dict[Any, list[Any]] | None:
+    """Labels in files are text; those of a problem in JSON may be numbers, and are matched by how they print."""
+    forbid: dict[Any, list[Any]] = {}
+    for text in texts:
+        decision, found, option = text.partition("=")
+        if not found:
+            raise ValueError(f"--forbid must be decision=option, got {text!r}")
+        names = {str(d): d for d in problem.space.decisions}
+        label = names.get(decision.strip(), decision.strip())
+        options = {str(o): o for o in problem.space.option_labels(label)}
+        forbid.setdefault(label, []).append(options.get(option.strip(), option.strip()))
+    return forbid or None
+
+
+def _text(path: Path) -> str:
+    return path.read_text(encoding="utf-8")
+
+
+# -- output -----------------------------------------------------------------------------------------------------------
+
+
+@contextmanager
+def _reporting(problem: Problem, steps: int, *, quiet: bool) -> Iterator[Callable[[SearchProgress], None]]:
+    """A callback that shows a search's progress: a bar on a terminal, now and then a line elsewhere."""
+
+    def words(p: SearchProgress) -> str:
+        best = "nothing feasible yet" if p.best is None else f"best {p.best:.6g}"
+        return f"start {p.start + 1}/{p.starts}, {best}"
+
+    if quiet:
+        yield lambda p: None
+    elif err.is_terminal:
+        columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.percentage:>3.0f}%"))
+        with Progress(*columns, TimeElapsedColumn(), console=err, transient=True) as bar:
+            task = bar.add_task(problem.objective.name, total=steps)
+
+            def update(p: SearchProgress) -> None:
+                bar.update(task, completed=p.start * p.steps + p.step, description=words(p))
+
+            yield update
+    else:
+        last = time.perf_counter()
+
+        def line(p: SearchProgress) -> None:
+            nonlocal last
+            if time.perf_counter() - last > PLAIN_SECONDS:
+                last = time.perf_counter()
+                err.print(f"{p.seconds:.0f} s: {words(p)}, step {p.step}/{p.steps}", markup=False, highlight=False)
+
+        yield line
+
+
+def _deliver(result: Result, save: Path | None, *, as_json: bool) -> None:
+    if save is not None:
+        save.write_text(result.to_json(), encoding="utf-8")
+    if as_json:
+        print(result.to_json(history=False))
+    else:
+        out.print(result.summary(), markup=False, highlight=False)
+    raise typer.Exit(FEASIBLE if result.feasible else NOT_FEASIBLE)
+
+
+# -- the program ------------------------------------------------------------------------------------------------------
+
+
+def _add_adapters() -> None:
+    """Add the commands of installed adapters; one that does not load is named and left out."""
+    for point in entry_points(group="cggd.commands"):
+        try:
+            app.add_typer(point.load(), name=point.name)
+        except Exception as error:
+            err.print(f"command {point.name!r} is not available: {error}", style="yellow", markup=False)
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Run the program and leave with its exit status."""
+    _add_adapters()
+    command = typer.main.get_command(app)
+    try:
+        status = command.main(arguments, prog_name="cggd", standalone_mode=False)
+    except (ValueError, TypeError, OSError, ImportError) as error:
+        err.print(f"error: {error}", style="red", markup=False, highlight=False)
+        status = WRONG_INPUT
+    except (KeyboardInterrupt, typer.Abort):
+        status = INTERRUPTED
+    except Exception as error:
+        # Errors of the command line itself know how to show themselves.
+        if not hasattr(error, "show"):
+            raise
+        error.show()  # pyright: ignore[reportAttributeAccessIssue]
+        status = WRONG_INPUT
+    sys.exit(status if isinstance(status, int) else FEASIBLE)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,98 @@
+"""The demonstration: the paper's method on the paper's search space, from data that ships with the package."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from cggd.constraints import Constraint
+from cggd.datasets import NatsTopology, nats_topology
+from cggd.result import Result
+from cggd.search import maximize
+
+# Mean relative loss of CONNAS against the best feasible architecture on CIFAR-10, as its paper reports it.
+PAPER_LOSS = 1.08
+
+
+@dataclass(frozen=True, eq=False)
+class Setting:
+    """One set of bounds, and what ten seeds of the search made of it."""
+
+    name: str
+    constraints: list[Constraint]
+    feasible: int
+    best: float
+    accuracies: list[float]
+    runs: list[Result]
+
+    @property
+    def satisfied(self) -> int:
+        """Runs whose selection satisfies every constraint."""
+        return sum(run.feasible for run in self.runs)
+
+    @property
+    def loss(self) -> float:
+        """Mean relative loss of test accuracy against the best feasible architecture, in %."""
+        return 100.0 * (1.0 - float(np.mean(self.accuracies)) / self.best)
+
+    @property
+    def seconds(self) -> float:
+        """Median seconds of a run."""
+        return float(np.median([run.seconds for run in self.runs]))
+
+
+def settings(nats: NatsTopology) -> list[tuple[str, list[Constraint]]]:
+    """The paper's three settings on CIFAR-10, and a tight one: the fastest tenth of all architectures."""
+    fast, frugal = nats.latency <= 5.31, nats.energy <= 23.95
+    tenth = nats.latency.quantile(0.1)
+    return [
+        ("latency <= 5.31 ms", [fast]),
+        ("energy <= 23.95 mJ", [frugal]),
+        ("latency and energy", [fast, frugal]),
+        (f"latency <= {tenth:.2f} ms", [nats.latency <= tenth]),
+    ]
+
+
+def run(seeds: int = 10, tick: Callable[[str], None] = lambda name: None) -> list[Setting]:
+    """Search every setting with a single start of the paper's rule per seed, by 12-epoch validation accuracy alone.
+
+    Test accuracy after 200 epochs judges what was found, and is never seen by the search.
+    """
+    nats = nats_topology()
+    everything = nats.space.enumerate()
+    accuracy = nats.test200.evaluate(everything)
+    done = []
+    for name, constraints in settings(nats):
+        feasible = np.all([c.satisfied(c.metric.evaluate(everything)) for c in constraints], axis=0)
+        runs = []
+        for seed in range(seeds):
+            runs.append(maximize(nats.val12, constraints, seed=seed, starts=1))
+            tick(name)
+        found = [nats.test200(run.indices) for run in runs if run.indices is not None]
+        done.append(Setting(name, constraints, int(feasible.sum()), float(accuracy[feasible].max()), found, runs))
+    return done
+
+
+def picture(done: list[Setting], path: Path) -> None:
+    """Draw what the first setting's runs found among all architectures, and how the first run went; write a PNG."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    import matplotlib.pyplot as plt
+
+    from cggd.plotting import plot_choices, plot_search, plot_tradeoff
+
+    nats, first = nats_topology(), done[0]
+    figure, (left, middle, right) = plt.subplots(1, 3, figsize=(18, 5.5), layout="constrained")
+    plot_tradeoff(nats.test200, nats.latency, ax=left, constraints=first.constraints, results=first.runs)
+    left.set_ylim(80, 95)
+    left.set_title(f"{len(first.runs)} runs under {first.name}")
+    plot_search(first.runs[0], ax=middle)
+    middle.set_title("the first run")
+    plot_choices(nats.space, first.runs[0], ax=right)
+    right.set_title("the cell it chose")
+    figure.savefig(path, dpi=110)
+    plt.close(figure)

@@ -1,0 +1,20 @@
+"""Files: option tables as CSV, problems as JSON, and the text formats of two classical benchmarks.
+
+What is wrong with a file raises a ValueError that names the file, the line where there is one, and what was expected.
+Every reader takes gzip as well; what is written to a path that ends in ``.gz`` is compressed.
+"""
+
+from cggd.io.bounds import parse_bound
+from cggd.io.instances import read_gap, read_mmkp
+from cggd.io.options import read_options, write_options
+from cggd.io.problems import read_problem, write_problem
+
+__all__ = [
+    "parse_bound",
+    "read_gap",
+    "read_mmkp",
+    "read_options",
+    "read_problem",
+    "write_options",
+    "write_problem",
+]

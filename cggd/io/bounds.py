@@ -1,0 +1,84 @@
+"""Bounds as a user types them."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import Literal
+
+from cggd.constraints import Constraint
+from cggd.io.text import not_a_number
+from cggd.metrics import Metric
+from cggd.space import few
+
+# The bound holds no comparison sign, so that names may.
+_BOUND = re.compile(r"(.*?)\s*(<=|>=|=<|=>|==|≤|≥|<|>|=)\s*([^<>=≤≥]*)", re.DOTALL)
+_NUMBER = re.compile(r"(q?)\s*([+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?)\s*(.*)", re.DOTALL)
+_SENSES: dict[str, Literal["<=", ">="]] = {"<=": "<=", "≤": "<=", ">=": ">=", "≥": ">="}
+
+
+def parse_bound(text: str, metrics: Mapping[str, Metric]) -> Constraint:
+    """Make a constraint of a text such as ``latency <= 5.3``.
+
+    The text is the name of a metric, ``<=`` or ``>=``, and one of
+
+    * a number, which the metric's unit may follow: ``5.3``, ``1e-3``, ``5.3 ms``;
+    * ``q0.5``, the value that this share of all selections does not exceed, ``metric.quantile(0.5)``: exact in spaces
+      of up to 10,000 selections, else over 10,000 drawn at random with a fixed seed;
+    * ``0.6max``, this factor times the greatest value over the space, ``0.6 * metric.maximum()``.
+
+    Blanks around the parts are ignored. Names may hold blanks, digits, dots and signs.
+
+    Parameters
+    ----------
+    text : str
+    metrics : mapping of name to Metric
+
+    Raises
+    ------
+    ValueError
+        If the text is not such a bound, there is no such metric, or its greatest value is not known.
+
+    Examples
+    --------
+    >>> from cggd import Additive, ChoiceSpace
+    >>> space = ChoiceSpace.from_sizes([2, 2])
+    >>> metrics = {"latency": Additive(space, [1, 2, 3, 8], name="latency", unit="ms")}
+    >>> parse_bound("latency <= 5.3", metrics)
+    Constraint(latency <= 5.3 ms)
+    >>> parse_bound("latency<=0.6max", metrics), parse_bound("latency>=q0.5", metrics)
+    (Constraint(latency <= 6 ms), Constraint(latency >= 7 ms))
+    """
+    match = _BOUND.fullmatch(text.strip())
+    if not match:
+        raise ValueError(f"bound {text!r} must read like weight<=100 or weight>=100")
+    name, sign, right = match.groups()
+    if name not in metrics:
+        flipped = sign.translate(str.maketrans("<>≤≥", "><≥≤"))
+        hint = f"; write the metric first: {right}{flipped}{name}" if right in metrics else ""
+        hint = "; write two bounds, one after the other" if _BOUND.fullmatch(name) else hint
+        raise ValueError(f"bound {text!r}: unknown metric {name!r}; known are {few(list(metrics), 20)}{hint}")
+    if sign not in _SENSES:
+        raise ValueError(f"bound {text!r}: use <= or >= instead of {sign}: {name}<={right} or {name}>={right}")
+    if not right:
+        raise ValueError(f"bound {text!r}: the number after {sign} is missing")
+    try:
+        return Constraint(metrics[name], _bound_value(right, metrics[name]), _SENSES[sign])
+    except ValueError as error:
+        raise ValueError(f"bound {text!r}: {error}") from None
+
+
+def _bound_value(text: str, metric: Metric) -> float:
+    quantile, number, rest = match.groups() if (match := _NUMBER.fullmatch(text)) else ("", "", text)
+    if number and not quantile and rest in ("", metric.unit):
+        return float(number)
+    if quantile and not rest:
+        return metric.quantile(float(number))
+    if number and not quantile and rest == "max":
+        return float(number) * metric.maximum()
+    if rest == "%":
+        raise ValueError(f"{text} may mean two things; write q0.5 for a quantile or 0.5max for a share of the maximum")
+    if number and re.fullmatch(r",\d.*", rest):
+        raise ValueError(not_a_number(text))
+    unit = f", with or without the unit {metric.unit}" if metric.unit else ""
+    raise ValueError(f"expected a number{unit}, a quantile such as q0.5 or a share such as 0.6max, got {text!r}")

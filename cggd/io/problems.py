@@ -1,0 +1,367 @@
+"""Problems as JSON."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Hashable, Sequence
+from functools import partial
+from math import inf, isfinite
+from typing import Any, NoReturn, TypeVar
+
+import networkx as nx
+import numpy as np
+from scipy import sparse
+
+from cggd.constraints import Constraint
+from cggd.io.text import StrPath, fail, read_text, write_text
+from cggd.metrics import Additive, LongestPath, Metric, Peak, Table
+from cggd.metrics.base import as_number
+from cggd.problem import Problem
+from cggd.space import ENUMERABLE, ChoiceSpace, as_floats, few
+
+_T = TypeVar("_T")
+
+FORMAT = "cggd-problem-1"
+
+
+def write_problem(problem: Problem, path: StrPath) -> None:
+    """Write a problem as JSON; `read_problem` makes the same problem of it, to the last bit of every number.
+
+    Parameters
+    ----------
+    problem : Problem
+        Its metrics are `Additive`, `Peak`, `Table` or `LongestPath`, and those that differ have different names.
+        Labels are strings, numbers, bools, None or tuples of them. Of the attributes of graphs, durations are kept.
+    path : str or path
+
+    Raises
+    ------
+    TypeError, ValueError
+        If something has no place in a file: black boxes, sums of different kinds, maxima. No file is written.
+
+    See Also
+    --------
+    read_problem : describes the format.
+    """
+    metrics: dict[str, Metric] = {}
+    for metric in (problem.objective, *(constraint.metric for constraint in problem.constraints)):
+        if metrics.setdefault(metric.name, metric) is not metric:
+            raise ValueError(f"two metrics are called {metric.name!r}; a file tells them apart by their names")
+    space = problem.space
+    data = {
+        "format": FORMAT,
+        "decisions": [{"decision": d, "options": list(space.option_labels(d))} for d in space.decisions],
+        "graph": _from_graph(space.graph),
+        "metrics": [_from_metric(metric) for metric in metrics.values()],
+        "objective": {"sense": problem.sense, "metric": problem.objective.name},
+        "constraints": [
+            {"metric": c.metric.name, "sense": c.sense, "bound": c.bound if isfinite(c.bound) else None}
+            for c in problem.constraints
+        ],
+    }
+    dump = partial(json.dumps, default=_label_to_json, allow_nan=False)
+    # An entry per line: a person finds a metric, and a diff shows which one changed.
+    parts = []
+    for key, value in data.items():
+        lines = ",\n  ".join(map(dump, value)) if isinstance(value, list) else ""
+        parts.append(f'"{key}": [\n  {lines}\n ]' if lines else f'"{key}": {dump(value)}')
+    write_text(path, "{\n " + ",\n ".join(parts) + "\n}\n")
+
+
+def read_problem(path: StrPath) -> Problem:
+    """Read a problem from JSON of the format ``cggd-problem-1``.
+
+    An object with the keys
+
+    * ``format``: ``"cggd-problem-1"``;
+    * ``decisions``: a list of ``{"decision": label, "options": [label, ...]}``. A list as a label stands for a tuple;
+    * ``graph``, may be left out: ``{"nodes": [label, ...], "edges": [[u, v], ...]}``, with ``"directed": false`` or
+      ``"multigraph": true`` where it is, edges then being ``[u, v, key]``;
+    * ``metrics``: a list of objects with ``name``, ``unit`` (``""`` where it is left out), ``kind``, and by its kind
+
+      - ``additive``: ``values``, one number per option, decision after decision; and ``constant`` (0);
+      - ``peak``: ``values``, and ``stages`` (null): a list of ``[stage, [decision, ...]]``; or in their place
+        ``usage``: ``{"n_stages": n, "entries": [[stage, option, use], ...]}``, both counted from 0, options through
+        all decisions;
+      - ``table``: ``values``, one number per selection, the last decision varying fastest;
+      - ``longest_path``: ``values``; ``graph`` (that of the problem); ``weights``: a list of ``[place, duration]`` of
+        what is not decided, a place being a node or an edge ``[u, v]``; ``at`` (null): a list of
+        ``[decision, [place, ...]]``; and ``weight``, the name of the attribute (``"duration"``).
+
+      ``"dtype": "float32"`` marks values of single precision;
+    * ``objective``: ``{"sense": "minimize" or "maximize", "metric": name}``;
+    * ``constraints``, may be left out: a list of ``{"metric": name, "sense": "<=" or ">=", "bound": number}``, null
+      being a bound that never binds.
+
+    Parameters
+    ----------
+    path : str or path
+
+    Raises
+    ------
+    ValueError
+        If the file is not such an object; the message names the entry.
+    OSError
+        If it cannot be opened.
+
+    Examples
+    --------
+    >>> from pathlib import Path
+    >>> from tempfile import TemporaryDirectory
+    >>> space = ChoiceSpace({("in", "out"): ["skip", "conv"]})
+    >>> latency = Additive(space, [0.1, 0.3], name="latency", unit="ms")
+    >>> with TemporaryDirectory() as folder:
+    ...     write_problem(Problem(latency, [latency >= 0.2]), Path(folder, "problem.json"))
+    ...     problem = read_problem(Path(folder, "problem.json"))
+    >>> problem.constraints
+    (Constraint(latency >= 0.2 ms),)
+    >>> problem.objective({("in", "out"): "conv"})
+    0.3
+    """
+    text = read_text(path)
+    try:
+        data = json.loads(text, parse_constant=_refuse)
+    except json.JSONDecodeError as error:
+        fail(path, error.lineno, f"not JSON: {error.msg} (column {error.colno})")
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"{path}: not JSON: {error}") from None
+    try:
+        return _to_problem(data)
+    except (ValueError, TypeError, OverflowError, nx.NetworkXException) as error:
+        raise ValueError(f"{path}: {error}") from error
+
+
+def _to_problem(data: Any) -> Problem:
+    if not isinstance(data, dict) or data.get("format") != FORMAT:
+        raise ValueError(f'not a cggd problem; expected an object with "format": "{FORMAT}"')
+    _, decisions, entries, objective, graph, constraints = _fields(
+        data, "the file", "format", "decisions", "metrics", "objective", graph=None, constraints=[]
+    )
+    options: dict[Hashable, Sequence[Hashable]] = {}
+    for number, entry in enumerate(_list(decisions, "decisions")):
+        label, labels = _fields(entry, f"decisions[{number}]", "decision", "options")
+        decision = _label(label)
+        if decision in options:
+            raise ValueError(f"decisions[{number}]: decision {decision!r} is there already")
+        options[decision] = [_label(option) for option in _list(labels, f"options of decision {decision!r}")]
+    space = ChoiceSpace(options, _to_graph(graph, "graph"))
+
+    metrics: dict[str, Metric] = {}
+    for number, entry in enumerate(_list(entries, "metrics")):
+        metric = _to_metric(space, entry, f"metrics[{number}]")
+        if metric.name in metrics:
+            raise ValueError(f"metrics[{number}]: the name {metric.name!r} is taken already")
+        metrics[metric.name] = metric
+
+    def named(name: Any, where: str) -> Metric:
+        if not isinstance(name, str) or name not in metrics:
+            raise ValueError(f"{where}: unknown metric {name!r}; known are {few(list(metrics), 20)}")
+        return metrics[name]
+
+    bounds = []
+    for number, entry in enumerate(_list(constraints, "constraints")):
+        where = f"constraints[{number}]"
+        name, sense, bound = _fields(entry, where, "metric", "sense", "bound")
+        never_binds = -inf if sense == ">=" else inf
+        metric = named(name, where)
+        bounds.append(_within(where, Constraint, metric, never_binds if bound is None else bound, sense))
+    sense, name = _fields(objective, "objective", "sense", "metric")
+    return _within("objective", Problem, named(name, "objective"), bounds, sense)
+
+
+def _from_metric(metric: Metric) -> dict[str, Any]:
+    for kind, (cls, write, _) in _KINDS.items():
+        if type(metric) is cls:
+            values = getattr(metric, "values", None)
+            single = {"dtype": "float32"} if values is not None and values.dtype == np.float32 else {}
+            return {"name": metric.name, "unit": metric.unit, "kind": kind, **single, **write(metric)}
+    advice = ""
+    if metric.space.n_selections <= ENUMERABLE and not metric.noisy:
+        advice = "; store its values instead: Table(space, metric.evaluate(space.enumerate()), name=...)"
+    raise TypeError(
+        f"metric {metric.name!r} is a {type(metric).__name__}, which cannot be written; "
+        f"kinds that can are {', '.join(_KINDS)}{advice}"
+    )
+
+
+def _to_metric(space: ChoiceSpace, entry: Any, where: str) -> Metric:
+    if not isinstance(entry, dict):
+        _fields(entry, where, "name", "kind")
+    common = {key: entry[key] for key in entry.keys() & {"name", "kind", "unit", "dtype"}}
+    name, kind, unit, dtype = _fields(common, where, "name", "kind", unit="", dtype="float64")
+    if not isinstance(name, str) or not isinstance(unit, str):
+        raise ValueError(f"{where}: name and unit must be strings, got {name!r} and {unit!r}")
+    where = f"metric {name!r}"
+    if kind not in _KINDS:
+        raise ValueError(f"{where}: kind must be one of {', '.join(_KINDS)}, got {kind!r}")
+    if dtype not in ("float64", "float32"):
+        raise ValueError(f'{where}: dtype must be "float64" or "float32", got {dtype!r}')
+    own = {key: value for key, value in entry.items() if key not in common}
+    if dtype == "float32":
+        own["values"] = _within(where, as_floats, own.get("values"), "values").astype(np.float32)
+    metric = _KINDS[kind][2]
+    return _within(where, metric, space, own, where, {"name": name, "unit": unit})
+
+
+def _from_additive(metric: Additive) -> dict[str, Any]:
+    return {"values": metric.values.tolist(), "constant": metric.constant}
+
+
+def _to_additive(space: ChoiceSpace, own: dict, where: str, names: dict) -> Additive:
+    values, constant = _fields(own, where, "values", constant=0.0)
+    return Additive(space, values, constant, **names)
+
+
+def _from_peak(metric: Peak) -> dict[str, Any]:
+    if metric.values is None:
+        usage = metric.usage.copy()
+        usage.sum_duplicates()
+        entries = usage.tocoo()
+        rows = zip(entries.row.tolist(), entries.col.tolist(), entries.data.tolist(), strict=True)
+        return {"usage": {"n_stages": usage.indptr.size - 1, "entries": list(rows)}}
+    stages = None if metric.stages is None else [[stage, list(d)] for stage, d in metric.stages.items()]
+    return {"values": metric.values.tolist(), "stages": stages}
+
+
+def _to_peak(space: ChoiceSpace, own: dict, where: str, names: dict) -> Peak:
+    if "usage" not in own:
+        values, stages = _fields(own, where, "values", stages=None)
+        return Peak(space, values, None if stages is None else _mapping(stages, "stages"), **names)
+    (usage,) = _fields(own, where, "usage")
+    n_stages, entries = _fields(usage, "usage", "n_stages", "entries")
+    table = as_floats(_list(entries, "entries") or np.zeros((0, 3)), "entries")
+    if table.ndim != 2 or table.shape[1] != 3 or (table[:, :2] % 1).any():
+        raise ValueError("entries must be lists of a stage, an option and its use")
+    place = table[:, :2].astype(int).T
+    return Peak(space, None, sparse.csr_array((table[:, 2], tuple(place)), shape=(n_stages, space.n_options)), **names)
+
+
+def _from_table(metric: Table) -> dict[str, Any]:
+    return {"values": metric.values.tolist()}
+
+
+def _to_table(space: ChoiceSpace, own: dict, where: str, names: dict) -> Table:
+    (values,) = _fields(own, where, "values")
+    return Table(space, values, **names)
+
+
+def _from_path(metric: LongestPath) -> dict[str, Any]:
+    graph, weight = metric.graph, metric.weight
+    shared = {} if graph is metric.space.graph else {"graph": _from_graph(graph)}
+    weights = [
+        [place, as_number(data[weight], weight)]
+        for items in (graph.nodes.items(), graph.edges.items())
+        for place, data in items
+        if weight in data
+    ]
+    at = None if metric.at is None else [[decision, list(places)] for decision, places in metric.at.items()]
+    return {"values": metric.values.tolist(), **shared, "weights": weights, "at": at, "weight": weight}
+
+
+def _to_path(space: ChoiceSpace, own: dict, where: str, names: dict) -> LongestPath:
+    values, graph, weights, at, weight = _fields(
+        own, where, "values", graph=None, weights=[], at=None, weight="duration"
+    )
+    dag: Any = space.graph if graph is None else _to_graph(graph, "graph")
+    if dag is None:
+        raise ValueError("there is no graph, neither of the metric nor of the problem")
+    for place, duration in _mapping(weights, "weights", list_of=False).items():
+        if place in dag.nodes:
+            dag.nodes[place][weight] = duration
+        elif isinstance(place, tuple) and len(place) == 2 and dag.has_edge(*place):
+            dag.edges[place][weight] = duration
+        else:
+            raise ValueError(f"weights: {place!r} is no node or edge of the graph")
+    return LongestPath(space, dag, values, None if at is None else _mapping(at, "at"), weight, **names)
+
+
+_KINDS: dict[str, tuple[type[Metric], Callable[..., dict[str, Any]], Callable[..., Metric]]] = {
+    "additive": (Additive, _from_additive, _to_additive),
+    "peak": (Peak, _from_peak, _to_peak),
+    "table": (Table, _from_table, _to_table),
+    "longest_path": (LongestPath, _from_path, _to_path),
+}
+
+
+def _from_graph(graph: Any) -> dict[str, Any] | None:
+    if graph is None:
+        return None
+    edges = graph.edges(keys=True) if graph.is_multigraph() else graph.edges
+    form = {"directed": graph.is_directed(), "multigraph": graph.is_multigraph()}
+    return {**form, "nodes": list(graph.nodes), "edges": list(edges)}
+
+
+def _to_graph(data: Any, where: str) -> nx.Graph | None:
+    if data is None:
+        return None
+    nodes, edges, directed, multigraph = _fields(data, where, "nodes", "edges", directed=True, multigraph=False)
+    if not isinstance(directed, bool) or not isinstance(multigraph, bool):
+        raise ValueError(f"{where}: directed and multigraph must be true or false, got {directed!r} and {multigraph!r}")
+    classes = (nx.Graph, nx.DiGraph, nx.MultiGraph, nx.MultiDiGraph)
+    graph: Any = classes[directed + 2 * multigraph]()
+    graph.add_nodes_from((_label(node), {}) for node in _list(nodes, "nodes"))
+    for edge in _list(edges, "edges"):
+        ends = [_label(end) for end in _list(edge, "an edge")]
+        if len(ends) != 2 + multigraph or not all(graph.has_node(end) for end in ends[:2]):
+            raise ValueError(f"{where}: edge {ends!r} must join two of the nodes")
+        graph.add_edge(*ends)
+    return graph
+
+
+def _fields(data: Any, where: str, *required: str, **defaults: Any) -> list[Any]:
+    """Values of the named keys of an object, which has no others."""
+    if not isinstance(data, dict):
+        raise ValueError(f"{where} must be an object with {few(required)}, got {_short(data)}")
+    if missing := [key for key in required if key not in data]:
+        raise ValueError(f"{where} lacks {few(missing)}")
+    if unknown := [key for key in data if key not in required and key not in defaults]:
+        raise ValueError(f"{where} has the unknown key {unknown[0]!r}; known are {few([*required, *defaults], 20)}")
+    return [data[key] for key in required] + [data.get(key, default) for key, default in defaults.items()]
+
+
+def _list(data: Any, where: str) -> list:
+    if not isinstance(data, list):
+        raise ValueError(f"{where} must be a list, got {_short(data)}")
+    return data
+
+
+def _mapping(data: Any, where: str, *, list_of: bool = True) -> dict[Hashable, Any]:
+    """A mapping written as pairs of a label and a list of labels, or of a label and anything."""
+    mapping: dict[Hashable, Any] = {}
+    for pair in _list(data, where):
+        if not isinstance(pair, list) or len(pair) != 2 or (list_of and not isinstance(pair[1], list)):
+            raise ValueError(
+                f"{where} must hold pairs of a label and {'a list' if list_of else 'a number'}, got {pair}"
+            )
+        mapping[_label(pair[0])] = [_label(item) for item in pair[1]] if list_of else pair[1]
+    return mapping
+
+
+def _label(data: Any) -> Hashable:
+    if isinstance(data, dict):
+        raise ValueError(f"labels must be strings, numbers, bools, null or lists of them, got {_short(data)}")
+    return tuple(map(_label, data)) if isinstance(data, list) else data
+
+
+def _label_to_json(label: Any) -> Any:
+    if isinstance(label, np.generic):
+        return label.item()
+    raise TypeError(f"labels in JSON must be strings, numbers, bools, None or tuples of them, got {label!r}")
+
+
+def _within(where: str, make: Callable[..., _T], *arguments: Any) -> _T:
+    """Call something, and name the entry that it was for in its errors."""
+    try:
+        return make(*arguments)
+    except (ValueError, TypeError) as error:
+        prefix = "" if str(error).startswith(where) else f"{where}: "
+        raise ValueError(f"{prefix}{error}") from error
+
+
+def _short(data: Any) -> str:
+    text = repr(data)
+    return text if len(text) <= 40 else f"{text[:37]}..."
+
+
+def _refuse(constant: str) -> NoReturn:
+    raise ValueError(f"{constant} is not a number")

@@ -1,0 +1,11 @@
+"""Pictures of a search, of budgets, of the choices made and of what they trade off; they need ``cggd[plot]``.
+
+Every function draws into `ax`, or into a new figure where it is None, and returns the Axes.
+"""
+
+from cggd.plotting.budgets import plot_budgets
+from cggd.plotting.choices import plot_choices
+from cggd.plotting.search import plot_search
+from cggd.plotting.tradeoff import plot_tradeoff
+
+__all__ = ["plot_budgets", "plot_choices", "plot_search", "plot_tradeoff"]

@@ -1,0 +1,113 @@
+"""The use of budgets."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from cggd.constraints import TOLERANCE, Row
+from cggd.plotting.axes import BAD, GOOD, INK, axes_for, bound_text, load_pyplot, load_ticker, number_text, write_note
+from cggd.result import Result
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+# More marks than this lie on top of each other in a figure of a column's width.
+MOST_ROWS = 40
+
+# Bars longer than this, in percent of the bound, are cut, so that one bad miss does not flatten the others.
+LONGEST_BAR = 200.0
+
+
+def plot_budgets(result: Result | Iterable[Row], *, ax: Axes | None = None) -> Axes:
+    """Draw how much of every budget is used: a bar per constraint, against a line at 100%.
+
+    The share is ``value / bound`` for a positive bound. In general it is ``100% + (value - bound) / |bound|``, so
+    that values above the bound always lie to the right of the line, for negative bounds too; the triangle on the line
+    points to the allowed side. A bound of 0 has no shares: its bar, hatched, ends at 0% for values below, at 100% on
+    the bound and at 200% above. An infinite bound limits nothing and gets no bar. Bars beyond 200% or below -100% are
+    cut and end in an arrow; the numbers beside them are true. Of more than 40 constraints the 40 tightest are drawn.
+
+    Parameters
+    ----------
+    result : Result, or rows as `Constraint.report` returns them
+        Of a result without a feasible selection, the constraints of the nearest one are drawn, and the title says so.
+    ax : matplotlib Axes, optional
+
+    Returns
+    -------
+    matplotlib Axes
+
+    Raises
+    ------
+    ImportError
+        If matplotlib is not installed.
+
+    Examples
+    --------
+    >>> from cggd import Additive, ChoiceSpace
+    >>> latency = Additive(ChoiceSpace.from_sizes([2, 2]), [1, 2, 3, 4], name="latency", unit="ms")
+    >>> ax = plot_budgets([(latency <= 8).report([1, 1])])
+    >>> ax.get_yticklabels()[0].get_text(), float(ax.patches[0].get_width())
+    ('latency ≤ 8 ms', 75.0)
+    """
+    rows = list(result.constraints if isinstance(result, Result) else result)
+    load_pyplot()
+    shown = rows if len(rows) <= MOST_ROWS else sorted(rows, key=_tightness)[:MOST_ROWS]
+    ax = axes_for(ax, (6.4, 1.1 + 0.3 * max(1, len(shown))))
+    ax.spines[["top", "right", "left"]].set_visible(False)
+    ax.set_xlabel("value as a share of the bound")
+    if not rows:
+        ax.set(xticks=[], yticks=[])
+        return write_note(ax, "no constraint")
+    shares = np.array([_share(row) for row in shown])
+    ends = np.clip(np.nan_to_num(shares), 100.0 - LONGEST_BAR, LONGEST_BAR)
+    for y, (row, end) in enumerate(zip(shown, ends.tolist(), strict=True)):
+        hatch = "////" if row.bound == 0 else None
+        color = GOOD if row.satisfied else BAD
+        ax.barh(y, end, height=0.62, color=color, hatch=hatch, edgecolor="white", lw=0)
+        cut = shares[y] != end and np.isfinite(shares[y])
+        if cut:
+            ax.plot(end, y, ">" if end > 0 else "<", color=color, ms=9, mew=0, clip_on=False)
+        if np.isfinite(row.bound):
+            # Matplotlib's numbers for carets that stand on their base and point to the left, to the right.
+            ax.plot([100], [y], marker=8 if row.sense == "<=" else 9, color=INK, ms=6, mec="white", mew=0.6, zorder=4)
+    limits = 1.15 * min(0.0, ends.min()), 1.08 * max(105.0, ends.max())
+    # The numbers stand in a column of their own, where no bar can run into them.
+    for y, row in enumerate(shown):
+        ax.text(
+            1.01,
+            y,
+            number_text(row.value, row.unit) + ("" if row.satisfied else ", violated"),
+            transform=ax.get_yaxis_transform(),
+            va="center",
+            color=INK if row.satisfied else BAD,
+            fontsize="small",
+        )
+    ax.axvline(100, color=INK, lw=1.0, zorder=3)
+    ax.set(xlim=limits, ylim=(len(shown) - 0.4, -0.6))
+    ax.set_yticks(range(len(shown)), [bound_text(row.name, row.sense, row.bound, row.unit) for row in shown])
+    ax.tick_params(axis="y", length=0)
+    ax.xaxis.set_major_locator(load_ticker().MaxNLocator(6, steps=[1, 2, 2.5, 5, 10]))
+    ax.xaxis.set_major_formatter(load_ticker().PercentFormatter(decimals=0))
+    titles = [] if len(shown) == len(rows) else [f"the {len(shown)} tightest of {len(rows)} constraints"]
+    if isinstance(result, Result) and not result.feasible:
+        titles.append("nearest selection, not feasible")
+    ax.set_title("; ".join(titles), fontsize="medium")
+    return ax
+
+
+def _share(row: Row) -> float:
+    """Percent, as `plot_budgets` explains; NaN where the bound is infinite."""
+    if np.isinf(row.bound):
+        return np.nan
+    if row.bound == 0:
+        return 100.0 if abs(row.value) <= TOLERANCE else 100.0 + 100.0 * float(np.sign(row.value))
+    return 100.0 + 100.0 * (row.value - row.bound) / abs(row.bound)
+
+
+def _tightness(row: Row) -> float:
+    """Slack as a share of the bound; the least is the tightest."""
+    return row.slack / (abs(row.bound) or 1.0) if np.isfinite(row.bound) else np.inf

@@ -1,0 +1,281 @@
+"""The choices made."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Iterable, Mapping
+from typing import TYPE_CHECKING, Any, cast
+
+import networkx as nx
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from cggd.plotting.axes import (
+    GOOD,
+    INK,
+    NEUTRAL,
+    OKABE_ITO,
+    axes_for,
+    draw_legend,
+    label_words,
+    load_pyplot,
+    write_note,
+)
+from cggd.result import Result
+from cggd.space import ChoiceSpace
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+# More marks than this lie on top of each other in a figure of a column's width.
+MOST_ROWS = 40
+MOST_NODES = 300
+MOST_NAMED = 60
+
+
+def plot_choices(
+    space: ChoiceSpace, selection: Result | Mapping[Hashable, Hashable] | ArrayLike, *, ax: Axes | None = None
+) -> Axes:
+    """Draw which option every decision takes.
+
+    A space laid on a graph of at most 300 nodes is drawn as that graph: a directed acyclic one from left to right in
+    topological layers, any other by a spring layout. Each node or edge that is a decision has the colour of its
+    option and, in graphs of at most 60 decisions, its name; in larger ones a legend names the colours. Without a
+    graph, a grid of decisions by options is drawn, the chosen cells filled, for the first 40 decisions.
+
+    Parameters
+    ----------
+    space : ChoiceSpace
+    selection : Result, or selection as labels or indices
+        Of a result without a feasible selection, the nearest one is drawn, and the title says so.
+    ax : matplotlib Axes, optional
+
+    Returns
+    -------
+    matplotlib Axes
+
+    Raises
+    ------
+    ImportError
+        If matplotlib is not installed.
+    ValueError
+        If the selection is not one of the space, or the result holds none.
+
+    Examples
+    --------
+    >>> space = ChoiceSpace({"stem": ["conv3", "conv5"], "pool": ["max", "avg", "none"]})
+    >>> plot_choices(space, {"stem": "conv5", "pool": "none"}).get_xlabel()
+    'decision'
+    """
+    load_pyplot()
+    title = ""
+    if isinstance(selection, Result):
+        if not selection.feasible:
+            title = "nearest selection, not feasible"
+        labels = selection.nearest if selection.selection is None else selection.selection
+        if labels is None:
+            raise ValueError("the result holds no selection to draw: neither a feasible one nor a nearest one")
+        selection = labels
+    indices = space.indices(selection)
+    places = _places(space)
+    ax = _choice_graph(space, indices, places, ax) if places else _choice_grid(space, indices, ax)
+    if title:
+        ax.set_title(title, fontsize="medium")
+    return ax
+
+
+def _places(space: ChoiceSpace) -> dict[Hashable, int]:
+    """Nodes or edges of the graph that are decisions, with their numbers; none where no graph can be drawn."""
+    graph = space.graph
+    if graph is None or graph.number_of_nodes() > MOST_NODES:
+        return {}
+    on_nodes: dict[Hashable, int] = {d: at for at, d in enumerate(space.decisions) if d in graph}
+    on_edges: dict[Hashable, int] = {
+        d: at for at, d in enumerate(space.decisions) if isinstance(d, tuple) and len(d) == 2 and graph.has_edge(*d)
+    }
+    return max(on_edges, on_nodes, key=len)
+
+
+def _choice_graph(space: ChoiceSpace, indices: NDArray[np.int64], places: dict[Hashable, int], ax: Axes | None) -> Axes:
+    graph = cast(nx.Graph, space.graph)
+    positions = _positions(graph)
+    on_nodes, named = next(iter(places)) in graph, len(places) <= MOST_NAMED
+    chosen = {d: space.option_labels(d)[int(indices[at])] for d, at in places.items()}
+    colors = _option_colors(space, places)
+    takes = {d: label_words(option) for d, option in chosen.items()}
+    names = {
+        node: f"{label_words(node)}\n{takes[node]}" if on_nodes and node in takes else label_words(node)
+        for node in graph
+    }
+    # Inches between two layers that the longest name needs.
+    longest = max(len(line) for name in [*names.values(), *takes.values()] for line in name.split("\n"))
+    need = 0.07 * longest + 0.5 if named else 0.5
+    width, height = np.ptp(np.array(list(positions.values())), axis=0)
+    unit = min(need, 1.6)
+    ax = axes_for(ax, (float(np.clip(unit * (width + 1), 4, 14)), float(np.clip(unit * (height + 1), 2.4, 10))))
+    ax.set_aspect("equal", adjustable="datalim")
+    ax.set_axis_off()
+    dpi = cast(Any, ax.figure).dpi
+    inches = min(ax.bbox.width / (width + 1), ax.bbox.height / (height + 1)) / dpi
+    size = float(np.clip(8.5 * inches / need, 4.5, 8.5))
+
+    halves = {}
+    for node, (x, y) in positions.items():
+        face = colors[chosen[node]] if on_nodes and node in chosen else "white"
+        edge = face if face != "white" else INK
+        if named:
+            box = {"boxstyle": "round,pad=0.4", "facecolor": face, "edgecolor": edge, "lw": 0.8}
+            text = ax.text(
+                x, y, names[node], fontsize=size, color=_on(face), ha="center", va="center", bbox=box, zorder=3
+            )
+            extent = text.get_window_extent()
+            halves[node] = np.array([extent.width, extent.height]) * 36 / dpi + 0.4 * size
+        else:
+            ax.plot(x, y, "o", ms=size, mfc=face, mec=edge, mew=0.8, zorder=3)
+            halves[node] = np.array([size, size]) / 2
+    ax.update_datalim(list(positions.values()))
+    for u, v in graph.edges():
+        decision = next((pair for pair in ((u, v), (v, u)) if not on_nodes and pair in chosen), None)
+        start, end = np.array(positions[u]), np.array(positions[v])
+        bend = _bend(graph, positions, u, v)
+        # The control point and the middle of the quadratic curve that "arc3" draws.
+        control = (start + end) / 2 + bend * (end - start)[::-1] * (1, -1)
+        middle = (start + end) / 4 + control / 2 if u != v else np.add(start, (0.6, 0))
+        arrow: dict[str, Any] = {
+            "arrowstyle": "-|>" if graph.is_directed() else "-",
+            "connectionstyle": f"arc3,rad={bend}",
+            "color": NEUTRAL if decision is None else colors[chosen[decision]],
+            "lw": 0.8 if decision is None else 2.2,
+            "mutation_scale": 1.2 * size,
+            "shrinkA": _reach(halves[u], control - start),
+            "shrinkB": _reach(halves[v], control - end) + 1,
+        }
+        if u != v:
+            ax.annotate("", tuple(end), tuple(start), arrowprops=arrow, zorder=1)
+        ax.update_datalim([middle])
+        if decision is not None and named:
+            style: dict[str, Any] = {"fontsize": size, "color": INK, "ha": "center", "zorder": 4}
+            if inches > 0.6 * need:
+                style |= {"bbox": {"boxstyle": "square,pad=0.1", "facecolor": "white", "edgecolor": "none"}}
+            # On a short edge the name would hide the arrow, so it stands above.
+            place = (0, 0) if "bbox" in style else (0, 0.9 * size)
+            name = takes[decision] + (" (loop)" if u == v else "")
+            ax.annotate(name, tuple(middle), place, textcoords="offset points", va="center", **style)
+    ax.margins(min(0.2, 0.5 / (width + 1)), min(0.3, 0.5 / (height + 1)))
+    if not named:
+        from matplotlib.lines import Line2D
+
+        taken = [option for option in colors if option in set(chosen.values())][:12]
+        handles = [Line2D([], [], color=colors[option], lw=0, marker="o") for option in taken]
+        draw_legend(ax, handles, [label_words(option) for option in taken])
+    if outside := space.n_decisions - len(places):
+        write_note(ax, f"{outside} decisions lie outside the graph", y=0.02)
+    return ax
+
+
+def _reach(half: NDArray[np.float64], way: NDArray[np.float64]) -> float:
+    """How far, in points, the border of a box of that half width and height lies from its middle, that way."""
+    length = float(np.hypot(*way))
+    return float((half * length / np.maximum(np.abs(way), 1e-9 * max(length, 1e-12))).min()) if length else 0.0
+
+
+def _on(color: str) -> str:
+    """A colour for text on that colour."""
+    from matplotlib.colors import to_rgb
+
+    return INK if np.dot(to_rgb(color), (0.3, 0.6, 0.1)) > 0.55 else "white"
+
+
+def _positions(graph: nx.Graph) -> dict[Hashable, tuple[float, float]]:
+    """Where nodes stand, about one apart."""
+    if not graph.is_directed() or not nx.is_directed_acyclic_graph(graph):
+        n = graph.number_of_nodes()
+        raw = nx.spring_layout(graph, k=2.0 / n**0.5, iterations=200, seed=0, scale=max(0.6, 0.7 * n**0.5))
+        return {node: (float(x), float(y)) for node, (x, y) in raw.items()}
+    # As nx.multipartite_layout, but each layer in the order of its predecessors, so that fewer edges cross.
+    directed, positions = cast(nx.DiGraph, graph), {}
+    for layer, nodes in enumerate(nx.topological_generations(directed)):
+        heights = {node: np.mean([positions[u][1] for u in directed.predecessors(node)] or [0.0]) for node in nodes}
+        ordered = sorted(heights, key=heights.__getitem__)
+        positions |= {node: (float(layer), 0.6 * (at - (len(ordered) - 1) / 2)) for at, node in enumerate(ordered)}
+    return positions
+
+
+def _bend(graph: nx.Graph, positions: dict[Hashable, tuple[float, float]], u: Hashable, v: Hashable) -> float:
+    """How far the edge bows, as a share of its length, to pass the nodes of the layers between its ends."""
+    if not graph.is_directed() or graph.has_edge(v, u):
+        return 0.2 * graph.is_directed()
+    start, end = np.array(positions[u]), np.array(positions[v])
+    between = np.array([place for place in positions.values() if start[0] < place[0] < end[0]])
+    if not between.size:
+        return 0.0
+    # Edges that set out from neighbouring layers bow to opposite sides at first, or they would run into each other.
+    side = -1.0 if round(start[0]) % 2 == 0 else 1.0
+    length = float(np.hypot(*(end - start)))
+    bends = [
+        0.0,
+        *(sign * 2 * bulge / length for bulge in (min(0.25 * length, 0.9), 0.6, 1.2) for sign in (side, -side)),
+    ]
+    t = np.linspace(0, 1, 24)[:, None]
+    best, widest = 0.0, 0.0
+    for bend in bends:
+        curve = start + t * (end - start) + 2 * t * (1 - t) * bend * (end - start)[::-1] * (1, -1)
+        clearance = float(np.linalg.norm(curve[:, None] - between, axis=2).min())
+        if clearance > 0.25:
+            return bend
+        if clearance > widest:
+            best, widest = bend, clearance
+    return best
+
+
+def _option_colors(space: ChoiceSpace, places: Iterable[Hashable]) -> dict[Hashable, str]:
+    """A colour per option label, the same whatever is chosen."""
+    from matplotlib import colormaps
+    from matplotlib.colors import to_hex
+
+    options = list(dict.fromkeys(option for d in places for option in space.option_labels(d)))
+    if len(options) <= len(OKABE_ITO):
+        return dict(zip(options, OKABE_ITO, strict=False))
+    return {
+        o: to_hex(colormaps["turbo"](at)) for o, at in zip(options, np.linspace(0.05, 0.95, len(options)), strict=True)
+    }
+
+
+def _choice_grid(space: ChoiceSpace, indices: NDArray[np.int64], ax: Axes | None) -> Axes:
+    n, sizes = min(space.n_decisions, MOST_ROWS), space.sizes[:MOST_ROWS]
+    most, decisions = int(sizes.max()), list(space.decisions[:n])
+    options = [space.option_labels(d) for d in decisions]
+    ax = axes_for(ax, (float(np.clip(0.2 * n + 1.6, 3.6, 10)), float(np.clip(0.22 * most + 1.6, 2.4, 8))))
+    cells = np.where(np.arange(most)[:, None] < sizes, 0.0, np.nan)
+    cells[indices[:n], np.arange(n)] = 1.0
+    from matplotlib.colors import ListedColormap
+
+    ax.pcolormesh(
+        np.arange(n + 1) - 0.5,
+        np.arange(most + 1) - 0.5,
+        np.ma.masked_invalid(cells),
+        cmap=ListedColormap(["#E6E6E6", GOOD]),
+        vmin=0,
+        vmax=1,
+        edgecolors="white",
+        lw=1.0 if most <= MOST_ROWS else 0.0,
+    )
+    ax.spines[:].set_visible(False)
+    ax.tick_params(length=0)
+    names = [label_words(decision) for decision in decisions]
+    shared = max(options, key=len)
+    every = range(0, most, -(-most // MOST_ROWS))
+    ax.set_yticks(every)
+    if all(list(labels) == list(shared[: len(labels)]) for labels in options):
+        ax.set_ylabel("option")
+        ax.set_yticklabels([label_words(shared[at]) for at in every])
+    else:
+        # Where rows mean another option in each column, the name of the chosen one stands below.
+        ax.set_ylabel("option number")
+        names = [
+            f"{d}: {label_words(labels[i])}" for d, labels, i in zip(names, options, indices[:n].tolist(), strict=True)
+        ]
+    upright = 0.075 * max(map(len, names)) > ax.bbox.width / cast(Any, ax.figure).dpi / n
+    ax.set_xticks(range(n), names, rotation=90 if upright else 0, fontsize="small")
+    left = space.n_decisions - n
+    ax.set_xlabel(f"decision (the first {n}; {left} more are left out)" if left else "decision")
+    return ax

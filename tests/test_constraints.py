@@ -1,0 +1,124 @@
+"""Constraints: senses, tolerance, reports, and bounds of every numeric kind."""
+
+from decimal import Decimal
+from fractions import Fraction
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from cggd import TOLERANCE, Additive, ChoiceSpace, Constraint, Function, minimize
+from cggd.constraints import Row, check_constraints
+
+SPACE = ChoiceSpace({"a": ["x", "y"], "b": ["u", "v", "w"]})
+COST = Additive(SPACE, [1, 2, 3, 4, 5], name="cost", unit="EUR")
+BOUNDS = [5, 5.0, np.float64(5), np.float32(5), np.float16(5), np.int64(5), np.uint8(5), np.array(5), np.array(5.0)]
+BOUNDS += [Fraction(5), Decimal(5), np.longdouble(5)]
+
+
+def kind(bound):
+    return f"{type(bound).__name__} {getattr(bound, 'dtype', '')}".strip()
+
+
+@pytest.mark.parametrize("bound", BOUNDS, ids=kind)
+@pytest.mark.parametrize(
+    ("compare", "sense"),
+    [
+        (lambda m, b: m <= b, "<="),
+        (lambda m, b: m >= b, ">="),
+        (lambda m, b: b >= m, "<="),
+        (lambda m, b: b <= m, ">="),
+    ],
+    ids=["m<=b", "m>=b", "b>=m", "b<=m"],
+)
+def test_numbers_of_every_kind_on_either_side(compare, sense, bound):
+    constraint = compare(COST, bound)
+    assert isinstance(constraint, Constraint)
+    assert (constraint.sense, constraint.bound, type(constraint.bound)) == (sense, 5.0, float)
+    assert constraint.metric is COST
+    assert constraint.space is SPACE
+
+
+numbers = st.floats(-1e12, 1e12)
+
+
+@given(numbers, numbers, st.sampled_from(["<=", ">="]))
+def test_a_value_is_satisfied_to_within_the_tolerance(value, bound, sense):
+    constraint = Constraint(COST, bound, sense)
+    tolerance = TOLERANCE * max(1, abs(bound))
+    assert constraint.tolerance == tolerance
+    excess = value - bound if sense == "<=" else bound - value
+    if abs(excess - tolerance) > 1e-12 * max(1.0, abs(bound)):
+        assert constraint.satisfied(value) == (excess <= tolerance)
+        assert constraint.violation(value) == (0 if excess <= tolerance else pytest.approx(excess))
+    assert (constraint.violation(value) > 0) == (not constraint.satisfied(value))
+    row = constraint.row(value)
+    assert row.satisfied == constraint.satisfied(value)
+    assert row.slack == pytest.approx(-excess)
+
+
+@given(numbers, st.sampled_from(["<=", ">="]))
+def test_just_inside_and_just_outside(bound, sense):
+    constraint = Constraint(COST, bound, sense)
+    outward = 1 if sense == "<=" else -1
+    size = max(1, abs(bound))
+    assert constraint.satisfied(bound)
+    assert constraint.satisfied(bound + outward * 0.9e-9 * size)
+    assert not constraint.satisfied(bound + outward * 1.2e-9 * size)
+
+
+@given(st.lists(numbers), numbers, st.sampled_from(["<=", ">="]))
+def test_arrays_are_judged_elementwise(values, bound, sense):
+    constraint = Constraint(COST, bound, sense)
+    assert constraint.satisfied(values).tolist() == [bool(constraint.satisfied(v)) for v in values]
+    assert constraint.violation(values).tolist() == [float(constraint.violation(v)) for v in values]
+
+
+def test_a_float32_sum_meets_the_bound_it_was_made_for():
+    values = np.array([0.1, 0.7, 0.2, 0.7, 0.3], dtype=np.float32)
+    metric = Additive(SPACE, values)
+    assert (metric <= metric([0, 0])).report([0, 0]).satisfied
+
+
+def test_report():
+    limit = COST <= 5
+    assert repr(limit) == "Constraint(cost <= 5 EUR)"
+    assert limit.report({"a": "y", "b": "w"}) == Row("cost", 7.0, "<=", 5.0, -2.0, "EUR", False)
+    assert str(limit.report([1, 2])) == "cost <= 5 EUR: 7, violated by 2"
+    assert str(limit.report([0, 0])) == "cost <= 5 EUR: 4, 1 left"
+    assert str((COST >= 5).report([1, 2])) == "cost >= 5 EUR: 7, 2 left"
+    assert str((COST >= 5).report([0, 0])) == "cost >= 5 EUR: 4, violated by 1"
+    assert str((Function(SPACE, lambda s: 1.0) <= 1).report([0, 0])) == "function <= 1: 1, 0 left"
+
+
+@pytest.mark.parametrize(("bound", "sense"), [(np.inf, "<="), (-np.inf, ">="), (np.float32("inf"), "<=")])
+def test_an_infinite_bound_never_binds(bound, sense):
+    constraint = Constraint(COST, bound, sense)
+    assert constraint.tolerance == 0
+    assert constraint.satisfied([-1e300, 0.0, 1e300]).all()
+    assert not constraint.violation([-1e300, 0.0, 1e300]).any()
+    row = constraint.report([1, 2])
+    assert row.satisfied
+    assert row.slack == np.inf
+    result = minimize(COST, constraint)
+    assert result.feasible
+    assert result.value == 4
+    again = type(result).from_json(result.to_json())
+    assert again.constraints == result.constraints
+    assert "Infinity" not in result.to_json()
+
+
+def test_relative_bounds():
+    share, median = 0.6 * COST.maximum(), COST.quantile(0.5)
+    assert (share >= COST).bound == pytest.approx(4.2)
+    assert (median >= COST).bound == np.median([4, 5, 6, 5, 6, 7])
+    assert (COST - 2 * COST <= -5).report([1, 2]).satisfied
+
+
+def test_check_constraints_takes_one_or_several():
+    one, other = COST <= 5, COST >= 2
+    assert check_constraints(one) == [one]
+    assert check_constraints((one, other), SPACE) == [one, other]
+    assert check_constraints(c for c in (one, other)) == [one, other]
+    assert check_constraints([]) == []

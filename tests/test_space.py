@@ -1,0 +1,301 @@
+"""ChoiceSpace: conversions are each other's inverse, and every way to make one. Layout: against slow loops."""
+
+from itertools import product
+
+import networkx as nx
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from cggd import ChoiceSpace, layout
+from cggd.layout import Layout, Ragged, Uniform
+from tests.strategies import groups, numbers, selections, spaces, tables
+
+# -- conversions -------------------------------------------------------------------------------------------------------
+
+
+@given(st.data())
+def test_labels_and_indices_are_inverse(data):
+    space = data.draw(spaces())
+    selection = data.draw(selections(space))
+    labels = space.labels(selection)
+    assert list(labels) == list(space.decisions)
+    for given_ in (labels, dict(reversed(labels.items())), selection, selection.tolist(), selection.astype(np.uint8)):
+        indices = space.indices(given_)
+        assert indices.dtype == np.int64
+        np.testing.assert_array_equal(indices, selection)
+        assert space.labels(indices) == labels
+    for d, (decision, option) in enumerate(labels.items()):
+        assert space.position(decision) == d
+        assert space.option_index(decision, option) == selection[d]
+        assert space.option_labels(decision)[selection[d]] == option
+
+
+@given(st.data())
+def test_partial_selections(data):
+    space = data.draw(spaces())
+    labels = space.labels(data.draw(selections(space)))
+    part = {d: o for d, o in labels.items() if data.draw(st.booleans())}
+    found = space.partial(part)
+    full = space.indices(labels)
+    for d, decision in enumerate(space.decisions):
+        assert found[d] == (full[d] if decision in part else -1)
+
+
+@given(spaces())
+def test_flat_positions_name_their_options(space):
+    flat = 0
+    for decision in space.decisions:
+        for option in space.option_labels(decision):
+            assert space.name_option(flat) == f"option {option!r} of decision {decision!r}"
+            assert space.layout.flat(space.partial({decision: option}))[space.position(decision)] == flat
+            flat += 1
+    assert flat == space.n_options
+
+
+@given(st.data())
+def test_values_in_every_form(data):
+    space = data.draw(spaces())
+    flat = [data.draw(numbers) for _ in range(space.n_options)]
+    rows = np.split(np.array(flat), space.offsets[1:-1])
+    nested = {
+        d: dict(reversed(list(zip(space.option_labels(d), row.tolist(), strict=True))))
+        for d, row in zip(space.decisions, rows, strict=True)
+    }
+    lists = {d: row.tolist() for d, row in zip(space.decisions, rows, strict=True)}
+    frame = [(d, o, x) for d, options in nested.items() for o, x in options.items()]
+    order = data.draw(st.permutations(frame))
+    for found in (
+        space.values(flat),
+        space.values(nested),
+        space.values(lists),
+        space.from_rows(dict(zip(("decision", "option", "x"), map(list, zip(*order, strict=True)), strict=True)), "x"),
+    ):
+        np.testing.assert_array_equal(found, flat)
+
+
+@given(st.data())
+def test_switches_differ_in_one_decision(data):
+    space, _ = data.draw(tables())
+    selection = data.draw(selections(space))
+    rows = space.switches(selection)
+    for flat, (d, o) in enumerate((d, o) for d, size in enumerate(space.sizes) for o in range(size)):
+        expected = selection.copy()
+        expected[d] = o
+        np.testing.assert_array_equal(rows[flat], expected)
+
+
+@given(tables())
+def test_enumeration_is_in_c_order(drawn):
+    space, _ = drawn
+    expected = list(product(*map(range, space.sizes.tolist())))
+    assert [tuple(row) for row in space.enumerate().tolist()] == expected
+    assert space.n_selections == len(expected)
+
+
+def test_enumeration_of_many_one_option_decisions():
+    space = ChoiceSpace.from_sizes([1] * 100 + [2, 3])
+    rows = space.enumerate()
+    assert rows.shape == (6, 102)
+    assert rows[:, 100:].tolist() == [[a, b] for a in range(2) for b in range(3)]
+    assert ChoiceSpace.from_sizes([1] * 70).enumerate().tolist() == [[0] * 70]
+
+
+def test_samples_are_selections():
+    space = ChoiceSpace.from_sizes([1, 2, 5])
+    rows = space.sample(1000, np.random.default_rng(0))
+    np.testing.assert_array_equal(space.check_selections(rows), rows)
+    assert set(map(tuple, rows.tolist())) == set(map(tuple, space.enumerate().tolist()))
+    np.testing.assert_array_equal(rows, space.sample(1000, np.random.default_rng(0)))
+
+
+# -- ways to make one --------------------------------------------------------------------------------------------------
+
+
+@given(groups(numbers))
+def test_from_sizes_equals_the_mapping(drawn):
+    sizes = [len(group) for group in drawn]
+    plain, written = ChoiceSpace.from_sizes(sizes), ChoiceSpace({d: range(n) for d, n in enumerate(sizes)})
+    assert plain.sizes.tolist() == written.sizes.tolist() == sizes
+    assert plain.offsets.tolist() == written.offsets.tolist() == [sum(sizes[:d]) for d in range(len(sizes) + 1)]
+    assert plain.n_selections == written.n_selections
+    last = plain.sizes - 1
+    assert plain.labels(last) == written.labels(last)
+    assert repr(plain) == repr(written)
+    assert plain.allowed({0: []}) is None
+    assert dict(plain.options) == dict(written.options)
+
+
+def test_a_million_decisions():
+    space = ChoiceSpace.from_sizes([3, 2] * 500_000)
+    assert space.n_selections == 6**500_000
+    assert (space.n_decisions, space.n_options) == (1_000_000, 2_500_000)
+    assert space.indices(np.ones(1_000_000, dtype=np.int8)).sum() == 1_000_000
+    labels = space.labels(space.sizes - 1)
+    assert labels[999_998] == 2
+    assert space.indices(labels).sum() == 1_500_000
+    assert space.decisions[-1] == 999_999
+    assert list(space.decisions[3:5]) == [3, 4]
+    assert list(space._labels[2:4]) == [range(3), range(2)]
+    with pytest.raises(ValueError, match=r"unknown decision 'x'; the space has 0, 1, 2, 3, 4, 5, \.\.\."):
+        space.position("x")
+
+
+def test_n_selections_is_exact():
+    assert ChoiceSpace.from_sizes([7] * 100 + [3] * 50 + [1] * 9).n_selections == 7**100 * 3**50
+    assert isinstance(ChoiceSpace.from_sizes([2]).n_selections, int)
+
+
+def test_from_graph_nodes_and_edges():
+    graph = nx.DiGraph([("a", "b"), ("b", "c")])
+    space = ChoiceSpace.from_graph(graph, ["slow", "fast"])
+    assert space.graph is graph
+    assert list(space.decisions) == ["a", "b", "c"]
+    assert ChoiceSpace.from_graph(graph, [1, 2, 3], on="edges").labels([0, 2]) == {("a", "b"): 1, ("b", "c"): 3}
+    graph.nodes["b"]["options"] = ["x", "y"]
+    graph.edges["b", "c"]["mode"] = ["u"]
+    assert ChoiceSpace.from_graph(graph).options == {"b": ["x", "y"]}
+    assert ChoiceSpace.from_graph(graph, on="edges", attribute="mode").options == {("b", "c"): ["u"]}
+    assert ChoiceSpace.from_graph(nx.path_graph(3), ["x"], on="edges").n_decisions == 2
+
+
+@pytest.mark.parametrize("form", [pd.DataFrame, dict], ids=["pandas", "dict"])
+def test_from_table(form):
+    frame = form({"decision": ["b", "b", "a", "b"], "option": [16, 8, "wide", 32], "ms": [1.0, 2.0, 3.0, 4.0]})
+    space = ChoiceSpace.from_table(frame)
+    assert space.labels([2, 0]) == {"b": 32, "a": "wide"}
+    np.testing.assert_array_equal(space.from_rows(frame, "ms"), [1, 2, 4, 3])
+    renamed = form({"layer": [0, 0, 1], "op": ["conv", "pool", "conv"]})
+    assert ChoiceSpace.from_table(renamed, decision="layer", option="op").sizes.tolist() == [2, 1]
+
+
+def test_labels_may_be_anything_hashable():
+    space = ChoiceSpace({None: [True, "yes", (1, "a")], 2.5: [frozenset([1]), None], ("e", 1): iter("xy")})
+    labels = {None: (1, "a"), 2.5: frozenset([1]), ("e", 1): "y"}
+    assert space.labels(space.indices(labels)) == labels
+
+
+def test_later_changes_to_the_arguments_change_nothing():
+    options = {"a": ["x", "y"]}
+    space = ChoiceSpace(options)
+    options["a"].append("z")
+    assert space.option_labels("a") == ("x", "y")
+    assert space.n_options == 2
+
+
+# -- forbidden options -------------------------------------------------------------------------------------------------
+
+
+@given(st.data())
+def test_allowed_mask(data):
+    space = data.draw(spaces())
+    kept = data.draw(selections(space))
+    forbid = {
+        d: [o for i, o in enumerate(space.option_labels(d)) if i != kept[n] and data.draw(st.booleans())]
+        for n, d in enumerate(space.decisions)
+    }
+    mask = space.allowed(forbid)
+    slow = np.array([o not in forbid[d] for d in space.decisions for o in space.option_labels(d)])
+    if slow.all():
+        assert mask is None
+        assert space.allowed(~slow) is None
+    else:
+        np.testing.assert_array_equal(mask, slow)
+        np.testing.assert_array_equal(space.allowed(~slow), slow)
+    assert space.allowed(None) is None
+    assert space.allowed({}) is None
+
+
+# -- layout ------------------------------------------------------------------------------------------------------------
+
+
+def parts(layout, flat):
+    return [flat[..., a:b] for a, b in zip(layout.offsets[:-1], layout.offsets[1:], strict=True)]
+
+
+UFUNCS = (np.add, np.minimum, np.maximum)
+
+
+@given(tables(columns=2))
+def test_reduce_spread_argmax(drawn):
+    space, *rows = drawn
+    layout, flat = space.layout, np.stack(rows)
+    for ufunc in UFUNCS:
+        expected = np.stack([ufunc.reduce(part, axis=-1) for part in parts(layout, flat)], axis=-1)
+        np.testing.assert_allclose(layout.reduce(ufunc, flat), expected, rtol=1e-12, atol=1e-12)
+        np.testing.assert_array_equal(layout.reduce(ufunc, flat)[0], layout.reduce(ufunc, flat[0]))
+    per_decision = layout.reduce(np.maximum, flat)
+    spread = layout.spread(per_decision)
+    assert [part.shape for part in parts(layout, spread)] == [part.shape for part in parts(layout, flat)]
+    assert all((part == one[..., None]).all() for part, one in zip(parts(layout, spread), per_decision.T, strict=True))
+    assert layout.argmax(flat[0]).tolist() == [int(np.argmax(part)) for part in parts(layout, flat[0])]
+    assert layout.owner.tolist() == [d for d, size in enumerate(space.sizes.tolist()) for _ in range(size)]
+    first = np.zeros((3, space.n_decisions), dtype=np.int64)
+    np.testing.assert_array_equal(layout.flat(first), np.tile(layout.offsets[:-1], (3, 1)))
+
+
+def test_argmax_takes_the_first_of_equals_and_reads_minus_infinity():
+    for cut in (Layout(np.array([0, 3, 6])), Layout(np.array([0, 3, 5, 6]))):
+        flat = np.array([-np.inf, 2.0, 2.0, -np.inf, 0.0, -np.inf])
+        assert cut.argmax(flat).tolist() == [1, 1, 0][: cut.n_decisions]
+
+
+@given(st.data())
+def test_restrict(data):
+    space, flat = data.draw(tables())
+    layout = space.layout
+    allowed = np.array([data.draw(st.booleans()) for _ in flat])
+    allowed[layout.flat(data.draw(selections(space)))] = True
+    kept = layout.restrict(allowed)
+    assert kept.sizes.tolist() == [int(part.sum()) for part in parts(layout, allowed)]
+    for whole, mask, part in zip(parts(layout, flat), parts(layout, allowed), parts(kept, flat[allowed]), strict=True):
+        np.testing.assert_array_equal(whole[mask], part)
+
+
+@pytest.mark.parametrize("block", [1, 3, 7, 1000])
+@given(tables(columns=2))
+def test_blocks_cover_the_space_and_do_as_slow_loops(block, drawn):
+    space, *rows = drawn
+    flat = np.stack(rows)
+    before = flat.copy()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(layout, "BLOCK", block)
+        blocks = Layout(space.offsets).blocks
+    assert [b[0].start for b in blocks] == [0, *(b[0].stop for b in blocks[:-1])]
+    assert blocks[-1][0].stop == space.n_decisions
+    for decisions, options, segments in blocks:
+        assert (options.start, options.stop) == (space.offsets[decisions.start], space.offsets[decisions.stop])
+        assert options.stop - options.start <= block or decisions.stop == decisions.start + 1
+        assert isinstance(segments, Uniform if space.layout.uniform else Ragged)
+        for array in (flat[:, options], flat[0, options]):
+            _check_segments(segments, array, space.sizes[decisions])
+    np.testing.assert_array_equal(flat, before)
+
+
+def _check_segments(segments, array, sizes):
+    cuts = np.cumsum(sizes)[:-1]
+    form = segments.gather(array)
+    np.testing.assert_array_equal(segments.scatter(form), array)
+    assert not np.shares_memory(form, array), "a form is written into"
+    np.testing.assert_array_equal(np.broadcast_to(segments.sizes, len(sizes)), sizes)
+    for ufunc in UFUNCS:
+        expected = np.stack([ufunc.reduce(part, axis=-1) for part in np.split(array, cuts, axis=-1)], axis=-1)
+        np.testing.assert_allclose(segments.reduce(ufunc, form), expected, rtol=1e-12, atol=1e-12)
+    top = segments.reduce(np.maximum, form)
+    spread = segments.scatter(form - segments.spread(top))
+    expected = [part - part.max(axis=-1, keepdims=True) for part in np.split(array, cuts, axis=-1)]
+    np.testing.assert_array_equal(spread, np.concatenate(expected, axis=-1))
+    found = np.zeros(form.shape)
+    place = segments.gather(np.broadcast_to(np.arange(array.shape[-1]), array.shape))
+    seen = []
+    for a, b, valid in segments.pairs():
+        mask = np.broadcast_to(True if valid is None else valid, place[a].shape)
+        found[a] += mask
+        found[b] += mask
+        seen += zip(place[a][mask].tolist(), place[b][mask].tolist(), strict=True)
+    starts = np.cumsum(sizes) - sizes
+    wanted = [(s + i, s + j) for s, n in zip(starts, sizes, strict=True) for i in range(n) for j in range(i + 1, n)]
+    assert sorted(seen) == sorted(wanted * (array.size // array.shape[-1]))
+    np.testing.assert_array_equal(segments.scatter(found), np.broadcast_to(np.repeat(sizes - 1, sizes), array.shape))
