@@ -1,7 +1,7 @@
 """Laws that every kind of metric obeys, and what is special to each."""
 
 from concurrent.futures import ThreadPoolExecutor
-from itertools import product
+from itertools import pairwise, product
 from types import SimpleNamespace
 
 import networkx as nx
@@ -239,6 +239,18 @@ def test_replacement_table_is_every_switch_evaluated_afresh(kind, data):
 @every_kind
 @laws
 @given(data=st.data())
+def test_no_local_part_exceeds_the_whole(kind, data):
+    metric, _ = data.draw(KINDS[kind])
+    selection = data.draw(selections(metric.space))
+    whole, part = metric.replacements(selection), table_of(metric, selection, local=True)
+    for low, high in pairwise(metric.space.offsets):
+        alike = (part[low:high] == part[low]).all()
+        assert alike or (part[low:high] <= whole[low:high] + 1e-9 * np.abs(whole[low:high])).all()
+
+
+@every_kind
+@laws
+@given(data=st.data())
 def test_asking_changes_nothing(kind, data):
     metric, _ = data.draw(KINDS[kind])
     selection, everything = data.draw(selections(metric.space)), metric.space.enumerate()
@@ -246,6 +258,7 @@ def test_asking_changes_nothing(kind, data):
     arrays = {name: array.copy() for name, array in vars(metric).items() if isinstance(array, np.ndarray)}
     for ask in (
         lambda: metric.replacements(selection),
+        lambda: metric.local_replacements(selection),
         lambda: metric.evaluate(everything),
         metric.limits,
         metric.minimum,

@@ -182,6 +182,20 @@ class LongestPath(Metric):
     def maximum(self) -> float:
         return self(self.space.layout.argmax(self.values))
 
+    def vertices(self) -> tuple[list[tuple[int | None, float]], list[tuple[int, int]], list[int]]:
+        """The graph with durations on vertices only, numbered in a topological order.
+
+        Returns
+        -------
+        durations : list of (number of the decision that stands there or None, fixed duration)
+        edges : list of (vertex, vertex)
+        last : list of vertices without a successor
+        """
+        decisions = [None if d < 0 else d for d in self._decision_of.tolist()]
+        edges = list(zip(self._dag.source.tolist(), self._dag.target.tolist(), strict=True))
+        last = np.setdiff1d(np.arange(len(decisions)), self._dag.source).tolist()
+        return list(zip(decisions, self._dag.fixed.tolist(), strict=True)), edges, last
+
     def critical_path(self, selection: Mapping[Hashable, Hashable] | Any) -> list[Hashable]:
         """Nodes and decided edges on one longest path under a selection, in order."""
         durations = self._durations(self.space.indices(selection)[None])
