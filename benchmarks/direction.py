@@ -56,9 +56,9 @@ def main() -> None:
             # Far above the bound no option of any decision satisfies it; just above it some do.
             for case, bound in (("all violate", cost.minimum() - 1), ("mixed", cost(selection) - 0.4)):
                 guide = Guide([cost <= bound], weights=weights)
-                violation = np.array([cost(selection) - bound])
+                seen = guide.observe(logits)
                 ours, theirs, own = seconds(
-                    lambda guide=guide, s=selection, v=violation: guide.direction(s, v),
+                    lambda guide=guide, seen=seen: guide.direction(seen),
                     usual,
                     lambda logits=logits, space=space: softmax(logits, space.layout),
                 )

@@ -1,11 +1,14 @@
 """Constraint-guided discrete selection: choose options under bounds on anything that can be evaluated."""
 
 from cggd.constraints import TOLERANCE, Constraint
-from cggd.guide import Guide, GuideStep
+from cggd.feasibility import Diagnosis, Feasibility, SmallestBound, diagnose, find_feasible, smallest_bound
+from cggd.guide import Guide, GuideStep, Observation
 from cggd.metrics import Additive, Function, LongestPath, Metric, MetricError, Peak, Predicted, Table, maximum
+from cggd.options import Progress, Start
 from cggd.problem import Problem
 from cggd.result import History, Result, Status
-from cggd.search import Progress, SearchError, Start, maximize, minimize, solve
+from cggd.safeguard import Safeguard, SafeguardState, SafeguardStep
+from cggd.search import SearchError, maximize, minimize, solve
 from cggd.space import ChoiceSpace
 
 __version__ = "0.1.0"
@@ -15,6 +18,8 @@ __all__ = [
     "Additive",
     "ChoiceSpace",
     "Constraint",
+    "Diagnosis",
+    "Feasibility",
     "Function",
     "Guide",
     "GuideStep",
@@ -22,17 +27,25 @@ __all__ = [
     "LongestPath",
     "Metric",
     "MetricError",
+    "Observation",
     "Peak",
     "Predicted",
     "Problem",
     "Progress",
     "Result",
+    "Safeguard",
+    "SafeguardState",
+    "SafeguardStep",
     "SearchError",
+    "SmallestBound",
     "Start",
     "Status",
     "Table",
+    "diagnose",
+    "find_feasible",
     "maximize",
     "maximum",
     "minimize",
+    "smallest_bound",
     "solve",
 ]

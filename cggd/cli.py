@@ -22,9 +22,9 @@ from cggd import demo as demonstration
 from cggd.constraints import Constraint
 from cggd.io import parse_bound, read_options, read_problem
 from cggd.metrics import Metric
+from cggd.options import Progress as SearchProgress
 from cggd.problem import Problem
 from cggd.result import Result
-from cggd.search import Progress as SearchProgress
 from cggd.search import SearchError, solve
 
 FEASIBLE, WRONG_INPUT, NOT_FEASIBLE, INTERRUPTED = 0, 1, 2, 130

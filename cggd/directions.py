@@ -19,13 +19,14 @@ the vector is normalised.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Literal, get_args
+from typing import Literal
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.special import erf
 
 from cggd.layout import Layout, Segments
+from cggd.metrics.base import check_choice
 
 Weights = Literal["unit", "difference", "confidence"]
 
@@ -75,8 +76,7 @@ def three_case(
     >>> three_case([1.0, 3.0, 5.0], 0.0, layout, "difference")
     array([ 0.70710678,  0.        , -0.70710678])
     """
-    if weights not in get_args(Weights):
-        raise ValueError(f"weights must be one of {', '.join(map(repr, get_args(Weights)))}, got {weights!r}")
+    check_choice(weights, Weights, "weights")
     tables = np.asarray(tables)
     shape = tables.shape
     tables = np.atleast_2d(tables)

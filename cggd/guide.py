@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Literal, get_args
+from typing import Literal
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -13,13 +13,40 @@ from numpy.typing import ArrayLike, NDArray
 from cggd.constraints import Constraint, check_constraints
 from cggd.directions import Weights, three_case, unit
 from cggd.metrics import table_of, values_of
-from cggd.metrics.base import as_number, own
-from cggd.space import ChoiceSpace
+from cggd.metrics.base import as_number, check_choice, own
+from cggd.space import ChoiceSpace, as_floats
 
 Balance = Literal["equal", "violation"]
 
 # Tables of several constraints are handled together up to this many numbers, one after another above it.
 STACKED = 1_000_000
+
+
+@dataclass(frozen=True, eq=False)
+class Observation:
+    """The selection of some logits, set against the constraints.
+
+    Attributes
+    ----------
+    selection : ndarray of int, shape (n_decisions,)
+        The option of each decision with the largest logit.
+    values : ndarray of shape (n_constraints,)
+        The constraints' metrics at the selection.
+    violations : ndarray of shape (n_constraints,)
+        By how much each bound is missed, 0 where it is met.
+    allowed : bool array of shape (n_options,), or None
+        The options that may be chosen; None where all may.
+    """
+
+    selection: NDArray[np.int64]
+    values: NDArray[np.float64]
+    violations: NDArray[np.float64]
+    allowed: NDArray[np.bool_] | None = None
+
+    @property
+    def feasible(self) -> bool:
+        """Whether the selection satisfies every constraint."""
+        return not self.violations.any()
 
 
 @dataclass(frozen=True, eq=False)
@@ -32,24 +59,23 @@ class GuideStep:
         The modified gradient: step along its negative.
     direction : ndarray of shape (n_options,)
         Unit vector toward the feasible region, or zero.
-    selection : ndarray of int, shape (n_decisions,)
-        The option of each decision with the largest logit.
-    values : ndarray of shape (n_constraints,)
-        The constraints' metrics at the selection.
-    violations : ndarray of shape (n_constraints,)
-        By how much each bound is missed, 0 where it is met.
+    seen : Observation
     """
 
     gradient: NDArray[np.float64]
     direction: NDArray[np.float64]
-    selection: NDArray[np.int64]
-    values: NDArray[np.float64]
-    violations: NDArray[np.float64]
+    seen: Observation
 
     @property
     def feasible(self) -> bool:
         """Whether the selection satisfies every constraint."""
-        return not self.violations.any()
+        return self.seen.feasible
+
+
+def allowed_by(logits: NDArray[np.float64]) -> NDArray[np.bool_] | None:
+    """Mask of the options that may be chosen, those whose logit is not ``-inf``; None where all may."""
+    forbidden = np.isneginf(logits)
+    return ~forbidden if forbidden.any() else None
 
 
 @dataclass(frozen=True, eq=False)
@@ -102,10 +128,8 @@ class Guide:
             raise ValueError(f"rescale must be greater than 1, got {rescale}")
         if epsilon <= 0:
             raise ValueError(f"epsilon must be greater than 0, got {epsilon}")
-        if self.weights not in get_args(Weights):
-            raise ValueError(f"weights must be one of {', '.join(map(repr, get_args(Weights)))}, got {self.weights!r}")
-        if self.balance not in get_args(Balance):
-            raise ValueError(f"balance must be one of {', '.join(map(repr, get_args(Balance)))}, got {self.balance!r}")
+        check_choice(self.weights, Weights, "weights")
+        check_choice(self.balance, Balance, "balance")
         own(self, constraints=tuple(constraints), rescale=rescale, epsilon=epsilon)
 
     @property
@@ -125,34 +149,28 @@ class Guide:
     def step(self, gradient: ArrayLike, logits: ArrayLike, *, rescale: float | None = None) -> GuideStep:
         """`modify`, with a report of what was seen; `rescale` overrides R for this step."""
         gradient, logits = self._flat(gradient, "gradient"), self._flat(logits, "logits")
+        if not np.isfinite(gradient).all():
+            where = self.space.name_option(int(np.argmin(np.isfinite(gradient))))
+            raise ValueError(f"gradient must be finite, but is infinite for {where}")
+        if rescale is not None and as_number(rescale, "rescale") <= 1:
+            raise ValueError(f"rescale must be greater than 1, got {rescale}")
+        seen = self.observe(logits)
+        if seen.feasible:
+            return GuideStep(gradient, np.zeros_like(gradient), seen)
+        direction = self.direction(seen)
+        norm = np.sqrt(np.dot(gradient, gradient))
+        length = (self.rescale if rescale is None else rescale) * max(norm, self.epsilon)
+        return GuideStep(gradient - length * direction, direction, seen)
+
+    def observe(self, logits: NDArray[np.float64]) -> Observation:
+        """Evaluate the constraints on the selection of some logits, shape (n_options,)."""
         selection = self.space.layout.argmax(logits)
         values = np.array([values_of(c.metric, selection[None])[0] for c in self.constraints], dtype=float)
-        violations = self._violations(values)
-        if not violations.any():
-            return GuideStep(gradient, np.zeros_like(gradient), selection, values, violations)
-        forbidden = np.isneginf(logits)
-        allowed = ~forbidden if forbidden.any() else None
-        direction = self.direction(selection, violations, allowed=allowed)
-        length = (rescale or self.rescale) * max(np.sqrt(np.dot(gradient, gradient)), self.epsilon)
-        return GuideStep(gradient - length * direction, direction, selection, values, violations)
+        return Observation(selection, values, self._violations(values), allowed_by(logits))
 
-    def direction(
-        self,
-        selection: NDArray[np.int64],
-        violations: NDArray[np.float64],
-        *,
-        allowed: NDArray[np.bool_] | None = None,
-    ) -> NDArray[np.float64]:
-        """Unit vector toward the feasible region from a selection, shape (n_options,); zero where nothing can help.
-
-        Parameters
-        ----------
-        selection : ndarray of int, shape (n_decisions,)
-        violations : ndarray of shape (n_constraints,)
-            By how much each bound is missed; only constraints with a positive violation take part.
-        allowed : bool array of shape (n_options,), optional
-            Options that may be chosen.
-        """
+    def direction(self, seen: Observation) -> NDArray[np.float64]:
+        """Unit vector toward the feasible region from a selection, shape (n_options,); zero where nothing can help."""
+        selection, violations, allowed = seen.selection, seen.violations, seen.allowed
         active = np.flatnonzero(violations > 0)
         if len(active) == 0:
             return np.zeros(self.space.n_options)
@@ -207,9 +225,11 @@ class Guide:
             return np.where(signs * values <= limits, 0.0, signs * (values - bounds))
 
     def _flat(self, array: ArrayLike, argument: str) -> NDArray[np.float64]:
-        flat = np.asarray(array, dtype=float)
+        flat = as_floats(array, argument).astype(float, copy=False)
         if flat.shape != (self.space.n_options,):
             raise ValueError(f"{argument} must have shape ({self.space.n_options},), got {flat.shape}")
         if np.isnan(flat).any():
             raise ValueError(f"{argument} holds NaN for {self.space.name_option(int(np.argmax(np.isnan(flat))))}")
+        if argument == "logits" and not self.space.layout.reduce(np.logical_or, ~np.isneginf(flat)).all():
+            raise ValueError("logits of a decision are all -inf, which forbids every option of it")
         return flat

@@ -58,11 +58,3 @@ class Problem:
         """What no selection's objective can beat, from the limits of the metric alone; None where it has none."""
         end = self.objective.limits()[0 if self.sense == "minimize" else 1]
         return end if np.isfinite(end) else None
-
-    def impossible(self) -> Constraint | None:
-        """A constraint that no selection satisfies, as the limits of its metric alone prove."""
-        for c in self.constraints:
-            low, high = c.metric.limits()
-            if (low if c.sign > 0 else -high) > c.limit:
-                return c
-        return None

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import os
 import time
 import warnings
 import zlib
 from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
-from itertools import cycle, islice
+from dataclasses import asdict, dataclass, replace
+from os import PathLike
 from pathlib import Path
 from typing import Any
 
@@ -17,13 +16,14 @@ from numpy.typing import ArrayLike, NDArray
 
 from cggd import checkpoint as checkpoints
 from cggd.constraints import Constraint, check_constraints
-from cggd.directions import Weights
-from cggd.guide import Balance, Guide, GuideStep
+from cggd.feasibility import out_of_reach, seek
+from cggd.guide import Guide, Observation, allowed_by
 from cggd.metrics import Evaluation, Executor, Metric, evaluating, table_of, values_of
-from cggd.metrics.base import as_number, own
+from cggd.options import Options, Progress, Start
 from cggd.problem import Problem
 from cggd.relaxation import annealed, sample, softmax
 from cggd.result import History, Result, Status
+from cggd.safeguard import Safeguard, SafeguardState
 
 # While violated, R grows by this factor each step; a feasible step takes back what 30 violated ones gave, so that R
 # settles where one step in thirty is feasible. Measured on MMKP I07, 12 seeds, loss against the LP bound: 0.77%, and
@@ -31,6 +31,12 @@ from cggd.result import History, Result, Status
 ESCALATION = 1.02
 RELIEF = ESCALATION**30
 LARGEST_RESCALE = 20.0
+
+# A decaying step ends at 0, where no direction could act.
+SMALLEST_STEP = 1e-9
+
+# What the look for a feasible selection may take, once, after a start that met none.
+SEEK_SECONDS = 10.0
 
 # Logits start as noise of this size: it breaks ties and nothing else.
 NOISE = 1e-3
@@ -44,61 +50,6 @@ CHANGED = 1e-6
 # What a selection given as `initial` gets ahead of the other options: it is the first one evaluated, and a few steps
 # of the default size undo it.
 HEAD_START = 1.0
-
-
-@dataclass(frozen=True)
-class Start:
-    """How one start of a search descends.
-
-    Parameters
-    ----------
-    weights, balance : str
-        See `cggd.Guide`.
-    learning_rate : float
-        Size of the first step, where the task gradient is scaled to a root mean square of 1 per option.
-    temperature : (float, float)
-        Of the relaxed distribution at the start and after two thirds of the steps.
-    """
-
-    weights: Weights = "unit"
-    balance: Balance = "equal"
-    learning_rate: float = 0.1
-    temperature: tuple[float, float] = (10.0, 0.1)
-
-
-# The paper's rule suits small spaces whose decisions interact, the other one large additive spaces. Neither is always
-# best (MMKP I01 and I02 need the paper's), so starts mix them, the likelier one more often.
-PAPER = Start()
-ADDITIVE = Start(weights="difference", balance="violation")
-SEPARABLE = (ADDITIVE, PAPER, ADDITIVE)
-INTERACTING = (PAPER, ADDITIVE, PAPER)
-
-
-@dataclass(frozen=True, eq=False)
-class Progress:
-    """What a callback sees after each step.
-
-    Attributes
-    ----------
-    start, step, starts, steps : int
-    selection : ndarray of int, shape (n_decisions,)
-        The current selection.
-    violations : ndarray of shape (n_constraints,)
-    best : float or None
-        Best feasible objective so far.
-    evaluations : int
-    seconds : float
-    """
-
-    start: int
-    step: int
-    starts: int
-    steps: int
-    selection: NDArray[np.int64]
-    violations: NDArray[np.float64]
-    best: float | None
-    evaluations: int
-    seconds: float
 
 
 class SearchError(RuntimeError):
@@ -122,9 +73,10 @@ def minimize(
     initial: Mapping[Hashable, Hashable] | ArrayLike | None = None,
     forbid: Mapping[Hashable, Iterable[Hashable]] | ArrayLike | None = None,
     rescale: float = 1.2,
+    patience: int = 100,
     callback: Callable[[Progress], Any] | None = None,
     executor: Executor | None = None,
-    checkpoint: str | os.PathLike | None = None,
+    checkpoint: str | PathLike | None = None,
     resume: bool = False,
 ) -> Result:
     """Find a selection that minimises a metric under bounds on others.
@@ -153,6 +105,8 @@ def minimize(
         Options that must not be chosen.
     rescale : float
         R > 1 of the guide. It grows while the selection violates a constraint and shrinks back when it does not.
+    patience : int
+        Violated steps in a row after which the safeguard leads back to the best feasible selection.
     callback : callable, optional
         Called with a `Progress` after each step; a true return value stops the search.
     executor : object with the `concurrent.futures.Executor` interface, optional
@@ -176,6 +130,8 @@ def minimize(
 
     Notes
     -----
+    Where the first start meets no feasible selection, `cggd.find_feasible` looks for one, or proves that there is none.
+
     The task gradient is the advantage of each option, ``q - <p, q>`` with the replacement table q of the objective at
     a selection drawn from the relaxed distribution p; for a separable objective that is exact. The guide modifies it
     (CGGD; Van Baelen & Karsmakers, 2023), and plain descent with a linearly decaying step follows it.
@@ -212,63 +168,15 @@ def solve(problem: Problem, **options: Any) -> Result:
     settings = {**_DEFAULTS, **options}
     if unknown := [name for name in options if name not in _DEFAULTS]:
         raise TypeError(f"unknown option {unknown[0]!r}; a search takes {', '.join(_DEFAULTS)}")
-    return _Search(problem, _Options(**settings)).run()
+    return _Search(problem, Options(**settings)).run()
 
 
 _DEFAULTS: dict[str, Any] = dict(minimize.__kwdefaults__ or {})
 
 
 @dataclass(frozen=True, eq=False)
-class _Options:
-    """The options of `minimize`, checked."""
-
-    seed: int
-    steps: int
-    starts: int | Sequence[Start]
-    time_limit: float | None
-    max_evaluations: int | None
-    no_improvement: int | None
-    initial: Any
-    forbid: Any
-    rescale: float
-    callback: Callable[[Progress], Any] | None
-    executor: Executor | None
-    checkpoint: str | os.PathLike | None
-    resume: bool
-
-    def __post_init__(self) -> None:
-        own(self, seed=_whole(self.seed, "seed", least=0), steps=_whole(self.steps, "steps", least=1))
-        if isinstance(self.starts, Sequence) and not isinstance(self.starts, str):
-            if not self.starts or not all(isinstance(start, Start) for start in self.starts):
-                raise TypeError(f"starts must be a number, or a list of Start with at least one, got {self.starts!r}")
-        else:
-            own(self, starts=_whole(self.starts, "starts", least=1))
-        for name in ("max_evaluations", "no_improvement"):
-            if getattr(self, name) is not None:
-                own(self, **{name: _whole(getattr(self, name), name, least=1)})
-        if self.time_limit is not None and as_number(self.time_limit, "time_limit", finite=False) <= 0:
-            raise ValueError(f"time_limit must be more than 0 seconds, got {self.time_limit}")
-        if as_number(self.rescale, "rescale") <= 1:
-            raise ValueError(f"rescale must be greater than 1, got {self.rescale}")
-        if self.callback is not None and not callable(self.callback):
-            raise TypeError(f"callback must be callable, got {self.callback!r}")
-        if self.executor is not None and not hasattr(self.executor, "submit"):
-            raise TypeError(f"executor must have a submit method as in concurrent.futures, got {self.executor!r}")
-        if self.resume and self.checkpoint is None:
-            raise ValueError("resume=True needs checkpoint, the file to continue from")
-
-
-def _whole(value: Any, argument: str, *, least: int) -> int:
-    if isinstance(value, bool | np.bool_) or not isinstance(value, int | np.integer):
-        raise TypeError(f"{argument} must be a whole number, got {value!r}")
-    if value < least:
-        raise ValueError(f"{argument} must be at least {least}, got {value}")
-    return int(value)
-
-
-@dataclass(frozen=True, eq=False)
 class _Candidate:
-    """A selection that satisfied every constraint when it was met."""
+    """A selection with its objective and the values of the constraints' metrics, as they were when it was met."""
 
     value: float
     selection: NDArray[np.int64]
@@ -278,29 +186,29 @@ class _Candidate:
 class _Search:
     """The state of a search and what moves it. Everything that a step changes is set at its end, at once."""
 
-    def __init__(self, problem: Problem, options: _Options) -> None:
+    def __init__(self, problem: Problem, options: Options) -> None:
         self.problem, self.options = problem, options
-        self.space, self.layout = problem.objective.space, problem.objective.space.layout
+        self.space, self.layout = problem.space, problem.space.layout
         self.allowed = self.space.allowed(options.forbid)
         self.initial = self._initial(options.initial)
-        self.starts: list[Start] = (
-            list(islice(cycle(SEPARABLE if problem.objective.separable else INTERACTING), options.starts))
-            if isinstance(options.starts, int)
-            else list(options.starts)
-        )
+        self.starts = options.several_starts(separable=problem.objective.separable)
         self.evaluation = Evaluation(options.executor, self.allowed)
-        self.began = time.perf_counter()
-        self.saved = self.began
+        self.began = self.saved = time.perf_counter()
         self.start = 0
         self.candidates: list[_Candidate] = []
-        self.nearest: tuple[float, NDArray[np.int64]] | None = None
+        self.nearest: tuple[float, _Candidate] | None = None  # by total violation
         self.history: list[tuple[int, float, NDArray[np.float64], float, float]] = []
+        self.asked_to_stop = self.sought = False
+        self.proof = next((reason for c in problem.constraints if (reason := out_of_reach(c))), None)
         self._begin()
 
     def _initial(self, initial: Any) -> NDArray[np.int64] | None:
         if initial is None:
             return None
-        chosen = self.space.partial(initial) if isinstance(initial, Mapping) else self.space.indices(initial)
+        try:
+            chosen = self.space.partial(initial) if isinstance(initial, Mapping) else self.space.indices(initial)
+        except (ValueError, TypeError) as error:
+            raise type(error)(f"initial is not a selection: {error}") from None
         if self.allowed is not None:
             given = np.flatnonzero(chosen >= 0)
             wrong = given[~self.allowed[self.space.offsets[given] + chosen[given]]]
@@ -321,14 +229,13 @@ class _Search:
         if self.allowed is not None:
             self.logits[~self.allowed] = -np.inf
         self.rng_state = self.rng.bit_generator.state
-        self.rng_state = self.rng.bit_generator.state
         self.started = self.seconds
-        self._slope: NDArray[np.float64] | None = None
+        self.slope: NDArray[np.float64] | None = None
+        self.guarded = SafeguardState(self.candidates[-1].selection if self.candidates else None)
         if self.start < len(self.starts) and self.problem.constraints:
             how = self.starts[self.start]
-            self.guide = Guide(
-                self.problem.constraints, rescale=self.options.rescale, weights=how.weights, balance=how.balance
-            )
+            rule = {"rescale": self.options.rescale, "weights": how.weights, "balance": how.balance}
+            self.safeguard = Safeguard(Guide(self.problem.constraints, **rule), self.options.patience)
 
     # -- running ----------------------------------------------------------------------------------------------------
 
@@ -341,11 +248,7 @@ class _Search:
         return self.candidates[-1].value if self.candidates else None
 
     def run(self) -> Result:
-        if (constraint := self.problem.impossible()) is not None:
-            end = constraint.metric.limits()[0 if constraint.sign > 0 else 1]
-            side = "less" if constraint.sign > 0 else "more"
-            return self._result(f"{constraint!r} cannot hold: no selection has {side} than {end:.6g}", proved=True)
-        path = None if self.options.checkpoint is None else Path(self.options.checkpoint)
+        path: Path | None = self.options.checkpoint  # pyright: ignore[reportAssignmentType] - Options made it one
         if path is not None and self.options.resume and path.exists():
             self._restore(*checkpoints.load(path))
         failure: Exception | None = None
@@ -358,49 +261,89 @@ class _Search:
             failure, stopped = error, f"{type(error).__name__}: {error}"
         if path is not None:
             checkpoints.save(path, *self._snapshot())
-        result = self._result(stopped, failed=failure is not None)
+        try:
+            result = self._result(stopped, self._verified())
+        except KeyboardInterrupt:
+            result = self._result("interrupted while the selection was evaluated afresh", None)
+        except Exception as error:
+            # What cannot be evaluated afresh is not called feasible.
+            failure = failure or error
+            result = self._result(f"{type(failure).__name__}: {failure}", None)
         if failure is not None:
             found = f"the best selection until then is in .result, {result.objective} = {result.value}"
-            raise SearchError(
-                f"{stopped} ({found if result.feasible else 'no feasible selection until then'})", result
-            ) from failure
+            found = found if result.feasible else "no feasible selection until then"
+            raise SearchError(f"{type(failure).__name__}: {failure} ({found})", result) from failure
         return result
 
     def _loop(self, path: Path | None) -> str:
         while self.start < len(self.starts):
             while self.step < self.options.steps and not (self.history and self._exhausted()):
-                if self.history and (reason := self._reason_to_stop()):
+                if reason := self._reason_to_stop():
                     return reason
                 self._advance()
                 if path is not None and time.perf_counter() - self.saved > CHECKPOINT_SECONDS:
                     checkpoints.save(path, *self._snapshot())
                     self.saved = time.perf_counter()
+            if not self.candidates and not self.sought and self.problem.constraints:
+                self._seek()
             self.start += 1
             self._begin()
         return self._reason_to_stop() or f"all {len(self.starts)} starts done"
 
+    def _seek(self) -> None:
+        """Look for a feasible selection by other means than descent, or for a proof that there is none."""
+        limit = SEEK_SECONDS
+        if self.options.time_limit is not None:
+            limit = min(limit, max(self.options.time_limit - self.seconds, 0.0) / 2)
+        start = None if self.nearest is None else self.nearest[1].selection
+        found = seek(
+            self.space,
+            self.problem.constraints,
+            self.allowed,
+            seed=self.options.seed,
+            time_limit=limit,
+            start=start,
+            stop=lambda: self._reason_to_stop() is not None,
+        )
+        if found.indices is not None:
+            values = np.array([row.value for row in found.constraints])
+            value = float(values_of(self.problem.objective, found.indices[None])[0])
+            self.candidates.append(_Candidate(value, found.indices, values))
+        if found.status is Status.INFEASIBLE:
+            self.proof = found.proof
+        self.sought = True
+
     def _advance(self) -> None:
-        """One step: gradient of the objective, guide, descent."""
+        """One step: gradient of the objective, descent, guide."""
         gradient, scale = self._task_gradient()
-        step = self._guided(gradient)
-        value, improved = self._look_at(step)
-        if step.feasible:
+        size = max(self.starts[self.start].learning_rate * (1.0 - self._share_done()), SMALLEST_STEP)
+        if self.problem.constraints:
+            floor = size * self.safeguard.guide.epsilon
+            step = self.safeguard.step(self.logits, -size * gradient, self.guarded, floor=floor, rescale=self.rescale)
+            logits, guarded, seen = step.logits, step.state, step.seen
+        else:
+            none = np.zeros(0)
+            seen = Observation(self.layout.argmax(self.logits), none, none, allowed_by(self.logits))
+            logits, guarded = self.logits - size * gradient, self.guarded
+        value, improved = self._look_at(seen)
+        if seen.feasible:
             rescale = max(self.rescale / RELIEF, self.options.rescale)
         else:
             rescale = min(self.rescale * ESCALATION, max(LARGEST_RESCALE, self.options.rescale))
-        size = self.starts[self.start].learning_rate * (1.0 - self._share_done())
-        logits = self.logits - size * step.gradient
+        if improved:
+            guarded = replace(guarded, witness=seen.selection)
         best = np.nan if self.best is None else self.best
-        self.history.append((self.start, value, step.violations, best, self.seconds))
-        self.logits, self.scale, self.rescale, self.rng_state = logits, scale, rescale, self.rng.bit_generator.state
+        self.history.append((self.start, value, seen.violations, best, self.seconds))
+        self.logits, self.guarded, self.scale, self.rescale = logits, guarded, scale, rescale
+        self.rng_state = self.rng.bit_generator.state
         self.step, self.stale = self.step + 1, 0 if improved else self.stale + 1
-        if self.options.callback is not None and self.options.callback(self._progress(step)):
+        if self.options.callback is not None and self.options.callback(self._progress(seen)):
             self.asked_to_stop = True
 
     def _task_gradient(self) -> tuple[NDArray[np.float64], float]:
         """Negative advantage of each option, scaled to a root mean square of at most 1, and the scale."""
-        if self._slope is not None:
-            return self._slope, self.scale
+        if self.slope is not None:
+            return self.slope, self.scale
         objective, layout = self.problem.objective, self.layout
         if objective.separable:
             probabilities = 1.0 / layout.spread(layout.sizes.astype(float))
@@ -419,33 +362,25 @@ class _Search:
         if scale > 0:
             gradient /= scale
         if objective.separable:
-            self._slope = gradient
+            self.slope = gradient
         return gradient, scale
 
-    def _guided(self, gradient: NDArray[np.float64]) -> GuideStep:
-        if self.problem.constraints:
-            return self.guide.step(gradient, self.logits, rescale=self.rescale)
-        none = np.zeros(0)
-        return GuideStep(gradient, np.zeros_like(gradient), self.layout.argmax(self.logits), none, none)
-
-    def _look_at(self, step: GuideStep) -> tuple[float, bool]:
-        """Keep what the step's selection is good for; its objective, and whether it is the best feasible one yet."""
-        if step.feasible:
-            value = float(values_of(self.problem.objective, step.selection[None])[0])
+    def _look_at(self, seen: Observation) -> tuple[float, bool]:
+        """Keep what a selection is good for; its objective, and whether it is the best feasible one yet."""
+        if seen.feasible:
+            value = float(values_of(self.problem.objective, seen.selection[None])[0])
             improved = self.best is None or self.problem.sign * value < self.problem.sign * self.best
             if improved:
-                self.candidates.append(_Candidate(value, step.selection, step.values))
+                self.candidates.append(_Candidate(value, seen.selection, seen.values))
             return value, improved
         if not self.candidates:
             sizes = [max(1.0, abs(c.bound)) for c in self.problem.constraints]
-            total = float(np.sum(step.violations / sizes))
+            total = float(np.sum(seen.violations / sizes))
             if self.nearest is None or total < self.nearest[0]:
-                self.nearest = (total, step.selection)
+                self.nearest = (total, _Candidate(np.nan, seen.selection, seen.values))
         return np.nan, False
 
     # -- when to stop -----------------------------------------------------------------------------------------------
-
-    asked_to_stop = False
 
     def _share_done(self) -> float:
         """How much of the current start is done, by steps or by its share of the time."""
@@ -462,24 +397,28 @@ class _Search:
 
     def _reason_to_stop(self) -> str | None:
         options, bound = self.options, self.problem.bound
+        if self.proof is not None:
+            return self.proof
         if self.asked_to_stop:
             return "stopped by the callback"
         if self.best is not None and bound is not None and self.best == bound:
             return "no selection can be better"
+        if not self.history:
+            return None  # one step is always made
         if options.time_limit is not None and self.seconds >= options.time_limit:
             return f"time limit of {options.time_limit:g} s"
         if options.max_evaluations is not None and self.evaluation.calls >= options.max_evaluations:
             return f"limit of {options.max_evaluations} evaluations"
         return None
 
-    def _progress(self, step: GuideStep) -> Progress:
+    def _progress(self, seen: Observation) -> Progress:
         return Progress(
             start=self.start,
             step=self.step,
             starts=len(self.starts),
             steps=self.options.steps,
-            selection=step.selection,
-            violations=step.violations,
+            selection=seen.selection,
+            violations=seen.violations,
             best=self.best,
             evaluations=self.evaluation.calls,
             seconds=self.seconds,
@@ -487,35 +426,30 @@ class _Search:
 
     # -- ending -----------------------------------------------------------------------------------------------------
 
-    def _result(self, stopped: str, *, proved: bool = False, failed: bool = False) -> Result:
+    def _verified(self) -> _Candidate | None:
         """The best candidate that satisfies every constraint when evaluated afresh."""
-        chosen: _Candidate | None = None
-        rows, nearest = [], None
-        try:
-            with evaluating(Evaluation(self.options.executor, fresh=True)) as evaluation:
+        with evaluating(Evaluation(self.options.executor, fresh=True)) as evaluation:
+            try:
                 for candidate in reversed(self.candidates):
                     fresh = self._afresh(candidate)
                     if all(c.satisfied(v) for c, v in zip(self.problem.constraints, fresh.values, strict=True)):
-                        chosen = fresh
-                        break
-                shown = chosen.selection if chosen else self.nearest[1] if self.nearest else None
-                if chosen is None and self.candidates:
-                    shown = self.candidates[-1].selection
-                if shown is not None:
-                    rows = [c.report(shown) for c in self.problem.constraints]
-            self.evaluation.calls += evaluation.calls
-        except Exception:
-            if not failed:
-                raise
-            # The metric that ended the search fails here as well: what cannot be checked is not called feasible.
-            chosen, shown = None, self.candidates[-1].selection if self.candidates else None
-        if chosen is None and shown is not None:
-            nearest = self.space.labels(shown)
-        bound = self.problem.bound
+                        return fresh
+                    self.nearest = (0.0, fresh)
+            finally:
+                self.evaluation.calls += evaluation.calls
+        return None
+
+    def _result(self, stopped: str, chosen: _Candidate | None) -> Result:
+        """What is known; `chosen` has been verified."""
+        rows, bound, nearest = [], self.problem.bound, None
         if chosen is not None:
+            rows = [c.row(v) for c, v in zip(self.problem.constraints, chosen.values.tolist(), strict=True)]
             status = Status.OPTIMAL if chosen.value == bound else Status.FEASIBLE
         else:
-            status = Status.INFEASIBLE if proved else Status.UNKNOWN
+            status = Status.INFEASIBLE if self.proof is not None else Status.UNKNOWN
+            if self.nearest is not None or self.candidates:
+                nearest = self.nearest[1] if self.nearest is not None else self.candidates[-1]
+                rows = [c.row(v) for c, v in zip(self.problem.constraints, nearest.values.tolist(), strict=True)]
         return Result(
             selection=None if chosen is None else self.space.labels(chosen.selection),
             indices=None if chosen is None else chosen.selection,
@@ -523,7 +457,7 @@ class _Search:
             status=status,
             stopped=stopped,
             constraints=rows,
-            nearest=nearest,
+            nearest=None if nearest is None else self.space.labels(nearest.selection),
             bound=bound,
             history=self._history(),
             evaluations=self.evaluation.calls,
@@ -571,47 +505,54 @@ class _Search:
             "steps": self.options.steps,
             "starts": [asdict(s) | {"temperature": list(s.temperature)} for s in self.starts],
             "rescale": self.options.rescale,
+            "patience": self.options.patience,
         }
 
+    # What a checkpoint holds besides logits, candidates and history, by how it is stored.
+    FACTS = ("start", "step", "stale", "rescale", "scale", "sought", "proof")
+
     def _snapshot(self) -> tuple[dict[str, Any], dict[str, NDArray]]:
-        names = ("start", "step", "stale", "rescale", "scale")
-        facts = {
-            "search": self._fingerprint(),
-            "rng": self.rng_state,
-            "seconds": self.seconds,
-            "calls": self.evaluation.calls,
-        }
-        facts |= {name: getattr(self, name) for name in names}
-        none = np.zeros((0, self.space.n_decisions), dtype=np.int64)
+        facts = {"search": self._fingerprint(), **{name: getattr(self, name) for name in self.FACTS}}
+        facts |= {"rng": self.rng_state, "seconds": self.seconds, "calls": self.evaluation.calls}
+        facts |= {"guarded": [self.guarded.violated, self.guarded.escalations]}
+        known = [*self.candidates, *([] if self.nearest is None else [self.nearest[1]])]
+        facts |= {"n_candidates": len(self.candidates), "nearest": None if self.nearest is None else self.nearest[0]}
+        n_constraints = len(self.problem.constraints)
         arrays = {
             "logits": self.logits,
-            "candidate_value": np.array([c.value for c in self.candidates]),
-            "candidate_selection": np.array([c.selection for c in self.candidates]) if self.candidates else none,
-            "candidate_values": np.array([c.values for c in self.candidates]),
+            "known_value": np.array([c.value for c in known]),
+            "known_selection": np.array([c.selection for c in known]).reshape(len(known), self.space.n_decisions),
+            "known_values": np.array([c.values for c in known], dtype=float).reshape(len(known), n_constraints),
             **{f"history_{name}": array for name, array in vars(self._history()).items()},
         }
-        if self.nearest is not None:
-            arrays |= {"nearest": self.nearest[1], "nearest_total": np.array(self.nearest[0])}
+        for name in ("witness", "target"):
+            if (array := getattr(self.guarded, name)) is not None:
+                arrays[name] = array
         return facts, arrays
 
     def _restore(self, facts: dict[str, Any], arrays: dict[str, NDArray]) -> None:
         for name, mine in self._fingerprint().items():
-            if facts["search"].get(name) != mine:
+            theirs = facts.get("search", {}).get(name)
+            if theirs != mine:
                 raise ValueError(
-                    f"checkpoint {self.options.checkpoint} belongs to another search: its {name} is "
-                    f"{facts['search'].get(name)!r}, here it is {mine!r}"
+                    f"checkpoint {self.options.checkpoint} belongs to another search: its {name} is {theirs!r}, "
+                    f"here it is {mine!r}"
                 )
         self.start = facts["start"]
         self._begin()
-        for name in ("step", "stale", "rescale", "scale"):
+        for name in self.FACTS:
             setattr(self, name, facts[name])
         self.rng.bit_generator.state = self.rng_state = facts["rng"]
         self.began -= facts["seconds"]
         self.evaluation.calls = facts["calls"]
         self.logits = arrays["logits"]
-        columns = (arrays[f"candidate_{name}"] for name in ("value", "selection", "values"))
-        self.candidates = [_Candidate(float(v), s, c) for v, s, c in zip(*columns, strict=True)]
-        if "nearest" in arrays:
-            self.nearest = (float(arrays["nearest_total"]), arrays["nearest"])
+        self.guarded = SafeguardState(
+            arrays.get("witness"), facts["guarded"][0], arrays.get("target"), facts["guarded"][1]
+        )
+        columns = (arrays[f"known_{name}"] for name in ("value", "selection", "values"))
+        known = [_Candidate(float(v), s.astype(np.int64), c) for v, s, c in zip(*columns, strict=True)]
+        self.candidates = known[: facts["n_candidates"]]
+        if facts["nearest"] is not None:
+            self.nearest = (facts["nearest"], known[-1])
         rows = [arrays[f"history_{name}"] for name in ("start", "value", "violation", "best", "seconds")]
         self.history = [(int(s), float(v), c, float(b), float(t)) for s, v, c, b, t in zip(*rows, strict=True)]

@@ -310,7 +310,7 @@ class ChoiceSpace:
         if isinstance(values, Mapping):
             flat = self._values_of_mapping(values, argument)
         else:
-            flat = as_floats(values, argument)
+            flat = as_floats(values, argument).copy()  # the caller may go on to change his
             if flat.shape == (self.n_decisions, self.layout.uniform):
                 flat = flat.ravel()
         if flat.shape != (self.n_options,):

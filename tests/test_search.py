@@ -110,9 +110,17 @@ def test_a_bound_out_of_reach_is_proved_at_once():
     assert "less than 3" in result.stopped
 
 
-def test_unknown_reports_the_nearest():
+def test_a_conflict_is_proved_after_the_first_start():
     # Each bound can be met, but not both: error 4 needs latency 13.
     result = minimize(ERROR, [LATENCY <= 4, ERROR <= 5])
+    assert result.status is Status.INFEASIBLE
+    assert result.stopped == "all 18 selections were evaluated"
+    assert set(result.history.start.tolist()) == {0}
+
+
+def test_unknown_reports_the_nearest():
+    black_box = Function(SPACE, lambda s: float(ERROR(s)), name="black box")
+    result = minimize(ERROR, [LATENCY <= 4, black_box <= 5], steps=30)
     assert result.status is Status.UNKNOWN
     assert result.nearest is not None
     assert not all(row.satisfied for row in result.constraints)

@@ -755,7 +755,7 @@ SEARCHES = [
     case("steps bool", lambda: search(steps=True), TypeError, "steps", "True", "whole number"),
     case("steps string", lambda: search(steps="10"), TypeError, "steps", "'10'", "whole number"),
     case("starts 0", lambda: search(starts=0), ValueError, "starts", "got 0", "at least 1"),
-    case("starts empty", lambda: search(starts=[]), TypeError, "starts", "[]", "at least one"),
+    case("starts empty", lambda: search(starts=[]), ValueError, "starts is empty", "at least one"),
     case("starts of strings", lambda: search(starts=["unit"]), TypeError, "starts", "['unit']", "list of Start"),
     case("starts a string", lambda: search(starts="unit"), TypeError, "starts", "'unit'"),
     case(
@@ -1043,7 +1043,9 @@ def test_a_damaged_checkpoint(damage, tmp_path):
     damage(path)
     with pytest.raises(ValueError, match=r"search\.ckpt is not a cggd checkpoint, or is damaged"):
         checkpoints.load(path)
-    with pytest.raises(ValueError, match=r"search\.ckpt is not a cggd checkpoint, or is damaged"):
+    with pytest.raises(
+        ValueError, match=r"search\.ckpt is not a cggd checkpoint, or is damaged|must be a file in a folder"
+    ):
         search(checkpoint=path, resume=True)
 
 
@@ -1094,3 +1096,50 @@ def test_there_are_enough_of_them():
     assert len(EVERY) + len(MISBEHAVING) + len(DAMAGES) + len(OTHERS) >= 110
     names = [parameters.id for parameters in EVERY + MISBEHAVING]
     assert len(names) == len(set(names))
+
+
+MORE = [
+    case(
+        "checkpoint in no folder", {"checkpoint": "/no/such/folder/x"}, ValueError, "checkpoint", "folder that exists"
+    ),
+    case("checkpoint a number", {"checkpoint": 3}, TypeError, "checkpoint must be a path", "3"),
+    case("patience negative", {"patience": -1}, ValueError, "patience", "-1"),
+    case("initial a string", {"initial": "x"}, ValueError, "initial"),
+]
+
+
+@pytest.mark.parametrize(("wrong", "kind", "parts"), [(c.values[0], c.values[1], c.values[2:]) for c in MORE])
+def test_more_wrong_options(wrong, kind, parts):
+    with pytest.raises(kind) as caught:
+        search(**wrong)
+    for part in parts[0] if isinstance(parts[0], tuple | list) else parts:
+        assert part in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        ({"weights": "x"}, "weights must be one of 'unit'"),
+        ({"balance": "x"}, "balance must be one of 'equal'"),
+        ({"learning_rate": 0}, "learning_rate must be greater than 0"),
+        ({"learning_rate": float("nan")}, "learning_rate must be finite"),
+        ({"temperature": (0, 0)}, "temperature must be two numbers greater than 0"),
+        ({"temperature": (1,)}, "temperature must be two numbers greater than 0"),
+    ],
+)
+def test_wrong_starts(wrong, message):
+    with pytest.raises(ValueError, match=message):
+        Start(**wrong)
+
+
+def test_wrong_logits_and_gradients():
+    space = ChoiceSpace.from_sizes([2, 2])
+    guide = Guide([Additive(space, [1, 2, 3, 4]) <= 4])
+    with pytest.raises(TypeError, match="gradient must hold numbers"):
+        guide.modify(["a", "b", "c", "d"], np.zeros(4))
+    with pytest.raises(ValueError, match="gradient must be finite, but is infinite for option 1 of decision 0"):
+        guide.modify([0, np.inf, 0, 0], np.zeros(4))
+    with pytest.raises(ValueError, match="logits of a decision are all -inf"):
+        guide.modify(np.zeros(4), [-np.inf, -np.inf, 0, 0])
+    with pytest.raises(ValueError, match="rescale must be greater than 1, got 0"):
+        guide.step(np.zeros(4), np.zeros(4), rescale=0)

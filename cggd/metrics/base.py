@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Mapping
-from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Any, Protocol, get_args, runtime_checkable
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -251,6 +251,13 @@ def short(thing: Any) -> str:
     return text if len(text) <= 200 else text[:197] + "..."
 
 
+def check_choice(value: Any, choices: Any, argument: str) -> None:
+    """Raise where a value is not one of the strings of a Literal type."""
+    known = get_args(choices)
+    if value not in known:
+        raise ValueError(f"{argument} must be one of {', '.join(map(repr, known))}, got {value!r}")
+
+
 def own(instance: Any, **fields: Any) -> None:
     """Set fields of a frozen dataclass from its own `__post_init__`."""
     for name, value in fields.items():
@@ -269,6 +276,8 @@ def table_of(metric: Metric, selection: NDArray[np.int64], *, local: bool = Fals
 
 
 def _checked(metric: Metric, method: str, argument: NDArray, n: int) -> NDArray:
+    argument = argument.view()
+    argument.flags.writeable = False  # a metric that writes into its argument would change the search's selection
     try:
         values = getattr(metric, method)(argument)
     except MetricError:

@@ -70,10 +70,18 @@ class Function(Metric):
         keys = [hashlib.blake2b(row.tobytes(), digest_size=16).digest() for row in selections]
         unknown = {key: i for i, key in enumerate(keys) if key not in known}
         if unknown:
+            results = np.full((len(unknown), self.repeats), np.nan)
             rows = np.repeat(selections[list(unknown.values())], self.repeats, axis=0)
-            results = self._call(rows, evaluation).reshape(-1, self.repeats)
-            errors = results.std(axis=1, ddof=1) / np.sqrt(self.repeats) if self.repeats > 1 else np.zeros(len(results))
-            known.update(zip(unknown, zip(results.mean(axis=1).tolist(), errors.tolist(), strict=True), strict=True))
+            try:
+                self._call(rows, evaluation, results.reshape(-1))
+            finally:  # what was measured before a failure stays known
+                done = int(np.argmin(np.append(~np.isnan(results).any(axis=1), False)))
+                results = results[:done]
+                spread = results.std(axis=1, ddof=1) if self.repeats > 1 else np.zeros(done)
+                errors = spread / np.sqrt(self.repeats)
+                known.update(
+                    zip(unknown, zip(results.mean(axis=1).tolist(), errors.tolist(), strict=True), strict=False)
+                )
         means, errors = zip(*(known[key] for key in keys), strict=True) if keys else ((), ())
         return np.array(means, dtype=float), np.array(errors, dtype=float)
 
@@ -84,7 +92,8 @@ class Function(Metric):
     def errors(self, selection: NDArray[np.int64]) -> NDArray[np.float64] | None:
         return self.over_switches(lambda rows: self.measure(rows)[1], selection) if self.noisy else None
 
-    def _call(self, rows: NDArray[np.int64], evaluation: Evaluation) -> NDArray[np.float64]:
+    def _call(self, rows: NDArray[np.int64], evaluation: Evaluation, values: NDArray[np.float64]) -> None:
+        """Call the function on each row and put the results into `values`, one after another."""
         pieces: Sequence[Any]
         if self.batch:
             # An executor does not say how many workers it has; pieces for four times the cores keep any of them busy.
@@ -92,13 +101,11 @@ class Function(Metric):
             pieces = np.array_split(rows, workers)
         else:
             pieces = [self.space.labels(row) for row in rows]
-        values = np.empty(len(rows))
         done = 0
         for piece, result in zip(pieces, self._run(pieces, evaluation), strict=True):
             n = len(piece) if self.batch else 1
             values[done : done + n] = self._checked(result, n, rows[done : done + n])
             done += n
-        return values
 
     def _run(self, pieces: Sequence[Any], evaluation: Evaluation) -> Iterator[Any]:
         futures = [evaluation.executor.submit(self.function, p) for p in pieces] if evaluation.executor else []

@@ -32,7 +32,7 @@ class LongestPath(Metric):
     at : mapping of decision to list of nodes and edges, optional
         Where decisions stand whose labels are not those of a node or an edge, or that are shared by several.
     weight : str
-        Node and edge attribute with the durations of what is not decided; missing ones count 0.
+        Node and edge attribute with fixed durations, to which chosen ones are added; missing ones count 0.
     name, unit : str
 
     Raises

@@ -46,7 +46,7 @@ class Table(Metric):
             raise ValueError(
                 f"a Table stores every selection, and the space has {count(n)}; at most {ENUMERABLE} are possible"
             )
-        values = as_floats(self.values, "values")
+        values = as_floats(self.values, "values").copy()
         if values.shape not in ((n,), tuple(self.space.sizes.tolist())):
             raise ValueError(f"values must have one number per selection, shape ({n},), got {values.shape}")
         values = values.ravel()

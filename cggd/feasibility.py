@@ -1,0 +1,396 @@
+"""Feasibility: find a selection that satisfies every constraint, or prove that there is none and say why."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Literal
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from cggd.constraints import Constraint, Row, check_constraints
+from cggd.linear import LinearProgram, NotLinearError, Outcome
+from cggd.metrics import Additive, LongestPath, Metric, Peak, Table, values_of
+from cggd.metrics.base import as_number
+from cggd.metrics.compose import Combination, Maximum
+from cggd.result import Status
+from cggd.space import ENUMERABLE, ChoiceSpace
+from cggd.swaps import search
+
+# Selections that may be evaluated one and all, to prove what no formula proves: a second's work for stored tables.
+ENUMERATED = 1_000_000
+
+
+@dataclass(frozen=True, eq=False)
+class Feasibility:
+    """Whether constraints can be satisfied together.
+
+    Attributes
+    ----------
+    status : Status
+        FEASIBLE, INFEASIBLE (proved) or UNKNOWN.
+    selection : dict or None
+        A selection that satisfies them.
+    indices : ndarray of int, shape (n_decisions,), or None
+    constraints : list of Row
+        The report of `selection`, or, where none was found, of the one that came nearest.
+    proof : str
+        How it is known; empty where it is not.
+    """
+
+    status: Status
+    selection: dict[Hashable, Hashable] | None
+    indices: NDArray[np.int64] | None
+    constraints: Sequence[Row]
+    proof: str
+
+    @property
+    def feasible(self) -> bool:
+        """Whether a selection that satisfies them was found."""
+        return self.status is Status.FEASIBLE
+
+
+@dataclass(frozen=True, eq=False)
+class SmallestBound:
+    """The least bound of a metric that works, given other constraints.
+
+    Attributes
+    ----------
+    value : float or None
+        None where nothing satisfies the other constraints, or nothing that does was found.
+    proved : bool
+        Whether no smaller bound works (or, without a value, that no bound does); otherwise `value` works, and a
+        smaller one may.
+    selection : dict or None
+        A selection that meets it.
+    """
+
+    metric: Metric
+    sense: Literal["<=", ">="]
+    value: float | None
+    proved: bool
+    selection: dict[Hashable, Hashable] | None
+
+    def __str__(self) -> str:
+        name, unit = self.metric.name, f" {self.metric.unit}" if self.metric.unit else ""
+        if self.value is None:
+            return f"no bound on {name} works" if self.proved else f"no bound on {name} that works was found"
+        known = "the tightest bound that works" if self.proved else "works, and is the tightest found"
+        return f"{name} {self.sense} {self.value:.6g}{unit} {known}"
+
+
+@dataclass(frozen=True, eq=False)
+class Diagnosis:
+    """Whether constraints can be satisfied together, and if not, which of them are in each other's way.
+
+    Attributes
+    ----------
+    feasibility : Feasibility
+    conflict : list of Constraint
+        A minimal set that cannot be satisfied together: without any one of them the rest of the set can. Empty unless
+        infeasibility is proved.
+    minimal : bool
+        Whether every one of them is proved to be needed.
+    remedies : list of SmallestBound
+        For each constraint of `conflict`, the bound at which it would go with all the other constraints.
+    """
+
+    feasibility: Feasibility
+    conflict: Sequence[Constraint]
+    minimal: bool
+    remedies: Sequence[SmallestBound]
+
+    def __str__(self) -> str:
+        lines = [self.feasibility.status.value]
+        if self.feasibility.proof:
+            lines[0] += f"; {self.feasibility.proof}"
+        if not self.conflict:
+            return "\n".join(lines + [f"  {row}" for row in self.feasibility.constraints])
+        these = "these bounds cannot be met together" if len(self.conflict) > 1 else "this bound cannot be met"
+        lines.append(these + ("" if self.minimal else " (some of them may not be needed for that)"))
+        lines += [f"  {repr(c)[11:-1]}" for c in self.conflict]
+        lines.append("what would work, the other bounds as they are")
+        lines += [f"  {remedy}" for remedy in self.remedies]
+        return "\n".join(lines)
+
+
+def find_feasible(
+    constraints: Iterable[Constraint] | Constraint,
+    *,
+    seed: int = 0,
+    time_limit: float = 10.0,
+    forbid: Mapping[Hashable, Iterable[Hashable]] | ArrayLike | None = None,
+) -> Feasibility:
+    """Find a selection that satisfies every constraint, or prove that there is none.
+
+    Limits of single metrics are tried first; then spaces of stored or computed values are enumerated where they are
+    small; then constraints with a linear form go to an exact solver; then a least-violation search over replacement
+    tables looks at what is left. INFEASIBLE is only said with a proof.
+
+    Parameters
+    ----------
+    constraints : list of Constraint
+    seed : int
+    time_limit : float
+        Seconds, after which the answer may be UNKNOWN.
+    forbid : mapping of decision to options, or bool array of shape (n_options,), optional
+
+    Examples
+    --------
+    >>> from cggd import Additive, ChoiceSpace
+    >>> space = ChoiceSpace.from_sizes([2, 2])
+    >>> time, cost = Additive(space, [1, 5, 1, 5], name="time"), Additive(space, [5, 1, 5, 1], name="cost")
+    >>> find_feasible([time <= 6, cost <= 6]).status.name
+    'FEASIBLE'
+    >>> answer = find_feasible([time <= 6, cost <= 5])
+    >>> answer.status.name, answer.proof
+    ('INFEASIBLE', 'all 4 selections were evaluated')
+    """
+    asked = _Question.of(constraints, seed, time_limit, forbid)
+    return asked.feasibility()
+
+
+def smallest_bound(
+    metric: Metric,
+    others: Iterable[Constraint] | Constraint = (),
+    *,
+    sense: Literal["<=", ">="] = "<=",
+    seed: int = 0,
+    time_limit: float = 10.0,
+    forbid: Mapping[Hashable, Iterable[Hashable]] | ArrayLike | None = None,
+) -> SmallestBound:
+    """The tightest bound on a metric that some selection meets together with other constraints.
+
+    Parameters
+    ----------
+    metric : Metric
+    others : list of Constraint
+    sense : {"<=", ">="}
+        ``"<="`` asks for the least upper bound, ``">="`` for the greatest lower one.
+    seed, time_limit, forbid
+        As for `find_feasible`.
+
+    Examples
+    --------
+    >>> from cggd import Additive, ChoiceSpace
+    >>> space = ChoiceSpace.from_sizes([2, 2])
+    >>> time, cost = Additive(space, [1, 5, 1, 5], name="time"), Additive(space, [5, 1, 5, 1], name="cost")
+    >>> print(smallest_bound(cost, [time <= 6]))
+    cost <= 6 the tightest bound that works
+    """
+    if sense not in ("<=", ">="):
+        raise ValueError(f'sense must be "<=" or ">=", got {sense!r}')
+    if not isinstance(metric, Metric):
+        raise TypeError(f"metric must be a Metric, got {metric!r}")
+    check_constraints(others, metric.space)
+    return _Question.of(others, seed, time_limit, forbid, space=metric.space).tightest(metric, sense)
+
+
+def diagnose(
+    constraints: Iterable[Constraint] | Constraint,
+    *,
+    seed: int = 0,
+    time_limit: float = 10.0,
+    forbid: Mapping[Hashable, Iterable[Hashable]] | ArrayLike | None = None,
+) -> Diagnosis:
+    """Say whether constraints can be satisfied together and, if not, which conflict and what bounds would work.
+
+    Parameters are those of `find_feasible`; each of its steps gets the time limit anew.
+
+    Examples
+    --------
+    >>> from cggd import Additive, ChoiceSpace
+    >>> space = ChoiceSpace.from_sizes([2, 2])
+    >>> time, cost = Additive(space, [1, 5, 1, 5], name="time"), Additive(space, [5, 1, 5, 1], name="cost")
+    >>> print(diagnose([time <= 6, cost <= 5, time >= 0]))
+    infeasible: no selection satisfies the constraints (proved); all 4 selections were evaluated
+    these bounds cannot be met together
+      time <= 6
+      cost <= 5
+    what would work, the other bounds as they are
+      time <= 10 the tightest bound that works
+      cost <= 6 the tightest bound that works
+    """
+    asked = _Question.of(constraints, seed, time_limit, forbid)
+    answer = asked.feasibility()
+    if answer.status is not Status.INFEASIBLE:
+        return Diagnosis(answer, [], False, [])
+    # Deletion filter: a constraint without which the rest is still proved infeasible is not needed (Chinneck, 2008).
+    conflict, minimal = list(asked.constraints), True
+    for c in asked.constraints:
+        rest = [other for other in conflict if other is not c]
+        status = asked.about(rest).feasibility().status if rest else Status.FEASIBLE
+        if status is Status.INFEASIBLE:
+            conflict = rest
+        elif status is Status.UNKNOWN:
+            minimal = False
+    remedies = []
+    for c in conflict:
+        others = [other for other in asked.constraints if other is not c]
+        remedies.append(asked.about(others).tightest(c.metric, c.sense))
+    return Diagnosis(answer, conflict, minimal, remedies)
+
+
+def seek(
+    space: ChoiceSpace,
+    constraints: Sequence[Constraint],
+    allowed: NDArray[np.bool_] | None,
+    *,
+    seed: int,
+    time_limit: float,
+    start: NDArray[np.int64] | None = None,
+    stop: Callable[[], bool] = lambda: False,
+) -> Feasibility:
+    """`find_feasible` for a search: from a selection that came near, with a limit of its own."""
+    return _Question(space, constraints, allowed, seed, time_limit, start, stop).feasibility()
+
+
+@dataclass(frozen=True, eq=False)
+class _Question:
+    """Constraints on a space, and what may be spent on an answer."""
+
+    space: ChoiceSpace
+    constraints: Sequence[Constraint]
+    allowed: NDArray[np.bool_] | None
+    seed: int
+    time_limit: float
+    start: NDArray[np.int64] | None = None
+    stop: Callable[[], bool] = lambda: False
+
+    @classmethod
+    def of(
+        cls,
+        constraints: Iterable[Constraint] | Constraint,
+        seed: int,
+        time_limit: float,
+        forbid: Mapping | ArrayLike | None,
+        space: ChoiceSpace | None = None,
+    ) -> _Question:
+        checked = check_constraints(constraints)
+        if space is None:
+            if not checked:
+                raise ValueError("constraints is empty; give at least one")
+            space = checked[0].space
+        if as_number(time_limit, "time_limit") <= 0:
+            raise ValueError(f"time_limit must be more than 0 seconds, got {time_limit}")
+        return cls(space, checked, space.allowed(forbid), seed, time_limit)
+
+    def about(self, constraints: Sequence[Constraint]) -> _Question:
+        return replace(self, constraints=constraints)
+
+    # -- is it feasible? --------------------------------------------------------------------------------------------
+
+    def feasibility(self) -> Feasibility:
+        for c in self.constraints:
+            if (reason := out_of_reach(c)) is not None:
+                return Feasibility(Status.INFEASIBLE, None, None, [], reason)
+        if self._enumerable(self.constraints):
+            selections, kept = self._enumerated()
+            if len(kept):
+                return self._found(selections[kept[0]])
+            proof = f"all {len(selections)} selections were evaluated"
+            return Feasibility(Status.INFEASIBLE, None, None, [], proof)
+        linear = [c for c in self.constraints if _is_linear(c)]
+        start = self.start
+        if linear:
+            solution = LinearProgram(self.space, linear, allowed=self.allowed).solve(time_limit=self.time_limit)
+            if solution.outcome is Outcome.INFEASIBLE:
+                return Feasibility(Status.INFEASIBLE, None, None, [], "proved by mixed-integer programming (HiGHS)")
+            if solution.selection is not None:
+                start = solution.selection
+                if self._holds(start):
+                    return self._found(start)
+        return self._searched(start)
+
+    def _searched(self, start: NDArray[np.int64] | None) -> Feasibility:
+        stop, rng = self._clock(), np.random.default_rng(self.seed)
+        visit = search(self.space, self.constraints, None, rng, allowed=self.allowed, start=start, stop=stop)
+        if self._holds(visit.selection):
+            return self._found(visit.selection)
+        rows = [c.report(visit.selection) for c in self.constraints]
+        return Feasibility(Status.UNKNOWN, None, None, rows, "")
+
+    def _found(self, selection: NDArray[np.int64]) -> Feasibility:
+        rows = [c.report(selection) for c in self.constraints]
+        return Feasibility(Status.FEASIBLE, self.space.labels(selection), selection, rows, "")
+
+    # -- how tight can a bound be? ----------------------------------------------------------------------------------
+
+    def tightest(self, metric: Metric, sense: Literal["<=", ">="]) -> SmallestBound:
+        sign = 1.0 if sense == "<=" else -1.0
+
+        def answer(selection: NDArray[np.int64] | None, proved: bool) -> SmallestBound:
+            if selection is None:
+                return SmallestBound(metric, sense, None, proved, None)
+            return SmallestBound(metric, sense, metric(selection), proved, self.space.labels(selection))
+
+        measured = [*self.constraints, Constraint(metric, sign * np.inf, sense)]
+        if self._enumerable(measured):
+            selections, kept = self._enumerated()
+            if len(kept) == 0:
+                return answer(None, True)
+            values = sign * values_of(metric, selections[kept])
+            return answer(selections[kept[int(np.argmin(values))]], True)
+        try:
+            program = LinearProgram(self.space, self.constraints, metric, sign=sign, allowed=self.allowed)
+        except NotLinearError:
+            pass
+        else:
+            solution = program.solve(time_limit=self.time_limit)
+            if solution.outcome is Outcome.INFEASIBLE:
+                return answer(None, True)
+            if solution.selection is not None and self._holds(solution.selection):
+                return answer(solution.selection, solution.outcome is Outcome.OPTIMAL)
+        stop, rng = self._clock(), np.random.default_rng(self.seed)
+        visit = search(self.space, self.constraints, metric, rng, sign=sign, allowed=self.allowed, stop=stop)
+        return answer(visit.selection if self._holds(visit.selection) else None, False)
+
+    # -- means ------------------------------------------------------------------------------------------------------
+
+    def _enumerable(self, constraints: Sequence[Constraint]) -> bool:
+        return self.space.n_selections <= min(ENUMERATED, ENUMERABLE) and all(_computed(c.metric) for c in constraints)
+
+    def _enumerated(self) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """All selections that may be chosen, and the numbers of those that satisfy every constraint."""
+        selections = self.space.enumerate()
+        if self.allowed is not None:
+            selections = selections[self.allowed[self.space.layout.flat(selections)].all(axis=1)]
+        held = np.ones(len(selections), dtype=bool)
+        for c in self.constraints:
+            held &= c.satisfied(values_of(c.metric, selections))
+        return selections, np.flatnonzero(held)
+
+    def _holds(self, selection: NDArray[np.int64]) -> bool:
+        return all(c.satisfied(values_of(c.metric, selection[None])[0]) for c in self.constraints)
+
+    def _clock(self) -> Callable[[], bool]:
+        end = time.perf_counter() + self.time_limit
+        return lambda: time.perf_counter() > end or self.stop()
+
+
+def out_of_reach(constraint: Constraint) -> str | None:
+    """Why no selection satisfies a constraint, where the limits of its metric alone prove it."""
+    low, high = constraint.metric.limits()
+    best, side = (low, "less") if constraint.sign > 0 else (high, "more")
+    if constraint.satisfied(best):
+        return None
+    return f"{repr(constraint)[11:-1]} cannot hold: no selection has {side} than {best:.6g}"
+
+
+def _is_linear(constraint: Constraint) -> bool:
+    try:
+        LinearProgram(constraint.space, [constraint])
+    except NotLinearError:
+        return False
+    return True
+
+
+def _computed(metric: Metric) -> bool:
+    """Whether a metric is a formula or a table, so that evaluating it everywhere costs little and proves something."""
+    if isinstance(metric, Combination):
+        return all(_computed(term) for _, term in metric.terms)
+    if isinstance(metric, Maximum):
+        return all(_computed(part) for part in metric.metrics)
+    return isinstance(metric, Additive | LongestPath | Peak | Table)

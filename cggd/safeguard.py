@@ -1,0 +1,217 @@
+r"""The safeguard: a guide that reaches the feasible region after finitely many steps, whatever the gradient.
+
+The per-decision rule of `cggd.directions` is a heuristic: decisions can disagree and cycle. After `patience`
+consecutive violated steps the safeguard therefore walks straight to a point whose selection is a *witness*, a
+selection known to be feasible. docs/convergence.md has the theorem, its conditions and its proof.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Mapping
+from dataclasses import dataclass, replace
+from typing import Literal
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from cggd.guide import Guide, Observation
+from cggd.layout import Layout
+from cggd.metrics.base import as_number
+
+# Doubling reaches any distance in as many steps as it has binary digits, without overshooting by more than it must.
+ESCALATION = 2.0
+
+
+def project(
+    logits: NDArray[np.float64], witness: NDArray[np.int64], layout: Layout, *, margin: float = 0.0
+) -> NDArray[np.float64]:
+    r"""The nearest point at which every option of the witness leads its decision by `margin`, shape (n_options,).
+
+    In each decision the witness's option j rises to t and the others fall to at most t - margin, where
+    :math:`t = (a_j + \sum_{k \in K} (a_k + margin)) / (1 + |K|)` and :math:`K = \{k \ne j : a_k + margin > t\}`.
+    The margin grows with \|t\| where it would otherwise be lost to rounding.
+
+    Examples
+    --------
+    >>> project(np.array([0.0, 2.0, -1.0]), np.array([0]), Layout(np.array([0, 3])))
+    array([ 1.,  1., -1.])
+    """
+    chosen = layout.flat(witness)
+    own_logits = logits[chosen]
+    finite = np.abs(logits[np.isfinite(logits)])
+    margin = max(margin, 8 * np.finfo(float).eps * float(finite.max(initial=0.0)) * int(layout.sizes.max()))
+    rivals = logits + margin
+    rivals[chosen] = -np.inf
+    top = own_logits
+    # Newton's method on an increasing concave function that is linear between the rivals: exact after finitely many.
+    for _ in range(int(layout.sizes.max())):
+        above = rivals > layout.spread(top)
+        total = layout.reduce(np.add, np.where(above, rivals, 0.0))
+        raised = (own_logits + total) / (1 + layout.reduce(np.add, above.astype(float)))
+        if np.array_equal(raised, top):
+            break
+        top = raised
+    target = np.minimum(logits, layout.spread(top) - margin)
+    target[chosen] = top
+    return target
+
+
+def distance(a: NDArray[np.float64], b: NDArray[np.float64]) -> float:
+    """Euclidean distance; options that are forbidden (``-inf``) in both do not count."""
+    with np.errstate(invalid="ignore"):
+        gap = np.where(a == b, 0.0, a - b)
+    return float(np.linalg.norm(gap))
+
+
+@dataclass(frozen=True, eq=False)
+class SafeguardState:
+    """What a safeguard remembers from step to step; made by `Safeguard.begin`.
+
+    Attributes
+    ----------
+    witness : ndarray of int, shape (n_decisions,), or None
+        A selection known to satisfy every constraint. It may be exchanged between steps, with `dataclasses.replace`;
+        a target in pursuit is kept. Without one the plain rule acts for ever.
+    violated : int
+        Violated steps in a row.
+    target : ndarray of shape (n_options,), or None
+        Where the safeguard is heading; None while the plain rule acts.
+    escalations : int
+        Steps made toward the target.
+    """
+
+    witness: NDArray[np.int64] | None = None
+    violated: int = 0
+    target: NDArray[np.float64] | None = None
+    escalations: int = 0
+
+
+@dataclass(frozen=True, eq=False)
+class SafeguardStep:
+    """One step of a safeguarded guide.
+
+    Attributes
+    ----------
+    logits : ndarray of shape (n_options,)
+        Where the step leads.
+    state : SafeguardState
+        To pass to the next step.
+    mode : {"free", "guided", "safeguarded", "landed"}
+        What acted: nothing (the selection is feasible), the plain rule, the walk to the target, or its last step.
+    seen : Observation
+        The selection that the step began with.
+    """
+
+    logits: NDArray[np.float64]
+    state: SafeguardState
+    mode: Literal["free", "guided", "safeguarded", "landed"]
+    seen: Observation
+
+    @property
+    def feasible(self) -> bool:
+        """Whether the selection that the step began with satisfies every constraint."""
+        return self.seen.feasible
+
+
+@dataclass(frozen=True, eq=False)
+class Safeguard:
+    r"""A guide with a guarantee, around any optimizer.
+
+    It works on *displacements*: what an optimizer is about to add to the logits, :math:`u = -\eta g` for plain
+    descent and anything at all for momentum or Adam. While the selection violates a constraint,
+    :math:`R \max(\|u\|, \mathrm{floor})\, d` is added to it (decoupled guidance; for plain descent and
+    floor = :math:`\eta \epsilon` this is the gradient modification of `Guide`).
+
+    Parameters
+    ----------
+    guide : Guide
+        The plain rule, which acts first.
+    patience : int
+        Violated steps in a row that the plain rule gets before the safeguard takes over.
+    margin : float
+        By how much the witness's options lead at the target.
+
+    Examples
+    --------
+    >>> from cggd import Additive, ChoiceSpace
+    >>> space = ChoiceSpace.from_sizes([2, 2])
+    >>> cost = Additive(space, [0.0, 1.0, 0.0, 1.0])
+    >>> guard = Safeguard(Guide([cost <= 0.0]), patience=2)
+    >>> logits, state = np.array([0.0, 9.0, 0.0, 9.0]), guard.begin([0, 0])
+    >>> for _ in range(20):
+    ...     step = guard.step(logits, np.zeros(4), state, floor=1e-3)
+    ...     logits, state = step.logits, step.state
+    >>> step.feasible
+    True
+    """
+
+    guide: Guide
+    patience: int = 10
+    margin: float = 1e-2
+
+    def __post_init__(self) -> None:
+        if isinstance(self.patience, bool) or not isinstance(self.patience, int) or self.patience < 0:
+            raise ValueError(f"patience must be a whole number of at least 0, got {self.patience!r}")
+        if as_number(self.margin, "margin") <= 0:
+            raise ValueError(f"margin must be greater than 0, got {self.margin}")
+
+    def begin(self, witness: Mapping[Hashable, Hashable] | ArrayLike | None = None) -> SafeguardState:
+        """The state before the first step, with a selection that satisfies every constraint.
+
+        Raises
+        ------
+        ValueError
+            If the witness violates a constraint.
+        """
+        if witness is None:
+            return SafeguardState()
+        indices = self.guide.space.indices(witness)
+        for c in self.guide.constraints:
+            if not (row := c.report(indices)).satisfied:
+                raise ValueError(f"witness must satisfy every constraint, but {row}")
+        return SafeguardState(indices)
+
+    def step(
+        self,
+        logits: NDArray[np.float64],
+        displacement: NDArray[np.float64],
+        state: SafeguardState,
+        *,
+        floor: float,
+        rescale: float | None = None,
+    ) -> SafeguardStep:
+        """Apply a displacement, guided.
+
+        Parameters
+        ----------
+        logits : ndarray of shape (n_options,)
+        displacement : ndarray of shape (n_options,)
+            What the optimizer would add to the logits.
+        state : SafeguardState
+            From the step before, or from `begin`.
+        floor : float
+            Stands in for the norm of a vanishing displacement: step size times epsilon. Greater than 0.
+        rescale : float, optional
+            Overrides R of the plain rule.
+        """
+        if not floor > 0:
+            raise ValueError(f"floor must be greater than 0, got {floor}")
+        seen = self.guide.observe(logits)
+        if seen.feasible:
+            return SafeguardStep(logits + displacement, SafeguardState(state.witness), "free", seen)
+        size = max(float(np.linalg.norm(displacement)), floor)
+        after = replace(state, violated=state.violated + 1)
+        if state.witness is None or (state.target is None and state.violated < self.patience):
+            push = (rescale or self.guide.rescale) * size * self.guide.direction(seen)
+            return SafeguardStep(logits + displacement + push, after, "guided", seen)
+        target = state.target
+        if target is None:
+            target = project(logits, state.witness, self.guide.space.layout, margin=self.margin)
+        after = replace(after, target=target, escalations=state.escalations + 1)
+        left = distance(target, logits)
+        reach = self.guide.rescale * size * ESCALATION**state.escalations
+        if reach >= left:
+            return SafeguardStep(target.copy(), after, "landed", seen)
+        with np.errstate(invalid="ignore"):
+            toward = np.where(target == logits, 0.0, target - logits) / left
+        return SafeguardStep(logits + displacement + reach * toward, after, "safeguarded", seen)

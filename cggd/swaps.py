@@ -1,0 +1,145 @@
+"""Swap search: walk over selections one switch at a time, by replacement tables.
+
+Works for any metric, since a replacement table is all that it asks for. Violation comes first, the objective second;
+a tabu list keeps the walk from turning back where no switch is better.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cggd.constraints import Constraint
+from cggd.metrics import Metric, table_of
+from cggd.space import ChoiceSpace
+
+# A decision that switched stays as it is for this many switches and a random few more (Taillard's robust tabu search
+# draws tenures of this order for neighbourhoods of tens to hundreds of moves).
+TENURE = 5
+
+
+@dataclass(frozen=True, eq=False)
+class Visit:
+    """A selection on the walk, how much it violates in all, and its objective."""
+
+    selection: NDArray[np.int64]
+    violation: float
+    value: float
+
+
+class Violation:
+    """Total violation of constraints, each measured in the spread of its metric, so that units do not matter."""
+
+    def __init__(self, constraints: Sequence[Constraint]) -> None:
+        self.constraints = constraints
+        self.scales = np.zeros(len(constraints))
+
+    def table(self, selection: NDArray[np.int64], *, local: bool = False) -> NDArray[np.float64]:
+        """Total violation with each option put in, shape (n_options,).
+
+        With `local`, of the parts of the metrics that each decision takes part in.
+        """
+        total = np.zeros(self.constraints[0].space.n_options)
+        for i, c in enumerate(self.constraints):
+            table = c.sign * table_of(c.metric, selection, local=local and c.sign > 0)
+            # The widest table seen so far stays the measure: a scale that shrank would make old violations look large.
+            self.scales[i] = max(self.scales[i], float(np.ptp(table)))
+            total += np.maximum(table - c.limit, 0.0) / (self.scales[i] or 1.0)
+        return total
+
+
+def walk(
+    space: ChoiceSpace,
+    constraints: Sequence[Constraint],
+    objective: Metric | None,
+    start: NDArray[np.int64],
+    rng: np.random.Generator,
+    *,
+    sign: float = 1.0,
+    allowed: NDArray[np.bool_] | None = None,
+) -> Iterator[Visit]:
+    """Yield selections, each one switch from the last: always the best one that is not tabu.
+
+    Parameters
+    ----------
+    space : ChoiceSpace
+    constraints : list of Constraint
+    objective : Metric, optional
+        Decides among switches of equal violation, smaller ``sign * objective`` first.
+    start : ndarray of int, shape (n_decisions,)
+    rng : numpy.random.Generator
+    sign : float
+    allowed : bool array of shape (n_options,), optional
+    """
+    layout, violation = space.layout, Violation(constraints)
+    selection = start.copy()
+    free_again = np.zeros(space.n_decisions, dtype=np.int64)
+    tenure = min(TENURE, space.n_decisions - 1)
+    best: tuple[float, float] | None = None
+    for turn in range(1, 10**9):
+        wrong = violation.table(selection) if constraints else np.zeros(space.n_options)
+        value = np.zeros(space.n_options) if objective is None else sign * table_of(objective, selection)
+        here = layout.flat(selection)
+        now = (float(wrong[here[0]]), float(value[here[0]]))
+        best = now if best is None else min(best, now)
+        yield Visit(selection.copy(), now[0], sign * now[1])
+        # Where several parts exceed a bound at once no switch lowers the total; their own parts still tell them apart.
+        tie = violation.table(selection, local=True) if constraints and now[0] > 0 else np.zeros(space.n_options)
+        possible = np.ones(space.n_options, dtype=bool) if allowed is None else allowed.copy()
+        possible[here] = False
+        tabu = layout.spread(free_again > turn)
+        better = (wrong < best[0]) | ((wrong == best[0]) & (value < best[1]))
+        candidates = np.flatnonzero(possible & (~tabu | better))
+        if len(candidates) == 0:
+            candidates = np.flatnonzero(possible)
+        if len(candidates) == 0:
+            return
+        keys = (rng.random(len(candidates)), value[candidates], tie[candidates], wrong[candidates])
+        chosen = candidates[np.lexsort(keys)[0]]
+        decision = int(np.searchsorted(space.offsets, chosen, side="right")) - 1
+        selection[decision] = chosen - space.offsets[decision]
+        free_again[decision] = turn + tenure + rng.integers(0, tenure + 1)
+
+
+def search(
+    space: ChoiceSpace,
+    constraints: Sequence[Constraint],
+    objective: Metric | None,
+    rng: np.random.Generator,
+    *,
+    sign: float = 1.0,
+    allowed: NDArray[np.bool_] | None = None,
+    start: NDArray[np.int64] | None = None,
+    restarts: int = 8,
+    patience: int = 200,
+    stop: Callable[[], bool] = lambda: False,
+) -> Visit:
+    """The best selection met on several walks: least violation, then best objective.
+
+    A walk ends after `patience` switches without a better selection; the first begins at `start`, the others at
+    random. Without an objective the first selection without violation ends the search.
+    """
+    best: Visit | None = None
+    for n in range(restarts):
+        begin = start if n == 0 and start is not None else _draw(space, allowed, rng)
+        stale = 0
+        for visit in walk(space, constraints, objective, begin, rng, sign=sign, allowed=allowed):
+            if best is None or (visit.violation, sign * visit.value) < (best.violation, sign * best.value):
+                best, stale = visit, 0
+            if objective is None and visit.violation == 0:
+                return visit
+            stale += 1
+            if stale > patience or stop():
+                break
+        if stop():
+            break
+    assert best is not None
+    return best
+
+
+def _draw(space: ChoiceSpace, allowed: NDArray[np.bool_] | None, rng: np.random.Generator) -> NDArray[np.int64]:
+    score = rng.random(space.n_options)
+    return space.layout.argmax(score if allowed is None else np.where(allowed, score, -1.0))
