@@ -16,6 +16,9 @@ from cggd.search import maximize
 # Mean relative loss of CONNAS against the best feasible architecture on CIFAR-10, as its paper reports it.
 PAPER_LOSS = 1.08
 
+# Points between axes and title, for the legends that stand there.
+TITLE_PAD = 40.0
+
 
 @dataclass(frozen=True, eq=False)
 class Setting:
@@ -89,10 +92,10 @@ def picture(done: list[Setting], path: Path) -> None:
     figure, (left, middle, right) = plt.subplots(1, 3, figsize=(18, 5.5), layout="constrained")
     plot_tradeoff(nats.test200, nats.latency, ax=left, constraints=first.constraints, results=first.runs)
     left.set_ylim(80, 95)
-    left.set_title(f"{len(first.runs)} runs under {first.name}")
+    left.set_title(f"{len(first.runs)} runs under {first.name}", pad=TITLE_PAD)
     plot_search(first.runs[0], ax=middle)
-    middle.set_title("the first run")
+    middle.set_title("the first run", pad=TITLE_PAD)
     plot_choices(nats.space, first.runs[0], ax=right)
-    right.set_title("the cell it chose")
+    right.set_title("the cell it chose", pad=TITLE_PAD)
     figure.savefig(path, dpi=110)
     plt.close(figure)
