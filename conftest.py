@@ -3,6 +3,12 @@
 import sys
 
 import pytest
+from hypothesis import settings
+
+# `--hypothesis-profile slow` tries ten times as much.
+settings.register_profile("normal", deadline=None, max_examples=200)
+settings.register_profile("slow", deadline=None, max_examples=2000)
+settings.load_profile("normal")
 
 
 @pytest.fixture(autouse=True)

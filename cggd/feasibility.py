@@ -19,8 +19,10 @@ from cggd.result import Status
 from cggd.space import ENUMERABLE, ChoiceSpace
 from cggd.swaps import search
 
-# Selections that may be evaluated one and all, to prove what no formula proves: a second's work for stored tables.
+# Selections that may be evaluated one and all, to prove what no formula proves: a second's work for stored tables, and
+# for black boxes fewer calls than a search by replacement tables would make.
 ENUMERATED = 1_000_000
+ENUMERATED_CALLS = 4096
 
 
 @dataclass(frozen=True, eq=False)
@@ -350,7 +352,10 @@ class _Question:
     # -- means ------------------------------------------------------------------------------------------------------
 
     def _enumerable(self, constraints: Sequence[Constraint]) -> bool:
-        return self.space.n_selections <= min(ENUMERATED, ENUMERABLE) and all(_computed(c.metric) for c in constraints)
+        if any(c.metric.noisy for c in constraints):
+            return False  # chance would prove it
+        most = ENUMERATED if all(_computed(c.metric) for c in constraints) else ENUMERATED_CALLS
+        return self.space.n_selections <= min(most, ENUMERABLE)
 
     def _enumerated(self) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         """All selections that may be chosen, and the numbers of those that satisfy every constraint."""

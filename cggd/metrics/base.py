@@ -93,6 +93,11 @@ class Metric(Protocol):
         return False
 
     @property
+    def parted(self) -> bool:
+        """Whether the metric is a maximum of parts, so that `local_replacements` says more than `replacements`."""
+        return False
+
+    @property
     def noisy(self) -> bool:
         """Whether two evaluations of one selection are expected to differ."""
         return False

@@ -30,6 +30,19 @@ class Combination(Metric):
     def replacements(self, selection: NDArray[np.int64]) -> NDArray[np.float64]:
         return np.sum([w * metric.replacements(selection) for w, metric in self.terms], axis=0) + self.constant
 
+    @property
+    def parted(self) -> bool:
+        return sum(weight > 0 and metric.parted for weight, metric in self.terms) == 1
+
+    def local_replacements(self, selection: NDArray[np.int64]) -> NDArray[np.float64]:
+        if not self.parted:  # parts of two maxima add up to no part of the sum
+            return self.replacements(selection)
+        tables = [
+            w * (metric.local_replacements(selection) if w > 0 else metric.replacements(selection))
+            for w, metric in self.terms
+        ]
+        return np.sum(tables, axis=0) + self.constant
+
     def errors(self, selection: NDArray[np.int64]) -> NDArray[np.float64] | None:
         errors = [(w, metric.errors(selection)) for w, metric in self.terms]
         squares = [(w * e) ** 2 for w, e in errors if e is not None]
@@ -72,6 +85,13 @@ class Maximum(Metric):
 
     def replacements(self, selection: NDArray[np.int64]) -> NDArray[np.float64]:
         return np.max([metric.replacements(selection) for metric in self.metrics], axis=0)
+
+    @property
+    def parted(self) -> bool:
+        return True
+
+    def local_replacements(self, selection: NDArray[np.int64]) -> NDArray[np.float64]:
+        return np.max([metric.local_replacements(selection) for metric in self.metrics], axis=0)
 
     def errors(self, selection: NDArray[np.int64]) -> NDArray[np.float64] | None:
         errors = [metric.errors(selection) for metric in self.metrics]

@@ -147,6 +147,10 @@ class LongestPath(Metric):
         table[np.abs(table - length) <= ROUNDING * length] = length
         return table
 
+    @property
+    def parted(self) -> bool:
+        return True
+
     def local_replacements(self, selection: NDArray[np.int64]) -> NDArray[np.float64]:
         return self._through(selection)[0]
 

@@ -86,9 +86,14 @@ class Peak(Metric):
         untouched = np.append(loads[order], -np.inf)[first_missing]
         return np.maximum(self._of_touched(selection, loads), self.space.layout.spread(untouched))
 
+    @property
+    def parted(self) -> bool:
+        return True
+
     def local_replacements(self, selection: NDArray[np.int64]) -> NDArray[np.float64]:
-        table = self._of_touched(selection, self.loads(selection[None])[0])
-        table[np.isneginf(table)] = 0.0  # alike for all options of a decision that no stage knows
+        loads = self.loads(selection[None])[0]
+        table = self._of_touched(selection, loads)
+        table[np.isneginf(table)] = loads.max()  # decisions that no stage knows
         return table
 
     def _of_touched(self, selection: NDArray[np.int64], loads: NDArray[np.float64]) -> NDArray[np.float64]:

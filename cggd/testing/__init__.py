@@ -1,0 +1,36 @@
+"""Property tests for metrics, constraints and guides; needs ``cggd[test]``.
+
+One line tests a constraint of your own::
+
+    from cggd.testing import check_constraints
+
+    def test_my_constraint():
+        check_constraints(power <= 24.0, latency <= 5.0)
+
+It checks that each metric keeps the laws that every metric must keep (its replacement table is what a fresh evaluation
+gives, it answers the same twice, it leaves its argument alone, ...), that directions do, and that a guided descent
+reaches a feasible selection within the steps that docs/convergence.md proves, whatever gradient it is fed.
+"""
+
+from cggd.testing.convergence import GRADIENTS, OPTIMIZERS, Trace, assert_converges, check_constraints
+from cggd.testing.laws import LawError, check_direction, check_guide, check_metric, slow_direction
+from cggd.testing.strategies import choice_spaces, constraints, metrics, problems, selections, witnessed_problems
+
+__all__ = [
+    "GRADIENTS",
+    "OPTIMIZERS",
+    "LawError",
+    "Trace",
+    "assert_converges",
+    "check_constraints",
+    "check_direction",
+    "check_guide",
+    "check_metric",
+    "choice_spaces",
+    "constraints",
+    "metrics",
+    "problems",
+    "selections",
+    "slow_direction",
+    "witnessed_problems",
+]

@@ -1,0 +1,337 @@
+"""Laws that every metric, direction and guide must keep; a broken one raises `LawError` with the case that shows it.
+
+A metric whose noise is declared (`Metric.noisy`) is spared what two evaluations would have to agree on.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from itertools import product
+from math import erf, sqrt
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cggd.constraints import Constraint, check_constraints
+from cggd.directions import Weights
+from cggd.guide import Guide, Observation
+from cggd.metrics import Evaluation, Metric, evaluating
+from cggd.space import ChoiceSpace, count
+
+# Sums of the same numbers in another order may differ by this share.
+CLOSE = 1e-7
+
+# Values that exceed a bound by less may satisfy it or not, depending on the unit: the tolerance is not scale-free.
+UNCLEAR = 1e-6
+
+
+class LawError(AssertionError):
+    """A law does not hold; the message names the law, the selection, and what was found instead."""
+
+
+def check_metric(metric: Metric, *, selections: NDArray[np.int64] | None = None, n: int = 20, seed: int = 0) -> None:
+    """Check that a metric keeps the laws of metrics.
+
+    One finite number per selection; the same answer twice, alone and in a batch; its argument is left alone; values
+    lie within `limits`; every entry of the replacement table is what a fresh evaluation gives, and the entry of a
+    chosen option is the value; `local_replacements` nowhere exceed the table.
+
+    Parameters
+    ----------
+    metric : Metric
+    selections : ndarray of int, shape (n, n_decisions), optional
+        Where to check; by default at `n` random selections.
+    n, seed : int
+
+    Raises
+    ------
+    LawError
+
+    Examples
+    --------
+    >>> from cggd import Additive, ChoiceSpace
+    >>> check_metric(Additive(ChoiceSpace.from_sizes([2, 3]), [1, 2, 3, 4, 5]))
+    >>> class Wrong(Additive):
+    ...     def replacements(self, selection):
+    ...         return self.values
+    >>> check_metric(Wrong(ChoiceSpace.from_sizes([2, 3]), [1, 2, 3, 4, 5], name="wrong"), n=1)
+    Traceback (most recent call last):
+    ...
+    cggd.testing.laws.LawError: wrong: the replacement table must hold what a fresh evaluation gives: ...
+    """
+    space = metric.space
+    rows = space.sample(n, np.random.default_rng(seed)) if selections is None else space.check_selections(selections)
+    with evaluating(Evaluation(fresh=True)):
+        batch = _answer(metric, "evaluate", rows, len(rows))
+        for row, value in zip(rows, batch, strict=True):
+            _check_values(metric, row, value)
+            _check_table(metric, row, value)
+
+
+def _check_values(metric: Metric, row: NDArray[np.int64], value: float) -> None:
+    alone, again = (_answer(metric, "evaluate", row[None], 1)[0] for _ in range(2))
+    if not metric.noisy:
+        _same(metric, "must give the same answer twice", row, alone, again)
+        _same(metric, "must give the same answer alone and in a batch", row, alone, value)
+    low, high = metric.limits()
+    slack = CLOSE * max(1.0, abs(value))
+    if not metric.noisy and not low - slack <= value <= high + slack:
+        raise LawError(f"{metric.name}: limits are {low} and {high}, but the value at {_at(metric, row)} is {value}")
+
+
+def _check_table(metric: Metric, row: NDArray[np.int64], value: float) -> None:
+    space = metric.space
+    table = _answer(metric, "replacements", row, space.n_options)
+    parts = _answer(metric, "local_replacements", row, space.n_options)
+    if metric.noisy:
+        return
+    fresh = _answer(metric, "evaluate", space.switches(row), space.n_options)
+    scale = CLOSE * max(1.0, float(np.abs(fresh).max()))
+    wrong = np.flatnonzero(np.abs(table - fresh) > scale)
+    if len(wrong):
+        o = int(wrong[0])
+        raise LawError(
+            f"{metric.name}: the replacement table must hold what a fresh evaluation gives: "
+            f"with {space.name_option(o)} put into {_at(metric, row)} it says {table[o]}, and evaluate says {fresh[o]}"
+        )
+    for o in space.layout.flat(row):
+        _same(metric, "the replacement table must hold the value at every chosen option", row, table[o], value)
+    over = np.flatnonzero(parts > table + scale)
+    if len(over):
+        o = int(over[0])
+        raise LawError(
+            f"{metric.name}: a part of the metric must not exceed it, but with {space.name_option(o)} put into "
+            f"{_at(metric, row)} local_replacements says {parts[o]}, and replacements {table[o]}"
+        )
+
+
+def _answer(metric: Metric, method: str, argument: NDArray[np.int64], n: int) -> NDArray[np.float64]:
+    before = argument.copy()
+    given = argument.copy()
+    answer = np.asarray(getattr(metric, method)(given))
+    if not np.array_equal(given, before):
+        raise LawError(f"{metric.name}: {method} must leave its argument alone, but changed {before} to {given}")
+    if answer.shape != (n,) or answer.dtype.kind not in "fiu":
+        raise LawError(f"{metric.name}: {method} must return {n} numbers, got {answer.dtype} of shape {answer.shape}")
+    if not np.isfinite(answer).all():
+        raise LawError(f"{metric.name}: {method} must return finite numbers, got {answer[~np.isfinite(answer)][0]}")
+    return answer.astype(float)
+
+
+def _same(metric: Metric, law: str, row: NDArray[np.int64], a: float, b: float) -> None:
+    if abs(a - b) > CLOSE * max(1.0, abs(a), abs(b)):
+        raise LawError(f"{metric.name}: {law}, but at {_at(metric, row)} it says {a} and {b}")
+
+
+def _at(metric: Metric, row: NDArray[np.int64]) -> str:
+    text = repr(metric.space.labels(row))
+    return text if len(text) < 300 else f"{text[:297]}..."
+
+
+# -- directions -------------------------------------------------------------------------------------------------------
+
+
+def slow_direction(
+    table: NDArray[np.float64],
+    limit: float,
+    space: ChoiceSpace,
+    weights: Weights,
+    *,
+    errors: NDArray[np.float64] | None = None,
+) -> NDArray[np.float64]:
+    """The definition of a direction, a loop over pairs of options: the oracle of `cggd.directions.three_case`."""
+    total = np.zeros(space.n_options)
+    errors = np.zeros(space.n_options) if errors is None else errors
+    for first, size in zip(space.offsets[:-1].tolist(), space.sizes.tolist(), strict=True):
+        options = range(first, first + size)
+        satisfying = sum(table[o] <= limit for o in options)
+        push = np.zeros(space.n_options)
+        for j, m in product(options, options):
+            crossing = table[j] <= limit < table[m]
+            if satisfying == size or not (crossing if satisfying else table[j] < table[m]):
+                continue
+            noise = sqrt(errors[j] ** 2 + errors[m] ** 2)
+            confident = erf((table[m] - table[j]) / (sqrt(2) * noise)) if noise else 1.0
+            w = {"unit": 1.0, "difference": table[m] - table[j], "confidence": confident}[weights]
+            push[j] += w
+            push[m] -= w
+        norm = np.linalg.norm(push)
+        total += push / norm if weights != "difference" and norm > 0 else push
+    norm = np.linalg.norm(total)
+    return total / norm if norm > 0 else total
+
+
+def check_direction(
+    constraints: Iterable[Constraint] | Constraint,
+    *,
+    weights: Weights = "unit",
+    n: int = 10,
+    seed: int = 0,
+) -> None:
+    """Check that the directions of constraints keep the laws of directions, at random selections.
+
+    Of each constraint by itself: a unit vector, or zero exactly where the bound is met or no option of any decision
+    can help; the sum over pairs that defines it; no satisfying option is pushed below a violating one of the same
+    decision; the same for options and decisions in another order, and for a metric and bound in another unit. Of all
+    together: the unit vector of the sum of the violated ones' directions.
+
+    Raises
+    ------
+    LawError
+    """
+    checked = check_constraints(constraints)
+    rng = np.random.default_rng(seed)
+    for selection in checked[0].space.sample(n, rng):
+        alone = [_check_one(c, selection, weights, rng) for c in checked]
+        _check_together(checked, selection, weights, alone)
+
+
+def _direction(constraints: list[Constraint], selection: NDArray[np.int64], weights: Weights) -> NDArray[np.float64]:
+    guide = Guide(constraints, weights=weights)
+    return guide.direction(_seen(guide, selection))
+
+
+def _seen(guide: Guide, selection: NDArray[np.int64]) -> Observation:
+    logits = np.zeros(guide.space.n_options)
+    logits[guide.space.layout.flat(selection)] = 1.0
+    return guide.observe(logits)
+
+
+def _check_one(
+    c: Constraint, selection: NDArray[np.int64], weights: Weights, rng: np.random.Generator
+) -> NDArray[np.float64]:
+    metric, space = c.metric, c.space
+    direction = _direction([c], selection, weights)
+    table = c.sign * (metric.local_replacements(selection) if c.sign > 0 else metric.replacements(selection))
+    value = c.sign * float(metric.evaluate(selection[None])[0])
+
+    def fail(law: str) -> LawError:
+        where = f"{c!r}, weights {weights!r}, at {_at(metric, selection)}"
+        return LawError(f"{where}: {law}; table {_cut(table, space)}, direction {_cut(direction, space)}")
+
+    norm = float(np.linalg.norm(direction))
+    if value <= c.limit:
+        if norm:
+            raise fail("a constraint that is met must give no direction")
+        return direction
+    if abs(norm - 1) > CLOSE and norm != 0:
+        raise fail(f"a direction must have norm 1 or 0, got {norm}")
+    errors = metric.errors(selection) if weights == "confidence" else None
+    if not metric.noisy:
+        expected = slow_direction(table, c.limit, space, weights, errors=errors)
+        if np.abs(direction - expected).max() > 10 * CLOSE:
+            raise fail(f"a direction must be the sum over pairs that defines it, {_cut(expected, space)}")
+        if (norm > 0) != bool(np.linalg.norm(expected) > 0):
+            raise fail("a direction must be zero exactly where nothing can help")
+    satisfying = table <= c.limit
+    for d, first in enumerate(space.offsets[:-1]):
+        own = slice(int(first), int(space.offsets[d + 1]))
+        good, bad = direction[own][satisfying[own]], direction[own][~satisfying[own]]
+        if len(good) and len(bad) and good.min() < bad.max() - CLOSE:
+            raise fail(f"no satisfying option may be pushed below a violating one, as in {space.decisions[d]!r}")
+    if not metric.noisy:
+        factor = float(2.0 ** rng.integers(-6, 7))
+        scaled = Constraint(factor * metric, factor * c.bound, c.sense)
+        beyond = table - c.sign * c.bound
+        if not ((beyond > 0) & (beyond < UNCLEAR)).any():
+            other = _direction([scaled], selection, weights)
+            if np.abs(other - direction).max() > 10 * CLOSE:
+                raise fail(
+                    f"another unit must not matter, but {factor} times metric and bound gives {_cut(other, space)}"
+                )
+        shuffled, order, moved = _shuffled(metric, selection, rng)
+        other = _direction([Constraint(shuffled, c.bound, c.sense)], moved, weights)
+        if np.abs(other - direction[order]).max() > 10 * CLOSE:
+            raise fail("the order of decisions and options must not matter, but it does")
+    return direction
+
+
+def _check_together(
+    constraints: list[Constraint], selection: NDArray[np.int64], weights: Weights, alone: list[NDArray[np.float64]]
+) -> None:
+    total = np.sum(alone, axis=0)
+    norm = float(np.linalg.norm(total))
+    together = _direction(constraints, selection, weights)
+    if norm > 1e-6 and np.abs(together - total / norm).max() > 1e-5:
+        raise LawError(
+            f"{constraints!r}, weights {weights!r}, at {_at(constraints[0].metric, selection)}: together they must "
+            f"give the unit vector of the sum of their directions, {total / norm}, got {together}"
+        )
+
+
+class _Shuffled(Metric):
+    """A metric over the same decisions and options in another order."""
+
+    def __init__(self, metric: Metric, space: ChoiceSpace, back: Callable[[NDArray], NDArray], order: NDArray) -> None:
+        self.metric, self.back, self.order = metric, back, order
+        self.space, self.name, self.unit = space, f"shuffled {metric.name}", metric.unit
+
+    def evaluate(self, selections: NDArray[np.int64]) -> NDArray[np.float64]:
+        return self.metric.evaluate(self.back(selections))
+
+    def replacements(self, selection: NDArray[np.int64]) -> NDArray[np.float64]:
+        return self.metric.replacements(self.back(selection[None])[0])[self.order]
+
+    def local_replacements(self, selection: NDArray[np.int64]) -> NDArray[np.float64]:
+        return self.metric.local_replacements(self.back(selection[None])[0])[self.order]
+
+
+def _shuffled(
+    metric: Metric, selection: NDArray[np.int64], rng: np.random.Generator
+) -> tuple[Metric, NDArray[np.int64], NDArray[np.int64]]:
+    """A shuffled metric, where its options stood before, and the selection in its order."""
+    space = metric.space
+    decisions = rng.permutation(space.n_decisions)
+    options = [rng.permutation(int(space.sizes[d])) for d in decisions]
+    order = np.concatenate([space.offsets[d] + permuted for d, permuted in zip(decisions, options, strict=True)])
+    moved = np.array([int(np.argwhere(p == selection[d])[0, 0]) for d, p in zip(decisions, options, strict=True)])
+
+    def back(rows: NDArray[np.int64]) -> NDArray[np.int64]:
+        original = np.empty_like(rows)
+        for place, (d, permuted) in enumerate(zip(decisions, options, strict=True)):
+            original[:, d] = permuted[rows[:, place]]
+        return original
+
+    return _Shuffled(metric, ChoiceSpace.from_sizes(space.sizes[decisions]), back, order), order, moved
+
+
+def _cut(flat: NDArray[np.float64], space: ChoiceSpace) -> list[list[float]]:
+    """A flat array as a list per decision, for messages."""
+    return [part.round(6).tolist() for part in np.split(flat, space.offsets[1:-1])]
+
+
+# -- guides -----------------------------------------------------------------------------------------------------------
+
+
+def check_guide(guide: Guide, *, n: int = 10, seed: int = 0) -> None:
+    """Check that a guide keeps its formula and is pure, at random logits and gradients of many sizes.
+
+    Raises
+    ------
+    LawError
+    """
+    rng, space = np.random.default_rng(seed), guide.space
+    for turn in range(n):
+        logits = rng.standard_normal(space.n_options)
+        gradient = rng.standard_normal(space.n_options) * [0.0, 1e-6, 1.0, 1e6][turn % 4]
+        before = logits.copy(), gradient.copy()
+        step = guide.step(gradient, logits)
+        if not all(map(np.array_equal, before, (logits, gradient))):
+            raise LawError(f"{guide}: a guide must leave its arguments alone")
+        if not np.array_equal(guide.modify(gradient, logits), step.gradient):
+            raise LawError(f"{guide}: a guide must answer the same twice")
+        size = guide.rescale * max(float(np.linalg.norm(gradient)), guide.epsilon)
+        expected = gradient - size * step.direction if not step.feasible else gradient
+        if np.abs(step.gradient - expected).max() > CLOSE * max(1.0, size):
+            raise LawError(f"{guide}: must give g - R max(|g|, epsilon) d = {expected}, got {step.gradient}")
+        if np.any(step.direction) and not -step.gradient @ step.direction > 0:
+            raise LawError(
+                f"{guide}: a step must point along the direction whatever the gradient, at {logits.tolist()}"
+            )
+
+
+def describe(constraints: Iterable[Constraint]) -> str:
+    """Constraints and their space in a line, for messages."""
+    listed: list[Any] = list(constraints)
+    return f"{listed} over {count(listed[0].space.n_selections)} selections"

@@ -1,0 +1,344 @@
+"""The laws hold for what the library ships, and catch what breaks them."""
+
+import json
+from itertools import count
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from cggd import (
+    Additive,
+    ChoiceSpace,
+    Constraint,
+    Function,
+    Guide,
+    LongestPath,
+    Metric,
+    Peak,
+    Problem,
+    Status,
+    find_feasible,
+    guide,
+)
+from cggd import directions as directions_module
+from cggd import safeguard as safeguard_module
+from cggd.datasets import nats_topology
+from cggd.optimizers import SGD, Adam, Momentum
+from cggd.testing import (
+    LawError,
+    assert_converges,
+    check_constraints,
+    check_direction,
+    check_guide,
+    check_metric,
+    choice_spaces,
+    constraints,
+    metrics,
+    problems,
+    selections,
+    witnessed_problems,
+)
+
+# Drawing composed metrics is slow at times, which is no fault of theirs.
+relaxed = settings(suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
+
+
+@relaxed
+@given(st.data())
+def test_every_metric_keeps_the_laws(data):
+    space = data.draw(choice_spaces())
+    check_metric(data.draw(metrics(space)), n=3)
+
+
+@relaxed
+@given(st.data(), st.sampled_from(["unit", "difference", "confidence"]))
+def test_every_direction_keeps_the_laws(data, weights):
+    space = data.draw(choice_spaces())
+    bounded = data.draw(st.lists(constraints(space, feasible=data.draw(st.booleans())), min_size=1, max_size=3))
+    check_direction(bounded, weights=weights, n=2)
+    check_guide(Guide(bounded, weights=weights), n=4)
+
+
+@relaxed
+@given(witnessed_problems(max_decisions=12), st.integers(0, 2**16))
+def test_every_problem_converges_within_the_bound(drawn, seed):
+    problem, witness = drawn
+    assert_converges(problem, witness=witness, seeds=[seed])
+
+
+@relaxed
+@given(problems())
+def test_drawn_problems_are_feasible_and_that_is_found(problem):
+    found = find_feasible(problem.constraints)
+    assert found.status is Status.FEASIBLE
+    assert all(c.report(found.indices).satisfied for c in problem.constraints)
+
+
+@given(st.data())
+def test_selections_are_selections_and_frozen(data):
+    space = data.draw(choice_spaces())
+    selection = data.draw(selections(space))
+    assert space.indices(selection).tolist() == selection.tolist()
+    assert not selection.flags.writeable
+
+
+# -- the hardest cases that were found --------------------------------------------------------------------------------
+
+
+def hard_problem(seed):
+    """A random problem of which few selections are feasible: bounds that just admit a witness."""
+    rng = np.random.default_rng(seed)
+    space = ChoiceSpace.from_sizes(rng.integers(2, 6, rng.integers(4, 13)))
+    witness = space.sample(1, rng)[0]
+    pairs = rng.integers(0, 9, (6, 6)).astype(float)
+    kinds = [
+        Additive(space, rng.integers(0, 20, space.n_options)),
+        Peak(space, rng.integers(0, 20, space.n_options)),
+        Function(space, lambda rows: pairs[rows, np.roll(rows, 1, 1)].sum(1), batch=True),
+        Additive(space, rng.integers(0, 20, space.n_options), name="other"),
+    ]
+    bounded = [kinds[0] <= kinds[0](witness), kinds[1] <= kinds[1](witness)]
+    bounded += [kinds[2] <= kinds[2](witness), kinds[3] >= kinds[3](witness)]
+    return bounded, witness
+
+
+HARDEST = json.loads((Path(__file__).parent / "hardest_cases.json").read_text(encoding="utf-8"))
+
+
+@pytest.mark.parametrize("seed", HARDEST["seeds"])
+def test_the_hardest_cases_found_converge(seed):
+    bounded, witness = hard_problem(seed)
+    traces = assert_converges(bounded, witness=witness, seeds=[seed])
+    # They are hard: without the safeguard the plain rule alone stays outside for a long time.
+    assert max(trace.longest for trace in traces) > 10
+
+
+# -- a user's own metric ----------------------------------------------------------------------------------------------
+
+SPACE = ChoiceSpace({"width": [8, 16, 32], "depth": [1, 2, 4], "kernel": [3, 5]})
+
+
+def memory(selection):
+    """Kilobytes of activations and weights: decisions interact."""
+    return selection["width"] * selection["depth"] * 0.5 + selection["kernel"] ** 2 * selection["width"] / 16
+
+
+def test_a_black_box_of_ones_own_in_one_line():
+    check_constraints(Function(SPACE, memory, name="memory", unit="kB") <= 30.0)
+
+
+TURNS = count()
+
+
+class WrongTable(Function):
+    """Its table is that of another selection."""
+
+    def replacements(self, selection):
+        return super().replacements(np.zeros_like(selection))
+
+
+class Undecided(Function):
+    """Answers differently each time, and does not say that it is noisy."""
+
+    def evaluate(self, selections):
+        return super().evaluate(selections) + 0.01 * next(TURNS)
+
+
+class WrongSign(Additive):
+    """Its table goes down where the metric goes up."""
+
+    def replacements(self, selection):
+        return 2 * self(selection) - super().replacements(selection)
+
+
+class Greedy(Additive):
+    """Writes into its argument."""
+
+    def evaluate(self, selections):
+        selections[:, 0] = 0
+        return super().evaluate(selections)
+
+
+class Parted(Additive):
+    """Its parts exceed the whole."""
+
+    def local_replacements(self, selection):
+        return self.replacements(selection) + 1
+
+
+class Limited(Additive):
+    """Promises limits that it does not keep."""
+
+    def limits(self):
+        return 0.0, 0.5
+
+
+VALUES = [1.0, 2, 3, 4, 5, 6, 7, 8]
+
+
+@pytest.mark.parametrize(
+    ("metric", "law"),
+    [
+        (WrongTable(SPACE, memory), "replacement table must hold what a fresh evaluation gives"),
+        (Undecided(SPACE, memory), "same answer twice"),
+        (WrongSign(SPACE, VALUES), "replacement table must hold what a fresh evaluation gives"),
+        (Greedy(SPACE, VALUES), "must leave its argument alone"),
+        (Parted(SPACE, VALUES), "a part of the metric must not exceed it"),
+        (Limited(SPACE, VALUES), "limits are 0.0 and 0.5"),
+        (Function(SPACE, lambda s: np.nan), "values must be finite"),
+    ],
+    ids=lambda x: type(x).__name__ if isinstance(x, Metric) else "",
+)
+def test_bugs_are_caught(metric, law):
+    with pytest.raises((LawError, RuntimeError), match=law):
+        check_constraints(metric <= 12.0)
+
+
+def test_an_infeasible_bound_is_said_to_be_so():
+    with pytest.raises(ValueError, match=r"no feasible selection was found for .*infeasible"):
+        assert_converges(Additive(SPACE, VALUES) <= 3)
+
+
+# -- mutations: what a mistake in the library would do ----------------------------------------------------------------
+
+
+def tight():
+    space = ChoiceSpace.from_sizes([3, 3, 2])
+    cost = Additive(space, [0.0, 4.0, 9.0, 0.0, 1.0, 5.0, 0.0, 3.0], name="cost")
+    size = Additive(space, [9.0, 1.0, 0.0, 6.0, 6.0, 0.0, 2.0, 0.0], name="size")
+    return [cost <= 10.0, size <= 9.0]
+
+
+def test_mutation_flipped_sign(monkeypatch):
+    original = guide.three_case
+    monkeypatch.setattr(guide, "three_case", lambda *a, **k: -original(*a, **k))
+    with pytest.raises(LawError):
+        check_direction(tight())
+
+
+def test_mutation_normalise_before_summing(monkeypatch):
+    """Each decision's push is made a unit vector before they are summed, also where its size matters."""
+    original = directions_module._difference
+
+    def mutated(table, limits, segments):
+        push = original(table, limits, segments)
+        norms = np.sqrt(segments.reduce(np.add, push * push))
+        return push / segments.spread(np.where(norms > 0, norms, 1.0))
+
+    monkeypatch.setattr(directions_module, "_difference", mutated)
+    with pytest.raises(LawError, match="sum over pairs"):
+        check_direction(tight(), weights="difference")
+
+
+def test_mutation_constraints_not_normalised_before_summing(monkeypatch):
+    original = guide.three_case
+
+    def mutated(tables, limits, *a, **k):
+        return np.ptp(np.atleast_2d(tables), axis=1)[:, None] * original(tables, limits, *a, **k)
+
+    monkeypatch.setattr(guide, "three_case", mutated)
+    with pytest.raises(LawError):
+        check_direction(tight())
+
+
+def conflicting():
+    """Constraints that the plain rule alone does not meet: their directions cancel."""
+    space = ChoiceSpace.from_sizes([3, 3])
+    first = Additive(space, [0.0, 1.0, 2.0, 0.0, 1.0, 2.0])
+    return [first <= 2.0, first >= 2.0]
+
+
+def test_mutation_no_landing(monkeypatch):
+    original = safeguard_module.Safeguard.step
+
+    def mutated(self, logits, displacement, state, **options):
+        step = original(self, logits, displacement, state, **options)
+        if step.mode != "landed":
+            return step
+        way = step.state.target - logits
+        size = self.guide.rescale * max(np.linalg.norm(displacement), options["floor"]) * 2.0**state.escalations
+        logits = logits + displacement + size * way / max(np.linalg.norm(way), 1e-12)
+        return safeguard_module.SafeguardStep(logits, step.state, "safeguarded", step.seen)
+
+    monkeypatch.setattr(safeguard_module.Safeguard, "step", mutated)
+    with pytest.raises(LawError):
+        assert_converges(conflicting())
+
+
+def test_mutation_landing_keeps_the_gradient(monkeypatch):
+    original = safeguard_module.Safeguard.step
+
+    def mutated(self, logits, displacement, state, **options):
+        step = original(self, logits, displacement, state, **options)
+        if step.mode != "landed":
+            return step
+        return safeguard_module.SafeguardStep(step.logits + displacement, step.state, step.mode, step.seen)
+
+    monkeypatch.setattr(safeguard_module.Safeguard, "step", mutated)
+    with pytest.raises(LawError, match="landing must end on the target"):
+        assert_converges(conflicting())
+
+
+def test_mutation_no_escalation(monkeypatch):
+    monkeypatch.setattr(safeguard_module, "ESCALATION", 1.0)
+    with pytest.raises(LawError, match=r"violated steps in a row|must shorten the distance"):
+        assert_converges(conflicting(), optimizer=SGD(1e-3))
+
+
+def test_mutation_target_forgotten(monkeypatch):
+    original = safeguard_module.Safeguard.step
+
+    def mutated(self, logits, displacement, state, **options):
+        forgetful = safeguard_module.replace(state, target=None, violated=max(state.violated, self.patience))
+        return original(self, logits, displacement, forgetful if state.target is not None else state, **options)
+
+    monkeypatch.setattr(safeguard_module.Safeguard, "step", mutated)
+    with pytest.raises(LawError, match="target must be kept"):
+        assert_converges(conflicting(), optimizer=SGD(1e-3))
+
+
+def test_mutation_projection_onto_another_cell(monkeypatch):
+    original = safeguard_module.project
+    monkeypatch.setattr(safeguard_module, "project", lambda logits, *a, **k: original(logits, *a, **k) * 0 + logits)
+    with pytest.raises(LawError):
+        assert_converges(conflicting())
+
+
+# -- what the theorem is for ------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("optimizer", [SGD(0.1), Momentum(0.1), Adam(0.05)], ids=["SGD", "momentum", "Adam"])
+def test_nats_at_the_tightest_two_percent(optimizer):
+    nats = nats_topology()
+    tight_latency = nats.latency <= nats.latency.quantile(0.02)
+    traces = assert_converges(tight_latency, objective=-nats.val12, optimizer=optimizer, seeds=range(3))
+    assert all(trace.steps[-1].feasible or trace.longest <= trace.allowed for trace in traces)
+
+
+def test_one_feasible_selection_among_many():
+    space = ChoiceSpace.from_sizes([4] * 8)
+    rng = np.random.default_rng(0)
+    witness = space.sample(1, rng)[0]
+    codes = np.zeros(space.n_options)
+    codes[space.layout.flat(witness)] = 1.0
+    hits = Additive(space, codes, name="hits")
+    assert_converges(hits >= 8, seeds=range(3))
+    needle = Function(space, lambda rows: (rows != witness).any(axis=1).astype(float), batch=True, name="needle")
+    assert_converges(needle <= 0, witness=witness, seeds=range(3))
+
+
+def test_problem_with_paths_and_peaks():
+    import networkx as nx
+
+    space = ChoiceSpace.from_sizes([3] * 5)
+    graph = nx.DiGraph([(0, 1), (0, 2), (1, 3), (2, 3), (3, 4)])
+    rng = np.random.default_rng(1)
+    path = LongestPath(space, graph, rng.integers(1, 9, 15), name="path")
+    peak = Peak(space, rng.integers(1, 9, 15), {"a": [0, 1], "b": [2, 3, 4]}, name="peak")
+    problem = Problem(path, [path <= path.minimum(), peak <= peak.minimum() + 4])
+    if find_feasible(problem.constraints).feasible:
+        assert_converges(problem)
+    assert isinstance(problem.constraints[0], Constraint)
