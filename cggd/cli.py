@@ -16,12 +16,16 @@ from rich import box
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
+from rich.text import Text
 
 import cggd
 from cggd import demo as demonstration
 from cggd.constraints import Constraint
+from cggd.feasibility import diagnose, smallest_bound
 from cggd.io import parse_bound, read_options, read_problem
-from cggd.metrics import Metric
+from cggd.io.text import read_text, write_text
+from cggd.metrics import Metric, values_of
+from cggd.metrics.base import CHUNK
 from cggd.options import Progress as SearchProgress
 from cggd.problem import Problem
 from cggd.result import Result
@@ -43,7 +47,7 @@ out, err = Console(soft_wrap=True), Console(stderr=True, soft_wrap=True)
 
 OptionTable = Annotated[Path, typer.Argument(help="CSV option table (decision, option, metrics), or problem as JSON")]
 Limits = Annotated[list[str] | None, typer.Option("--limit", help='bound such as "weight<=100"; may be repeated')]
-Seed = Annotated[int, typer.Option(help="same seed, same trajectory")]
+Seed = Annotated[int, typer.Option(min=0, help="same seed, same answer")]
 
 
 @app.command("solve")
@@ -62,6 +66,7 @@ def solve_command(
     json: Annotated[bool, typer.Option("--json", help="print the result as JSON and nothing else")] = False,
 ) -> None:
     """Find the best selection that satisfies every bound."""
+    _check_file(save)
     problem = _problem(options, maximize, minimize, limit or [])
     settings: dict[str, Any] = {"seed": seed, "steps": steps, "starts": starts, "time_limit": seconds}
     settings |= {"forbid": _forbidden(problem, forbid or [])}
@@ -76,31 +81,40 @@ def solve_command(
 
 
 @app.command()
-def check(options: OptionTable, limit: Limits = None, samples: int = 10_000, seed: Seed = 0) -> None:
-    """Say what each bound leaves, and whether all can be met together."""
+def check(
+    options: OptionTable,
+    limit: Limits = None,
+    seconds: Annotated[float, typer.Option("--time", help="seconds for each question to the solver")] = 10.0,
+    samples: Annotated[int, typer.Option(min=1, help="selections drawn where there are more than that")] = 10_000,
+    seed: Seed = 0,
+) -> None:
+    """Say what each bound leaves, whether all can be met together, and how tight they could be."""
+    if not seconds > 0:
+        raise ValueError(f"--time must be more than 0 seconds, got {seconds:g}")
     space, constraints = _bounds(options, limit or [])
-    rng = np.random.default_rng(seed)
-    selections = space.enumerate() if space.n_selections <= samples else space.sample(samples, rng)
-    held = np.array([c.satisfied(c.metric.evaluate(selections)) for c in constraints])
-    table = Table("bound", "least", "greatest", "selections that satisfy it", "verdict")
-    for c, share in zip(constraints, held.mean(axis=1), strict=True):
+    shares, together, of = _satisfied(space, constraints, samples, seed)
+    table = Table("bound", "least", "greatest", "satisfied by", "verdict")
+    for c, share in zip(constraints, shares, strict=True):
         low, high = c.metric.limits()
         worst, easiest = (high, low) if c.sign > 0 else (low, high)
         verdict = "always met" if c.satisfied(worst) else "can be met" if c.satisfied(easiest) else "cannot be met"
-        table.add_row(repr(c)[11:-1], f"{low:.6g}", f"{high:.6g}", f"{share:.1%}", verdict)
-    out.print(space, table, f"all together: {held.all(axis=0).mean():.2%} of {len(selections)} selections")
-    # Any objective does: the search ends with the first selection that satisfies everything.
-    result = solve(Problem(constraints[0].metric, constraints), seed=seed, callback=lambda p: p.best is not None)
-    out.print(result.status.value)
-    if not result.feasible:
-        for row in result.constraints:
-            out.print(f"  {row}", markup=False)
-    raise typer.Exit(FEASIBLE if result.feasible else NOT_FEASIBLE)
+        table.add_row(Text(repr(c)[11:-1]), f"{low:.6g}", f"{high:.6g}", f"{share:.1%}", verdict)
+    out.print(space, table, f"all together: {together:.2%} of {of}")
+    settings: dict[str, Any] = {"seed": seed, "time_limit": seconds}
+    diagnosis = diagnose(constraints, **settings)
+    out.print(str(diagnosis), markup=False, highlight=False)
+    if not diagnosis.feasibility.feasible:
+        raise typer.Exit(NOT_FEASIBLE)
+    out.print("how tight each bound could be, the others as they are")
+    for c in constraints:
+        others = [other for other in constraints if other is not c]
+        out.print(f"  {smallest_bound(c.metric, others, sense=c.sense, **settings)}", markup=False, highlight=False)
 
 
 @app.command()
 def demo(save: Annotated[Path, typer.Option("--out", help="folder for the picture")] = Path("out")) -> None:
     """Solve the search space of the paper from data that ships with the package, and draw a picture."""
+    _make_folder(save)
     began = time.perf_counter()
     out.print(
         "Neural architecture search on NATS-Bench (15,625 cells, CIFAR-10) under latency and energy bounds of an edge\n"
@@ -128,7 +142,6 @@ def demo(save: Annotated[Path, typer.Option("--out", help="folder for the pictur
     )
     best = max(done[0].runs, key=lambda run: run.value if run.value is not None else -np.inf)
     out.print(best.summary(), markup=False, highlight=False)
-    save.mkdir(parents=True, exist_ok=True)
     path = save / "demo.png"
     try:
         demonstration.picture(done, path)
@@ -145,7 +158,9 @@ def plot(
     save: Annotated[Path | None, typer.Option("--out", help="picture to write; by default beside the result")] = None,
 ) -> None:
     """Draw the course of a search and the use of its budgets."""
-    found = Result.from_json(_text(result))
+    path = save or Path(str(result).removesuffix(".gz")).with_suffix(".png")
+    _check_file(path)
+    found = Result.from_json(read_text(result))
     import matplotlib
 
     matplotlib.use("Agg")
@@ -156,7 +171,6 @@ def plot(
     figure, (left, right) = plt.subplots(1, 2, figsize=(13, 5), layout="constrained")
     plot_search(found, ax=left)
     plot_budgets(found, ax=right)
-    path = save or result.with_suffix(".png")
     figure.savefig(path, dpi=120)
     out.print(path, markup=False)
 
@@ -171,13 +185,11 @@ def version() -> None:
 
 
 def _problem(path: Path, maximize: str | None, minimize: str | None, limits: list[str]) -> Problem:
-    if path.suffix == ".json":
+    if _is_problem(path):
         problem = read_problem(path)
         if maximize or minimize:
             raise ValueError(f"{path} states its own objective; leave out --maximize and --minimize")
-        metrics = {c.metric.name: c.metric for c in problem.constraints} | {problem.objective.name: problem.objective}
-        bounds = [parse_bound(text, metrics) for text in limits]
-        return Problem(problem.objective, [*problem.constraints, *bounds], problem.sense)
+        return Problem(problem.objective, _all_bounds(problem, limits), problem.sense)
     if (maximize is None) == (minimize is None):
         raise ValueError("give either --maximize METRIC or --minimize METRIC")
     _, metrics = read_options(path)
@@ -189,17 +201,26 @@ def _problem(path: Path, maximize: str | None, minimize: str | None, limits: lis
 
 
 def _bounds(path: Path, limits: list[str]) -> tuple[cggd.ChoiceSpace, list[Constraint]]:
-    if path.suffix == ".json":
+    if _is_problem(path):
         problem = read_problem(path)
-        metrics: dict[str, Metric] = {c.metric.name: c.metric for c in problem.constraints}
-        constraints = [*problem.constraints, *(parse_bound(text, metrics) for text in limits)]
-        space = problem.space
+        space, constraints = problem.space, _all_bounds(problem, limits)
     else:
         space, table = read_options(path)
         constraints = [parse_bound(text, table) for text in limits]
     if not constraints:
         raise ValueError("nothing to check: give at least one --limit")
     return space, constraints
+
+
+def _is_problem(path: Path) -> bool:
+    return path.name.lower().endswith((".json", ".json.gz"))
+
+
+def _all_bounds(problem: Problem, limits: list[str]) -> list[Constraint]:
+    """A problem's own constraints, and bounds on any of its metrics."""
+    metrics: dict[str, Metric] = {c.metric.name: c.metric for c in problem.constraints}
+    metrics[problem.objective.name] = problem.objective
+    return [*problem.constraints, *(parse_bound(text, metrics) for text in limits)]
 
 
 def _forbidden(problem: Problem, texts: list[str]) -> dict[Any, list[Any]] | None:
@@ -216,8 +237,42 @@ def _forbidden(problem: Problem, texts: list[str]) -> dict[Any, list[Any]] | Non
     return forbid or None
 
 
-def _text(path: Path) -> str:
-    return path.read_text(encoding="utf-8")
+def _check_file(path: Path | None) -> None:
+    """Raise where --out cannot become a file, before a search is spent on it."""
+    if path is not None and path.is_dir():
+        raise ValueError(f"--out must be a file, got the folder {path}")
+    if path is not None and not path.parent.is_dir():
+        raise ValueError(f"--out must be a file in a folder that exists, got {path}")
+
+
+def _make_folder(path: Path) -> None:
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except (FileExistsError, NotADirectoryError):
+        raise ValueError(f"--out must be a folder, and a file is in its place: {path}") from None
+
+
+# -- counting ---------------------------------------------------------------------------------------------------------
+
+
+def _satisfied(
+    space: cggd.ChoiceSpace, constraints: list[Constraint], samples: int, seed: int
+) -> tuple[list[float], float, str]:
+    """Share of selections that satisfy each constraint, the share that satisfies all, and which selections these are.
+
+    They are drawn a chunk at a time, so that memory does not grow with them.
+    """
+    rows = max(1, CHUNK // space.n_decisions)
+    everything = space.n_selections <= min(samples, rows)
+    n = space.n_selections if everything else samples
+    rng = np.random.default_rng(seed)
+    each, together = np.zeros(len(constraints)), 0
+    for done in range(0, n, rows):
+        selections = space.enumerate() if everything else space.sample(min(rows, n - done), rng)
+        held = np.array([c.satisfied(values_of(c.metric, selections)) for c in constraints])
+        each += held.sum(axis=1)
+        together += int(held.all(axis=0).sum())
+    return (each / n).tolist(), together / n, f"all {n} selections" if everything else f"{n} selections drawn at random"
 
 
 # -- output -----------------------------------------------------------------------------------------------------------
@@ -255,12 +310,12 @@ def _reporting(problem: Problem, steps: int, *, quiet: bool) -> Iterator[Callabl
 
 
 def _deliver(result: Result, save: Path | None, *, as_json: bool) -> None:
-    if save is not None:
-        save.write_text(result.to_json(), encoding="utf-8")
     if as_json:
         print(result.to_json(history=False))
     else:
         out.print(result.summary(), markup=False, highlight=False)
+    if save is not None:
+        write_text(save, result.to_json())
     raise typer.Exit(FEASIBLE if result.feasible else NOT_FEASIBLE)
 
 

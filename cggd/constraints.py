@@ -13,16 +13,17 @@ from cggd.metrics import Metric, values_of
 from cggd.metrics.base import as_number, check_metric, own
 from cggd.space import ChoiceSpace
 
-# A bound is met to within this share of max(1, |bound|): sums of a million terms round by less, and no unit that a
-# user bounds is meaningful to nine digits.
+# A bound is met to within this share of itself: sums of a million terms round by less, and no unit that a user bounds
+# is meaningful to nine digits. Where the bound is 0 or nearly so, sums that cancel still leave rounding behind.
 TOLERANCE = 1e-9
+SMALLEST_TOLERANCE = 1e-12
 
 
 @dataclass(frozen=True, eq=False)
 class Constraint:
     """``metric <= bound`` or ``metric >= bound``; made by comparing a metric with a number.
 
-    A value satisfies the bound when it misses it by no more than `tolerance`, ``1e-9 * max(1, |bound|)``.
+    A value satisfies the bound when it misses it by no more than `tolerance`, ``max(1e-9 * |bound|, 1e-12)``.
 
     Parameters
     ----------
@@ -71,7 +72,7 @@ class Constraint:
     @property
     def tolerance(self) -> float:
         """How far a value may miss the bound and still satisfy it."""
-        return TOLERANCE * max(1.0, abs(self.bound)) if np.isfinite(self.bound) else 0.0
+        return max(TOLERANCE * abs(self.bound), SMALLEST_TOLERANCE) if np.isfinite(self.bound) else 0.0
 
     @property
     def limit(self) -> float:

@@ -4,20 +4,20 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from cggd.constraints import Constraint, Row, check_constraints
-from cggd.linear import LinearProgram, NotLinearError, Outcome
+from cggd.linear import LinearProgram, NotLinearError, Outcome, Solution
 from cggd.metrics import Additive, LongestPath, Metric, Peak, Table, values_of
-from cggd.metrics.base import as_number
+from cggd.metrics.base import as_number, whole
 from cggd.metrics.compose import Combination, Maximum
 from cggd.result import Status
 from cggd.space import ENUMERABLE, ChoiceSpace
-from cggd.swaps import search
+from cggd.swaps import Visit, search
 
 # Selections that may be evaluated one and all, to prove what no formula proves: a second's work for stored tables, and
 # for black boxes fewer calls than a search by replacement tables would make.
@@ -260,6 +260,7 @@ class _Question:
     time_limit: float
     start: NDArray[np.int64] | None = None
     stop: Callable[[], bool] = lambda: False
+    began: float = field(default_factory=time.perf_counter)
 
     @classmethod
     def of(
@@ -275,12 +276,14 @@ class _Question:
             if not checked:
                 raise ValueError("constraints is empty; give at least one")
             space = checked[0].space
+        whole(seed, "seed", least=0)
         if as_number(time_limit, "time_limit") <= 0:
             raise ValueError(f"time_limit must be more than 0 seconds, got {time_limit}")
         return cls(space, checked, space.allowed(forbid), seed, time_limit)
 
     def about(self, constraints: Sequence[Constraint]) -> _Question:
-        return replace(self, constraints=constraints)
+        """The same question of other constraints, with the time limit anew."""
+        return replace(self, constraints=constraints, began=time.perf_counter())
 
     # -- is it feasible? --------------------------------------------------------------------------------------------
 
@@ -297,7 +300,7 @@ class _Question:
         linear = [c for c in self.constraints if _is_linear(c)]
         start = self.start
         if linear:
-            solution = LinearProgram(self.space, linear, allowed=self.allowed).solve(time_limit=self.time_limit)
+            solution = self._solve(LinearProgram(self.space, linear, allowed=self.allowed))
             if solution.outcome is Outcome.INFEASIBLE:
                 return Feasibility(Status.INFEASIBLE, None, None, [], "proved by mixed-integer programming (HiGHS)")
             if solution.selection is not None:
@@ -307,8 +310,7 @@ class _Question:
         return self._searched(start)
 
     def _searched(self, start: NDArray[np.int64] | None) -> Feasibility:
-        stop, rng = self._clock(), np.random.default_rng(self.seed)
-        visit = search(self.space, self.constraints, None, rng, allowed=self.allowed, start=start, stop=stop)
+        visit = self._walk(None, start=start)
         if self._holds(visit.selection):
             return self._found(visit.selection)
         rows = [c.report(visit.selection) for c in self.constraints]
@@ -340,13 +342,18 @@ class _Question:
         except NotLinearError:
             pass
         else:
-            solution = program.solve(time_limit=self.time_limit)
+            solution = self._solve(program)
             if solution.outcome is Outcome.INFEASIBLE:
                 return answer(None, True)
             if solution.selection is not None and self._holds(solution.selection):
                 return answer(solution.selection, solution.outcome is Outcome.OPTIMAL)
-        stop, rng = self._clock(), np.random.default_rng(self.seed)
-        visit = search(self.space, self.constraints, metric, rng, sign=sign, allowed=self.allowed, stop=stop)
+        start = None
+        if self.constraints:
+            others = self.feasibility()
+            if others.status is Status.INFEASIBLE:
+                return answer(None, True)
+            start = others.indices
+        visit = self._walk(metric, sign, start)
         return answer(visit.selection if self._holds(visit.selection) else None, False)
 
     # -- means ------------------------------------------------------------------------------------------------------
@@ -370,9 +377,21 @@ class _Question:
     def _holds(self, selection: NDArray[np.int64]) -> bool:
         return all(c.satisfied(values_of(c.metric, selection[None])[0]) for c in self.constraints)
 
-    def _clock(self) -> Callable[[], bool]:
-        end = time.perf_counter() + self.time_limit
-        return lambda: time.perf_counter() > end or self.stop()
+    @property
+    def _left(self) -> float:
+        """Seconds left."""
+        return max(self.began + self.time_limit - time.perf_counter(), 0.0)
+
+    def _over(self) -> bool:
+        return self._left == 0 or self.stop()
+
+    def _solve(self, program: LinearProgram) -> Solution:
+        return program.solve(time_limit=self._left, stop=self._over)
+
+    def _walk(self, objective: Metric | None, sign: float = 1.0, start: NDArray[np.int64] | None = None) -> Visit:
+        rng = np.random.default_rng(self.seed)
+        how = {"sign": sign, "allowed": self.allowed, "start": start, "stop": self._over}
+        return search(self.space, self.constraints, objective, rng, **how)
 
 
 def out_of_reach(constraint: Constraint) -> str | None:

@@ -148,10 +148,7 @@ class Guide:
 
     def step(self, gradient: ArrayLike, logits: ArrayLike, *, rescale: float | None = None) -> GuideStep:
         """`modify`, with a report of what was seen; `rescale` overrides R for this step."""
-        gradient, logits = self._flat(gradient, "gradient"), self._flat(logits, "logits")
-        if not np.isfinite(gradient).all():
-            where = self.space.name_option(int(np.argmin(np.isfinite(gradient))))
-            raise ValueError(f"gradient must be finite, but is infinite for {where}")
+        gradient, logits = self.check_flat(gradient, "gradient"), self.check_flat(logits, "logits")
         if rescale is not None and as_number(rescale, "rescale") <= 1:
             raise ValueError(f"rescale must be greater than 1, got {rescale}")
         seen = self.observe(logits)
@@ -224,12 +221,17 @@ class Guide:
         with np.errstate(invalid="ignore"):  # inf - inf, of a bound that never binds
             return np.where(signs * values <= limits, 0.0, signs * (values - bounds))
 
-    def _flat(self, array: ArrayLike, argument: str) -> NDArray[np.float64]:
+    def check_flat(self, array: ArrayLike, argument: str) -> NDArray[np.float64]:
+        """Check numbers per option, shape (n_options,); logits may be ``-inf``, where an option is forbidden."""
         flat = as_floats(array, argument).astype(float, copy=False)
         if flat.shape != (self.space.n_options,):
             raise ValueError(f"{argument} must have shape ({self.space.n_options},), got {flat.shape}")
-        if np.isnan(flat).any():
-            raise ValueError(f"{argument} holds NaN for {self.space.name_option(int(np.argmax(np.isnan(flat))))}")
+        wrong = ~np.isfinite(flat)
+        if argument == "logits":
+            wrong &= ~np.isneginf(flat)
+        if wrong.any():
+            at = int(np.argmax(wrong))
+            raise ValueError(f"{argument} must be finite, got {flat[at]} for {self.space.name_option(at)}")
         if argument == "logits" and not self.space.layout.reduce(np.logical_or, ~np.isneginf(flat)).all():
             raise ValueError("logits of a decision are all -inf, which forbids every option of it")
         return flat

@@ -6,7 +6,8 @@ Additive metrics are linear in one 0/1 variable per option. A maximum of linear 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import threading
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from enum import Enum
 from itertools import pairwise
@@ -20,6 +21,9 @@ from scipy.optimize import Bounds, LinearConstraint, milp
 from cggd.constraints import Constraint
 from cggd.metrics import Additive, Combination, LongestPath, Maximum, Metric, Peak
 from cggd.space import ChoiceSpace
+
+# How often a running solver is asked whether it is still wanted; a quick one is not kept waiting by it.
+POLL_SECONDS = 0.05
 
 
 class NotLinearError(Exception):
@@ -53,6 +57,11 @@ class _Affine:
 
     def scaled(self, factor: float) -> _Affine:
         return _Affine(self.columns, factor * self.coefficients, factor * self.constant)
+
+    @property
+    def size(self) -> float:
+        """The largest number in it."""
+        return max(float(np.abs(self.coefficients).max(initial=0.0)), abs(self.constant))
 
     def plus(self, other: _Affine) -> _Affine:
         return _Affine(
@@ -100,14 +109,15 @@ class LinearProgram:
                 expression = self._expression(c.metric, c.sign)
                 self.rows.append(expression.plus(_constant(-c.limit)))
 
-    def solve(self, *, time_limit: float | None = None) -> Solution:
-        """Solve it; `time_limit` in seconds."""
+    def solve(self, *, time_limit: float | None = None, stop: Callable[[], bool] = lambda: False) -> Solution:
+        """Solve it, until `time_limit` seconds have passed or `stop` says so; a Ctrl-C gets through."""
         n, n_options = self.n_columns, self.space.n_options
         cost = np.zeros(n)
         np.add.at(cost, self.cost.columns, self.cost.coefficients)
+        # The solver's tolerances and gaps are absolute; numbers of the order of 1 make them relative.
+        unit = float(np.abs(cost).max(initial=0.0)) or 1.0
         lower, upper = np.full(n, -np.inf), np.full(n, np.inf)
         lower[:n_options], upper[:n_options] = 0.0, self.upper
-        integrality = (np.arange(n) < n_options).astype(int)
         one_each = sparse.csr_array(
             (np.ones(n_options), (self.space.layout.owner, np.arange(n_options))), shape=(self.space.n_decisions, n)
         )
@@ -118,13 +128,19 @@ class LinearProgram:
         options: dict[str, float] = {"mip_rel_gap": 0.0}
         if time_limit is not None:
             options["time_limit"] = max(time_limit, 1e-3)
-        result: Any = milp(
-            cost, integrality=integrality, bounds=cast(Any, Bounds)(lower, upper), constraints=linear, options=options
-        )
+        arguments = {
+            "integrality": (np.arange(n) < n_options).astype(int),
+            "bounds": cast(Any, Bounds)(lower, upper),
+            "constraints": linear,
+            "options": options,
+        }
+        result = _aside(lambda: milp(cost / unit, **arguments), stop)
+        if result is None:
+            return Solution(Outcome.STOPPED, None, -np.inf)
         found = None if result.x is None else self.space.layout.argmax(result.x[:n_options])
         bound: float | None = getattr(result, "mip_dual_bound", None)
         outcome = {0: Outcome.OPTIMAL, 2: Outcome.INFEASIBLE}.get(result.status, Outcome.STOPPED)
-        bound = bound if bound is not None and np.isfinite(bound) else -np.inf
+        bound = unit * bound if bound is not None and np.isfinite(bound) else -np.inf
         return Solution(outcome, found, bound + self.cost.constant)
 
     def _matrix(self) -> tuple[sparse.csr_array, NDArray[np.float64]]:
@@ -152,10 +168,10 @@ class LinearProgram:
                 if weight:
                     total = total.plus(self._expression(term, sign * weight))
             return total
+        parts = self._parts(metric)
         if sign < 0:
             raise NotLinearError(f"{metric.name!r} is a maximum, which is linear only where it is bounded from above")
-        parts = self._parts(metric)
-        top = self._column()
+        top = self._column(max(part.size for part in parts))
         self.rows += [part.plus(top.scaled(-1.0)) for part in parts]
         return top.scaled(sign)
 
@@ -175,7 +191,8 @@ class LinearProgram:
     def _finishes(self, path: LongestPath) -> list[_Affine]:
         """When each vertex without a successor ends: no earlier than it can, its predecessors ending before it."""
         durations, edges, last = path.vertices()
-        ends = [self._column() for _ in durations]
+        longest = max(float(np.max(path.values)), *(fixed for _, fixed in durations))
+        ends = [self._column(longest) for _ in durations]
         arrivals = [*((None, v) for v in range(len(durations))), *edges]
         for u, v in arrivals:
             decision, fixed = durations[v]
@@ -186,9 +203,30 @@ class LinearProgram:
             self.rows.append(row if u is None else row.plus(ends[u]))
         return [ends[v] for v in last]
 
-    def _column(self) -> _Affine:
+    def _column(self, size: float) -> _Affine:
+        """A new variable, measured in units of `size`, so that coefficients of a row stay comparable."""
         self.n_columns += 1
-        return _Affine(np.array([self.n_columns - 1]), np.ones(1), 0.0)
+        return _Affine(np.array([self.n_columns - 1]), np.array([size or 1.0]), 0.0)
+
+
+def _aside(work: Callable[[], Any], stop: Callable[[], bool]) -> Any:
+    """Result of work in another thread, or None where it was not waited for: compiled code hears no Ctrl-C."""
+    results: list[Any] = []
+    failures: list[BaseException] = []
+
+    def run() -> None:
+        try:
+            results.append(work())
+        except BaseException as error:
+            failures.append(error)
+
+    thread = threading.Thread(target=run, daemon=True)
+    thread.start()
+    while thread.is_alive() and not stop():
+        thread.join(POLL_SECONDS)
+    if failures:
+        raise failures[0]
+    return results[0] if results else None
 
 
 def _constant(value: float) -> _Affine:

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from cggd.directions import Weights
 from cggd.guide import Balance
 from cggd.metrics import Executor
-from cggd.metrics.base import as_number, check_choice, own
+from cggd.metrics.base import as_number, check_choice, own, whole
 
 
 @dataclass(frozen=True)
@@ -142,12 +142,3 @@ class Options:
         if isinstance(self.starts, int):
             return list(islice(cycle(SEPARABLE if separable else INTERACTING), self.starts))
         return list(self.starts)
-
-
-def whole(value: Any, argument: str, *, least: int) -> int:
-    """A whole number that is no less than `least`; `argument` names it in the error."""
-    if isinstance(value, bool | np.bool_) or not isinstance(value, int | np.integer):
-        raise TypeError(f"{argument} must be a whole number, got {value!r}")
-    if value < least:
-        raise ValueError(f"{argument} must be at least {least}, got {value}")
-    return int(value)

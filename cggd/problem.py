@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Literal
 
 import numpy as np
@@ -53,7 +54,7 @@ class Problem:
         """1 to minimise and -1 to maximise: the smaller ``sign * objective``, the better."""
         return 1.0 if self.sense == "minimize" else -1.0
 
-    @property
+    @cached_property
     def bound(self) -> float | None:
         """What no selection's objective can beat, from the limits of the metric alone; None where it has none."""
         end = self.objective.limits()[0 if self.sense == "minimize" else 1]

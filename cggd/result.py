@@ -156,7 +156,7 @@ class Result:
             "seed": self.seed,
             "history": {name: _plain(array) for name, array in vars(self.history).items()} if history else None,
         }
-        return json.dumps(data, default=_label)
+        return json.dumps(data, default=_label, allow_nan=False)
 
     @classmethod
     def from_json(cls, text: str) -> Result:

@@ -16,7 +16,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from cggd.guide import Guide, Observation
 from cggd.layout import Layout
-from cggd.metrics.base import as_number
+from cggd.metrics.base import as_number, own, whole
 
 # Doubling reaches any distance in as many steps as it has binary digits, without overshooting by more than it must.
 ESCALATION = 2.0
@@ -150,8 +150,9 @@ class Safeguard:
     margin: float = 1e-2
 
     def __post_init__(self) -> None:
-        if isinstance(self.patience, bool) or not isinstance(self.patience, int) or self.patience < 0:
-            raise ValueError(f"patience must be a whole number of at least 0, got {self.patience!r}")
+        if not isinstance(self.guide, Guide):
+            raise TypeError(f"guide must be a Guide, got {self.guide!r}")
+        own(self, patience=whole(self.patience, "patience", least=0))
         if as_number(self.margin, "margin") <= 0:
             raise ValueError(f"margin must be greater than 0, got {self.margin}")
 
@@ -194,8 +195,12 @@ class Safeguard:
         rescale : float, optional
             Overrides R of the plain rule.
         """
-        if not floor > 0:
+        if as_number(floor, "floor") <= 0:
             raise ValueError(f"floor must be greater than 0, got {floor}")
+        if rescale is not None and as_number(rescale, "rescale") <= 1:
+            raise ValueError(f"rescale must be greater than 1, got {rescale}")
+        logits = self.guide.check_flat(logits, "logits")
+        displacement = self.guide.check_flat(displacement, "displacement")
         seen = self.guide.observe(logits)
         if seen.feasible:
             return SafeguardStep(logits + displacement, SafeguardState(state.witness), "free", seen)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 import warnings
-import zlib
 from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from os import PathLike
@@ -184,7 +183,11 @@ class _Candidate:
 
 
 class _Search:
-    """The state of a search and what moves it. Everything that a step changes is set at its end, at once."""
+    """The state of a search and what moves it.
+
+    What a step changes is set at its end, so that an interruption leaves the state of the step before; candidates alone
+    are kept as soon as they are met.
+    """
 
     def __init__(self, problem: Problem, options: Options) -> None:
         self.problem, self.options = problem, options
@@ -497,9 +500,12 @@ class _Search:
     def _fingerprint(self) -> dict[str, Any]:
         """What must agree for a checkpoint to continue this search."""
         return {
-            "layout": zlib.crc32(np.ascontiguousarray(self.space.offsets).tobytes()),
+            "layout": checkpoints.digest(self.space.offsets),
+            "forbidden options": 0 if self.allowed is None else checkpoints.digest(self.allowed),
             "objective": self.problem.objective.name,
             "constraints": [repr(c) for c in self.problem.constraints],
+            "values of the objective": checkpoints.digest(self.problem.objective),
+            "values of the constraints": [checkpoints.digest(c.metric) for c in self.problem.constraints],
             "sense": self.problem.sense,
             "seed": self.options.seed,
             "steps": self.options.steps,

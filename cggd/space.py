@@ -90,6 +90,10 @@ class ChoiceSpace:
             decisions = tuple(self.options)
             options = tuple(tuple(labels) for labels in self.options.values())
             for decision, labels in zip(decisions, options, strict=True):
+                if any(label != label for label in (decision, *labels)):
+                    raise ValueError(
+                        f"decision {decision!r} and its options must have labels, got NaN in {few(labels)}"
+                    )
                 if not labels:
                     raise ValueError(f"decision {decision!r} has no option; give it at least one or leave it out")
                 if unhashable := [o for o in labels if not _is_hashable(o)]:

@@ -31,7 +31,10 @@ class Visit:
 
 
 class Violation:
-    """Total violation of constraints, each measured in the spread of its metric, so that units do not matter."""
+    """Total violation of constraints, each measured in a spread of its metric, so that units do not matter.
+
+    The measure is the spread of the first replacement table seen, and stays: violations of all selections compare.
+    """
 
     def __init__(self, constraints: Sequence[Constraint]) -> None:
         self.constraints = constraints
@@ -45,15 +48,15 @@ class Violation:
         total = np.zeros(self.constraints[0].space.n_options)
         for i, c in enumerate(self.constraints):
             table = c.sign * table_of(c.metric, selection, local=local and c.sign > 0)
-            # The widest table seen so far stays the measure: a scale that shrank would make old violations look large.
-            self.scales[i] = max(self.scales[i], float(np.ptp(table)))
-            total += np.maximum(table - c.limit, 0.0) / (self.scales[i] or 1.0)
+            if self.scales[i] == 0:
+                self.scales[i] = float(np.ptp(table)) or max(abs(c.bound), 1e-12) if np.isfinite(c.bound) else 1.0
+            total += np.maximum(table - c.limit, 0.0) / self.scales[i]
         return total
 
 
 def walk(
     space: ChoiceSpace,
-    constraints: Sequence[Constraint],
+    violation: Violation,
     objective: Metric | None,
     start: NDArray[np.int64],
     rng: np.random.Generator,
@@ -66,7 +69,7 @@ def walk(
     Parameters
     ----------
     space : ChoiceSpace
-    constraints : list of Constraint
+    violation : Violation
     objective : Metric, optional
         Decides among switches of equal violation, smaller ``sign * objective`` first.
     start : ndarray of int, shape (n_decisions,)
@@ -74,7 +77,7 @@ def walk(
     sign : float
     allowed : bool array of shape (n_options,), optional
     """
-    layout, violation = space.layout, Violation(constraints)
+    layout, constraints = space.layout, violation.constraints
     selection = start.copy()
     free_again = np.zeros(space.n_decisions, dtype=np.int64)
     tenure = min(TENURE, space.n_decisions - 1)
@@ -123,10 +126,11 @@ def search(
     random. Without an objective the first selection without violation ends the search.
     """
     best: Visit | None = None
+    violation = Violation(constraints)
     for n in range(restarts):
         begin = start if n == 0 and start is not None else _draw(space, allowed, rng)
         stale = 0
-        for visit in walk(space, constraints, objective, begin, rng, sign=sign, allowed=allowed):
+        for visit in walk(space, violation, objective, begin, rng, sign=sign, allowed=allowed):
             if best is None or (visit.violation, sign * visit.value) < (best.violation, sign * best.value):
                 best, stale = visit, 0
             if objective is None and visit.violation == 0:

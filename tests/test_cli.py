@@ -3,12 +3,14 @@
 import json
 import os
 import pty
+import re
 import subprocess
 import sys
 
 import pytest
 
-from cggd import Result, cli
+from cggd import ChoiceSpace, Diagnosis, Feasibility, Problem, Result, Status, cli
+from cggd.io import read_options, write_problem
 
 TABLE = """decision,option,accuracy [%],latency [ms],weight
 stem,conv3,1.0,2.0,10
@@ -36,6 +38,11 @@ def cggd(capsys):
         return left.value.code, captured.out, captured.err
 
     return run
+
+
+def plain(text):
+    """Without what a terminal understands and without the boxes that typer draws."""
+    return " ".join(re.sub(r"\x1b\[[0-9;]*m|[─│╭╮╰╯]", "", text).split())
 
 
 def test_solve(cggd, table):
@@ -114,24 +121,161 @@ def test_check(cggd, table):
     assert code == 0
     assert "can be met" in out
     assert "always met" in out
-    code, out, _ = cggd("check", table, "--limit", "latency<=1")
-    assert code == 2
-    assert "cannot be met" in out
+    assert "all 8 selections" in out
     assert cggd("check", table)[0] == 1
 
 
-def test_problem_as_json(cggd, table, tmp_path):
-    from cggd import Problem
-    from cggd.io import read_options, write_problem
+def test_check_says_how_tight_each_bound_could_be_given_the_others(cggd, table):
+    code, out, _ = cggd("check", table, "--limit", "latency<=5.3", "--limit", "accuracy>=5.5")
+    assert code == 0
+    assert "\nfeasible: the selection satisfies every constraint\n" in out
+    assert "optimal" not in out
+    # By hand: accuracy of at least 5.5 takes conv3, none, large (5.6 at 5 ms) or more; 5.6 is the most within 5.3 ms.
+    assert "latency <= 5 ms the tightest bound that works" in out
+    assert "accuracy >= 5.6 % the tightest bound that works" in out
 
+
+def test_check_names_what_conflicts_and_what_would_work(cggd, table):
+    bounds = ("--limit", "latency<=3.6", "--limit", "weight>=70", "--limit", "accuracy>=0")
+    code, out, _ = cggd("check", table, *bounds, "--time", "5")
+    assert code == 2
+    report = out[out.index("infeasible: no selection satisfies the constraints (proved)") :]
+    conflict, remedies = report.split("what would work")
+    assert "latency <= 3.6 ms" in conflict
+    assert "weight >= 70" in conflict
+    assert "accuracy" not in conflict
+    # By hand: 70 of weight takes conv3, none, large, at 5 ms; within 3.6 ms the heaviest is conv3, none, small.
+    assert "latency <= 5 ms the tightest bound that works" in remedies
+    assert "weight >= 30 the tightest bound that works" in remedies
+    code, out, _ = cggd("check", table, "--limit", "latency<=1")
+    assert code == 2
+    assert "cannot be met" in out
+    assert "latency <= 3.5 ms the tightest bound that works" in out
+
+
+def test_check_calls_nothing_infeasible_that_it_did_not_prove(cggd, table, monkeypatch):
+    unknown = Feasibility(Status.UNKNOWN, None, None, [], "")
+    monkeypatch.setattr(cli, "diagnose", lambda constraints, **settings: Diagnosis(unknown, [], False, []))
+    code, out, _ = cggd("check", table, "--limit", "latency<=5.3")
+    assert code == 2
+    assert "unknown: " in out
+    assert "infeasible" not in out
+
+
+def test_check_draws_a_chunk_at_a_time(cggd, table, monkeypatch):
+    drawn = []
+
+    def sample(space, n, rng):
+        drawn.append(n)
+        return sampled(space, n, rng)
+
+    sampled = ChoiceSpace.sample
+    monkeypatch.setattr(ChoiceSpace, "sample", sample)
+    monkeypatch.setattr(cli, "CHUNK", 6)  # two selections of three decisions
+    code, out, _ = cggd("check", table, "--limit", "latency<=5.3", "--samples", "7")
+    assert code == 0
+    assert drawn == [2, 2, 2, 1]
+    assert "of 7 selections drawn at random" in out
+    drawn.clear()
+    # More than a chunk is drawn rather than listed, even where there are fewer than were asked for.
+    assert "of 50 selections drawn" in cggd("check", table, "--limit", "latency<=5.3", "--samples", "50")[1]
+    assert drawn == [2] * 25
+
+
+def test_shares_do_not_depend_on_the_chunk(cggd, table, monkeypatch):
+    lines = []
+    for chunk in (cli.CHUNK, 9):
+        monkeypatch.setattr(cli, "CHUNK", chunk)
+        lines.append(cggd("check", table, "--limit", "latency<=5.3", "--samples", "5")[1])
+    assert lines[0] == lines[1]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--samples", "0"], "--samples"),
+        (["--samples", "-3"], "--samples"),
+        (["--seed", "-1"], "--seed"),
+        (["--time", "0"], "--time must be more than 0 seconds, got 0"),
+        (["--time", "nan"], "--time must be more than 0 seconds, got nan"),
+        (["--limit", "speed<=1"], "unknown metric 'speed'"),
+    ],
+)
+def test_check_of_wrong_input_is_1_with_a_message(cggd, table, arguments, message):
+    code, out, err = cggd("check", table, "--limit", "latency<=5.3", *arguments)
+    assert code == 1
+    assert out == ""
+    assert message in plain(err)
+
+
+@pytest.mark.parametrize("name", ["problem.json", "problem.json.gz", "a.problem.JSON"])
+def test_problem_as_json(cggd, table, tmp_path, name):
     _, metrics = read_options(table)
-    path = tmp_path / "problem.json"
+    path = tmp_path / name
     write_problem(Problem(metrics["accuracy"], [metrics["latency"] <= 5.3], "maximize"), path)
     code, out, _ = cggd("solve", path)
     assert code == 0
     assert "accuracy = 5.6" in out
     assert cggd("check", path)[0] == 0
     assert cggd("solve", path, "--maximize", "accuracy")[0] == 1
+
+
+def test_check_bounds_the_objective_of_a_problem_too(cggd, table, tmp_path):
+    _, metrics = read_options(table)
+    path = tmp_path / "problem.json"
+    write_problem(Problem(metrics["accuracy"], [metrics["latency"] <= 5.3], "maximize"), path)
+    assert cggd("check", path, "--limit", "accuracy>=5.6")[0] == 0
+    code, out, _ = cggd("check", path, "--limit", "accuracy>=5.7")
+    assert code == 2
+    assert "accuracy >= 5.6 % the tightest bound that works" in out
+
+
+def test_results_may_be_packed(cggd, table, tmp_path):
+    saved = tmp_path / "r.json.gz"
+    assert cggd("solve", table, "--maximize", "accuracy", "--limit", "latency<=5.3", "--out", saved)[0] == 0
+    assert saved.read_bytes().startswith(b"\x1f\x8b")
+    assert cggd("plot", saved)[0] == 0
+    assert (tmp_path / "r.png").is_file()
+
+
+@pytest.mark.parametrize("command", ["solve", "plot", "demo"])
+def test_where_to_write_is_checked_before_any_work(cggd, table, tmp_path, monkeypatch, command):
+    def work(*arguments, **keywords):
+        raise AssertionError("--out should have been looked at first")
+
+    monkeypatch.setattr(cli, "solve", work)
+    monkeypatch.setattr(cli.demonstration, "run", work)
+    monkeypatch.setattr(Result, "from_json", work)
+    taken = tmp_path / "taken"
+    taken.write_text("")
+    source = {"solve": [table, "--maximize", "accuracy"], "plot": [taken], "demo": []}[command]
+    cases = {
+        "solve": [(tmp_path, "must be a file, got the folder"), (tmp_path / "no" / "r.json", "a folder that exists")],
+        "plot": [(tmp_path, "must be a file, got the folder"), (tmp_path / "no" / "r.png", "a folder that exists")],
+        "demo": [(taken, "must be a folder"), (taken / "out", "must be a folder")],
+    }[command]
+    for path, message in cases:
+        code, out, err = cggd(command, *source, "--out", path)
+        assert (code, out) == (1, "")
+        assert f"--out {message}" in err or message in err
+        assert str(path) in err
+    assert taken.read_text() == ""
+    assert not (tmp_path / "no").exists()
+
+
+def test_a_file_that_is_a_folder_beside_the_result_is_not_drawn_over(cggd, table, tmp_path):
+    saved = tmp_path / "r.json"
+    assert cggd("solve", table, "--maximize", "accuracy", "--out", saved)[0] == 0
+    (tmp_path / "r.png").mkdir()
+    code, _, err = cggd("plot", saved)
+    assert code == 1
+    assert "r.png" in err
+
+
+def test_demo_makes_its_folder(cggd, tmp_path, monkeypatch):
+    monkeypatch.setattr(cli.demonstration, "run", lambda: (_ for _ in ()).throw(KeyboardInterrupt))
+    assert cggd("demo", "--out", tmp_path / "a" / "b")[0] == cli.INTERRUPTED
+    assert (tmp_path / "a" / "b").is_dir()
 
 
 def test_checkpoint_continues(cggd, table, tmp_path):

@@ -46,10 +46,10 @@ numbers = st.floats(-1e12, 1e12)
 @given(numbers, numbers, st.sampled_from(["<=", ">="]))
 def test_a_value_is_satisfied_to_within_the_tolerance(value, bound, sense):
     constraint = Constraint(COST, bound, sense)
-    tolerance = TOLERANCE * max(1, abs(bound))
+    tolerance = max(TOLERANCE * abs(bound), 1e-12)
     assert constraint.tolerance == tolerance
     excess = value - bound if sense == "<=" else bound - value
-    if abs(excess - tolerance) > 1e-12 * max(1.0, abs(bound)):
+    if abs(excess - tolerance) > 1e-14 + 1e-12 * abs(bound):
         assert constraint.satisfied(value) == (excess <= tolerance)
         assert constraint.violation(value) == (0 if excess <= tolerance else pytest.approx(excess))
     assert (constraint.violation(value) > 0) == (not constraint.satisfied(value))
@@ -62,10 +62,10 @@ def test_a_value_is_satisfied_to_within_the_tolerance(value, bound, sense):
 def test_just_inside_and_just_outside(bound, sense):
     constraint = Constraint(COST, bound, sense)
     outward = 1 if sense == "<=" else -1
-    size = max(1, abs(bound))
+    tolerance = max(1e-9 * abs(bound), 1e-12)
     assert constraint.satisfied(bound)
-    assert constraint.satisfied(bound + outward * 0.9e-9 * size)
-    assert not constraint.satisfied(bound + outward * 1.2e-9 * size)
+    assert constraint.satisfied(bound + outward * 0.9 * tolerance)
+    assert not constraint.satisfied(bound + outward * 1.2 * tolerance)
 
 
 @given(st.lists(numbers), numbers, st.sampled_from(["<=", ">="]))

@@ -2,8 +2,6 @@
 
 import os
 import signal
-import threading
-import time
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 
 import networkx as nx
@@ -119,8 +117,10 @@ def test_a_conflict_is_proved_after_the_first_start():
 
 
 def test_unknown_reports_the_nearest():
-    black_box = Function(SPACE, lambda s: float(ERROR(s)), name="black box")
-    result = minimize(ERROR, [LATENCY <= 4, black_box <= 5], steps=30)
+    space = ChoiceSpace.from_sizes([3] * 10)  # too many selections to call a black box for each
+    black_box = Function(space, lambda s: float(len(set(s.values()))), name="kinds")
+    rank = Additive(space, [0, 1, 2] * 10, name="rank")
+    result = minimize(rank, [black_box >= 4], steps=10, starts=1)
     assert result.status is Status.UNKNOWN
     assert result.nearest is not None
     assert not all(row.satisfied for row in result.constraints)
@@ -246,9 +246,20 @@ def test_interruption_returns_the_best_so_far(at):
 
 
 def test_a_real_ctrl_c_returns():
-    slow = Function(SPACE, lambda s: time.sleep(0.001) or float(ERROR(s)), cache=False)
-    threading.Timer(0.3, lambda: os.kill(os.getpid(), signal.SIGINT)).start()
-    result = minimize(slow, [LATENCY <= 9], steps=10**6)
+    calls = []
+
+    def error(selection):
+        calls.append(selection)
+        if len(calls) == 200:
+            os.kill(os.getpid(), signal.SIGINT)
+        return float(ERROR(selection))
+
+    # Shells start what runs in their background with the signal ignored.
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        result = minimize(Function(SPACE, error, cache=False), [LATENCY <= 9], steps=1000)
+    finally:
+        signal.signal(signal.SIGINT, before)
     assert result.stopped == "interrupted"
     assert result.feasible
 
@@ -335,6 +346,19 @@ def test_resuming_after_an_interruption_in_the_middle_of_a_step(tmp_path, at):
     options["checkpoint"] = tmp_path / "state.npz"
     minimize(objective, [Breaking(at, KeyboardInterrupt()) <= 9], **options)
     same(minimize(objective, [Breaking(0, None) <= 9], resume=True, **options), whole)
+
+
+def test_resuming_with_other_data_is_an_error(tmp_path):
+    path = tmp_path / "state.npz"
+    minimize(ERROR, [LATENCY <= 7], steps=5, checkpoint=path)
+    other = Additive(SPACE, ERROR.values + 1, name="error", unit="%")
+    for objective, limit, forbid, what in (
+        (other, LATENCY, None, "values of the objective"),
+        (ERROR, Additive(SPACE, LATENCY.values * 2, name="latency", unit="ms"), None, "values of the constraints"),
+        (ERROR, LATENCY, {"stem": ["a"]}, "forbidden options"),
+    ):
+        with pytest.raises(ValueError, match=f"belongs to another search: its {what}"):
+            minimize(objective, [limit <= 7], steps=5, checkpoint=path, resume=True, forbid=forbid)
 
 
 def test_the_files_of_interrupted_and_plain_runs_do_not_mix(tmp_path):

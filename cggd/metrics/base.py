@@ -129,8 +129,7 @@ class Metric(Protocol):
         q = as_number(q, "q")
         if not 0 <= q <= 1:
             raise ValueError(f"q must lie between 0 and 1, got {q}")
-        if samples < 1:
-            raise ValueError(f"samples must be at least 1, got {samples}")
+        samples, seed = whole(samples, "samples", least=1), whole(seed, "seed", least=0)
         if self.space.n_selections <= samples:
             return float(np.quantile(values_of(self, self.space.enumerate()), q))
         rng = np.random.default_rng(seed)
@@ -183,10 +182,10 @@ class Metric(Protocol):
         return _constraint()(self, bound, ">=")
 
     def __lt__(self, bound: float) -> Constraint:
-        raise TypeError(f"strict bounds are not supported; write {self.name} <= {bound!r}")
+        raise TypeError(_strict(self, "<=", bound))
 
     def __gt__(self, bound: float) -> Constraint:
-        raise TypeError(f"strict bounds are not supported; write {self.name} >= {bound!r}")
+        raise TypeError(_strict(self, ">=", bound))
 
 
 def _compose():
@@ -199,6 +198,12 @@ def _constraint() -> type[Constraint]:
     from cggd.constraints import Constraint
 
     return Constraint
+
+
+def _strict(metric: Metric, sense: str, bound: Any) -> str:
+    if isinstance(bound, Metric):
+        return f"metrics {metric.name!r} and {bound.name!r} have no order; their maximum is cggd.maximum"
+    return f"strict bounds are not supported; write {metric.name} {sense} {bound!r}"
 
 
 def _term(value: Any, metric: Metric) -> float:
@@ -254,6 +259,15 @@ def short(thing: Any) -> str:
     """The beginning of how something is written, for messages."""
     text = repr(thing)
     return text if len(text) <= 200 else text[:197] + "..."
+
+
+def whole(value: Any, argument: str, *, least: int) -> int:
+    """A whole number that is no less than `least`; `argument` names it in the error."""
+    if isinstance(value, bool | np.bool_) or not isinstance(value, int | np.integer):
+        raise TypeError(f"{argument} must be a whole number, got {value!r}")
+    if value < least:
+        raise ValueError(f"{argument} must be at least {least}, got {value}")
+    return int(value)
 
 
 def check_choice(value: Any, choices: Any, argument: str) -> None:

@@ -96,7 +96,7 @@ def _check_table(metric: Metric, row: NDArray[np.int64], value: float) -> None:
             f"with {space.name_option(o)} put into {_at(metric, row)} it says {table[o]}, and evaluate says {fresh[o]}"
         )
     for o in space.layout.flat(row):
-        _same(metric, "the replacement table must hold the value at every chosen option", row, table[o], value)
+        _same(metric, "the replacement table must hold the value at every chosen option", row, float(table[o]), value)
     over = np.flatnonzero(parts > table + scale)
     if len(over):
         o = int(over[0])

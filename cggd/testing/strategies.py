@@ -68,7 +68,7 @@ def constraints(space: ChoiceSpace, *, feasible: bool = True) -> st.SearchStrate
 def problems(
     *, max_decisions: int = 6, max_options: int = 4, max_constraints: int = 4, feasible: bool = True
 ) -> st.SearchStrategy[Problem]:
-    """Problems of one to `max_constraints` constraints, which conflict; with `feasible` some selection satisfies all."""
+    """Problems of one to `max_constraints` conflicting constraints; with `feasible` some selection satisfies all."""
     sizes = {"max_decisions": max_decisions, "max_options": max_options, "max_constraints": max_constraints}
     return witnessed_problems(**sizes).map(lambda drawn: drawn[0]) if feasible else _any_problems(**sizes)
 

@@ -1,0 +1,275 @@
+"""Directions from joint tables of groups of decisions, against the per-decision rule, where that one stalls.
+
+A group's joint table holds the metric of the selection with every combination of options of the group's decisions put
+in. The three cases apply to it as they do to the table of one decision; the pushes of its combinations are summed to
+pushes of single options, and each group's push is normalised as the per-decision rule normalises each decision's.
+
+The loop is the guide's alone: no safeguard, no look for a feasible selection, one start.
+"""
+
+from __future__ import annotations
+
+import gzip
+import json
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from functools import cached_property
+from itertools import combinations
+
+import numpy as np
+from numpy.typing import NDArray
+from rich.console import Console
+from rich.table import Table as Rich
+from scipy.optimize import Bounds, LinearConstraint, milp
+
+from cggd import Additive, ChoiceSpace, Guide
+from cggd.constraints import Constraint
+from cggd.datasets import data_folder, mmkp, nats_topology
+from cggd.directions import three_case, unit
+from cggd.guide import Observation
+from cggd.layout import Layout
+from cggd.metrics import Metric, table_of, values_of
+from cggd.options import ADDITIVE, PAPER, Start
+from cggd.problem import Problem
+from cggd.relaxation import annealed, sample, softmax
+from cggd.search import ESCALATION, LARGEST_RESCALE, NOISE, RELIEF
+
+SEEDS = 10
+STEPS = 600
+
+# Sums of joint pushes that cancel but for rounding count as none.
+CANCELLED = 1e-9
+
+
+@dataclass(frozen=True, eq=False)
+class Joint:
+    """All combinations of options of each of some groups of decisions, `groups` of shape (n_groups, group size)."""
+
+    space: ChoiceSpace
+    groups: NDArray[np.int64]
+
+    def __post_init__(self) -> None:
+        sizes = self.space.sizes[self.groups]
+        layout = Layout(np.concatenate([[0], np.cumsum(sizes.prod(axis=1))]))
+        strides = np.cumprod(np.concatenate([sizes[:, 1:], np.ones_like(sizes[:, :1])], axis=1)[:, ::-1], axis=1)
+        place = np.arange(layout.n_options) - layout.offsets[layout.owner]
+        local = place[:, None] // strides[:, ::-1][layout.owner] % sizes[layout.owner]
+        slots = np.concatenate([[0], np.cumsum(sizes.ravel())])
+        decisions = self.groups.ravel()
+        found = {
+            "layout": layout,  # of the combinations
+            "local": local,  # (n_combinations, group size)
+            "options": self.space.offsets[self.groups][layout.owner] + local,
+            # Every option of every place in a group has a slot, where the pushes of its combinations are summed.
+            "slots": slots[:-1].reshape(sizes.shape)[layout.owner] + local,
+            "slot_option": np.arange(slots[-1]) + np.repeat(self.space.offsets[decisions] - slots[:-1], sizes.ravel()),
+            "slot_groups": Layout(np.concatenate([[0], np.cumsum(sizes.sum(axis=1))])),
+        }
+        for name, value in found.items():
+            object.__setattr__(self, name, value)
+
+    def rows(self, selection: NDArray[np.int64]) -> NDArray[np.int64]:
+        rows = np.repeat(selection[None], self.layout.n_options, axis=0)
+        np.put_along_axis(rows, self.groups[self.layout.owner], self.local, axis=1)
+        return rows
+
+    def table(self, metric: Metric, selection: NDArray[np.int64], value: float) -> NDArray[np.float64]:
+        """The joint tables of a metric, shape (n_combinations,); in closed form where it is additive."""
+        if not isinstance(metric, Additive):
+            return values_of(metric, self.rows(selection))
+        chosen = metric.values[self.space.layout.flat(selection)][self.groups].sum(axis=1)
+        return metric.values[self.options].sum(axis=1) + (value - chosen)[self.layout.owner]
+
+    def marginal(self, pushes: NDArray[np.float64], *, normalise: bool) -> NDArray[np.float64]:
+        """Pushes of combinations, one row per constraint, summed to unit pushes of options."""
+        out = np.empty((len(pushes), self.space.n_options))
+        for row, push in zip(out, pushes, strict=True):
+            slot = sum(np.bincount(s, push, len(self.slot_option)) for s in self.slots.T)
+            if normalise:
+                norms = np.sqrt(self.slot_groups.reduce(np.add, slot * slot))
+                most = np.sqrt(self.layout.reduce(np.add, push * push))
+                slot /= self.slot_groups.spread(np.where(norms > CANCELLED * most, norms, np.inf))
+            row[:] = unit(np.bincount(self.slot_option, slot, self.space.n_options))
+        return out
+
+
+@dataclass(frozen=True, eq=False)
+class Case:
+    """A problem with what the loop descends by, and what its results are measured against."""
+
+    name: str
+    problem: Problem
+    best: float
+    feasible: str
+    start: Start
+
+    @property
+    def space(self) -> ChoiceSpace:
+        return self.problem.space
+
+    @cached_property
+    def additive(self) -> bool:
+        return all(isinstance(c.metric, Additive) for c in self.problem.constraints)
+
+
+@dataclass(frozen=True)
+class Rule:
+    """How groups are chosen: all of a size, or some disjoint ones drawn at each step; size 1 is the present rule."""
+
+    name: str
+    size: int = 1
+    drawn: int | None = None  # disjoint groups per step; None for all groups of this size
+    longer: bool = False  # as many more steps as all the pairs' evaluations pay for
+
+    def joint(self, space: ChoiceSpace) -> Callable[[np.random.Generator], Joint]:
+        n = space.n_decisions
+        if self.drawn is None:
+            joint = Joint(space, np.array(list(combinations(range(n), self.size))))
+            return lambda rng: joint
+        kept = min(self.drawn, n // self.size)
+        return lambda rng: Joint(space, rng.permutation(n)[: kept * self.size].reshape(kept, self.size))
+
+
+@dataclass
+class Run:
+    first: float = np.inf  # step of the first feasible selection
+    evaluations: float = np.inf  # distinct selections whose constraints were evaluated until then
+    best: float = np.nan
+    seconds: float = 0.0
+
+
+def direction(guide: Guide, seen: Observation, joint: Joint) -> NDArray[np.float64]:
+    """`Guide.direction` from joint tables."""
+    active = np.flatnonzero(seen.violations > 0)
+    constraints = [guide.constraints[i] for i in active]
+    pairs = zip(constraints, seen.values[active], strict=True)
+    tables = np.stack([c.sign * joint.table(c.metric, seen.selection, v) for c, v in pairs])
+    shares = np.ones(len(active))
+    if guide.balance == "violation":
+        deviations = tables.std(axis=1)
+        shares = seen.violations[active] / np.where(deviations > 0, deviations, 1.0)
+    pushes = three_case(tables, [c.limit for c in constraints], joint.layout, guide.weights)
+    return unit(shares @ joint.marginal(pushes, normalise=guide.weights == "unit"))
+
+
+def descend(case: Case, rule: Rule, seed: int, *, steps: int, grows: bool) -> Run:
+    """The loop of `cggd.maximize` without its safeguard; R stays at 1.2, or grows and shrinks as it does there."""
+    problem, space, layout, start = case.problem, case.space, case.space.layout, case.start
+    objective, rng, run = problem.objective, np.random.default_rng(seed), Run()
+    guide = Guide(problem.constraints, weights=start.weights, balance=start.balance)
+    joint = rule.joint(space) if rule.size > 1 else None
+    looked = None if case.additive else np.zeros(space.n_selections, dtype=bool)
+    digits = None if looked is None else np.append(np.cumprod(space.sizes[:0:-1])[::-1], 1)
+    logits = NOISE * rng.standard_normal(space.n_options)
+    draw = np.random.default_rng([seed, 1])
+    rescale, scale, slope = guide.rescale, 0.0, None
+    began = time.perf_counter()
+    for step in range(steps):
+        if slope is None:
+            if objective.separable:
+                p, selection = 1.0 / layout.spread(layout.sizes.astype(float)), layout.argmax(logits)
+            else:
+                temperature = annealed(step, steps, start=start.temperature[0], end=start.temperature[1])
+                p = softmax(logits, layout, temperature=temperature)
+                selection = sample(logits / temperature, layout, rng)
+            gradient = table_of(objective, selection) * problem.sign
+            gradient -= layout.spread(layout.reduce(np.add, p * gradient))
+            scale = max(scale, float(np.sqrt(np.mean(gradient**2))))
+            gradient /= scale or 1.0
+            slope = gradient if objective.separable else None
+        else:
+            gradient = slope
+        seen = guide.observe(logits)
+        if looked is not None:
+            looked[seen.selection @ digits] = True
+        if seen.feasible:
+            value = float(values_of(objective, seen.selection[None])[0])
+            run.best = value if np.isnan(run.best) else max(run.best, value)
+            if run.first == np.inf:
+                run.first = step
+                run.evaluations = np.nan if looked is None else int(looked.sum())
+            changed, smaller = gradient, max(rescale / RELIEF, guide.rescale)
+        else:
+            groups = None if joint is None else joint(draw)
+            toward = guide.direction(seen) if groups is None else direction(guide, seen, groups)
+            if looked is not None:
+                rows = space.switches(seen.selection) if groups is None else groups.rows(seen.selection)
+                looked[rows @ digits] = True
+            changed = gradient - rescale * max(float(np.linalg.norm(gradient)), guide.epsilon) * toward
+            smaller = min(rescale * ESCALATION, LARGEST_RESCALE)
+        if grows:
+            rescale = smaller
+        logits = logits - start.learning_rate * (1.0 - step / steps) * changed
+    run.seconds = time.perf_counter() - began
+    return run
+
+
+def nats_cases() -> Iterator[Case]:
+    nats = nats_topology()
+    every = nats.space.enumerate()
+    objective = nats.val12.evaluate(every)
+    fast = {share: nats.latency <= nats.latency.quantile(share) for share in (0.02, 0.05, 0.1)}
+    least = np.sort(nats.latency.evaluate(every))
+    settings: list[tuple[str, list[Constraint]]] = [
+        ("latency 2%", [fast[0.02]]),
+        ("latency 10%", [fast[0.1]]),
+        ("latency 5%, energy 5%", [fast[0.05], nats.energy <= nats.energy.quantile(0.05)]),
+        ("latency in a band of 0.2%", [nats.latency >= least[4700], nats.latency <= least[4730]]),
+        ("latency 20%, MACs >= 70%", [nats.latency <= nats.latency.quantile(0.2), nats.mflops >= nats.mflops.quantile(0.7)]),
+    ]
+    for name, constraints in settings:
+        yield enumerated(f"NATS {name}", Problem(nats.val12, constraints, "maximize"), every, objective, PAPER)
+
+
+def enumerated(name: str, problem: Problem, every: NDArray, objective: NDArray, start: Start) -> Case:
+    kept = np.all([c.satisfied(c.metric.evaluate(every)) for c in problem.constraints], axis=0)
+    return Case(name, problem, float(objective[kept].max()), f"{kept.sum():,} of {len(every):,}", start)
+
+
+def band_cases() -> Iterator[Case]:
+    """Sums that must fall into narrow bands: what one decision overshoots another one must make up for."""
+    for resources, share in ((1, 1e-4), (2, 0.01)):
+        rng = np.random.default_rng(resources)
+        space = ChoiceSpace.from_sizes([5] * 8)
+        every = space.enumerate()
+        value = Additive(space, rng.integers(0, 1000, space.n_options))
+        constraints: list[Constraint] = []
+        for r in range(resources):
+            metric = Additive(space, rng.integers(0, 1000, space.n_options), name=f"resource {r}")
+            ordered = np.sort(metric.evaluate(every))
+            middle = int(len(every) * 0.3)
+            constraints += [metric >= ordered[middle], metric <= ordered[middle + int(share * len(every))]]
+        problem = Problem(value, constraints, "maximize")
+        for start in (PAPER, ADDITIVE):
+            name = f"{resources} sum{'s' * (resources > 1)} in a band, {start.weights}"
+            yield enumerated(name, problem, every, value.evaluate(every), start)
+
+
+def knapsack_cases() -> Iterator[Case]:
+    instances = [(name, k.value, k.weights, k.capacities) for name in ("I03", "I04", "I07") for k in [mmkp(name)]]
+    if (folder := data_folder()) is not None:
+        file = folder / "selection" / "mmkp.json.gz"
+        data = json.loads(gzip.decompress(file.read_bytes()))["mmkp_c_24"]
+        space = ChoiceSpace.from_sizes([len(group) for group in data["groups"]])
+        columns = np.concatenate([np.array(group, dtype=float) for group in data["groups"]]).T
+        value, *weights = (Additive(space, column, name=f"resource {r}") for r, column in enumerate(columns))
+        instances.append(("c_24", value, weights, np.array(data["cap"], dtype=float)))
+    for name, value, weights, capacities in instances:
+        for share in (1.0, 0.9):
+            bound = lp_bound(value, weights, share * capacities)
+            if bound is None:
+                continue
+            constraints = [w <= c for w, c in zip(weights, (share * capacities).tolist(), strict=True)]
+            for start in (ADDITIVE, PAPER):
+                title = f"{name}{' x 0.9' * (share < 1)}, {start.weights}"
+                yield Case(title, Problem(value, constraints, "maximize"), bound, "", start)
+
+
+def lp_bound(value: Additive, weights: list[Additive], capacities: NDArray[np.float64]) -> float | None:
+    """The value of the linear relaxation, or None where that has no solution."""
+    layout = value.space.layout
+    groups = (layout.owner == np.arange(layout.n_decisions)[:, None]).astype(float)
+    rows = [LinearConstraint(groups, 1.0, 1.0), LinearConstraint(np.stack([w.values for w in weights]), ub=capacities)]
+    found = milp(-value.values, constraints=rows, bounds=Bounds(0, 1), integrality=np.zeros(layout.n_options))
+    return -found.fun if found.success else None
