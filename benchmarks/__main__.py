@@ -2,9 +2,9 @@
 
 import sys
 
-from benchmarks import direction, packaged
+from benchmarks import direction, noise, packaged
 
-ALL = {"direction": direction.main, "packaged": packaged.main}
+ALL = {"direction": direction.main, "packaged": packaged.main, "noise": noise.main}
 
 
 def main(names: list[str]) -> None:

@@ -11,9 +11,10 @@ from __future__ import annotations
 
 import gzip
 import json
+import multiprocessing
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cached_property
 from itertools import combinations
 
@@ -36,7 +37,8 @@ from cggd.relaxation import annealed, sample, softmax
 from cggd.search import ESCALATION, LARGEST_RESCALE, NOISE, RELIEF
 
 SEEDS = 10
-STEPS = 600
+STEPS = 300
+PROCESSES = 2
 
 # Sums of joint pushes that cancel but for rounding count as none.
 CANCELLED = 1e-9
@@ -120,7 +122,7 @@ class Rule:
     name: str
     size: int = 1
     drawn: int | None = None  # disjoint groups per step; None for all groups of this size
-    longer: bool = False  # as many more steps as all the pairs' evaluations pay for
+    longer: int = 1  # factor of the steps
 
     def joint(self, space: ChoiceSpace) -> Callable[[np.random.Generator], Joint]:
         n = space.n_decisions
@@ -158,7 +160,8 @@ def descend(case: Case, rule: Rule, seed: int, *, steps: int, grows: bool) -> Ru
     problem, space, layout, start = case.problem, case.space, case.space.layout, case.start
     objective, rng, run = problem.objective, np.random.default_rng(seed), Run()
     guide = Guide(problem.constraints, weights=start.weights, balance=start.balance)
-    joint = rule.joint(space) if rule.size > 1 else None
+    joint = rule.joint(space) if rule.size > 1 or rule.drawn is not None else None
+    steps *= rule.longer
     looked = None if case.additive else np.zeros(space.n_selections, dtype=bool)
     digits = None if looked is None else np.append(np.cumprod(space.sizes[:0:-1])[::-1], 1)
     logits = NOISE * rng.standard_normal(space.n_options)
@@ -216,7 +219,10 @@ def nats_cases() -> Iterator[Case]:
         ("latency 10%", [fast[0.1]]),
         ("latency 5%, energy 5%", [fast[0.05], nats.energy <= nats.energy.quantile(0.05)]),
         ("latency in a band of 0.2%", [nats.latency >= least[4700], nats.latency <= least[4730]]),
-        ("latency 20%, MACs >= 70%", [nats.latency <= nats.latency.quantile(0.2), nats.mflops >= nats.mflops.quantile(0.7)]),
+        (
+            "latency 20%, most MACs 30%",
+            [nats.latency <= nats.latency.quantile(0.2), nats.mflops >= nats.mflops.quantile(0.7)],
+        ),
     ]
     for name, constraints in settings:
         yield enumerated(f"NATS {name}", Problem(nats.val12, constraints, "maximize"), every, objective, PAPER)
@@ -229,7 +235,7 @@ def enumerated(name: str, problem: Problem, every: NDArray, objective: NDArray, 
 
 def band_cases() -> Iterator[Case]:
     """Sums that must fall into narrow bands: what one decision overshoots another one must make up for."""
-    for resources, share in ((1, 1e-4), (2, 0.01)):
+    for resources, share in ((1, 0.005), (2, 0.05)):
         rng = np.random.default_rng(resources)
         space = ChoiceSpace.from_sizes([5] * 8)
         every = space.enumerate()
@@ -248,7 +254,7 @@ def band_cases() -> Iterator[Case]:
 
 def knapsack_cases() -> Iterator[Case]:
     instances = [(name, k.value, k.weights, k.capacities) for name in ("I03", "I04", "I07") for k in [mmkp(name)]]
-    if (folder := data_folder()) is not None:
+    if (folder := data_folder()) is not None and (folder / "selection" / "mmkp.json.gz").is_file():
         file = folder / "selection" / "mmkp.json.gz"
         data = json.loads(gzip.decompress(file.read_bytes()))["mmkp_c_24"]
         space = ChoiceSpace.from_sizes([len(group) for group in data["groups"]])
@@ -273,3 +279,82 @@ def lp_bound(value: Additive, weights: list[Additive], capacities: NDArray[np.fl
     rows = [LinearConstraint(groups, 1.0, 1.0), LinearConstraint(np.stack([w.values for w in weights]), ub=capacities)]
     found = milp(-value.values, constraints=rows, bounds=Bounds(0, 1), integrality=np.zeros(layout.n_options))
     return -found.fun if found.success else None
+
+
+def rules(case: Case) -> list[Rule]:
+    """The present rule, as a control the present rule on a random half of the decisions, and groups."""
+    n, size = case.space.n_decisions, int(case.space.sizes.max())
+    half = Rule("half, drawn", 1, n // 2)
+    if n > 12:
+        entries = size / 2  # a joint table of disjoint pairs holds this many times the options
+        return [
+            Rule("per decision"),
+            half,
+            Rule("disjoint pairs", 2, n),
+            Rule("per decision, longer", longer=int(entries)),
+        ]
+    singles, pairs = 1 + n * (size - 1), 1 + n * (size - 1) + n * (n - 1) // 2 * (size - 1) ** 2
+    longer = Rule("per decision, longer", longer=pairs // singles)
+    groups = [
+        Rule("all pairs", 2),
+        Rule("disjoint pairs", 2, n),
+        Rule("one pair", 2, 1),
+        Rule("disjoint triples", 3, n),
+    ]
+    return [Rule("per decision"), half, *groups, longer]
+
+
+# Set before processes are forked, so that cases need not be pickled.
+CASES: list[Case] = []
+
+
+def measure(task: tuple[int, Rule, bool]) -> list[Run]:
+    number, rule, grows = task
+    return [descend(CASES[number], rule, seed, steps=STEPS, grows=grows) for seed in range(SEEDS)]
+
+
+def main() -> None:
+    CASES[:] = [*nats_cases(), *band_cases(), *knapsack_cases()]
+    tasks = [
+        (number, rule, grows)
+        for number, case in enumerate(CASES)
+        for grows in ((False, True) if case.space.n_decisions <= 20 else (True,))
+        for rule in rules(case)
+    ]
+    with multiprocessing.get_context("fork").Pool(PROCESSES) as pool:
+        results = pool.map(measure, tasks, chunksize=1)
+    columns = ("problem", "R", "rule", "feasible", "first step", "evaluations", "mean loss", "best loss", "ms per step")
+    table = Rich(*columns)
+    for (number, rule, grows), runs in zip(tasks, results, strict=True):
+        case = CASES[number]
+        head = [f"{case.name}\n({case.feasible})" if case.feasible else case.name, "grows" if grows else "1.2"]
+        if rule.longer == 1 and rule.size == 1 and rule.drawn is None:
+            table.add_section()
+        else:
+            head = ["", ""]
+        met = np.array([run.best for run in runs if run.first < np.inf])
+        first, evaluations = (np.median([getattr(run, name) for run in runs]) for name in ("first", "evaluations"))
+        loss = [f"{100 * (1 - best / case.best):.2f}%" for best in (met.mean(), met.max())] if len(met) else ["-", "-"]
+        pace = 1e3 * np.mean([run.seconds for run in runs]) / (STEPS * rule.longer)
+        row = [
+            f"{len(met)} of {len(runs)}",
+            number_or_dash(first),
+            "-" if case.additive else number_or_dash(evaluations),
+        ]
+        name = f"{rule.name} (x {rule.longer})" if rule.longer > 1 else rule.name
+        table.add_row(*head, name, *row, *loss, f"{pace:.2f}")
+    console = Console(width=140)
+    console.print(
+        f"Grouped directions, {SEEDS} seeds of {STEPS} steps. First step, and evaluations until then (distinct selections "
+        "of which the constraints were evaluated): medians. Loss against the best feasible selection, of knapsacks "
+        "against the linear relaxation, over the seeds that met a feasible one."
+    )
+    console.print(table)
+
+
+def number_or_dash(number: float) -> str:
+    return f"{number:g}" if np.isfinite(number) else "-"
+
+
+if __name__ == "__main__":
+    main()

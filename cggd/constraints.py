@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Hashable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any, Literal
 
 import numpy as np
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
+from scipy.special import ndtri, stdtrit
 
-from cggd.metrics import Metric, values_of
+from cggd.metrics import Metric, table_of, values_of
 from cggd.metrics.base import as_number, check_metric, own
 from cggd.space import ChoiceSpace
 
@@ -31,6 +33,9 @@ class Constraint:
     bound : float
         An infinite bound that never binds is allowed; NaN, and an infinite bound that nothing meets, are errors.
     sense : {"<=", ">="}
+    confidence : float, optional
+        For a noisy metric: the bound must hold for the confidence limit of its mean at this level, not only for the
+        measured mean; see `at_confidence`.
 
     Examples
     --------
@@ -46,6 +51,7 @@ class Constraint:
     metric: Metric
     bound: float
     sense: Literal["<=", ">="]
+    confidence: float | None = None
 
     def __post_init__(self) -> None:
         check_metric(self.metric, "metric")
@@ -58,6 +64,45 @@ class Constraint:
         if np.isinf(bound) and (bound > 0) != (self.sense == "<="):
             raise ValueError(f"nothing can satisfy {name} {self.sense} {bound}")
         own(self, bound=bound)
+        if self.confidence is not None:
+            level = as_number(self.confidence, "confidence")
+            if not 0.5 <= level < 1:
+                raise ValueError(f"confidence must be at least 0.5 and less than 1, got {level}")
+            if not self.metric.noisy:
+                raise ValueError(f"metric {name!r} knows no noise; make it a Function with repeats of at least 2")
+            own(self, confidence=level)
+
+    def at_confidence(self, level: float) -> Constraint:
+        """The same bound, to be met by the confidence limit of a noisy metric's mean instead of the mean itself.
+
+        One-sided: with a `level` of 0.95 a selection whose true mean just misses the bound passes one time in twenty.
+        Values, tables and reports of the constraint are then confidence limits, by Student's distribution over the
+        metric's repeats.
+        """
+        return replace(self, confidence=level)
+
+    @cached_property
+    def _standard_errors(self) -> float:
+        """By how many standard errors a mean is moved against the bound."""
+        if self.confidence is None:
+            return 0.0
+        freedom = self.metric.freedom
+        return float(ndtri(self.confidence) if np.isinf(freedom) else stdtrit(freedom, self.confidence))
+
+    def values(self, selections: NDArray[np.int64]) -> NDArray[np.float64]:
+        """Values of the metric that are set against the bound, (n, n_decisions) to (n,): limits at its confidence."""
+        values = values_of(self.metric, selections)
+        errors = self.metric.value_errors(selections) if self.confidence is not None else None
+        return values if errors is None else values + self.sign * self._standard_errors * errors
+
+    def table(self, selection: NDArray[np.int64], *, local: bool = False) -> NDArray[np.float64]:
+        """Replacement table that is set against the bound, shape (n_options,): limits at its confidence.
+
+        With `local`, of the parts of the metric, where the bound is from above and must hold for each of them.
+        """
+        table = table_of(self.metric, selection, local=local and self.sign > 0)
+        errors = self.metric.errors(selection) if self.confidence is not None else None
+        return table if errors is None else table + self.sign * self._standard_errors * errors
 
     @property
     def space(self) -> ChoiceSpace:
@@ -90,17 +135,19 @@ class Constraint:
 
     def report(self, selection: Mapping[Hashable, Hashable] | ArrayLike) -> Row:
         """Evaluate the metric on a selection and set it against the bound."""
-        return self.row(float(values_of(self.metric, self.space.indices(selection)[None])[0]))
+        return self.row(float(self.values(self.space.indices(selection)[None])[0]))
 
     def row(self, value: float) -> Row:
         """A line of a report, from a known value."""
-        slack = self.sign * (self.bound - value)
-        return Row(
-            self.metric.name, value, self.sense, self.bound, slack, self.metric.unit, bool(self.satisfied(value))
-        )
+        slack, satisfied = self.sign * (self.bound - value), bool(self.satisfied(value))
+        name, unit = self.metric.name, self.metric.unit
+        return Row(name, value, self.sense, self.bound, slack, unit, satisfied, self.confidence)
 
     def __repr__(self) -> str:
-        return f"Constraint({_bound_text(self.metric.name, self.sense, self.bound, self.metric.unit)})"
+        return f"Constraint({self})"
+
+    def __str__(self) -> str:
+        return _bound_text(self.metric.name, self.sense, self.bound, self.metric.unit, self.confidence)
 
     def __bool__(self) -> bool:
         raise TypeError(
@@ -120,14 +167,16 @@ class Row:
     slack: float
     unit: str
     satisfied: bool
+    confidence: float | None = None
 
     def __str__(self) -> str:
         fact = f"{self.slack:.6g} left" if self.satisfied else f"violated by {-self.slack:.6g}"
-        return f"{_bound_text(self.name, self.sense, self.bound, self.unit)}: {self.value:.6g}, {fact}"
+        return f"{_bound_text(self.name, self.sense, self.bound, self.unit, self.confidence)}: {self.value:.6g}, {fact}"
 
 
-def _bound_text(name: str, sense: str, bound: float, unit: str) -> str:
-    return f"{name} {sense} {bound:.6g}{' ' + unit if unit else ''}"
+def _bound_text(name: str, sense: str, bound: float, unit: str, confidence: float | None) -> str:
+    level = f" at {confidence:.4g} confidence" if confidence is not None else ""
+    return f"{name} {sense} {bound:.6g}{' ' + unit if unit else ''}{level}"
 
 
 def check_constraints(

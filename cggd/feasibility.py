@@ -112,7 +112,7 @@ class Diagnosis:
             return "\n".join(lines + [f"  {row}" for row in self.feasibility.constraints])
         these = "these bounds cannot be met together" if len(self.conflict) > 1 else "this bound cannot be met"
         lines.append(these + ("" if self.minimal else " (some of them may not be needed for that)"))
-        lines += [f"  {repr(c)[11:-1]}" for c in self.conflict]
+        lines += [f"  {c}" for c in self.conflict]
         lines.append("what would work, the other bounds as they are")
         lines += [f"  {remedy}" for remedy in self.remedies]
         return "\n".join(lines)
@@ -371,11 +371,11 @@ class _Question:
             selections = selections[self.allowed[self.space.layout.flat(selections)].all(axis=1)]
         held = np.ones(len(selections), dtype=bool)
         for c in self.constraints:
-            held &= c.satisfied(values_of(c.metric, selections))
+            held &= c.satisfied(c.values(selections))
         return selections, np.flatnonzero(held)
 
     def _holds(self, selection: NDArray[np.int64]) -> bool:
-        return all(c.satisfied(values_of(c.metric, selection[None])[0]) for c in self.constraints)
+        return all(c.satisfied(c.values(selection[None])[0]) for c in self.constraints)
 
     @property
     def _left(self) -> float:
@@ -400,7 +400,7 @@ def out_of_reach(constraint: Constraint) -> str | None:
     best, side = (low, "less") if constraint.sign > 0 else (high, "more")
     if constraint.satisfied(best):
         return None
-    return f"{repr(constraint)[11:-1]} cannot hold: no selection has {side} than {best:.6g}"
+    return f"{constraint} cannot hold: no selection has {side} than {best:.6g}"
 
 
 def _is_linear(constraint: Constraint) -> bool:

@@ -12,7 +12,6 @@ from numpy.typing import ArrayLike, NDArray
 
 from cggd.constraints import Constraint, check_constraints
 from cggd.directions import Weights, three_case, unit
-from cggd.metrics import table_of, values_of
 from cggd.metrics.base import as_number, check_choice, own
 from cggd.space import ChoiceSpace, as_floats
 
@@ -162,7 +161,7 @@ class Guide:
     def observe(self, logits: NDArray[np.float64]) -> Observation:
         """Evaluate the constraints on the selection of some logits, shape (n_options,)."""
         selection = self.space.layout.argmax(logits)
-        values = np.array([values_of(c.metric, selection[None])[0] for c in self.constraints], dtype=float)
+        values = np.array([c.values(selection[None])[0] for c in self.constraints], dtype=float)
         return Observation(selection, values, self._violations(values), allowed_by(logits))
 
     def direction(self, seen: Observation) -> NDArray[np.float64]:
@@ -186,7 +185,7 @@ class Guide:
         """Weighted sum of the directions of some violated constraints."""
         constraints = [self.constraints[i] for i in active]
         # What a bound from above demands of every part of a metric, it demands of each decision's part.
-        rows = [table_of(c.metric, selection, local=c.sign > 0) for c in constraints]
+        rows = [c.table(selection, local=True) for c in constraints]
         rows = [row if c.sign > 0 else -row for c, row in zip(constraints, rows, strict=True)]
         tables = rows[0][None] if len(rows) == 1 else np.stack(rows)
         shares = np.ones(len(rows))

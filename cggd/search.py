@@ -475,7 +475,8 @@ class _Search:
         """Evaluate everything on a candidate once more, and say so where a metric answers differently."""
         row = candidate.selection[None]
         metrics = [self.problem.objective, *(c.metric for c in self.problem.constraints)]
-        fresh = [float(values_of(metric, row)[0]) for metric in metrics]
+        fresh = [float(values_of(self.problem.objective, row)[0])]
+        fresh += [float(c.values(row)[0]) for c in self.problem.constraints]
         for metric, old, new in zip(metrics, (candidate.value, *candidate.values), fresh, strict=True):
             if not metric.noisy and abs(new - old) > CHANGED * max(1.0, abs(old)):
                 warnings.warn(

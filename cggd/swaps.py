@@ -47,7 +47,7 @@ class Violation:
         """
         total = np.zeros(self.constraints[0].space.n_options)
         for i, c in enumerate(self.constraints):
-            table = c.sign * table_of(c.metric, selection, local=local and c.sign > 0)
+            table = c.sign * c.table(selection, local=local)
             if self.scales[i] == 0:
                 self.scales[i] = float(np.ptp(table)) or max(abs(c.bound), 1e-12) if np.isfinite(c.bound) else 1.0
             total += np.maximum(table - c.limit, 0.0) / self.scales[i]

@@ -83,6 +83,15 @@ class Metric(Protocol):
         table[allowed] = values[1:]
         return table
 
+    def value_errors(self, selections: NDArray[np.int64]) -> NDArray[np.float64] | None:
+        """Standard errors of `evaluate`, (n, n_decisions) to (n,), or None where it is taken as exact."""
+        return None
+
+    @property
+    def freedom(self) -> float:
+        """Degrees of freedom behind the standard errors: repeats less one; infinite where they are known."""
+        return np.inf
+
     def errors(self, selection: NDArray[np.int64]) -> NDArray[np.float64] | None:
         """Standard errors of the replacement table, shape (n_options,), or None where it is taken as exact."""
         return None

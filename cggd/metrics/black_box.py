@@ -89,6 +89,13 @@ class Function(Metric):
     def noisy(self) -> bool:
         return self.repeats > 1
 
+    @property
+    def freedom(self) -> float:
+        return self.repeats - 1.0 if self.noisy else np.inf
+
+    def value_errors(self, selections: NDArray[np.int64]) -> NDArray[np.float64] | None:
+        return self.measure(selections)[1] if self.noisy else None
+
     def errors(self, selection: NDArray[np.int64]) -> NDArray[np.float64] | None:
         return self.over_switches(lambda rows: self.measure(rows)[1], selection) if self.noisy else None
 

@@ -44,9 +44,19 @@ class Combination(Metric):
         return np.sum(tables, axis=0) + self.constant
 
     def errors(self, selection: NDArray[np.int64]) -> NDArray[np.float64] | None:
-        errors = [(w, metric.errors(selection)) for w, metric in self.terms]
-        squares = [(w * e) ** 2 for w, e in errors if e is not None]
+        return self._root_of_squares([metric.errors(selection) for _, metric in self.terms])
+
+    def value_errors(self, selections: NDArray[np.int64]) -> NDArray[np.float64] | None:
+        return self._root_of_squares([metric.value_errors(selections) for _, metric in self.terms])
+
+    def _root_of_squares(self, errors: Sequence[NDArray[np.float64] | None]) -> NDArray[np.float64] | None:
+        """Error of a weighted sum of independent terms."""
+        squares = [(w * e) ** 2 for (w, _), e in zip(self.terms, errors, strict=True) if e is not None]
         return np.sqrt(np.sum(squares, axis=0)) if squares else None
+
+    @property
+    def freedom(self) -> float:
+        return min(metric.freedom for _, metric in self.terms)
 
     @property
     def separable(self) -> bool:
@@ -94,12 +104,26 @@ class Maximum(Metric):
         return np.max([metric.local_replacements(selection) for metric in self.metrics], axis=0)
 
     def errors(self, selection: NDArray[np.int64]) -> NDArray[np.float64] | None:
-        errors = [metric.errors(selection) for metric in self.metrics]
+        tables = [metric.replacements(selection) for metric in self.metrics]
+        return self._of_largest(tables, [metric.errors(selection) for metric in self.metrics])
+
+    def value_errors(self, selections: NDArray[np.int64]) -> NDArray[np.float64] | None:
+        values = [metric.evaluate(selections) for metric in self.metrics]
+        return self._of_largest(values, [metric.value_errors(selections) for metric in self.metrics])
+
+    @staticmethod
+    def _of_largest(
+        values: Sequence[NDArray[np.float64]], errors: Sequence[NDArray[np.float64] | None]
+    ) -> NDArray[np.float64] | None:
+        """Error of the metric that is largest, entry by entry."""
         if all(e is None for e in errors):
             return None
-        largest = np.argmax([metric.replacements(selection) for metric in self.metrics], axis=0)
-        rows = np.stack([np.zeros(self.space.n_options) if e is None else e for e in errors])
-        return np.take_along_axis(rows, largest[None], axis=0)[0]
+        rows = np.stack([np.zeros(len(values[0])) if e is None else e for e in errors])
+        return np.take_along_axis(rows, np.argmax(values, axis=0)[None], axis=0)[0]
+
+    @property
+    def freedom(self) -> float:
+        return min(metric.freedom for metric in self.metrics)
 
     @property
     def noisy(self) -> bool:

@@ -1,0 +1,205 @@
+"""Linear forms: the exact solver answers what enumeration answers, and what is not linear is refused."""
+
+import networkx as nx
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from cggd import Additive, ChoiceSpace, Constraint, Function, LongestPath, Metric, Peak, Table, linear, maximum
+from cggd.datasets import mmkp
+from cggd.linear import LinearProgram, NotLinearError, Outcome
+from cggd.metrics import Combination, Maximum
+from cggd.testing import choice_spaces, metrics, problems
+
+SCALES = [1e-9, 1e-6, 1e-3, 1.0, 1e3, 1e6, 1e9, 1e12]
+SPACE = ChoiceSpace({"stem": ["a", "b"], "head": ["c", "d"]})
+COST = Additive(SPACE, [1, 4, 2, 3], name="cost")
+
+
+def is_linear(metric, sign):
+    """Sums are linear; a maximum is where it is pressed down, and only of what is linear itself."""
+    match metric:
+        case Additive():
+            return True
+        case Combination():
+            return all(is_linear(term, sign * weight) for weight, term in metric.terms if weight)
+        case Maximum():
+            return sign > 0 and all(is_linear(part, 1.0) for part in metric.metrics)
+        case Peak() | LongestPath():
+            return sign > 0
+    return False
+
+
+def kept(space, constraints, allowed=None):
+    """All selections that satisfy the constraints."""
+    selections = space.enumerate()
+    held = np.ones(len(selections), dtype=bool)
+    if allowed is not None:
+        held &= allowed[space.layout.flat(selections)].all(axis=1)
+    for c in constraints:
+        held &= c.satisfied(c.metric.evaluate(selections))
+    return selections[held]
+
+
+@st.composite
+def masks(draw, space):
+    """Options that may be chosen, at least one for each decision."""
+    allowed = np.array(draw(st.lists(st.booleans(), min_size=space.n_options, max_size=space.n_options)))
+    first = space.offsets[:-1] + np.array([draw(st.integers(0, size - 1)) for size in space.sizes.tolist()])
+    allowed[first] = True
+    return allowed
+
+
+@settings(max_examples=100)
+@given(st.data(), problems(feasible=False, max_constraints=3))
+def test_the_solver_finds_what_enumeration_finds(data, problem):
+    space, constraints = problem.space, [c for c in problem.constraints if is_linear(c.metric, c.sign)]
+    objective = problem.objective if is_linear(problem.objective, problem.sign) else None
+    allowed = data.draw(st.none() | masks(space))
+    found = kept(space, constraints, allowed)
+    solution = LinearProgram(space, constraints, objective, sign=problem.sign, allowed=allowed).solve()
+    if len(found) == 0:
+        assert solution.outcome is Outcome.INFEASIBLE
+        assert solution.selection is None
+        return
+    assert solution.outcome is Outcome.OPTIMAL
+    assert any((row == solution.selection).all() for row in found)
+    best = 0.0
+    if objective is not None:
+        best = (problem.sign * objective.evaluate(found)).min()
+        assert problem.sign * objective(solution.selection) == pytest.approx(best, abs=1e-6)
+    assert solution.bound == pytest.approx(best, abs=1e-5)
+
+
+@given(st.data(), choice_spaces())
+def test_what_is_not_linear_is_refused_in_every_place(data, space):
+    metric = data.draw(metrics(space))
+    for sign in (1.0, -1.0):
+        bounded = metric <= 3 if sign > 0 else metric >= 3
+        programs = [
+            lambda sign=sign: LinearProgram(space, [], metric, sign=sign),
+            lambda bounded=bounded: LinearProgram(space, [bounded]),
+        ]
+        for program in programs:
+            if is_linear(metric, sign):
+                program()
+            else:
+                with pytest.raises(NotLinearError):
+                    program()
+
+
+@pytest.mark.parametrize(
+    ("metric", "message"),
+    [
+        (-Peak(SPACE, [1, 2, 3, 4], name="memory"), "'memory' is a maximum.*bounded from above"),
+        (-maximum(COST, COST, name="both"), "'both' is a maximum.*bounded from above"),
+        (Table(SPACE, [1, 2, 3, 4], name="stored"), "'stored' is a Table, which has no linear form"),
+        (-Table(SPACE, [1, 2, 3, 4], name="stored"), "'stored' is a Table, which has no linear form"),
+        (Function(SPACE, len, name="measured"), "'measured' is a Function, which has no linear form"),
+        (maximum(COST, Function(SPACE, len, name="measured")), "'measured' is a Function"),
+        (COST + Function(SPACE, len, name="measured"), "'measured' is a Function"),
+    ],
+)
+def test_the_refusal_names_the_metric(metric, message):
+    with pytest.raises(NotLinearError, match=message):
+        LinearProgram(SPACE, [metric <= 3])
+
+
+def test_what_does_not_count_needs_no_linear_form():
+    measured = Function(SPACE, len, name="measured")
+    LinearProgram(SPACE, [measured <= np.inf, measured >= -np.inf, COST + 0.0 * measured <= 3])
+
+
+def test_of_two_negations_a_maximum_is_bounded_from_above():
+    memory = Peak(SPACE, [1, 5, 4, 2], name="memory")
+    solution = LinearProgram(SPACE, [-memory >= -3]).solve()
+    assert memory(solution.selection) <= 3
+
+
+class Part(Metric):
+    """A metric that the solver does not know."""
+
+    def __init__(self):
+        self.space, self.name, self.unit = SPACE, "mine", ""
+
+    def evaluate(self, selections):
+        return selections.sum(axis=1).astype(float)
+
+
+def test_a_metric_of_ones_own_is_not_linear():
+    with pytest.raises(NotLinearError, match="'mine' is a Part"):
+        LinearProgram(SPACE, [Part() <= 1])
+
+
+# -- units ------------------------------------------------------------------------------------------------------------
+
+
+@st.composite
+def scaled(draw):
+    """A space, and makers of linear metrics at any scale; no tolerance matters between their values."""
+    space = draw(choice_spaces(max_decisions=5, max_options=3))
+    nodes = list(space.decisions)
+    edges = draw(st.sets(st.tuples(st.sampled_from(range(len(nodes))), st.sampled_from(range(len(nodes))))))
+    graph = nx.DiGraph()
+    graph.add_nodes_from(nodes)
+    graph.add_edges_from((nodes[a], nodes[b]) for a, b in edges if a < b)
+    stage = st.lists(st.sampled_from(nodes), unique=True, min_size=1)
+    stages = dict(enumerate(draw(st.lists(stage, min_size=1, max_size=3))))
+    tens = st.lists(st.integers(0, 9), min_size=space.n_options, max_size=space.n_options)
+    kinds = [
+        lambda values, scale: Additive(space, values * scale),
+        lambda values, scale: Peak(space, values * scale, stages),
+        lambda values, scale: LongestPath(space, graph, values * scale),
+        lambda values, scale: maximum(Peak(space, values * scale), Additive(space, values * scale / 2)),
+        lambda values, scale: Additive(space, values * scale) + LongestPath(space, graph, values * scale),
+    ]
+    drawn = [(draw(st.sampled_from(kinds)), 20.0 * np.array(draw(tens))) for _ in range(3)]
+    return space, [lambda scale, kind=kind, values=values: kind(values, scale) for kind, values in drawn]
+
+
+@settings(max_examples=100)
+@given(scaled(), st.tuples(*[st.sampled_from(SCALES)] * 3), st.tuples(*[st.integers(-1, 20)] * 2))
+def test_answers_do_not_depend_on_the_unit(drawn, scales, bounds):
+    space, makers = drawn
+    plain, other = ([make(s) for make, s in zip(makers, of, strict=True)] for of in ((1.0, 1.0, 1.0), scales))
+    limits = [20.0 * bound + 5.0 for bound in bounds]  # between two values, and far from either
+    found = kept(space, [m <= b for m, b in zip(plain, limits, strict=False)])
+    constraints = [Constraint(m, b * s, "<=") for m, b, s in zip(other, limits, scales, strict=False)]
+    solution = LinearProgram(space, constraints, other[2]).solve()
+    if len(found) == 0:
+        assert solution.outcome is Outcome.INFEASIBLE
+        return
+    assert solution.outcome is Outcome.OPTIMAL
+    assert any((row == solution.selection).all() for row in found)
+    best = plain[2].evaluate(found).min()
+    assert plain[2](solution.selection) == pytest.approx(best)
+    assert solution.bound / scales[2] == pytest.approx(best, rel=1e-5, abs=1e-4)
+
+
+# -- how it ends ------------------------------------------------------------------------------------------------------
+
+
+def test_a_solver_that_is_stopped_proves_nothing():
+    knapsack = mmkp("I07")
+    program = LinearProgram(knapsack.space, knapsack.constraints, knapsack.value, sign=-1.0)
+    solution = program.solve(time_limit=0.1, stop=lambda: True)
+    assert (solution.outcome, solution.selection, solution.bound) == (Outcome.STOPPED, None, -np.inf)
+
+
+def test_an_error_of_the_solver_is_not_lost(monkeypatch):
+    def broken(*arguments, **keywords):
+        raise MemoryError("too large")
+
+    monkeypatch.setattr(linear, "milp", broken)
+    with pytest.raises(MemoryError, match="too large"):
+        LinearProgram(SPACE, [COST <= 3]).solve()
+
+
+def test_the_optimum_of_a_knapsack():
+    knapsack = mmkp("I01")
+    solution = LinearProgram(knapsack.space, knapsack.constraints, knapsack.value, sign=-1.0).solve()
+    assert solution.outcome is Outcome.OPTIMAL
+    assert knapsack.value(solution.selection) == knapsack.best_known
+    assert solution.bound == pytest.approx(-knapsack.best_known)
+    assert all(c.report(solution.selection).satisfied for c in knapsack.constraints)
