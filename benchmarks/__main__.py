@@ -2,9 +2,9 @@
 
 import sys
 
-from benchmarks import direction, noise, packaged
+from benchmarks import direction, grouped, noise, packaged
 
-ALL = {"direction": direction.main, "packaged": packaged.main, "noise": noise.main}
+ALL = {"direction": direction.main, "packaged": packaged.main, "noise": noise.main, "grouped": grouped.main}
 
 
 def main(names: list[str]) -> None:
