@@ -139,7 +139,7 @@ class Constraint:
 
     def row(self, value: float) -> Row:
         """A line of a report, from a known value."""
-        slack, satisfied = self.sign * (self.bound - value), bool(self.satisfied(value))
+        slack, satisfied = self.sign * (self.bound - value) + 0.0, bool(self.satisfied(value))
         name, unit = self.metric.name, self.metric.unit
         return Row(name, value, self.sense, self.bound, slack, unit, satisfied, self.confidence)
 

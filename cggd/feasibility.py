@@ -24,6 +24,9 @@ from cggd.swaps import Visit, search
 ENUMERATED = 1_000_000
 ENUMERATED_CALLS = 4096
 
+# What a solver may take beyond its time limit, which it looks at only now and then.
+GRACE_SECONDS = 1.0
+
 
 @dataclass(frozen=True, eq=False)
 class Feasibility:
@@ -220,14 +223,15 @@ def diagnose(
     if answer.status is not Status.INFEASIBLE:
         return Diagnosis(answer, [], False, [])
     # Deletion filter: a constraint without which the rest is still proved infeasible is not needed (Chinneck, 2008).
-    conflict, minimal = list(asked.constraints), True
+    conflict, unsure = list(asked.constraints), []
     for c in asked.constraints:
-        rest = [other for other in conflict if other is not c]
-        status = asked.about(rest).feasibility().status if rest else Status.FEASIBLE
+        status = _without(asked, conflict, c)
         if status is Status.INFEASIBLE:
-            conflict = rest
+            conflict = [other for other in conflict if other is not c]
         elif status is Status.UNKNOWN:
-            minimal = False
+            unsure.append(c)
+    # What could not be told of a larger set may be clear of the final one.
+    minimal = all(_without(asked, conflict, c) is Status.FEASIBLE for c in unsure)
     remedies = []
     for c in conflict:
         others = [other for other in asked.constraints if other is not c]
@@ -247,6 +251,12 @@ def seek(
 ) -> Feasibility:
     """`find_feasible` for a search: from a selection that came near, with a limit of its own."""
     return _Question(space, constraints, allowed, seed, time_limit, start, stop).feasibility()
+
+
+def _without(asked: _Question, constraints: Sequence[Constraint], c: Constraint) -> Status:
+    """Whether some constraints can be met together when one of them is left out."""
+    rest = [other for other in constraints if other is not c]
+    return asked.about(rest).feasibility().status if rest else Status.FEASIBLE
 
 
 @dataclass(frozen=True, eq=False)
@@ -386,7 +396,9 @@ class _Question:
         return self._left == 0 or self.stop()
 
     def _solve(self, program: LinearProgram) -> Solution:
-        return program.solve(time_limit=self._left, stop=self._over)
+        # The solver stops by itself and then has something to show; it is only left behind where it does not.
+        late = time.perf_counter() + self._left + GRACE_SECONDS
+        return program.solve(time_limit=self._left, stop=lambda: self.stop() or time.perf_counter() > late)
 
     def _walk(self, objective: Metric | None, sign: float = 1.0, start: NDArray[np.int64] | None = None) -> Visit:
         rng = np.random.default_rng(self.seed)

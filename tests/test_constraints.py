@@ -122,3 +122,8 @@ def test_check_constraints_takes_one_or_several():
     assert check_constraints((one, other), SPACE) == [one, other]
     assert check_constraints(c for c in (one, other)) == [one, other]
     assert check_constraints([]) == []
+
+
+def test_a_bound_met_exactly_has_nothing_left_and_no_sign():
+    assert str((COST >= 10).row(10.0)).endswith("10, 0 left")
+    assert str((COST <= 10).row(10.0)).endswith("10, 0 left")

@@ -468,3 +468,15 @@ def test_every_metric_kind_may_be_asked_for_alone():
         assert smallest_bound(metric, sense=">=").value == pytest.approx(everything.max())
 
     ask()
+
+
+def test_a_conflict_is_minimal_in_whatever_order_it_is_given():
+    space = ChoiceSpace.from_sizes([2] * 20)
+    ones = Additive(space, [0, 1] * 20, name="ones")
+    twos = Additive(space, [1, 0] * 20, name="twos")
+    black_box = Function(space, lambda s: 5.0, name="black box")
+    bounds = [ones >= 12, twos >= 17, black_box <= 4]
+    for order in ([0, 1, 2], [2, 0, 1]):
+        diagnosis = diagnose([bounds[i] for i in order], time_limit=0.5)
+        assert {c.metric.name for c in diagnosis.conflict} == {"ones", "twos"}
+        assert diagnosis.minimal

@@ -139,7 +139,7 @@ class Metric(Protocol):
         if not 0 <= q <= 1:
             raise ValueError(f"q must lie between 0 and 1, got {q}")
         samples, seed = whole(samples, "samples", least=1), whole(seed, "seed", least=0)
-        if self.space.n_selections <= samples:
+        if self.space.n_selections <= min(samples, max(1, CHUNK // self.space.n_decisions)):
             return float(np.quantile(values_of(self, self.space.enumerate()), q))
         rng = np.random.default_rng(seed)
         rows = max(1, CHUNK // self.space.n_decisions)
