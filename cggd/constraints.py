@@ -114,6 +114,10 @@ class Constraint:
         """1 for ``<=`` and -1 for ``>=``: ``sign * metric <= sign * bound`` says the same in one form."""
         return 1.0 if self.sense == "<=" else -1.0
 
+    def sign_of(self, numbers: NDArray) -> NDArray:
+        """``sign * numbers``, without a copy where the sign is 1."""
+        return numbers if self.sign > 0 else -numbers
+
     @property
     def tolerance(self) -> float:
         """How far a value may miss the bound and still satisfy it."""

@@ -18,7 +18,6 @@ the vector is normalised.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Literal
 
 import numpy as np
@@ -27,11 +26,9 @@ from scipy.special import erf
 
 from cggd.layout import Layout, Segments
 from cggd.metrics.base import check_choice
+from cggd.ranks import pairwise, ranks_of
 
 Weights = Literal["unit", "difference", "confidence"]
-
-# Up to this many options ranks are counted pair by pair, and fit one byte; above it sorting is cheaper.
-FEW = 64
 
 
 def three_case(
@@ -42,6 +39,7 @@ def three_case(
     *,
     errors: ArrayLike | None = None,
     allowed: NDArray[np.bool_] | None = None,
+    ranks: NDArray[np.integer] | None = None,
     overwrite: bool = False,
 ) -> NDArray[np.float64]:
     r"""Directions of constraints ``table <= limit``, one unit vector each.
@@ -50,8 +48,9 @@ def three_case(
     ----------
     tables : array-like of shape (n_options,) or (n_constraints, n_options)
         Replacement tables.
-    limits : float or array-like of shape (n_constraints,)
-        Bounds, tolerance included.
+    limits : float, or array-like of shape (n_constraints,) or (n_constraints, n_decisions)
+        Bounds, tolerance included; one per decision where tables are given without what their decisions' options have
+        in common (`cggd.Metric.shifted`).
     layout : Layout
     weights : {"unit", "difference", "confidence"}
         Pair weights w(j, m): 1, with each decision's vector normalised (the paper); :math:`c_m - c_j`; or
@@ -60,6 +59,8 @@ def three_case(
         Standard errors of the tables, for ``"confidence"``; without them it equals ``"unit"``.
     allowed : bool array of shape (n_options,), optional
         Options that may be chosen; the others are no partner of any pair and get no push.
+    ranks : int array like `tables`, optional
+        `cggd.ranks.flat_ranks` of the tables, where they are known already.
     overwrite : bool
         Allow the result to take the memory of `tables`.
 
@@ -86,19 +87,25 @@ def three_case(
         kept = None if errors is None else errors[:, allowed]
         out[:, allowed] = three_case(tables[:, allowed], limits, layout.restrict(allowed), weights, errors=kept)
         return out.reshape(shape)
-    column = np.broadcast_to(np.asarray(limits, dtype=float).reshape(-1, 1), (len(tables), 1))
+    limits = np.asarray(limits, dtype=float)
+    common = limits.ndim < 2
+    limits = np.broadcast_to(limits.reshape(-1, 1), (len(tables), 1)) if common else limits
+    ranks = None if ranks is None else np.atleast_2d(ranks)
     if not np.issubdtype(tables.dtype, np.floating):
         tables = tables.astype(float)
         overwrite = True
     out = tables if overwrite else np.empty_like(tables)
     squares = np.zeros(len(tables))
-    for _, options, segments in layout.blocks:
+    for decisions, options, segments in layout.blocks:
         table = segments.gather(tables[:, options])
+        satisfying = table <= (limits if common else segments.spread(limits[:, decisions]))
         if weights == "difference":
-            push = _difference(table, column, segments)
+            push = _difference(table, satisfying, segments)
+        elif errors is not None:
+            push = _confident(table, segments.gather(errors[:, options]), satisfying, segments)
         else:
-            noise = None if errors is None else segments.gather(errors[:, options])
-            push = _counted(table, noise, column, segments)
+            order = None if ranks is None else segments.gather(ranks[:, options])
+            push = _counted(table, order, satisfying, segments)
         push = segments.scatter(push)
         squares += np.einsum("co,co->c", push, push)
         out[:, options] = push
@@ -118,13 +125,12 @@ def _normalise(rows: NDArray, squares: NDArray[np.float64]) -> None:
     rows /= np.sqrt(squares)[:, None].astype(rows.dtype)
 
 
-def _difference(table: NDArray, limits: NDArray, segments: Segments) -> NDArray:
+def _difference(table: NDArray, satisfying: NDArray[np.bool_], segments: Segments) -> NDArray:
     """Sum of (c_m - c_j)(e_j - e_m): each option gets n * (mean of its partners - its own value).
 
     Partners of a satisfying option are the violating ones and the other way round; without any satisfying one, all.
     """
     spread = segments.spread
-    satisfying = table <= limits
     table -= spread(segments.reduce(np.minimum, table))  # equal options become exactly 0, and give exactly no push
     total = segments.reduce(np.add, table)
     if not satisfying.any():
@@ -148,66 +154,39 @@ def _difference(table: NDArray, limits: NDArray, segments: Segments) -> NDArray:
     return push
 
 
-def _counted(table: NDArray, errors: NDArray | None, limits: NDArray, segments: Segments) -> NDArray:
-    """Sum of w(j, m)(e_j - e_m) with w = 1, or the confidence in the order of j and m; normalised by decision."""
-    satisfying = table <= limits
-    n_satisfying = segments.reduce(np.add, satisfying.astype(table.dtype))
-    if errors is not None:
-        push = _pairwise(lambda a, b: _confidence(table, errors, a, b), table, segments, table.dtype)
-        if satisfying.any():
-            crossing = _pairwise(
-                lambda a, b: _confidence(table, errors, a, b) * (satisfying[a] != satisfying[b]),
-                table,
-                segments,
-                table.dtype,
-            )
-            push = np.where(segments.spread(n_satisfying > 0), crossing, push)
-    elif not satisfying.any():
-        push = _ranks(table, segments)
-    else:
+def _counted(table: NDArray, ranks: NDArray | None, satisfying: NDArray[np.bool_], segments: Segments) -> NDArray:
+    """Sum of e_j - e_m: each option gets the number of options it beats less that of those that beat it."""
+    if satisfying.any():
+        n_satisfying = segments.reduce(np.add, satisfying.astype(table.dtype))
         n_violating = segments.sizes - n_satisfying
         push = np.where(satisfying, segments.spread(n_violating), segments.spread(-n_satisfying))
-        if (n_satisfying == 0).any():
-            push = np.where(segments.spread(n_satisfying == 0), _ranks(table, segments), push)
+        none = n_satisfying == 0
+        if none.any():
+            push = np.where(segments.spread(none), ranks_of(table, segments) if ranks is None else ranks, push)
+    else:
+        push = (ranks_of(table, segments) if ranks is None else ranks).astype(table.dtype)
+    return _by_decision(push, segments)
+
+
+def _confident(table: NDArray, errors: NDArray, satisfying: NDArray[np.bool_], segments: Segments) -> NDArray:
+    """Sum of (P(c_j < c_m) - P(c_j > c_m))(e_j - e_m)."""
+    push = pairwise(lambda a, b: _confidence(table, errors, a, b), table, segments, table.dtype)
+    if satisfying.any():
+
+        def crossing(a: tuple, b: tuple) -> NDArray:
+            return _confidence(table, errors, a, b) * (satisfying[a] != satisfying[b])
+
+        some = segments.spread(segments.reduce(np.logical_or, satisfying))
+        push = np.where(some, pairwise(crossing, table, segments, table.dtype), push)
+    return _by_decision(push, segments)
+
+
+def _by_decision(push: NDArray, segments: Segments) -> NDArray:
+    """Each decision's vector divided by its norm, in place; zero ones stay zero."""
     norms = np.sqrt(segments.reduce(np.add, push * push))
     norms[norms == 0] = 1.0
     push /= segments.spread(norms)
     return push
-
-
-def _ranks(table: NDArray, segments: Segments) -> NDArray:
-    """Number of greater options less number of smaller ones, for each option within its decision."""
-    if np.max(segments.sizes) > FEW:
-        return _sorted_ranks(table, segments)
-
-    def order(a: tuple, b: tuple) -> NDArray:
-        less = np.less(table[a], table[b]).view(np.int8)
-        less -= np.greater(table[a], table[b]).view(np.int8)
-        return less
-
-    return _pairwise(order, table, segments, np.int8).astype(table.dtype)
-
-
-def _sorted_ranks(table: NDArray, segments: Segments) -> NDArray:
-    decision = segments.spread(np.arange(segments.reduce(np.add, table).shape[-1]))
-    flat = segments.scatter(table)
-    owner = segments.scatter(np.broadcast_to(decision, table.shape))
-    order = np.lexsort((flat, owner))
-    values, owners = np.take_along_axis(flat, order, -1), np.take_along_axis(owner, order, -1)
-    place = np.broadcast_to(np.arange(flat.shape[-1]), flat.shape)
-    new_owner = np.diff(owners, axis=-1, prepend=-1) != 0
-    new_value = new_owner | (np.diff(values, axis=-1, prepend=np.nan) != 0)
-
-    def start(new: NDArray) -> NDArray:
-        return np.maximum.accumulate(np.where(new, place, 0), axis=-1)
-
-    def end(new: NDArray) -> NDArray:
-        last = np.append(new[:, 1:], np.ones((len(new), 1), dtype=bool), axis=-1)
-        return np.minimum.accumulate(np.where(last, place, flat.shape[-1])[:, ::-1], axis=-1)[:, ::-1]
-
-    rank = np.empty_like(flat)
-    np.put_along_axis(rank, order, (end(new_owner) - end(new_value)) - (start(new_value) - start(new_owner)), -1)
-    return segments.gather(rank)
 
 
 def _confidence(table: NDArray, errors: NDArray, a: tuple, b: tuple) -> NDArray:
@@ -216,18 +195,6 @@ def _confidence(table: NDArray, errors: NDArray, a: tuple, b: tuple) -> NDArray:
     spread = np.hypot(errors[a], errors[b])
     ratio = np.divide(difference, np.sqrt(2.0) * spread, out=np.zeros_like(difference), where=spread > 0)
     return np.where(spread > 0, erf(ratio), np.sign(difference))
-
-
-def _pairwise(weight: Callable[[tuple, tuple], NDArray], table: NDArray, segments: Segments, dtype) -> NDArray:
-    """Add ``weight(a, b)`` to a and subtract it from b over all pairs, lined up shift by shift."""
-    push = np.zeros(table.shape, dtype)
-    for a, b, valid in segments.pairs():
-        w = weight(a, b)
-        if valid is not None:
-            w *= valid
-        push[a] += w
-        push[b] -= w
-    return push
 
 
 def unit(vector: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -183,30 +183,35 @@ class Guide:
         self, active: NDArray, selection: NDArray, violations: NDArray, allowed: NDArray | None
     ) -> NDArray[np.float64]:
         """Weighted sum of the directions of some violated constraints."""
-        constraints = [self.constraints[i] for i in active]
-        # What a bound from above demands of every part of a metric, it demands of each decision's part.
-        rows = [c.table(selection, local=True) for c in constraints]
-        rows = [row if c.sign > 0 else -row for c, row in zip(constraints, rows, strict=True)]
-        tables = rows[0][None] if len(rows) == 1 else np.stack(rows)
-        shares = np.ones(len(rows))
-        if self.balance == "violation" and len(self.constraints) > 1:
-            deviations = tables.std(axis=1)
-            shares = violations[active] / np.where(deviations > 0, deviations, 1.0)
+        constraints, layout = [self.constraints[i] for i in active], self.space.layout
+        limits, ranks = self._bounds[2][active], None
+        sums = [c.metric.shifted(selection) for c in constraints] if self.weights != "confidence" else [None]
+        if allowed is None and all(part is not None for part in sums):
+            # What options of a decision have in common moves the decision's limit instead of its table.
+            known = [part for part in sums if part is not None]
+            rows = [part.values for part in known]
+            limits = np.stack([lim - c.sign * p.shift for lim, c, p in zip(limits, constraints, known, strict=True)])
+            if self.weights == "unit":
+                ranks = _stacked([c.sign_of(p.ranks()) for c, p in zip(constraints, known, strict=True)])
+        else:
+            # What a bound from above demands of every part of a metric, it demands of each decision's part.
+            rows = [c.table(selection, local=True) for c in constraints]
+        tables = _stacked([c.sign_of(row) for c, row in zip(constraints, rows, strict=True)])
         errors = None
         if self.weights == "confidence":
             given = [c.metric.errors(selection) for c in constraints]
             if any(e is not None for e in given):
                 errors = np.stack([np.zeros(self.space.n_options) if e is None else e for e in given])
-        directions = three_case(
-            tables,
-            self._bounds[2][active],
-            self.space.layout,
-            self.weights,
-            errors=errors,
-            allowed=allowed,
-            overwrite=len(rows) > 1,  # a single table may be the metric's own memory
-        )
-        return directions[0] if len(rows) == 1 else shares @ directions
+        shares = np.ones(len(rows))
+        if self.balance == "violation" and (violations > 0).sum() > 1:
+            deviations = tables.std(axis=1)
+            shares = violations[active] / np.where(deviations > 0, deviations, 1.0)
+        overwrite = len(rows) > 1  # a single table may be the metric's own memory
+        how = {"errors": errors, "allowed": allowed, "ranks": ranks, "overwrite": overwrite}
+        directions = three_case(tables, limits, layout, self.weights, **how)
+        if len(rows) > 1:
+            return shares @ directions
+        return directions[0] if shares[0] == 1.0 else shares[0] * directions[0]
 
     @cached_property
     def _bounds(self) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
@@ -234,3 +239,8 @@ class Guide:
         if argument == "logits" and not self.space.layout.reduce(np.logical_or, ~np.isneginf(flat)).all():
             raise ValueError("logits of a decision are all -inf, which forbids every option of it")
         return flat
+
+
+def _stacked(rows: Sequence[NDArray]) -> NDArray:
+    """Rows as a matrix; a single one is not copied."""
+    return rows[0][None] if len(rows) == 1 else np.stack(rows)

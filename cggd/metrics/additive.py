@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from cggd.metrics.base import Metric, as_number, check_space, own
+from cggd.metrics.base import Metric, Shifted, as_number, check_space, own
+from cggd.ranks import flat_ranks
 from cggd.space import ChoiceSpace
 
 
@@ -54,13 +56,20 @@ class Additive(Metric):
         return self.values[self.space.layout.flat(selections)].sum(axis=-1, dtype=float) + self.constant
 
     def replacements(self, selection: NDArray[np.int64]) -> NDArray[np.float64]:
-        chosen = self.values[self.space.layout.flat(selection)]
-        rest = chosen.sum(dtype=float) + self.constant - chosen
+        shift = self.shifted(selection).shift
         if self.space.layout.uniform is not None:
-            return (self.values.reshape(self.space.n_decisions, -1) + rest[:, None]).ravel()
-        table = self.space.layout.spread(rest)
+            return (self.values.reshape(self.space.n_decisions, -1) + shift[:, None]).ravel()
+        table = self.space.layout.spread(shift)
         table += self.values
         return table
+
+    def shifted(self, selection: NDArray[np.int64]) -> Shifted:
+        chosen = self.values[self.space.layout.flat(selection)]
+        return Shifted(self.values, chosen.sum(dtype=float) + self.constant - chosen, lambda: self._ranks)
+
+    @cached_property
+    def _ranks(self) -> NDArray[np.integer]:
+        return flat_ranks(self.values, self.space.layout)
 
     @property
     def separable(self) -> bool:

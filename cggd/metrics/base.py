@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Mapping
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol, get_args, runtime_checkable
 
 import numpy as np
@@ -20,6 +21,23 @@ CHUNK = 4_000_000
 
 class MetricError(RuntimeError):
     """A metric raised, or returned something that is not one finite number per selection."""
+
+
+@dataclass(frozen=True, eq=False)
+class Shifted:
+    """A replacement table as a part that never changes and one number per decision: ``values + spread(shift)``.
+
+    Attributes
+    ----------
+    values : ndarray of shape (n_options,)
+    shift : ndarray of shape (n_decisions,)
+    ranks : callable
+        The ranks of the values (`cggd.ranks.flat_ranks`), found once.
+    """
+
+    values: NDArray
+    shift: NDArray[np.float64]
+    ranks: Callable[[], NDArray[np.integer]]
 
 
 @runtime_checkable
@@ -100,6 +118,10 @@ class Metric(Protocol):
     def separable(self) -> bool:
         """Whether replacement tables at two selections differ by one number per decision only, as sums' tables do."""
         return False
+
+    def shifted(self, selection: NDArray[np.int64]) -> Shifted | None:
+        """The replacement table without what options of a decision have in common; None for all metrics but sums."""
+        return None
 
     @property
     def parted(self) -> bool:

@@ -97,6 +97,10 @@ def _check_table(metric: Metric, row: NDArray[np.int64], value: float) -> None:
         )
     for o in space.layout.flat(row):
         _same(metric, "the replacement table must hold the value at every chosen option", row, float(table[o]), value)
+    if (shifted := metric.shifted(row)) is not None:
+        whole = shifted.values + space.layout.spread(shifted.shift)
+        if np.abs(whole - table).max() > scale:
+            raise LawError(f"{metric.name}: shifted must add up to the replacement table {table}, but gives {whole}")
     over = np.flatnonzero(parts > table + scale)
     if len(over):
         o = int(over[0])
