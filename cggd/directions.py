@@ -31,6 +31,10 @@ from cggd.ranks import pairwise, ranks_of
 Weights = Literal["unit", "difference", "confidence"]
 
 
+# A vector whose squared norm is this close to 1 is a unit vector.
+UNIT = 1e-12
+
+
 def three_case(
     tables: ArrayLike,
     limits: ArrayLike,
@@ -96,16 +100,18 @@ def three_case(
         overwrite = True
     out = tables if overwrite else np.empty_like(tables)
     squares = np.zeros(len(tables))
+    # Where every decision pushes, vectors of this length make up one of norm 1, and need no second look.
+    scale = np.sqrt(layout.n_decisions)
     for decisions, options, segments in layout.blocks:
         table = segments.gather(tables[:, options])
         satisfying = table <= (limits if common else segments.spread(limits[:, decisions]))
         if weights == "difference":
             push = _difference(table, satisfying, segments)
         elif errors is not None:
-            push = _confident(table, segments.gather(errors[:, options]), satisfying, segments)
+            push = _confident(table, segments.gather(errors[:, options]), satisfying, segments, scale)
         else:
             order = None if ranks is None else segments.gather(ranks[:, options])
-            push = _counted(table, order, satisfying, segments)
+            push = _counted(table, order, satisfying, segments, scale)
         push = segments.scatter(push)
         squares += np.einsum("co,co->c", push, push)
         out[:, options] = push
@@ -122,7 +128,8 @@ def _normalise(rows: NDArray, squares: NDArray[np.float64]) -> None:
         rows[extreme] /= scale[:, None]
         squares[extreme] = np.einsum("co,co->c", rows[extreme], rows[extreme])
     squares[squares == 0] = 1.0
-    rows /= np.sqrt(squares)[:, None].astype(rows.dtype)
+    if np.abs(squares - 1.0).max() > UNIT:
+        rows /= np.sqrt(squares)[:, None].astype(rows.dtype)
 
 
 def _difference(table: NDArray, satisfying: NDArray[np.bool_], segments: Segments) -> NDArray:
@@ -154,7 +161,9 @@ def _difference(table: NDArray, satisfying: NDArray[np.bool_], segments: Segment
     return push
 
 
-def _counted(table: NDArray, ranks: NDArray | None, satisfying: NDArray[np.bool_], segments: Segments) -> NDArray:
+def _counted(
+    table: NDArray, ranks: NDArray | None, satisfying: NDArray[np.bool_], segments: Segments, scale: float
+) -> NDArray:
     """Sum of e_j - e_m: each option gets the number of options it beats less that of those that beat it."""
     if satisfying.any():
         n_satisfying = segments.reduce(np.add, satisfying.astype(table.dtype))
@@ -165,10 +174,12 @@ def _counted(table: NDArray, ranks: NDArray | None, satisfying: NDArray[np.bool_
             push = np.where(segments.spread(none), ranks_of(table, segments) if ranks is None else ranks, push)
     else:
         push = (ranks_of(table, segments) if ranks is None else ranks).astype(table.dtype)
-    return _by_decision(push, segments)
+    return _by_decision(push, segments, scale)
 
 
-def _confident(table: NDArray, errors: NDArray, satisfying: NDArray[np.bool_], segments: Segments) -> NDArray:
+def _confident(
+    table: NDArray, errors: NDArray, satisfying: NDArray[np.bool_], segments: Segments, scale: float
+) -> NDArray:
     """Sum of (P(c_j < c_m) - P(c_j > c_m))(e_j - e_m)."""
     push = pairwise(lambda a, b: _confidence(table, errors, a, b), table, segments, table.dtype)
     if satisfying.any():
@@ -178,14 +189,14 @@ def _confident(table: NDArray, errors: NDArray, satisfying: NDArray[np.bool_], s
 
         some = segments.spread(segments.reduce(np.logical_or, satisfying))
         push = np.where(some, pairwise(crossing, table, segments, table.dtype), push)
-    return _by_decision(push, segments)
+    return _by_decision(push, segments, scale)
 
 
-def _by_decision(push: NDArray, segments: Segments) -> NDArray:
-    """Each decision's vector divided by its norm, in place; zero ones stay zero."""
+def _by_decision(push: NDArray, segments: Segments, scale: float) -> NDArray:
+    """Each decision's vector brought to the norm 1 / scale, in place; zero ones stay zero."""
     norms = np.sqrt(segments.reduce(np.add, push * push))
     norms[norms == 0] = 1.0
-    push /= segments.spread(norms)
+    push /= segments.spread(norms * scale)
     return push
 
 
