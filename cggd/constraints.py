@@ -4,12 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Hashable, Iterable, Mapping
 from dataclasses import dataclass, replace
-from functools import cached_property
 from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy.special import ndtri, stdtrit
 
 from cggd.metrics import Metric, table_of, values_of
 from cggd.metrics.base import as_number, check_metric, own
@@ -75,34 +73,28 @@ class Constraint:
     def at_confidence(self, level: float) -> Constraint:
         """The same bound, to be met by the confidence limit of a noisy metric's mean instead of the mean itself.
 
-        One-sided: with a `level` of 0.95 a selection whose true mean just misses the bound passes one time in twenty.
+        One-sided: with a `level` of 0.95 a selection whose true mean just misses the bound passes one time in twenty,
+        each time it is measured; a search that measures several candidates afresh gives chance as many tries.
         Values, tables and reports of the constraint are then confidence limits, by Student's distribution over the
         metric's repeats.
         """
         return replace(self, confidence=level)
 
-    @cached_property
-    def _standard_errors(self) -> float:
-        """By how many standard errors a mean is moved against the bound."""
-        if self.confidence is None:
-            return 0.0
-        freedom = self.metric.freedom
-        return float(ndtri(self.confidence) if np.isinf(freedom) else stdtrit(freedom, self.confidence))
-
     def values(self, selections: NDArray[np.int64]) -> NDArray[np.float64]:
         """Values of the metric that are set against the bound, (n, n_decisions) to (n,): limits at its confidence."""
-        values = values_of(self.metric, selections)
-        errors = self.metric.value_errors(selections) if self.confidence is not None else None
-        return values if errors is None else values + self.sign * self._standard_errors * errors
+        if self.confidence is None:
+            return values_of(self.metric, selections)
+        return self.metric.confidence_limits(selections, self.confidence, self.sign)
 
     def table(self, selection: NDArray[np.int64], *, local: bool = False) -> NDArray[np.float64]:
         """Replacement table that is set against the bound, shape (n_options,): limits at its confidence.
 
         With `local`, of the parts of the metric, where the bound is from above and must hold for each of them.
         """
-        table = table_of(self.metric, selection, local=local and self.sign > 0)
-        errors = self.metric.errors(selection) if self.confidence is not None else None
-        return table if errors is None else table + self.sign * self._standard_errors * errors
+        local = local and self.sign > 0
+        if self.confidence is None:
+            return table_of(self.metric, selection, local=local)
+        return self.metric.confidence_table(selection, self.confidence, self.sign, local=local)
 
     @property
     def space(self) -> ChoiceSpace:
@@ -130,11 +122,11 @@ class Constraint:
 
     def satisfied(self, values: ArrayLike) -> Any:
         """Whether values of the metric satisfy the bound, elementwise."""
-        return self.sign * np.asarray(values) <= self.limit
+        return self.sign * np.asarray(values, dtype=float) <= self.limit
 
     def violation(self, values: ArrayLike) -> Any:
         """By how much values of the metric miss the bound, elementwise; 0 where they satisfy it."""
-        excess = self.sign * (np.asarray(values) - self.bound)
+        excess = self.sign * (np.asarray(values, dtype=float) - self.bound)
         return np.where(self.satisfied(values), 0.0, excess)
 
     def report(self, selection: Mapping[Hashable, Hashable] | ArrayLike) -> Row:

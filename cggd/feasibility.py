@@ -12,7 +12,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from cggd.constraints import Constraint, Row, check_constraints
 from cggd.linear import LinearProgram, NotLinearError, Outcome, Solution
-from cggd.metrics import Additive, LongestPath, Metric, Peak, Table, values_of
+from cggd.metrics import Additive, LongestPath, Metric, Peak, Table, afresh, values_of
 from cggd.metrics.base import as_number, whole
 from cggd.metrics.compose import Combination, Maximum
 from cggd.result import Status
@@ -23,6 +23,12 @@ from cggd.swaps import Visit, search
 # for black boxes fewer calls than a search by replacement tables would make.
 ENUMERATED = 1_000_000
 ENUMERATED_CALLS = 4096
+
+# Options up to which a linear program takes a few milliseconds.
+SMALL = 20_000
+
+# Calls of a black box between two looks at the clock.
+CALLS_AT_ONCE = 32
 
 # What a solver may take beyond its time limit, which it looks at only now and then.
 GRACE_SECONDS = 1.0
@@ -235,7 +241,7 @@ def diagnose(
     remedies = []
     for c in conflict:
         others = [other for other in asked.constraints if other is not c]
-        remedies.append(asked.about(others).tightest(c.metric, c.sense))
+        remedies.append(asked.about(others).tightest(c.metric, c.sense, c.confidence))
     return Diagnosis(answer, conflict, minimal, remedies)
 
 
@@ -301,10 +307,10 @@ class _Question:
         for c in self.constraints:
             if (reason := out_of_reach(c)) is not None:
                 return Feasibility(Status.INFEASIBLE, None, None, [], reason)
-        if self._enumerable(self.constraints):
-            selections, kept = self._enumerated()
+        if self._enumerable(self.constraints) and (listed := self._enumerated(first=True)) is not None:
+            selections, kept = listed
             if len(kept):
-                return self._found(selections[kept[0]])
+                return self._found(selections[kept[0]]) or self._searched(selections[kept[0]])
             proof = f"all {len(selections)} selections were evaluated"
             return Feasibility(Status.INFEASIBLE, None, None, [], proof)
         linear = [c for c in self.constraints if _is_linear(c)]
@@ -315,34 +321,40 @@ class _Question:
                 return Feasibility(Status.INFEASIBLE, None, None, [], "proved by mixed-integer programming (HiGHS)")
             if solution.selection is not None:
                 start = solution.selection
-                if self._holds(start):
-                    return self._found(start)
+                if (found := self._found(start)) is not None:
+                    return found
         return self._searched(start)
 
     def _searched(self, start: NDArray[np.int64] | None) -> Feasibility:
         visit = self._walk(None, start=start)
-        if self._holds(visit.selection):
-            return self._found(visit.selection)
+        if (found := self._found(visit.selection)) is not None:
+            return found
         rows = [c.report(visit.selection) for c in self.constraints]
         return Feasibility(Status.UNKNOWN, None, None, rows, "")
 
-    def _found(self, selection: NDArray[np.int64]) -> Feasibility:
-        rows = [c.report(selection) for c in self.constraints]
+    def _found(self, selection: NDArray[np.int64]) -> Feasibility | None:
+        """The answer that a selection is, if it satisfies every constraint when evaluated afresh."""
+        with afresh():
+            rows = [c.report(selection) for c in self.constraints]
+        if not all(row.satisfied for row in rows):
+            return None
         return Feasibility(Status.FEASIBLE, self.space.labels(selection), selection, rows, "")
 
     # -- how tight can a bound be? ----------------------------------------------------------------------------------
 
-    def tightest(self, metric: Metric, sense: Literal["<=", ">="]) -> SmallestBound:
+    def tightest(self, metric: Metric, sense: Literal["<=", ">="], confidence: float | None = None) -> SmallestBound:
         sign = 1.0 if sense == "<=" else -1.0
+        asked = Constraint(metric, sign * np.inf, sense, confidence)
 
         def answer(selection: NDArray[np.int64] | None, proved: bool) -> SmallestBound:
             if selection is None:
                 return SmallestBound(metric, sense, None, proved, None)
-            return SmallestBound(metric, sense, metric(selection), proved, self.space.labels(selection))
+            with afresh():
+                value = asked.report(selection).value
+            return SmallestBound(metric, sense, value, proved, self.space.labels(selection))
 
-        measured = [*self.constraints, Constraint(metric, sign * np.inf, sense)]
-        if self._enumerable(measured):
-            selections, kept = self._enumerated()
+        if self._enumerable([*self.constraints, asked]) and (listed := self._enumerated()) is not None:
+            selections, kept = listed
             if len(kept) == 0:
                 return answer(None, True)
             values = sign * values_of(metric, selections[kept])
@@ -374,18 +386,30 @@ class _Question:
         most = ENUMERATED if all(_computed(c.metric) for c in constraints) else ENUMERATED_CALLS
         return self.space.n_selections <= min(most, ENUMERABLE)
 
-    def _enumerated(self) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-        """All selections that may be chosen, and the numbers of those that satisfy every constraint."""
+    def _enumerated(self, *, first: bool = False) -> tuple[NDArray[np.int64], NDArray[np.int64]] | None:
+        """All selections that may be chosen, and the numbers of those that satisfy every constraint.
+
+        With `first` no further than the first of them. None where time is over before the end.
+        """
         selections = self.space.enumerate()
         if self.allowed is not None:
             selections = selections[self.allowed[self.space.layout.flat(selections)].all(axis=1)]
-        held = np.ones(len(selections), dtype=bool)
-        for c in self.constraints:
-            held &= c.satisfied(c.values(selections))
-        return selections, np.flatnonzero(held)
+        at_once = len(selections) if all(_computed(c.metric) for c in self.constraints) else CALLS_AT_ONCE
+        held: list[NDArray[np.int64]] = []
+        for start in range(0, len(selections), at_once):
+            if self._over():
+                return None
+            rows = selections[start : start + at_once]
+            good = np.ones(len(rows), dtype=bool)
+            for c in self.constraints:
+                good[good] = c.satisfied(c.values(rows[good])) if good.any() else False
+            held.append(start + np.flatnonzero(good))
+            if first and good.any():
+                break
+        return selections, np.concatenate(held) if held else np.zeros(0, dtype=np.int64)
 
     def _holds(self, selection: NDArray[np.int64]) -> bool:
-        return all(c.satisfied(c.values(selection[None])[0]) for c in self.constraints)
+        return self._found(selection) is not None
 
     @property
     def _left(self) -> float:
@@ -404,6 +428,17 @@ class _Question:
         rng = np.random.default_rng(self.seed)
         how = {"sign": sign, "allowed": self.allowed, "start": start, "stop": self._over}
         return search(self.space, self.constraints, objective, rng, **how)
+
+
+def conflict_of_shares(constraints: Sequence[Constraint], allowed: NDArray[np.bool_] | None) -> str | None:
+    """Why no selection satisfies constraints, where already shares of options cannot: quick, so it is asked first."""
+    linear = [c for c in constraints if _is_linear(c)]
+    if len(linear) < 2 or linear[0].space.n_options > SMALL:
+        return None
+    program = LinearProgram(linear[0].space, linear, allowed=allowed)
+    if program.solve(relaxed=True, time_limit=1.0).outcome is Outcome.INFEASIBLE:
+        return "the bounds cannot be met together, proved by linear programming (HiGHS)"
+    return None
 
 
 def out_of_reach(constraint: Constraint) -> str | None:
@@ -425,8 +460,8 @@ def _is_linear(constraint: Constraint) -> bool:
 
 def _computed(metric: Metric) -> bool:
     """Whether a metric is a formula or a table, so that evaluating it everywhere costs little and proves something."""
-    if isinstance(metric, Combination):
+    if type(metric) is Combination:
         return all(_computed(term) for _, term in metric.terms)
-    if isinstance(metric, Maximum):
+    if type(metric) is Maximum:
         return all(_computed(part) for part in metric.metrics)
-    return isinstance(metric, Additive | LongestPath | Peak | Table)
+    return type(metric) in (Additive, LongestPath, Peak, Table)  # a subclass may answer otherwise

@@ -109,8 +109,13 @@ class LinearProgram:
                 expression = self._expression(c.metric, c.sign)
                 self.rows.append(expression.plus(_constant(-c.limit)))
 
-    def solve(self, *, time_limit: float | None = None, stop: Callable[[], bool] = lambda: False) -> Solution:
-        """Solve it, until `time_limit` seconds have passed or `stop` says so; a Ctrl-C gets through."""
+    def solve(
+        self, *, relaxed: bool = False, time_limit: float | None = None, stop: Callable[[], bool] = lambda: False
+    ) -> Solution:
+        """Solve it, until `time_limit` seconds have passed or `stop` says so; a Ctrl-C gets through.
+
+        With `relaxed`, with shares of options instead of options: quick, and infeasible only if the program is.
+        """
         n, n_options = self.n_columns, self.space.n_options
         cost = np.zeros(n)
         np.add.at(cost, self.cost.columns, self.cost.coefficients)
@@ -129,7 +134,7 @@ class LinearProgram:
         if time_limit is not None:
             options["time_limit"] = max(time_limit, 1e-3)
         arguments = {
-            "integrality": (np.arange(n) < n_options).astype(int),
+            "integrality": np.zeros(n) if relaxed else (np.arange(n) < n_options).astype(int),
             "bounds": cast(Any, Bounds)(lower, upper),
             "constraints": linear,
             "options": options,
@@ -159,10 +164,10 @@ class LinearProgram:
 
     def _expression(self, metric: Metric, sign: float) -> _Affine:
         """``sign * metric``, or a variable that is no less than it and is pressed down on it."""
-        if isinstance(metric, Additive):
+        if type(metric) is Additive:
             values = np.asarray(metric.values, dtype=float)
             return _Affine(np.arange(len(values)), sign * values, sign * metric.constant)
-        if isinstance(metric, Combination):
+        if type(metric) is Combination:
             total = _constant(sign * metric.constant)
             for weight, term in metric.terms:
                 if weight:
@@ -177,14 +182,14 @@ class LinearProgram:
 
     def _parts(self, metric: Metric) -> list[_Affine]:
         """The linear functions of which a metric is the maximum."""
-        if isinstance(metric, Maximum):
+        if type(metric) is Maximum:
             return [self._expression(part, 1.0) for part in metric.metrics]
-        if isinstance(metric, Peak):
+        if type(metric) is Peak:
             usage: Any = metric.usage
             columns, data = usage.indices.astype(np.int64), usage.data
             cuts = [slice(a, b) for a, b in pairwise(usage.indptr.tolist())]
             return [_Affine(columns[cut], data[cut], 0.0) for cut in cuts]
-        if isinstance(metric, LongestPath):
+        if type(metric) is LongestPath:
             return self._finishes(metric)
         raise NotLinearError(f"{metric.name!r} is a {type(metric).__name__}, which has no linear form")
 

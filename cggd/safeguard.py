@@ -21,6 +21,9 @@ from cggd.metrics.base import as_number, own, whole
 # Doubling reaches any distance in as many steps as it has binary digits, without overshooting by more than it must.
 ESCALATION = 2.0
 
+# Beyond it no distance between floats is left to be crossed, and the power would overflow.
+MOST_DOUBLINGS = 1000
+
 
 def project(
     logits: NDArray[np.float64], witness: NDArray[np.int64], layout: Layout, *, margin: float = 0.0
@@ -211,10 +214,12 @@ class Safeguard:
             return SafeguardStep(logits + displacement + push, after, "guided", seen)
         target = state.target
         if target is None:
+            if seen.allowed is not None and not seen.allowed[self.guide.space.layout.flat(state.witness)].all():
+                raise ValueError("the witness takes an option whose logit is -inf, which forbids it")
             target = project(logits, state.witness, self.guide.space.layout, margin=self.margin)
         after = replace(after, target=target, escalations=state.escalations + 1)
         left = distance(target, logits)
-        reach = self.guide.rescale * size * ESCALATION**state.escalations
+        reach = self.guide.rescale * size * ESCALATION ** min(state.escalations, MOST_DOUBLINGS)
         if reach >= left:
             return SafeguardStep(target.copy(), after, "landed", seen)
         with np.errstate(invalid="ignore"):

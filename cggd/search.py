@@ -15,9 +15,9 @@ from numpy.typing import ArrayLike, NDArray
 
 from cggd import checkpoint as checkpoints
 from cggd.constraints import Constraint, check_constraints
-from cggd.feasibility import out_of_reach, seek
+from cggd.feasibility import conflict_of_shares, out_of_reach, seek
 from cggd.guide import Guide, Observation, allowed_by
-from cggd.metrics import Evaluation, Executor, Metric, evaluating, table_of, values_of
+from cggd.metrics import Evaluation, Executor, Metric, afresh, evaluating, table_of, values_of
 from cggd.options import Options, Progress, Start
 from cggd.problem import Problem
 from cggd.relaxation import annealed, sample, softmax
@@ -203,6 +203,7 @@ class _Search:
         self.history: list[tuple[int, float, NDArray[np.float64], float, float]] = []
         self.asked_to_stop = self.sought = False
         self.proof = next((reason for c in problem.constraints if (reason := out_of_reach(c))), None)
+        self.proof = self.proof or conflict_of_shares(problem.constraints, self.allowed)
         self._begin()
 
     def _initial(self, initial: Any) -> NDArray[np.int64] | None:
@@ -431,15 +432,12 @@ class _Search:
 
     def _verified(self) -> _Candidate | None:
         """The best candidate that satisfies every constraint when evaluated afresh."""
-        with evaluating(Evaluation(self.options.executor, fresh=True)) as evaluation:
-            try:
-                for candidate in reversed(self.candidates):
-                    fresh = self._afresh(candidate)
-                    if all(c.satisfied(v) for c, v in zip(self.problem.constraints, fresh.values, strict=True)):
-                        return fresh
-                    self.nearest = (0.0, fresh)
-            finally:
-                self.evaluation.calls += evaluation.calls
+        with evaluating(self.evaluation), afresh():
+            for candidate in reversed(self.candidates):
+                fresh = self._afresh(candidate)
+                if all(c.satisfied(v) for c, v in zip(self.problem.constraints, fresh.values, strict=True)):
+                    return fresh
+                self.nearest = (0.0, fresh)
         return None
 
     def _result(self, stopped: str, chosen: _Candidate | None) -> Result:
@@ -516,7 +514,7 @@ class _Search:
         }
 
     # What a checkpoint holds besides logits, candidates and history, by how it is stored.
-    FACTS = ("start", "step", "stale", "rescale", "scale", "sought", "proof")
+    FACTS = ("start", "started", "step", "stale", "rescale", "scale", "sought", "proof")
 
     def _snapshot(self) -> tuple[dict[str, Any], dict[str, NDArray]]:
         facts = {"search": self._fingerprint(), **{name: getattr(self, name) for name in self.FACTS}}

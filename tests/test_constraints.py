@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cggd import TOLERANCE, Additive, ChoiceSpace, Constraint, Function, minimize
+from cggd import TOLERANCE, Additive, ChoiceSpace, Constraint, Function, maximum, minimize
 from cggd.constraints import Row, check_constraints
 
 SPACE = ChoiceSpace({"a": ["x", "y"], "b": ["u", "v", "w"]})
@@ -127,3 +127,32 @@ def test_check_constraints_takes_one_or_several():
 def test_a_bound_met_exactly_has_nothing_left_and_no_sign():
     assert str((COST >= 10).row(10.0)).endswith("10, 0 left")
     assert str((COST <= 10).row(10.0)).endswith("10, 0 left")
+
+
+def test_the_confidence_limit_of_a_maximum_is_the_largest_of_its_parts_limits():
+    steady = Function(SPACE, lambda s: 10.0, repeats=2, name="steady")
+    turn = iter([8.9, 10.9] * 100)
+    shaky = Function(SPACE, lambda s: next(turn), repeats=2, name="shaky")
+    limit = (maximum(steady, shaky) <= 10.5).at_confidence(0.95)
+    alone = (shaky <= 10.5).at_confidence(0.95)
+    selection = np.zeros(SPACE.n_decisions, dtype=int)
+    assert limit.report(selection).value == alone.report(selection).value > 15
+    assert not limit.report(selection).satisfied
+    assert "at 0.95 confidence" in str(limit)
+
+
+def test_confidence_needs_a_metric_that_knows_its_noise():
+    with pytest.raises(ValueError, match="'cost' knows no noise; make it a Function with repeats of at least 2"):
+        (COST <= 3).at_confidence(0.95)
+    noisy = Function(SPACE, lambda s: 1.0, repeats=2)
+    for level in (0.2, 1.0):
+        with pytest.raises(ValueError, match=r"confidence must be at least 0\.5 and less than 1"):
+            (noisy <= 3).at_confidence(level)
+
+
+def test_lower_bounds_are_met_by_lower_limits():
+    turn = iter([1.0, 3.0] * 100)
+    noisy = Function(SPACE, lambda s: next(turn), repeats=2)
+    row = (noisy >= 1.9).at_confidence(0.9).report(np.zeros(SPACE.n_decisions, dtype=int))
+    assert row.value < 0
+    assert not row.satisfied

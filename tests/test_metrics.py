@@ -451,7 +451,9 @@ def test_repeats_give_the_mean_and_its_standard_error():
     expected = np.std([1, 2, 6], ddof=1) / np.sqrt(3)
     assert metric.errors(selection) == close(np.full(5, expected))
     assert (2 * metric + 1).errors(selection) == close(np.full(5, 2 * expected))
-    assert (metric - metric).errors(selection) == close(np.full(5, np.sqrt(2) * expected))
+    assert (metric - metric).errors(selection) == close(np.zeros(5)), "a measurement is no error apart from itself"
+    again = Function(SPACE, lambda s: area(s), repeats=2)
+    assert (metric - again).errors(selection) == close(np.full(5, expected))
     other = Additive(SPACE, [0, 0, 0, 0, 100])
     assert maximum(metric, other).errors(selection) == close([expected] * 4 + [0.0])
     assert maximum(metric, other).noisy

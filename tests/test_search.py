@@ -108,9 +108,17 @@ def test_a_bound_out_of_reach_is_proved_at_once():
     assert "less than 3" in result.stopped
 
 
-def test_a_conflict_is_proved_after_the_first_start():
+def test_a_conflict_that_shares_of_options_show_is_proved_at_once():
     # Each bound can be met, but not both: error 4 needs latency 13.
     result = minimize(ERROR, [LATENCY <= 4, ERROR <= 5])
+    assert result.status is Status.INFEASIBLE
+    assert result.stopped == "the bounds cannot be met together, proved by linear programming (HiGHS)"
+    assert len(result.history) == 0
+
+
+def test_another_conflict_is_proved_after_the_first_start():
+    stored = Table(SPACE, ERROR.evaluate(SPACE.enumerate()), name="stored error")
+    result = minimize(ERROR, [LATENCY <= 4, stored <= 5])
     assert result.status is Status.INFEASIBLE
     assert result.stopped == "all 18 selections were evaluated"
     assert set(result.history.start.tolist()) == {0}
@@ -199,6 +207,14 @@ def test_max_evaluations():
     result = minimize(slow, [LATENCY <= 7], max_evaluations=50)
     assert "limit of 50 evaluations" in result.stopped
     assert 50 <= result.evaluations <= 50 + SPACE.n_options + 2
+
+
+def test_the_look_for_a_feasible_selection_keeps_to_the_limits():
+    space = ChoiceSpace.from_sizes([4] * 6)
+    never = Function(space, lambda s: 1.0, name="never")
+    result = minimize(Additive(space, np.arange(24)), [never <= 0], steps=2, starts=1, max_evaluations=300)
+    assert result.status is Status.UNKNOWN
+    assert result.evaluations <= 300 + 64
 
 
 def test_no_improvement_ends_a_start():

@@ -179,9 +179,45 @@ class Limited(Additive):
 VALUES = [1.0, 2, 3, 4, 5, 6, 7, 8]
 
 
+class Mute(Peak):
+    """Its parts say that nothing helps, where a switch does."""
+
+    def local_replacements(self, selection):
+        return np.zeros(self.space.n_options)
+
+
+class Inseparable(Function):
+    """Says that it is a sum."""
+
+    separable = True
+
+
+class Small(Additive):
+    """A bug in a unit in which all numbers are small."""
+
+    def replacements(self, selection):
+        return np.zeros(self.space.n_options)
+
+
+@pytest.mark.parametrize(
+    "bound",
+    [
+        (Function(SPACE, lambda s: memory(s), repeats=3, name="cached") <= 30.0).at_confidence(0.95),
+        Function(SPACE, lambda s: memory(s), repeats=2, cache=False, name="uncached") <= 30.0,
+        Additive(SPACE, np.array(VALUES, dtype=np.float32) * np.float32(0.1), name="single") <= 1.2,
+    ],
+    ids=["confidence", "uncached", "float32"],
+)
+def test_right_metrics_pass(bound):
+    check_constraints(bound)
+
+
 @pytest.mark.parametrize(
     ("metric", "law"),
     [
+        (Mute(SPACE, VALUES), "a direction must not be zero where a switch helps"),
+        (Inseparable(SPACE, memory), "says that it is separable"),
+        (Small(SPACE, np.array(VALUES) * 1e-9), "replacement table must hold what a fresh evaluation gives"),
         (WrongTable(SPACE, memory), "replacement table must hold what a fresh evaluation gives"),
         (Undecided(SPACE, memory), "same answer twice"),
         (WrongSign(SPACE, VALUES), "replacement table must hold what a fresh evaluation gives"),
@@ -194,7 +230,7 @@ VALUES = [1.0, 2, 3, 4, 5, 6, 7, 8]
 )
 def test_bugs_are_caught(metric, law):
     with pytest.raises((LawError, RuntimeError), match=law):
-        check_constraints(metric <= 12.0)
+        check_constraints(metric <= {Mute: 6.0, Small: 8e-9}.get(type(metric), 12.0))
 
 
 def test_an_infeasible_bound_is_said_to_be_so():
@@ -237,15 +273,17 @@ def test_mutation_constraints_not_normalised_before_summing(monkeypatch):
     original = guide.three_case
 
     def mutated(tables, limits, *a, **k):
-        return np.ptp(np.atleast_2d(tables), axis=1)[:, None] * original(tables, limits, *a, **k)
+        weights = np.arange(1.0, 1.0 + len(tables))[:, None] if len(tables) > 1 else 1.0
+        return weights * original(tables, limits, *a, **k)
 
     monkeypatch.setattr(guide, "three_case", mutated)
-    with pytest.raises(LawError):
-        check_direction(tight())
+    cost, size = tight()
+    with pytest.raises(LawError, match="together they must give the unit vector of the sum"):
+        check_direction([cost.metric <= 2.0, size.metric <= 2.0])
 
 
 def conflicting():
-    """Constraints that the plain rule alone does not meet: their directions cancel."""
+    """Two bounds of which one is violated nearly everywhere: only the middle of the sums meets both."""
     space = ChoiceSpace.from_sizes([3, 3])
     first = Additive(space, [0.0, 1.0, 2.0, 0.0, 1.0, 2.0])
     return [first <= 2.0, first >= 2.0]

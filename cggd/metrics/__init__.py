@@ -4,7 +4,7 @@ from cggd.metrics.additive import Additive
 from cggd.metrics.base import Metric, MetricError, table_of, values_of
 from cggd.metrics.black_box import Function, Predicted, one_hot
 from cggd.metrics.compose import Combination, Maximum, maximum
-from cggd.metrics.evaluation import Evaluation, Executor, evaluating
+from cggd.metrics.evaluation import Evaluation, Executor, afresh, evaluating
 from cggd.metrics.longest_path import LongestPath
 from cggd.metrics.peak import Peak
 from cggd.metrics.table import Table
@@ -22,6 +22,7 @@ __all__ = [
     "Peak",
     "Predicted",
     "Table",
+    "afresh",
     "evaluating",
     "maximum",
     "one_hot",

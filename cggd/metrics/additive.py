@@ -56,14 +56,19 @@ class Additive(Metric):
         return self.values[self.space.layout.flat(selections)].sum(axis=-1, dtype=float) + self.constant
 
     def replacements(self, selection: NDArray[np.int64]) -> NDArray[np.float64]:
-        shift = self.shifted(selection).shift
+        shift = self._shifted(selection).shift
         if self.space.layout.uniform is not None:
             return (self.values.reshape(self.space.n_decisions, -1) + shift[:, None]).ravel()
         table = self.space.layout.spread(shift)
         table += self.values
         return table
 
-    def shifted(self, selection: NDArray[np.int64]) -> Shifted:
+    def shifted(self, selection: NDArray[np.int64]) -> Shifted | None:
+        if type(self).replacements is not Additive.replacements:
+            return None  # a subclass with a table of its own
+        return self._shifted(selection)
+
+    def _shifted(self, selection: NDArray[np.int64]) -> Shifted:
         chosen = self.values[self.space.layout.flat(selection)]
         return Shifted(self.values, chosen.sum(dtype=float) + self.constant - chosen, lambda: self._ranks)
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Protocol, get_args, runtime_checkable
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
+from scipy.special import ndtri, stdtrit
 
 from cggd.metrics.evaluation import current_evaluation
 from cggd.space import ENUMERABLE, ChoiceSpace, count
@@ -109,6 +110,18 @@ class Metric(Protocol):
     def freedom(self) -> float:
         """Degrees of freedom behind the standard errors: repeats less one; infinite where they are known."""
         return np.inf
+
+    def confidence_limits(self, selections: NDArray[np.int64], level: float, sign: float) -> NDArray[np.float64]:
+        """One-sided confidence limits of the means, above them for a `sign` of 1, (n, n_decisions) to (n,)."""
+        values, errors = values_of(self, selections), self.value_errors(selections)
+        return values if errors is None else values + sign * standard_errors(level, self.freedom) * errors
+
+    def confidence_table(
+        self, selection: NDArray[np.int64], level: float, sign: float, *, local: bool = False
+    ) -> NDArray[np.float64]:
+        """Replacement table, or that of the local parts, of `confidence_limits`, shape (n_options,)."""
+        table, errors = table_of(self, selection, local=local), self.errors(selection)
+        return table if errors is None else table + sign * standard_errors(level, self.freedom) * errors
 
     def errors(self, selection: NDArray[np.int64]) -> NDArray[np.float64] | None:
         """Standard errors of the replacement table, shape (n_options,), or None where it is taken as exact."""
@@ -306,6 +319,11 @@ def check_choice(value: Any, choices: Any, argument: str) -> None:
     known = get_args(choices)
     if value not in known:
         raise ValueError(f"{argument} must be one of {', '.join(map(repr, known))}, got {value!r}")
+
+
+def standard_errors(level: float, freedom: float) -> float:
+    """By how many standard errors a one-sided confidence limit lies from a mean (Student, or normal)."""
+    return float(ndtri(level) if np.isinf(freedom) else stdtrit(freedom, level))
 
 
 def own(instance: Any, **fields: Any) -> None:

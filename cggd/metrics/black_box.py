@@ -11,7 +11,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from cggd.metrics.base import Metric, MetricError, check_space, short
+from cggd.metrics.base import Metric, MetricError, check_space, short, standard_errors
 from cggd.metrics.evaluation import Evaluation, current_evaluation
 from cggd.space import ChoiceSpace
 
@@ -95,6 +95,10 @@ class Function(Metric):
 
     def value_errors(self, selections: NDArray[np.int64]) -> NDArray[np.float64] | None:
         return self.measure(selections)[1] if self.noisy else None
+
+    def confidence_limits(self, selections: NDArray[np.int64], level: float, sign: float) -> NDArray[np.float64]:
+        means, errors = self.measure(selections)  # of the same calls
+        return means + sign * standard_errors(level, self.freedom) * errors if self.noisy else means
 
     def errors(self, selection: NDArray[np.int64]) -> NDArray[np.float64] | None:
         return self.over_switches(lambda rows: self.measure(rows)[1], selection) if self.noisy else None

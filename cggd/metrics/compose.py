@@ -111,6 +111,15 @@ class Maximum(Metric):
         values = [metric.evaluate(selections) for metric in self.metrics]
         return self._of_largest(values, [metric.value_errors(selections) for metric in self.metrics])
 
+    # The limit of a maximum is the largest of its parts' own limits: an uncertain one may be the greatest in truth.
+    def confidence_limits(self, selections: NDArray[np.int64], level: float, sign: float) -> NDArray[np.float64]:
+        return np.max([metric.confidence_limits(selections, level, sign) for metric in self.metrics], axis=0)
+
+    def confidence_table(
+        self, selection: NDArray[np.int64], level: float, sign: float, *, local: bool = False
+    ) -> NDArray[np.float64]:
+        return np.max([m.confidence_table(selection, level, sign, local=local) for m in self.metrics], axis=0)
+
     @staticmethod
     def _of_largest(
         values: Sequence[NDArray[np.float64]], errors: Sequence[NDArray[np.float64] | None]
@@ -174,7 +183,13 @@ def combine(left: Metric, right: Metric | float) -> Metric:
     if isinstance(left, Additive) and isinstance(right, Additive):
         return Additive(left.space, left.values + right.values, left.constant + right.constant, name=name, unit=unit)
     a, b = _terms(left), _terms(right)
-    return Combination(left.space, (*a.terms, *b.terms), a.constant + b.constant, name=name, unit=unit)
+    # A metric that occurs twice is one term, since its errors are not independent of themselves.
+    weights: dict[int, float] = {}
+    for weight, metric in (*a.terms, *b.terms):
+        weights[id(metric)] = weights.get(id(metric), 0.0) + weight
+    distinct = {id(metric): metric for _, metric in (*a.terms, *b.terms)}
+    terms = tuple((weights[key], metric) for key, metric in distinct.items())
+    return Combination(left.space, terms, a.constant + b.constant, name=name, unit=unit)
 
 
 def scale(metric: Metric, factor: float) -> Metric:

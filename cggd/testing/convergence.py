@@ -16,6 +16,7 @@ from cggd.directions import Weights
 from cggd.feasibility import find_feasible
 from cggd.guide import Guide
 from cggd.metrics import Metric
+from cggd.metrics.base import whole
 from cggd.optimizers import SGD, Adam, Guided, Momentum, Optimizer
 from cggd.problem import Problem
 from cggd.safeguard import ESCALATION, Safeguard, SafeguardStep, distance
@@ -47,7 +48,7 @@ GRADIENTS: Mapping[str, Gradient] = {
 OPTIMIZERS: Mapping[str, Optimizer] = {"SGD": SGD(0.1), "momentum": Momentum(0.1), "Adam": Adam(0.1)}
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Trace:
     """The steps of one run, and how many violated steps in a row the theorem allows at its longest."""
 
@@ -57,6 +58,10 @@ class Trace:
     steps: Sequence[SafeguardStep]
     longest: int
     allowed: int
+
+    def __repr__(self) -> str:
+        run = f"{self.gradient} gradient, {self.optimizer}, seed {self.seed}"
+        return f"Trace({run}: at most {self.longest} of {self.allowed} violated steps in a row)"
 
     def __str__(self) -> str:
         lines = [f"gradient {self.gradient}, optimizer {self.optimizer}, seed {self.seed}"]
@@ -126,7 +131,7 @@ def assert_converges(
         constraints, objective = list(problem.constraints), objective or problem.sign * problem.objective
     else:
         is_pair = isinstance(problem, tuple) and len(problem) == 2 and isinstance(problem[0], ChoiceSpace)
-        constraints = as_list(problem[1] if is_pair else problem)  # pyright: ignore[reportArgumentType, reportIndexIssue]
+        constraints = as_list(*((problem[1], problem[0]) if is_pair else (problem,)))  # pyright: ignore[reportArgumentType, reportIndexIssue]
     if not constraints:
         raise ValueError("there is no constraint to converge to; give at least one")
     guide = Guide(constraints, weights=weights, rescale=rescale)
@@ -135,7 +140,14 @@ def assert_converges(
         if found.indices is None:
             raise ValueError(f"no feasible selection was found for {describe(constraints)}: {found.status.value}")
         witness = found.indices
-    optimizers = optimizer if isinstance(optimizer, Mapping) else {"given": optimizer} if optimizer else OPTIMIZERS
+    seeds = [whole(seed, "seeds", least=0) for seed in (seeds if isinstance(seeds, Iterable) else [seeds])]
+    if not seeds:
+        raise ValueError("seeds is empty; give at least one")
+    optimizers = (
+        optimizer if isinstance(optimizer, Mapping) else {"given": optimizer} if optimizer is not None else OPTIMIZERS
+    )
+    if not optimizers:
+        raise ValueError("optimizer is empty; give at least one")
     adversaries = dict(GRADIENTS if gradients is None else gradients)
     if objective is not None:
         adversaries["objective"] = _of(objective)
@@ -164,6 +176,8 @@ def check_constraints(*constraints: Constraint, witness: Any = None, seed: int =
         With the law that does not hold and the case that shows it.
     """
     checked = as_list(list(constraints))
+    if not checked:
+        raise ValueError("there is no constraint to check; give at least one")
     for c in checked:
         check_metric(c.metric, seed=seed)
     weights: Weights

@@ -23,8 +23,10 @@ TABULATED = 256
 
 def choice_spaces(*, max_decisions: int = 6, max_options: int = 4) -> st.SearchStrategy[ChoiceSpace]:
     """Choice spaces, labelled and unlabelled, ragged and uniform, some with decisions of a single option."""
+    if not 1 <= max_options <= 26:
+        raise ValueError(f"max_options must lie between 1 and 26, got {max_options}")
     options = st.lists(
-        st.sampled_from("abcdefghij"[: max(max_options, 1)]), min_size=1, max_size=max_options, unique=True
+        st.sampled_from("abcdefghijklmnopqrstuvwxyz"[:max_options]), min_size=1, max_size=max_options, unique=True
     )
     groups = st.lists(options, min_size=1, max_size=max_decisions)
     uniform = groups.map(lambda drawn: [drawn[0]] * len(drawn))
