@@ -100,7 +100,7 @@ class Guide:
     balance : {"equal", "violation"}
         How directions of several violated constraints are added: each counts the same (the paper), or each in
         proportion to its violation, measured in standard deviations of its replacement table. The latter is
-        Cimmino's simultaneous projection, and on MMKP instances halves the loss against the LP bound.
+        Cimmino's simultaneous projection, and on MMKP I07 takes a third off the loss against the LP bound.
 
     Examples
     --------
