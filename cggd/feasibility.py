@@ -432,8 +432,11 @@ class _Question:
 
 def conflict_of_shares(constraints: Sequence[Constraint], allowed: NDArray[np.bool_] | None) -> str | None:
     """Why no selection satisfies constraints, where already shares of options cannot: quick, so it is asked first."""
+    # The size is asked first: to see whether a constraint is linear, its rows are built.
+    if len(constraints) < 2 or constraints[0].space.n_options > SMALL:
+        return None
     linear = [c for c in constraints if _is_linear(c)]
-    if len(linear) < 2 or linear[0].space.n_options > SMALL:
+    if len(linear) < 2:
         return None
     program = LinearProgram(linear[0].space, linear, allowed=allowed)
     if program.solve(relaxed=True, time_limit=1.0).outcome is Outcome.INFEASIBLE:

@@ -156,7 +156,7 @@ class Result:
             "seed": self.seed,
             "history": {name: _plain(array) for name, array in vars(self.history).items()} if history else None,
         }
-        return json.dumps(data, default=_label, allow_nan=False)
+        return json.dumps(data, default=label_to_json, allow_nan=False)
 
     @classmethod
     def from_json(cls, text: str) -> Result:
@@ -230,7 +230,8 @@ def _hashable(label: Any) -> Any:
     return tuple(_hashable(part) for part in label) if isinstance(label, list) else label
 
 
-def _label(value: Any) -> Any:
+def label_to_json(value: Any) -> Any:
+    """What `json` does not know of a label: numpy scalars become numbers, anything else is an error."""
     if isinstance(value, np.generic):
         return value.item()
     raise TypeError(f"labels in JSON must be strings, numbers, bools, None or tuples of them, got {value!r}")

@@ -37,17 +37,6 @@ def tables(draw, numbers=numbers, columns=1):
     return space, *np.array([option for group in drawn for option in group]).T
 
 
-def selections(space):
-    """Selections of a space as read-only index arrays, so that whoever writes into one is found out."""
-
-    def frozen(selection):
-        array = np.array(selection, dtype=np.int64)
-        array.flags.writeable = False
-        return array
-
-    return st.tuples(*[st.integers(0, size - 1) for size in space.sizes.tolist()]).map(frozen)
-
-
 @st.composite
 def dags(draw, least):
     """An acyclic graph with durations on some nodes and edges, and its places: nodes and edges in a random order.

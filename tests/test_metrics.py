@@ -27,7 +27,8 @@ from cggd import (
     minimize,
 )
 from cggd.metrics import Evaluation, evaluating, one_hot, table_of, values_of
-from tests.strategies import dags, durations, selections, tables
+from cggd.testing import selections
+from tests.strategies import dags, durations, tables
 
 # -- kinds: each draws a metric and its definition in plain Python, a function of the chosen indices -------------------
 

@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 
 from cggd import ChoiceSpace, layout
 from cggd.layout import Layout, Ragged, Uniform
-from tests.strategies import groups, numbers, selections, spaces, tables
+from cggd.testing import selections
+from tests.strategies import groups, numbers, spaces, tables
 
 # -- conversions -------------------------------------------------------------------------------------------------------
 

@@ -17,6 +17,7 @@ from cggd.io.text import StrPath, fail, read_text, write_text
 from cggd.metrics import Additive, LongestPath, Metric, Peak, Table
 from cggd.metrics.base import as_number
 from cggd.problem import Problem
+from cggd.result import label_to_json
 from cggd.space import ENUMERABLE, ChoiceSpace, as_floats, few
 
 _T = TypeVar("_T")
@@ -59,7 +60,7 @@ def write_problem(problem: Problem, path: StrPath) -> None:
             for c in problem.constraints
         ],
     }
-    dump = partial(json.dumps, default=_label_to_json, allow_nan=False)
+    dump = partial(json.dumps, default=label_to_json, allow_nan=False)
     # An entry per line: a person finds a metric, and a diff shows which one changed.
     parts = []
     for key, value in data.items():
@@ -341,12 +342,6 @@ def _label(data: Any) -> Hashable:
     if isinstance(data, dict):
         raise ValueError(f"labels must be strings, numbers, bools, null or lists of them, got {_short(data)}")
     return tuple(map(_label, data)) if isinstance(data, list) else data
-
-
-def _label_to_json(label: Any) -> Any:
-    if isinstance(label, np.generic):
-        return label.item()
-    raise TypeError(f"labels in JSON must be strings, numbers, bools, None or tuples of them, got {label!r}")
 
 
 def _within(where: str, make: Callable[..., _T], *arguments: Any) -> _T:
