@@ -210,5 +210,10 @@ def _confidence(table: NDArray, errors: NDArray, a: tuple, b: tuple) -> NDArray:
 
 def unit(vector: NDArray[np.float64]) -> NDArray[np.float64]:
     """The vector divided by its norm; zero where it is zero but for rounding, as when directions cancel."""
-    norm = np.sqrt(np.dot(vector, vector))
-    return vector / norm if norm > 1e-12 else np.zeros_like(vector)
+    length = norm(vector)
+    return vector / length if length > 1e-12 else np.zeros_like(vector)
+
+
+def norm(vector: NDArray) -> float:
+    """Euclidean norm, summed in double precision."""
+    return float(np.sqrt(np.einsum("o,o->", vector, vector, dtype=float)))

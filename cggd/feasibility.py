@@ -15,6 +15,7 @@ from cggd.linear import LinearProgram, NotLinearError, Outcome, Solution
 from cggd.metrics import Additive, LongestPath, Metric, Peak, Table, afresh, values_of
 from cggd.metrics.base import as_number, whole
 from cggd.metrics.compose import Combination, Maximum
+from cggd.problem import Problem
 from cggd.result import Status
 from cggd.space import ENUMERABLE, ChoiceSpace
 from cggd.swaps import Visit, search
@@ -259,6 +260,19 @@ def seek(
     return _Question(space, constraints, allowed, seed, time_limit, start, stop).feasibility()
 
 
+def enumerated(
+    problem: Problem, allowed: NDArray[np.bool_] | None, *, stop: Callable[[], bool] = lambda: False
+) -> tuple[NDArray[np.int64], NDArray[np.int64]] | None:
+    """All selections of a problem and the numbers of those that satisfy its constraints.
+
+    None where there are too many, where evaluating them would take calls of a black box, and where `stop` said so.
+    """
+    metrics = [problem.objective, *(c.metric for c in problem.constraints)]
+    if problem.space.n_selections > ENUMERATED or not all(_computed(metric) for metric in metrics):
+        return None
+    return _Question(problem.space, problem.constraints, allowed, 0, np.inf, None, stop)._enumerated()
+
+
 def _without(asked: _Question, constraints: Sequence[Constraint], c: Constraint) -> Status:
     """Whether some constraints can be met together when one of them is left out."""
     rest = [other for other in constraints if other is not c]
@@ -439,7 +453,7 @@ def conflict_of_shares(constraints: Sequence[Constraint], allowed: NDArray[np.bo
     if len(linear) < 2:
         return None
     program = LinearProgram(linear[0].space, linear, allowed=allowed)
-    if program.solve(relaxed=True, time_limit=1.0).outcome is Outcome.INFEASIBLE:
+    if program.shares(time_limit=1.0).outcome is Outcome.INFEASIBLE:
         return "the bounds cannot be met together, proved by linear programming (HiGHS)"
     return None
 

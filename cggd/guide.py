@@ -11,8 +11,8 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from cggd.constraints import Constraint, check_constraints
-from cggd.directions import Weights, three_case, unit
-from cggd.metrics.base import as_number, check_choice, own
+from cggd.directions import Weights, norm, three_case, unit
+from cggd.metrics.base import Shifted, as_number, check_choice, own
 from cggd.space import ChoiceSpace, as_floats
 
 Balance = Literal["equal", "violation"]
@@ -73,6 +73,8 @@ class GuideStep:
 
 def allowed_by(logits: NDArray[np.float64]) -> NDArray[np.bool_] | None:
     """Mask of the options that may be chosen, those whose logit is not ``-inf``; None where all may."""
+    if np.isfinite(logits.min()):  # a quick look, which nearly always is enough
+        return None
     forbidden = np.isneginf(logits)
     return ~forbidden if forbidden.any() else None
 
@@ -154,9 +156,10 @@ class Guide:
         if seen.feasible:
             return GuideStep(gradient, np.zeros_like(gradient), seen)
         direction = self.direction(seen)
-        norm = np.sqrt(np.dot(gradient, gradient))
-        length = (self.rescale if rescale is None else rescale) * max(norm, self.epsilon)
-        return GuideStep(gradient - length * direction, direction, seen)
+        length = (self.rescale if rescale is None else rescale) * max(norm(gradient), self.epsilon)
+        modified = gradient.copy()
+        modified -= length * direction
+        return GuideStep(modified, direction, seen)
 
     def observe(self, logits: NDArray[np.float64]) -> Observation:
         """Evaluate the constraints on the selection of some logits, shape (n_options,)."""
@@ -171,13 +174,10 @@ class Guide:
         if len(active) == 0:
             return np.zeros(self.space.n_options)
         together = max(1, STACKED // self.space.n_options)
-        parts = [
-            self._weighted(active[i : i + together], selection, violations, allowed)
-            for i in range(0, len(active), together)
-        ]
-        if len(active) == 1:
-            return parts[0]
-        return unit(parts[0] if len(parts) == 1 else np.sum(parts, axis=0))
+        total = self._weighted(active[:together], selection, violations, allowed)
+        for i in range(together, len(active), together):
+            total += self._weighted(active[i : i + together], selection, violations, allowed)
+        return total if len(active) == 1 else unit(total)
 
     def _weighted(
         self, active: NDArray, selection: NDArray, violations: NDArray, allowed: NDArray | None
@@ -185,6 +185,7 @@ class Guide:
         """Weighted sum of the directions of some violated constraints."""
         constraints, layout = [self.constraints[i] for i in active], self.space.layout
         limits, ranks = self._bounds[2][active], None
+        known: list[Shifted] = []
         sums = [c.metric.shifted(selection) for c in constraints] if self.weights != "confidence" else [None]
         if allowed is None and all(part is not None for part in sums):
             # What options of a decision have in common moves the decision's limit instead of its table.
@@ -204,14 +205,15 @@ class Guide:
                 errors = np.stack([np.zeros(self.space.n_options) if e is None else e for e in given])
         shares = np.ones(len(rows))
         if self.balance == "violation" and (violations > 0).sum() > 1:
-            deviations = tables.std(axis=1)
+            deviations = np.array([p.deviation() for p in known]) if known else tables.std(axis=1)
             shares = violations[active] / np.where(deviations > 0, deviations, 1.0)
         overwrite = len(rows) > 1  # a single table may be the metric's own memory
         how = {"errors": errors, "allowed": allowed, "ranks": ranks, "overwrite": overwrite}
         directions = three_case(tables, limits, layout, self.weights, **how)
         if len(rows) > 1:
-            return shares @ directions
-        return directions[0] if shares[0] == 1.0 else shares[0] * directions[0]
+            return shares.astype(directions.dtype) @ directions
+        directions *= shares[0]
+        return directions[0]
 
     @cached_property
     def _bounds(self) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
@@ -227,9 +229,12 @@ class Guide:
 
     def check_flat(self, array: ArrayLike, argument: str) -> NDArray[np.float64]:
         """Check numbers per option, shape (n_options,); logits may be ``-inf``, where an option is forbidden."""
-        flat = as_floats(array, argument).astype(float, copy=False)
+        flat = as_floats(array, argument)
         if flat.shape != (self.space.n_options,):
             raise ValueError(f"{argument} must have shape ({self.space.n_options},), got {flat.shape}")
+        with np.errstate(over="ignore", invalid="ignore"):
+            if np.isfinite(flat.sum()):  # then every term is, and this is quicker than to ask them one by one
+                return flat
         wrong = ~np.isfinite(flat)
         if argument == "logits":
             wrong &= ~np.isneginf(flat)

@@ -6,7 +6,9 @@ Additive metrics are linear in one 0/1 variable per option. A maximum of linear 
 
 from __future__ import annotations
 
+import atexit
 import threading
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from enum import Enum
@@ -16,7 +18,7 @@ from typing import Any, cast
 import numpy as np
 from numpy.typing import NDArray
 from scipy import sparse
-from scipy.optimize import Bounds, LinearConstraint, milp
+from scipy.optimize import Bounds, LinearConstraint, linprog, milp
 
 from cggd.constraints import Constraint
 from cggd.metrics import Additive, Combination, LongestPath, Maximum, Metric, Peak
@@ -26,12 +28,20 @@ from cggd.space import ChoiceSpace
 POLL_SECONDS = 0.05
 
 
+# By how much a solver's optimum may be off, in units of the largest cost: its own tolerance.
+ROUNDING = 1e-7
+
+
+# How long the end of the process waits for solvers that were left behind, which stop at their own time limits.
+EXIT_SECONDS = 2.0
+
+
 class NotLinearError(Exception):
     """A metric, or the sense in which it is bounded, has no linear form."""
 
 
 class Outcome(Enum):
-    """How the exact solver ended."""
+    """How the solver ended."""
 
     OPTIMAL = "optimal"
     INFEASIBLE = "infeasible"
@@ -45,6 +55,24 @@ class Solution:
     outcome: Outcome
     selection: NDArray[np.int64] | None
     bound: float
+
+
+@dataclass(frozen=True, eq=False)
+class Shares:
+    """What the linear program says, with shares of options instead of options.
+
+    Attributes
+    ----------
+    outcome : Outcome
+    bound : float
+        ``sign * objective`` of no selection is below it.
+    reduced : ndarray of shape (n_options,)
+        Reduced costs: a selection with option o costs at least ``bound + reduced[o]``. Infinite where forbidden.
+    """
+
+    outcome: Outcome
+    bound: float
+    reduced: NDArray[np.float64]
 
 
 @dataclass(frozen=True, eq=False)
@@ -83,6 +111,8 @@ class LinearProgram:
     sign : float
         1 to minimise the objective, -1 to maximise it.
     allowed : bool array of shape (n_options,), optional
+        The other options have no variable, and a decision with one allowed option has none either, so that a program
+        over few open decisions of a large space is small.
 
     Raises
     ------
@@ -99,10 +129,13 @@ class LinearProgram:
         sign: float = 1.0,
         allowed: NDArray[np.bool_] | None = None,
     ) -> None:
+        layout = space.layout
+        kept = np.ones(space.n_options, dtype=bool) if allowed is None else allowed
+        several = layout.spread(layout.reduce(np.add, kept.astype(np.int64)) > 1)
         self.space = space
-        self.n_columns = space.n_options
+        self.open, self.fixed = np.flatnonzero(kept & several), np.flatnonzero(kept & ~several)
+        self.n_columns = len(self.open)
         self.rows: list[_Affine] = []  # each at most 0
-        self.upper = np.ones(space.n_options) if allowed is None else allowed.astype(float)
         self.cost = _NOTHING if objective is None else self._expression(objective, sign)
         for c in constraints:
             if np.isfinite(c.limit):
@@ -110,43 +143,118 @@ class LinearProgram:
                 self.rows.append(expression.plus(_constant(-c.limit)))
 
     def solve(
-        self, *, relaxed: bool = False, time_limit: float | None = None, stop: Callable[[], bool] = lambda: False
+        self,
+        *,
+        time_limit: float | None = None,
+        node_limit: int | None = None,
+        rng: np.random.Generator | None = None,
+        stop: Callable[[], bool] = lambda: False,
     ) -> Solution:
         """Solve it, until `time_limit` seconds have passed or `stop` says so; a Ctrl-C gets through.
 
-        With `relaxed`, with shares of options instead of options: quick, and infeasible only if the program is.
+        Parameters
+        ----------
+        time_limit : float, optional
+        node_limit : int, optional
+            Branch-and-bound nodes after which it stops, at the same place each time.
+        rng : numpy.random.Generator, optional
+            Shuffles variables and rows. An exact solver's luck depends on their order; several orders make several
+            tries.
+        stop : callable
         """
-        n, n_options = self.n_columns, self.space.n_options
-        cost = np.zeros(n)
-        np.add.at(cost, self.cost.columns, self.cost.coefficients)
-        # The solver's tolerances and gaps are absolute; numbers of the order of 1 make them relative.
-        unit = float(np.abs(cost).max(initial=0.0)) or 1.0
-        lower, upper = np.full(n, -np.inf), np.full(n, np.inf)
-        lower[:n_options], upper[:n_options] = 0.0, self.upper
-        one_each = sparse.csr_array(
-            (np.ones(n_options), (self.space.layout.owner, np.arange(n_options))), shape=(self.space.n_decisions, n)
-        )
-        linear = [LinearConstraint(one_each, 1, 1)]
-        if self.rows:
-            matrix, limits = self._matrix()
-            linear.append(cast(Any, LinearConstraint)(matrix, -np.inf, limits))
+        if (settled := self._settled()) is not None:
+            return settled
+        cost, unit, equal, matrix, limits = self._arrays()
+        columns = np.arange(self.n_columns)
+        if rng is not None:
+            columns = rng.permutation(columns)
+            equal = cast(Any, equal)[rng.permutation(cast(Any, equal).shape[0])]
         options: dict[str, float] = {"mip_rel_gap": 0.0}
         if time_limit is not None:
             options["time_limit"] = max(time_limit, 1e-3)
+        if node_limit is not None:
+            options["node_limit"] = node_limit
+        linear = [LinearConstraint(cast(Any, equal)[:, columns], 1, 1)]
+        if matrix is not None:
+            linear.append(cast(Any, LinearConstraint)(matrix[:, columns], -np.inf, limits))
+        lower = np.where(columns < len(self.open), 0.0, -np.inf)
+        upper = np.where(columns < len(self.open), 1.0, np.inf)
         arguments = {
-            "integrality": np.zeros(n) if relaxed else (np.arange(n) < n_options).astype(int),
+            "integrality": (columns < len(self.open)).astype(int),
             "bounds": cast(Any, Bounds)(lower, upper),
             "constraints": linear,
             "options": options,
         }
-        result = _aside(lambda: milp(cost / unit, **arguments), stop)
+        result = _aside(lambda: milp(cost[columns] / unit, **arguments), stop)
         if result is None:
             return Solution(Outcome.STOPPED, None, -np.inf)
-        found = None if result.x is None else self.space.layout.argmax(result.x[:n_options])
+        found = None
+        if result.x is not None:
+            shares = np.empty(self.n_columns)
+            shares[columns] = result.x
+            found = self._selection(shares)
+        outcome = _outcome(result.status)
         bound: float | None = getattr(result, "mip_dual_bound", None)
-        outcome = {0: Outcome.OPTIMAL, 2: Outcome.INFEASIBLE}.get(result.status, Outcome.STOPPED)
+        if bound is None and outcome is Outcome.OPTIMAL:
+            bound = result.fun  # no decision was open, so there was nothing to branch on
         bound = unit * bound if bound is not None and np.isfinite(bound) else -np.inf
         return Solution(outcome, found, bound + self.cost.constant)
+
+    def shares(self, *, time_limit: float | None = None, stop: Callable[[], bool] = lambda: False) -> Shares:
+        """Solve it with shares of options instead of options: quick, and infeasible only if the program is."""
+        reduced = np.full(self.space.n_options, np.inf)
+        reduced[self.open] = reduced[self.fixed] = 0.0
+        if (settled := self._settled()) is not None:
+            return Shares(settled.outcome, settled.bound, reduced)
+        cost, unit, equal, matrix, limits = self._arrays()
+        bounds = np.full((self.n_columns, 2), np.inf)
+        bounds[:, 0] = np.where(np.arange(self.n_columns) < len(self.open), 0.0, -np.inf)
+        options = {} if time_limit is None else {"time_limit": max(time_limit, 1e-3)}
+        given: dict[str, Any] = {
+            "A_eq": equal,
+            "b_eq": np.ones(cast(Any, equal).shape[0]),
+            "bounds": bounds,
+            "options": options,
+        }
+        if matrix is not None:
+            given |= {"A_ub": matrix, "b_ub": limits}
+        result = _aside(lambda: linprog(cost / unit, method="highs", **given), stop)
+        if result is None or result.status != 0:
+            return Shares(Outcome.STOPPED if result is None else _outcome(result.status), -np.inf, reduced)
+        # Rounding may leave a reduced cost a little below 0, which none is.
+        reduced[self.open] = np.maximum(unit * result.lower.marginals[: len(self.open)], 0.0)
+        return Shares(Outcome.OPTIMAL, unit * result.fun - ROUNDING * unit + self.cost.constant, reduced)
+
+    def _settled(self) -> Solution | None:
+        """The answer where nothing is left to choose, or a row without variables cannot hold whatever is chosen.
+
+        To a solver such a row is a number that may lie within its tolerance.
+        """
+        if any(row.constant > 0 and not row.coefficients.any() for row in self.rows):
+            return Solution(Outcome.INFEASIBLE, None, np.inf)
+        if self.n_columns == 0:
+            return Solution(Outcome.OPTIMAL, self._selection(np.zeros(0)), self.cost.constant)
+        return None
+
+    def _selection(self, shares: NDArray[np.float64]) -> NDArray[np.int64]:
+        flat = np.full(self.space.n_options, -1.0)
+        flat[self.open] = shares[: len(self.open)]
+        flat[self.fixed] = 1.0
+        return self.space.layout.argmax(flat)
+
+    def _arrays(self) -> tuple[NDArray, float, sparse.csr_array, sparse.csr_array | None, NDArray]:
+        """Costs and their unit, the rows that say one option each, and the others with their limits."""
+        cost = np.zeros(self.n_columns)
+        np.add.at(cost, self.cost.columns, self.cost.coefficients)
+        # The solver's tolerances and gaps are absolute; numbers of the order of 1 make them relative.
+        unit = float(np.abs(cost).max(initial=0.0)) or 1.0
+        n = len(self.open)
+        _, row = np.unique(self.space.layout.owner[self.open], return_inverse=True)
+        equal = sparse.csr_array(
+            (np.ones(n), (row, np.arange(n))), shape=(int(row.max(initial=-1)) + 1, self.n_columns)
+        )
+        matrix, limits = self._matrix() if self.rows else (None, np.zeros(0))
+        return cost, unit, equal, matrix, limits
 
     def _matrix(self) -> tuple[sparse.csr_array, NDArray[np.float64]]:
         """Rows scaled to a largest coefficient of 1, so that the solver's tolerance is a relative one."""
@@ -165,8 +273,8 @@ class LinearProgram:
     def _expression(self, metric: Metric, sign: float) -> _Affine:
         """``sign * metric``, or a variable that is no less than it and is pressed down on it."""
         if type(metric) is Additive:
-            values = np.asarray(metric.values, dtype=float)
-            return _Affine(np.arange(len(values)), sign * values, sign * metric.constant)
+            total = metric.values[self.fixed].sum(dtype=float) + metric.constant
+            return _Affine(np.arange(len(self.open)), sign * metric.values[self.open].astype(float), sign * total)
         if type(metric) is Combination:
             total = _constant(sign * metric.constant)
             for weight, term in metric.terms:
@@ -185,10 +293,12 @@ class LinearProgram:
         if type(metric) is Maximum:
             return [self._expression(part, 1.0) for part in metric.metrics]
         if type(metric) is Peak:
-            usage: Any = metric.usage
+            whole = sparse.csc_array(metric.usage)
+            usage: Any = sparse.csr_array(whole[:, self.open])
+            fixed = whole[:, self.fixed].sum(axis=1).tolist()
             columns, data = usage.indices.astype(np.int64), usage.data
             cuts = [slice(a, b) for a, b in pairwise(usage.indptr.tolist())]
-            return [_Affine(columns[cut], data[cut], 0.0) for cut in cuts]
+            return [_Affine(columns[cut], data[cut], constant) for cut, constant in zip(cuts, fixed, strict=True)]
         if type(metric) is LongestPath:
             return self._finishes(metric)
         raise NotLinearError(f"{metric.name!r} is a {type(metric).__name__}, which has no linear form")
@@ -203,15 +313,32 @@ class LinearProgram:
             decision, fixed = durations[v]
             row = ends[v].scaled(-1.0).plus(_constant(fixed))
             if decision is not None:
-                own = np.arange(int(self.space.offsets[decision]), int(self.space.offsets[decision + 1]))
-                row = row.plus(_Affine(own, np.asarray(path.values[own], dtype=float), 0.0))
+                row = row.plus(self._duration(path, decision))
             self.rows.append(row if u is None else row.plus(ends[u]))
         return [ends[v] for v in last]
+
+    def _duration(self, path: LongestPath, decision: int) -> _Affine:
+        first, last = self.space.offsets[decision : decision + 2].tolist()
+        columns = np.arange(*np.searchsorted(self.open, [first, last]))
+        a, b = np.searchsorted(self.fixed, [first, last])
+        fixed = path.values[self.fixed[a:b]].sum(dtype=float)
+        return _Affine(columns, np.asarray(path.values[self.open[columns]], dtype=float), float(fixed))
 
     def _column(self, size: float) -> _Affine:
         """A new variable, measured in units of `size`, so that coefficients of a row stay comparable."""
         self.n_columns += 1
         return _Affine(np.array([self.n_columns - 1]), np.array([size or 1.0]), 0.0)
+
+
+# Solvers that were not waited for. One that returns while the interpreter shuts down would abort the process.
+_left_behind: list[threading.Thread] = []
+
+
+@atexit.register
+def _wait_for_those_left_behind() -> None:
+    late = time.perf_counter() + EXIT_SECONDS
+    for thread in _left_behind:
+        thread.join(max(late - time.perf_counter(), 0.0))
 
 
 def _aside(work: Callable[[], Any], stop: Callable[[], bool]) -> Any:
@@ -227,11 +354,18 @@ def _aside(work: Callable[[], Any], stop: Callable[[], bool]) -> Any:
 
     thread = threading.Thread(target=run, daemon=True)
     thread.start()
+    _left_behind.append(thread)
     while thread.is_alive() and not stop():
         thread.join(POLL_SECONDS)
+    _left_behind[:] = [other for other in _left_behind if other.is_alive()]
     if failures:
         raise failures[0]
     return results[0] if results else None
+
+
+def _outcome(status: int) -> Outcome:
+    """What scipy's number for the end of a solver means."""
+    return {0: Outcome.OPTIMAL, 2: Outcome.INFEASIBLE}.get(status, Outcome.STOPPED)
 
 
 def _constant(value: float) -> _Affine:

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from itertools import cycle, islice
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -62,23 +62,31 @@ class Progress:
 
     Attributes
     ----------
+    phase : {"descent", "polish"}
     start, step, starts, steps : int
-    selection : ndarray of int, shape (n_decisions,)
-        The current selection.
+    selection : ndarray of int, shape (n_decisions,), or None
+        The current selection; while polishing the best feasible one, if there is one.
     violations : ndarray of shape (n_constraints,)
     best : float or None
         Best feasible objective so far.
+    incumbent : ndarray of int, shape (n_decisions,), or None
+        The selection that has it.
+    bound : float or None
+        What no feasible objective can beat, as far as it is known.
     evaluations : int
     seconds : float
     """
 
+    phase: Literal["descent", "polish"]
     start: int
     step: int
     starts: int
     steps: int
-    selection: NDArray[np.int64]
+    selection: NDArray[np.int64] | None
     violations: NDArray[np.float64]
     best: float | None
+    incumbent: NDArray[np.int64] | None
+    bound: float | None
     evaluations: int
     seconds: float
 
@@ -97,6 +105,8 @@ class Options:
     forbid: Any
     rescale: float
     patience: int
+    polish: bool
+    gap: float
     callback: Callable[[Progress], Any] | None
     executor: Executor | None
     checkpoint: str | os.PathLike | None
@@ -120,6 +130,10 @@ class Options:
             raise ValueError(f"time_limit must be more than 0 seconds, got {self.time_limit}")
         if as_number(self.rescale, "rescale") <= 1:
             raise ValueError(f"rescale must be greater than 1, got {self.rescale}")
+        if not isinstance(self.polish, bool):
+            raise TypeError(f"polish must be True or False, got {self.polish!r}")
+        if as_number(self.gap, "gap") < 0:
+            raise ValueError(f"gap must be at least 0, got {self.gap}")
         if self.callback is not None and not callable(self.callback):
             raise TypeError(f"callback must be callable, got {self.callback!r}")
         if self.executor is not None and not hasattr(self.executor, "submit"):

@@ -14,6 +14,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from cggd.directions import norm
 from cggd.guide import Guide, Observation
 from cggd.layout import Layout
 from cggd.metrics.base import as_number, own, whole
@@ -42,7 +43,9 @@ def project(
     chosen = layout.flat(witness)
     own_logits = logits[chosen]
     finite = np.abs(logits[np.isfinite(logits)])
-    margin = max(margin, 8 * np.finfo(float).eps * float(finite.max(initial=0.0)) * int(layout.sizes.max()))
+    margin = max(
+        margin, 8 * float(np.finfo(logits.dtype).eps) * float(finite.max(initial=0.0)) * int(layout.sizes.max())
+    )
     rivals = logits + margin
     rivals[chosen] = -np.inf
     top = own_logits
@@ -50,7 +53,7 @@ def project(
     for _ in range(int(layout.sizes.max())):
         above = rivals > layout.spread(top)
         total = layout.reduce(np.add, np.where(above, rivals, 0.0))
-        raised = (own_logits + total) / (1 + layout.reduce(np.add, above.astype(float)))
+        raised = (own_logits + total) / (1 + layout.reduce(np.add, above.astype(logits.dtype)))
         if np.array_equal(raised, top):
             break
         top = raised
@@ -207,11 +210,14 @@ class Safeguard:
         seen = self.guide.observe(logits)
         if seen.feasible:
             return SafeguardStep(logits + displacement, SafeguardState(state.witness), "free", seen)
-        size = max(float(np.linalg.norm(displacement)), floor)
+        size = max(norm(displacement), floor)
         after = replace(state, violated=state.violated + 1)
         if state.witness is None or (state.target is None and state.violated < self.patience):
-            push = (rescale or self.guide.rescale) * size * self.guide.direction(seen)
-            return SafeguardStep(logits + displacement + push, after, "guided", seen)
+            push = self.guide.direction(seen)
+            push *= (rescale or self.guide.rescale) * size
+            moved = logits + displacement
+            moved += push
+            return SafeguardStep(moved, after, "guided", seen)
         target = state.target
         if target is None:
             if seen.allowed is not None and not seen.allowed[self.guide.space.layout.flat(state.witness)].all():

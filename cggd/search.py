@@ -19,8 +19,10 @@ from cggd.feasibility import conflict_of_shares, out_of_reach, seek
 from cggd.guide import Guide, Observation, allowed_by
 from cggd.metrics import Evaluation, Executor, Metric, afresh, evaluating, table_of, values_of
 from cggd.options import Options, Progress, Start
+from cggd.polish import Finding, grid, polish, proved
 from cggd.problem import Problem
 from cggd.relaxation import annealed, sample, softmax
+from cggd.relaxed import Relaxed, relax
 from cggd.result import History, Result, Status
 from cggd.safeguard import Safeguard, SafeguardState
 
@@ -36,6 +38,13 @@ SMALLEST_STEP = 1e-9
 
 # What the look for a feasible selection may take, once, after a start that met none.
 SEEK_SECONDS = 10.0
+
+# Share of a time limit that descents get before polishing: of problems with a linear form, whose cores an exact solver
+# takes on, and of others.
+DESCENT_SHARE = {True: 0.25, False: 0.8}
+
+# Descents end 0.5 to 2% above the bound on large sums, so nearer than this share to it they have nothing to find.
+NEAR = 1e-3
 
 # Logits start as noise of this size: it breaks ties and nothing else.
 NOISE = 1e-3
@@ -73,6 +82,8 @@ def minimize(
     forbid: Mapping[Hashable, Iterable[Hashable]] | ArrayLike | None = None,
     rescale: float = 1.2,
     patience: int = 100,
+    polish: bool = True,
+    gap: float = 0.0,
     callback: Callable[[Progress], Any] | None = None,
     executor: Executor | None = None,
     checkpoint: str | PathLike | None = None,
@@ -106,8 +117,16 @@ def minimize(
         R > 1 of the guide. It grows while the selection violates a constraint and shrinks back when it does not.
     patience : int
         Violated steps in a row after which the safeguard leads back to the best feasible selection.
+    polish : bool
+        Before the descent, find a bound that no selection can beat, where the problem is linear; after it, improve the
+        best selection: by exact solution of reduced cores where the problem is linear, by trying all selections where
+        they are few and stored, by switches otherwise. With a `time_limit` what is left of it is used, unless
+        optimality is proved; without one, about as long as a start takes.
+    gap : float
+        Stop as soon as the value is within this share of the bound; 0 asks for the optimum.
     callback : callable, optional
-        Called with a `Progress` after each step; a true return value stops the search.
+        Called with a `Progress` after each step, and while the best selection is polished; a true return value stops
+        the search.
     executor : object with the `concurrent.futures.Executor` interface, optional
         Black-box evaluations of a batch run through it.
     checkpoint : path, optional
@@ -202,6 +221,9 @@ class _Search:
         self.nearest: tuple[float, _Candidate] | None = None  # by total violation
         self.history: list[tuple[int, float, NDArray[np.float64], float, float]] = []
         self.asked_to_stop = self.sought = False
+        self.step_of_values = grid(problem.objective) if options.polish else 0.0
+        self.relaxed: Relaxed | None = None
+        self.bound = problem.bound
         self.proof = next((reason for c in problem.constraints if (reason := out_of_reach(c))), None)
         self.proof = self.proof or conflict_of_shares(problem.constraints, self.allowed)
         self._begin()
@@ -280,7 +302,9 @@ class _Search:
         return result
 
     def _loop(self, path: Path | None) -> str:
-        while self.start < len(self.starts):
+        if self.options.polish and self._reason_to_stop() is None:
+            self._relax()
+        while not self._near() and self.start < len(self.starts):
             while self.step < self.options.steps and not (self.history and self._exhausted()):
                 if reason := self._reason_to_stop():
                     return reason
@@ -292,7 +316,67 @@ class _Search:
                 self._seek()
             self.start += 1
             self._begin()
+        if self.options.polish:
+            self._polish()
         return self._reason_to_stop() or f"all {len(self.starts)} starts done"
+
+    def _relax(self) -> None:
+        """A bound from the linear relaxation, and what selection it comes with."""
+        left = None if self.options.time_limit is None else self.options.time_limit * DESCENT_SHARE[True]
+        self.relaxed = relax(self.problem, self.allowed, time_limit=left, stop=self._stopped)
+        if self.relaxed is None:
+            return
+        if self.relaxed.infeasible:
+            self.proof = self.relaxed.proof
+            return
+        self._take(Finding(self.relaxed.selection, self.relaxed.bound))
+        self.guarded = replace(self.guarded, witness=self.candidates[-1].selection if self.candidates else None)
+
+    def _polish(self) -> None:
+        """Improve the best selection, up to a proof that no better one exists."""
+        if self._stopped() or self.proof is not None:
+            return
+        left = None if self.options.time_limit is None else self.options.time_limit - self.seconds
+        best = self.candidates[-1].selection if self.candidates else None
+        how = {"seed": self.options.seed, "time_limit": left, "stop": self._stopped}
+        for finding in polish(self.problem, self.relaxed, best, self.allowed, **how):
+            if finding is not None:
+                self._take(finding)
+            if self.options.callback is not None and self.options.callback(self._progress(None)):
+                self.asked_to_stop = True
+            if self._reason_to_stop():
+                return
+
+    def _take(self, finding: Finding) -> None:
+        """Keep a selection and a bound that came by other means than descent."""
+        sign, selection = self.problem.sign, finding.selection
+        self.proof = self.proof or finding.proof
+        if finding.bound is not None:
+            known = finding.bound if self.bound is None else self.bound
+            self.bound = sign * max(sign * known, sign * finding.bound)
+        if selection is None:
+            return
+        value = float(values_of(self.problem.objective, selection[None])[0])
+        if self.best is None or sign * value < sign * self.best:
+            values = np.array([float(c.values(selection[None])[0]) for c in self.problem.constraints])
+            self.candidates.append(_Candidate(value, selection, values))
+
+    def _gap(self) -> float:
+        """Distance of the best value to the bound, as a share of the bound."""
+        if self.best is None or self.bound is None:
+            return np.inf
+        return abs(self.best - self.bound) / max(abs(self.bound), 1e-12)
+
+    def _near(self) -> bool:
+        """Whether a descent has nothing to find any more."""
+        return self.relaxed is not None and self._gap() <= NEAR
+
+    def _optimal(self, value: float) -> bool:
+        sign = self.problem.sign
+        return self.bound is not None and proved(sign * value, sign * self.bound, self.step_of_values)
+
+    def _stopped(self) -> bool:
+        return self._reason_to_stop() is not None
 
     def _seek(self) -> None:
         """Look for a feasible selection by other means than descent, or for a proof that there is none."""
@@ -390,7 +474,8 @@ class _Search:
         """How much of the current start is done, by steps or by its share of the time."""
         share = self.step / self.options.steps
         if self.options.time_limit is not None:
-            left = (self.options.time_limit - self.started) / (len(self.starts) - self.start)
+            limit = self.options.time_limit * (DESCENT_SHARE[self.relaxed is not None] if self.options.polish else 1.0)
+            left = (limit - self.started) / (len(self.starts) - self.start)
             share = max(share, min(1.0, (self.seconds - self.started) / max(left, 1e-9)))
         return share
 
@@ -400,14 +485,16 @@ class _Search:
         return (stale is not None and self.stale >= stale) or self._share_done() >= 1.0
 
     def _reason_to_stop(self) -> str | None:
-        options, bound = self.options, self.problem.bound
+        options = self.options
         if self.proof is not None:
             return self.proof
         if self.asked_to_stop:
             return "stopped by the callback"
-        if self.best is not None and bound is not None and self.best == bound:
+        if self.best is not None and self._optimal(self.best):
             return "no selection can be better"
-        if not self.history:
+        if self._gap() <= options.gap:
+            return f"within a gap of {options.gap:g}"
+        if not self.history and not self.candidates:
             return None  # one step is always made
         if options.time_limit is not None and self.seconds >= options.time_limit:
             return f"time limit of {options.time_limit:g} s"
@@ -415,15 +502,20 @@ class _Search:
             return f"limit of {options.max_evaluations} evaluations"
         return None
 
-    def _progress(self, seen: Observation) -> Progress:
+    def _progress(self, seen: Observation | None) -> Progress:
+        """Where the search stands: at what a step saw, or, while it polishes, at the best candidate."""
+        last = self.candidates[-1] if self.candidates else None
         return Progress(
+            phase="descent" if seen is not None else "polish",
             start=self.start,
             step=self.step,
             starts=len(self.starts),
             steps=self.options.steps,
-            selection=seen.selection,
-            violations=seen.violations,
+            selection=seen.selection if seen is not None else None if last is None else last.selection,
+            violations=seen.violations if seen is not None else np.zeros(len(self.problem.constraints)),
             best=self.best,
+            incumbent=None if last is None else last.selection,
+            bound=self.bound,
             evaluations=self.evaluation.calls,
             seconds=self.seconds,
         )
@@ -442,10 +534,11 @@ class _Search:
 
     def _result(self, stopped: str, chosen: _Candidate | None) -> Result:
         """What is known; `chosen` has been verified."""
-        rows, bound, nearest = [], self.problem.bound, None
+        rows, bound, nearest = [], self.bound, None
         if chosen is not None:
             rows = [c.row(v) for c, v in zip(self.problem.constraints, chosen.values.tolist(), strict=True)]
-            status = Status.OPTIMAL if chosen.value == bound else Status.FEASIBLE
+            status = Status.OPTIMAL if self._optimal(chosen.value) else Status.FEASIBLE
+            bound = chosen.value if status is Status.OPTIMAL else bound
         else:
             status = Status.INFEASIBLE if self.proof is not None else Status.UNKNOWN
             if self.nearest is not None or self.candidates:

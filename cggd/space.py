@@ -284,6 +284,8 @@ class ChoiceSpace:
     def labels(self, selection: ArrayLike) -> dict[Hashable, Hashable]:
         """Labels of a selection given as indices, shape (n_decisions,)."""
         indices = self.indices(selection)
+        if isinstance(self._labels, _Ranges):  # the labels are the numbers
+            return dict(zip(self.decisions, indices.tolist(), strict=True))
         return {d: o[i] for d, o, i in zip(self.decisions, self._labels, indices.tolist(), strict=True)}
 
     def check_selections(self, selections: ArrayLike) -> NDArray[np.int64]:

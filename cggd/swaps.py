@@ -20,6 +20,12 @@ from cggd.space import ChoiceSpace
 # draws tenures of this order for neighbourhoods of tens to hundreds of moves).
 TENURE = 5
 
+# First switches of pairs that are tried; each takes a replacement table of every metric.
+PAIRS = 64
+
+# A value that is better by less than this share is the same value, summed in another order.
+ROUNDING = 1e-12
+
 
 @dataclass(frozen=True, eq=False)
 class Visit:
@@ -105,6 +111,49 @@ def walk(
         decision = int(np.searchsorted(space.offsets, chosen, side="right")) - 1
         selection[decision] = chosen - space.offsets[decision]
         free_again[decision] = turn + tenure + rng.integers(0, tenure + 1)
+
+
+def pair(
+    space: ChoiceSpace,
+    violation: Violation,
+    objective: Metric,
+    selection: NDArray[np.int64],
+    *,
+    sign: float = 1.0,
+    allowed: NDArray[np.bool_] | None = None,
+) -> Iterator[NDArray[np.int64] | None]:
+    """Look for two switches that make a feasible selection better and keep it feasible.
+
+    First switches that improve but violate come first, as a second one may repair them; up to `PAIRS` are tried. Yields
+    None after each, and a better selection as the last item, where one was found.
+    """
+    constraints = violation.constraints
+
+    def tables(at: NDArray[np.int64]) -> tuple[NDArray, NDArray]:
+        wrong = violation.table(at) if constraints else np.zeros(space.n_options)
+        return wrong, sign * table_of(objective, at)
+
+    def with_option(at: NDArray[np.int64], option: int) -> NDArray[np.int64]:
+        decision = owner[option]
+        switched = at.copy()
+        switched[decision] = option - space.offsets[decision]
+        return switched
+
+    owner, here = space.layout.owner, space.layout.flat(selection)
+    wrong, value = tables(selection)
+    cost = value[here[0]]
+    possible = np.ones(space.n_options, dtype=bool) if allowed is None else allowed.copy()
+    possible[here] = False
+    firsts = np.flatnonzero(possible)
+    repairable = (wrong[firsts] > 0) & (value[firsts] < cost)
+    for first in firsts[np.lexsort((value[firsts], ~repairable))][:PAIRS].tolist():
+        switched = with_option(selection, first)
+        wrong_then, value_then = tables(switched)
+        good = possible & (owner != owner[first]) & (wrong_then == 0) & (value_then < cost - ROUNDING * abs(cost))
+        if good.any():
+            yield with_option(switched, int(np.argmin(np.where(good, value_then, np.inf))))
+            return
+        yield None
 
 
 def search(

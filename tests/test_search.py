@@ -157,7 +157,7 @@ def test_forbidden_options_are_neither_chosen_nor_evaluated():
 def test_initial_selection_is_the_first_one_looked_at():
     seen = []
     given = {"stem": "c", "body": "a", "head": "b"}
-    options = {"steps": 1, "callback": lambda p: seen.append(p.selection)}
+    options = {"steps": 1, "polish": False, "callback": lambda p: seen.append(p.selection)}
     result = minimize(ERROR, [LATENCY <= 8], initial=given, starts=1, **options)
     assert SPACE.labels(seen[0]) == given
     assert result.selection == given
@@ -185,7 +185,7 @@ def test_every_kind_of_metric_can_be_objective_or_constraint(kind):
 
 
 def test_steps_and_starts():
-    result = minimize(ERROR, [LATENCY <= 7], steps=11, starts=3)
+    result = minimize(ERROR, [LATENCY <= 7], steps=11, starts=3, polish=False)
     assert len(result.history) == 33
     assert np.bincount(result.history.start).tolist() == [11, 11, 11]
     assert result.stopped == "all 3 starts done"
@@ -445,7 +445,7 @@ def test_json_round_trip():
 
 
 def test_summary_tells_what_a_user_needs():
-    text = minimize(ERROR, [LATENCY <= 7]).summary()
+    text = minimize(ERROR, [LATENCY <= 7], polish=False).summary()
     for part in ("feasible", "error = ", "%", "latency <= 7 ms", "left", "stem: ", "seed 0", "600 steps"[3:]):
         assert part in text
 

@@ -70,7 +70,12 @@ class Additive(Metric):
 
     def _shifted(self, selection: NDArray[np.int64]) -> Shifted:
         chosen = self.values[self.space.layout.flat(selection)]
-        return Shifted(self.values, chosen.sum(dtype=float) + self.constant - chosen, lambda: self._ranks)
+        shift = chosen.sum(dtype=float) + self.constant - chosen
+        return Shifted(self.values, shift, lambda: self._ranks, lambda: self._deviation)
+
+    @cached_property
+    def _deviation(self) -> float:
+        return float(self.values.std(dtype=float))
 
     @cached_property
     def _ranks(self) -> NDArray[np.integer]:

@@ -34,11 +34,14 @@ class Shifted:
     shift : ndarray of shape (n_decisions,)
     ranks : callable
         The ranks of the values (`cggd.ranks.flat_ranks`), found once.
+    deviation : callable
+        The standard deviation of the values, found once.
     """
 
     values: NDArray
     shift: NDArray[np.float64]
     ranks: Callable[[], NDArray[np.integer]]
+    deviation: Callable[[], float]
 
 
 @runtime_checkable

@@ -1,0 +1,343 @@
+"""Polish: from a good selection to a better one, and where it can be to a proof that there is none.
+
+Where objective and constraints are linear, the *reduced core* is solved exactly: options whose reduced cost exceeds
+the gap between the best selection and the bound are in no better selection, and those with a large reduced cost in
+few; so cores of the likeliest options are solved by branch and bound (HiGHS), growing until they hold every option
+within the gap. That is a proof (Balas & Zemel, 1980; Pisinger, 1995, for knapsacks). Anything else is
+improved by switches, in ones and twos (`cggd.swaps`).
+"""
+
+from __future__ import annotations
+
+import queue
+import threading
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cggd.feasibility import enumerated
+from cggd.linear import LinearProgram, Outcome
+from cggd.metrics import Metric, values_of
+from cggd.problem import Problem
+from cggd.relaxed import Relaxed
+from cggd.sums import sum_of
+from cggd.swaps import Violation, pair, walk
+
+# Options beyond one per decision in the first core; on MMKP I07 it holds the best known selection within 0.1 s.
+FIRST_CORE = 20
+GROWTH = 2
+
+# Cores of this many options are those in which HiGHS finds good selections of MMKP I04, I07, c_21 and c_24 within a
+# second or two; which one and when is luck, so sizes and orders are drawn.
+CORES = (25, 100)
+
+# A core of more options than this beyond one per decision is not finished within a minute where constraints are many.
+PROVABLE = 400
+
+# Branch-and-bound nodes a core gets without a time limit, so that the same seed gives the same result: up to a second.
+NODES = 500
+
+# Share of the time limit that one core gets, drawn between these: short tries suit some problems (MMKP I07) and long
+# ones others (c_24). The last core of a chain, which is the proof, gets a larger share of what is left.
+SHARES = (1 / 15, 1 / 4)
+PROOF_SHARE = 0.75
+
+# Cores solved side by side: the solver runs outside of Python's lock.
+WORKERS = 2
+
+# How often whoever waits for a core may look at the clock.
+POLL_SECONDS = 0.05
+
+# Switches without a better selection after which the walk ends.
+PATIENCE = 50
+
+# Decimal places that are looked at to see whether objectives lie on a grid.
+PLACES = 6
+
+
+@dataclass(frozen=True, eq=False)
+class Finding:
+    """A feasible selection, or a number that no objective is better than, or both; or a proof that there is none."""
+
+    selection: NDArray[np.int64] | None
+    bound: float | None = None
+    proof: str | None = None
+
+
+def grid(metric: Metric) -> float:
+    """Distance that any two different values of a sum keep at the least; 0 where none is known.
+
+    Examples
+    --------
+    >>> from cggd import Additive, ChoiceSpace
+    >>> grid(Additive(ChoiceSpace.from_sizes([2, 2]), [1.5, 4.5, 0.0, 1.2]))
+    0.6
+    """
+    parts = sum_of(metric)
+    if parts is None:
+        return 0.0
+    layout, values = metric.space.layout, np.asarray(parts[0], dtype=float)
+    differences = values - layout.spread(values[layout.offsets[:-1]])
+    for places in range(PLACES + 1):
+        scaled = differences * 10.0**places
+        if np.abs(scaled).max() > 2**50:
+            return 0.0
+        whole = np.rint(scaled)
+        if np.abs(scaled - whole).max() <= 1e-7:
+            return float(np.gcd.reduce(whole.astype(np.int64))) / 10.0**places
+    return 0.0
+
+
+def proved(cost: float, bound: float, step: float) -> bool:
+    """Whether no cost can be lower than this one, given a bound on it and the grid on which costs lie."""
+    rounding = 1e-9 * max(1.0, abs(cost))
+    return cost - bound <= max(step - 1e-4 * step - rounding, rounding)
+
+
+def polish(
+    problem: Problem,
+    relaxed: Relaxed | None,
+    best: NDArray[np.int64] | None,
+    allowed: NDArray[np.bool_] | None = None,
+    *,
+    seed: int = 0,
+    time_limit: float | None = None,
+    stop: Callable[[], bool] = lambda: False,
+) -> Iterator[Finding | None]:
+    """Improve the best selection known; yield what is found, and None while there is nothing new.
+
+    Parameters
+    ----------
+    problem : Problem
+    relaxed : Relaxed or None
+        Its relaxation, where it has one: then reduced cores are solved. Otherwise all selections are tried, where they
+        are few and need no calls of a black box, and switches of the best one where not.
+    best : ndarray of int, shape (n_decisions,), or None
+    allowed : bool array of shape (n_options,), optional
+    seed, time_limit, stop
+        See `solve_cores`.
+    """
+    if relaxed is not None:
+        how = {"seed": seed, "time_limit": time_limit, "stop": stop}
+        yield from solve_cores(problem, relaxed.reduced(), relaxed.bound, best, **how)
+    elif (every := enumerated(problem, allowed, stop=stop)) is not None:
+        yield _best_of(problem, *every)
+    elif best is not None:
+        yield from swap(problem, best, np.random.default_rng([seed, WORKERS]), allowed=allowed)
+
+
+def _best_of(problem: Problem, selections: NDArray[np.int64], feasible: NDArray[np.int64]) -> Finding:
+    if len(feasible) == 0:
+        return Finding(None, proof=f"all {len(selections)} selections were evaluated")
+    values = values_of(problem.objective, selections[feasible])
+    at = int(np.argmin(problem.sign * values))
+    return Finding(selections[feasible[at]], float(values[at]))
+
+
+def solve_cores(
+    problem: Problem,
+    reduced: NDArray[np.float64],
+    bound: float,
+    best: NDArray[np.int64] | None,
+    *,
+    seed: int = 0,
+    time_limit: float | None = None,
+    stop: Callable[[], bool] = lambda: False,
+) -> Iterator[Finding | None]:
+    """Solve reduced cores of a linear problem; yield what is found, and None while there is nothing new.
+
+    Parameters
+    ----------
+    problem : Problem
+    reduced : ndarray of shape (n_options,)
+        Reduced costs: a selection with option o has a ``sign * objective`` of at least ``sign * bound + reduced[o]``;
+        infinite for forbidden options.
+    bound : float
+        No objective is better.
+    best : ndarray of int, shape (n_decisions,), or None
+        The best selection known.
+    seed : int
+        Of the orders and sizes of further cores.
+    time_limit : float, optional
+        Seconds. With one, all of it is used unless optimality is proved, two cores at a time; without one, growing
+        cores are solved one after another until one takes too many nodes, the same ones each time.
+    stop : callable
+    """
+    state = _Cores(problem, reduced, problem.sign * bound, best, time_limit, stop)
+    return state.run(seed)
+
+
+class _Cores:
+    """What workers on cores share."""
+
+    def __init__(
+        self,
+        problem: Problem,
+        reduced: NDArray[np.float64],
+        bound: float,
+        best: NDArray[np.int64] | None,
+        time_limit: float | None,
+        stop: Callable[[], bool],
+    ) -> None:
+        self.problem, self.space = problem, problem.space
+        self.reduced, self.relaxed = reduced, bound
+        self.bound, self.step = bound, grid(problem.objective)
+        self.best, self.cost = best, np.inf if best is None else self._cost(best)
+        self.time_limit, self.stop = time_limit, stop
+        self.began, self.left_behind = time.perf_counter(), False
+        last = min(self.space.n_decisions + max(PROVABLE, CORES[1]), self.space.n_options) - 1
+        self.lowest = np.sort(np.partition(reduced, last)[: last + 1])
+        self.findings: queue.SimpleQueue[Finding | BaseException] = queue.SimpleQueue()
+
+    def run(self, seed: int) -> Iterator[Finding | None]:
+        generators = [np.random.default_rng([seed, worker]) for worker in range(WORKERS)]
+        work = [lambda: self._grow(generators[0])]
+        if self.time_limit is not None:
+            work += [lambda rng=rng: self._restart(rng) for rng in generators[1:]]
+        threads = [threading.Thread(target=self._guarded, args=(job,), daemon=True) for job in work]
+        for thread in threads:
+            thread.start()
+        try:
+            while any(thread.is_alive() for thread in threads) or not self.findings.empty():
+                try:
+                    found = self.findings.get(timeout=POLL_SECONDS)
+                except queue.Empty:
+                    yield None
+                    continue
+                if isinstance(found, BaseException):
+                    raise found
+                yield found
+        finally:
+            self.left_behind = True
+
+    def _guarded(self, job: Callable[[], None]) -> None:
+        try:
+            job()
+        except BaseException as error:
+            self.findings.put(error)
+
+    # -- workers ----------------------------------------------------------------------------------------------------
+
+    def _grow(self, rng: np.random.Generator) -> None:
+        """Solve growing cores until one holds every option that a better selection may take."""
+        extra = FIRST_CORE
+        while not self._over():
+            last = extra >= self._within()
+            if last and self._within() > PROVABLE:
+                break
+            # The last one is the proof, and gets what time there is.
+            finished = self._solve(extra, PROOF_SHARE * self._left() if last else self._seconds(SHARES[1]), None)
+            if last and finished:
+                return
+            if not finished and (last or self.time_limit is None):
+                break
+            extra = extra * GROWTH if finished else self._within()
+        if self.time_limit is not None:
+            self._restart(rng)
+
+    def _restart(self, rng: np.random.Generator) -> None:
+        """Solve cores of drawn sizes in drawn orders."""
+        while not self._over():
+            extra, share = (float(np.exp(rng.uniform(*np.log(ends)))) for ends in (CORES, SHARES))
+            self._solve(int(extra), self._seconds(share), rng)
+
+    def _solve(self, extra: int, seconds: float, rng: np.random.Generator | None) -> bool:
+        """Solve one core; whether the solver finished it."""
+        core = self._core(extra)
+        problem = self.problem
+        program = LinearProgram(self.space, problem.constraints, problem.objective, sign=problem.sign, allowed=core)
+        nodes = NODES if self.time_limit is None else None
+        limit = None if np.isinf(seconds) else seconds
+        solution = program.solve(time_limit=limit, node_limit=nodes, rng=rng, stop=self._over)
+        inside, selection = solution.bound, solution.selection
+        if solution.outcome is Outcome.INFEASIBLE:
+            inside = np.inf
+        if selection is not None:
+            if not all(c.satisfied(c.values(selection[None])).all() for c in problem.constraints):
+                selection = None  # feasible within the solver's tolerance alone
+            else:
+                cost = self._cost(selection)
+                inside = cost if solution.outcome is Outcome.OPTIMAL else inside
+                if cost < self.cost:
+                    self.best, self.cost = selection, cost
+        # What is not in the core costs at least its reduced cost more than the relaxation.
+        outside = self.relaxed + float(self.reduced[~core].min(initial=np.inf))
+        self.bound = max(self.bound, min(inside, outside))
+        none = "proved by mixed-integer programming (HiGHS)" if np.isinf(self.bound) and self.best is None else None
+        self.findings.put(Finding(selection, problem.sign * self.bound if np.isfinite(self.bound) else None, none))
+        return solution.outcome is not Outcome.STOPPED
+
+    # -- what they ask ----------------------------------------------------------------------------------------------
+
+    def _cost(self, selection: NDArray[np.int64]) -> float:
+        return self.problem.sign * float(values_of(self.problem.objective, selection[None])[0])
+
+    def _most(self) -> float:
+        """The largest reduced cost of an option in a better selection."""
+        return (
+            self.cost - self.step - self.relaxed + 1e-9 * max(1.0, abs(self.cost)) if self.best is not None else np.inf
+        )
+
+    def _within(self) -> int:
+        """Options beyond one per decision that a better selection may take; one more than PROVABLE stands for more."""
+        return int(np.searchsorted(self.lowest, self._most(), side="right")) - self.space.n_decisions
+
+    def _core(self, extra: int) -> NDArray[np.bool_]:
+        """The likeliest options, `extra` beyond one per decision, of those that a better selection may take."""
+        at = min(self.space.n_decisions + extra, len(self.lowest)) - 1
+        core = self.reduced <= min(self.lowest[at], self._most())
+        if self.best is not None:
+            core[self.space.layout.flat(self.best)] = True
+        return core & np.isfinite(self.reduced)
+
+    def _left(self) -> float:
+        return np.inf if self.time_limit is None else max(self.began + self.time_limit - time.perf_counter(), 0.0)
+
+    def _seconds(self, share: float) -> float:
+        return np.inf if self.time_limit is None else min(self._left(), share * self.time_limit)
+
+    def _over(self) -> bool:
+        done = self.bound == np.inf or (self.best is not None and proved(self.cost, self.bound, self.step))
+        return done or self.left_behind or self._left() == 0 or self.stop()
+
+
+def swap(
+    problem: Problem, best: NDArray[np.int64], rng: np.random.Generator, *, allowed: NDArray[np.bool_] | None = None
+) -> Iterator[Finding | None]:
+    """Improve a feasible selection of any problem by switches; yield what is better, and None in between.
+
+    A tabu walk over single switches, then pairs of a switch that improves but violates and one that repairs it; until
+    neither finds anything better.
+
+    Parameters
+    ----------
+    problem : Problem
+    best : ndarray of int, shape (n_decisions,)
+    rng : numpy.random.Generator
+    allowed : bool array of shape (n_options,), optional
+    """
+    space, sign = problem.space, problem.sign
+    violation = Violation(problem.constraints)
+    cost = sign * float(values_of(problem.objective, best[None])[0])
+    while True:
+        stale = 0
+        for visit in walk(space, violation, problem.objective, best, rng, sign=sign, allowed=allowed):
+            stale += 1
+            if visit.violation == 0 and sign * visit.value < cost:
+                best, cost, stale = visit.selection, sign * visit.value, 0
+                yield Finding(best)
+            else:
+                yield None
+            if stale > PATIENCE:
+                break
+        better = None
+        for found in pair(space, violation, problem.objective, best, sign=sign, allowed=allowed):
+            better = found
+            yield None
+        if better is None:
+            return
+        best, cost = better, sign * float(values_of(problem.objective, better[None])[0])
+        yield Finding(best)

@@ -1,0 +1,172 @@
+"""Repair: feasible selections near one that is cheap but misses some bounds, where everything is a sum.
+
+Few options are worth a switch where multipliers are good, those of least reduced cost. Switches are chosen among them
+in batches, sorted by what they cost and help.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cggd.layout import Layout
+from cggd.problem import Problem
+from cggd.sums import Point, Tables
+
+# Switches that are looked at first to repair a selection or to use what a bound leaves: those of least reduced cost.
+CORE = 20_000
+
+
+def repair(
+    problem: Problem, tables: Tables, points: Sequence[Point], tolerance: float, over: Callable[[], bool]
+) -> tuple[NDArray[np.int64] | None, float | None]:
+    """The best feasible selection that repairs of the minimisers at some multipliers lead to, and its objective."""
+    best, least = None, math.inf
+    for point in points:
+        point, selection = tables.minimise(point.multipliers)
+        for repaired in _repairs(tables, point, selection, over):
+            row = repaired[None]
+            value = problem.sign * float(problem.objective.evaluate(row)[0])
+            if value < least and all(c.satisfied(c.values(row)[0]) for c in problem.constraints):
+                best, least = repaired, value
+        if least - points[0].value <= tolerance * abs(least) or over():
+            break
+    return best, None if best is None else problem.sign * least
+
+
+def _repairs(
+    tables: Tables, point: Point, selection: NDArray[np.int64], over: Callable[[], bool]
+) -> Iterator[NDArray[np.int64]]:
+    """Feasible selections near the minimiser at some multipliers, by switches of a core of options."""
+    reduced = tables.reduced(point.multipliers)
+    size = CORE
+    while True:
+        core = _Core.of(tables, reduced, size, selection)
+        excess = point.slope + tables.noise[1:]
+        met = core.meet(excess, over)
+        if met is not None or size >= len(reduced) or over():
+            break
+        size *= 10
+    if met is None:
+        return
+    for by_price in (False, True):
+        out = selection.copy()
+        out[core.decisions] = core.index[core.fill(met, excess, point.multipliers, by_price=by_price, over=over)]
+        yield out
+
+
+@dataclass(frozen=True, eq=False)
+class _Core:
+    """Options of least reduced cost, of those decisions that have at least one besides the selected.
+
+    Options are numbered by their places here: `chosen` holds one place per decision, `start` those of the selection
+    that the core was built around, and a constraint's excess is given for that one.
+    """
+
+    decisions: NDArray[np.int64]
+    layout: Layout
+    index: NDArray[np.int64]
+    cost: NDArray[np.float64]
+    uses: NDArray[np.float64]  # (n_constraints, options)
+    reduced: NDArray[np.float64]
+    start: NDArray[np.int64]
+    unit: NDArray[np.float64]  # in which violations of the constraints are added
+
+    @classmethod
+    def of(cls, tables: Tables, reduced: NDArray[np.float64], size: int, selection: NDArray[np.int64]) -> _Core:
+        layout = tables.layout
+        nth = min(layout.n_decisions + size, len(reduced) - 1)
+        most = np.partition(reduced, nth)[nth]
+        at = np.flatnonzero((reduced <= most) & np.isfinite(reduced))
+        owner = np.searchsorted(layout.offsets, at, side="right") - 1
+        several = np.bincount(owner, minlength=layout.n_decisions)[owner] > 1
+        at, owner = at[several], owner[several]
+        decisions, counts = np.unique(owner, return_counts=True)
+        index = at - layout.offsets[owner]
+        spread = tables.spread[1:]
+        used = [sign * table[at].astype(float) for sign, table in zip(tables.signs[1:], tables.tables[1:], strict=True)]
+        return cls(
+            decisions=decisions,
+            layout=Layout(np.concatenate([[0], np.cumsum(counts)])),
+            index=index,
+            cost=tables.signs[0] * tables.tables[0][at].astype(float),
+            uses=np.array(used).reshape(len(used), len(at)),
+            reduced=reduced[at],
+            start=np.flatnonzero(index == selection[owner]),
+            unit=np.where(spread > 0, spread, 1.0),
+        )
+
+    def meet(self, excess: NDArray[np.float64], over: Callable[[], bool]) -> NDArray[np.int64] | None:
+        """Switch, cheapest violation first, until nothing exceeds a limit; None where no switch helps any more."""
+        chosen, now, owner = self.start, excess, self.layout.owner
+        while (violated := now > 0).any():
+            if over() or len(chosen) == 0:
+                return None
+            change = self.uses - self.uses[:, chosen][:, owner]
+            wrong = self._wrong(now[:, None])
+            gain = wrong - self._wrong(now[:, None] + change)
+            loss = np.maximum(self.reduced - self.reduced[chosen][owner], 0.0)
+            loss += 1e-9 * (loss.max() or 1.0)  # of switches that cost nothing the one that helps most
+            score = np.full(len(loss), np.inf)
+            np.divide(loss, gain, out=score, where=gain > 1e-12 * wrong)
+            moves = self._ordered(score)
+            if len(moves) == 0:
+                return None
+            path = now[:, None] + np.cumsum(change[:, moves], axis=1)
+            # What a switch is worth depends on which limits are exceeded: go on until that changes.
+            last = int(np.argmax(np.append(((path > 0) != violated[:, None]).any(axis=0)[:-1], True)))
+            if self._wrong(path[:, last]) >= wrong[0]:
+                last = 0
+            chosen, now = self._switch(chosen, moves[: last + 1], excess)
+        return chosen
+
+    def fill(
+        self,
+        chosen: NDArray[np.int64],
+        excess: NDArray[np.float64],
+        multipliers: NDArray[np.float64],
+        *,
+        by_price: bool,
+        over: Callable[[], bool],
+    ) -> NDArray[np.int64]:
+        """Improve a feasible choice by switches that stay within the limits, greatest gain first.
+
+        With `by_price`, greatest gain per price of what the switch uses, at the multipliers.
+        """
+        owner = self.layout.owner
+        chosen, now = self._switch(chosen, chosen[:0], excess)
+        smallest = 1e-12 * float(np.abs(self.cost).max(initial=0.0))
+        while len(chosen) and not over():
+            change = self.uses - self.uses[:, chosen][:, owner]
+            gain = self.cost[chosen][owner] - self.cost
+            fits = ((now[:, None] + change <= 0) | (change <= 0)).all(axis=0) & (gain > smallest)
+            worth = gain / (1e-9 + multipliers @ np.maximum(change, 0.0)) if by_price else gain
+            moves = self._ordered(np.where(fits, -worth, np.inf))
+            if len(moves) == 0:
+                break
+            path = now[:, None] + np.cumsum(change[:, moves], axis=1)
+            fit = np.append(((path <= 0) | (path <= now[:, None])).all(axis=0), False)
+            chosen, now = self._switch(chosen, moves[: max(1, int(np.argmin(fit)))], excess)
+        return chosen
+
+    def _wrong(self, excess: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Total violation, in units of what options differ by."""
+        return (1 / self.unit) @ np.maximum(excess, 0.0)
+
+    def _ordered(self, score: NDArray[np.float64]) -> NDArray[np.int64]:
+        """The option of least score of each decision, least first; none of those whose score is infinite."""
+        best = self.layout.flat(self.layout.argmax(-score))
+        best = best[np.isfinite(score[best])]
+        return best[np.argsort(score[best], kind="stable")]
+
+    def _switch(
+        self, chosen: NDArray[np.int64], moves: NDArray[np.int64], excess: NDArray[np.float64]
+    ) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+        """The choice after some switches, and by how much each limit is exceeded then."""
+        chosen = chosen.copy()
+        chosen[self.layout.owner[moves]] = moves
+        return chosen, excess + (self.uses[:, chosen] - self.uses[:, self.start]).sum(axis=1)

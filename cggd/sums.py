@@ -1,0 +1,186 @@
+"""Problems of sums: tables of numbers per option that are added, mixed by multipliers and minimised, in blocks."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cggd.layout import Layout
+from cggd.metrics import Additive, Combination, Metric
+from cggd.problem import Problem
+
+# Pairwise summation of at most 1e7 numbers makes fewer additions than this one after another.
+DEPTH = 64
+
+
+def sum_of(metric: Metric) -> tuple[NDArray, float] | None:
+    """Numbers per option and a constant whose sum a metric is, or None where it is no such sum.
+
+    Examples
+    --------
+    >>> from cggd import Additive, ChoiceSpace
+    >>> sum_of(Additive(ChoiceSpace.from_sizes([2]), [1.0, 2.0]) + 3.0)
+    (array([1., 2.]), 3.0)
+    """
+    if type(metric) is Additive:  # a subclass may answer otherwise
+        return metric.values, metric.constant
+    if type(metric) is Combination:
+        parts = [(weight, sum_of(term)) for weight, term in metric.terms if weight]
+        if all(part is not None for _, part in parts):
+            known = [(weight, part) for weight, part in parts if part is not None]
+            values = sum((w * np.asarray(v, float) for w, (v, _) in known), np.zeros(metric.space.n_options))
+            return values, metric.constant + sum(w * constant for w, (_, constant) in known)
+    return None
+
+
+def _lost(metric: Metric) -> float:
+    """Size of the numbers that are added up to a sum but do not show in its table: terms may cancel."""
+    if isinstance(metric, Combination):
+        sizes = [(weight, term, sum_of(term)) for weight, term in metric.terms]
+        shown = [abs(w) * float(np.abs(part[0]).sum(dtype=float)) for w, _, part in sizes if w and part is not None]
+        return abs(metric.constant) + sum(shown) + sum(abs(w) * _lost(term) for w, term, _ in sizes)
+    return abs(metric.constant) if isinstance(metric, Additive) else 0.0
+
+
+@dataclass(frozen=True, eq=False)
+class Point:
+    """Multipliers, the dual's value there, and its slope: by how much the minimiser violates each constraint."""
+
+    multipliers: NDArray[np.float64]
+    value: float
+    slope: NDArray[np.float64]
+
+
+@dataclass(frozen=True, eq=False)
+class Extent:
+    """Of each table: the least and the greatest sum that a selection has, and the greatest of absolute numbers."""
+
+    low: NDArray[np.float64]
+    high: NDArray[np.float64]
+    size: NDArray[np.float64]
+
+
+@dataclass(frozen=True, eq=False)
+class Tables:
+    """``sign * table`` summed: the objective's first, to be minimised, then the constraints', to be at most limits."""
+
+    layout: Layout
+    tables: Sequence[NDArray]
+    signs: NDArray[np.float64]
+    limits: NDArray[np.float64]
+    constant: float  # of the objective
+    sizes: NDArray[np.float64]  # of each metric's constant and bound
+    allowed: NDArray[np.bool_] | None
+
+    @classmethod
+    def of(cls, problem: Problem, allowed: NDArray[np.bool_] | None) -> Tables | None:
+        sums = [sum_of(metric) for metric in (problem.objective, *(c.metric for c in problem.constraints))]
+        known = [part for part in sums if part is not None]
+        if len(known) < len(sums):
+            return None
+        constants = np.array([constant for _, constant in known])
+        signs = np.array([problem.sign, *(c.sign for c in problem.constraints)])
+        limits = np.array([c.limit for c in problem.constraints], dtype=float)
+        sizes = np.array([_lost(metric) for metric in (problem.objective, *(c.metric for c in problem.constraints))])
+        sizes[1:] += np.where(np.isfinite(limits), np.abs(limits), 0.0)
+        limits = limits - (signs * constants)[1:]
+        tables = [values for values, _ in known]
+        return cls(problem.space.layout, tables, signs, limits, problem.sign * constants[0], sizes, allowed)
+
+    def sample(self, n: int, rng: np.random.Generator) -> Tables:
+        """The same of a random choice of decisions, with limits in proportion."""
+        layout = self.layout
+        decisions = np.sort(rng.choice(layout.n_decisions, n, replace=False))
+        offsets = np.concatenate([[0], np.cumsum(layout.sizes[decisions])])
+        options = np.arange(offsets[-1]) + np.repeat(layout.offsets[decisions] - offsets[:-1], layout.sizes[decisions])
+        return replace(
+            self,
+            layout=Layout(offsets),
+            tables=[table[options] for table in self.tables],
+            limits=self.limits * (n / layout.n_decisions),
+            allowed=None if self.allowed is None else self.allowed[options],
+        )
+
+    @cached_property
+    def extent(self) -> Extent:
+        """Least and greatest sums of each table, and what it is good for otherwise, found in one walk."""
+        low, high, size = np.zeros((3, len(self.tables)))
+        for decisions, options, _ in self.layout.blocks:
+            starts = self.layout.offsets[decisions] - options.start
+            for t, table in enumerate(self.tables):
+                block = self.signs[t] * table[options].astype(float)
+                ends = np.abs(block)
+                size[t] += np.maximum.reduceat(ends, starts).sum()
+                open_ = slice(None) if self.allowed is None else self.allowed[options]
+                for end, ufunc, never in ((low, np.minimum, np.inf), (high, np.maximum, -np.inf)):
+                    may = np.full(len(block), never)
+                    may[open_] = block[open_]
+                    end[t] += ufunc.reduceat(may, starts).sum()
+        return Extent(low, high, size + self.sizes)
+
+    def mixed(self, multipliers: NDArray[np.float64]) -> Iterator[tuple[slice, slice, NDArray[np.float64]]]:
+        """Block by block, the objective of each option with what it uses, paid for; the array is used again."""
+        weights = self.signs * np.concatenate([[1.0], multipliers])
+        used = [t for t, weight in enumerate(weights) if weight]
+        longest = max(options.stop - options.start for _, options, _ in self.layout.blocks)
+        total, part = np.empty(longest), np.empty(longest)
+        for decisions, options, _ in self.layout.blocks:
+            n = options.stop - options.start
+            np.multiply(self.tables[0][options], weights[0], out=total[:n], dtype=float)
+            for t in used[1:]:
+                np.multiply(self.tables[t][options], weights[t], out=part[:n], dtype=float)
+                total[:n] += part[:n]
+            if self.allowed is not None:
+                total[:n][~self.allowed[options]] = np.inf
+            yield decisions, options, total[:n]
+
+    def minimise(self, multipliers: NDArray[np.float64]) -> tuple[Point, NDArray[np.int64]]:
+        """The dual at some multipliers, and the selection that is best there."""
+        selection = np.empty(self.layout.n_decisions, dtype=np.int64)
+        parts: list[float] = []
+        uses: list[NDArray[np.float64]] = []
+        for decisions, options, total in self.mixed(multipliers):
+            starts = self.layout.offsets[decisions] - options.start
+            if self.layout.uniform is not None:
+                chosen = total.reshape(-1, self.layout.uniform).argmin(axis=1)
+            else:
+                sizes = self.layout.sizes[decisions]
+                at = np.flatnonzero(total == np.repeat(np.minimum.reduceat(total, starts), sizes))
+                owner = np.searchsorted(starts, at, side="right") - 1
+                chosen = (at - starts[owner])[np.diff(owner, prepend=-1) > 0]
+            selection[decisions] = chosen
+            flat = starts + chosen
+            parts.append(float(total[flat].sum()))
+            uses.append(np.array([table[options][flat].sum(dtype=float) for table in self.tables[1:]]))
+        slope = self.signs[1:] * np.sum(uses, axis=0) - self.limits if uses[0].size else np.zeros(0)
+        # A constraint that never binds has an infinite limit and no multiplier.
+        paid = math.fsum((multipliers * np.where(multipliers > 0, self.limits, 0.0)).tolist())
+        return Point(multipliers, math.fsum(parts) + self.constant - paid, slope), selection
+
+    def reduced(self, multipliers: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Reduced costs of all options, shape (n_options,)."""
+        out = np.empty(self.layout.n_options)
+        for decisions, options, total in self.mixed(multipliers):
+            least = np.minimum.reduceat(total, self.layout.offsets[decisions] - options.start)
+            out[options] = total - np.repeat(least, self.layout.sizes[decisions])
+        return out
+
+    @property
+    def spread(self) -> NDArray[np.float64]:
+        """By how much sums of each table differ at the most."""
+        return self.extent.high - self.extent.low
+
+    @property
+    def noise(self) -> NDArray[np.float64]:
+        """What rounding may change in a sum of each table."""
+        return DEPTH * np.finfo(float).eps * self.extent.size
+
+    def rounding(self, multipliers: NDArray[np.float64]) -> float:
+        """What rounding may add to the dual, or take off a selection's own sums, at the most (Higham, 2002, ch. 4)."""
+        paid = float(self.noise[0] + multipliers @ self.noise[1:])
+        return 2 * (1 + len(self.tables) / DEPTH) * paid

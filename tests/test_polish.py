@@ -1,0 +1,236 @@
+"""Polish: never worse, feasible, and what it calls optimal is what enumeration finds."""
+
+import networkx as nx
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from cggd import Additive, ChoiceSpace, Function, LongestPath, Peak, Status, Table, maximize, minimize
+from cggd.datasets import mmkp
+from cggd.feasibility import enumerated, find_feasible
+from cggd.polish import grid, polish, proved, solve_cores, swap
+from cggd.problem import Problem
+from cggd.relaxed import relax
+from cggd.testing import choice_spaces, problems
+from tests.test_linear import kept, masks
+
+
+def found(findings):
+    """What a polish found in all: the last selection and the last bound."""
+    selection = bound = proof = None
+    for finding in findings:
+        if finding is not None:
+            selection = finding.selection if finding.selection is not None else selection
+            bound = finding.bound if finding.bound is not None else bound
+            proof = finding.proof or proof
+    return selection, bound, proof
+
+
+@settings(max_examples=150)
+@given(st.data(), problems(feasible=False, max_constraints=3))
+def test_polish_proves_what_enumeration_finds(data, problem):
+    allowed = data.draw(st.none() | masks(problem.space))
+    every = kept(problem.space, problem.constraints, allowed)
+    relaxed = relax(problem, allowed)
+    if relaxed is not None and relaxed.infeasible:
+        assert len(every) == 0
+        return
+    best = None if len(every) == 0 else every[data.draw(st.integers(0, len(every) - 1))]
+    selection, bound, proof = found(polish(problem, relaxed, best, allowed))
+    if len(every) == 0:
+        assert proof or relaxed is None
+        assert selection is None
+        return
+    values = problem.objective.evaluate(every)
+    optimum = values[np.argmin(problem.sign * values)]
+    if selection is not None:
+        assert any((row == selection).all() for row in every)
+    value = problem.objective(best if selection is None else selection)
+    assert problem.sign * value <= problem.sign * problem.objective(best)
+    if relaxed is None and enumerated(problem, allowed) is None:
+        assert bound is None  # a black box, which switches alone improve
+        return
+    bound = relaxed.bound if bound is None else bound
+    assert problem.sign * bound <= problem.sign * optimum + 1e-6 * max(1, abs(optimum))
+    step = grid(problem.objective)
+    if proved(problem.sign * value, problem.sign * bound, step):
+        assert value == pytest.approx(optimum)
+
+
+@settings(max_examples=100)
+@given(st.data(), problems(max_constraints=3))
+def test_a_search_that_says_optimal_has_the_optimum(data, problem):
+    allowed = data.draw(st.none() | masks(problem.space))
+    every = kept(problem.space, problem.constraints, allowed)
+    search = minimize if problem.sense == "minimize" else maximize
+    result = search(
+        problem.objective, problem.constraints, forbid=None if allowed is None else ~allowed, steps=3, starts=1
+    )
+    if len(every) == 0:
+        assert result.status in (Status.INFEASIBLE, Status.UNKNOWN)
+        return
+    values = problem.sign * problem.objective.evaluate(every)
+    if enumerated(problem, allowed) is None:  # a black box
+        assert result.status is Status.FEASIBLE or problem.sign * result.value == pytest.approx(values.min())
+        return
+    assert result.status is Status.OPTIMAL
+    assert problem.sign * result.value == pytest.approx(values.min())
+    assert result.gap == 0
+
+
+@given(choice_spaces(), st.data())
+def test_reduced_costs_are_no_more_than_what_an_option_costs(space, data):
+    numbers = st.lists(st.integers(-9, 9), min_size=space.n_options, max_size=space.n_options)
+    cost, weight = (Additive(space, data.draw(numbers)) for _ in range(2))
+    peak = Peak(space, data.draw(numbers))
+    bounds = [weight <= data.draw(st.integers(-9, 20)), peak <= data.draw(st.integers(-9, 9))]
+    problem = Problem(cost, bounds)
+    every = kept(space, bounds)
+    relaxed = relax(problem)
+    if relaxed is None or relaxed.infeasible:
+        assert len(every) == 0
+        return
+    reduced, flat = relaxed.reduced(), space.layout.flat(every)
+    for row, value in zip(flat, cost.evaluate(every), strict=True):
+        assert value >= relaxed.bound + reduced[row].max(initial=0.0) - 1e-6
+
+
+def test_the_core_of_a_knapsack_is_proved_optimal():
+    for name in ("I01", "I02", "I05", "I06"):
+        knapsack = mmkp(name)
+        result = maximize(knapsack.value, knapsack.constraints, time_limit=30.0)
+        assert result.status is Status.OPTIMAL
+        assert result.value == pytest.approx(knapsack.best_known)
+
+
+def test_the_same_seed_without_a_limit_gives_the_same_result():
+    knapsack = mmkp("I03")
+    problem = Problem(knapsack.value, knapsack.constraints, "maximize")
+    relaxed = relax(problem)
+    runs = [found(solve_cores(problem, relaxed.reduced(), relaxed.bound, None)) for _ in range(2)]
+    assert (runs[0][0] == runs[1][0]).all()
+    assert runs[0][1] == runs[1][1]
+
+
+def test_a_stopped_polish_keeps_what_it_has():
+    knapsack = mmkp("I07")
+    problem = Problem(knapsack.value, knapsack.constraints, "maximize")
+    relaxed = relax(problem)
+    findings = solve_cores(problem, relaxed.reduced(), relaxed.bound, relaxed.selection, time_limit=60.0)
+    for finding in findings:
+        if finding is not None and finding.selection is not None:
+            break
+    findings.close()
+    assert all(c.report(finding.selection).satisfied for c in knapsack.constraints)
+
+
+def test_an_error_in_a_core_is_not_lost(monkeypatch):
+    def broken(*arguments, **keywords):
+        raise MemoryError("too large")
+
+    knapsack = mmkp("I07")
+    problem = Problem(knapsack.value, knapsack.constraints, "maximize")
+    relaxed = relax(problem)
+    monkeypatch.setattr("cggd.polish.LinearProgram", broken)
+    with pytest.raises(MemoryError, match="too large"):
+        found(solve_cores(problem, relaxed.reduced(), relaxed.bound, relaxed.selection))
+
+
+def test_swaps_repair_what_one_switch_breaks():
+    # From (0, 0) every single switch that gains breaks the bound, and every one that does not gains nothing.
+    space = ChoiceSpace.from_sizes([2, 2])
+    gain = Function(space, lambda s: 3.0 * s[0] - 2.0 * s[1], name="gain")
+    load = Function(space, lambda s: 2.0 * s[0] - 1.0 * s[1], name="load")
+    problem = Problem(gain, [load <= 1.0], "maximize")
+    selection, _, _ = found(swap(problem, np.array([0, 0]), np.random.default_rng(0)))
+    assert selection.tolist() == [1, 1]
+
+
+@settings(max_examples=60)
+@given(st.data(), problems(max_constraints=2))
+def test_swaps_never_lose_and_stay_feasible(data, problem):
+    every = kept(problem.space, problem.constraints)
+    start = every[data.draw(st.integers(0, len(every) - 1))]
+    best = problem.sign * problem.objective(start)
+    for finding in swap(problem, start, np.random.default_rng(0)):
+        if finding is not None:
+            assert all(c.report(finding.selection).satisfied for c in problem.constraints)
+            assert problem.sign * problem.objective(finding.selection) <= best
+            best = problem.sign * problem.objective(finding.selection)
+
+
+@given(choice_spaces(), st.data(), st.sampled_from([0.01, 0.5, 1.0, 3.0]))
+def test_two_values_differ_by_no_less_than_the_grid(space, data, unit):
+    numbers = data.draw(st.lists(st.integers(-50, 50), min_size=space.n_options, max_size=space.n_options))
+    metric = Additive(space, unit * np.array(numbers), constant=0.1234567)
+    step = grid(metric)
+    values = np.unique(np.round(metric.evaluate(space.enumerate()), 9))
+    assert step > 0 or len(values) == 1
+    if len(values) > 1:
+        assert np.diff(values).min() >= step - 1e-6
+
+
+def test_the_grid_is_unknown_where_it_must_be():
+    space = ChoiceSpace.from_sizes([2])
+    assert grid(Additive(space, [0.0, np.pi])) == 0
+    assert grid(Table(space, [0.0, 1.0])) == 0
+
+
+@pytest.mark.parametrize(
+    ("cost", "bound", "step", "expected"),
+    [
+        (10.0, 10.0, 0.0, True),
+        (10.0, 9.9, 0.0, False),
+        (10.0, 9.1, 1.0, True),
+        (10.0, 9.0, 1.0, False),
+        (10.0, 8.9, 1.0, False),
+        (-24584.0, -24584.9, 1.0, True),
+        (-24584.0, -24585.0, 1.0, False),
+    ],
+)
+def test_what_is_proved(cost, bound, step, expected):
+    assert proved(cost, bound, step) is expected
+
+
+def test_a_gap_ends_the_search():
+    knapsack = mmkp("I07")
+    result = maximize(knapsack.value, knapsack.constraints, gap=0.01)
+    assert result.gap <= 0.01
+    assert "gap" in result.stopped
+
+
+def test_without_polish_the_descent_stands_alone():
+    knapsack = mmkp("I01")
+    result = maximize(knapsack.value, knapsack.constraints, polish=False, starts=1)
+    assert len(result.history) == 600
+    assert result.bound == knapsack.value.maximum()
+
+
+def test_progress_says_that_it_polishes():
+    seen = []
+    knapsack = mmkp("I03")
+    maximize(knapsack.value, knapsack.constraints, steps=5, starts=1, callback=lambda p: seen.append(p.phase) and None)
+    assert set(seen) == {"descent", "polish"}
+
+
+def test_a_callback_stops_the_polish():
+    knapsack = mmkp("I07")
+    result = maximize(
+        knapsack.value, knapsack.constraints, steps=5, starts=1, time_limit=60.0, callback=lambda p: p.phase == "polish"
+    )
+    assert result.stopped == "stopped by the callback"
+    assert result.seconds < 30
+
+
+def test_paths_and_peaks_enter_the_cores():
+    space = ChoiceSpace({n: ["slow", "fast"] for n in range(3)})
+    time = LongestPath(space, nx.DiGraph([(0, 1), (1, 2)]), [3, 1, 4, 2, 5, 2], name="time")
+    load = Peak(space, [1, 2, 1, 2, 1, 3], name="load")
+    price = Additive(space, [1, 4, 1, 3, 1, 6], name="price")
+    bounds = [time <= 9, load <= 2]
+    relaxed = relax(Problem(price, bounds))
+    assert relaxed.selection is None  # a linear program found the bound
+    assert minimize(price, bounds).status is Status.OPTIMAL
+    assert minimize(price, bounds).value == price.evaluate(kept(space, bounds)).min()
+    assert find_feasible([time <= 4]).status is Status.INFEASIBLE
