@@ -2,6 +2,7 @@
 
 from cggd.constraints import TOLERANCE, Constraint
 from cggd.feasibility import Diagnosis, Feasibility, SmallestBound, diagnose, find_feasible, smallest_bound
+from cggd.fronts import Front, Point, SweepError, SweepProgress, sweep
 from cggd.guide import Guide, GuideStep, Observation
 from cggd.metrics import Additive, Function, LongestPath, Metric, MetricError, Peak, Predicted, Table, maximum
 from cggd.options import Progress, Start
@@ -20,6 +21,7 @@ __all__ = [
     "Constraint",
     "Diagnosis",
     "Feasibility",
+    "Front",
     "Function",
     "Guide",
     "GuideStep",
@@ -29,6 +31,7 @@ __all__ = [
     "MetricError",
     "Observation",
     "Peak",
+    "Point",
     "Predicted",
     "Problem",
     "Progress",
@@ -40,6 +43,8 @@ __all__ = [
     "SmallestBound",
     "Start",
     "Status",
+    "SweepError",
+    "SweepProgress",
     "Table",
     "diagnose",
     "find_feasible",
@@ -48,4 +53,5 @@ __all__ = [
     "minimize",
     "smallest_bound",
     "solve",
+    "sweep",
 ]

@@ -1,10 +1,10 @@
-"""The command line: ``cggd solve``, ``check``, ``demo``, ``plot``, and the commands that adapters add."""
+"""The command line: ``cggd solve``, ``sweep``, ``check``, ``demo``, ``plot``, and the commands that adapters add."""
 
 from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from importlib.metadata import entry_points
 from pathlib import Path
@@ -22,11 +22,14 @@ import cggd
 from cggd import demo as demonstration
 from cggd.constraints import Constraint
 from cggd.feasibility import diagnose, smallest_bound
+from cggd.fronts import SweepError, SweepProgress, sweep
 from cggd.io import parse_bound, read_options, read_problem
 from cggd.io.text import read_text, write_text
 from cggd.metrics import Metric, values_of
 from cggd.metrics.base import CHUNK
 from cggd.options import Progress as SearchProgress
+from cggd.plotting import plot_budgets, plot_search
+from cggd.plotting.axes import load_pyplot
 from cggd.problem import Problem
 from cggd.result import Result
 from cggd.search import SearchError, solve
@@ -47,6 +50,7 @@ out, err = Console(soft_wrap=True), Console(stderr=True, soft_wrap=True)
 
 OptionTable = Annotated[Path, typer.Argument(help="CSV option table (decision, option, metrics), or problem as JSON")]
 Limits = Annotated[list[str] | None, typer.Option("--limit", help='bound such as "weight<=100"; may be repeated')]
+Forbid = Annotated[list[str] | None, typer.Option(help='"decision=option" not to choose; may be repeated')]
 Seed = Annotated[int, typer.Option(min=0, help="same seed, same answer")]
 
 
@@ -56,7 +60,7 @@ def solve_command(
     maximize: Annotated[str | None, typer.Option(help="metric to maximise")] = None,
     minimize: Annotated[str | None, typer.Option(help="metric to minimise")] = None,
     limit: Limits = None,
-    forbid: Annotated[list[str] | None, typer.Option(help='"decision=option" not to choose; may be repeated')] = None,
+    forbid: Forbid = None,
     seconds: Annotated[float | None, typer.Option("--time", help="seconds after which to stop")] = None,
     steps: Annotated[int, typer.Option(help="steps of each start")] = 600,
     starts: Annotated[int, typer.Option(help="independent starts")] = 6,
@@ -67,17 +71,87 @@ def solve_command(
 ) -> None:
     """Find the best selection that satisfies every bound."""
     _check_file(save)
-    problem = _problem(options, maximize, minimize, limit or [])
+    problem, _ = _problem(options, maximize, minimize, limit or [])
     settings: dict[str, Any] = {"seed": seed, "steps": steps, "starts": starts, "time_limit": seconds}
     settings |= {"forbid": _forbidden(problem, forbid or [])}
     settings |= {"checkpoint": checkpoint, "resume": checkpoint is not None}
     try:
-        with _reporting(problem, starts * steps, quiet=json) as callback:
-            result = solve(problem, callback=callback, **settings)
+        with _reporting(problem, starts * steps, quiet=json) as show:
+            result = solve(problem, callback=lambda p: show(_done(p), _words(p)), **settings)
     except SearchError as error:
         err.print(f"error: {error}", style="red", markup=False)
         result = error.result
     _deliver(result, save, as_json=json)
+
+
+@app.command("sweep")
+def sweep_command(
+    options: OptionTable,
+    metric: Annotated[str, typer.Option(help="metric whose bound is swept")],
+    bounds: Annotated[
+        str,
+        typer.Option(
+            help="bounds on the metric: a list 3,4,5; or least:greatest:how many, 3:8:6; or a whole number alone, how "
+            "many to spread between the least that works and the one that the best selection without a bound needs "
+            '(the single bound 10 is "10,")'
+        ),
+    ],
+    at_least: Annotated[bool, typer.Option("--at-least", help="bound the metric from below, not from above")] = False,
+    maximize: Annotated[str | None, typer.Option(help="metric to maximise")] = None,
+    minimize: Annotated[str | None, typer.Option(help="metric to minimise")] = None,
+    limit: Limits = None,
+    forbid: Forbid = None,
+    seconds: Annotated[float | None, typer.Option("--time", help="seconds for all bounds together")] = None,
+    steps: Annotated[int, typer.Option(help="steps of each start")] = 600,
+    starts: Annotated[int, typer.Option(help="independent starts for each bound")] = 6,
+    seed: Seed = 0,
+    table: Annotated[Path | None, typer.Option("--csv", help="write the curve as CSV")] = None,
+    picture: Annotated[Path | None, typer.Option("--plot", help="draw the curve into this file")] = None,
+    save: Annotated[Path | None, typer.Option("--out", help="write the results as JSON")] = None,
+    json: Annotated[bool, typer.Option("--json", help="print the results as JSON and nothing else")] = False,
+) -> None:
+    """Find the best objective for each of several bounds on a metric.
+
+    They replace a bound of that kind that a problem in JSON has on the metric. Exit status: 0 where every bound has a
+    feasible selection, 1 wrong input, 2 where some has none, or was not reached.
+    """
+    for path, option in ((table, "--csv"), (picture, "--plot"), (save, "--out")):
+        _check_file(path, option)
+    if picture is not None:
+        load_pyplot()  # raises where it is missing
+    problem, metrics = _problem(options, maximize, minimize, [])
+    if metric not in metrics:
+        raise ValueError(f"--metric: {options} has no metric {metric!r}; it has {', '.join(metrics)}")
+    swept, sense, wanted = metrics[metric], ">=" if at_least else "<=", _wanted(bounds)
+    kept = [c for c in problem.constraints if c.metric is not swept or c.sense != sense]
+    kept += [parse_bound(text, metrics) for text in limit or []]
+    settings: dict[str, Any] = {"seed": seed, "steps": steps, "starts": starts, "time_limit": seconds}
+    settings |= {"forbid": _forbidden(problem, forbid or []), "sense": problem.sense, "metric_sense": sense}
+    most = wanted + 1 if isinstance(wanted, int) else len(wanted)
+    try:
+        with _reporting(problem, most * starts * steps, quiet=json) as show:
+
+            def callback(p: SweepProgress) -> None:
+                words = f"search {p.run + 1}/{p.runs}, {_words(p.search)}"
+                show(p.run * starts * steps + _done(p.search), words)
+
+            front = sweep(problem.objective, kept, swept, wanted, callback=callback, **settings)
+    except SweepError as error:
+        err.print(f"error: {error}", style="red", markup=False)
+        front = error.front
+    if json:
+        print(front.to_json())
+    else:
+        out.print(front.summary(), markup=False, highlight=False)
+    if table is not None:
+        front.to_csv(table)
+    if save is not None:
+        write_text(save, front.to_json())
+    if picture is not None:
+        figure, ax = _load_pyplot().subplots(figsize=(6.4, 4.2), layout="constrained")
+        front.plot(ax)
+        figure.savefig(picture, dpi=120)
+    raise typer.Exit(FEASIBLE if front.feasible else NOT_FEASIBLE)
 
 
 @app.command()
@@ -161,14 +235,7 @@ def plot(
     path = save or Path(str(result).removesuffix(".gz")).with_suffix(".png")
     _check_file(path)
     found = Result.from_json(read_text(result))
-    import matplotlib
-
-    matplotlib.use("Agg")
-    import matplotlib.pyplot as plt
-
-    from cggd.plotting import plot_budgets, plot_search
-
-    figure, (left, right) = plt.subplots(1, 2, figsize=(13, 5), layout="constrained")
+    figure, (left, right) = _load_pyplot().subplots(1, 2, figsize=(13, 5), layout="constrained")
     plot_search(found, ax=left)
     plot_budgets(found, ax=right)
     figure.savefig(path, dpi=120)
@@ -184,12 +251,17 @@ def version() -> None:
 # -- input ------------------------------------------------------------------------------------------------------------
 
 
-def _problem(path: Path, maximize: str | None, minimize: str | None, limits: list[str]) -> Problem:
+def _problem(
+    path: Path, maximize: str | None, minimize: str | None, limits: list[str]
+) -> tuple[Problem, Mapping[str, Metric]]:
+    """What is asked of a file, and its metrics by name."""
     if _is_problem(path):
         problem = read_problem(path)
         if maximize or minimize:
             raise ValueError(f"{path} states its own objective; leave out --maximize and --minimize")
-        return Problem(problem.objective, _all_bounds(problem, limits), problem.sense)
+        metrics = _metrics(problem)
+        bounds = [*problem.constraints, *(parse_bound(text, metrics) for text in limits)]
+        return Problem(problem.objective, bounds, problem.sense), metrics
     if (maximize is None) == (minimize is None):
         raise ValueError("give either --maximize METRIC or --minimize METRIC")
     _, metrics = read_options(path)
@@ -197,13 +269,14 @@ def _problem(path: Path, maximize: str | None, minimize: str | None, limits: lis
     if name not in metrics:
         raise ValueError(f"{path} has no metric {name!r}; it has {', '.join(metrics)}")
     bounds = [parse_bound(text, metrics) for text in limits]
-    return Problem(metrics[name], bounds, "maximize" if maximize is not None else "minimize")
+    return Problem(metrics[name], bounds, "maximize" if maximize is not None else "minimize"), metrics
 
 
 def _bounds(path: Path, limits: list[str]) -> tuple[cggd.ChoiceSpace, list[Constraint]]:
     if _is_problem(path):
         problem = read_problem(path)
-        space, constraints = problem.space, _all_bounds(problem, limits)
+        space, table = problem.space, _metrics(problem)
+        constraints = [*problem.constraints, *(parse_bound(text, table) for text in limits)]
     else:
         space, table = read_options(path)
         constraints = [parse_bound(text, table) for text in limits]
@@ -216,11 +289,23 @@ def _is_problem(path: Path) -> bool:
     return path.name.lower().endswith((".json", ".json.gz"))
 
 
-def _all_bounds(problem: Problem, limits: list[str]) -> list[Constraint]:
-    """A problem's own constraints, and bounds on any of its metrics."""
-    metrics: dict[str, Metric] = {c.metric.name: c.metric for c in problem.constraints}
-    metrics[problem.objective.name] = problem.objective
-    return [*problem.constraints, *(parse_bound(text, metrics) for text in limits)]
+def _metrics(problem: Problem) -> dict[str, Metric]:
+    """A problem's metrics by name."""
+    return {metric.name: metric for metric in (*(c.metric for c in problem.constraints), problem.objective)}
+
+
+def _wanted(text: str) -> list[float] | int:
+    """The bounds that --bounds asks for, or how many."""
+    parts = text.split(":")
+    try:
+        if len(parts) == 3:
+            n = int(parts[2])
+            if n < 1:
+                raise ValueError
+            return np.linspace(float(parts[0]), float(parts[1]), n).tolist()
+        return int(text) if text.strip().isdecimal() else [float(word) for word in text.removesuffix(",").split(",")]
+    except ValueError:
+        raise ValueError(f"--bounds must be 3,4,5 or 3:8:6 or how many to spread, got {text!r}") from None
 
 
 def _forbidden(problem: Problem, texts: list[str]) -> dict[Any, list[Any]] | None:
@@ -237,12 +322,12 @@ def _forbidden(problem: Problem, texts: list[str]) -> dict[Any, list[Any]] | Non
     return forbid or None
 
 
-def _check_file(path: Path | None) -> None:
-    """Raise where --out cannot become a file, before a search is spent on it."""
+def _check_file(path: Path | None, option: str = "--out") -> None:
+    """Raise where a path cannot become a file, before a search is spent on it."""
     if path is not None and path.is_dir():
-        raise ValueError(f"--out must be a file, got the folder {path}")
+        raise ValueError(f"{option} must be a file, got the folder {path}")
     if path is not None and not path.parent.is_dir():
-        raise ValueError(f"--out must be a file in a folder that exists, got {path}")
+        raise ValueError(f"{option} must be a file in a folder that exists, got {path}")
 
 
 def _make_folder(path: Path) -> None:
@@ -250,6 +335,13 @@ def _make_folder(path: Path) -> None:
         path.mkdir(parents=True, exist_ok=True)
     except (FileExistsError, NotADirectoryError):
         raise ValueError(f"--out must be a folder, and a file is in its place: {path}") from None
+
+
+def _load_pyplot() -> Any:
+    """matplotlib.pyplot, which then draws into files and needs no screen."""
+    pyplot = load_pyplot()
+    pyplot.switch_backend("Agg")
+    return pyplot
 
 
 # -- counting ---------------------------------------------------------------------------------------------------------
@@ -278,33 +370,35 @@ def _satisfied(
 # -- output -----------------------------------------------------------------------------------------------------------
 
 
+def _words(p: SearchProgress) -> str:
+    best = "nothing feasible yet" if p.best is None else f"best {p.best:.6g}"
+    return f"start {p.start + 1}/{p.starts}, {best}"
+
+
+def _done(p: SearchProgress) -> int:
+    """Steps made or left out."""
+    return p.start * p.steps + p.step
+
+
 @contextmanager
-def _reporting(problem: Problem, steps: int, *, quiet: bool) -> Iterator[Callable[[SearchProgress], None]]:
-    """A callback that shows a search's progress: a bar on a terminal, now and then a line elsewhere."""
-
-    def words(p: SearchProgress) -> str:
-        best = "nothing feasible yet" if p.best is None else f"best {p.best:.6g}"
-        return f"start {p.start + 1}/{p.starts}, {best}"
-
+def _reporting(problem: Problem, steps: int, *, quiet: bool) -> Iterator[Callable[[int, str], None]]:
+    """A function that shows steps done, of all, and words: in a bar on a terminal, now and then by a line elsewhere."""
     if quiet:
-        yield lambda p: None
+        yield lambda done, words: None
     elif err.is_terminal:
         columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.percentage:>3.0f}%"))
         with Progress(*columns, TimeElapsedColumn(), console=err, transient=True) as bar:
             task = bar.add_task(problem.objective.name, total=steps)
-
-            def update(p: SearchProgress) -> None:
-                bar.update(task, completed=p.start * p.steps + p.step, description=words(p))
-
-            yield update
+            yield lambda done, words: bar.update(task, completed=done, description=words)
     else:
-        last = time.perf_counter()
+        began = last = time.perf_counter()
 
-        def line(p: SearchProgress) -> None:
+        def line(done: int, words: str) -> None:
             nonlocal last
-            if time.perf_counter() - last > PLAIN_SECONDS:
-                last = time.perf_counter()
-                err.print(f"{p.seconds:.0f} s: {words(p)}, step {p.step}/{p.steps}", markup=False, highlight=False)
+            now = time.perf_counter()
+            if now - last > PLAIN_SECONDS:
+                last = now
+                err.print(f"{now - began:.0f} s: {words}, step {done}/{steps}", markup=False, highlight=False)
 
         yield line
 

@@ -1,15 +1,18 @@
 """The command line as a user meets it."""
 
+import csv
+import itertools
 import json
 import os
 import pty
 import re
 import subprocess
 import sys
+from dataclasses import replace
 
 import pytest
 
-from cggd import ChoiceSpace, Diagnosis, Feasibility, Problem, Result, Status, cli
+from cggd import ChoiceSpace, Diagnosis, Feasibility, Problem, Result, SearchError, Status, cli
 from cggd.io import read_options, write_problem
 
 TABLE = """decision,option,accuracy [%],latency [ms],weight
@@ -107,6 +110,121 @@ def test_wrong_input_is_1_with_a_message(cggd, table, arguments, message):
     code, _, err = cggd("solve", table, *arguments)
     assert code == 1
     assert message in err
+    assert "Traceback" not in err
+
+
+def test_sweep(cggd, table, tmp_path):
+    files = {"--csv": tmp_path / "f.csv", "--plot": tmp_path / "f.png", "--out": tmp_path / "f.json"}
+    code, out, _ = cggd(
+        "sweep", table, "--maximize", "accuracy", "--metric", "latency", "--bounds", "3.5:8:4",
+        *itertools.chain(*files.items()),
+    )  # fmt: skip
+    assert code == 0
+    assert "maximize   accuracy [%] for each bound on latency [ms]" in out
+    rows = list(csv.DictReader(files["--csv"].read_text().splitlines()))
+    # By hand: conv3, none, small; conv3, none, large; conv3, max, large; conv5, max, large.
+    assert [float(row["bound"]) for row in rows] == [3.5, 5, 6.5, 8]
+    assert [float(row["value"]) for row in rows] == pytest.approx([4.1, 5.6, 6.0, 7.5])
+    assert [float(row["metric_value"]) for row in rows] == [3.5, 5, 6, 8]
+    assert files["--plot"].stat().st_size > 10_000
+    assert len(json.loads(files["--out"].read_text())["points"]) == 4
+
+
+def test_sweep_of_spread_bounds_from_below_as_json(cggd, table):
+    code, out, err = cggd(
+        "sweep", table, "--minimize", "latency", "--metric", "accuracy", "--at-least", "--bounds", "3", "--json"
+    )
+    assert (code, err) == (0, "")
+    data = json.loads(out)
+    assert [point["bound"] for point in data["points"]] == pytest.approx([7.5, 5.8, 4.1])
+    assert data["metric"]["sense"] == ">="
+
+
+@pytest.mark.parametrize(
+    ("bounds", "expected"), [("4,3.5", [3.5, 4]), ("8,", [8]), ("5.5", [5.5]), ("-1, 4", [-1, 4]), ("4:4:1", [4])]
+)
+def test_bounds_of_a_sweep(cggd, table, bounds, expected):
+    _, out, _ = cggd("sweep", table, "--maximize", "accuracy", "--metric", "latency", "--bounds", bounds, "--json")
+    assert [point["bound"] for point in json.loads(out)["points"]] == expected
+
+
+def test_a_sweep_in_which_a_bound_is_not_met_is_2(cggd, table):
+    code, out, _ = cggd("sweep", table, "--maximize", "accuracy", "--metric", "latency", "--bounds", "1,5")
+    assert code == 2
+    assert "infeasible" in out
+    assert "5.6" in out
+
+
+def test_sweep_takes_limits_and_forbidden_options(cggd, table):
+    arguments = ("sweep", table, "--maximize", "accuracy", "--metric", "latency", "--bounds", "8,", "--json")
+    _, out, _ = cggd(*arguments, "--limit", "weight<=70", "--forbid", "pool=max")
+    # By hand: conv5, none, small, at 50 of weight, has 5.6; conv3, none, large, at 70, too.
+    assert json.loads(out)["points"][0]["result"]["value"] == pytest.approx(5.6)
+
+
+def test_a_sweep_replaces_the_bound_of_a_problem_on_its_metric(cggd, table, tmp_path):
+    _, metrics = read_options(table)
+    path = tmp_path / "problem.json"
+    bounds = [metrics["latency"] <= 5.3, metrics["latency"] >= 2, metrics["weight"] <= 80]
+    write_problem(Problem(metrics["accuracy"], bounds, "maximize"), path)
+    code, out, _ = cggd("sweep", path, "--metric", "latency", "--bounds", "5,7", "--json")
+    assert code == 0
+    results = [point["result"] for point in json.loads(out)["points"]]
+    # By hand, within 80 of weight: conv3, none, large; conv5, max, small takes 6.5 ms.
+    assert [result["value"] for result in results] == pytest.approx([5.6, 6.0])
+    rows = [(row["name"], row["sense"], row["bound"]) for row in results[1]["constraints"]]
+    assert rows == [("latency", ">=", 2), ("weight", "<=", 80), ("latency", "<=", 7)]
+
+
+def test_a_sweep_that_is_interrupted_or_fails_delivers_its_points(cggd, table, monkeypatch):
+    def interrupted(problem, **options):
+        if problem.constraints[-1].bound == 7:
+            raise KeyboardInterrupt
+        return cli.solve(problem, **options)
+
+    monkeypatch.setattr("cggd.fronts.solve", interrupted)
+    arguments = ("sweep", table, "--maximize", "accuracy", "--metric", "latency", "--bounds", "5,7")
+    code, out, _ = cggd(*arguments)
+    assert code == 2
+    assert "5.6" in out
+    assert "interrupted, after 1 bound" in out
+
+    def fails(problem, **options):
+        raise SearchError("device lost", replace(cli.solve(problem, **options), stopped="OSError: device lost"))
+
+    monkeypatch.setattr("cggd.fronts.solve", fails)
+    code, out, err = cggd(*arguments)
+    assert code == 2
+    assert "error: OSError: device lost" in err
+    assert "5.6" in out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--bounds", "3,4"], "--metric"),
+        (["--metric", "latency"], "--bounds"),
+        (["--metric", "speed", "--bounds", "3,4"], "has no metric 'speed'; it has accuracy, latency, weight"),
+        (
+            ["--metric", "latency", "--bounds", "a,b"],
+            "--bounds must be 3,4,5 or 3:8:6 or how many to spread, got 'a,b'",
+        ),
+        (["--metric", "latency", "--bounds", "3:8"], "got '3:8'"),
+        (["--metric", "latency", "--bounds", "3:8:0"], "got '3:8:0'"),
+        (["--metric", "latency", "--bounds", "3:8:1.5"], "got '3:8:1.5'"),
+        (["--metric", "latency", "--bounds", ""], "got ''"),
+        (["--metric", "latency", "--bounds", "1"], "bounds must be at least 2, got 1"),
+        (["--metric", "latency", "--bounds", "nan,"], "the bound on 'latency' must be a number"),
+        (["--metric", "latency", "--bounds", "3,", "--time", "0"], "time_limit must be more than 0"),
+        (["--metric", "latency", "--bounds", "3,", "--csv", "no/f.csv"], "--csv must be a file in a folder that"),
+        (["--metric", "latency", "--bounds", "3,", "--plot", "no/f.png"], "--plot must be a file in a folder that"),
+        (["--metric", "latency", "--bounds", "3,", "--out", "no/f.json"], "--out must be a file in a folder that"),
+    ],
+)
+def test_sweep_of_wrong_input_is_1_with_a_message(cggd, table, arguments, message):
+    code, out, err = cggd("sweep", table, "--maximize", "accuracy", *arguments)
+    assert (code, out) == (1, "")
+    assert message in plain(err)
     assert "Traceback" not in err
 
 

@@ -23,4 +23,4 @@ def test_examples(code, output):
 
 
 def test_there_are_examples():
-    assert len(EXAMPLES) == 2
+    assert len(EXAMPLES) == 3

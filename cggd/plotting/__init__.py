@@ -5,7 +5,8 @@ Every function draws into `ax`, or into a new figure where it is None, and retur
 
 from cggd.plotting.budgets import plot_budgets
 from cggd.plotting.choices import plot_choices
+from cggd.plotting.front import plot_front
 from cggd.plotting.search import plot_search
 from cggd.plotting.tradeoff import plot_tradeoff
 
-__all__ = ["plot_budgets", "plot_choices", "plot_search", "plot_tradeoff"]
+__all__ = ["plot_budgets", "plot_choices", "plot_front", "plot_search", "plot_tradeoff"]

@@ -1,0 +1,86 @@
+"""Trade-off curves."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from cggd.plotting.axes import (
+    BAD,
+    GOOD,
+    INK,
+    axes_for,
+    draw_legend,
+    load_pyplot,
+    quantity_text,
+    write_note,
+)
+from cggd.result import Status
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+    from cggd.fronts import Front
+
+
+def plot_front(front: Front, *, ax: Axes | None = None) -> Axes:
+    """Draw a trade-off curve: the best objective within each bound on the metric.
+
+    Each point stands where its selection lies, at its own metric rather than at the bound, full where it is proved to
+    be optimal. The staircase between them is the objective that one can have within a bound; the dashed one, where
+    it is known, is what no selection within the bound can beat. Crosses below mark bounds without a selection.
+
+    Parameters
+    ----------
+    front : Front
+    ax : matplotlib Axes, optional
+        Such as those of `plot_tradeoff` with the same objective and metric, to see the curve among all selections.
+
+    Returns
+    -------
+    matplotlib Axes
+
+    Raises
+    ------
+    ImportError
+        If matplotlib is not installed.
+
+    Examples
+    --------
+    >>> from cggd import Additive, ChoiceSpace
+    >>> from cggd.fronts import sweep
+    >>> space = ChoiceSpace.from_sizes([2, 2])
+    >>> error = Additive(space, [9.0, 4.0, 7.0, 1.0], name="error", unit="%")
+    >>> latency = Additive(space, [1.0, 3.0, 1.0, 4.0], name="latency", unit="ms")
+    >>> ax = plot_front(sweep(error, [], latency, [2, 4, 5]))
+    >>> ax.get_xlabel(), ax.get_ylabel()
+    ('latency [ms]', 'error [%], minimized')
+    """
+    load_pyplot()
+    ax = axes_for(ax, (6.4, 4.2))
+    ax.spines[["top", "right"]].set_visible(False)
+    ax.set_xlabel(quantity_text(front.metric, front.metric_unit))
+    ax.set_ylabel(f"{quantity_text(front.objective, front.unit)}, {front.sense}d")
+    bounds, x, y, proved = front.bounds, front.metric_values, front.values, front.proved
+    finite, found = np.isfinite(bounds), np.isfinite(y)
+    if found.any():
+        # The last selection stands up to the loosest bound, which has a place unless it is infinite.
+        last = np.flatnonzero(found & finite)[-1:] if finite[found][-1] else []
+        stairs = np.append(x[found], bounds[last]), np.append(y[found], y[last])
+        ax.step(*stairs, where="post", color=GOOD, lw=1.6, label="best within the bound", zorder=4)
+        optimal = np.array([status is Status.OPTIMAL for status in front.status])
+        for mask, face, words in ((found & ~optimal, "white", "feasible"), (optimal, GOOD, "optimal (proved)")):
+            if mask.any():
+                ax.plot(x[mask], y[mask], "o", ms=5.5, mfc=face, mec=GOOD, mew=1.2, label=words, zorder=5)
+    if (known := finite & np.isfinite(proved)).any():
+        stairs = bounds[known], proved[known]
+        ax.step(*stairs, where="pre", color=INK, lw=1.0, ls="--", label="nothing is better (proved)", zorder=3)
+    if (missing := finite & ~found).any():
+        place: dict[str, Any] = {"transform": ax.get_xaxis_transform(), "clip_on": False, "zorder": 5}
+        ax.plot(bounds[missing], np.zeros(missing.sum()), "X", color=BAD, ms=7, label="nothing found", **place)
+    if not found.any():
+        ax.set_yticks([])
+        write_note(ax, "no bound has a feasible selection")
+    draw_legend(ax, *ax.get_legend_handles_labels())
+    return ax
