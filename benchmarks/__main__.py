@@ -2,9 +2,15 @@
 
 import sys
 
-from benchmarks import direction, grouped, noise, packaged
+from benchmarks import direction, grouped, noise, packaged, suite
 
-ALL = {"direction": direction.main, "packaged": packaged.main, "noise": noise.main, "grouped": grouped.main}
+ALL = {
+    "direction": direction.main,
+    "packaged": packaged.main,
+    "noise": noise.main,
+    "grouped": grouped.main,
+    "suite": lambda: suite.main(["--quick"]),
+}
 
 
 def main(names: list[str]) -> None:

@@ -1,0 +1,5 @@
+import sys
+
+from benchmarks.penalties.report import main
+
+main(sys.argv[1:])
