@@ -121,3 +121,22 @@ def test_endless_escalation_does_not_overflow():
     guard = Safeguard(Guide(NEEDLE), patience=0)
     state = replace(guard.begin([0, 0]), target=np.zeros(5), escalations=5000, violated=5000)
     assert guard.step(np.array([0.0, 0.0, 1.0, 0.0, 1.0]), np.zeros(5), state, floor=1e-300).mode == "landed"
+
+
+@given(st.integers(0, 2**16), st.sampled_from(["unit", "difference"]), st.booleans())
+def test_single_precision_stays_and_arrives(seed, weights, wide):
+    rng = np.random.default_rng(seed)
+    space = ChoiceSpace.from_sizes(rng.integers(1, 5, 6))
+    tables = rng.random((2, space.n_options)).astype(np.float64 if wide else np.float32)
+    constraints = [cost <= cost(np.zeros(6, dtype=int)) for cost in (Additive(space, table) for table in tables)]
+    guard = Safeguard(Guide(constraints, weights=weights, balance="violation"), patience=3)
+    logits = rng.standard_normal(space.n_options).astype(np.float32)
+    gradient = rng.standard_normal(space.n_options).astype(np.float32)
+    state = guard.begin(np.zeros(6, dtype=int))
+    assert guard.guide.modify(gradient, logits).dtype == np.float32
+    feasible = False
+    for _ in range(40):
+        step = guard.step(logits, np.float32(-0.1) * gradient, state, floor=1e-4)
+        assert step.logits.dtype == np.float32
+        feasible, logits, state = feasible or step.feasible, step.logits, step.state
+    assert feasible

@@ -1,0 +1,55 @@
+"""Constraint-guided neural architecture search in any PyTorch network."""
+
+from cggd_nas.candidates import Candidate, NoFeasibleArchitectureError
+from cggd_nas.choices import ChannelChoice, Choice, ChoiceModule, RepeatChoice
+from cggd_nas.export import export_onnx, verify
+from cggd_nas.extract import Architecture, extract
+from cggd_nas.guide import TorchGuide
+from cggd_nas.history import Epoch
+from cggd_nas.lookup import LookupTable, measure_lookup
+from cggd_nas.metrics import Costs
+from cggd_nas.profile import profile
+from cggd_nas.recalibration import recalibrate, recalibrated
+from cggd_nas.regressor import Regressor, fit_regressor
+from cggd_nas.relaxations import Darts, GumbelSoftmax, Mixing, ProxylessTwoPath, Relaxation, UniformPath
+from cggd_nas.result import NasResult
+from cggd_nas.retrain import evaluate, retrain
+from cggd_nas.search import search
+from cggd_nas.slicing import Sliced
+from cggd_nas.supernet import Supernet, collect
+
+__all__ = [
+    "Architecture",
+    "Candidate",
+    "ChannelChoice",
+    "Choice",
+    "ChoiceModule",
+    "Costs",
+    "Darts",
+    "Epoch",
+    "GumbelSoftmax",
+    "LookupTable",
+    "Mixing",
+    "NasResult",
+    "NoFeasibleArchitectureError",
+    "ProxylessTwoPath",
+    "Regressor",
+    "Relaxation",
+    "RepeatChoice",
+    "Sliced",
+    "Supernet",
+    "TorchGuide",
+    "UniformPath",
+    "collect",
+    "evaluate",
+    "export_onnx",
+    "extract",
+    "fit_regressor",
+    "measure_lookup",
+    "profile",
+    "recalibrate",
+    "recalibrated",
+    "retrain",
+    "search",
+    "verify",
+]

@@ -1,0 +1,123 @@
+"""Candidates: the architectures that a search met and that satisfy every bound, told apart by their validation loss."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from torch import Tensor
+
+from cggd import Constraint
+from cggd.constraints import Row
+from cggd.metrics import afresh
+from cggd.relaxation import sample
+from cggd_nas.batches import Batches
+from cggd_nas.recalibration import recalibrated
+from cggd_nas.retrain import Loss, evaluate
+from cggd_nas.supernet import Supernet
+
+
+@dataclass(frozen=True, eq=False)
+class Candidate:
+    """An architecture that satisfies every bound, judged with the supernet's weights.
+
+    Attributes
+    ----------
+    selection : dict
+    indices : tuple of int
+        The selection as indices.
+    loss, accuracy : float
+        On the validation data, with batch norms recalibrated; accuracy between 0 and 1, NaN without classes.
+    samples : int
+        Validation samples behind them: all for finalists.
+    """
+
+    selection: dict[Hashable, Hashable]
+    indices: tuple[int, ...]
+    loss: float
+    accuracy: float
+    samples: int
+
+
+@dataclass(frozen=True, eq=False)
+class Nearest:
+    """The selection that came nearest to the bounds: `excess` is the sum of the violations as shares of the bounds."""
+
+    indices: tuple[int, ...]
+    excess: float
+
+
+class NoFeasibleArchitectureError(RuntimeError):
+    """A search met no architecture that satisfies every bound.
+
+    Attributes
+    ----------
+    nearest : dict or None
+        The selection that came nearest, by the sum of the violations, each as a share of its bound or, where the
+        bounds were proved to be out of reach before the training, of the spread of its metric. None where the search
+        was interrupted before it met any.
+    constraints : list of Row
+        What it comes to under each bound, and by how much it misses it.
+    """
+
+    def __init__(self, reason: str, nearest: dict[Hashable, Hashable] | None, constraints: Sequence[Row]) -> None:
+        self.nearest, self.constraints = nearest, list(constraints)
+        lines = [
+            reason,
+            *(["the nearest one has"] if self.constraints else []),
+            *(f"  {row}" for row in self.constraints),
+        ]
+        super().__init__("\n".join(lines))
+
+
+def excess(violations: NDArray[np.float64], constraints: Sequence[Constraint]) -> float:
+    """The sum of violations as shares of the bounds; as they are where a bound is 0."""
+    scales = np.array([abs(c.bound) if np.isfinite(c.bound) and c.bound != 0 else 1.0 for c in constraints])
+    return float((violations / scales).sum())
+
+
+def likely(
+    supernet: Supernet,
+    constraints: Sequence[Constraint],
+    met: Mapping[tuple[int, ...], int],
+    *,
+    number: int,
+    rng: np.random.Generator,
+) -> list[tuple[int, ...]]:
+    """Up to `number` selections that satisfy every constraint, the likeliest under the logits.
+
+    Parameters
+    ----------
+    met : mapping of selection to epoch
+        Selections known to satisfy every constraint; more are drawn from the softmax of the logits, `number` of them.
+    """
+    logits, layout = supernet.logits(), supernet.space.layout
+    drawn = np.array([sample(logits, layout, rng) for _ in range(number)])
+    for constraint in constraints:
+        if len(drawn):
+            drawn = drawn[constraint.satisfied(constraint.values(drawn))]
+    pool = list(dict.fromkeys([*met, *map(tuple, drawn.tolist())]))
+    return sorted(pool, key=lambda selection: -logits[layout.flat(np.array(selection))].sum())[:number]
+
+
+def judge(
+    supernet: Supernet,
+    selection: tuple[int, ...],
+    calibration: Sequence[tuple[Tensor, Tensor]],
+    validation: Batches | Sequence[tuple[Tensor, Tensor]],
+    loss: Loss,
+) -> Candidate:
+    """Validation loss of one selection with the supernet's weights, batch norms recalibrated for it."""
+    with supernet.selected(selection) as model, recalibrated(model, calibration):
+        scores = evaluate(model, validation, loss=loss)
+    return Candidate(supernet.space.labels(selection), selection, scores.loss, scores.accuracy, scores.n)
+
+
+def holds(constraints: Sequence[Constraint], selection: Any) -> list[Row] | None:
+    """The report of a selection that satisfies every constraint when evaluated afresh; None for any other."""
+    with afresh():
+        rows = [constraint.report(selection) for constraint in constraints]
+    return rows if all(row.satisfied for row in rows) else None

@@ -1,0 +1,268 @@
+"""Choices: modules that stand for a decision, to be used anywhere in a network.
+
+`cggd_nas.collect` finds them, names their decisions and sets how they mix. Choices given the same `decision` share it,
+and share their logits. Choices may stand inside options of others; where no chosen option holds them, they act on
+nothing.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Mapping, Sequence
+from typing import Any, Protocol, cast, runtime_checkable
+
+import torch
+from torch import Tensor, nn
+
+from cggd_nas.relaxations import Mixing, mix
+
+# DARTS starts its logits as noise of this size (its program, model_search.py): it breaks ties and nothing else.
+NOISE = 1e-3
+
+Selection = Mapping[Any, Any]
+
+
+@runtime_checkable
+class ChoiceModule(Protocol):
+    """What a module must have to be a choice; `Choice`, `ChannelChoice` and `RepeatChoice` do, and so may your own.
+
+    Attributes
+    ----------
+    labels : tuple of str
+        Names of the options.
+    decision : str or None
+        Name of the decision; `cggd_nas.collect` puts the module's path where there is none.
+    logits : nn.Parameter of shape (n_options,)
+        The architecture parameter.
+    mixing : Mixing or None
+        What the next forward pass is to compute; set before each one.
+    """
+
+    labels: tuple[str, ...]
+    decision: str | None
+    logits: nn.Parameter
+    mixing: Mixing | None
+
+    def plain(self, selection: Selection) -> nn.Module:
+        """An equivalent module of the network with this selection, with copied weights."""
+        ...
+
+
+class Choice(nn.Module):
+    """One decision among modules.
+
+    Parameters
+    ----------
+    options : mapping of str to nn.Module
+        At least one. All take the same arguments and return tensors of one shape.
+    decision : str, optional
+        Choices with the same name share one decision; they must have equal labels in equal order.
+
+    Attributes
+    ----------
+    options : nn.ModuleDict
+        In the order of `labels`; keys are the labels where PyTorch allows them, and the options' numbers elsewhere.
+    labels, decision, logits, mixing
+        See `ChoiceModule`.
+
+    Examples
+    --------
+    >>> from cggd_nas import collect
+    >>> model = nn.Sequential(Choice({"conv3": nn.Conv2d(3, 3, 3, padding=1), "skip": nn.Identity()}), nn.Flatten())
+    >>> supernet = collect(model)
+    >>> supernet.space.options
+    {'0': ('conv3', 'skip')}
+    >>> with supernet.selected({"0": "skip"}):
+    ...     model(torch.ones(1, 3, 2, 2)).sum()
+    tensor(12.)
+    """
+
+    labels: tuple[str, ...]
+    decision: str | None
+    logits: nn.Parameter
+    mixing: Mixing | None
+
+    def __init__(self, options: Mapping[str, nn.Module], *, decision: str | None = None) -> None:
+        super().__init__()
+        if not isinstance(options, Mapping):
+            raise TypeError(f"options must map labels to modules, got {options!r}")
+        for label, option in options.items():
+            if not isinstance(option, nn.Module):
+                raise TypeError(f"options[{label!r}] must be an nn.Module, got {option!r}")
+        _prepare(self, tuple(options), decision)
+        self.options = nn.ModuleDict()
+        for number, (label, option) in enumerate(options.items()):
+            usable = label.isidentifier() and not hasattr(self.options, label)
+            self.options[label if usable else str(number)] = option
+
+    def forward(self, *args: Any, **kwargs: Any) -> Any:
+        """The chosen option's output, or a mixture of the outputs of those that were drawn."""
+        options = list(self.options.values())
+        return mix(_drawn(self), lambda path: options[path](*args, **kwargs))
+
+    def choose(self, label: str) -> nn.Module:
+        """The module of one option, itself and not a copy."""
+        return list(self.options.values())[_position(self, label)]
+
+    def plain(self, selection: Selection) -> nn.Module:
+        """A copy of the chosen option."""
+        return copy.deepcopy(self.choose(_chosen(self, selection)))
+
+    def extra_repr(self) -> str:
+        return _described(self)
+
+
+class ChannelChoice(nn.Module):
+    """A number of channels: those beyond the chosen one are set to 0.
+
+    Weights are shared: the modules before and after work on all channels. Wrap them in `cggd_nas.Sliced`, so that
+    the extracted network has the chosen channels only.
+
+    Parameters
+    ----------
+    channels : int
+        Channels of the tensor that passes through.
+    widths : sequence of int
+        The numbers to choose among, each from 1 to `channels`; labels are their decimal forms.
+    decision : str, optional
+    dim : int
+        The axis of the channels: 1 for convolutions, -1 for transformers.
+
+    References
+    ----------
+    The masks of FBNetV2 (Wan et al., CVPR 2020), whose masks are weighed by the relaxation as well.
+
+    Examples
+    --------
+    >>> from cggd_nas import collect
+    >>> model = nn.Sequential(ChannelChoice(4, [2, 4], decision="width"))
+    >>> with collect(model).selected({"width": "2"}):
+    ...     model(torch.ones(1, 4))
+    tensor([[1., 1., 0., 0.]])
+    """
+
+    labels: tuple[str, ...]
+    decision: str | None
+    logits: nn.Parameter
+    mixing: Mixing | None
+    masks: Tensor
+
+    def __init__(self, channels: int, widths: Sequence[int], *, decision: str | None = None, dim: int = 1) -> None:
+        super().__init__()
+        for width in widths:
+            if not 1 <= width <= channels:
+                raise ValueError(f"widths must lie between 1 and channels = {channels}, got {width}")
+        _prepare(self, tuple(str(width) for width in widths), decision)
+        self.dim = dim
+        masks = torch.arange(channels) < torch.tensor(widths)[:, None]
+        self.register_buffer("masks", masks.to(torch.get_default_dtype()), persistent=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """The tensor with its last channels masked; its shape is kept."""
+        channels = self.masks.shape[1]
+        if x.shape[self.dim] != channels:
+            raise ValueError(f"a choice of {channels} channels got a tensor of shape {tuple(x.shape)}, dim={self.dim}")
+        mixing = _drawn(self)
+        mask = mix(mixing, lambda path: self.masks[path])
+        shape = [1] * x.ndim
+        shape[self.dim] = channels
+        return x * mask.to(x.dtype).view(shape)
+
+    def plain(self, selection: Selection) -> nn.Module:
+        """Nothing is left to be done once the modules around are sliced."""
+        _chosen(self, selection)
+        return nn.Identity()
+
+    def extra_repr(self) -> str:
+        return _described(self)
+
+
+class RepeatChoice(nn.Module):
+    """A depth: the first k of some blocks run, one after another.
+
+    Parameters
+    ----------
+    blocks : sequence of nn.Module
+        Each keeps the shape of its input, or at least those beyond the least depth do.
+    depths : sequence of int
+        The numbers to choose among, each from 0 to the number of blocks; labels are their decimal forms.
+    decision : str, optional
+
+    Examples
+    --------
+    >>> from cggd_nas import collect
+    >>> model = nn.Sequential(RepeatChoice([nn.Linear(2, 2), nn.Linear(2, 2)], [0, 1, 2], decision="depth"))
+    >>> with collect(model).selected({"depth": "0"}):
+    ...     model(torch.ones(1, 2))
+    tensor([[1., 1.]])
+    """
+
+    labels: tuple[str, ...]
+    decision: str | None
+    logits: nn.Parameter
+    mixing: Mixing | None
+
+    def __init__(self, blocks: Sequence[nn.Module], depths: Sequence[int], *, decision: str | None = None) -> None:
+        super().__init__()
+        for depth in depths:
+            if not 0 <= depth <= len(blocks):
+                raise ValueError(f"depths must lie between 0 and the number of blocks, {len(blocks)}, got {depth}")
+        _prepare(self, tuple(str(depth) for depth in depths), decision)
+        self.blocks = nn.ModuleList(blocks)
+        self.depths = tuple(depths)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """The output of the first k blocks, or a mixture; blocks beyond the deepest path drawn do not run."""
+        mixing = _drawn(self)
+        outputs = [x]
+        for block in list(self.blocks)[: max(self.depths[path] for path in mixing.paths)]:
+            outputs.append(block(outputs[-1]))
+        return mix(mixing, lambda path: outputs[self.depths[path]])
+
+    def plain(self, selection: Selection) -> nn.Module:
+        """Copies of the first k blocks."""
+        depth = self.depths[_position(self, _chosen(self, selection))]
+        return copy.deepcopy(nn.Sequential(*list(self.blocks)[:depth]))
+
+    def extra_repr(self) -> str:
+        return _described(self)
+
+
+def _prepare(choice: ChoiceModule, labels: tuple[str, ...], decision: str | None) -> None:
+    if not labels:
+        raise ValueError("a choice needs at least one option, got none")
+    for label in labels:
+        if not isinstance(label, str):
+            raise TypeError(f"labels of options must be strings, got {label!r}")
+    if len(set(labels)) != len(labels):
+        raise ValueError(f"options of a choice must differ, got {', '.join(labels)}")
+    if decision is not None and not isinstance(decision, str):
+        raise TypeError(f"decision must be a string or None, got {decision!r}")
+    choice.labels, choice.decision, choice.mixing = labels, decision, None
+    choice.logits = nn.Parameter(NOISE * torch.randn(len(labels)))
+
+
+def _drawn(choice: ChoiceModule) -> Mixing:
+    if choice.mixing is None:
+        raise RuntimeError(
+            f"a choice among {', '.join(choice.labels)} does not know how to mix; call cggd_nas.collect(model) on the "
+            "whole model first, and supernet.draw() before each forward pass where you call parts of the model alone"
+        )
+    return choice.mixing
+
+
+def _chosen(choice: ChoiceModule, selection: Selection) -> str:
+    if choice.decision not in selection:
+        known = ", ".join(map(repr, selection))
+        raise ValueError(f"selection has no decision {choice.decision!r}; it has {known}")
+    return cast(str, selection[choice.decision])
+
+
+def _position(choice: ChoiceModule, label: str) -> int:
+    if label not in choice.labels:
+        raise ValueError(f"decision {choice.decision!r} has no option {label!r}; it has {', '.join(choice.labels)}")
+    return choice.labels.index(label)
+
+
+def _described(choice: ChoiceModule) -> str:
+    return f"decision={choice.decision!r}, labels={choice.labels}"

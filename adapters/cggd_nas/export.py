@@ -1,0 +1,127 @@
+"""Export: extracted networks as ONNX files, and every bound measured anew on what is deployed."""
+
+from __future__ import annotations
+
+import logging
+import warnings
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from os import PathLike
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import nn
+from torch.utils import _pytree as pytree
+
+from cggd.constraints import Constraint, Row, check_constraints
+from cggd.metrics import Metric
+from cggd_nas.measure import evaluating, onnx_inputs, onnx_session
+from cggd_nas.trace import Example, tensors_of
+
+# Single precision with sums in another order: what PyTorch's own exporter tests allow.
+RELATIVE, ABSOLUTE = 1e-3, 1e-5
+
+
+def export_onnx(module: nn.Module, example: Example, path: str | PathLike[str]) -> Path:
+    """Write a network as an ONNX file, and check it.
+
+    The file is read again, must pass ``onnx.checker`` and, run by ONNX Runtime on the example, must return what the
+    module returns in evaluation mode. Shapes are those of the example. Needs the packages ``onnx``, ``onnxscript`` and
+    ``onnxruntime``.
+
+    Parameters
+    ----------
+    module : nn.Module
+        On the CPU; stays as it is.
+    example : Tensor or sequence of Tensor
+        Arguments of its forward.
+    path : str or path
+
+    Returns
+    -------
+    Path
+        Where it was written.
+
+    Raises
+    ------
+    RuntimeError
+        If outputs of the file and of the module differ by more than 1e-5 and a thousandth.
+    """
+    import onnx
+
+    arguments, path = tensors_of(example), Path(path)
+    with evaluating(module), torch.no_grad(), _quiet():
+        torch.onnx.export(module, arguments, str(path), dynamo=True, external_data=False, verbose=False)
+        wanted = [x.numpy() for x in pytree.tree_leaves(module(*arguments))]
+    onnx.checker.check_model(onnx.load(str(path)), full_check=True)
+    session = onnx_session(path)
+    returned = session.run(None, onnx_inputs(session, arguments))
+    for number, (there, here) in enumerate(zip(returned, wanted, strict=True)):
+        if not np.allclose(there, here, rtol=RELATIVE, atol=ABSOLUTE):
+            apart = float(np.abs(there - here).max())
+            raise RuntimeError(f"output {number} of {path} differs from the module's by up to {apart:.3g}")
+    return path
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Without what PyTorch's exporter says of its own inside, and of packages that are not needed."""
+    logger = logging.getLogger("torch.onnx")
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", r".*LeafSpec.* is deprecated", FutureWarning)
+            yield
+    finally:
+        logger.setLevel(level)
+
+
+def verify(
+    module: nn.Module,
+    constraints: Iterable[Constraint] | Constraint,
+    measures: Mapping[Metric, Callable[[nn.Module], float]],
+) -> list[Row]:
+    """Measure every bound anew on an extracted network.
+
+    Parameters
+    ----------
+    module : nn.Module
+    constraints : list of Constraint
+        What the search was given.
+    measures : mapping of Metric to callable
+        How each constraint's metric is measured on a plain module: `Costs.measures` knows the metrics it made; add
+        others, for example ``{**costs.measures, looked_up: lambda module: latency(module, example).median}``.
+
+    Returns
+    -------
+    list of Row
+        Value, bound and slack of each constraint.
+
+    Raises
+    ------
+    ValueError
+        If a metric is not in `measures`.
+
+    Examples
+    --------
+    >>> from cggd_nas import Choice
+    >>> from cggd_nas.extract import extract
+    >>> from cggd_nas.metrics import Costs
+    >>> model = nn.Sequential(Choice({"wide": nn.Linear(9, 9), "none": nn.Identity()}))
+    >>> costs = Costs(model, torch.zeros(1, 9))
+    >>> small = costs.parameters() <= 50
+    >>> for row in verify(extract(model, {"0": "wide"}), [small], costs.measures):
+    ...     print(row)
+    parameters <= 50: 90, violated by 40
+    """
+    rows = []
+    for constraint in check_constraints(constraints):
+        if constraint.metric not in measures:
+            raise ValueError(
+                f"metric {constraint.metric.name!r} cannot be measured on a module: measures must map it to a function "
+                "of the module; those of Costs are in its measures"
+            )
+        rows.append(constraint.row(float(measures[constraint.metric](module))))
+    return rows

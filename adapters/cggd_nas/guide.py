@@ -1,0 +1,241 @@
+"""TorchGuide: steers the architecture parameters of a supernet into the feasible region, in any training loop.
+
+Between ``backward()`` and the optimizer's step, `TorchGuide.modify_gradients` changes the gradients of the architecture
+parameters as the paper does. For an optimizer whose step is not along the gradient, such as Adam, `TorchGuide.update`
+takes the step itself and adds the guide to it (decoupled guidance), with the guarantee of `cggd.Safeguard`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Hashable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import ArrayLike, NDArray
+from torch import distributed, nn
+
+from cggd import Constraint, Guide, GuideStep, Safeguard, SafeguardState, SafeguardStep
+from cggd.constraints import check_constraints
+from cggd.directions import Weights
+from cggd.guide import Balance
+from cggd_nas.supernet import Supernet, collect, gathered
+
+# A learning rate that decays ends at 0, where no direction could act; as in `cggd.search`.
+SMALLEST_STEP = 1e-9
+
+
+class TorchGuide:
+    r"""The guide of CGGD for a supernet: :math:`g' = g - R \max(\|g\|, \epsilon)\, d` over all logits.
+
+    Metrics are evaluated in numpy on the selection of the largest logits, outside every graph. Architecture parameters
+    are all that is ever touched. They may lie on several devices; keep them in single or double precision.
+
+    Parameters
+    ----------
+    model : nn.Module or Supernet
+    constraints : list of Constraint
+        Of metrics on the supernet's space.
+    rescale, epsilon, weights, balance
+        See `cggd.Guide`.
+    patience : int
+        Violated steps in a row after which `update` leads to the witness; see `cggd.Safeguard`.
+    witness : mapping or array-like, optional
+        A selection known to satisfy every constraint, such as ``cggd.find_feasible(constraints).selection``. Without
+        one the first feasible selection that `update` meets is taken.
+    broadcast : bool
+        In a process group of several, rank 0 alone evaluates metrics, and sends every rank the step, so that noise in
+        measurements cannot move the ranks apart and a device is measured by one process. All ranks must then call
+        together. Without it each rank evaluates for itself, which gives equal steps only for deterministic metrics and
+        equal gradients.
+
+    Attributes
+    ----------
+    supernet : Supernet
+    guide : Guide
+        The numpy core.
+    state : SafeguardState
+        What `update` remembers; belongs in checkpoints, and may be pickled.
+
+    Notes
+    -----
+    ``DistributedDataParallel`` needs ``find_unused_parameters=True`` with relaxations that sample paths: weights of
+    other paths get no gradient. Ranks may draw different paths, since gradients are averaged; logits must start equal.
+
+    ``torch.compile`` of a whole network suits relaxations that run all paths. Sampled paths are decided outside the
+    graph, and each combination would be compiled anew; compile the options instead.
+
+    Examples
+    --------
+    >>> from cggd import Additive
+    >>> from cggd_nas import Choice, Darts
+    >>> model = nn.Sequential(Choice({"wide": nn.Linear(2, 2), "skip": nn.Identity()}))
+    >>> supernet = collect(model)
+    >>> supernet.relax(Darts())
+    >>> latency = Additive(supernet.space, [3.0, 0.0], name="latency", unit="ms")
+    >>> guide = TorchGuide(supernet, [latency <= 2.0])
+    >>> supernet.set_logits([1.0, 0.0])
+    >>> optimizer = torch.optim.SGD(model.parameters(), lr=1.0)
+    >>> for _ in range(1000):
+    ...     optimizer.zero_grad()
+    ...     model(torch.zeros(1, 2)).sum().backward()
+    ...     if guide.modify_gradients().feasible:
+    ...         break
+    ...     optimizer.step()
+    >>> supernet.selection()
+    {'0': 'skip'}
+    """
+
+    def __init__(
+        self,
+        model: nn.Module | Supernet,
+        constraints: Sequence[Constraint] | Constraint,
+        *,
+        rescale: float = 1.2,
+        epsilon: float = 1e-3,
+        weights: Weights = "unit",
+        balance: Balance = "equal",
+        patience: int = 10,
+        witness: Mapping[Hashable, Hashable] | ArrayLike | None = None,
+        broadcast: bool = True,
+    ) -> None:
+        self.supernet = model if isinstance(model, Supernet) else collect(model)
+        bounds = check_constraints(constraints, self.supernet.space)
+        self.guide = Guide(bounds, rescale=rescale, epsilon=epsilon, weights=weights, balance=balance)
+        self.safeguard = Safeguard(self.guide, patience)
+        self.state: SafeguardState = self.safeguard.begin(witness)
+        self.broadcast = broadcast
+
+    def modify_gradients(
+        self, *, scaler: torch.amp.GradScaler | None = None, optimizer: torch.optim.Optimizer | None = None
+    ) -> GuideStep:
+        """Change the gradients of the architecture parameters; call it once per step, after the last ``backward()``.
+
+        A parameter without gradient counts as one with a gradient of 0. With gradient accumulation, call it after the
+        last of the accumulated batches; with clipping, before it; with ``torch.compile``, outside what is compiled.
+
+        Parameters
+        ----------
+        scaler : torch.amp.GradScaler, optional
+            Of automatic mixed precision. Gradients are unscaled first, unless they already are, and left alone where
+            they overflowed, since the scaler skips that step. Without it, scaled gradients would still get a direction
+            toward the feasible region, but epsilon would be too small by the scale.
+        optimizer : torch.optim.Optimizer, optional
+            The optimizer of the architecture parameters, with `scaler`.
+
+        Returns
+        -------
+        GuideStep
+            ``.feasible``, ``.seen.violations``, ``.seen.values`` and the direction.
+
+        Raises
+        ------
+        ValueError
+            If a gradient or a logit is not finite, but for gradients that `scaler` will skip.
+        """
+        if scaler is not None:
+            if optimizer is None:
+                raise TypeError("optimizer is missing; a scaler unscales the gradients of an optimizer")
+            _unscale(scaler, optimizer)
+        parameters = self.supernet.parameters
+        logits, gradient = self._logits(), _gradient(parameters)
+        if scaler is not None and not np.isfinite(gradient).all():
+            seen = self._agreed(lambda: self.guide.observe(self.guide.check_flat(logits, "logits")))
+            return GuideStep(gradient, np.zeros_like(gradient), seen)
+        step = self._agreed(lambda: self.guide.step(gradient, logits))
+        if step.direction.any():
+            for parameter, part in zip(parameters, self.supernet.cut(step.gradient), strict=True):
+                if parameter.grad is None:
+                    parameter.grad = torch.zeros_like(parameter)
+                parameter.grad.copy_(torch.as_tensor(part))
+        return step
+
+    def update(self, optimizer: torch.optim.Optimizer, *, scaler: torch.amp.GradScaler | None = None) -> SafeguardStep:
+        """Take an optimizer's step, guided: what it adds to the logits is changed, whatever its rule is.
+
+        Use it in place of ``modify_gradients()`` and ``optimizer.step()``. With a witness, each streak of violated
+        steps ends after finitely many (docs/convergence.md).
+
+        Parameters
+        ----------
+        optimizer : torch.optim.Optimizer
+            It holds the architecture parameters, and may hold others, which it updates as always.
+        scaler : torch.amp.GradScaler, optional
+            Steps the optimizer, or skips the step where gradients overflowed.
+
+        Returns
+        -------
+        SafeguardStep
+            ``.feasible``, ``.mode`` and ``.seen``, of the selection that the step began with.
+
+        Raises
+        ------
+        ValueError
+            If the optimizer holds no architecture parameter, or leads to logits that are not finite.
+        """
+        floor = self.guide.epsilon * max(self._learning_rate(optimizer), SMALLEST_STEP)
+        before = self._logits()
+        if scaler is None:
+            optimizer.step()
+        else:
+            scaler.step(optimizer)
+        after = self._logits()
+        displacement = np.subtract(after, before, out=np.zeros_like(after), where=~np.isneginf(before))
+        step = self._agreed(lambda: self.safeguard.step(before, displacement, self.state, floor=floor))
+        self.state = step.state
+        if step.feasible:
+            if self.state.witness is None:
+                self.state = SafeguardState(step.seen.selection)
+        else:
+            self.supernet.set_logits(step.logits)
+        return step
+
+    def _learning_rate(self, optimizer: torch.optim.Optimizer) -> float:
+        ours = {id(parameter) for parameter in self.supernet.parameters}
+        rates = [float(g["lr"]) for g in optimizer.param_groups if any(id(p) in ours for p in g["params"])]
+        if not rates:
+            raise ValueError(
+                "optimizer holds no architecture parameter; make it of supernet.architecture(), or, once the model was "
+                "collected, of model.parameters()"
+            )
+        return max(rates)
+
+    def _logits(self) -> NDArray[np.float64]:
+        for parameter in self.supernet.parameters:
+            if parameter.dtype not in (torch.float32, torch.float64):
+                raise ValueError(
+                    f"architecture parameters must be in single or double precision, got {parameter.dtype}; "
+                    "small steps would be lost to rounding"
+                )
+        return self.supernet.logits()
+
+    def _agreed(self, compute: Callable[[], Any]) -> Any:
+        """What `compute` returns, on every rank what it returned on rank 0."""
+        if not (self.broadcast and distributed.is_available() and distributed.is_initialized()):
+            return compute()
+        message: list[Any] = [None, None]
+        failure: Exception | None = None
+        if distributed.get_rank() == 0:
+            try:
+                message[0] = compute()
+            except Exception as error:  # the others must not wait for ever
+                failure, message[1] = error, f"{type(error).__name__} on rank 0: {error}"
+        distributed.broadcast_object_list(message, src=0)
+        if failure is not None:
+            raise failure
+        if message[1] is not None:
+            raise RuntimeError(message[1])
+        return message[0]
+
+
+def _gradient(parameters: Sequence[nn.Parameter]) -> NDArray[np.float64]:
+    return gathered([torch.zeros_like(p) if p.grad is None else p.grad for p in parameters])
+
+
+def _unscale(scaler: torch.amp.GradScaler, optimizer: torch.optim.Optimizer) -> None:
+    try:
+        scaler.unscale_(optimizer)
+    except RuntimeError as error:
+        # GradScaler does not say in any other way that it was done.
+        if "already been called" not in str(error):
+            raise

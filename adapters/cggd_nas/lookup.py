@@ -1,0 +1,284 @@
+"""Look-up tables: what each part of a network costs on a device, measured once and written to a file."""
+
+from __future__ import annotations
+
+import copy
+import csv
+import io
+import re
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from datetime import date
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import ArrayLike
+from torch import Tensor, nn
+
+from cggd.io.text import StrPath, fail, is_number, not_a_number, read_text, write_text
+from cggd.metrics import Additive, Function, Metric
+from cggd.space import few
+from cggd_nas.extract import as_supernet
+from cggd_nas.measure import Measurement, latency
+from cggd_nas.supernet import Supernet
+from cggd_nas.trace import Example
+from cggd_nas.walk import Call, Place, Walk
+
+COLUMNS = ("module", "option", "input_shape", "value", "unit", "device", "date")
+
+# Random networks walked to find the parts to be measured, where parts interact. An option is missed by all of them with
+# probability (1 - 1/n)^200 for a decision of n options: 1e-19 for 5.
+WALKED = 200
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A number of a look-up table, with its unit, the device it is from, and the day (ISO 8601) it was measured."""
+
+    value: float
+    unit: str
+    device: str
+    date: str
+
+
+@dataclass(frozen=True, eq=False)
+class LookupTable:
+    """What parts of networks cost on one device.
+
+    The file is CSV (UTF-8, commas) with the header ``module,option,input_shape,value,unit,device,date``:
+
+    - ``module``: path of the part in the supernet, as ``named_modules`` has it;
+    - ``option``: label of the option that the part then is; empty for parts that are in every network; where the part
+      depends on several decisions, ``decision=label`` of each, sorted and joined by semicolons;
+    - ``input_shape``: shape of the tensor that it is given, as ``1x16x32x32``; of several, with blanks between. Empty
+      for a value that holds for every shape;
+    - ``value``, ``unit``: a number with a decimal point, for example milliseconds, and its unit;
+    - ``device``, ``date``: what it was measured on, and when, as ``2026-01-31``.
+
+    Parameters
+    ----------
+    entries : mapping of Place to Entry
+        All of one unit and one device.
+
+    Examples
+    --------
+    >>> place = Place("cell.conv", "conv3", ((1, 16, 32, 32),))
+    >>> table = LookupTable({place: Entry(0.5, "ms", "a board", "2026-01-31")})
+    >>> print(table.to_csv(), end="")
+    module,option,input_shape,value,unit,device,date
+    cell.conv,conv3,1x16x32x32,0.5,ms,a board,2026-01-31
+    """
+
+    entries: Mapping[Place, Entry]
+
+    def __post_init__(self) -> None:
+        for what in ("unit", "device"):
+            known = list(dict.fromkeys(getattr(entry, what) for entry in self.entries.values()))
+            if len(known) > 1:
+                raise ValueError(f"entries must have one {what}, got {few(known)}; make a table of each")
+
+    @property
+    def unit(self) -> str:
+        """Unit of all values."""
+        return next((entry.unit for entry in self.entries.values()), "")
+
+    # -- files --------------------------------------------------------------------------------------------------------
+
+    def to_csv(self) -> str:
+        """The table as CSV text."""
+        text = io.StringIO(newline="")
+        writer = csv.writer(text, lineterminator="\n")
+        writer.writerow(COLUMNS)
+        for place, entry in self.entries.items():
+            shape = " ".join("x".join(map(str, shape)) for shape in place.shapes)
+            writer.writerow([place.path, place.option, shape, entry.value, entry.unit, entry.device, entry.date])
+        return text.getvalue()
+
+    def write(self, path: StrPath) -> None:
+        """Write the table to a file."""
+        write_text(path, self.to_csv())
+
+    @classmethod
+    def read(cls, path: StrPath) -> LookupTable:
+        """Read a table that `write` wrote, or that was made by hand or by a tool of a device's maker.
+
+        Raises
+        ------
+        ValueError
+            If the file is not such a table; the message names the line.
+        """
+        reader = csv.reader(io.StringIO(read_text(path), newline=""), strict=True)
+        entries: dict[Place, Entry] = {}
+        try:
+            header = next(reader, [])
+            if tuple(header) != COLUMNS:
+                fail(path, 1, f"expected the header {','.join(COLUMNS)}, got {','.join(header)!r}")
+            for cells in filter(None, reader):
+                place, entry = _row(path, reader.line_num, cells)
+                if place in entries:
+                    fail(path, reader.line_num, f"there are two values of {place}")
+                entries[place] = entry
+        except csv.Error as error:
+            fail(path, reader.line_num, f"expected fields with closed quotes: {error}")
+        return cls(entries)
+
+    # -- use ----------------------------------------------------------------------------------------------------------
+
+    def metric(
+        self, model: nn.Module | Supernet, example: Example, *, name: str = "latency", walk: Walk | None = None
+    ) -> Metric:
+        """The sum of the values of all parts of a network, as a metric on the supernet's space.
+
+        What the network computes outside of its modules, such as a sum in a ``forward``, has no entry and counts 0.
+
+        Parameters
+        ----------
+        model : nn.Module or Supernet
+        example : Tensor or sequence of Tensor
+            Its shapes decide which entries are meant.
+        name : str
+        walk : Walk, optional
+            One of this supernet and example to be used again.
+
+        Returns
+        -------
+        Additive
+            Where no part depends on more than one decision. Elsewhere an exact `cggd.Function`.
+
+        Raises
+        ------
+        ValueError
+            If entries are missing; the message names them. Where parts depend on several decisions, that is found when
+            the metric is evaluated, and raised as `cggd.MetricError`.
+        """
+        supernet = as_supernet(model)
+        walk = walk or Walk(supernet, example)
+        if (separated := walk.separated()) is not None:
+            self._check([*separated.fixed, *(call for _, options in separated.switched for call in options)])
+            values, constant = separated.additive(supernet.space, lambda call: self._value(call.place))
+            return Additive(supernet.space, values, constant, name=name, unit=self.unit)
+
+        def summed(selection: Mapping) -> float:
+            calls = walk.calls(selection)
+            self._check(calls)
+            return sum(self._value(call.place) for call in calls)
+
+        return Function(supernet.space, summed, name=name, unit=self.unit)
+
+    def _check(self, calls: Iterable[Call]) -> None:
+        missing = [str(place) for place in _places(calls) if self._entry(place) is None]
+        if missing:
+            raise ValueError(
+                f"the look-up table has no entry for {len(missing)} parts: {few(missing)}; measure them with "
+                "measure_lookup, or add their rows"
+            )
+
+    def _entry(self, place: Place) -> Entry | None:
+        return self.entries.get(place) or self.entries.get(Place(place.path, place.option, ()))
+
+    def _value(self, place: Place) -> float:
+        entry = self._entry(place)
+        return 0.0 if entry is None else entry.value
+
+
+def measure_lookup(
+    model: nn.Module | Supernet,
+    example: Example,
+    *,
+    measure: Callable[[nn.Module, tuple[Any, ...]], Measurement] = latency,
+    known: LookupTable | None = None,
+    selections: ArrayLike | None = None,
+    seed: int = 0,
+    progress: Callable[[Place, Entry], None] | None = None,
+) -> LookupTable:
+    """Measure every part that networks of a supernet are made of.
+
+    Parts are the options of choices, each at the shape of its input, and the outermost modules outside of choices.
+
+    Parameters
+    ----------
+    model : nn.Module or Supernet
+    example : Tensor or sequence of Tensor
+        The network's input; with a batch of 1, latencies of single inputs are measured.
+    measure : callable
+        Takes a plain module with random weights and a tuple of its arguments, on the CPU, and returns a `Measurement`
+        of which the median is kept. By default `cggd_nas.measure.latency`; for a board, a function that sends it there.
+    known : LookupTable, optional
+        What is measured already, and is kept.
+    selections : array-like of int, shape (n, n_decisions), optional
+        The networks whose parts to measure. By default all parts, where none depends on more than one decision;
+        elsewhere those of all networks, or of 200 random ones where there are more.
+    seed : int
+        Of the random networks.
+    progress : callable, optional
+        Called with each place and entry that was measured.
+    """
+    supernet = as_supernet(model)
+    walk = Walk(supernet, example)
+    entries = dict(known.entries) if known is not None else {}
+    for place, call in _needed(walk, selections, seed).items():
+        if place not in entries:
+            result = measure(_real(call.module), tuple(_real_argument(x) for x in call.arguments))
+            today = date.today().isoformat()
+            entries[place] = Entry(result.median, result.unit, result.device, today)
+            if progress is not None:
+                progress(place, entries[place])
+    return LookupTable(entries)
+
+
+def _needed(walk: Walk, selections: ArrayLike | None, seed: int) -> dict[Place, Call]:
+    space = walk.supernet.space
+    if selections is None and (separated := walk.separated()) is not None:
+        return _places([*separated.fixed, *(call for _, options in separated.switched for call in options)])
+    if selections is not None:
+        rows = space.check_selections(selections)
+    elif space.n_selections <= WALKED:
+        rows = space.enumerate()
+    else:
+        rows = space.sample(WALKED, np.random.default_rng(seed))
+    needed: dict[Place, Call] = {}
+    for row in rows:
+        needed = _places(walk.calls(space.labels(row))) | needed
+    return needed
+
+
+def _places(calls: Iterable[Call]) -> dict[Place, Call]:
+    return {call.place: call for call in calls}
+
+
+def _real(module: nn.Module) -> nn.Module:
+    """A copy of a module of the meta device, on the CPU with random weights: times do not depend on which."""
+    memo: dict[int, Any] = {}
+    for parameter in module.parameters():
+        memo[id(parameter)] = nn.Parameter(_real_argument(parameter), parameter.requires_grad)
+    for buffer in module.buffers():
+        memo[id(buffer)] = _real_argument(buffer)
+    made = copy.deepcopy(module, memo)
+    for part in made.modules():
+        part._forward_pre_hooks.clear()
+        part._forward_hooks.clear()
+    return made
+
+
+def _real_argument(x: Any) -> Any:
+    if not isinstance(x, Tensor):
+        return x
+    # Positive, as running variances are, and so small that sums of many do not overflow.
+    return torch.rand(x.shape, dtype=x.dtype) / 16 if x.is_floating_point() else torch.zeros(x.shape, dtype=x.dtype)
+
+
+def _row(path: StrPath, line: int, cells: list[str]) -> tuple[Place, Entry]:
+    if len(cells) != len(COLUMNS):
+        fail(path, line, f"expected {len(COLUMNS)} fields ({', '.join(COLUMNS)}), got {len(cells)}")
+    module, option, shape, value, unit, device, day = (cell.strip() for cell in cells)
+    if not re.fullmatch(r"(\d+(x\d+)*( |$))*", shape):
+        fail(path, line, f"expected an input shape such as 1x16x32x32, got {shape!r}")
+    if not is_number(value):
+        fail(path, line, not_a_number(value))
+    try:
+        date.fromisoformat(day)
+    except ValueError:
+        fail(path, line, f"expected a date such as 2026-01-31, got {day!r}")
+    shapes = tuple(tuple(map(int, one.split("x"))) for one in shape.split())
+    return Place(module, option, shapes), Entry(float(value), unit, device, day)

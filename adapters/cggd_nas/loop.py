@@ -1,0 +1,366 @@
+"""The loop of a search: epochs that train weights and architecture in turn, and what is made of them at the end."""
+
+from __future__ import annotations
+
+import itertools
+import math
+import os
+import time
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from torch import Tensor, nn
+
+from cggd import Constraint, Feasibility, SafeguardState
+from cggd.guide import Observation
+from cggd.relaxation import annealed
+from cggd_nas.batches import Batches, generator_of, repeated
+from cggd_nas.candidates import Candidate, Nearest, NoFeasibleArchitectureError, excess, holds, judge, likely
+from cggd_nas.guide import TorchGuide
+from cggd_nas.history import Epoch, margins, skips
+from cggd_nas.recalibration import recalibrate
+from cggd_nas.relaxations import Relaxation, UniformPath
+from cggd_nas.result import NasResult
+from cggd_nas.retrain import Loss
+from cggd_nas.supernet import Supernet
+
+OptimizerOf = Callable[[Iterable[nn.Parameter]], torch.optim.Optimizer]
+Objective = Callable[[Tensor, Supernet], Tensor]
+
+# Gradients of weights are clipped at this norm, as in the search of NAS-Bench-201 (Dong & Yang, ICLR 2020, appendix).
+CLIP = 5.0
+
+# Share of the epochs after which the temperature is at its end, and candidates are collected (CONNAS, ICLR 2026).
+LATE = 2 / 3
+
+# Batches of validation data that tell all candidates apart, before the best of them see all of it.
+RANKING_BATCHES = 10
+
+
+class Writer(Protocol):
+    """What of TensorBoard's ``SummaryWriter`` a search uses."""
+
+    def add_scalar(self, tag: str, scalar_value: float, global_step: int, /) -> Any:
+        """Record a number."""
+        ...
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Settings:
+    """What a search was asked for; see `cggd_nas.search`."""
+
+    epochs: int
+    warmup: int
+    every: int
+    candidates: int
+    finalists: int
+    calibration: int
+    seed: int
+    loss: Loss
+    objective: Objective | None
+    relaxation: Callable[..., Relaxation]
+    checkpoint: Path | None
+    resume: bool
+    writer: Writer | None
+    callback: Callable[[Epoch], Any] | None
+
+
+@dataclass
+class _Means:
+    """Sums over an epoch."""
+
+    train: list[float] = field(default_factory=list)
+    val: list[float] = field(default_factory=list)
+    feasible: list[bool] = field(default_factory=list)
+
+
+class Run:
+    """The state of a search, and what moves it."""
+
+    def __init__(
+        self,
+        guide: TorchGuide,
+        settings: Settings,
+        train: Batches,
+        val: Batches,
+        weight_optimizer: OptimizerOf,
+        architecture_optimizer: OptimizerOf,
+        known: Feasibility,
+    ) -> None:
+        self.guide, self.settings, self.train, self.val, self.known = guide, settings, train, val, known
+        self.supernet, self.model, self.constraints = guide.supernet, guide.supernet.model, guide.guide.constraints
+        self.weights = [p for p in self.supernet.weights() if p.requires_grad]
+        self.architecture = self.supernet.parameters
+        self.device = self.architecture[0].device
+        self.optimizer, self.chooser = weight_optimizer(self.weights), architecture_optimizer(self.architecture)
+        steps = settings.epochs * len(train)
+        self.schedule = torch.optim.lr_scheduler.CosineAnnealingLR(self.optimizer, steps)
+        self.paths = torch.Generator().manual_seed(settings.seed)
+        self.epoch = 0
+        self.history: list[Epoch] = []
+        self.met: dict[tuple[int, ...], int] = {}
+        self.nearest: Nearest | None = None
+        self.began = time.perf_counter()
+
+    # -- the loop -----------------------------------------------------------------------------------------------------
+
+    def run(self, console: Console) -> NasResult:
+        path = self.settings.checkpoint
+        if path is not None and self.settings.resume and path.exists():
+            self._restore(torch.load(path, map_location="cpu", weights_only=True), path)
+        columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+        stopped = f"all {self.settings.epochs} epochs done"
+        try:
+            with Progress(*columns, console=console, disable=console.quiet) as bar:
+                task = bar.add_task("search", total=self.settings.epochs, completed=self.epoch)
+                while self.epoch < self.settings.epochs:
+                    done = self._advance()
+                    bar.update(task, advance=1, description=_described(done))
+                    if path is not None:
+                        self._save(path)
+                    if self.settings.callback is not None and self.settings.callback(done):
+                        stopped = f"stopped by callback after {self.epoch} epochs"
+                        break
+        except KeyboardInterrupt:
+            stopped = f"interrupted in epoch {self.epoch}"
+        finally:
+            _require(self.weights, True)
+            _require(self.architecture, True)
+        return self._result(stopped)
+
+    def _advance(self) -> Epoch:
+        """One epoch."""
+        s, epoch, sums = self.settings, self.epoch, _Means()
+        temperature = annealed(epoch, s.epochs, share=LATE)
+        warm = epoch < s.warmup
+        before = self.supernet.indices()
+        self.supernet.relax(UniformPath() if warm else s.relaxation(temperature=temperature), generator=self.paths)
+        self.model.train()
+        validation = repeated(self.val)
+        for number, batch in enumerate(self.train):
+            sums.train.append(self._learn(batch))
+            if not warm and number % s.every == 0:
+                self._choose(next(validation), sums)
+        record = self._record(temperature, sums, before)
+        self.history.append(record)
+        self.epoch += 1
+        if s.writer is not None:
+            _write(s.writer, record, self.constraints)
+        return record
+
+    def _learn(self, batch: tuple[Tensor, Tensor]) -> float:
+        """One step of the weights."""
+        _require(self.architecture, False)
+        _require(self.weights, True)
+        self.optimizer.zero_grad()
+        loss = self._loss(batch)
+        if loss.requires_grad:  # a path of skip connections alone may hold no weight
+            loss.backward()
+            nn.utils.clip_grad_norm_(self.weights, CLIP)
+            self.optimizer.step()
+        self.schedule.step()
+        return float(loss.detach())
+
+    def _choose(self, batch: tuple[Tensor, Tensor], sums: _Means) -> None:
+        """One step of the architecture."""
+        _require(self.weights, False)
+        _require(self.architecture, True)
+        self.chooser.zero_grad()
+        loss = self._loss(batch)
+        total = loss if self.settings.objective is None else self.settings.objective(loss, self.supernet)
+        if not total.requires_grad:
+            raise ValueError(f"{self.settings.relaxation} gives the logits no gradient; use GumbelSoftmax")
+        total.backward()
+        if self.settings.objective is None:
+            seen = self.guide.update(self.chooser).seen
+        else:
+            seen = self.guide.guide.observe(self.supernet.logits())
+            self.chooser.step()
+        self._meet(seen)
+        sums.val.append(float(loss.detach()))
+        sums.feasible.append(seen.feasible)
+
+    def _loss(self, batch: tuple[Tensor, Tensor]) -> Tensor:
+        inputs, targets = batch
+        return self.settings.loss(self.model(inputs.to(self.device)), targets.to(self.device))
+
+    def _meet(self, seen: Observation) -> None:
+        """Remember what a selection comes to."""
+        selection = tuple(seen.selection.tolist())
+        if seen.feasible:
+            if self.epoch >= LATE * self.settings.epochs:
+                self.met[selection] = self.epoch
+            elif not any(epoch >= LATE * self.settings.epochs for epoch in self.met.values()):
+                self.met = {selection: self.epoch}  # only in case the late epochs meet none
+        missed = excess(seen.violations, self.constraints)
+        if self.nearest is None or missed < self.nearest.excess:
+            self.nearest = Nearest(selection, missed)
+
+    def _record(self, temperature: float, sums: _Means, before: NDArray[np.int64]) -> Epoch:
+        seen = self.guide.guide.observe(self.supernet.logits())
+        self._meet(seen)
+        least, mean = margins(self.supernet)
+        return Epoch(
+            epoch=self.epoch,
+            temperature=temperature,
+            train_loss=_mean(sums.train),
+            val_loss=_mean(sums.val),
+            feasible=_mean(sums.feasible),
+            changes=int((seen.selection != before).sum()),
+            least_margin=least,
+            mean_margin=mean,
+            skips=skips(self.supernet),
+            values=tuple(seen.values.tolist()),
+            selection=self.supernet.selection(),
+        )
+
+    # -- the end ------------------------------------------------------------------------------------------------------
+
+    def _result(self, stopped: str) -> NasResult:
+        s = self.settings
+        rng = np.random.default_rng(s.seed)
+        pool = likely(self.supernet, self.constraints, self.met, number=s.candidates, rng=rng)
+        calibration = list(itertools.islice(self.train, s.calibration))
+        part = list(itertools.islice(self.val, RANKING_BATCHES))
+        judged = self._ranked(pool, calibration, part)
+        finals = self._ranked([candidate.indices for candidate in judged[: s.finalists]], calibration, self.val)
+        ranked = [*finals, *judged[s.finalists :]]
+        checked = ((candidate, holds(self.constraints, candidate.indices)) for candidate in ranked)
+        best, rows = next((pair for pair in checked if pair[1] is not None), (None, None))
+        if best is None or rows is None:
+            raise self._none_feasible(stopped)
+        self.supernet.select(best.indices)
+        recalibrate(self.model, calibration)
+        seconds = time.perf_counter() - self.began
+        return NasResult(
+            selection=best.selection,
+            loss=best.loss,
+            accuracy=best.accuracy,
+            constraints=rows,
+            candidates=ranked,
+            history=self.history,
+            feasibility=self.known,
+            stopped=stopped,
+            seconds=seconds,
+        )
+
+    def _ranked(self, selections: Iterable[tuple[int, ...]], calibration: Sequence, data: Any) -> list[Candidate]:
+        judged = [judge(self.supernet, one, calibration, data, self.settings.loss) for one in selections]
+        return sorted(judged, key=lambda candidate: candidate.loss)
+
+    def _none_feasible(self, stopped: str) -> NoFeasibleArchitectureError:
+        reason = f"no architecture that satisfies every bound was met ({stopped})"
+        if self.nearest is None:
+            return NoFeasibleArchitectureError(reason, None, self.known.constraints)
+        indices = np.array(self.nearest.indices)
+        rows = [constraint.report(indices) for constraint in self.constraints]
+        return NoFeasibleArchitectureError(reason, self.supernet.space.labels(indices), rows)
+
+    # -- checkpoints --------------------------------------------------------------------------------------------------
+
+    def _signature(self) -> dict[str, Any]:
+        """What must not change between a search and its continuation."""
+        s = self.settings
+        return {
+            "epochs": s.epochs,
+            "warmup": s.warmup,
+            "every": s.every,
+            "seed": s.seed,
+            "batches": len(self.train),
+            "options": [[str(d), *map(str, o)] for d, o in self.supernet.space.options.items()],
+            "constraints": [str(constraint) for constraint in self.constraints],
+        }
+
+    def _generators(self) -> list[torch.Generator]:
+        own = [generator_of(self.train), generator_of(self.val)]
+        return [self.paths, *(generator for generator in own if generator is not None)]
+
+    def _save(self, path: Path) -> None:
+        state, nearest = self.guide.state, self.nearest
+        whole = {
+            "signature": self._signature(),
+            "epoch": self.epoch,
+            "model": self.model.state_dict(),
+            "optimizers": [self.optimizer.state_dict(), self.chooser.state_dict(), self.schedule.state_dict()],
+            "safeguard": {name: _plain(value) for name, value in vars(state).items()},
+            "generators": [generator.get_state() for generator in self._generators()],
+            "random": torch.get_rng_state(),
+            "random_cuda": torch.cuda.get_rng_state(self.device) if self.device.type == "cuda" else None,
+            "history": [asdict(record) for record in self.history],
+            "met": list(self.met.items()),
+            "nearest": None if nearest is None else (nearest.indices, nearest.excess),
+        }
+        partial_path = path.with_name(path.name + ".partial")
+        torch.save(whole, partial_path)
+        os.replace(partial_path, path)
+
+    def _restore(self, saved: dict[str, Any], path: Path) -> None:
+        now = self._signature()
+        for name, value in now.items():
+            if saved["signature"][name] != value:
+                raise ValueError(
+                    f"checkpoint {path} belongs to another search: its {name} is {saved['signature'][name]}, "
+                    f"not {value}"
+                )
+        self.epoch = saved["epoch"]
+        self.model.load_state_dict(saved["model"])
+        for part, state in zip((self.optimizer, self.chooser, self.schedule), saved["optimizers"], strict=True):
+            part.load_state_dict(state)
+        guarded = saved["safeguard"]
+        self.guide.state = SafeguardState(
+            None if guarded["witness"] is None else np.array(guarded["witness"]),
+            guarded["violated"],
+            None if guarded["target"] is None else np.array(guarded["target"]),
+            guarded["escalations"],
+        )
+        for generator, state in zip(self._generators(), saved["generators"], strict=True):
+            generator.set_state(state)
+        torch.set_rng_state(saved["random"])
+        if saved["random_cuda"] is not None:
+            torch.cuda.set_rng_state(saved["random_cuda"], self.device)
+        self.history = [Epoch(**record) for record in saved["history"]]
+        self.met = dict(saved["met"])
+        self.nearest = None if saved["nearest"] is None else Nearest(*saved["nearest"])
+
+
+def _require(parameters: Sequence[nn.Parameter], wanted: bool) -> None:
+    for parameter in parameters:
+        parameter.requires_grad_(wanted)
+
+
+def _mean(numbers: Sequence[float]) -> float:
+    return float(np.mean(numbers)) if numbers else math.nan
+
+
+def _plain(value: Any) -> Any:
+    return value.tolist() if isinstance(value, np.ndarray) else value
+
+
+def _described(record: Epoch) -> str:
+    if math.isnan(record.feasible):
+        return f"warm-up, loss {record.train_loss:.3g}"
+    return f"loss {record.train_loss:.3g}, validation {record.val_loss:.3g}, feasible {record.feasible:.0%}"
+
+
+def _write(writer: Writer, record: Epoch, constraints: Sequence[Constraint]) -> None:
+    scalars = {
+        "loss/train": record.train_loss,
+        "loss/validation": record.val_loss,
+        "search/feasible": record.feasible,
+        "search/temperature": record.temperature,
+        "search/changes": record.changes,
+        "search/least_margin": record.least_margin,
+        "search/mean_margin": record.mean_margin,
+        "search/skips": record.skips,
+        **{f"constraint/{c.metric.name}": v for c, v in zip(constraints, record.values, strict=True)},
+    }
+    for tag, value in scalars.items():
+        if not math.isnan(value):
+            writer.add_scalar(tag, value, record.epoch)

@@ -1,0 +1,198 @@
+"""Costs of the networks of a supernet, as metrics to be bounded or minimised."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable, Hashable, Mapping
+from dataclasses import dataclass, field
+from functools import cached_property, partial
+from pathlib import Path
+from threading import RLock
+
+import numpy as np
+from torch import nn
+
+from cggd.metrics import Additive, Function, Metric
+from cggd.metrics.base import own, whole
+from cggd_nas import measure
+from cggd_nas.export import export_onnx
+from cggd_nas.extract import as_supernet, extract
+from cggd_nas.lookup import LookupTable
+from cggd_nas.memory import PeakMemory
+from cggd_nas.supernet import Supernet
+from cggd_nas.trace import Example, Trace, tensors_of
+from cggd_nas.walk import Walk
+
+Selection = Mapping[Hashable, Hashable]
+
+# Evaluations behind one measured value; their spread gives the standard error that bounds at a confidence use.
+EVALUATIONS = 3
+
+
+@dataclass(frozen=True, eq=False)
+class Costs:
+    """Metrics of a supernet's networks: exact ones found without computing anything, and measured ones.
+
+    Parameters, size and MACs are `cggd.Additive` where no part of the network depends on more than one decision, which
+    is proved and not guessed; otherwise, as where widths of neighbours multiply, they are exact `cggd.Function` values,
+    remembered. All equal what `cggd_nas.measure` says of the extracted network.
+
+    Parameters
+    ----------
+    model : nn.Module or Supernet
+    example : Tensor or sequence of Tensor
+        Arguments of the network's forward, with a batch of 1.
+
+    Attributes
+    ----------
+    measures : dict of Metric to callable
+        For each metric made here, the function that measures the same on a plain module (`cggd_nas.export.verify`).
+
+    Examples
+    --------
+    >>> import torch
+    >>> from cggd_nas import Choice
+    >>> model = nn.Sequential(Choice({"conv3": nn.Conv2d(8, 8, 3, padding=1), "conv1": nn.Conv2d(8, 8, 1)}))
+    >>> costs = Costs(model, torch.zeros(1, 8, 32, 32))
+    >>> costs.macs() <= 0.1
+    Constraint(macs <= 0.1 MMAC)
+    >>> costs.macs()({"0": "conv1"}), costs.peak_memory()({"0": "conv1"})
+    (0.065536, 16.0)
+    """
+
+    model: nn.Module | Supernet
+    example: Example
+    supernet: Supernet = field(init=False)
+    measures: dict[Metric, Callable[[nn.Module], float]] = field(init=False, default_factory=dict)
+    _lock: RLock = field(init=False, default_factory=RLock)
+
+    def __post_init__(self) -> None:
+        tensors_of(self.example)
+        own(self, supernet=as_supernet(self.model))
+
+    @cached_property
+    def walk(self) -> Walk:
+        """What the metrics are computed with."""
+        return Walk(self.supernet, self.example)
+
+    # -- exact --------------------------------------------------------------------------------------------------------
+
+    def parameters(self, *, name: str = "parameters") -> Metric:
+        """Number of parameters."""
+        return self._counted(measure.parameters, 1, name, "", lambda module: float(measure.parameters(module)))
+
+    def size_kb(self, *, bits: int = 8, name: str = "size") -> Metric:
+        """Size of the weights in kB (1024 bytes), as `cggd_nas.measure.size_kb` has it."""
+        whole(bits, "bits", least=1)
+        count = partial(measure.storage_bits, bits=bits)
+        return self._counted(count, 8 * measure.BYTES_PER_KB, name, "kB", partial(measure.size_kb, bits=bits))
+
+    def macs(self, *, name: str = "macs") -> Metric:
+        """Multiply-accumulates in millions, as `cggd_nas.measure.macs` counts them."""
+        space = self.supernet.space
+        with self._lock:
+            separated = self.walk.separated()
+            if separated is None:
+                metric: Metric = Function(space, lambda s: self._trace(s).macs / 1e6, name=name, unit="MMAC")
+            else:
+                values, _ = separated.additive(space, lambda call: 0 if call.trace is None else call.trace.macs)
+                base = np.zeros(space.n_decisions, dtype=np.int64)
+                # What is counted outside of units, in modules or between them.
+                constant = self._trace(space.labels(base)).macs - values[space.layout.flat(base)].sum()
+                metric = Additive(space, values / 1e6, constant / 1e6, name=name, unit="MMAC")
+        return self._known(metric, lambda module: measure.macs(module, self.example) / 1e6)
+
+    def peak_memory(self, *, bits: int = 8, name: str = "memory") -> Metric:
+        """Largest amount of activations alive at once in kB (1024 bytes), as `cggd_nas.measure.peak_memory` has it."""
+        whole(bits, "bits", least=1)
+        kb = bits / (8 * measure.BYTES_PER_KB)
+        metric = PeakMemory(self.supernet.space, self._trace, kb, name=name)
+        return self._known(metric, lambda module: measure.peak_memory(module, self.example, bits=bits))
+
+    # -- measured -----------------------------------------------------------------------------------------------------
+
+    def latency(
+        self,
+        *,
+        evaluations: int = EVALUATIONS,
+        warmup: int = measure.WARMUP,
+        repeats: int = measure.REPEATS,
+        threads: int = 1,
+        name: str = "latency",
+    ) -> Function:
+        """Measured time of the extracted network in ms on the device of the example, a noisy black box.
+
+        Parameters
+        ----------
+        evaluations : int
+            Measurements behind one value: the mean of their medians, and by their spread its standard error.
+        warmup, repeats, threads : int
+            As for `cggd_nas.measure.latency`.
+        name : str
+        """
+        settings = {"warmup": warmup, "repeats": repeats, "threads": threads}
+        return self._measured(lambda m: measure.latency(m, self.example, **settings).median, evaluations, name)
+
+    def onnx_latency(
+        self,
+        *,
+        evaluations: int = EVALUATIONS,
+        warmup: int = measure.WARMUP,
+        repeats: int = measure.REPEATS,
+        threads: int = 1,
+        name: str = "onnx_latency",
+    ) -> Function:
+        """Measured time of the extracted network in ONNX Runtime in ms, noisy; parameters are those of `latency`."""
+        settings = {"warmup": warmup, "repeats": repeats, "threads": threads}
+
+        def timed(module: nn.Module) -> float:
+            with tempfile.TemporaryDirectory() as folder:
+                path = export_onnx(module, self.example, Path(folder, "network.onnx"))
+                return measure.onnx_latency(path, self.example, **settings).median
+
+        return self._measured(timed, evaluations, name)
+
+    def looked_up(self, table: LookupTable, *, name: str = "latency") -> Metric:
+        """The sum of a look-up table's entries over the network's parts (`LookupTable.metric`)."""
+        with self._lock:
+            metric = table.metric(self.supernet, self.example, name=name, walk=self.walk)
+        return metric
+
+    # -- how ----------------------------------------------------------------------------------------------------------
+
+    def _trace(self, selection: Selection) -> Trace:
+        with self._lock:
+            return self.walk.trace(selection)
+
+    def _total(self, count: Callable[[nn.Module], int], selection: Selection) -> int:
+        with self._lock:
+            return self.walk.total(selection, count)
+
+    def _counted(
+        self, count: Callable[[nn.Module], int], divisor: int, name: str, unit: str, again: Callable[[nn.Module], float]
+    ) -> Metric:
+        space = self.supernet.space
+        base = space.labels([0] * space.n_decisions)
+        with self._lock:
+            counts = self.walk.counts(count)
+        if counts is None:
+            metric: Metric = Function(space, lambda s: self._total(count, s) / divisor, name=name, unit=unit)
+        else:
+            constant = self._total(count, base) - counts[space.layout.flat(space.indices(base))].sum()
+            metric = Additive(space, counts / divisor, constant / divisor, name=name, unit=unit)
+        return self._known(metric, again)
+
+    def _measured(self, timed: Callable[[nn.Module], float], evaluations: int, name: str) -> Function:
+        metric = Function(
+            self.supernet.space,
+            lambda s: timed(extract(self.supernet, s)),
+            repeats=evaluations,
+            name=name,
+            unit="ms",
+        )
+        self._known(metric, timed)
+        return metric
+
+    def _known(self, metric: Metric, again: Callable[[nn.Module], float]) -> Metric:
+        self.measures[metric] = again
+        return metric

@@ -1,0 +1,226 @@
+"""What networks of a supernet cost, and whether bounds can be met, before anything is trained."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from rich.console import Console, Group, RenderableType
+from rich.table import Table
+from torch import nn
+
+from cggd.constraints import Constraint, check_constraints
+from cggd.feasibility import Diagnosis, SmallestBound, diagnose, smallest_bound
+from cggd.metrics import Metric, values_of
+from cggd.metrics.base import check_metric, whole
+from cggd_nas.extract import as_supernet
+from cggd_nas.metrics import Costs
+from cggd_nas.supernet import Supernet
+from cggd_nas.trace import Example
+
+
+@dataclass(frozen=True)
+class Range:
+    """Values of one metric.
+
+    Attributes
+    ----------
+    name, unit : str
+    minimum, median, maximum : float
+        The median is that of the networks drawn.
+    proved : (bool, bool)
+        Whether no network has less than the minimum, and none more than the maximum.
+    """
+
+    name: str
+    unit: str
+    minimum: float
+    median: float
+    maximum: float
+    proved: tuple[bool, bool]
+
+
+@dataclass(frozen=True, eq=False)
+class Bound:
+    """Whether a bound can be met by itself.
+
+    Attributes
+    ----------
+    constraint : Constraint
+    share : float
+        Share of the networks drawn that meet it.
+    tightest : SmallestBound
+        The tightest bound of its metric that was found to be met.
+    """
+
+    constraint: Constraint
+    share: float
+    tightest: SmallestBound
+
+    @property
+    def satisfiable(self) -> bool | None:
+        """None where it is not known."""
+        if self.tightest.value is not None and self.constraint.satisfied(self.tightest.value):
+            return True
+        return False if self.tightest.proved else None
+
+
+@dataclass(frozen=True, eq=False)
+class Profile:
+    """What networks of a supernet cost; made by `profile`.
+
+    Attributes
+    ----------
+    ranges : sequence of Range
+    bounds : sequence of Bound
+    together : Diagnosis or None
+        Whether all bounds can be met by one network, and if not, which conflict; None without bounds.
+    samples : int
+        Networks drawn.
+    """
+
+    ranges: Sequence[Range]
+    bounds: Sequence[Bound]
+    together: Diagnosis | None
+    samples: int
+
+    def __rich__(self) -> RenderableType:
+        costs = Table(title=f"{self.samples} random networks", title_justify="left")
+        for heading in ("metric", "minimum", "median", "maximum", "unit"):
+            costs.add_column(heading, justify="left" if heading in ("metric", "unit") else "right")
+        for row in self.ranges:
+            ends = [
+                f"{value:.6g}{'' if proved else '?'}"
+                for value, proved in zip((row.minimum, row.maximum), row.proved, strict=True)
+            ]
+            costs.add_row(row.name, ends[0], f"{row.median:.6g}", ends[1], row.unit)
+        parts: list[RenderableType] = [costs]
+        if not all(all(row.proved) for row in self.ranges):
+            parts.append("? the furthest that was found, not proved")
+        if self.together is not None:
+            parts.append(self._bounds())
+            together = "all bounds together: " + str(self.together)
+            parts.append(together)
+        return Group(*parts)
+
+    def _bounds(self) -> Table:
+        table = Table()
+        for heading in ("bound", "can be met", "of random networks", "tightest"):
+            table.add_column(heading)
+        words = {True: "yes", False: "no", None: "unknown"}
+        for bound in self.bounds:
+            table.add_row(str(bound.constraint), words[bound.satisfiable], f"{bound.share:.0%}", str(bound.tightest))
+        return table
+
+    def __str__(self) -> str:
+        text = io.StringIO()
+        Console(file=text, width=120, color_system=None, highlight=False, markup=False).print(self)
+        return text.getvalue().rstrip()
+
+
+# A median over 200 draws lies within the middle 14 % of all networks with a probability of 95 % (binomial).
+SAMPLES = 200
+
+# What the search for an extreme value, or for a network that meets the bounds, may take.
+SECONDS = 5.0
+
+
+def profile(
+    model: nn.Module | Supernet,
+    example: Example,
+    constraints: Iterable[Constraint] | Constraint = (),
+    *,
+    metrics: Iterable[Metric] | None = None,
+    samples: int = SAMPLES,
+    seed: int = 0,
+    time_limit: float = SECONDS,
+    show: bool = True,
+) -> Profile:
+    """Say what networks of a supernet cost and whether bounds can be met, before anything is trained.
+
+    Parameters
+    ----------
+    model : nn.Module or Supernet
+    example : Tensor or sequence of Tensor
+        Arguments of the network's forward, with a batch of 1.
+    constraints : list of Constraint
+        Bounds on metrics of this supernet, such as those of `Costs`.
+    metrics : list of Metric, optional
+        By default parameters, size and peak memory at 8 bits, and MACs; those of the constraints come on top.
+    samples : int
+        Networks drawn uniformly and evaluated; all where there are no more.
+    seed : int
+    time_limit : float
+        Seconds for each search: two for each metric, and those of `cggd.diagnose`. Extremes of noisy metrics are not
+        searched for.
+    show : bool
+        Print it.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from cggd_nas import Choice
+    >>> layer = Choice({"conv3": nn.Conv2d(8, 8, 3, padding=1), "conv1": nn.Conv2d(8, 8, 1)}, decision="layer")
+    >>> costs = Costs(nn.Sequential(layer), torch.zeros(1, 8, 32, 32))
+    >>> macs = costs.macs()
+    >>> known = profile(costs.supernet, costs.example, [macs <= 0.05], metrics=[macs], show=False)
+    >>> known.ranges[0].minimum, known.ranges[0].maximum, known.bounds[0].satisfiable
+    (0.065536, 0.589824, False)
+    """
+    supernet = as_supernet(model)
+    space = supernet.space
+    whole(samples, "samples", least=1)
+    bounds = check_constraints(constraints, space)
+    if metrics is None:
+        costs = Costs(supernet, example)
+        metrics = [costs.parameters(), costs.size_kb(), costs.macs(), costs.peak_memory()]
+    asked = list(dict.fromkeys([*metrics, *(bound.metric for bound in bounds)]))
+    for metric in asked:
+        check_metric(metric, "each of metrics")
+        if metric.space is not space:
+            raise ValueError(f"metric {metric.name!r} belongs to another choice space, {metric.space}, than {space}")
+    rng = np.random.default_rng(whole(seed, "seed", least=0))
+    rows = space.enumerate() if space.n_selections <= samples else space.sample(samples, rng)
+    values = {metric: values_of(metric, rows) for metric in asked}
+    every = len(rows) == space.n_selections
+
+    def tightest(metric: Metric, sense: str) -> SmallestBound:
+        sign = 1.0 if sense == "<=" else -1.0
+        at = int(np.argmin(sign * values[metric]))
+        sampled = SmallestBound(metric, sense, float(values[metric][at]), every, space.labels(rows[at]))  # pyright: ignore[reportArgumentType]
+        if metric.noisy or every:
+            return sampled
+        found = smallest_bound(metric, sense=sense, seed=seed, time_limit=time_limit)  # pyright: ignore[reportArgumentType]
+        better = found.value is not None and sign * found.value <= sign * values[metric][at]
+        return found if better else sampled
+
+    least = {metric: tightest(metric, "<=") for metric in asked}
+    greatest = {metric: tightest(metric, ">=") for metric in asked}
+    result = Profile(
+        [
+            Range(
+                metric.name,
+                metric.unit,
+                float(least[metric].value or 0.0),
+                float(np.median(values[metric])),
+                float(greatest[metric].value or 0.0),
+                (least[metric].proved and not metric.noisy, greatest[metric].proved and not metric.noisy),
+            )
+            for metric in asked
+        ],
+        [
+            Bound(
+                bound,
+                float(np.mean(bound.satisfied(values[bound.metric]))),
+                (least if bound.sense == "<=" else greatest)[bound.metric],
+            )
+            for bound in bounds
+        ],
+        diagnose(bounds, seed=seed, time_limit=time_limit) if bounds else None,
+        len(rows),
+    )
+    if show:
+        Console(highlight=False, markup=False).print(result)
+    return result

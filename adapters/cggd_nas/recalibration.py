@@ -1,0 +1,79 @@
+"""Batch norms of a supernet hold statistics of all paths together; those of one network have to be measured anew."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+
+import torch
+from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
+
+
+def recalibrate(model: nn.Module, batches: Iterable[tuple[Tensor, Tensor]]) -> None:
+    """Measure the running statistics of all batch norms anew, as means over batches; the mode is kept.
+
+    Batch norms that the model does not run in its present state are left as they are. Everything else, such as dropout,
+    is in evaluation mode meanwhile.
+
+    Parameters
+    ----------
+    model : nn.Module
+        A supernet with one selection, see `cggd_nas.Supernet.selected`.
+    batches : iterable of (inputs, targets)
+        Moved to the model's device. Twenty of 64 samples are enough (Guo et al., ECCV 2020, use 10,000 images).
+
+    Examples
+    --------
+    >>> norm = nn.BatchNorm1d(1)
+    >>> targets = torch.zeros(2)
+    >>> recalibrate(norm, [(torch.tensor([[1.0], [3.0]]), targets), (torch.tensor([[3.0], [5.0]]), targets)])
+    >>> norm.running_mean, norm.momentum
+    (tensor([3.]), 0.1)
+    """
+    norms = _norms(model)
+    if not norms:
+        return
+    modes = {module: module.training for module in model.modules()}
+    momenta = {norm: norm.momentum for norm in norms}
+    device = next((p.device for p in model.parameters()), torch.device("cpu"))
+    met: set[nn.Module] = set()
+
+    def begin(norm: nn.Module, _: object) -> None:
+        if norm not in met:
+            met.add(norm)
+            norm.reset_running_stats()  # pyright: ignore[reportCallIssue] - of a batch norm
+
+    hooks = [norm.register_forward_pre_hook(begin) for norm in norms]
+    try:
+        model.eval()
+        for norm in norms:
+            norm.train()
+            norm.momentum = None  # a mean over all batches
+        with torch.no_grad():
+            for inputs, _ in batches:
+                model(inputs.to(device))
+    finally:
+        for hook in hooks:
+            hook.remove()
+        for norm, momentum in momenta.items():
+            norm.momentum = momentum
+        for module, mode in modes.items():
+            module.training = mode
+
+
+@contextmanager
+def recalibrated(model: nn.Module, batches: Iterable[tuple[Tensor, Tensor]]) -> Iterator[nn.Module]:
+    """`recalibrate` inside a ``with`` block; the former statistics come back after it."""
+    buffers = [buffer for norm in _norms(model) for buffer in norm.buffers(recurse=False)]
+    former = [buffer.clone() for buffer in buffers]
+    try:
+        recalibrate(model, batches)
+        yield model
+    finally:
+        for buffer, value in zip(buffers, former, strict=True):
+            buffer.copy_(value)
+
+
+def _norms(model: nn.Module) -> list[_BatchNorm]:
+    return [m for m in model.modules() if isinstance(m, _BatchNorm) and m.track_running_stats]

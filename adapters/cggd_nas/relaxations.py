@@ -1,0 +1,212 @@
+"""How the options of a decision mix while a supernet is trained: which paths run, and how gradients reach the logits.
+
+A relaxation draws a `Mixing` for each decision before each forward pass; all choices that share the decision use the
+same one. Sampled relaxations compute only the paths they drew, so that memory and time are those of one network.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor
+
+
+@dataclass(frozen=True, eq=False)
+class Mixing:
+    """Which paths of a choice run, and their weights.
+
+    Attributes
+    ----------
+    paths : tuple of int
+        Options that are computed.
+    weights : Tensor of shape (len(paths),), or None
+        Factors of their outputs, differentiable by the logits; None for a single path that is taken as it is.
+    silent : tuple of int
+        Those of `paths` that are computed without gradients of their own.
+    """
+
+    paths: tuple[int, ...]
+    weights: Tensor | None = None
+    silent: tuple[int, ...] = ()
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Mixing:
+        # Copies of a model must not reach into the graph of the last forward pass; the next one draws anew.
+        return Mixing(self.paths, None if self.weights is None else self.weights.detach().clone(), self.silent)
+
+
+class Relaxation(Protocol):
+    """How the options of a decision mix."""
+
+    def draw(self, logits: Tensor, generator: torch.Generator | None) -> Mixing:
+        """The mixing of one forward pass, from logits of shape (n_options,)."""
+        ...
+
+
+@dataclass(frozen=True, kw_only=True)
+class GumbelSoftmax:
+    """Gumbel-softmax: a sampled path (`hard`), or all paths weighted by a softened sample.
+
+    Parameters
+    ----------
+    temperature : float
+    hard : bool
+        With it, only the sampled path i is computed. Its output is multiplied by ``1 + p_i - stop(p_i)``, which is 1,
+        so that the logits receive ``<dL/dy, y_i> dp_i/dlogits``: the straight-through estimator with outputs of paths
+        that were not computed taken as 0 (Dong & Yang, "GDAS", CVPR 2019, eq. 7; GDAS's program also adds the scalar
+        weights of the other paths to the output, and thus their gradient, which is left out here). It is biased, as
+        every straight-through estimator.
+
+    References
+    ----------
+    Jang, Gu, Poole, ICLR 2017. Maddison, Mnih, Teh, ICLR 2017.
+
+    Examples
+    --------
+    >>> logits = torch.zeros(3, requires_grad=True)
+    >>> mixing = GumbelSoftmax(temperature=0.5).draw(logits, torch.Generator().manual_seed(0))
+    >>> len(mixing.paths), mixing.weights.tolist()
+    (1, [1.0])
+    """
+
+    temperature: float = 1.0
+    hard: bool = True
+
+    def __post_init__(self) -> None:
+        _check(self.temperature)
+
+    def draw(self, logits: Tensor, generator: torch.Generator | None) -> Mixing:
+        """A mixing for logits of shape (n_options,)."""
+        perturbed = logits + _gumbel(logits, generator)
+        if not self.hard:
+            return _all(torch.softmax(perturbed / self.temperature, dim=0))
+        path = int(perturbed.argmax())
+        if not _wanted(logits):
+            return Mixing((path,))
+        p = torch.softmax(perturbed / self.temperature, dim=0)[path : path + 1]
+        return Mixing((path,), 1.0 + (p - p.detach()))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Darts:
+    """All paths, weighted by the softmax of the logits.
+
+    Parameters
+    ----------
+    temperature : float
+
+    References
+    ----------
+    Liu, Simonyan, Yang, "DARTS", ICLR 2019, eq. 2.
+
+    Examples
+    --------
+    >>> Darts().draw(torch.zeros(2), None).weights
+    tensor([0.5000, 0.5000])
+    """
+
+    temperature: float = 1.0
+
+    def __post_init__(self) -> None:
+        _check(self.temperature)
+
+    def draw(self, logits: Tensor, generator: torch.Generator | None) -> Mixing:
+        """A mixing for logits of shape (n_options,)."""
+        return _all(torch.softmax(logits / self.temperature, dim=0))
+
+
+@dataclass(frozen=True, kw_only=True)
+class ProxylessTwoPath:
+    """Two paths drawn from the softmax; one of them is active, the other only tells the logits what it would have done.
+
+    With binary gates g the output is the active path's, and ``dL/dlogit_i = sum_j dL/dg_j dp_j/dlogit_i``, over the
+    two paths with their probabilities p normalised to 1 (Cai, Zhu, Han, "ProxylessNAS", ICLR 2019, eq. 4 and section
+    3.2.1). The inactive path is computed without gradients of its own, and not at all where the logits need none. What
+    the paper adds after its update, a common shift of the two logits that keeps the other probabilities, is left out:
+    the guide moves all logits.
+
+    Parameters
+    ----------
+    temperature : float
+
+    Examples
+    --------
+    >>> logits = torch.zeros(5, requires_grad=True)
+    >>> mixing = ProxylessTwoPath().draw(logits, torch.Generator().manual_seed(0))
+    >>> len(mixing.paths), sorted(mixing.weights.tolist()), len(mixing.silent)
+    (2, [0.0, 1.0], 1)
+    """
+
+    temperature: float = 1.0
+
+    def __post_init__(self) -> None:
+        _check(self.temperature)
+
+    def draw(self, logits: Tensor, generator: torch.Generator | None) -> Mixing:
+        """A mixing for logits of shape (n_options,)."""
+        scaled = logits.detach() / self.temperature
+        # The largest perturbed logits are a sample without replacement (Kool et al., ICML 2019).
+        pair = (scaled + _gumbel(logits, generator)).topk(min(2, len(logits))).indices
+        first = int((scaled[pair] + _gumbel(scaled[pair], generator)).argmax())
+        paths = (int(pair[first]), *(int(path) for path in pair[torch.arange(len(pair)) != first]))
+        if len(paths) == 1 or not _wanted(logits):
+            return Mixing(paths[:1])
+        p = torch.softmax(logits[list(paths)] / self.temperature, dim=0)
+        return Mixing(paths, torch.tensor([1.0, 0.0]).to(p) + (p - p.detach()), paths[1:])
+
+
+@dataclass(frozen=True)
+class UniformPath:
+    """A single path, each as likely as the other: trains all options evenly and gives the logits no gradient.
+
+    References
+    ----------
+    Guo et al., "Single path one-shot neural architecture search with uniform sampling", ECCV 2020.
+
+    Examples
+    --------
+    >>> len(UniformPath().draw(torch.zeros(4), None).paths)
+    1
+    """
+
+    def draw(self, logits: Tensor, generator: torch.Generator | None) -> Mixing:
+        """A mixing for logits of shape (n_options,); a logit of ``-inf`` forbids its option."""
+        allowed = torch.isneginf(logits.detach()).logical_not().nonzero().flatten().tolist()
+        return Mixing((allowed[int(torch.randint(len(allowed), (), generator=generator))],))
+
+
+def mix(mixing: Mixing, run: Callable[[int], Any]) -> Any:
+    """The output of a choice whose option i gives ``run(i)``, computing only the paths of the mixing."""
+    if mixing.weights is None:
+        return run(mixing.paths[0])
+    total = None
+    for place, path in enumerate(mixing.paths):
+        with torch.set_grad_enabled(torch.is_grad_enabled() and path not in mixing.silent):
+            output = run(path)
+        if not isinstance(output, Tensor):
+            raise TypeError(f"an option of a choice must return a tensor to be weighed, got {type(output).__name__}")
+        part = output * mixing.weights[place].to(output.device)
+        total = part if total is None else total + part
+    return total
+
+
+def _all(weights: Tensor) -> Mixing:
+    return Mixing(tuple(range(len(weights))), weights)
+
+
+def _wanted(logits: Tensor) -> bool:
+    """Whether the logits are to receive a gradient."""
+    return logits.requires_grad and torch.is_grad_enabled()
+
+
+def _gumbel(logits: Tensor, generator: torch.Generator | None) -> Tensor:
+    """Standard Gumbel noise; drawn on the CPU, so that a seed gives the same paths on every device."""
+    noise = torch.empty(logits.shape, dtype=logits.dtype).exponential_(generator=generator)
+    return -noise.log().to(logits.device)
+
+
+def _check(temperature: float) -> None:
+    if not temperature > 0:
+        raise ValueError(f"temperature must be greater than 0, got {temperature}")

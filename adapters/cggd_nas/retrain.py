@@ -1,0 +1,185 @@
+"""Training of an extracted network from scratch, and its evaluation."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Sized
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from cggd.metrics.base import whole
+from cggd_nas.measure import evaluating
+
+Loss = Callable[[Tensor, Tensor], Tensor]
+
+# NAS-Bench-201's training of all its networks (Dong and Yang, ICLR 2020, table 1): SGD with Nesterov momentum 0.9, a
+# learning rate of 0.1 and a weight decay of 5e-4.
+LEARNING_RATE, MOMENTUM, WEIGHT_DECAY = 0.1, 0.9, 5e-4
+
+# What BERT draws its embeddings with (Devlin et al., 2019), and vision transformers their tables of positions.
+FREE_DEVIATION = 0.02
+
+
+@dataclass(frozen=True)
+class Scores:
+    """How a network does on a set of data.
+
+    Attributes
+    ----------
+    loss : float
+        Mean over the samples.
+    accuracy : float
+        Share of samples whose largest output is the target, between 0 and 1; NaN where targets are no classes.
+    n : int
+        Samples.
+    """
+
+    loss: float
+    accuracy: float
+    n: int
+
+
+@dataclass(frozen=True)
+class Retrained:
+    """What training came to: the scores after each epoch, on the validation data."""
+
+    epochs: tuple[Scores, ...]
+
+    @property
+    def final(self) -> Scores:
+        """The scores of the network as it is now."""
+        return self.epochs[-1]
+
+
+def evaluate(
+    module: nn.Module, loader: Iterable[tuple[Tensor, Tensor]], *, loss: Loss = functional.cross_entropy
+) -> Scores:
+    """Loss and accuracy of a network in evaluation mode.
+
+    Parameters
+    ----------
+    module : nn.Module
+        Keeps its mode.
+    loader : iterable of (inputs, targets)
+        Batches; moved to the device of the module.
+    loss : callable
+        From outputs and targets to the mean loss of a batch.
+
+    Examples
+    --------
+    >>> batch = torch.tensor([[2.0, 0.0], [0.0, 2.0]]), torch.tensor([0, 0])
+    >>> evaluate(nn.Identity(), [batch]).accuracy
+    0.5
+    """
+    device = _device(module)
+    total, right, n, classes = 0.0, 0, 0, True
+    with evaluating(module), torch.no_grad():
+        for inputs, targets in loader:
+            inputs, targets = inputs.to(device), targets.to(device)
+            outputs = module(inputs)
+            total += float(loss(outputs, targets)) * len(targets)
+            n += len(targets)
+            classes = classes and not targets.is_floating_point() and outputs.ndim == targets.ndim + 1
+            if classes:
+                right += int((outputs.argmax(1) == targets).sum())
+    if n == 0:
+        raise ValueError("loader holds no samples")
+    return Scores(total / n, right / n if classes else math.nan, n)
+
+
+def retrain(
+    module: nn.Module,
+    train: Iterable[tuple[Tensor, Tensor]],
+    val: Iterable[tuple[Tensor, Tensor]],
+    epochs: int,
+    *,
+    loss: Loss = functional.cross_entropy,
+    learning_rate: float = LEARNING_RATE,
+    momentum: float = MOMENTUM,
+    weight_decay: float = WEIGHT_DECAY,
+    fresh: bool = True,
+    seed: int = 0,
+    progress: Callable[[int, Scores], None] | None = None,
+) -> Retrained:
+    """Train a network from scratch, in place: SGD with Nesterov momentum under a one-cycle schedule.
+
+    Parameters
+    ----------
+    module : nn.Module
+    train, val : iterables of (inputs, targets)
+        `train` must have a length, as a ``DataLoader`` has.
+    epochs : int
+    loss : callable
+        From outputs and targets to the mean loss of a batch.
+    learning_rate : float
+        The largest one of the cycle.
+    momentum, weight_decay : float
+    fresh : bool
+        Draw all weights anew (`reinitialise`); otherwise start from those it has.
+    seed : int
+        The same seed gives the same weights, if the loader's order follows PyTorch's global generator or is fixed.
+        The global generator itself is left as it was.
+    progress : callable, optional
+        Called after each epoch with its number from 1 and the scores.
+
+    Raises
+    ------
+    ValueError
+        If weights are to be drawn anew and `reinitialise` cannot.
+    """
+    whole(epochs, "epochs", least=1)
+    if not isinstance(train, Sized) or not len(train):
+        raise ValueError(f"train must have a length of at least 1, as a DataLoader has, got {train!r}")
+    device, scores = _device(module), []
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        if fresh:
+            reinitialise(module)
+        optimizer = torch.optim.SGD(
+            module.parameters(), lr=learning_rate, momentum=momentum, weight_decay=weight_decay, nesterov=momentum > 0
+        )
+        schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, learning_rate, total_steps=epochs * len(train))
+        for epoch in range(1, epochs + 1):
+            module.train()
+            for inputs, targets in train:
+                optimizer.zero_grad()
+                loss(module(inputs.to(device)), targets.to(device)).backward()
+                optimizer.step()
+                schedule.step()
+            scores.append(evaluate(module, val, loss=loss))
+            if progress is not None:
+                progress(epoch, scores[-1])
+    return Retrained(tuple(scores))
+
+
+def reinitialise(module: nn.Module) -> None:
+    """Draw all weights of a module anew.
+
+    Parts draw theirs by ``reset_parameters``. Parameters of parts without it, such as tables of positions, are drawn
+    from a normal distribution of deviation 0.02, as transformers do.
+
+    Raises
+    ------
+    ValueError
+        If such a parameter has fewer than two dimensions: it may be a scale, which must not start near 0.
+    """
+    for path, part in module.named_modules():
+        reset: Any = getattr(part, "reset_parameters", getattr(part, "_reset_parameters", None))
+        if callable(reset):
+            reset()
+            continue
+        for name, parameter in part.named_parameters(recurse=False):
+            if parameter.ndim < 2:
+                raise ValueError(
+                    f"{path or type(part).__name__} has no reset_parameters, and its {name!r} of shape "
+                    f"{tuple(parameter.shape)} may be a scale; draw the weights yourself and give fresh=False"
+                )
+            nn.init.normal_(parameter, std=FREE_DEVIATION)
+
+
+def _device(module: nn.Module) -> torch.device:
+    return next((parameter.device for parameter in module.parameters()), torch.device("cpu"))

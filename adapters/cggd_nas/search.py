@@ -1,0 +1,230 @@
+"""The paper's search: weights learn on training data, the architecture on validation data, within the bounds."""
+
+from __future__ import annotations
+
+import itertools
+import warnings
+from collections.abc import Callable, Sequence
+from functools import partial
+from os import PathLike
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from rich.console import Console
+from torch import Tensor, nn
+from torch.nn import functional
+
+from cggd import Constraint, Feasibility, Status, find_feasible
+from cggd.constraints import check_constraints
+from cggd.directions import Weights
+from cggd.metrics.base import whole
+from cggd.swaps import Violation, walk
+from cggd_nas.batches import Batches, as_batches
+from cggd_nas.candidates import NoFeasibleArchitectureError
+from cggd_nas.guide import TorchGuide
+from cggd_nas.history import Epoch
+from cggd_nas.loop import Objective, OptimizerOf, Run, Settings, Writer
+from cggd_nas.relaxations import GumbelSoftmax, Relaxation
+from cggd_nas.result import NasResult
+from cggd_nas.retrain import Loss
+from cggd_nas.supernet import Supernet, collect
+
+# The search of NAS-Bench-201 (Dong & Yang, ICLR 2020, appendix): SGD with Nesterov momentum and cosine decay for the
+# weights, Adam with little momentum for the architecture.
+WEIGHT_OPTIMIZER: OptimizerOf = partial(torch.optim.SGD, lr=0.025, momentum=0.9, weight_decay=5e-4, nesterov=True)
+
+# Its rate of 3e-4 is for 240 epochs; this one was feasible in every late epoch of 30 on the NATS supernet.
+ARCHITECTURE_OPTIMIZER: OptimizerOf = partial(torch.optim.Adam, lr=5e-3, betas=(0.5, 0.999))
+
+# Share of the epochs in which weights alone learn, on uniformly drawn paths: 8 of 30 on the NATS supernet.
+WARMUP = 0.25
+
+# What the look for a feasible selection may take before the training.
+CHECK_SECONDS = 10.0
+
+
+# Switches of the walk that looks for the nearest selection to bounds that cannot be met.
+NEAREST_STEPS = 100
+
+
+def search(
+    model: nn.Module | Supernet,
+    train: Batches | tuple[Tensor, Tensor],
+    val: Batches | tuple[Tensor, Tensor],
+    constraints: Sequence[Constraint] | Constraint,
+    *,
+    epochs: int,
+    loss: Loss = functional.cross_entropy,
+    objective: Objective | None = None,
+    relaxation: Callable[..., Relaxation] = GumbelSoftmax,
+    warmup: int | None = None,
+    every: int = 1,
+    batch_size: int = 64,
+    weight_optimizer: OptimizerOf = WEIGHT_OPTIMIZER,
+    architecture_optimizer: OptimizerOf = ARCHITECTURE_OPTIMIZER,
+    rescale: float = 1.2,
+    weights: Weights = "unit",
+    patience: int = 10,
+    candidates: int = 20,
+    finalists: int = 5,
+    calibration: int = 20,
+    seed: int = 0,
+    checkpoint: str | PathLike[str] | None = None,
+    resume: bool = False,
+    progress: bool = True,
+    writer: Writer | None = None,
+    callback: Callable[[Epoch], Any] | None = None,
+) -> NasResult:
+    """Find an architecture in a supernet that does its task well within bounds.
+
+    Each epoch goes through the training data, updating weights; after every `every` batches, one batch of validation
+    data updates the architecture, guided (`TorchGuide.update`). In the last third of the epochs each selection that
+    satisfies every bound becomes a candidate; selections drawn from the logits join them. At the end the
+    `candidates` likeliest are told apart by a part of the validation data, the best `finalists` by all of it, each with
+    batch norms recalibrated.
+
+    Parameters
+    ----------
+    model : nn.Module or Supernet
+        It trains where its parameters are; data is moved there.
+    train, val : DataLoader, or (inputs, targets)
+        Batches of (inputs, targets), or two tensors, which are shuffled by `seed`. `val` should be data that weights
+        do not learn from.
+    constraints : list of Constraint
+        On metrics of the supernet's space.
+    epochs : int
+    loss : callable
+        From outputs and targets to the mean loss of a batch.
+    objective : callable, optional
+        From the task loss and the supernet to what the architecture minimises, such as
+        ``penalized(constraints, tf_nas)``. With it the guide is off.
+    relaxation : callable
+        From ``temperature=`` to a relaxation: `GumbelSoftmax`, `Darts`, `ProxylessTwoPath`, or
+        ``functools.partial(GumbelSoftmax, hard=False)``. The temperature falls from 10 to 0.1 over the first two
+        thirds of the epochs.
+    warmup : int, optional
+        Epochs in which weights alone learn, on paths drawn uniformly. By default a quarter of all.
+    every : int
+        Batches of training data per step of the architecture.
+    batch_size : int
+        Where data is given as tensors.
+    weight_optimizer, architecture_optimizer : callable
+        From parameters to an optimizer, such as ``partial(torch.optim.SGD, lr=0.1)``. The rate of the weights' one
+        decays to 0 by a cosine.
+    rescale, weights, patience
+        Of the guide, see `TorchGuide`.
+    candidates, finalists : int
+    calibration : int
+        Batches of training data by which batch norms are recalibrated.
+    seed : int
+        Of paths, orders of tensors, and PyTorch's global generator, which is put back at the end. The same seed gives
+        the same search on the same machine, if what the data loaders do follows PyTorch's generators.
+    checkpoint : path, optional
+        Written after each epoch.
+    resume : bool
+        Continue from `checkpoint` if that file exists; the result is that of an uninterrupted search.
+    progress : bool
+        Show a progress bar on the standard error stream.
+    writer : object with ``add_scalar``, optional
+        Such as TensorBoard's ``SummaryWriter``.
+    callback : callable, optional
+        Called with the `Epoch` after each; a true return value ends the search.
+
+    Returns
+    -------
+    NasResult
+        Ctrl-C ends the search and returns the best so far.
+
+    Raises
+    ------
+    NoFeasibleArchitectureError
+        Before the training, if the bounds are proved to be out of reach; after it, if no selection that satisfies all
+        of them was met. It carries the nearest selection, and by how much it misses each bound.
+    ValueError, TypeError
+        If an argument is wrong.
+
+    Examples
+    --------
+    >>> from cggd import Additive
+    >>> from cggd_nas import Choice
+    >>> seed = torch.manual_seed(0)
+    >>> x = torch.randn(64, 4)
+    >>> y = (x.sum(1) > 0).long()
+    >>> first = Choice({"wide": nn.Linear(4, 4), "skip": nn.Identity()}, decision="first")
+    >>> supernet = collect(nn.Sequential(first, nn.Linear(4, 2)))
+    >>> latency = Additive(supernet.space, {"first": {"wide": 3.0, "skip": 0.0}}, name="latency", unit="ms")
+    >>> train, val = (x[:32], y[:32]), (x[32:], y[32:])
+    >>> result = search(supernet, train, val, [latency <= 2.0], epochs=3, batch_size=8, progress=False)
+    >>> result.selection
+    {'first': 'skip'}
+    """
+    supernet = model if isinstance(model, Supernet) else collect(model)
+    settings = Settings(
+        epochs=whole(epochs, "epochs", least=1),
+        warmup=int(WARMUP * epochs) if warmup is None else whole(warmup, "warmup", least=0),
+        every=whole(every, "every", least=1),
+        candidates=whole(candidates, "candidates", least=1),
+        finalists=whole(finalists, "finalists", least=1),
+        calibration=whole(calibration, "calibration", least=1),
+        seed=whole(seed, "seed", least=0),
+        loss=loss,
+        objective=objective,
+        relaxation=relaxation,
+        checkpoint=None if checkpoint is None else Path(checkpoint),
+        resume=resume,
+        writer=writer,
+        callback=callback,
+    )
+    if settings.warmup >= settings.epochs:
+        raise ValueError(f"warmup must be less than epochs = {epochs}, got {warmup}")
+    batch_size = whole(batch_size, "batch_size", least=1)
+    data = [
+        as_batches(d, n, batch_size=batch_size, seed=seed + k)
+        for k, (d, n) in enumerate([(train, "train"), (val, "val")])
+    ]
+    bounds = check_constraints(constraints, supernet.space)
+    if resume and checkpoint is None:
+        raise ValueError("resume needs the path of a checkpoint")
+    console = Console(stderr=True, quiet=not progress)
+    known = _checked(bounds, seed, console)
+    guide = TorchGuide(
+        supernet, bounds, rescale=rescale, weights=weights, patience=patience, witness=known.indices, broadcast=False
+    )
+    devices = {p.device for p in supernet.model.parameters() if p.device.type == "cuda"}
+    with torch.random.fork_rng(devices=list(devices)):
+        torch.manual_seed(seed)
+        run = Run(guide, settings, data[0], data[1], weight_optimizer, architecture_optimizer, known)
+        return run.run(console)
+
+
+def _checked(constraints: Sequence[Constraint], seed: int, console: Console) -> Feasibility:
+    """What is known of the bounds before the training; said, and an error where they are out of reach."""
+    known = find_feasible(constraints, seed=seed, time_limit=CHECK_SECONDS)
+    if known.status is Status.INFEASIBLE:
+        nearest = _nearest(constraints, seed)
+        raise NoFeasibleArchitectureError(
+            f"the bounds cannot be met: {known.proof}; cggd.diagnose(constraints) names bounds that would work",
+            constraints[0].space.labels(nearest),
+            [constraint.report(nearest) for constraint in constraints],
+        )
+    if known.status is Status.UNKNOWN:
+        warnings.warn(
+            "no architecture that satisfies every bound was found before the training, and none was ruled out; the "
+            f"nearest has {'; '.join(map(str, known.constraints))}",
+            stacklevel=3,
+        )
+    else:
+        console.print("the bounds can be met, for instance with")
+        for row in known.constraints:
+            console.print(f"  {row}", highlight=False, markup=False)
+    return known
+
+
+def _nearest(constraints: Sequence[Constraint], seed: int) -> NDArray[np.int64]:
+    """The selection of least violation on a walk."""
+    space, rng = constraints[0].space, np.random.default_rng(seed)
+    steps = walk(space, Violation(constraints), None, space.sample(1, rng)[0], rng)
+    return min(itertools.islice(steps, NEAREST_STEPS), key=lambda visit: visit.violation).selection

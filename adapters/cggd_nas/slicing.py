@@ -1,0 +1,113 @@
+"""Sliced: a layer beside a `ChannelChoice`, which extraction cuts to the chosen channels."""
+
+from __future__ import annotations
+
+import copy
+from typing import Any
+
+from torch import Tensor, nn
+
+from cggd_nas.choices import Selection
+
+_CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
+_NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
+
+
+class Sliced(nn.Module):
+    """A layer whose input or output channels are masked by channel choices.
+
+    In the supernet it is the layer itself; `plain` cuts its weights to the chosen widths. A depthwise convolution and a
+    batch norm have as many outputs as inputs: name their decision as `inputs`, as `outputs`, or as both.
+
+    Parameters
+    ----------
+    module : nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.Linear, nn.BatchNorm1d, nn.BatchNorm2d or nn.BatchNorm3d
+        A layer norm is none of them: masked channels would count in its mean.
+    inputs, outputs : str, optional
+        The decision that the input (output) channels follow; without one they stay as they are.
+    features_per_channel : int
+        Input features of a linear layer that come from one channel, as height times width after ``nn.Flatten``.
+
+    Examples
+    --------
+    >>> from cggd_nas import ChannelChoice
+    >>> layer = Sliced(nn.Linear(3, 8), outputs="width")
+    >>> layer.plain({"width": "5"})
+    Linear(in_features=3, out_features=5, bias=True)
+    """
+
+    def __init__(
+        self,
+        module: nn.Module,
+        *,
+        inputs: str | None = None,
+        outputs: str | None = None,
+        features_per_channel: int = 1,
+    ) -> None:
+        super().__init__()
+        if not isinstance(module, (*_CONVOLUTIONS, *_NORMS, nn.Linear)):
+            raise TypeError(f"a sliced layer must be a convolution, linear or a batch norm, got {module!r}")
+        if inputs is None and outputs is None:
+            raise ValueError(f"name the decision that inputs or outputs of {module!r} follow")
+        if isinstance(module, _NORMS) or _depthwise(module):
+            if inputs is not None and outputs is not None and inputs != outputs:
+                raise ValueError(f"{module!r} keeps its channels, got inputs={inputs!r} and outputs={outputs!r}")
+            inputs = outputs = inputs or outputs
+        elif isinstance(module, _CONVOLUTIONS) and module.groups != 1:
+            raise ValueError(f"a convolution with 1 or as many groups as channels can be sliced, got {module!r}")
+        if isinstance(module, _CONVOLUTIONS) and module.transposed:
+            raise TypeError(f"a transposed convolution cannot be sliced, got {module!r}")
+        self.module, self.inputs, self.outputs = module, inputs, outputs
+        self.features_per_channel = features_per_channel
+
+    def forward(self, x: Tensor) -> Tensor:
+        """What the layer makes of all channels."""
+        return self.module(x)
+
+    def plain(self, selection: Selection) -> nn.Module:
+        """A copy of the layer with the chosen channels only."""
+        module: Any = copy.deepcopy(self.module)
+        if self.inputs is not None:
+            _cut_inputs(module, _width(selection, self.inputs), self.features_per_channel)
+        if self.outputs is not None:
+            _cut_outputs(module, _width(selection, self.outputs))
+        return module
+
+
+def _depthwise(module: nn.Module) -> bool:
+    return isinstance(module, _CONVOLUTIONS) and module.groups == module.in_channels == module.out_channels > 1
+
+
+def _width(selection: Selection, decision: str) -> int:
+    if decision not in selection:
+        raise ValueError(f"selection has no decision {decision!r}; it has {', '.join(map(repr, selection))}")
+    return int(selection[decision])
+
+
+def _cut_inputs(module: Any, width: int, features_per_channel: int) -> None:
+    if isinstance(module, nn.Linear):
+        module.in_features = width * features_per_channel
+        _cut(module, "weight", width * features_per_channel, dim=1)
+    elif isinstance(module, _CONVOLUTIONS):
+        module.in_channels = width
+        if module.groups == 1:
+            _cut(module, "weight", width, dim=1)
+        else:
+            module.groups = width
+
+
+def _cut_outputs(module: Any, width: int) -> None:
+    for name in ("weight", "bias", "running_mean", "running_var"):
+        _cut(module, name, width, dim=0)
+    count = next(n for n in ("out_channels", "out_features", "num_features") if hasattr(module, n))
+    setattr(module, count, width)
+
+
+def _cut(module: nn.Module, name: str, width: int, *, dim: int) -> None:
+    tensor = getattr(module, name, None)
+    if tensor is None:
+        return
+    if tensor.shape[dim] < width:
+        raise ValueError(f"a layer of {tensor.shape[dim]} channels or features cannot be cut to {width}")
+    kept = tensor.detach().narrow(dim, 0, width).clone()
+    setattr(module, name, nn.Parameter(kept, tensor.requires_grad) if isinstance(tensor, nn.Parameter) else kept)

@@ -1,0 +1,258 @@
+"""The supernet: a network with choices, seen as a choice space."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any, cast
+
+import networkx as nx
+import numpy as np
+import torch
+from numpy.typing import ArrayLike, NDArray
+from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
+
+from cggd.space import ChoiceSpace
+from cggd_nas.choices import ChoiceModule
+from cggd_nas.relaxations import GumbelSoftmax, Mixing, Relaxation
+
+
+class Supernet:
+    """A network with choices, seen as a choice space; made by `collect`.
+
+    Attributes
+    ----------
+    model : nn.Module
+        The network itself. Each forward pass first draws how its choices mix (a forward pre-hook).
+    space : ChoiceSpace
+        Decisions in the order in which the network holds them; options by their labels.
+    choices : mapping of str to (mapping of str to nn.Module)
+        For each decision the modules that share it, by their paths in the network.
+    parameters : list of nn.Parameter
+        The logits, one per decision, in the order of ``space.decisions``.
+
+    Examples
+    --------
+    >>> from cggd_nas import Choice
+    >>> model = nn.Sequential(
+    ...     Choice({"wide": nn.Linear(2, 2), "skip": nn.Identity()}, decision="a"),
+    ...     Choice({"wide": nn.Linear(2, 2), "skip": nn.Identity()}, decision="a"),
+    ... )
+    >>> supernet = collect(model)
+    >>> supernet.space, list(supernet.choices["a"])
+    (ChoiceSpace(1 decisions, 2 options each), ['0', '1'])
+    >>> supernet.set_logits([0.0, 1.0])
+    >>> supernet.selection()
+    {'a': 'skip'}
+    """
+
+    def __init__(self, model: nn.Module, space: ChoiceSpace, choices: Mapping[str, Mapping[str, ChoiceModule]]) -> None:
+        self.model, self.space, self.choices = model, space, choices
+        self._how: Relaxation | tuple[int, ...] = GumbelSoftmax()
+        self._generator: torch.Generator | None = None
+
+    @property
+    def parameters(self) -> list[nn.Parameter]:
+        """The logits, one parameter per decision."""
+        return [next(iter(shared.values())).logits for shared in self.choices.values()]
+
+    def architecture(self) -> Iterator[nn.Parameter]:
+        """The logits, for an optimizer of their own."""
+        return iter(self.parameters)
+
+    def weights(self) -> Iterator[nn.Parameter]:
+        """All other parameters of the network."""
+        logits = {id(parameter) for parameter in self.parameters}
+        return (parameter for parameter in self.model.parameters() if id(parameter) not in logits)
+
+    # -- logits -------------------------------------------------------------------------------------------------------
+
+    def logits(self) -> NDArray[np.float64]:
+        """All logits on the CPU in double precision, shape (n_options,)."""
+        return gathered(self.parameters)
+
+    def set_logits(self, logits: ArrayLike) -> None:
+        """Set all logits, shape (n_options,)."""
+        flat = np.asarray(logits, dtype=float)
+        if flat.shape != (self.space.n_options,):
+            raise ValueError(f"logits must have shape ({self.space.n_options},), got {flat.shape}")
+        with torch.no_grad():
+            for parameter, part in zip(self.parameters, self.cut(flat), strict=True):
+                parameter.copy_(torch.as_tensor(part))
+
+    def cut(self, flat: NDArray[np.float64]) -> list[NDArray[np.float64]]:
+        """A flat array, shape (n_options,), as one array per decision."""
+        return np.split(flat, self.space.offsets[1:-1])
+
+    def selection(self) -> dict[Hashable, Hashable]:
+        """The option of each decision with the largest logit."""
+        return self.space.labels(self.indices())
+
+    def indices(self) -> NDArray[np.int64]:
+        """`selection` as indices, shape (n_decisions,)."""
+        return self.space.layout.argmax(self.logits())
+
+    # -- how choices mix ----------------------------------------------------------------------------------------------
+
+    def relax(self, relaxation: Relaxation, *, generator: torch.Generator | None = None) -> None:
+        """Set how choices mix from the next forward pass on.
+
+        Parameters
+        ----------
+        relaxation : Relaxation
+            `GumbelSoftmax`, `Darts`, `ProxylessTwoPath`, `UniformPath`, or anything that draws.
+        generator : torch.Generator, optional
+            On the CPU. Without one PyTorch's global one is used.
+        """
+        if not hasattr(relaxation, "draw"):
+            raise TypeError(f"relaxation must be a Relaxation such as GumbelSoftmax(), got {relaxation!r}")
+        self._how, self._generator = relaxation, generator
+
+    def select(self, selection: Mapping[Hashable, Hashable] | ArrayLike) -> None:
+        """Run one selection, given as labels or as indices, and nothing else, until `relax` is called."""
+        self._how = tuple(self.space.indices(selection).tolist())
+        self.draw()
+
+    @contextmanager
+    def selected(self, selection: Mapping[Hashable, Hashable] | ArrayLike) -> Iterator[nn.Module]:
+        """Run one selection inside a ``with`` block, which gets the network; the former state comes back after it."""
+        how, mixings = self._how, {id(c): c.mixing for c in self._modules()}
+        try:
+            self.select(selection)
+            yield self.model
+        finally:
+            self._how = how
+            for choice in self._modules():
+                choice.mixing = mixings[id(choice)]
+
+    def draw(self) -> None:
+        """Draw how choices mix in the next forward pass; calling the whole network does so by itself."""
+        _draw_outside_graphs(self)
+
+    def _modules(self) -> Iterator[ChoiceModule]:
+        return itertools.chain.from_iterable(shared.values() for shared in self.choices.values())
+
+    def _before_forward(self, model: nn.Module, args: tuple) -> None:
+        self.draw()
+
+    def __repr__(self) -> str:
+        return f"Supernet({type(self.model).__name__}, {self.space})"
+
+
+def _draw(supernet: Supernet) -> None:
+    how = supernet._how
+    for d, (logits, shared) in enumerate(zip(supernet.parameters, supernet.choices.values(), strict=True)):
+        mixing = Mixing((how[d],)) if isinstance(how, tuple) else how.draw(logits, supernet._generator)
+        for choice in shared.values():
+            choice.mixing = mixing
+
+
+# What is drawn depends on random numbers and on numbers in tensors, which no compiled graph may hold.
+_draw_outside_graphs: Callable[[Supernet], None] = cast(Any, torch.compiler.disable(_draw))
+
+
+def collect(model: nn.Module, graph: nx.Graph | None = None) -> Supernet:
+    """Find the choices of a network; later calls on the same network return the same supernet.
+
+    Choices with one `decision` share it from now on, and share one parameter of logits: call it before optimizers are
+    made and before the network is wrapped or compiled. A choice without one is named by its path in the network.
+
+    Parameters
+    ----------
+    model : nn.Module
+        Also one in ``DistributedDataParallel``, or compiled: what is inside is meant.
+    graph : networkx graph, optional
+        A graph on which the decisions lie, kept in the space for drawing. Nodes or edges may carry the name of their
+        decision as attribute ``decision``; such a name must be one of the network's.
+
+    Returns
+    -------
+    Supernet
+        Its choices mix by hard `GumbelSoftmax` at temperature 1 until it is told otherwise.
+
+    Raises
+    ------
+    ValueError
+        If there is no choice; if choices of one decision have different options; if a choice stands inside an option of
+        its own decision.
+    """
+    if not isinstance(model, nn.Module):
+        raise TypeError(f"model must be an nn.Module, got {model!r}")
+    model = _unwrapped(model)
+    found = _found(model)
+    if (known := _collected(model)) is not None:
+        modules = [choice for shared in found.values() for choice in shared.values()]
+        if graph is None and {id(c) for c in known._modules()} == {id(c) for c in modules}:
+            return known
+        raise ValueError("choices or graph of the model changed since it was collected; make the model anew")
+    options: dict[Hashable, tuple[str, ...]] = {}
+    for decision, shared in found.items():
+        (path, first), *others = shared.items()
+        options[decision] = first.labels
+        for other, choice in others:
+            if choice.labels != first.labels:
+                raise ValueError(
+                    f"choices of decision {decision!r} must have the same options in the same order, got "
+                    f"{first.labels} at {path!r} and {choice.labels} at {other!r}"
+                )
+    space = ChoiceSpace(options, _checked(graph, found))
+    for decision, shared in found.items():
+        first = next(iter(shared.values()))
+        for choice in shared.values():
+            choice.decision, choice.logits = decision, first.logits
+    supernet = Supernet(model, space, found)
+    model.register_forward_pre_hook(supernet._before_forward)
+    return supernet
+
+
+def gathered(tensors: Sequence[Tensor]) -> NDArray[np.float64]:
+    """Tensors of shape (n,) each, on any devices, one after another on the CPU in double precision."""
+    # One transfer for all where they share a device.
+    together = torch.cat([tensor.detach().to(tensors[0].device) for tensor in tensors])
+    return together.cpu().double().numpy()
+
+
+def _unwrapped(model: nn.Module) -> nn.Module:
+    while True:
+        if isinstance(model, DistributedDataParallel | nn.DataParallel):
+            model = model.module
+        elif hasattr(model, "_orig_mod"):
+            model = model._orig_mod  # pyright: ignore[reportAssignmentType] - of torch.compile
+        else:
+            return model
+
+
+def _collected(model: nn.Module) -> Supernet | None:
+    hooks = (getattr(hook, "__self__", None) for hook in model._forward_pre_hooks.values())
+    return next((owner for owner in hooks if isinstance(owner, Supernet)), None)
+
+
+def _found(model: nn.Module) -> dict[str, dict[str, ChoiceModule]]:
+    """Choices by decision and path."""
+    found: dict[str, dict[str, ChoiceModule]] = {}
+    named: dict[str, bool] = {}
+    for path, module in model.named_modules():
+        if not isinstance(module, ChoiceModule):
+            continue
+        name = path or "choice" if module.decision is None else module.decision
+        if named.setdefault(name, module.decision is not None) != (module.decision is not None):
+            raise ValueError(f"decision {name!r} is also the path of a choice without a decision; rename the decision")
+        found.setdefault(name, {})[path] = module
+    if not found:
+        raise ValueError(f"{type(model).__name__} has no Choice, ChannelChoice or RepeatChoice; put one into it")
+    for decision, shared in found.items():
+        for a, b in itertools.permutations(shared, 2):
+            if b.startswith(a + ".") or a == "":
+                raise ValueError(f"the choice at {b!r} stands inside one of its own decision {decision!r}, at {a!r}")
+    return found
+
+
+def _checked(graph: nx.Graph | None, found: Mapping[str, object]) -> nx.Graph | None:
+    if isinstance(graph, nx.Graph):
+        data = itertools.chain((d for _, d in graph.nodes(data=True)), (d for _, _, d in graph.edges(data=True)))
+        for name in (attributes["decision"] for attributes in data if "decision" in attributes):
+            if name not in found:
+                raise ValueError(f"graph names decision {name!r}, which the model lacks; it has {', '.join(found)}")
+    return graph

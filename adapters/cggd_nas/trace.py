@@ -1,0 +1,358 @@
+"""What a network executes: its operations, their multiply-accumulates, and the tensors that they read and write."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Hashable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.utils import _pytree as pytree
+from torch.utils._python_dispatch import TorchDispatchMode
+
+Example = Tensor | Sequence[Tensor]
+
+aten = torch.ops.aten
+
+# What a batch norm dispatches to in evaluation; in deployed networks it is folded into the layer before it.
+BATCH_NORMS = {aten.native_batch_norm, aten._native_batch_norm_legit_no_training, aten.cudnn_batch_norm}
+
+
+def _convolution(result: Any, x: Tensor, weight: Tensor, bias: Any, stride: Any, padding: Any, dilation: Any,
+                 transposed: bool, *rest: Any) -> int:  # fmt: skip
+    at = x if transposed else result
+    return weight.numel() * (at.numel() // at.shape[1])  # a weight works once at every position, whatever the groups
+
+
+def _product(result: Any, a: Tensor, b: Tensor, *rest: Any) -> int:
+    return a.numel() * (b.shape[-1] if b.ndim == 3 or (b.ndim == 2 and a.ndim == 2) else 1)
+
+
+def _added_product(result: Any, added: Tensor, a: Tensor, b: Tensor, *rest: Any) -> int:
+    return _product(result, a, b)
+
+
+# Everything else (pooling, sums, activation functions, norms) counts as 0.
+_MACS: dict[Any, Callable[..., int]] = {
+    aten.convolution: _convolution,
+    aten.mm: _product,
+    aten.bmm: _product,
+    aten.mv: _product,
+    aten.dot: _product,
+    aten.addmm: _added_product,
+    aten.baddbmm: _added_product,
+    aten.addmv: _added_product,
+}
+
+
+@dataclass(frozen=True)
+class Operation:
+    """One operation that was executed.
+
+    Attributes
+    ----------
+    name : str
+        As PyTorch calls it, for example ``aten::convolution``.
+    macs : int
+        Multiply-accumulates.
+    reads, writes : tuple of int
+        Numbers of the storages that it reads, and of those in which its results lie. Views, and operations in place,
+        write what they read. Weights have no number.
+    folds : bool
+        Whether it is a batch norm, which deployment folds into the layer before it.
+    decisions : frozenset
+        In networks of a supernet: the decisions that the part which executes it depends on.
+    """
+
+    name: str
+    macs: int
+    reads: tuple[int, ...]
+    writes: tuple[int, ...]
+    folds: bool = False
+    decisions: frozenset[Hashable] = frozenset()
+
+
+@dataclass(frozen=True)
+class Result:
+    """A tensor that a traced network returned: where it lies in which storage."""
+
+    storage: int
+    shape: tuple[int, ...]
+    stride: tuple[int, ...]
+    offset: int
+    dtype: torch.dtype
+
+
+@dataclass(frozen=True, eq=False)
+class Trace:
+    """The execution of a network on one example, in order.
+
+    Attributes
+    ----------
+    operations : sequence of Operation
+    elements : sequence of int
+        Elements of each storage.
+    inputs : tuple of int
+        Storages of the example's tensors, in order.
+    result : Any
+        What the network returned, with a `Result` (or, for a weight, a tensor) in the place of each tensor.
+    """
+
+    operations: Sequence[Operation]
+    elements: Sequence[int]
+    inputs: tuple[int, ...]
+    result: Any
+
+    @property
+    def macs(self) -> int:
+        """Multiply-accumulates of all operations."""
+        return sum(operation.macs for operation in self.operations)
+
+    @property
+    def outputs(self) -> tuple[int, ...]:
+        """Storages of what the network returned."""
+        return tuple(leaf.storage for leaf in pytree.tree_leaves(self.result) if isinstance(leaf, Result))
+
+    @cached_property
+    def live_elements(self) -> NDArray[np.int64]:
+        """Elements of all tensors alive while each operation runs, shape (max(1, n_operations),)."""
+        born, last = self._lives
+        end = max(1, len(self.operations))
+        change = np.zeros(end + 2, dtype=np.int64)
+        for storage, time in born.items():
+            change[time] += self.elements[storage]
+            change[last[storage] + 1] -= self.elements[storage]
+        return np.cumsum(change)[:end]
+
+    @property
+    def peaks(self) -> dict[Hashable, int]:
+        """For each decision, the most elements alive while an operation of it runs.
+
+        Operations outside of all parts that depend on decisions are of those whose results they use, directly if they
+        use any so.
+        """
+        peaks: dict[Hashable, int] = {}
+        own: dict[int, frozenset[Hashable]] = {}
+        passed: dict[int, frozenset[Hashable]] = {}
+        nothing: frozenset[Hashable] = frozenset()
+        for operation, live in zip(self.operations, self.live_elements.tolist(), strict=False):
+            decisions = operation.decisions
+            if decisions:
+                own |= dict.fromkeys(operation.writes, decisions)
+            else:
+                direct = nothing.union(*(own.get(storage, nothing) for storage in operation.reads))
+                decisions = direct or nothing.union(*(passed.get(storage, nothing) for storage in operation.reads))
+                passed |= dict.fromkeys(operation.writes, decisions)
+            for decision in decisions:
+                peaks[decision] = max(live, peaks.get(decision, 0))
+        return peaks
+
+    @cached_property
+    def _lives(self) -> tuple[dict[int, int], dict[int, int]]:
+        """The first and last operation while each storage is alive, without those that lie in the place of others."""
+        end = max(1, len(self.operations))
+        last = dict.fromkeys(self.inputs, 0)
+        read: set[int] = set()
+        for time, operation in enumerate(self.operations):
+            last |= dict.fromkeys((*operation.reads, *operation.writes), time)
+            read.update(operation.reads)
+        kept = set(self.outputs)
+        last |= dict.fromkeys(kept, end)
+        born = dict.fromkeys(self.inputs, 0)
+        place = {storage: storage for storage in self.inputs}
+        for time, operation in enumerate(self.operations):
+            for i, storage in enumerate(operation.writes):
+                # Statistics and indices that only a backward pass would read are not made at inference.
+                if storage in place or (i > 0 and storage not in read and storage not in kept):
+                    continue
+                source = operation.reads[0] if operation.folds and operation.reads else None
+                if source is not None and last[source] == time and self.elements[source] == self.elements[storage]:
+                    place[storage] = place[source]
+                    last[place[source]] = max(last[place[source]], last[storage])
+                else:
+                    place[storage], born[storage] = storage, time
+        return born, last
+
+
+def trace(module: nn.Module, example: Example) -> Trace:
+    """Execute a network in evaluation mode and record what it does.
+
+    It runs as a copy on PyTorch's ``meta`` device, where tensors have shapes but no numbers: nothing is computed, and
+    the module stays as it is. Attention is executed as products of matrices, with the matrix of weights in memory, as
+    runtimes for small devices do, whatever fused kernels this machine has.
+
+    Parameters
+    ----------
+    module : nn.Module
+        Its forward must not depend on the numbers in its tensors.
+    example : Tensor or sequence of Tensor
+        The arguments of its forward. Metrics are those of this batch; use a batch of 1.
+
+    Examples
+    --------
+    >>> recorded = trace(nn.Linear(3, 2), torch.zeros(1, 3))
+    >>> [(operation.name, operation.macs) for operation in recorded.operations if operation.macs]
+    [('aten::addmm', 6)]
+    """
+    return trace_meta(meta_copy(module), meta_tensors(example))
+
+
+def tensors_of(example: Example) -> tuple[Tensor, ...]:
+    """The arguments that an example stands for, checked."""
+    arguments = (example,) if isinstance(example, Tensor) else example
+    if not isinstance(arguments, Sequence) or not arguments or not all(isinstance(x, Tensor) for x in arguments):
+        raise TypeError(f"example must be a tensor, or a sequence of the tensors that forward takes, got {example!r}")
+    return tuple(arguments)
+
+
+def meta_tensors(example: Example) -> tuple[Tensor, ...]:
+    """An example's tensors without their numbers."""
+    return tuple(torch.empty_like(x, device="meta") for x in tensors_of(example))
+
+
+def meta_copy(module: nn.Module, memo: dict[int, Any] | None = None) -> nn.Module:
+    """A copy in evaluation mode whose parameters and buffers have shapes but no numbers; `memo` as of ``deepcopy``."""
+    if not isinstance(module, nn.Module):
+        raise TypeError(f"module must be an nn.Module, got {module!r}")
+    memo = {} if memo is None else memo
+    for parameter in module.parameters():
+        memo[id(parameter)] = nn.Parameter(torch.empty_like(parameter, device="meta"), parameter.requires_grad)
+    for buffer in module.buffers():
+        memo[id(buffer)] = torch.empty_like(buffer, device="meta")
+    return copy.deepcopy(module, memo).eval()
+
+
+def trace_meta(module: nn.Module, arguments: Sequence[Tensor]) -> Trace:
+    """`trace` of a module that is on the meta device already."""
+    recorder = Recorder()
+    inputs = tuple(recorder.number(x) for x in arguments)
+    with recording(recorder):
+        result = module(*arguments)
+    return recorder.trace(inputs, result)
+
+
+@contextmanager
+def recording(recorder: Recorder) -> Iterator[None]:
+    """Record what is executed inside, with every product of matrices in sight."""
+    fast = torch.backends.mha.get_fastpath_enabled()
+    torch.backends.mha.set_fastpath_enabled(False)
+    try:
+        with torch.no_grad(), torch.device("meta"), sdpa_kernel(SDPBackend.MATH), recorder:
+            yield
+    finally:
+        torch.backends.mha.set_fastpath_enabled(fast)
+
+
+class Recorder(TorchDispatchMode):
+    """Sees every operation below autograd, where modules and functions have become the same few operations."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.operations: list[Operation] = []
+        self.elements: list[int] = []
+        self._numbers: dict[int, int | None] = {}
+        # Storages are told apart by their address, which must not be used anew.
+        self._alive: list[Any] = []
+        self._paused = False
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        result = func(*args, **(kwargs or {}))
+        if self._paused:
+            return result
+        packet = func.overloadpacket
+        count = _MACS.get(packet)
+        reads = [self._number(x, new=False) for x in pytree.tree_leaves((args, kwargs)) if isinstance(x, Tensor)]
+        writes = [self._number(x, new=True) for x in pytree.tree_leaves(result) if isinstance(x, Tensor)]
+        self.operations.append(
+            Operation(
+                packet._qualified_op_name,
+                0 if count is None else count(result, *args),
+                tuple(number for number in reads if number is not None),
+                tuple(number for number in writes if number is not None),
+                packet in BATCH_NORMS,
+            )
+        )
+        return result
+
+    def _number(self, tensor: Tensor, *, new: bool) -> int | None:
+        """The number of a tensor's storage; one that is read before anything wrote it holds weights, and has none."""
+        storage = tensor.untyped_storage()
+        key = storage._cdata
+        if key not in self._numbers:
+            self._alive.append(storage)
+            self._numbers[key] = self._add(storage.nbytes() // tensor.element_size()) if new else None
+        return self._numbers[key]
+
+    def _add(self, elements: int) -> int:
+        self.elements.append(elements)
+        return len(self.elements) - 1
+
+    def number(self, tensor: Tensor) -> int:
+        """The number of the storage of an activation."""
+        number = self._number(tensor, new=True)
+        if number is None:
+            raise ValueError("a weight is given where an activation is expected")
+        return number
+
+    def trace(self, inputs: tuple[int, ...], result: Any) -> Trace:
+        """What was recorded so far."""
+
+        def described(x: Any) -> Any:
+            if not isinstance(x, Tensor) or (storage := self._number(x, new=False)) is None:
+                return x
+            return Result(storage, tuple(x.shape), x.stride(), int(x.storage_offset()), x.dtype)
+
+        return Trace(tuple(self.operations), tuple(self.elements), inputs, pytree.tree_map(described, result))
+
+    def attribute(self, first: int, decisions: frozenset[Hashable]) -> None:
+        """Note that the operations from the given one on depend on decisions."""
+        for i, operation in enumerate(self.operations[first:], start=first):
+            self.operations[i] = replace(operation, decisions=operation.decisions | decisions)
+
+    @contextmanager
+    def paused(self) -> Iterator[None]:
+        """What is executed inside is not recorded."""
+        before, self._paused = self._paused, True
+        try:
+            yield
+        finally:
+            self._paused = before
+
+    def splice(self, part: Trace, arguments: Sequence[Tensor], decisions: frozenset[Hashable] = frozenset()) -> Any:
+        """Record what a part of the network executes, known from its own trace, and return what it returns.
+
+        Its operations depend on `decisions`, besides those that they depend on already.
+        """
+        numbers = dict(zip(part.inputs, (self.number(x) for x in arguments), strict=True))
+        sources = dict(zip(part.inputs, arguments, strict=True))
+        for storage, elements in enumerate(part.elements):
+            if storage not in numbers:
+                numbers[storage] = self._add(elements)
+        for operation in part.operations:
+            reads, writes = (tuple(numbers[s] for s in some) for some in (operation.reads, operation.writes))
+            both = operation.decisions | decisions
+            self.operations.append(replace(operation, reads=reads, writes=writes, decisions=both))
+
+        def rebuilt(x: Any) -> Any:
+            if not isinstance(x, Result):
+                return x
+            if x.storage not in sources:
+                base = torch.empty(part.elements[x.storage], dtype=x.dtype, device="meta")
+                storage = base.untyped_storage()
+                self._alive.append(storage)
+                self._numbers[storage._cdata] = numbers[x.storage]
+                sources[x.storage] = base
+            source = sources[x.storage]
+            if tuple(source.shape) == x.shape and source.stride() == x.stride:
+                return source
+            return source.as_strided(x.shape, x.stride, source.storage_offset() + x.offset)
+
+        with self.paused():
+            return pytree.tree_map(rebuilt, part.result)

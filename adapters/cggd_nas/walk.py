@@ -1,0 +1,453 @@
+"""What a supernet executes under a selection, put together from parts that are traced once."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from math import prod
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+from torch.utils import _pytree as pytree
+
+from cggd.space import ChoiceSpace
+from cggd_nas.extract import changes, stripped
+from cggd_nas.supernet import Supernet
+from cggd_nas.trace import Example, Recorder, Result, Trace, meta_copy, meta_tensors, recording, trace_meta
+
+Shapes = tuple[tuple[int, ...], ...]
+
+# Combinations of options up to which parts with several decisions are remembered; a trace of 30 operations takes about
+# 10 kB. It holds pairs of widths and the layers of a transformer.
+REMEMBERED = 256
+
+
+@dataclass(frozen=True)
+class Place:
+    """A part of the network as a look-up table names it.
+
+    Attributes
+    ----------
+    path : str
+        The part's path in the supernet.
+    option : str
+        The options that it depends on: the label where it is one decision's, ``decision=label`` of each joined by
+        semicolons where it is several's, and nothing where it is always the same.
+    shapes : tuple of tuples of int
+        Shapes of the tensors that it is given.
+    """
+
+    path: str
+    option: str
+    shapes: Shapes
+
+    def __str__(self) -> str:
+        given = " ".join("x".join(map(str, shape)) for shape in self.shapes)
+        return f"{self.path or 'the network'}{f' [{self.option}]' if self.option else ''} given {given}"
+
+
+@dataclass(frozen=True, eq=False)
+class Call:
+    """A part of the network that was called, on the meta device.
+
+    Attributes
+    ----------
+    path, option : str
+        As in `Place`.
+    module : nn.Module
+    arguments : tuple
+    unit : Unit or None
+        None for a part that is the same under every selection.
+    trace : Trace or None
+        None where it was not traced by itself.
+    """
+
+    path: str
+    option: str
+    module: nn.Module
+    arguments: tuple[Any, ...]
+    unit: Unit | None = None
+    trace: Trace | None = None
+
+    @property
+    def place(self) -> Place:
+        """What a look-up table calls it."""
+        return Place(self.path, self.option, shapes(self.arguments))
+
+
+@dataclass(frozen=True, eq=False)
+class Separated:
+    """The calls of all networks of a supernet in which no call depends on more than one decision.
+
+    Attributes
+    ----------
+    fixed : sequence of Call
+        Those that are always made.
+    switched : sequence of (decision, sequence of Call)
+        For each other one the decision, and the call that each of its options makes.
+    """
+
+    fixed: Sequence[Call]
+    switched: Sequence[tuple[Hashable, Sequence[Call]]]
+
+    def additive(self, space: ChoiceSpace, value: Callable[[Call], float]) -> tuple[NDArray[np.float64], float]:
+        """Values of calls summed per option, shape (n_options,), and those of the fixed calls."""
+        values = np.zeros(space.n_options)
+        for decision, options in self.switched:
+            first = int(space.offsets[space.position(decision)])
+            values[first : first + len(options)] += [value(call) for call in options]
+        return values, float(sum(value(call) for call in self.fixed))
+
+
+class Walk:
+    """Runs networks of a supernet without numbers, each part that depends on the selection traced once per shape.
+
+    The network of a selection is put together as `cggd_nas.extract` does it, on the meta device. A part with a method
+    ``plain`` is a *unit*. Which decisions it depends on is seen from what its ``plain`` reads, so users' own choices
+    are understood as well. A unit that holds no other one is traced once per variant and shapes of its arguments.
+
+    Parameters
+    ----------
+    supernet : Supernet
+    example : Tensor or sequence of Tensor
+    """
+
+    def __init__(self, supernet: Supernet, example: Example) -> None:
+        self.supernet, self._inputs = supernet, meta_tensors(example)
+        self.selection: Mapping[Hashable, Hashable] = {}
+        self._made: dict[int, tuple[nn.Module, nn.Module]] = {}
+        self._recorder, self._calls, self._depth = Recorder(), list[Call](), 0
+        self._reads: set[Hashable] = set()
+        whole = meta_copy(supernet.model, stripped(supernet.model))
+        self._root = self.variant_of(whole, path="", option="", reads=())
+
+    def variant_of(self, module: nn.Module, *, path: str, option: str, reads: tuple[Hashable, ...]) -> Variant:
+        """A module with units in the place of the parts that depend on the selection."""
+        made = self._with_units(module, path)
+        units = tuple(_units_in(made))
+        if units:
+            self._watch(made, path, option)
+        return Variant(made, units, option, reads)
+
+    def _with_units(self, module: nn.Module, path: str) -> nn.Module:
+        if isinstance(module, Unit):
+            return module
+        if id(module) not in self._made:
+            for name, child in module._modules.items():
+                if child is not None:  # innermost first, so that a unit's variants hold units as well
+                    module._modules[name] = self._with_units(child, f"{path}.{name}" if path else name)
+            # Kept with the module, so that no other one gets the same id.
+            self._made[id(module)] = module, Unit(self, path, module) if changes(module) else module
+        return self._made[id(module)][1]
+
+    def _watch(self, module: nn.Module, path: str, option: str) -> None:
+        """Note calls of the parts that are the same under every selection, outermost ones only; remember the rest."""
+        for name, part in module.named_modules():
+            if type(part).forward is nn.Module.forward or isinstance(part, Unit):
+                continue
+            if any(_units_in(part)):
+                part.forward = Region(self, part.forward)
+            else:
+                where = f"{path}.{name}" if path and name else path or name
+
+                def before(part: nn.Module, arguments: tuple[Any, ...], where: str = where) -> None:
+                    if self._depth == 0:
+                        self._calls.append(Call(where, option, part, arguments))
+                    self._depth += 1
+
+                def after(*_: Any) -> None:
+                    self._depth -= 1
+
+                part.register_forward_pre_hook(before)
+                part.register_forward_hook(after, always_call=True)
+
+    # -- asking -------------------------------------------------------------------------------------------------------
+
+    def trace(self, selection: Mapping[Hashable, Hashable]) -> Trace:
+        """The execution of one selection's network on the example."""
+        self.selection = selection
+        return self._traced(self._root.module, self._inputs).trace
+
+    def calls(self, selection: Mapping[Hashable, Hashable]) -> Sequence[Call]:
+        """The parts that one selection's network calls, in order: its units, and outermost parts outside of them."""
+        self.selection = selection
+        return self._traced(self._root.module, self._inputs).calls
+
+    def separated(self) -> Separated | None:
+        """The calls of all networks, if each depends on one decision at most; None where several act together.
+
+        That is proved and not sampled: where every option of a unit returns tensors of the same shapes as the others,
+        no unit's arguments depend on the selection, from the first call to the last.
+        """
+        space = self.supernet.space
+        base = space.labels([0] * space.n_decisions)
+        if any(variant.units for unit, variant in self.variants(base) if unit is not None):
+            return None
+        calls = self.calls(base)
+        switched: list[tuple[Hashable, Sequence[Call]]] = []
+        fixed = [call for call in calls if call.unit is None]
+        for call in calls:
+            if call.unit is None:
+                continue
+            if call.trace is None:
+                return None
+            self.selection = base
+            reads = call.unit.variant().reads
+            if not reads:
+                fixed.append(call)
+                continue
+            options = []
+            for label in space.option_labels(reads[0]):
+                self.selection = {**base, reads[0]: label}
+                variant = call.unit.variant()
+                if variant.units or variant.reads != (reads[0],):
+                    return None
+                part = variant.trace(call.arguments)
+                if shapes_of_result(part) != shapes_of_result(call.trace):
+                    return None
+                options.append(replace(call, option=variant.option, module=variant.module, trace=part))
+            switched.append((reads[0], options))
+        return Separated(fixed, switched)
+
+    def counts(self, count: Callable[[nn.Module], int]) -> NDArray[np.float64] | None:
+        """What each option adds to `total`, shape (n_options,); None where an option's share depends on others."""
+        space = self.supernet.space
+        base = space.labels([0] * space.n_decisions)
+        values = np.zeros(space.n_options)
+        for unit, variant in list(self.variants(base)):
+            if unit is None:
+                continue
+            if variant.units or len(variant.reads) > 1:
+                return None
+            for decision in variant.reads:
+                first = int(space.offsets[space.position(decision)])
+                for i, label in enumerate(space.option_labels(decision)):
+                    self.selection = {**base, decision: label}
+                    switched = unit.variant()
+                    if switched.units or switched.reads != variant.reads:
+                        return None
+                    values[first + i] += switched.count(count)
+        return values
+
+    def total(self, selection: Mapping[Hashable, Hashable], count: Callable[[nn.Module], int]) -> int:
+        """The sum over all parts of one selection's network of something counted on a part by itself."""
+        return sum(variant.count(count) for _, variant in self.variants(selection))
+
+    def variants(self, selection: Mapping[Hashable, Hashable]) -> Iterator[tuple[Unit | None, Variant]]:
+        """The network outside of units (with None), and each unit that is part of it, once."""
+        self.selection = selection
+        yield None, self._root
+        seen, todo = set[Unit](), list(self._root.units)
+        while todo:
+            if (unit := todo.pop()) not in seen:
+                seen.add(unit)
+                yield unit, (variant := unit.variant())
+                todo += variant.units
+
+    def _traced(self, function: Callable[..., Any], arguments: Sequence[Tensor]) -> Traced:
+        """What a function does, on a recorder of its own."""
+        outer = self._recorder, self._calls, self._reads, self._depth
+        self._recorder, self._calls, self._reads, self._depth = Recorder(), [], set(), 0
+        try:
+            inputs = tuple(self._recorder.number(x) for x in arguments)
+            with recording(self._recorder):
+                result = function(*arguments)
+            return Traced(self._recorder.trace(inputs, result), self._calls, frozenset(self._reads))
+        finally:
+            self._recorder, self._calls, self._reads, self._depth = outer
+
+    def run_region(self, region: Region, arguments: tuple[Any, ...]) -> Any:
+        """Execute a part with units in it, or what is remembered of it."""
+        key = signature(arguments), tuple(self.selection[d] for d in region.decisions)
+        if (traced := region.known.get(key)) is None:
+            with self._recorder.paused():
+                traced = self._traced(region.function, like(arguments))
+            if new := tuple(traced.reads.difference(region.decisions)):
+                region.known.clear()  # what is known was told apart by too little
+                region.decisions += new
+                sizes = [len(self.supernet.space.option_labels(d)) for d in region.decisions]
+                region.open = prod(sizes) > REMEMBERED
+                key = key[0], tuple(self.selection[d] for d in region.decisions)
+            if not region.open:
+                region.known[key] = traced
+        self._calls += traced.calls
+        self._reads |= traced.reads
+        return self._recorder.splice(traced.trace, arguments)
+
+    def run(self, unit: Unit, arguments: tuple[Any, ...]) -> Any:
+        """Execute the current variant of a unit."""
+        with self._recorder.paused():
+            variant = unit.variant()
+        self._reads.update(variant.reads)
+        decisions = frozenset(variant.reads)
+        if variant.units or not all(isinstance(x, Tensor) for x in arguments):
+            if not variant.units:
+                self._calls.append(Call(unit.path, variant.option, variant.module, arguments, unit))
+            first = len(self._recorder.operations)
+            result = variant.module(*arguments)
+            self._recorder.attribute(first, decisions)
+            return result
+        with self._recorder.paused():
+            part = variant.trace(arguments)
+        self._calls.append(Call(unit.path, variant.option, variant.module, arguments, unit, part))
+        return self._recorder.splice(part, arguments, decisions)
+
+
+@dataclass(frozen=True, eq=False)
+class Variant:
+    """What a unit is under one selection.
+
+    Attributes
+    ----------
+    module : nn.Module
+        Plain but for the units in it.
+    units : tuple of Unit
+    option : str
+        As in `Place`.
+    reads : tuple
+        The decisions that it depends on, those of the units in it aside.
+    """
+
+    module: nn.Module
+    units: tuple[Unit, ...]
+    option: str
+    reads: tuple[Hashable, ...]
+    _traces: dict[Any, Trace] = field(default_factory=dict)
+    _counts: dict[Any, int] = field(default_factory=dict)
+
+    def trace(self, arguments: Sequence[Tensor]) -> Trace:
+        """What it executes on arguments of these shapes."""
+        if (key := signature(arguments)) not in self._traces:
+            self._traces[key] = trace_meta(self.module, like(arguments))
+        return self._traces[key]
+
+    def count(self, function: Callable[[nn.Module], int]) -> int:
+        """A function of the module, remembered."""
+        if function not in self._counts:
+            self._counts[function] = function(self.module)
+        return self._counts[function]
+
+
+@dataclass(frozen=True, eq=False)
+class Traced:
+    """What a part with units in it does under one selection: also its calls, and the decisions that it depends on."""
+
+    trace: Trace
+    calls: Sequence[Call]
+    reads: frozenset[Hashable]
+
+
+class Region:
+    """The forward of a part with units in it, remembered per options of the decisions inside unless those are many."""
+
+    def __init__(self, walk: Walk, function: Callable[..., Any]) -> None:
+        self.walk, self.function = walk, function
+        self.decisions: tuple[Hashable, ...] = ()
+        self.known: dict[Any, Traced] = {}
+        self.open = False
+
+    def __call__(self, *arguments: Any, **named: Any) -> Any:
+        if self.open or named or not all(isinstance(x, Tensor) for x in arguments):
+            return self.function(*arguments, **named)
+        return self.walk.run_region(self, arguments)
+
+
+class Unit(nn.Module):
+    """Stands in a network for a part that depends on the selection."""
+
+    def __init__(self, walk: Walk, path: str, source: nn.Module) -> None:
+        super().__init__()
+        self.path = path
+        # In a tuple, so that they do not become parts of this module.
+        self._hidden: tuple[Walk, Any] = walk, source
+        self._decisions: tuple[Hashable, ...] = ()
+        self._variants: dict[tuple[Hashable, ...], Variant] = {}
+
+    def __getattr__(self, name: str) -> Any:
+        """What others ask of the part, such as the decision of a choice."""
+        try:
+            return super().__getattr__(name)
+        except AttributeError:
+            if name == "_hidden":
+                raise
+            return getattr(self._hidden[1], name)
+
+    def __deepcopy__(self, memo: Any) -> Unit:
+        return self
+
+    def plain(self, selection: Any) -> nn.Module:
+        """A unit stays in the variants of the units around it."""
+        return self
+
+    def forward(self, *arguments: Any) -> Any:
+        """What the current variant returns."""
+        return self._hidden[0].run(self, arguments)
+
+    def variant(self) -> Variant:
+        """What it is under the walk's current selection."""
+        walk, source = self._hidden
+        key = tuple(walk.selection[d] for d in self._decisions)
+        if key not in self._variants:
+            reads = _Reads(walk.selection)
+            with torch.device("meta"):  # for what it makes anew
+                made = source.plain(reads)
+            if new := tuple(d for d in reads.read if d not in self._decisions):
+                # Variants were told apart by too little.
+                self._decisions += new
+                self._variants.clear()
+                key = tuple(walk.selection[d] for d in self._decisions)
+            chosen = {str(d): str(walk.selection[d]) for d in reads.read}
+            option = (
+                ";".join(f"{d}={chosen[d]}" for d in sorted(chosen))
+                if len(chosen) != 1
+                else next(iter(chosen.values()))
+            )
+            self._variants[key] = walk.variant_of(made, path=self.path, option=option, reads=tuple(reads.read))
+        return self._variants[key]
+
+
+class _Reads(Mapping[Hashable, Hashable]):
+    """A selection that remembers which decisions were read."""
+
+    def __init__(self, selection: Mapping[Hashable, Hashable]) -> None:
+        self.selection, self.read = selection, dict[Hashable, None]()
+
+    def __getitem__(self, decision: Hashable) -> Hashable:
+        self.read[decision] = None
+        return self.selection[decision]
+
+    def __contains__(self, decision: object) -> bool:
+        return decision in self.selection
+
+    def __iter__(self) -> Iterator[Hashable]:
+        return iter(self.selection)
+
+    def __len__(self) -> int:
+        return len(self.selection)
+
+
+def _units_in(module: nn.Module) -> Iterator[Unit]:
+    return (part for part in module.modules() if isinstance(part, Unit))
+
+
+def like(arguments: Sequence[Tensor]) -> list[Tensor]:
+    """Tensors of the same shapes and types, each with memory of its own."""
+    return [torch.empty(x.shape, dtype=x.dtype, device="meta") for x in arguments]
+
+
+def signature(arguments: Sequence[Tensor]) -> Hashable:
+    """What a trace depends on of the arguments."""
+    return tuple((x.shape, x.dtype) for x in arguments)
+
+
+def shapes(arguments: Sequence[Any]) -> Shapes:
+    """Shapes of the tensors among arguments."""
+    return tuple(tuple(x.shape) for x in arguments if isinstance(x, Tensor))
+
+
+def shapes_of_result(part: Trace) -> Any:
+    """What a trace returned, with shapes and types in the place of tensors."""
+    return pytree.tree_map(lambda x: (x.shape, x.dtype) if isinstance(x, Result) else x, part.result)

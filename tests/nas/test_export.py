@@ -1,0 +1,77 @@
+import logging
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from cggd import Additive
+from cggd_nas.export import export_onnx, verify
+from cggd_nas.extract import extract
+from cggd_nas.measure import latency, onnx_inputs, onnx_session
+from cggd_nas.metrics import Costs
+from tests.nas.nets import NETS, made, some_selections
+
+pytest.importorskip("onnxscript")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", sorted(set(NETS) - {"fbnet"}))
+def test_every_kind_of_network_is_exported(name, tmp_path):
+    supernet, example = made(name)
+    *_, selection = some_selections(supernet, 3)
+    export_onnx(extract(supernet, selection), example, tmp_path / "network.onnx")
+
+
+def test_the_file_returns_what_the_module_returns(tmp_path, recwarn, capfd):
+    supernet, example = made("additive")
+    level = logging.getLogger("torch.onnx").level
+    module = extract(supernet, supernet.selection())
+    path = export_onnx(module, example, tmp_path / "network.onnx")
+    assert module.training
+    assert sorted(file.name for file in tmp_path.iterdir()) == ["network.onnx"]
+    assert not recwarn
+    assert capfd.readouterr() == ("", "")
+    assert logging.getLogger("torch.onnx").level == level
+    session = onnx_session(path)
+    other = torch.rand_like(example)
+    (returned,) = session.run(None, onnx_inputs(session, other))
+    np.testing.assert_allclose(returned, module.eval()(other).detach().numpy(), rtol=1e-4, atol=1e-5)
+
+
+def test_a_file_that_computes_something_else_is_refused(tmp_path, monkeypatch):
+    """The comparison works: a module that answers differently once the file is written."""
+
+    class Drifting(nn.Module):
+        calls = 0
+
+        def forward(self, x):
+            return x + (1.0 if torch.compiler.is_exporting() else 2.0)
+
+    with pytest.raises(RuntimeError, match=r"output 0 of .*network.onnx differs from the module's by up to 1"):
+        export_onnx(Drifting(), torch.zeros(1, 3), tmp_path / "network.onnx")
+
+
+def test_every_bound_is_measured_anew():
+    supernet, example = made("strided")
+    costs = Costs(supernet, example)
+    parameters, macs, memory = costs.parameters(), costs.macs(), costs.peak_memory()
+    selection = supernet.selection()
+    module = extract(supernet, selection)
+    bounds = [parameters <= 1, macs >= 0, memory <= 1e6]
+    assert verify(module, bounds, costs.measures) == [bound.report(selection) for bound in bounds]
+    other = nn.Linear(3, 3)
+    assert verify(other, [parameters <= 1], costs.measures)[0].value == 12
+
+
+def test_metrics_that_cannot_be_measured_need_a_function():
+    supernet, example = made("alone")
+    costs = Costs(supernet, example)
+    guess = Additive(supernet.space, [1, 2], name="latency", unit="ms")
+    module = extract(supernet, [0])
+    with pytest.raises(ValueError, match="metric 'latency' cannot be measured on a module"):
+        verify(module, [guess <= 1], costs.measures)
+    measures = {**costs.measures, guess: lambda m: latency(m, example, warmup=0, repeats=2).median}
+    (row,) = verify(module, [guess <= 1e6], measures)
+    assert row.satisfied
+    assert row.value > 0

@@ -1,0 +1,169 @@
+import itertools
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from cggd import Additive, Function, MetricError
+from cggd_nas import measure
+from cggd_nas.extract import extract
+from cggd_nas.lookup import Entry, LookupTable, measure_lookup
+from cggd_nas.measure import Measurement
+from cggd_nas.metrics import Costs
+from cggd_nas.walk import Place
+from tests.nas.nets import NETS, SEPARABLE, made, some_selections
+
+words = st.text("abc.;=, \"'é", max_size=5).map(str.strip)
+shapes = st.lists(st.lists(st.integers(1, 99), min_size=1, max_size=4).map(tuple), max_size=2).map(tuple)
+places = st.builds(Place, words, words, shapes)
+
+
+def by_macs(module, arguments):
+    """A device of which the time is known: MACs, and 1 for each call."""
+    return Measurement(measure.macs(module, arguments) + 1.0, 0.0, 1, 1, "a board")
+
+
+@given(st.dictionaries(places, st.floats(0, 1e9)), words, words)
+def test_files_keep_every_entry(tmp_path_factory, values, unit, device):
+    table = LookupTable({place: Entry(value, unit, device, "2026-01-31") for place, value in values.items()})
+    path = tmp_path_factory.mktemp("lookup") / "table.csv"
+    table.write(path)
+    assert LookupTable.read(path).entries == table.entries
+
+
+def test_the_format(tmp_path):
+    path = tmp_path / "table.csv"
+    path.write_text(
+        "module,option,input_shape,value,unit,device,date\r\n"
+        "stem,,1x3x32x32,0.25,ms,board,2026-01-31\r\n"
+        'cell,"a=1;b=2",1x8 1x8,1e-1,ms,board,2026-02-01\n'
+        "\n"
+        "head,fc,,3,ms,board,2026-02-01\n"
+    )
+    table = LookupTable.read(path)
+    assert table.entries == {
+        Place("stem", "", ((1, 3, 32, 32),)): Entry(0.25, "ms", "board", "2026-01-31"),
+        Place("cell", "a=1;b=2", ((1, 8), (1, 8))): Entry(0.1, "ms", "board", "2026-02-01"),
+        Place("head", "fc", ()): Entry(3.0, "ms", "board", "2026-02-01"),
+    }
+    assert table.unit == "ms"
+
+
+GOOD = "module,option,input_shape,value,unit,device,date\n"
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("", "line 1: expected the header module,option,"),
+        ("module,option\n", "line 1: expected the header"),
+        (GOOD + "a,b,1x3\n", r"line 2: expected 7 fields .*, got 3"),
+        (GOOD + "a,b,1x,1,ms,x,2026-01-31\n", "line 2: expected an input shape such as 1x16x32x32, got '1x'"),
+        (GOOD + "a,b,1x3,fast,ms,x,2026-01-31\n", "line 2: expected a finite number, got 'fast'"),
+        (GOOD + "a,b,1x3,inf,ms,x,2026-01-31\n", "line 2: expected a finite number"),
+        (GOOD + "a,b,1x3,1,ms,x,31.1.2026\n", "line 2: expected a date such as 2026-01-31, got '31.1.2026'"),
+        (GOOD + "a,b,1x3,1,ms,x,2026-01-31\n" * 2, r"line 3: there are two values of a \[b\] given 1x3"),
+        (GOOD + 'a,"b,1x3', "line 2: expected fields with closed quotes"),
+        (GOOD + "a,b,1x3,1,ms,x,2026-01-31\na,c,1x3,1,s,x,2026-01-31\n", "entries must have one unit, got 'ms', 's'"),
+        (GOOD + "a,b,1x3,1,ms,x,2026-01-31\na,c,1x3,1,ms,y,2026-01-31\n", "entries must have one device, got 'x', 'y'"),
+    ],
+)
+def test_files_that_are_no_tables(tmp_path, text, message):
+    path = tmp_path / "table.csv"
+    path.write_text(text)
+    with pytest.raises(ValueError, match=message):
+        LookupTable.read(path)
+
+
+@pytest.mark.parametrize("name", sorted(set(NETS) - {"fbnet"}))
+def test_a_table_of_a_known_device_adds_up_to_the_network(name):
+    """Where time is MACs plus 1 per call, the sum over parts is the MACs of the network plus its number of parts."""
+    supernet, example = made(name)
+    costs = Costs(supernet, example)
+    selections = some_selections(supernet, 6)
+    rows = [supernet.space.indices(s) for s in selections]
+    table = measure_lookup(supernet, example, measure=by_macs, selections=None if name in SEPARABLE else rows)
+    metric = costs.looked_up(table)
+    assert isinstance(metric, Additive if name in SEPARABLE else Function)
+    assert (metric.name, metric.unit) == ("latency", "ms")
+    for selection in selections:
+        parts = len(costs.walk.calls(selection))
+        assert metric(selection) == pytest.approx(measure.macs(extract(supernet, selection), example) + parts)
+
+
+def test_places_of_an_additive_network():
+    supernet, example = made("additive")
+    table = measure_lookup(supernet, example, measure=by_macs)
+    found = [(place.path, place.option) for place in table.entries]
+    wide = [(f"{block}.main", option) for block in (1, 3, 4) for option in ("conv3", "conv1")]
+    down = [("2", "pool"), ("2", "conv")]
+    assert sorted(found) == sorted([("0", ""), ("5", ""), ("6", ""), *wide, *down])
+    assert Place("2", "conv", ((1, 4, 8, 8),)) in table.entries
+
+
+def test_shapes_that_depend_on_the_selection_are_all_measured():
+    supernet, example = made("strided")
+    table = measure_lookup(supernet, example, measure=by_macs)
+    sides = {place.shapes[0][-1] for place in table.entries if place.path == "2.main"}
+    assert sides == {8, 4}
+
+
+def test_real_measurements_have_a_device_and_a_date():
+    supernet, example = made("alone")
+    seen = []
+    table = measure_lookup(
+        supernet,
+        example,
+        measure=lambda module, x: measure.latency(module, x, warmup=0, repeats=3),
+        progress=lambda place, entry: seen.append(place),
+    )
+    assert seen == list(table.entries)
+    for entry in table.entries.values():
+        assert entry.value > 0
+        assert (entry.unit, entry.device) == ("ms", measure.device_name(torch.device("cpu")))
+        assert len(entry.date) == 10
+
+
+def test_what_is_known_is_not_measured_again():
+    supernet, example = made("alone")
+    first = measure_lookup(supernet, example, measure=by_macs)
+    one = dict(itertools.islice(first.entries.items(), 1))
+    measured = []
+
+    def counted(module, x):
+        measured.append(module)
+        return by_macs(module, x)
+
+    second = measure_lookup(supernet, example, measure=counted, known=LookupTable(one))
+    assert len(measured) == 1
+    assert second.entries == first.entries
+
+
+def test_an_entry_without_shape_holds_for_all():
+    supernet, example = made("alone")
+    table = LookupTable(
+        {Place("", option, ()): Entry(i, "mJ", "board", "2026-01-31") for i, option in enumerate(("conv", "pool"))}
+    )
+    metric = table.metric(supernet, example, name="energy")
+    assert [metric([0]), metric([1])] == [0, 1]
+    assert metric.unit == "mJ"
+
+
+def test_missing_entries_are_an_error_that_names_them():
+    supernet, example = made("additive")
+    entries = dict(measure_lookup(supernet, example, measure=by_macs).entries)
+    del entries[Place("2", "conv", ((1, 4, 8, 8),))]
+    with pytest.raises(ValueError, match=r"no entry for 1 parts: '2 \[conv\] given 1x4x8x8'"):
+        LookupTable(entries).metric(supernet, example)
+    with pytest.raises(ValueError, match="no entry for"):
+        LookupTable(entries).metric(supernet, torch.rand(1, 3, 16, 16)[..., ::2, ::2].repeat(2, 1, 1, 1))
+
+
+def test_missing_entries_are_found_at_evaluation_where_parts_interact():
+    supernet, example = made("strided")
+    table = measure_lookup(supernet, example, measure=by_macs, selections=[[0, 0, 0]])
+    metric = table.metric(supernet, example)
+    assert metric([0, 0, 0]) > 0
+    with pytest.raises(MetricError, match=r"no entry for \d parts: 'the network|no entry for \d parts: '1 \[2\]"):
+        metric([1, 0, 0])

@@ -1,0 +1,129 @@
+import numpy as np
+import pytest
+import torch
+
+from cggd import Additive, Function, find_feasible, minimize
+from cggd.testing import check_metric
+from cggd_nas import collect, measure
+from cggd_nas.extract import extract
+from cggd_nas.metrics import Costs
+from tests.nas.nets import FEW, NETS, SEPARABLE, made, some_selections
+
+EXACT = {
+    "parameters": (lambda costs: costs.parameters(), lambda module, x: measure.parameters(module)),
+    "size": (lambda costs: costs.size_kb(bits=4), lambda module, x: measure.size_kb(module, bits=4)),
+    "macs": (lambda costs: costs.macs(), lambda module, x: measure.macs(module, x) / 1e6),
+    "memory": (lambda costs: costs.peak_memory(bits=16), lambda module, x: measure.peak_memory(module, x, bits=16)),
+}
+
+
+@pytest.fixture(scope="module")
+def costs_of():
+    known = {}
+
+    def get(name):
+        if name not in known:
+            known[name] = Costs(*made(name))
+        return known[name]
+
+    return get
+
+
+@pytest.mark.parametrize("name", NETS)
+def test_exact_metrics_equal_what_is_measured_on_the_extracted_network(name, costs_of):
+    costs = costs_of(name)
+    for selection in some_selections(costs.supernet, FEW.get(name, 6), seed=1):
+        module = extract(costs.supernet, selection)
+        for make, again in EXACT.values():
+            metric = make(costs)
+            assert metric(selection) == pytest.approx(again(module, costs.example), rel=1e-12)
+            assert costs.measures[metric](module) == pytest.approx(metric(selection), rel=1e-12)
+
+
+@pytest.mark.parametrize("name", ["additive", "strided", "widths", "nested", "alone"])
+@pytest.mark.parametrize("which", EXACT)
+def test_exact_metrics_keep_the_laws(name, which, costs_of):
+    check_metric(EXACT[which][0](costs_of(name)), n=4)
+
+
+@pytest.mark.parametrize("name", NETS)
+def test_metrics_are_additive_exactly_where_parts_depend_on_one_decision(name, costs_of):
+    costs = costs_of(name)
+    for metric in (costs.parameters(), costs.size_kb(), costs.macs()):
+        # parameters need no shapes, so it does not matter that those depend on the selection
+        expected = name in SEPARABLE or (name in ("strided", "transformer") and metric.name != "macs")
+        assert isinstance(metric, Additive if expected else Function), metric.name
+
+
+def test_units_and_names(costs_of):
+    costs = costs_of("additive")
+    metrics = [costs.parameters(), costs.size_kb(), costs.macs(), costs.peak_memory(), costs.latency()]
+    assert [metric.unit for metric in metrics] == ["", "kB", "MMAC", "kB", "ms"]
+    assert costs.size_kb(name="flash").name == "flash"
+
+
+def test_the_model_or_its_supernet_may_be_given():
+    supernet, example = made("alone")
+    assert Costs(supernet.model, example).supernet is supernet
+    assert collect(supernet.model) is supernet
+    with pytest.raises(TypeError, match="example must be a tensor"):
+        Costs(supernet, 3)
+    with pytest.raises(ValueError, match="bits must be at least 1"):
+        Costs(supernet, example).peak_memory(bits=0)
+
+
+def test_bounds_on_them_are_searched_and_met(costs_of):
+    costs = costs_of("strided")
+    macs, memory = costs.macs(), costs.peak_memory()
+    bounds = [macs <= macs.quantile(0.4), memory <= memory.quantile(0.8)]
+    assert find_feasible(bounds).feasible
+    result = minimize(-1 * costs.parameters(), bounds, seed=0)
+    best = min(
+        -costs.parameters()(s)
+        for s in some_selections(costs.supernet, 99)
+        if all(b.report(s).satisfied for b in bounds)
+    )
+    assert result.value == best
+
+
+def test_measured_latency_is_a_noisy_black_box_on_the_extracted_network(monkeypatch, costs_of):
+    costs = costs_of("alone")
+    seen = []
+
+    def timed(module, example, **settings):
+        seen.append((type(module).__name__, settings))
+        return measure.Measurement(float(len(seen)), 0.0, 1, 1, "a board")
+
+    monkeypatch.setattr(measure, "latency", timed)
+    metric = costs.latency(evaluations=2, warmup=1, repeats=4)
+    assert metric.noisy
+    assert metric({"only": "pool"}) == 1.5
+    assert seen == [("AvgPool2d", {"warmup": 1, "repeats": 4, "threads": 1})] * 2
+    assert metric.value_errors(np.array([[1]])) == pytest.approx(np.std([1, 2], ddof=1) / np.sqrt(2))
+
+
+def test_measured_latencies_are_positive(costs_of):
+    costs = costs_of("alone")
+    for metric in (
+        costs.latency(evaluations=1, warmup=0, repeats=2),
+        costs.onnx_latency(evaluations=1, warmup=0, repeats=2),
+    ):
+        assert metric({"only": "conv"}) > 0
+
+
+def test_evaluations_by_several_threads_do_not_mix(costs_of):
+    from concurrent.futures import ThreadPoolExecutor
+
+    costs = Costs(*made("strided"))
+    memory = costs.peak_memory()
+    selections = some_selections(costs.supernet, 8) * 4
+    with ThreadPoolExecutor(4) as pool:
+        together = list(pool.map(memory, selections))
+    assert together == [costs_of("strided").peak_memory()(s) for s in selections]
+
+
+def test_a_batch_costs_as_many_times_the_macs(costs_of):
+    supernet, example = made("additive")
+    selection = supernet.selection()
+    one, two = (Costs(supernet, torch.cat([example] * n)).macs()(selection) for n in (1, 2))
+    assert two == pytest.approx(2 * one)

@@ -1,0 +1,102 @@
+import math
+
+import pytest
+import torch
+from torch import nn
+from torch.utils.data import DataLoader, TensorDataset
+
+from cggd_nas.extract import extract
+from cggd_nas.retrain import evaluate, reinitialise, retrain
+from tests.nas.nets import made
+
+
+def data(n=64):
+    generator = torch.Generator().manual_seed(0)
+    x = torch.randn(n, 4, generator=generator)
+    return TensorDataset(x, (x[:, 0] > 0).long())
+
+
+def net():
+    return nn.Sequential(nn.Linear(4, 8), nn.BatchNorm1d(8), nn.ReLU(), nn.Linear(8, 2))
+
+
+def test_scores_are_means_over_samples_not_batches():
+    outputs = torch.tensor([[0.0, 1.0], [1.0, 0.0], [0.0, 3.0]])
+    targets = torch.tensor([1, 1, 1])
+    expected = float(nn.functional.cross_entropy(outputs, targets))
+    for cuts in ([3], [2, 1], [1, 1, 1]):
+        scores = evaluate(nn.Identity(), zip(outputs.split(cuts), targets.split(cuts), strict=True))
+        assert scores.loss == pytest.approx(expected)
+        assert (scores.accuracy, scores.n) == (pytest.approx(2 / 3), 3)
+
+
+def test_evaluation_is_in_evaluation_mode_and_restores_the_mode():
+    module = nn.Sequential(nn.Dropout(0.9)).train()
+    batch = torch.ones(4, 2), torch.ones(4, 2)
+    scores = evaluate(module, [batch], loss=nn.functional.mse_loss)
+    assert scores.loss == 0
+    assert math.isnan(scores.accuracy)
+    assert module.training
+    with pytest.raises(ValueError, match="loader holds no samples"):
+        evaluate(module, [])
+
+
+def test_training_learns_and_is_the_same_for_the_same_seed():
+    loader = DataLoader(data(), batch_size=16, shuffle=True)
+    modules = [net() for _ in range(3)]
+    state = torch.random.get_rng_state()
+    seen = []
+    runs = [
+        retrain(m, loader, loader, 8, seed=seed, progress=lambda epoch, scores: seen.append(epoch))
+        for m, seed in zip(modules, (1, 1, 2), strict=True)
+    ]
+    assert torch.equal(torch.random.get_rng_state(), state)
+    assert seen == list(range(1, 9)) * 3
+    assert runs[0] == runs[1]
+    assert runs[0] != runs[2]
+    for a, b in zip(modules[0].state_dict().values(), modules[1].state_dict().values(), strict=True):
+        assert torch.equal(a, b)
+    assert runs[0].final.accuracy > 0.9
+    assert runs[0].final == evaluate(modules[0], loader)
+
+
+def test_fresh_weights_owe_nothing_to_the_old_ones():
+    loader = DataLoader(data(), batch_size=32)
+    one, other = net(), net()
+    with torch.no_grad():
+        for parameter in one.parameters():
+            parameter.fill_(100.0)
+    assert retrain(one, loader, loader, 1) == retrain(other, loader, loader, 1)
+    assert retrain(one, loader, loader, 1, fresh=False) != retrain(other, loader, loader, 1)
+
+
+def test_every_weight_of_an_extracted_transformer_is_drawn_anew():
+    supernet, _ = made("transformer")
+    module = extract(supernet, supernet.selection())
+    before = {name: value.clone() for name, value in module.named_parameters()}
+    reinitialise(module)
+    for name, value in module.named_parameters():
+        drawn = value.ndim > 1 or not torch.all((before[name] == 0) | (before[name] == 1))
+        assert torch.equal(value, before[name]) != drawn, name
+
+
+class Scale(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.scale = nn.Parameter(torch.ones(3))
+
+    def forward(self, x):
+        return x * self.scale
+
+
+def test_scales_without_a_way_to_draw_them_are_refused():
+    with pytest.raises(ValueError, match=r"0 has no reset_parameters, and its 'scale' of shape \(3,\) may be a scale"):
+        reinitialise(nn.Sequential(Scale()))
+
+
+def test_wrong_arguments():
+    loader = DataLoader(data(), batch_size=32)
+    with pytest.raises(ValueError, match="epochs must be at least 1"):
+        retrain(net(), loader, loader, 0)
+    with pytest.raises(ValueError, match="train must have a length"):
+        retrain(net(), (batch for batch in loader), loader, 1)
