@@ -1,8 +1,8 @@
-"""Run benchmarks by name: ``python -m benchmarks [NAME ...]``, all of them by default."""
+"""Run benchmarks by name: ``python -m benchmarks [NAME ...]``, all by default, the long ones in their quick form."""
 
 import sys
 
-from benchmarks import direction, grouped, noise, packaged, suite
+from benchmarks import direction, grouped, noise, packaged, penalties, scale, suite
 
 ALL = {
     "direction": direction.main,
@@ -10,6 +10,8 @@ ALL = {
     "noise": noise.main,
     "grouped": grouped.main,
     "suite": lambda: suite.main(["--quick"]),
+    "penalties": lambda: penalties.main(["--quick", "--out", "out/penalties"]),
+    "scale": lambda: scale.main(["--out", "out/scale"]),
 }
 
 

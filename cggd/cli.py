@@ -372,6 +372,8 @@ def _satisfied(
 
 def _words(p: SearchProgress) -> str:
     best = "nothing feasible yet" if p.best is None else f"best {p.best:.6g}"
+    if p.phase == "polish":
+        return f"polish, {best}" + ("" if p.bound is None else f", bound {p.bound:.6g}")
     return f"start {p.start + 1}/{p.starts}, {best}"
 
 

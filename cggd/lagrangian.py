@@ -216,7 +216,10 @@ def _climb(tables: Tables, start: NDArray[np.float64], tolerance: float, over: C
         values = np.array([point.value - best.value for point in points]) / unit
         missing = LEVEL * gap / unit - values - np.einsum("ij,ij->i", cuts, center - np.array(places))
         matrix, heights = np.concatenate([cuts, np.eye(len(center))]), np.concatenate([missing, -center])
-        step, weights = nearest(matrix, heights / radius)
+        try:
+            step, weights = nearest(matrix, heights / radius)
+        except RuntimeError:  # the solver's own limit; what is known by now holds
+            break
         if step is None:
             # The cuts with these weights add up to a constant that the dual cannot exceed.
             bound = best.value + LEVEL * gap - unit * radius / weights[: len(cuts)].sum()

@@ -28,8 +28,11 @@ from cggd.space import ChoiceSpace
 POLL_SECONDS = 0.05
 
 
-# By how much a solver's optimum may be off, in units of the largest cost: its own tolerance.
+# HiGHS calls a selection optimal once it is within this of its bound, whatever the size of the costs; and a dual
+# solution feasible within ROUNDING. Costs are scaled to a largest one of LARGEST, so that both are small shares of it.
+GAP = 1e-6
 ROUNDING = 1e-7
+LARGEST = 1e3
 
 
 # How long the end of the process waits for solvers that were left behind, which stop at their own time limits.
@@ -164,7 +167,7 @@ class LinearProgram:
         """
         if (settled := self._settled()) is not None:
             return settled
-        cost, unit, equal, matrix, limits = self._arrays()
+        cost, unit, constant, equal, matrix, limits = self._arrays()
         columns = np.arange(self.n_columns)
         if rng is not None:
             columns = rng.permutation(columns)
@@ -198,7 +201,7 @@ class LinearProgram:
         if bound is None and outcome is Outcome.OPTIMAL:
             bound = result.fun  # no decision was open, so there was nothing to branch on
         bound = unit * bound if bound is not None and np.isfinite(bound) else -np.inf
-        return Solution(outcome, found, bound + self.cost.constant)
+        return Solution(outcome, found, bound + constant)
 
     def shares(self, *, time_limit: float | None = None, stop: Callable[[], bool] = lambda: False) -> Shares:
         """Solve it with shares of options instead of options: quick, and infeasible only if the program is."""
@@ -206,7 +209,7 @@ class LinearProgram:
         reduced[self.open] = reduced[self.fixed] = 0.0
         if (settled := self._settled()) is not None:
             return Shares(settled.outcome, settled.bound, reduced)
-        cost, unit, equal, matrix, limits = self._arrays()
+        cost, unit, constant, equal, matrix, limits = self._arrays()
         bounds = np.full((self.n_columns, 2), np.inf)
         bounds[:, 0] = np.where(np.arange(self.n_columns) < len(self.open), 0.0, -np.inf)
         options = {} if time_limit is None else {"time_limit": max(time_limit, 1e-3)}
@@ -223,7 +226,7 @@ class LinearProgram:
             return Shares(Outcome.STOPPED if result is None else _outcome(result.status), -np.inf, reduced)
         # Rounding may leave a reduced cost a little below 0, which none is.
         reduced[self.open] = np.maximum(unit * result.lower.marginals[: len(self.open)], 0.0)
-        return Shares(Outcome.OPTIMAL, unit * result.fun - ROUNDING * unit + self.cost.constant, reduced)
+        return Shares(Outcome.OPTIMAL, unit * result.fun - ROUNDING * unit * self.space.n_decisions + constant, reduced)
 
     def _settled(self) -> Solution | None:
         """The answer where nothing is left to choose, or a row without variables cannot hold whatever is chosen.
@@ -242,19 +245,41 @@ class LinearProgram:
         flat[self.fixed] = 1.0
         return self.space.layout.argmax(flat)
 
-    def _arrays(self) -> tuple[NDArray, float, sparse.csr_array, sparse.csr_array | None, NDArray]:
-        """Costs and their unit, the rows that say one option each, and the others with their limits."""
+    @property
+    def resolution(self) -> float:
+        """Costs that differ by less are one to the solver, whose gap is an absolute number."""
+        return 2.0 * GAP * self._unit(self._costs()[0])
+
+    @staticmethod
+    def _unit(cost: NDArray[np.float64]) -> float:
+        return (float(np.abs(cost).max(initial=0.0)) or 1.0) / LARGEST
+
+    def _costs(self) -> tuple[NDArray[np.float64], float]:
+        """What each variable costs, and the constant.
+
+        The least cost of each decision's options is part of the constant: large numbers that they have in common would
+        take up the solver's precision.
+        """
         cost = np.zeros(self.n_columns)
         np.add.at(cost, self.cost.columns, self.cost.coefficients)
-        # The solver's tolerances and gaps are absolute; numbers of the order of 1 make them relative.
-        unit = float(np.abs(cost).max(initial=0.0)) or 1.0
+        _, first, row = np.unique(self.space.layout.owner[self.open], return_index=True, return_inverse=True)
+        if len(first) == 0:
+            return cost, self.cost.constant
+        least = np.minimum.reduceat(cost[: len(self.open)], first)
+        cost[: len(self.open)] -= least[row]
+        return cost, self.cost.constant + float(least.sum())
+
+    def _arrays(self) -> tuple[NDArray, float, float, sparse.csr_array, sparse.csr_array | None, NDArray]:
+        """Costs, their unit and constant, the rows that say one option each, and the others with their limits."""
+        cost, constant = self._costs()
+        unit = self._unit(cost)
         n = len(self.open)
         _, row = np.unique(self.space.layout.owner[self.open], return_inverse=True)
         equal = sparse.csr_array(
             (np.ones(n), (row, np.arange(n))), shape=(int(row.max(initial=-1)) + 1, self.n_columns)
         )
         matrix, limits = self._matrix() if self.rows else (None, np.zeros(0))
-        return cost, unit, equal, matrix, limits
+        return cost, unit, constant, equal, matrix, limits
 
     def _matrix(self) -> tuple[sparse.csr_array, NDArray[np.float64]]:
         """Rows scaled to a largest coefficient of 1, so that the solver's tolerance is a relative one."""
@@ -330,14 +355,14 @@ class LinearProgram:
         return _Affine(np.array([self.n_columns - 1]), np.array([size or 1.0]), 0.0)
 
 
-# Solvers that were not waited for. One that returns while the interpreter shuts down would abort the process.
-_left_behind: list[threading.Thread] = []
+# Solvers at work, some of which nobody waits for. One that returns while the interpreter shuts down would abort it.
+_running: set[threading.Thread] = set()
 
 
 @atexit.register
 def _wait_for_those_left_behind() -> None:
     late = time.perf_counter() + EXIT_SECONDS
-    for thread in _left_behind:
+    for thread in list(_running):
         thread.join(max(late - time.perf_counter(), 0.0))
 
 
@@ -354,10 +379,11 @@ def _aside(work: Callable[[], Any], stop: Callable[[], bool]) -> Any:
 
     thread = threading.Thread(target=run, daemon=True)
     thread.start()
-    _left_behind.append(thread)
+    _running.add(thread)
     while thread.is_alive() and not stop():
         thread.join(POLL_SECONDS)
-    _left_behind[:] = [other for other in _left_behind if other.is_alive()]
+    if not thread.is_alive():
+        _running.discard(thread)
     if failures:
         raise failures[0]
     return results[0] if results else None

@@ -128,6 +128,8 @@ class Options:
             own(self, starts=whole(self.starts, "starts", least=1))
         if self.time_limit is not None and as_number(self.time_limit, "time_limit", finite=False) <= 0:
             raise ValueError(f"time_limit must be more than 0 seconds, got {self.time_limit}")
+        if self.time_limit is not None and np.isinf(self.time_limit):
+            own(self, time_limit=None)
         if as_number(self.rescale, "rescale") <= 1:
             raise ValueError(f"rescale must be greater than 1, got {self.rescale}")
         if not isinstance(self.polish, bool):

@@ -54,6 +54,9 @@ POLL_SECONDS = 0.05
 # Switches without a better selection after which the walk ends.
 PATIENCE = 50
 
+# Sums of the same numbers in another order differ by this share at the most.
+ROUNDING = 1e-12
+
 # Decimal places that are looked at to see whether objectives lie on a grid.
 PLACES = 6
 
@@ -86,14 +89,17 @@ def grid(metric: Metric) -> float:
         if np.abs(scaled).max() > 2**50:
             return 0.0
         whole = np.rint(scaled)
-        if np.abs(scaled - whole).max() <= 1e-7:
-            return float(np.gcd.reduce(whole.astype(np.int64))) / 10.0**places
+        # Only rounding may keep the numbers off a grid: what else does adds up over the decisions.
+        if np.abs(scaled - whole).max() <= 4 * np.finfo(float).eps * 10.0**places * np.abs(values).max():
+            step = float(np.gcd.reduce(whole.astype(np.int64))) / 10.0**places
+            error = layout.n_decisions * float(np.abs(scaled - whole).max()) / 10.0**places
+            return step if error <= 1e-5 * step else 0.0
     return 0.0
 
 
 def proved(cost: float, bound: float, step: float) -> bool:
     """Whether no cost can be lower than this one, given a bound on it and the grid on which costs lie."""
-    rounding = 1e-9 * max(1.0, abs(cost))
+    rounding = ROUNDING * max(abs(cost), abs(bound))
     return cost - bound <= max(step - 1e-4 * step - rounding, rounding)
 
 
@@ -188,7 +194,7 @@ class _Cores:
         self.best, self.cost = best, np.inf if best is None else self._cost(best)
         self.time_limit, self.stop = time_limit, stop
         self.began, self.left_behind = time.perf_counter(), False
-        last = min(self.space.n_decisions + max(PROVABLE, CORES[1]), self.space.n_options) - 1
+        last = min(self.space.n_decisions + max(PROVABLE, CORES[1]) + 1, self.space.n_options) - 1
         self.lowest = np.sort(np.partition(reduced, last)[: last + 1])
         self.findings: queue.SimpleQueue[Finding | BaseException] = queue.SimpleQueue()
 
@@ -260,7 +266,8 @@ class _Cores:
                 selection = None  # feasible within the solver's tolerance alone
             else:
                 cost = self._cost(selection)
-                inside = cost if solution.outcome is Outcome.OPTIMAL else inside
+                if solution.outcome is Outcome.OPTIMAL and cost - inside <= program.resolution:
+                    inside = cost
                 if cost < self.cost:
                     self.best, self.cost = selection, cost
         # What is not in the core costs at least its reduced cost more than the relaxation.

@@ -33,7 +33,8 @@ def repair(
             value = problem.sign * float(problem.objective.evaluate(row)[0])
             if value < least and all(c.satisfied(c.values(row)[0]) for c in problem.constraints):
                 best, least = repaired, value
-        if least - points[0].value <= tolerance * abs(least) or over():
+        near = best is not None and least - points[0].value <= tolerance * abs(least)
+        if near or over():
             break
     return best, None if best is None else problem.sign * least
 

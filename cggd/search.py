@@ -41,7 +41,7 @@ SEEK_SECONDS = 10.0
 
 # Share of a time limit that descents get before polishing: of problems with a linear form, whose cores an exact solver
 # takes on, and of others.
-DESCENT_SHARE = {True: 0.25, False: 0.8}
+DESCENT_SHARE = {True: 0.1, False: 0.8}
 
 # Descents end 0.5 to 2% above the bound on large sums, so nearer than this share to it they have nothing to find.
 NEAR = 1e-3
@@ -285,8 +285,13 @@ class _Search:
             stopped = "interrupted"
         except Exception as error:
             failure, stopped = error, f"{type(error).__name__}: {error}"
-        if path is not None:
-            checkpoints.save(path, *self._snapshot())
+        try:
+            if path is not None:
+                checkpoints.save(path, *self._snapshot())
+        except KeyboardInterrupt:
+            stopped = "interrupted"
+        except Exception as error:
+            failure = failure or error
         try:
             result = self._result(stopped, self._verified())
         except KeyboardInterrupt:
@@ -595,7 +600,7 @@ class _Search:
             "layout": checkpoints.digest(self.space.offsets),
             "forbidden options": 0 if self.allowed is None else checkpoints.digest(self.allowed),
             "objective": self.problem.objective.name,
-            "constraints": [repr(c) for c in self.problem.constraints],
+            "constraints": [f"{c!r} {c.bound!r}" for c in self.problem.constraints],
             "values of the objective": checkpoints.digest(self.problem.objective),
             "values of the constraints": [checkpoints.digest(c.metric) for c in self.problem.constraints],
             "sense": self.problem.sense,

@@ -12,7 +12,8 @@ from dataclasses import replace
 
 import pytest
 
-from cggd import ChoiceSpace, Diagnosis, Feasibility, Problem, Result, SearchError, Status, cli
+from cggd import ChoiceSpace, Diagnosis, Feasibility, Problem, Result, SearchError, Status, cli, maximize
+from cggd.datasets import mmkp
 from cggd.io import read_options, write_problem
 
 TABLE = """decision,option,accuracy [%],latency [ms],weight
@@ -438,3 +439,14 @@ def test_demo(cggd, tmp_path):
     assert code == 0
     assert out.count("10 of 10") == 4
     assert (tmp_path / "demo.png").stat().st_size > 50_000
+
+
+def test_progress_says_that_the_best_selection_is_polished():
+    seen = []
+    knapsack = mmkp("I03")
+    maximize(
+        knapsack.value, knapsack.constraints, steps=5, starts=1, callback=lambda p: seen.append(cli._words(p)) and None
+    )
+    assert seen[0].startswith("start 1/1, ")
+    assert seen[-1].startswith("polish, best 1")
+    assert ", bound 1" in seen[-1]

@@ -6,7 +6,7 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from scipy.optimize import linprog
 
-from cggd import Additive, ChoiceSpace, Function, Problem, maximum
+from cggd import Additive, ChoiceSpace, Function, Problem, lagrangian, maximum
 from cggd.datasets import mmkp
 from cggd.lagrangian import nearest, relax
 from cggd.metrics import Combination
@@ -250,6 +250,16 @@ def test_stopping_leaves_a_valid_bound():
     for stopped in (relax(problem, stop=lambda: True), relax(problem, time_limit=1e-9)):
         assert stopped.bound >= best * (1 - 1e-6)
         assert stopped.passes <= 2
+
+
+def test_a_solver_that_gives_up_leaves_a_valid_bound(monkeypatch):
+    def gives_up(*arguments, **keywords):
+        raise RuntimeError("Maximum number of iterations reached.")
+
+    problem = knapsack(300, 5, 3, 0)
+    best = relax(problem).bound
+    monkeypatch.setattr(lagrangian, "nnls", gives_up)
+    assert relax(problem).bound >= best * (1 - 1e-6)
 
 
 @pytest.mark.parametrize("tolerance", [0, -1.0])

@@ -234,3 +234,39 @@ def test_paths_and_peaks_enter_the_cores():
     assert minimize(price, bounds).status is Status.OPTIMAL
     assert minimize(price, bounds).value == price.evaluate(kept(space, bounds)).min()
     assert find_feasible([time <= 4]).status is Status.INFEASIBLE
+
+
+def hard_to_tell(change):
+    rng = np.random.default_rng(0)
+    space = ChoiceSpace.from_sizes([4] * 12)
+    values, weights = rng.random(48), rng.random((2, 48))
+    constraints = [Additive(space, w) <= 4.2 for w in weights]
+    best = minimize(Additive(space, values), constraints)
+    assert best.status is Status.OPTIMAL
+    return minimize(Additive(space, change(values)), constraints, starts=1, steps=5), best
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda v: v + 1e6,
+        lambda v: v * 1e-10,
+        lambda v: v * 1e10,
+        lambda v: np.where(np.arange(48) == 3, 1e6, v),
+    ],
+    ids=["offset", "small unit", "large unit", "outlier"],
+)
+def test_no_number_in_common_or_unit_makes_a_false_proof(change):
+    result, best = hard_to_tell(change)
+    assert result.status is not Status.OPTIMAL or (result.indices == best.indices).all()
+
+
+def test_small_differences_beside_large_ones_are_no_grid():
+    space = ChoiceSpace.from_sizes([2] * 4)
+    assert grid(Additive(space, [0, 1, 0, 5e-8, 0, 5e-8, 0, 5e-8])) < 1
+    assert grid(Additive(space, np.array([0, 0.1, 0, 0.2, 0, 0.3, 0, 0.1], dtype=np.float32))) == 0
+
+
+def test_an_infinite_time_limit_is_none():
+    knapsack = mmkp("I04")
+    assert maximize(knapsack.value, knapsack.constraints, time_limit=np.inf, steps=5, starts=1).feasible

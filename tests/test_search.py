@@ -1,6 +1,7 @@
 """The search: what it returns, what it never loses, and how it goes on."""
 
 import os
+import shutil
 import signal
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 
@@ -479,3 +480,24 @@ def test_a_hundred_thousand_decisions():
     value, weight = Additive(space, rng.random(500_000)), Additive(space, rng.random(500_000))
     result = maximize(value, [weight <= 0.4 * weight.maximum()], steps=60, starts=1)
     assert result.feasible
+
+
+def test_a_checkpoint_that_cannot_be_written_loses_no_result(tmp_path):
+    folder = tmp_path / "gone"
+    folder.mkdir()
+
+    def remove(progress):
+        shutil.rmtree(folder, ignore_errors=True)
+
+    with pytest.raises(SearchError) as caught:
+        minimize(ERROR, [LATENCY <= 7], steps=5, polish=False, checkpoint=folder / "state", callback=remove)
+    assert caught.value.result.feasible
+
+
+def test_a_checkpoint_of_another_bound_is_refused_however_near_it_is(tmp_path):
+    space = ChoiceSpace.from_sizes([2, 2])
+    load, cost = Additive(space, [1234567.0, 1234571.0, 0, 1e6]), Additive(space, [0, 1.0, 0, 1])
+    path = tmp_path / "state"
+    assert minimize(cost, [load <= 1234566.0], steps=5, checkpoint=path).status is Status.INFEASIBLE
+    with pytest.raises(ValueError, match="belongs to another search"):
+        minimize(cost, [load <= 1234568.0], steps=5, checkpoint=path, resume=True)
