@@ -14,10 +14,11 @@ from statistics import median
 
 import numpy as np
 
+from benchmarks.pages import insert
 from benchmarks.runner import OPPONENTS
 from benchmarks.suite import read
 
-BEGIN, END = "<!-- suite:begin -->", "<!-- suite:end -->"
+MARK = "suite"
 OURS = "cggd"
 UNABLE = "needs structure"
 
@@ -218,14 +219,6 @@ def pictures(runs: Sequence[Run], folder: Path) -> list[Path]:
     return paths
 
 
-def put_between(text: str, new: str) -> str:
-    """A document with what stands between the two marks replaced; marks are added at its end if it has none."""
-    if BEGIN not in text or END not in text:
-        return f"{text.rstrip()}\n\n{BEGIN}\n{new}{END}\n".lstrip()
-    before, rest = text.split(BEGIN, 1)
-    return f"{before}{BEGIN}\n{new}{END}{rest.split(END, 1)[1]}"
-
-
 def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("csv", nargs="+", type=Path)
@@ -237,8 +230,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     asked.out.mkdir(parents=True, exist_ok=True)
     images = "\n".join(f"![{path.stem}]({path.name})" for path in pictures(runs, asked.out))
     page = asked.out / "benchmarks.md"
-    text = page.read_text() if page.exists() else "# Benchmarks\n"
-    page.write_text(put_between(text, f"{markdown(runs)}\n{images}\n"))
+    insert(f"{markdown(runs)}\n{images}", page, MARK)
     print(f"wrote {page}")
 
 

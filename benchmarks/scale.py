@@ -9,7 +9,6 @@ from __future__ import annotations
 import argparse
 import csv
 import json
-import re
 import resource
 import subprocess
 import sys
@@ -21,6 +20,7 @@ from typing import Any
 
 import numpy as np
 
+from benchmarks.pages import insert
 from cggd import Additive, ChoiceSpace, Problem, solve
 from cggd.guide import Guide
 from cggd.lagrangian import relax
@@ -188,15 +188,6 @@ def picture(rows: Sequence[dict[str, Any]], path: Path) -> None:
     figure.savefig(path, dpi=150)
 
 
-def put_between(text: str, new: str, mark: str = "scale") -> str:
-    """The text with `new` between its marks; marks are added at the end where there are none."""
-    begin, end = f"<!-- {mark}:begin -->", f"<!-- {mark}:end -->"
-    block = f"{begin}\n{new}{end}"
-    if begin not in text:
-        return f"{text.rstrip()}\n\n{block}\n"
-    return re.sub(f"{re.escape(begin)}.*{re.escape(end)}", lambda _: block, text, flags=re.DOTALL)
-
-
 def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--sizes", nargs="+", type=lambda text: int(float(text)), default=SIZES, metavar="DECISIONS")
@@ -219,9 +210,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         writer.writeheader()
         writer.writerows(rows)
     picture(rows, asked.out / "scale.png")
-    page = asked.out / "benchmarks.md"
-    old = page.read_text() if page.exists() else "# Benchmarks\n"
-    page.write_text(put_between(old, f"{text}\n![seconds against decisions](scale.png)\n"))
+    insert(f"{text}\n![seconds against decisions](scale.png)", asked.out / "benchmarks.md", "scale")
 
 
 if __name__ == "__main__":

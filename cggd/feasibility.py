@@ -16,6 +16,7 @@ from cggd.metrics import Additive, LongestPath, Metric, Peak, Table, afresh, val
 from cggd.metrics.base import as_number, whole
 from cggd.metrics.compose import Combination, Maximum
 from cggd.problem import Problem
+from cggd.relaxed import SMALL
 from cggd.result import Status
 from cggd.space import ENUMERABLE, ChoiceSpace
 from cggd.swaps import Visit, search
@@ -24,9 +25,6 @@ from cggd.swaps import Visit, search
 # for black boxes fewer calls than a search by replacement tables would make.
 ENUMERATED = 1_000_000
 ENUMERATED_CALLS = 4096
-
-# Options up to which a linear program takes a few milliseconds.
-SMALL = 20_000
 
 # Calls of a black box between two looks at the clock.
 CALLS_AT_ONCE = 32

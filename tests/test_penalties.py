@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from benchmarks.pages import insert
 from benchmarks.penalties import compare, report
 from benchmarks.penalties.compare import ANSWERS, Answer, Run, Tuning, opponents, tuned
 from benchmarks.penalties.loop import LONGEST, Lookup, Problem, View, descend, penalised
@@ -197,14 +198,14 @@ def test_the_size_space_is_the_papers():
 
 def test_tables_go_between_the_markers(tmp_path):
     path = tmp_path / "benchmarks.md"
-    report.insert("one", path)
+    insert("one", path, report.MARK)
     path.write_text("before\n" + path.read_text(encoding="utf-8") + "after\n", encoding="utf-8")
-    report.insert("two", path)
+    insert("two", path, report.MARK)
     text = path.read_text(encoding="utf-8")
-    assert text == f"before\n{report.BEGIN}\n\ntwo\n\n{report.END}\nafter\n"
-    path.write_text(report.BEGIN, encoding="utf-8")
+    assert text == "before\n<!-- penalties:begin -->\n\ntwo\n\n<!-- penalties:end -->\nafter\n"
+    path.write_text("<!-- penalties:begin -->", encoding="utf-8")
     with pytest.raises(ValueError, match=r"must have both .* or neither"):
-        report.insert("three", path)
+        insert("three", path, report.MARK)
 
 
 def test_a_report_of_one_setting(tmp_path):

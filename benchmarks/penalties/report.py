@@ -12,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
+from benchmarks.pages import insert
 from benchmarks.penalties.compare import (
     ANSWERS,
     DEFAULTS,
@@ -34,7 +35,7 @@ from benchmarks.penalties.compare import (
 from benchmarks.penalties.losses import PENALTIES
 from benchmarks.penalties.settings import SIZE_FILE, Setting, every, sizes, topology
 
-BEGIN, END = "<!-- penalties:begin -->", "<!-- penalties:end -->"
+MARK = "penalties"
 
 # What the comparison is to show: a mean regret of at most this share of the strongest opponent's.
 TARGET = 0.5
@@ -282,23 +283,6 @@ def _label(axes: Sequence, title: str, weight: str) -> None:
     axes[1].legend(fontsize="small")
 
 
-def insert(text: str, path: Path) -> None:
-    """Put text between the markers of a file, or with them at its end where it has none.
-
-    Raises
-    ------
-    ValueError
-        If the file has one marker without the other.
-    """
-    old = path.read_text(encoding="utf-8") if path.exists() else ""
-    if (BEGIN in old) != (END in old):
-        raise ValueError(f"{path} must have both {BEGIN} and {END}, or neither")
-    if BEGIN not in old:
-        old = f"{old}\n{BEGIN}\n{END}\n".lstrip("\n")
-    head, _, rest = old.partition(BEGIN)
-    path.write_text(f"{head}{BEGIN}\n\n{text}\n\n{END}{rest.partition(END)[2]}", encoding="utf-8")
-
-
 def main(arguments: Sequence[str] = ()) -> None:
     """Run the comparison, and write its tables, CSV files and plots."""
     parser = argparse.ArgumentParser(
@@ -313,5 +297,5 @@ def main(arguments: Sequence[str] = ()) -> None:
     write_csv(results, options.out)
     draw(results, options.out)
     text = tables(results)
-    insert(text, options.docs or options.out / "penalties.md")
+    insert(text, options.docs or options.out / "penalties.md", MARK)
     print(text)
