@@ -51,6 +51,8 @@ out, err = Console(soft_wrap=True), Console(stderr=True, soft_wrap=True)
 OptionTable = Annotated[Path, typer.Argument(help="CSV option table (decision, option, metrics), or problem as JSON")]
 Limits = Annotated[list[str] | None, typer.Option("--limit", help='bound such as "weight<=100"; may be repeated')]
 Forbid = Annotated[list[str] | None, typer.Option(help='"decision=option" not to choose; may be repeated')]
+Polish = Annotated[bool, typer.Option(help="improve what the descent found, to a proof of optimality where it can")]
+Gap = Annotated[float, typer.Option(help="stop within this share of the bound: 0.01 for one percent")]
 Seed = Annotated[int, typer.Option(min=0, help="same seed, same answer")]
 
 
@@ -64,6 +66,8 @@ def solve_command(
     seconds: Annotated[float | None, typer.Option("--time", help="seconds after which to stop")] = None,
     steps: Annotated[int, typer.Option(help="steps of each start")] = 600,
     starts: Annotated[int, typer.Option(help="independent starts")] = 6,
+    polish: Polish = True,
+    gap: Gap = 0.0,
     seed: Seed = 0,
     save: Annotated[Path | None, typer.Option("--out", help="write the result as JSON")] = None,
     checkpoint: Annotated[Path | None, typer.Option(help="keep the state here, and continue from it")] = None,
@@ -73,7 +77,7 @@ def solve_command(
     _check_file(save)
     problem, _ = _problem(options, maximize, minimize, limit or [])
     settings: dict[str, Any] = {"seed": seed, "steps": steps, "starts": starts, "time_limit": seconds}
-    settings |= {"forbid": _forbidden(problem, forbid or [])}
+    settings |= {"polish": polish, "gap": gap, "forbid": _forbidden(problem, forbid or [])}
     settings |= {"checkpoint": checkpoint, "resume": checkpoint is not None}
     try:
         with _reporting(problem, starts * steps, quiet=json) as show:
@@ -104,6 +108,8 @@ def sweep_command(
     seconds: Annotated[float | None, typer.Option("--time", help="seconds for all bounds together")] = None,
     steps: Annotated[int, typer.Option(help="steps of each start")] = 600,
     starts: Annotated[int, typer.Option(help="independent starts for each bound")] = 6,
+    polish: Polish = True,
+    gap: Gap = 0.0,
     seed: Seed = 0,
     table: Annotated[Path | None, typer.Option("--csv", help="write the curve as CSV")] = None,
     picture: Annotated[Path | None, typer.Option("--plot", help="draw the curve into this file")] = None,
@@ -126,6 +132,7 @@ def sweep_command(
     kept = [c for c in problem.constraints if c.metric is not swept or c.sense != sense]
     kept += [parse_bound(text, metrics) for text in limit or []]
     settings: dict[str, Any] = {"seed": seed, "steps": steps, "starts": starts, "time_limit": seconds}
+    settings |= {"polish": polish, "gap": gap}
     settings |= {"forbid": _forbidden(problem, forbid or []), "sense": problem.sense, "metric_sense": sense}
     most = wanted + 1 if isinstance(wanted, int) else len(wanted)
     try:

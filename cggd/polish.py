@@ -60,6 +60,9 @@ ROUNDING = 1e-12
 # Decimal places that are looked at to see whether objectives lie on a grid.
 PLACES = 6
 
+# Numbers looked at first.
+FEW = 10_000
+
 
 @dataclass(frozen=True, eq=False)
 class Finding:
@@ -84,17 +87,29 @@ def grid(metric: Metric) -> float:
         return 0.0
     layout, values = metric.space.layout, np.asarray(parts[0], dtype=float)
     differences = values - layout.spread(values[layout.offsets[:-1]])
-    for places in range(PLACES + 1):
+    # Values that lie on no grid mostly show it early: the first ones say how many places to begin with.
+    places = _places(differences[:FEW], values)
+    places = None if places is None else _places(differences, values, places)
+    if places is None:
+        return 0.0
+    scaled = differences * 10.0**places
+    whole = np.rint(scaled)
+    step = float(np.gcd.reduce(whole.astype(np.int64))) / 10.0**places
+    error = layout.n_decisions * float(np.abs(scaled - whole).max()) / 10.0**places
+    return step if error <= 1e-5 * step else 0.0
+
+
+def _places(differences: NDArray, values: NDArray, first: int = 0) -> int | None:
+    """Decimal places from the first on with which numbers are whole; None where PLACES do not do."""
+    for places in range(first, PLACES + 1):
         scaled = differences * 10.0**places
         if np.abs(scaled).max() > 2**50:
-            return 0.0
-        whole = np.rint(scaled)
+            return None
         # Only rounding may keep the numbers off a grid: what else does adds up over the decisions.
-        if np.abs(scaled - whole).max() <= 4 * np.finfo(float).eps * 10.0**places * np.abs(values).max():
-            step = float(np.gcd.reduce(whole.astype(np.int64))) / 10.0**places
-            error = layout.n_decisions * float(np.abs(scaled - whole).max()) / 10.0**places
-            return step if error <= 1e-5 * step else 0.0
-    return 0.0
+        off = np.abs(scaled - np.rint(scaled)).max()
+        if off <= 4 * np.finfo(float).eps * 10.0**places * np.abs(values).max():
+            return places
+    return None
 
 
 def proved(cost: float, bound: float, step: float) -> bool:
@@ -109,6 +124,7 @@ def polish(
     best: NDArray[np.int64] | None,
     allowed: NDArray[np.bool_] | None = None,
     *,
+    step: float = 0.0,
     seed: int = 0,
     time_limit: float | None = None,
     stop: Callable[[], bool] = lambda: False,
@@ -123,11 +139,11 @@ def polish(
         are few and need no calls of a black box, and switches of the best one where not.
     best : ndarray of int, shape (n_decisions,), or None
     allowed : bool array of shape (n_options,), optional
-    seed, time_limit, stop
+    step, seed, time_limit, stop
         See `solve_cores`.
     """
     if relaxed is not None:
-        how = {"seed": seed, "time_limit": time_limit, "stop": stop}
+        how = {"step": step, "seed": seed, "time_limit": time_limit, "stop": stop}
         yield from solve_cores(problem, relaxed.reduced(), relaxed.bound, best, **how)
     elif (every := enumerated(problem, allowed, stop=stop)) is not None:
         yield _best_of(problem, *every)
@@ -149,6 +165,7 @@ def solve_cores(
     bound: float,
     best: NDArray[np.int64] | None,
     *,
+    step: float = 0.0,
     seed: int = 0,
     time_limit: float | None = None,
     stop: Callable[[], bool] = lambda: False,
@@ -165,6 +182,8 @@ def solve_cores(
         No objective is better.
     best : ndarray of int, shape (n_decisions,), or None
         The best selection known.
+    step : float
+        What any two different objectives differ by at the least (`grid`).
     seed : int
         Of the orders and sizes of further cores.
     time_limit : float, optional
@@ -172,7 +191,7 @@ def solve_cores(
         cores are solved one after another until one takes too many nodes, the same ones each time.
     stop : callable
     """
-    state = _Cores(problem, reduced, problem.sign * bound, best, time_limit, stop)
+    state = _Cores(problem, reduced, problem.sign * bound, best, step, time_limit, stop)
     return state.run(seed)
 
 
@@ -185,12 +204,13 @@ class _Cores:
         reduced: NDArray[np.float64],
         bound: float,
         best: NDArray[np.int64] | None,
+        step: float,
         time_limit: float | None,
         stop: Callable[[], bool],
     ) -> None:
         self.problem, self.space = problem, problem.space
         self.reduced, self.relaxed = reduced, bound
-        self.bound, self.step = bound, grid(problem.objective)
+        self.bound, self.step = bound, step
         self.best, self.cost = best, np.inf if best is None else self._cost(best)
         self.time_limit, self.stop = time_limit, stop
         self.began, self.left_behind = time.perf_counter(), False

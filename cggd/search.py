@@ -320,7 +320,8 @@ class _Search:
             if not self.candidates and not self.sought and self.problem.constraints:
                 self._seek()
             self.start += 1
-            self._begin()
+            if self.start < len(self.starts):
+                self._begin()
         if self.options.polish:
             self._polish()
         return self._reason_to_stop() or f"all {len(self.starts)} starts done"
@@ -343,7 +344,7 @@ class _Search:
             return
         left = None if self.options.time_limit is None else self.options.time_limit - self.seconds
         best = self.candidates[-1].selection if self.candidates else None
-        how = {"seed": self.options.seed, "time_limit": left, "stop": self._stopped}
+        how = {"step": self.step_of_values, "seed": self.options.seed, "time_limit": left, "stop": self._stopped}
         for finding in polish(self.problem, self.relaxed, best, self.allowed, **how):
             if finding is not None:
                 self._take(finding)

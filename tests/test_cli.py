@@ -49,6 +49,23 @@ def plain(text):
     return " ".join(re.sub(r"\x1b\[[0-9;]*m|[─│╭╮╰╯]", "", text).split())
 
 
+def test_solve_without_polish_and_up_to_a_gap(cggd, tmp_path):
+    knapsack = mmkp("I02")
+    path = tmp_path / "problem.json"
+    write_problem(Problem(knapsack.value, knapsack.constraints, "maximize"), path)
+    found = {}
+    for how in ([], ["--no-polish"], ["--gap", "0.2"]):
+        code, out, _ = cggd("solve", path, "--json", *how)
+        assert code == 0
+        found[" ".join(how)] = json.loads(out)
+    assert found[""]["status"] == "OPTIMAL"
+    assert found["--no-polish"]["status"] == "FEASIBLE"
+    assert "within a gap of 0.2" in found["--gap 0.2"]["stopped"]
+    code, _, err = cggd("solve", path, "--gap", "-1")
+    assert code == 1
+    assert "gap must be at least 0, got -1" in plain(err)
+
+
 def test_solve(cggd, table):
     code, out, _ = cggd("solve", table, "--maximize", "accuracy", "--limit", "latency<=5.3", "--limit", "weight <= 100")
     assert code == 0

@@ -37,7 +37,7 @@ def test_polish_proves_what_enumeration_finds(data, problem):
         assert len(every) == 0
         return
     best = None if len(every) == 0 else every[data.draw(st.integers(0, len(every) - 1))]
-    selection, bound, proof = found(polish(problem, relaxed, best, allowed))
+    selection, bound, proof = found(polish(problem, relaxed, best, allowed, step=grid(problem.objective)))
     if len(every) == 0:
         assert proof or relaxed is None
         assert selection is None
@@ -117,7 +117,7 @@ def test_a_stopped_polish_keeps_what_it_has():
     knapsack = mmkp("I07")
     problem = Problem(knapsack.value, knapsack.constraints, "maximize")
     relaxed = relax(problem)
-    findings = solve_cores(problem, relaxed.reduced(), relaxed.bound, relaxed.selection, time_limit=60.0)
+    findings = solve_cores(problem, relaxed.reduced(), relaxed.bound, relaxed.selection, step=1.0, time_limit=60.0)
     for finding in findings:
         if finding is not None and finding.selection is not None:
             break

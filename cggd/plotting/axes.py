@@ -59,7 +59,7 @@ def draw_legend(ax: Axes, handles: Sequence[Any], labels: Sequence[str]) -> None
         # Marks as small as the points drawn show no colour.
         if hasattr(handle, "set_sizes"):
             handle.set(sizes=[24], alpha=1)
-        elif handle.get_marker() == ".":
+        elif hasattr(handle, "get_marker") and handle.get_marker() == ".":
             handle.set_markersize(8)
 
 
