@@ -1,5 +1,6 @@
 """Constraint-guided neural architecture search in any PyTorch network."""
 
+from cggd_nas import measure, penalties, spaces
 from cggd_nas.candidates import Candidate, NoFeasibleArchitectureError
 from cggd_nas.choices import ChannelChoice, Choice, ChoiceModule, RepeatChoice
 from cggd_nas.export import export_onnx, verify
@@ -45,11 +46,14 @@ __all__ = [
     "export_onnx",
     "extract",
     "fit_regressor",
+    "measure",
     "measure_lookup",
+    "penalties",
     "profile",
     "recalibrate",
     "recalibrated",
     "retrain",
     "search",
+    "spaces",
     "verify",
 ]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sized
+from collections.abc import Iterable, Iterator, Sequence, Sized
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -68,6 +68,27 @@ def as_batches(data: Any, argument: str, *, batch_size: int, seed: int) -> Batch
             f"with a length of at least 1; got {type(data).__name__}"
         )
     return data  # pyright: ignore[reportReturnType] - iterable and sized
+
+
+def in_order(batches: Batches) -> Batches | Sequence[tuple[Tensor, Tensor]]:
+    """Batches to evaluate on: those of two tensors as they lie, a last one that is not full included."""
+    if not isinstance(batches, Shuffled):
+        return batches
+    inputs, targets = (x.split(batches.batch_size) for x in (batches.inputs, batches.targets))
+    return list(zip(inputs, targets, strict=True))
+
+
+def pairs(batches: Iterable[Any], argument: str) -> Iterator[tuple[Tensor, Tensor]]:
+    """Batches, each checked to be inputs and targets."""
+    for batch in batches:
+        parts = list(batch) if isinstance(batch, tuple | list) else [batch]
+        if len(parts) != 2 or not all(isinstance(part, Tensor) and part.ndim > 0 for part in parts):
+            got = [f"a tensor {tuple(p.shape)}" if isinstance(p, Tensor) else type(p).__name__ for p in parts[:3]]
+            raise TypeError(
+                f"{argument} must give batches of two tensors, inputs and targets, as a DataLoader or a list "
+                f"[(inputs, targets)] does; one of its batches is {' and '.join(got) or 'empty'}"
+            )
+        yield parts[0], parts[1]
 
 
 def generator_of(batches: Batches) -> torch.Generator | None:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Mapping, Sequence
+import math
+from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -101,6 +102,11 @@ def likely(
             drawn = drawn[constraint.satisfied(constraint.values(drawn))]
     pool = list(dict.fromkeys([*met, *map(tuple, drawn.tolist())]))
     return sorted(pool, key=lambda selection: -logits[layout.flat(np.array(selection))].sum())[:number]
+
+
+def ranked(candidates: Iterable[Candidate]) -> list[Candidate]:
+    """Candidates by their loss, the least first; those whose loss is not a number come last."""
+    return sorted(candidates, key=lambda candidate: (math.isnan(candidate.loss), candidate.loss))
 
 
 def judge(

@@ -8,12 +8,13 @@ nothing.
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Protocol, cast, runtime_checkable
 
 import torch
 from torch import Tensor, nn
 
+from cggd.metrics.base import whole
 from cggd_nas.relaxations import Mixing, mix
 
 # DARTS starts its logits as noise of this size (its program, model_search.py): it breaks ties and nothing else.
@@ -149,10 +150,9 @@ class ChannelChoice(nn.Module):
 
     def __init__(self, channels: int, widths: Sequence[int], *, decision: str | None = None, dim: int = 1) -> None:
         super().__init__()
-        for width in widths:
-            if not 1 <= width <= channels:
-                raise ValueError(f"widths must lie between 1 and channels = {channels}, got {width}")
-        _prepare(self, tuple(str(width) for width in widths), decision)
+        channels = whole(channels, "channels", least=1)
+        widths = _up_to(widths, "widths", least=1, most=channels, limit="channels")
+        _prepare(self, tuple(map(str, widths)), decision)
         self.dim = dim
         masks = torch.arange(channels) < torch.tensor(widths)[:, None]
         self.register_buffer("masks", masks.to(torch.get_default_dtype()), persistent=False)
@@ -160,7 +160,7 @@ class ChannelChoice(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """The tensor with its last channels masked; its shape is kept."""
         channels = self.masks.shape[1]
-        if x.shape[self.dim] != channels:
+        if not -x.ndim <= self.dim < x.ndim or x.shape[self.dim] != channels:
             raise ValueError(f"a choice of {channels} channels got a tensor of shape {tuple(x.shape)}, dim={self.dim}")
         mixing = _drawn(self)
         mask = mix(mixing, lambda path: self.masks[path])
@@ -204,12 +204,11 @@ class RepeatChoice(nn.Module):
 
     def __init__(self, blocks: Sequence[nn.Module], depths: Sequence[int], *, decision: str | None = None) -> None:
         super().__init__()
-        for depth in depths:
-            if not 0 <= depth <= len(blocks):
-                raise ValueError(f"depths must lie between 0 and the number of blocks, {len(blocks)}, got {depth}")
-        _prepare(self, tuple(str(depth) for depth in depths), decision)
+        if not isinstance(blocks, Iterable) or not all(isinstance(block, nn.Module) for block in blocks):
+            raise TypeError(f"blocks must be a list of modules, got {blocks!r}")
         self.blocks = nn.ModuleList(blocks)
-        self.depths = tuple(depths)
+        self.depths = tuple(_up_to(depths, "depths", least=0, most=len(self.blocks), limit="the number of blocks"))
+        _prepare(self, tuple(map(str, self.depths)), decision)
 
     def forward(self, x: Tensor) -> Tensor:
         """The output of the first k blocks, or a mixture; blocks beyond the deepest path drawn do not run."""
@@ -226,6 +225,22 @@ class RepeatChoice(nn.Module):
 
     def extra_repr(self) -> str:
         return _described(self)
+
+
+def whole_numbers(numbers: Sequence[int], argument: str, *, least: int) -> list[int]:
+    """Whole numbers, at least one of them, that are no less than `least`; `argument` names them in the error."""
+    if isinstance(numbers, str) or not isinstance(numbers, Iterable):
+        raise TypeError(f"{argument} must be a list of whole numbers, got {numbers!r}")
+    if not (checked := [whole(number, f"each of {argument}", least=least) for number in numbers]):
+        raise ValueError(f"{argument} must hold at least one number, got {numbers!r}")
+    return checked
+
+
+def _up_to(numbers: Sequence[int], argument: str, *, least: int, most: int, limit: str) -> list[int]:
+    checked = whole_numbers(numbers, argument, least=least)
+    if over := [number for number in checked if number > most]:
+        raise ValueError(f"{argument} must lie between {least} and {limit} = {most}, got {over[0]}")
+    return checked
 
 
 def _prepare(choice: ChoiceModule, labels: tuple[str, ...], decision: str | None) -> None:

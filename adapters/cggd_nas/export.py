@@ -17,7 +17,7 @@ from torch.utils import _pytree as pytree
 from cggd.constraints import Constraint, Row, check_constraints
 from cggd.metrics import Metric
 from cggd_nas.measure import evaluating, onnx_inputs, onnx_session
-from cggd_nas.trace import Example, tensors_of
+from cggd_nas.trace import Example, running_on, tensors_of
 
 # Single precision with sums in another order: what PyTorch's own exporter tests allow.
 RELATIVE, ABSOLUTE = 1e-3, 1e-5
@@ -27,8 +27,8 @@ def export_onnx(module: nn.Module, example: Example, path: str | PathLike[str]) 
     """Write a network as an ONNX file, and check it.
 
     The file is read again, must pass ``onnx.checker`` and, run by ONNX Runtime on the example, must return what the
-    module returns in evaluation mode. Shapes are those of the example. Needs the packages ``onnx``, ``onnxscript`` and
-    ``onnxruntime``.
+    module returns in evaluation mode; it comes to its place only then. Shapes are those of the example. Needs the
+    packages ``onnx``, ``onnxscript`` and ``onnxruntime``.
 
     Parameters
     ----------
@@ -51,16 +51,26 @@ def export_onnx(module: nn.Module, example: Example, path: str | PathLike[str]) 
     import onnx
 
     arguments, path = tensors_of(example), Path(path)
-    with evaluating(module), torch.no_grad(), _quiet():
-        torch.onnx.export(module, arguments, str(path), dynamo=True, external_data=False, verbose=False)
-        wanted = [x.numpy() for x in pytree.tree_leaves(module(*arguments))]
-    onnx.checker.check_model(onnx.load(str(path)), full_check=True)
-    session = onnx_session(path)
-    returned = session.run(None, onnx_inputs(session, arguments))
-    for number, (there, here) in enumerate(zip(returned, wanted, strict=True)):
-        if not np.allclose(there, here, rtol=RELATIVE, atol=ABSOLUTE):
-            apart = float(np.abs(there - here).max())
-            raise RuntimeError(f"output {number} of {path} differs from the module's by up to {apart:.3g}")
+    if not isinstance(module, nn.Module):
+        raise TypeError(f"module must be an nn.Module, got {module!r}")
+    if not path.parent.is_dir():
+        raise FileNotFoundError(f"path must lie in a folder that exists, got {str(path)!r}")
+    unchecked = path.with_name(path.name + ".unchecked")
+    try:
+        with evaluating(module), torch.no_grad(), _quiet():
+            with running_on(arguments):
+                wanted = [x.numpy() for x in pytree.tree_leaves(module(*arguments))]
+            torch.onnx.export(module, arguments, str(unchecked), dynamo=True, external_data=False, verbose=False)
+        onnx.checker.check_model(onnx.load(str(unchecked)), full_check=True)
+        session = onnx_session(unchecked)
+        returned = session.run(None, onnx_inputs(session, arguments))
+        for number, (there, here) in enumerate(zip(returned, wanted, strict=True)):
+            if not np.allclose(there, here, rtol=RELATIVE, atol=ABSOLUTE):
+                apart = float(np.abs(there - here).max())
+                raise RuntimeError(f"output {number} of {path} differs from the module's by up to {apart:.3g}")
+        unchecked.replace(path)
+    finally:
+        unchecked.unlink(missing_ok=True)
     return path
 
 

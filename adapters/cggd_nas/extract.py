@@ -92,6 +92,7 @@ def _plain(module: nn.Module, labels: Mapping, done: dict[int, tuple[nn.Module, 
     made: Any = module
     while changes(made):
         made = made.plain(labels)
+        made.training = module.training  # where it was made anew
     done[id(module)] = module, made  # kept, so that no other module gets the same id
     for name, child in made._modules.items():
         if child is not None:
@@ -123,7 +124,10 @@ def _as_graph(module: nn.Module) -> fx.GraphModule:
     graph = _Tracer().trace(module)
     for node in graph.nodes:
         node.type = None  # annotations that are strings cannot be pickled
-    return fx.GraphModule(module, graph, class_name=type(module).__name__)
+    made = fx.GraphModule(module, graph, class_name=type(module).__name__)
+    for path, part in made.named_modules():  # containers are made anew
+        part.training = module.get_submodule(path).training
+    return made
 
 
 @dataclass(frozen=True)

@@ -134,6 +134,8 @@ class TorchGuide:
             If a gradient or a logit is not finite, but for gradients that `scaler` will skip.
         """
         if scaler is not None:
+            if not isinstance(scaler, torch.amp.GradScaler):
+                raise TypeError(f"scaler must be a torch.amp.GradScaler, got {scaler!r}")
             if optimizer is None:
                 raise TypeError("optimizer is missing; a scaler unscales the gradients of an optimizer")
             _unscale(scaler, optimizer)
@@ -201,12 +203,7 @@ class TorchGuide:
         return max(rates)
 
     def _logits(self) -> NDArray[np.float64]:
-        for parameter in self.supernet.parameters:
-            if parameter.dtype not in (torch.float32, torch.float64):
-                raise ValueError(
-                    f"architecture parameters must be in single or double precision, got {parameter.dtype}; "
-                    "small steps would be lost to rounding"
-                )
+        check_precision(self.supernet.parameters)
         return self.supernet.logits()
 
     def _agreed(self, compute: Callable[[], Any]) -> Any:
@@ -226,6 +223,16 @@ class TorchGuide:
         if message[1] is not None:
             raise RuntimeError(message[1])
         return message[0]
+
+
+def check_precision(parameters: Sequence[nn.Parameter]) -> None:
+    """Raise where logits are in half precision."""
+    for parameter in parameters:
+        if parameter.dtype not in (torch.float32, torch.float64):
+            raise ValueError(
+                f"architecture parameters must be in single or double precision, got {parameter.dtype}; "
+                "small steps would be lost to rounding"
+            )
 
 
 def _gradient(parameters: Sequence[nn.Parameter]) -> NDArray[np.float64]:

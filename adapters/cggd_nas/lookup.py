@@ -21,9 +21,10 @@ from cggd.metrics import Additive, Function, Metric
 from cggd.space import few
 from cggd_nas.extract import as_supernet
 from cggd_nas.measure import Measurement, latency
+from cggd_nas.parts import Call, Place
 from cggd_nas.supernet import Supernet
-from cggd_nas.trace import Example
-from cggd_nas.walk import Call, Place, Walk
+from cggd_nas.trace import Example, replaced_tensors
+from cggd_nas.walk import Walk
 
 COLUMNS = ("module", "option", "input_shape", "value", "unit", "device", "date")
 
@@ -202,8 +203,9 @@ def measure_lookup(
     example : Tensor or sequence of Tensor
         The network's input; with a batch of 1, latencies of single inputs are measured.
     measure : callable
-        Takes a plain module with random weights and a tuple of its arguments, on the CPU, and returns a `Measurement`
-        of which the median is kept. By default `cggd_nas.measure.latency`; for a board, a function that sends it there.
+        Takes a plain module with random weights and a tuple of the tensors it is given, on the CPU, and returns a
+        `Measurement` of which the median is kept. By default `cggd_nas.measure.latency`; for a board, a function that
+        sends it there.
     known : LookupTable, optional
         What is measured already, and is kept.
     selections : array-like of int, shape (n, n_decisions), optional
@@ -214,12 +216,18 @@ def measure_lookup(
     progress : callable, optional
         Called with each place and entry that was measured.
     """
+    if not callable(measure):
+        raise TypeError(f"measure must be a function of a module and a tuple of its arguments, got {measure!r}")
+    if known is not None:
+        check_table(known, "known")
     supernet = as_supernet(model)
     walk = Walk(supernet, example)
     entries = dict(known.entries) if known is not None else {}
     for place, call in _needed(walk, selections, seed).items():
         if place not in entries:
-            result = measure(_real(call.module), tuple(_real_argument(x) for x in call.arguments))
+            result = measure(_real(call.part()), tuple(map(_real_tensor, call.tensors)))
+            if not isinstance(result, Measurement):
+                raise TypeError(f"measure must return a cggd_nas.measure.Measurement, got {result!r}")
             today = date.today().isoformat()
             entries[place] = Entry(result.median, result.unit, result.device, today)
             if progress is not None:
@@ -247,25 +255,27 @@ def _places(calls: Iterable[Call]) -> dict[Place, Call]:
     return {call.place: call for call in calls}
 
 
+def check_table(table: Any, argument: str) -> None:
+    """Raise where something is not a look-up table; `argument` names it."""
+    if not isinstance(table, LookupTable):
+        raise TypeError(f"{argument} must be a LookupTable, got {table!r}")
+
+
 def _real(module: nn.Module) -> nn.Module:
     """A copy of a module of the meta device, on the CPU with random weights: times do not depend on which."""
-    memo: dict[int, Any] = {}
-    for parameter in module.parameters():
-        memo[id(parameter)] = nn.Parameter(_real_argument(parameter), parameter.requires_grad)
-    for buffer in module.buffers():
-        memo[id(buffer)] = _real_argument(buffer)
-    made = copy.deepcopy(module, memo)
+    made = copy.deepcopy(module, replaced_tensors(module, _real_tensor))
     for part in made.modules():
         part._forward_pre_hooks.clear()
         part._forward_hooks.clear()
     return made
 
 
-def _real_argument(x: Any) -> Any:
-    if not isinstance(x, Tensor):
-        return x
-    # Positive, as running variances are, and so small that sums of many do not overflow.
-    return torch.rand(x.shape, dtype=x.dtype) / 16 if x.is_floating_point() else torch.zeros(x.shape, dtype=x.dtype)
+def _real_tensor(x: Tensor) -> Tensor:
+    if not x.is_floating_point():
+        return torch.zeros(x.shape, dtype=x.dtype)
+    # Positive, as running variances are, and so small that sums of many do not overflow. PyTorch's own generator is
+    # left alone, so that what is random after measuring does not depend on what had to be measured.
+    return torch.rand(x.shape, dtype=x.dtype, generator=torch.Generator().manual_seed(0)) / 16
 
 
 def _row(path: StrPath, line: int, cells: list[str]) -> tuple[Place, Entry]:

@@ -18,13 +18,14 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from torch import Tensor, nn
 
-from cggd import Constraint, Feasibility, SafeguardState
+from cggd import Constraint, Feasibility, SafeguardState, SearchError
 from cggd.guide import Observation
 from cggd.relaxation import annealed
-from cggd_nas.batches import Batches, generator_of, repeated
-from cggd_nas.candidates import Candidate, Nearest, NoFeasibleArchitectureError, excess, holds, judge, likely
+from cggd_nas.batches import Batches, generator_of, in_order, pairs, repeated
+from cggd_nas.candidates import Candidate, Nearest, NoFeasibleArchitectureError, excess, holds, judge, likely, ranked
 from cggd_nas.guide import TorchGuide
 from cggd_nas.history import Epoch, margins, skips
+from cggd_nas.measure import same_mode
 from cggd_nas.recalibration import recalibrate
 from cggd_nas.relaxations import Relaxation, UniformPath
 from cggd_nas.result import NasResult
@@ -107,33 +108,56 @@ class Run:
         self.history: list[Epoch] = []
         self.met: dict[tuple[int, ...], int] = {}
         self.nearest: Nearest | None = None
+        self.calibration: list[tuple[Tensor, Tensor]] = []
         self.began = time.perf_counter()
 
     # -- the loop -----------------------------------------------------------------------------------------------------
 
     def run(self, console: Console) -> NasResult:
+        """Search, and leave the network as it was but for its weights, logits and, at success, what it runs."""
+        failure: Exception | None = None
+        with same_mode(self.model), self.supernet.kept():
+            try:
+                stopped = self._loop(console)
+            except KeyboardInterrupt:
+                stopped = f"interrupted in epoch {self.epoch}"
+            except Exception as error:
+                failure, stopped = error, f"{type(error).__name__} in epoch {self.epoch}: {error}"
+            finally:
+                _require(self.weights, True)
+                _require(self.architecture, True)
+                self.model.zero_grad(set_to_none=True)
+            if failure is not None and (self.epoch <= self.settings.warmup or not self.met):
+                raise failure  # nothing was searched for yet
+            try:
+                result = self._result(stopped)
+            except Exception:
+                if failure is None:
+                    raise
+                raise failure from None
+        self.supernet.select(result.selection)
+        recalibrate(self.model, self.calibration)
+        if failure is not None:
+            message = f"{type(failure).__name__}: {failure} (the best architecture until then is in .result)"
+            raise SearchError(message, result) from failure  # pyright: ignore[reportArgumentType] - of a search as well
+        return result
+
+    def _loop(self, console: Console) -> str:
+        """All epochs, and why they ended."""
         path = self.settings.checkpoint
         if path is not None and self.settings.resume and path.exists():
-            self._restore(torch.load(path, map_location="cpu", weights_only=True), path)
+            self._restore(_loaded(path), path)
         columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-        stopped = f"all {self.settings.epochs} epochs done"
-        try:
-            with Progress(*columns, console=console, disable=console.quiet) as bar:
-                task = bar.add_task("search", total=self.settings.epochs, completed=self.epoch)
-                while self.epoch < self.settings.epochs:
-                    done = self._advance()
-                    bar.update(task, advance=1, description=_described(done))
-                    if path is not None:
-                        self._save(path)
-                    if self.settings.callback is not None and self.settings.callback(done):
-                        stopped = f"stopped by callback after {self.epoch} epochs"
-                        break
-        except KeyboardInterrupt:
-            stopped = f"interrupted in epoch {self.epoch}"
-        finally:
-            _require(self.weights, True)
-            _require(self.architecture, True)
-        return self._result(stopped)
+        with Progress(*columns, console=console, disable=console.quiet) as bar:
+            task = bar.add_task("search", total=self.settings.epochs, completed=self.epoch)
+            while self.epoch < self.settings.epochs:
+                done = self._advance()
+                bar.update(task, advance=1, description=_described(done))
+                if path is not None:
+                    self._save(path)
+                if self.settings.callback is not None and self.settings.callback(done):
+                    return f"stopped by callback after {self.epoch} epochs"
+        return f"all {self.settings.epochs} epochs done"
 
     def _advance(self) -> Epoch:
         """One epoch."""
@@ -143,8 +167,8 @@ class Run:
         before = self.supernet.indices()
         self.supernet.relax(UniformPath() if warm else s.relaxation(temperature=temperature), generator=self.paths)
         self.model.train()
-        validation = repeated(self.val)
-        for number, batch in enumerate(self.train):
+        validation = pairs(repeated(self.val), "val")
+        for number, batch in enumerate(pairs(self.train, "train")):
             sums.train.append(self._learn(batch))
             if not warm and number % s.every == 0:
                 self._choose(next(validation), sums)
@@ -176,7 +200,7 @@ class Run:
         loss = self._loss(batch)
         total = loss if self.settings.objective is None else self.settings.objective(loss, self.supernet)
         if not total.requires_grad:
-            raise ValueError(f"{self.settings.relaxation} gives the logits no gradient; use GumbelSoftmax")
+            raise ValueError("the objective gives the logits no gradient; it must depend on supernet.parameters")
         total.backward()
         if self.settings.objective is None:
             seen = self.guide.update(self.chooser).seen
@@ -189,7 +213,14 @@ class Run:
 
     def _loss(self, batch: tuple[Tensor, Tensor]) -> Tensor:
         inputs, targets = batch
-        return self.settings.loss(self.model(inputs.to(self.device)), targets.to(self.device))
+        loss = self.settings.loss(self.model(inputs.to(self.device)), targets.to(self.device))
+        if loss.numel() != 1 or not torch.isfinite(loss):
+            got = f"{loss.item()}" if loss.numel() == 1 else f"a tensor of shape {tuple(loss.shape)}"
+            raise ValueError(
+                f"the loss of a batch must be one finite number, got {got} in epoch {self.epoch}; if it is a mean over "
+                "the batch and the data are finite, the rate of weight_optimizer is too large"
+            )
+        return loss
 
     def _meet(self, seen: Observation) -> None:
         """Remember what a selection comes to."""
@@ -227,33 +258,37 @@ class Run:
         s = self.settings
         rng = np.random.default_rng(s.seed)
         pool = likely(self.supernet, self.constraints, self.met, number=s.candidates, rng=rng)
-        calibration = list(itertools.islice(self.train, s.calibration))
-        part = list(itertools.islice(self.val, RANKING_BATCHES))
-        judged = self._ranked(pool, calibration, part)
-        finals = self._ranked([candidate.indices for candidate in judged[: s.finalists]], calibration, self.val)
-        ranked = [*finals, *judged[s.finalists :]]
-        checked = ((candidate, holds(self.constraints, candidate.indices)) for candidate in ranked)
+        self.calibration = list(itertools.islice(self.train, s.calibration))
+        part, judged, finals = list(itertools.islice(self.val, RANKING_BATCHES)), list[Candidate](), list[Candidate]()
+        try:
+            for one in pool:
+                judged.append(self._judged(one, part))
+            for candidate in ranked(judged)[: s.finalists]:
+                finals.append(self._judged(candidate.indices, in_order(self.val)))
+        except KeyboardInterrupt:
+            if not judged:
+                raise
+            stopped += ", interrupted while candidates were told apart"
+        final = {candidate.indices for candidate in finals}
+        best_first = [*ranked(finals), *(c for c in ranked(judged) if c.indices not in final)]
+        checked = ((candidate, holds(self.constraints, candidate.indices)) for candidate in best_first)
         best, rows = next((pair for pair in checked if pair[1] is not None), (None, None))
         if best is None or rows is None:
             raise self._none_feasible(stopped)
-        self.supernet.select(best.indices)
-        recalibrate(self.model, calibration)
-        seconds = time.perf_counter() - self.began
         return NasResult(
             selection=best.selection,
             loss=best.loss,
             accuracy=best.accuracy,
             constraints=rows,
-            candidates=ranked,
+            candidates=best_first,
             history=self.history,
             feasibility=self.known,
             stopped=stopped,
-            seconds=seconds,
+            seconds=time.perf_counter() - self.began,
         )
 
-    def _ranked(self, selections: Iterable[tuple[int, ...]], calibration: Sequence, data: Any) -> list[Candidate]:
-        judged = [judge(self.supernet, one, calibration, data, self.settings.loss) for one in selections]
-        return sorted(judged, key=lambda candidate: candidate.loss)
+    def _judged(self, selection: tuple[int, ...], data: Any) -> Candidate:
+        return judge(self.supernet, selection, self.calibration, data, self.settings.loss)
 
     def _none_feasible(self, stopped: str) -> NoFeasibleArchitectureError:
         reason = f"no architecture that satisfies every bound was met ({stopped})"
@@ -328,6 +363,16 @@ class Run:
         self.history = [Epoch(**record) for record in saved["history"]]
         self.met = dict(saved["met"])
         self.nearest = None if saved["nearest"] is None else Nearest(*saved["nearest"])
+
+
+def _loaded(path: Path) -> dict[str, Any]:
+    try:
+        saved = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:
+        raise ValueError(f"checkpoint {path} cannot be read: {type(error).__name__}: {error}") from error
+    if not isinstance(saved, dict) or "signature" not in saved:
+        raise ValueError(f"checkpoint {path} was not written by cggd_nas.search")
+    return saved
 
 
 def _require(parameters: Sequence[nn.Parameter], wanted: bool) -> None:

@@ -246,15 +246,22 @@ def device_name(device: torch.device) -> str:
 
 
 @contextmanager
-def evaluating(module: nn.Module) -> Iterator[None]:
-    """Evaluation mode inside; afterwards every part is in the mode in which it was."""
+def same_mode(module: nn.Module) -> Iterator[None]:
+    """Afterwards every part is in the mode, training or evaluation, in which it was."""
     modes = [(part, part.training) for part in module.modules()]
-    module.eval()
     try:
         yield
     finally:
         for part, training in modes:
             part.training = training
+
+
+@contextmanager
+def evaluating(module: nn.Module) -> Iterator[None]:
+    """Evaluation mode inside; afterwards every part is in the mode in which it was."""
+    with same_mode(module):
+        module.eval()
+        yield
 
 
 def _timed(run: Callable[[], Any], warmup: int, repeats: int) -> np.ndarray:

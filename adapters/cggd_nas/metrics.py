@@ -17,7 +17,7 @@ from cggd.metrics.base import own, whole
 from cggd_nas import measure
 from cggd_nas.export import export_onnx
 from cggd_nas.extract import as_supernet, extract
-from cggd_nas.lookup import LookupTable
+from cggd_nas.lookup import LookupTable, check_table
 from cggd_nas.memory import PeakMemory
 from cggd_nas.supernet import Supernet
 from cggd_nas.trace import Example, Trace, tensors_of
@@ -154,6 +154,7 @@ class Costs:
 
     def looked_up(self, table: LookupTable, *, name: str = "latency") -> Metric:
         """The sum of a look-up table's entries over the network's parts (`LookupTable.metric`)."""
+        check_table(table, "table")
         with self._lock:
             metric = table.metric(self.supernet, self.example, name=name, walk=self.walk)
         return metric

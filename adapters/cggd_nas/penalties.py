@@ -19,6 +19,7 @@ from torch import Tensor
 
 from cggd.constraints import Constraint, check_constraints
 from cggd.metrics import Metric, table_of
+from cggd.metrics.base import as_number
 from cggd_nas.supernet import Supernet
 
 # ProxylessNAS's program, search/nas_manager.py, `add#linear` and `mul#log`.
@@ -205,7 +206,7 @@ def expected_value(metric: Metric, parameters: Sequence[Tensor]) -> Tensor:
     table = table_of(metric, selection)
     means = torch.stack(
         [
-            torch.softmax(logits, dim=0) @ torch.as_tensor(part).to(logits)
+            (torch.softmax(logits, dim=0) @ torch.as_tensor(part).to(logits)).to(parameters[0].device)
             for logits, part in zip(parameters, np.split(table, metric.space.layout.offsets[1:-1]), strict=True)
         ]
     )
@@ -236,6 +237,8 @@ def penalized(constraints: Sequence[Constraint], penalty: Penalty) -> Callable[[
     ValueError
         If a bound is one from below: none of the papers has such a penalty.
     """
+    if not callable(penalty):
+        raise TypeError(f"penalty must be a function such as tf_nas, got {penalty!r}")
     bounds = _from_above(constraints)
 
     def objective(loss: Tensor, supernet: Supernet) -> Tensor:
@@ -270,6 +273,8 @@ def lagrangian(
     ----------
     Gallego-Posada et al., "Cooper: a library for constrained optimization in deep learning", 2025.
     """
+    if not as_number(dual_rate, "dual_rate") > 0:
+        raise ValueError(f"dual_rate must be greater than 0, got {dual_rate}")
     # Its public names are not marked as such for type checkers.
     cooper: Any = importlib.import_module("cooper")
     bounds = _from_above(constraints)

@@ -148,7 +148,8 @@ def profile(
     constraints : list of Constraint
         Bounds on metrics of this supernet, such as those of `Costs`.
     metrics : list of Metric, optional
-        By default parameters, size and peak memory at 8 bits, and MACs; those of the constraints come on top.
+        By default parameters, size and peak memory at 8 bits, and MACs, without those whose names the constraints'
+        metrics have; the constraints' own come on top.
     samples : int
         Networks drawn uniformly and evaluated; all where there are no more.
     seed : int
@@ -175,7 +176,9 @@ def profile(
     bounds = check_constraints(constraints, space)
     if metrics is None:
         costs = Costs(supernet, example)
-        metrics = [costs.parameters(), costs.size_kb(), costs.macs(), costs.peak_memory()]
+        bounded = {bound.metric.name for bound in bounds}
+        usual = (costs.parameters(), costs.size_kb(), costs.macs(), costs.peak_memory())
+        metrics = [metric for metric in usual if metric.name not in bounded]
     asked = list(dict.fromkeys([*metrics, *(bound.metric for bound in bounds)]))
     for metric in asked:
         check_metric(metric, "each of metrics")

@@ -9,6 +9,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from cggd_nas.batches import pairs
+from cggd_nas.measure import evaluating
+
 
 def recalibrate(model: nn.Module, batches: Iterable[tuple[Tensor, Tensor]]) -> None:
     """Measure the running statistics of all batch norms anew, as means over batches; the mode is kept.
@@ -34,7 +37,6 @@ def recalibrate(model: nn.Module, batches: Iterable[tuple[Tensor, Tensor]]) -> N
     norms = _norms(model)
     if not norms:
         return
-    modes = {module: module.training for module in model.modules()}
     momenta = {norm: norm.momentum for norm in norms}
     device = next((p.device for p in model.parameters()), torch.device("cpu"))
     met: set[nn.Module] = set()
@@ -46,20 +48,17 @@ def recalibrate(model: nn.Module, batches: Iterable[tuple[Tensor, Tensor]]) -> N
 
     hooks = [norm.register_forward_pre_hook(begin) for norm in norms]
     try:
-        model.eval()
-        for norm in norms:
-            norm.train()
-            norm.momentum = None  # a mean over all batches
-        with torch.no_grad():
-            for inputs, _ in batches:
+        with evaluating(model), torch.no_grad():
+            for norm in norms:
+                norm.train()
+                norm.momentum = None  # a mean over all batches
+            for inputs, _ in pairs(batches, "batches"):
                 model(inputs.to(device))
     finally:
         for hook in hooks:
             hook.remove()
         for norm, momentum in momenta.items():
             norm.momentum = momentum
-        for module, mode in modes.items():
-            module.training = mode
 
 
 @contextmanager

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from scipy.stats import kendalltau
 
 from cggd.metrics import Metric, Predicted, one_hot, values_of
-from cggd.metrics.base import as_number, whole
+from cggd.metrics.base import as_number, check_metric, whole
 
 # Ridge penalties tried, relative to the mean of the kernel's diagonal: from next to none to one that leaves the mean.
 PENALTIES = np.logspace(-8, 2, 21)
@@ -83,6 +83,7 @@ def fit_regressor(
     >>> fitted.n_train, fitted.n_test, fitted.rmse < 1e-3
     (80, 20, True)
     """
+    check_metric(metric, "metric")
     share = as_number(held_out, "held_out")
     if not 0 < share < 1:
         raise ValueError(f"held_out must lie between 0 and 1, got {share}")

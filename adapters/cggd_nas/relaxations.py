@@ -13,6 +13,8 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
+from cggd.metrics.base import as_number
+
 
 @dataclass(frozen=True, eq=False)
 class Mixing:
@@ -208,5 +210,5 @@ def _gumbel(logits: Tensor, generator: torch.Generator | None) -> Tensor:
 
 
 def _check(temperature: float) -> None:
-    if not temperature > 0:
+    if not as_number(temperature, "temperature") > 0:
         raise ValueError(f"temperature must be greater than 0, got {temperature}")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Sized
+from collections.abc import Callable, Iterable, Iterator, Sized
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from cggd.metrics.base import whole
+from cggd_nas.batches import pairs
 from cggd_nas.measure import evaluating
 
 Loss = Callable[[Tensor, Tensor], Tensor]
@@ -33,7 +34,8 @@ class Scores:
     loss : float
         Mean over the samples.
     accuracy : float
-        Share of samples whose largest output is the target, between 0 and 1; NaN where targets are no classes.
+        Share of targets, one for each sample or, as in segmentation, for each of its places, that are the class of the
+        largest output; between 0 and 1, NaN where targets are no classes.
     n : int
         Samples.
     """
@@ -76,9 +78,10 @@ def evaluate(
     0.5
     """
     device = _device(module)
-    total, right, n, classes = 0.0, 0, 0, True
+    total, right, n, decided = 0.0, 0, 0, 0
+    classes = True
     with evaluating(module), torch.no_grad():
-        for inputs, targets in loader:
+        for inputs, targets in pairs(loader, "loader"):
             inputs, targets = inputs.to(device), targets.to(device)
             outputs = module(inputs)
             total += float(loss(outputs, targets)) * len(targets)
@@ -86,9 +89,10 @@ def evaluate(
             classes = classes and not targets.is_floating_point() and outputs.ndim == targets.ndim + 1
             if classes:
                 right += int((outputs.argmax(1) == targets).sum())
+                decided += targets.numel()
     if n == 0:
-        raise ValueError("loader holds no samples")
-    return Scores(total / n, right / n if classes else math.nan, n)
+        raise ValueError("loader holds no samples; one that can be iterated only once holds none the second time")
+    return Scores(total / n, right / decided if classes and decided else math.nan, n)
 
 
 def retrain(
@@ -134,8 +138,11 @@ def retrain(
     whole(epochs, "epochs", least=1)
     if not isinstance(train, Sized) or not len(train):
         raise ValueError(f"train must have a length of at least 1, as a DataLoader has, got {train!r}")
+    if isinstance(val, Iterator):
+        raise TypeError(f"val is gone through after each epoch, and must be a DataLoader or a list, got {val!r}")
+    seed = whole(seed, "seed", least=0)
     device, scores = _device(module), []
-    with torch.random.fork_rng():
+    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
         torch.manual_seed(seed)
         if fresh:
             reinitialise(module)
@@ -145,7 +152,7 @@ def retrain(
         schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, learning_rate, total_steps=epochs * len(train))
         for epoch in range(1, epochs + 1):
             module.train()
-            for inputs, targets in train:
+            for inputs, targets in pairs(train, "train"):
                 optimizer.zero_grad()
                 loss(module(inputs.to(device)), targets.to(device)).backward()
                 optimizer.step()

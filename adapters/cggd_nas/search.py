@@ -24,7 +24,7 @@ from cggd.metrics.base import whole
 from cggd.swaps import Violation, walk
 from cggd_nas.batches import Batches, as_batches
 from cggd_nas.candidates import NoFeasibleArchitectureError
-from cggd_nas.guide import TorchGuide
+from cggd_nas.guide import TorchGuide, check_precision
 from cggd_nas.history import Epoch
 from cggd_nas.loop import Objective, OptimizerOf, Run, Settings, Writer
 from cggd_nas.relaxations import GumbelSoftmax, Relaxation
@@ -92,7 +92,8 @@ def search(
         It trains where its parameters are; data is moved there.
     train, val : DataLoader, or (inputs, targets)
         Batches of (inputs, targets), or two tensors, which are shuffled by `seed`. `val` should be data that weights
-        do not learn from.
+        do not learn from. Each epoch begins it anew: where it has more batches than an epoch has steps of the
+        architecture, a ``DataLoader`` should shuffle it.
     constraints : list of Constraint
         On metrics of the supernet's space.
     epochs : int
@@ -143,8 +144,11 @@ def search(
     NoFeasibleArchitectureError
         Before the training, if the bounds are proved to be out of reach; after it, if no selection that satisfies all
         of them was met. It carries the nearest selection, and by how much it misses each bound.
+    SearchError
+        If something fails in an epoch, such as a metric or a function given, and a selection that satisfies every bound
+        was met before; its ``result`` is the `NasResult` until then. Otherwise the failure itself is raised.
     ValueError, TypeError
-        If an argument is wrong.
+        If an argument is wrong, or a loss is not finite.
 
     Examples
     --------
@@ -162,6 +166,23 @@ def search(
     {'first': 'skip'}
     """
     supernet = model if isinstance(model, Supernet) else collect(model)
+    functions = {
+        "loss": loss,
+        "weight_optimizer": weight_optimizer,
+        "architecture_optimizer": architecture_optimizer,
+        **({} if objective is None else {"objective": objective}),
+        **({} if callback is None else {"callback": callback}),
+    }
+    for argument, given in functions.items():
+        if not callable(given):
+            raise TypeError(f"{argument} must be a function, see the documentation of search, got {given!r}")
+    if writer is not None and not callable(getattr(writer, "add_scalar", None)):
+        raise TypeError(f"writer must have a method add_scalar, as TensorBoard's SummaryWriter, got {writer!r}")
+    path = None if checkpoint is None else Path(checkpoint)
+    if path is not None and not path.parent.is_dir():
+        raise FileNotFoundError(f"checkpoint must lie in a folder that exists, got {str(path)!r}")
+    check_precision(supernet.parameters)
+    _check_relaxation(relaxation, supernet, needed=objective is None)
     settings = Settings(
         epochs=whole(epochs, "epochs", least=1),
         warmup=int(WARMUP * epochs) if warmup is None else whole(warmup, "warmup", least=0),
@@ -173,7 +194,7 @@ def search(
         loss=loss,
         objective=objective,
         relaxation=relaxation,
-        checkpoint=None if checkpoint is None else Path(checkpoint),
+        checkpoint=path,
         resume=resume,
         writer=writer,
         callback=callback,
@@ -198,6 +219,20 @@ def search(
         torch.manual_seed(seed)
         run = Run(guide, settings, data[0], data[1], weight_optimizer, architecture_optimizer, known)
         return run.run(console)
+
+
+def _check_relaxation(relaxation: Any, supernet: Supernet, *, needed: bool) -> None:
+    """Raise where it makes no relaxations or, where that is `needed`, some from which logits do not learn."""
+    logits = supernet.parameters[0].detach().clone().requires_grad_()
+    try:
+        drawn = relaxation(temperature=1.0).draw(logits, torch.Generator())
+    except (TypeError, AttributeError) as error:
+        raise TypeError(
+            "relaxation must be a class or function that makes a relaxation from temperature=, such as GumbelSoftmax "
+            f"without parentheses, got {relaxation!r}: {error}"
+        ) from None
+    if needed and (drawn.weights is None or not drawn.weights.requires_grad):
+        raise ValueError(f"relaxation {relaxation!r} gives the logits no gradient; use GumbelSoftmax")
 
 
 def _checked(constraints: Sequence[Constraint], seed: int, console: Console) -> Feasibility:

@@ -7,6 +7,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from cggd.metrics.base import whole
 from cggd_nas.choices import Selection
 
 _CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
@@ -47,6 +48,10 @@ class Sliced(nn.Module):
         super().__init__()
         if not isinstance(module, (*_CONVOLUTIONS, *_NORMS, nn.Linear)):
             raise TypeError(f"a sliced layer must be a convolution, linear or a batch norm, got {module!r}")
+        for argument, decision in (("inputs", inputs), ("outputs", outputs)):
+            if decision is not None and not isinstance(decision, str):
+                raise TypeError(f"{argument} must name a decision, got {decision!r}")
+        whole(features_per_channel, "features_per_channel", least=1)
         if inputs is None and outputs is None:
             raise ValueError(f"name the decision that inputs or outputs of {module!r} follow")
         if isinstance(module, _NORMS) or _depthwise(module):
@@ -81,7 +86,9 @@ def _depthwise(module: nn.Module) -> bool:
 def _width(selection: Selection, decision: str) -> int:
     if decision not in selection:
         raise ValueError(f"selection has no decision {decision!r}; it has {', '.join(map(repr, selection))}")
-    return int(selection[decision])
+    if not str(label := selection[decision]).isdecimal():
+        raise ValueError(f"a sliced layer follows decisions on widths, but {decision!r} has the option {label!r}")
+    return int(label)
 
 
 def _cut_inputs(module: Any, width: int, features_per_channel: int) -> None:

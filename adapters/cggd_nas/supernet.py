@@ -74,10 +74,14 @@ class Supernet:
         return gathered(self.parameters)
 
     def set_logits(self, logits: ArrayLike) -> None:
-        """Set all logits, shape (n_options,)."""
+        """Set all logits, shape (n_options,); ``-inf`` forbids an option to the relaxations."""
         flat = np.asarray(logits, dtype=float)
         if flat.shape != (self.space.n_options,):
             raise ValueError(f"logits must have shape ({self.space.n_options},), got {flat.shape}")
+        if len(wrong := np.flatnonzero(np.isnan(flat) | np.isposinf(flat))):
+            raise ValueError(
+                f"logits must be finite or -inf, got {flat[wrong[0]]} for {self.space.name_option(int(wrong[0]))}"
+            )
         with torch.no_grad():
             for parameter, part in zip(self.parameters, self.cut(flat), strict=True):
                 parameter.copy_(torch.as_tensor(part))
@@ -106,8 +110,10 @@ class Supernet:
         generator : torch.Generator, optional
             On the CPU. Without one PyTorch's global one is used.
         """
-        if not hasattr(relaxation, "draw"):
+        if isinstance(relaxation, type) or not hasattr(relaxation, "draw"):
             raise TypeError(f"relaxation must be a Relaxation such as GumbelSoftmax(), got {relaxation!r}")
+        if generator is not None and not isinstance(generator, torch.Generator):
+            raise TypeError(f"generator must be a torch.Generator or None, got {generator!r}")
         self._how, self._generator = relaxation, generator
 
     def select(self, selection: Mapping[Hashable, Hashable] | ArrayLike) -> None:
@@ -118,14 +124,20 @@ class Supernet:
     @contextmanager
     def selected(self, selection: Mapping[Hashable, Hashable] | ArrayLike) -> Iterator[nn.Module]:
         """Run one selection inside a ``with`` block, which gets the network; the former state comes back after it."""
-        how, mixings = self._how, {id(c): c.mixing for c in self._modules()}
-        try:
+        with self.kept():
             self.select(selection)
             yield self.model
+
+    @contextmanager
+    def kept(self) -> Iterator[None]:
+        """Whatever is drawn, relaxed or selected inside a ``with`` block, the former state comes back after it."""
+        former, mixings = (self._how, self._generator), [choice.mixing for choice in self._modules()]
+        try:
+            yield
         finally:
-            self._how = how
-            for choice in self._modules():
-                choice.mixing = mixings[id(choice)]
+            self._how, self._generator = former
+            for choice, mixing in zip(self._modules(), mixings, strict=True):
+                choice.mixing = mixing
 
     def draw(self) -> None:
         """Draw how choices mix in the next forward pass; calling the whole network does so by itself."""

@@ -39,6 +39,11 @@ def _added_product(result: Any, added: Tensor, a: Tensor, b: Tensor, *rest: Any)
     return _product(result, a, b)
 
 
+def _bilinear(result: Any, a: Tensor, weight: Tensor, b: Tensor, *rest: Any) -> int:
+    outputs = weight.shape[0]
+    return result.numel() // outputs * (weight.numel() + outputs * b.shape[-1])  # x' W of each output, then times y
+
+
 # Everything else (pooling, sums, activation functions, norms) counts as 0.
 _MACS: dict[Any, Callable[..., int]] = {
     aten.convolution: _convolution,
@@ -49,6 +54,7 @@ _MACS: dict[Any, Callable[..., int]] = {
     aten.addmm: _added_product,
     aten.baddbmm: _added_product,
     aten.addmv: _added_product,
+    aten._trilinear: _bilinear,
 }
 
 
@@ -201,7 +207,22 @@ def trace(module: nn.Module, example: Example) -> Trace:
     >>> [(operation.name, operation.macs) for operation in recorded.operations if operation.macs]
     [('aten::addmm', 6)]
     """
-    return trace_meta(meta_copy(module), meta_tensors(example))
+    copied, arguments = meta_copy(module), meta_tensors(example)
+    with running_on(arguments):
+        return trace_meta(copied, arguments)
+
+
+@contextmanager
+def running_on(arguments: Sequence[Tensor]) -> Iterator[None]:
+    """Where a network cannot be run without numbers, say on what and what may be wrong."""
+    try:
+        yield
+    except Exception as error:
+        given = ", ".join(f"{tuple(x.shape)} of {x.dtype}" for x in arguments)
+        raise ValueError(
+            f"the network cannot be run on an example of shape {given}: {type(error).__name__}: {error}; the example "
+            "must be what its forward takes and, where it is run without numbers, its forward must not depend on them"
+        ) from error
 
 
 def tensors_of(example: Example) -> tuple[Tensor, ...]:
@@ -221,12 +242,19 @@ def meta_copy(module: nn.Module, memo: dict[int, Any] | None = None) -> nn.Modul
     """A copy in evaluation mode whose parameters and buffers have shapes but no numbers; `memo` as of ``deepcopy``."""
     if not isinstance(module, nn.Module):
         raise TypeError(f"module must be an nn.Module, got {module!r}")
-    memo = {} if memo is None else memo
-    for parameter in module.parameters():
-        memo[id(parameter)] = nn.Parameter(torch.empty_like(parameter, device="meta"), parameter.requires_grad)
-    for buffer in module.buffers():
-        memo[id(buffer)] = torch.empty_like(buffer, device="meta")
-    return copy.deepcopy(module, memo).eval()
+    replaced = replaced_tensors(module, lambda x: torch.empty_like(x, device="meta"))
+    return copy.deepcopy(module, (memo or {}) | replaced).eval()
+
+
+def replaced_tensors(module: nn.Module, replacement: Callable[[Tensor], Tensor]) -> dict[int, Any]:
+    """A memo with which a deep copy of a module gets other tensors: parameters, buffers, and plain attributes."""
+    memo: dict[int, Any] = {}
+    for part in module.modules():
+        for x in (*part._parameters.values(), *part._buffers.values(), *vars(part).values()):
+            if isinstance(x, Tensor) and id(x) not in memo:
+                made = replacement(x.detach())
+                memo[id(x)] = nn.Parameter(made, x.requires_grad) if isinstance(x, nn.Parameter) else made
+    return memo
 
 
 def trace_meta(module: nn.Module, arguments: Sequence[Tensor]) -> Trace:

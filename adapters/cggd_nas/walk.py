@@ -13,93 +13,14 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 
-from cggd.space import ChoiceSpace
 from cggd_nas.extract import changes, stripped
+from cggd_nas.parts import Call, Separated
 from cggd_nas.supernet import Supernet
-from cggd_nas.trace import Example, Recorder, Result, Trace, meta_copy, meta_tensors, recording, trace_meta
-
-Shapes = tuple[tuple[int, ...], ...]
+from cggd_nas.trace import Example, Recorder, Result, Trace, meta_copy, meta_tensors, recording, running_on, trace_meta
 
 # Combinations of options up to which parts with several decisions are remembered; a trace of 30 operations takes about
 # 10 kB. It holds pairs of widths and the layers of a transformer.
 REMEMBERED = 256
-
-
-@dataclass(frozen=True)
-class Place:
-    """A part of the network as a look-up table names it.
-
-    Attributes
-    ----------
-    path : str
-        The part's path in the supernet.
-    option : str
-        The options that it depends on: the label where it is one decision's, ``decision=label`` of each joined by
-        semicolons where it is several's, and nothing where it is always the same.
-    shapes : tuple of tuples of int
-        Shapes of the tensors that it is given.
-    """
-
-    path: str
-    option: str
-    shapes: Shapes
-
-    def __str__(self) -> str:
-        given = " ".join("x".join(map(str, shape)) for shape in self.shapes)
-        return f"{self.path or 'the network'}{f' [{self.option}]' if self.option else ''} given {given}"
-
-
-@dataclass(frozen=True, eq=False)
-class Call:
-    """A part of the network that was called, on the meta device.
-
-    Attributes
-    ----------
-    path, option : str
-        As in `Place`.
-    module : nn.Module
-    arguments : tuple
-    unit : Unit or None
-        None for a part that is the same under every selection.
-    trace : Trace or None
-        None where it was not traced by itself.
-    """
-
-    path: str
-    option: str
-    module: nn.Module
-    arguments: tuple[Any, ...]
-    unit: Unit | None = None
-    trace: Trace | None = None
-
-    @property
-    def place(self) -> Place:
-        """What a look-up table calls it."""
-        return Place(self.path, self.option, shapes(self.arguments))
-
-
-@dataclass(frozen=True, eq=False)
-class Separated:
-    """The calls of all networks of a supernet in which no call depends on more than one decision.
-
-    Attributes
-    ----------
-    fixed : sequence of Call
-        Those that are always made.
-    switched : sequence of (decision, sequence of Call)
-        For each other one the decision, and the call that each of its options makes.
-    """
-
-    fixed: Sequence[Call]
-    switched: Sequence[tuple[Hashable, Sequence[Call]]]
-
-    def additive(self, space: ChoiceSpace, value: Callable[[Call], float]) -> tuple[NDArray[np.float64], float]:
-        """Values of calls summed per option, shape (n_options,), and those of the fixed calls."""
-        values = np.zeros(space.n_options)
-        for decision, options in self.switched:
-            first = int(space.offsets[space.position(decision)])
-            values[first : first + len(options)] += [value(call) for call in options]
-        return values, float(sum(value(call) for call in self.fixed))
 
 
 class Walk:
@@ -153,28 +74,28 @@ class Walk:
             else:
                 where = f"{path}.{name}" if path and name else path or name
 
-                def before(part: nn.Module, arguments: tuple[Any, ...], where: str = where) -> None:
+                def before(
+                    part: nn.Module, arguments: tuple[Any, ...], named: dict[str, Any], where: str = where
+                ) -> None:
                     if self._depth == 0:
-                        self._calls.append(Call(where, option, part, arguments))
+                        self._calls.append(Call(where, option, part, arguments, named=named))
                     self._depth += 1
 
                 def after(*_: Any) -> None:
                     self._depth -= 1
 
-                part.register_forward_pre_hook(before)
+                part.register_forward_pre_hook(before, with_kwargs=True)
                 part.register_forward_hook(after, always_call=True)
 
     # -- asking -------------------------------------------------------------------------------------------------------
 
     def trace(self, selection: Mapping[Hashable, Hashable]) -> Trace:
         """The execution of one selection's network on the example."""
-        self.selection = selection
-        return self._traced(self._root.module, self._inputs).trace
+        return self._whole(selection).trace
 
     def calls(self, selection: Mapping[Hashable, Hashable]) -> Sequence[Call]:
         """The parts that one selection's network calls, in order: its units, and outermost parts outside of them."""
-        self.selection = selection
-        return self._traced(self._root.module, self._inputs).calls
+        return self._whole(selection).calls
 
     def separated(self) -> Separated | None:
         """The calls of all networks, if each depends on one decision at most; None where several act together.
@@ -247,6 +168,11 @@ class Walk:
                 yield unit, (variant := unit.variant())
                 todo += variant.units
 
+    def _whole(self, selection: Mapping[Hashable, Hashable]) -> Traced:
+        self.selection = selection
+        with running_on(self._inputs):
+            return self._traced(self._root.module, self._inputs)
+
     def _traced(self, function: Callable[..., Any], arguments: Sequence[Tensor]) -> Traced:
         """What a function does, on a recorder of its own."""
         outer = self._recorder, self._calls, self._reads, self._depth
@@ -277,17 +203,17 @@ class Walk:
         self._reads |= traced.reads
         return self._recorder.splice(traced.trace, arguments)
 
-    def run(self, unit: Unit, arguments: tuple[Any, ...]) -> Any:
+    def run(self, unit: Unit, arguments: tuple[Any, ...], named: Mapping[str, Any]) -> Any:
         """Execute the current variant of a unit."""
         with self._recorder.paused():
             variant = unit.variant()
         self._reads.update(variant.reads)
         decisions = frozenset(variant.reads)
-        if variant.units or not all(isinstance(x, Tensor) for x in arguments):
+        if variant.units or named or not all(isinstance(x, Tensor) for x in arguments):
             if not variant.units:
-                self._calls.append(Call(unit.path, variant.option, variant.module, arguments, unit))
+                self._calls.append(Call(unit.path, variant.option, variant.module, arguments, unit, named=named))
             first = len(self._recorder.operations)
-            result = variant.module(*arguments)
+            result = variant.module(*arguments, **named)
             self._recorder.attribute(first, decisions)
             return result
         with self._recorder.paused():
@@ -382,9 +308,9 @@ class Unit(nn.Module):
         """A unit stays in the variants of the units around it."""
         return self
 
-    def forward(self, *arguments: Any) -> Any:
+    def forward(self, *arguments: Any, **named: Any) -> Any:
         """What the current variant returns."""
-        return self._hidden[0].run(self, arguments)
+        return self._hidden[0].run(self, arguments, named)
 
     def variant(self) -> Variant:
         """What it is under the walk's current selection."""
@@ -441,11 +367,6 @@ def like(arguments: Sequence[Tensor]) -> list[Tensor]:
 def signature(arguments: Sequence[Tensor]) -> Hashable:
     """What a trace depends on of the arguments."""
     return tuple((x.shape, x.dtype) for x in arguments)
-
-
-def shapes(arguments: Sequence[Any]) -> Shapes:
-    """Shapes of the tensors among arguments."""
-    return tuple(tuple(x.shape) for x in arguments if isinstance(x, Tensor))
 
 
 def shapes_of_result(part: Trace) -> Any:

@@ -88,7 +88,24 @@ def test_a_choice_that_was_not_collected_says_what_to_do():
         (lambda: Choice({"a": nn.Identity()}, decision=3), "decision must be a string or None, got 3"),
         (lambda: ChannelChoice(4, [2, 5]), "between 1 and channels = 4, got 5"),
         (lambda: ChannelChoice(4, [2, 2]), "options of a choice must differ"),
-        (lambda: RepeatChoice([nn.Identity()], [2]), "between 0 and the number of blocks, 1, got 2"),
+        (lambda: ChannelChoice(4, [2.5, 4]), "each of widths must be a whole number, got 2.5"),
+        (lambda: ChannelChoice(4, ["2"]), "each of widths must be a whole number, got '2'"),
+        (lambda: ChannelChoice(4, 2), "widths must be a list of whole numbers, got 2"),
+        (lambda: ChannelChoice(4, []), r"widths must hold at least one number, got \[\]"),
+        (lambda: ChannelChoice("4", [2]), "channels must be a whole number, got '4'"),
+        (lambda: RepeatChoice([nn.Identity()], [0.5]), "each of depths must be a whole number, got 0.5"),
+        (lambda: RepeatChoice(nn.Identity(), [1]), r"blocks must be a list of modules, got Identity\(\)"),
+        (lambda: RepeatChoice([1], [1]), r"blocks must be a list of modules, got \[1\]"),
+        (lambda: Sliced(nn.Linear(3, 3), inputs=3), "inputs must name a decision, got 3"),
+        (
+            lambda: Sliced(nn.Linear(3, 3), inputs="c", features_per_channel=0),
+            "features_per_channel must be at least 1",
+        ),
+        (
+            lambda: Sliced(nn.Linear(3, 3), inputs="kernel").plain({"kernel": "conv3"}),
+            "follows decisions on widths, but 'kernel' has the option 'conv3'",
+        ),
+        (lambda: RepeatChoice([nn.Identity()], [2]), "between 0 and the number of blocks = 1, got 2"),
         (lambda: Sliced(nn.LayerNorm(3), inputs="c"), "must be a convolution, linear or a batch norm"),
         (lambda: Sliced(nn.Linear(3, 3)), "name the decision"),
         (lambda: Sliced(nn.Conv2d(4, 4, 1, groups=2), inputs="c"), "1 or as many groups as channels"),
@@ -104,6 +121,9 @@ def test_a_tensor_of_other_channels_is_named():
     model, _ = only(ChannelChoice(4, [2, 4]))
     with pytest.raises(ValueError, match=r"a choice of 4 channels got a tensor of shape \(1, 3\)"):
         model(torch.zeros(1, 3))
+    model, _ = only(ChannelChoice(4, [2, 4], dim=2))
+    with pytest.raises(ValueError, match=r"a choice of 4 channels got a tensor of shape \(1, 4\), dim=2"):
+        model(torch.zeros(1, 4))
 
 
 @given(st.lists(st.floats(-3, 3), min_size=3, max_size=3), st.sampled_from([1, -1]))

@@ -63,6 +63,7 @@ def test_examples(script, tmp_path):
         "nas_ddp.py": "2 ranks, logits apart by 0.0",
         "nas_build_lut.py": "94 entries",
         "nas_custom_metric.py": "feasible: every bound is met",
+        "nas_overhead.py": "batch 64: ",
         "nas_transformer.py": "its outputs are those of the network",
         "nas_tutorial.py": "latency <=",
     }[script] in done.stdout
@@ -73,6 +74,7 @@ def test_every_use_has_its_script():
         "nas_build_lut.py",
         "nas_custom_metric.py",
         "nas_ddp.py",
+        "nas_overhead.py",
         "nas_own_loop.py",
         "nas_transformer.py",
         "nas_tutorial.py",

@@ -50,6 +50,20 @@ def test_a_file_that_computes_something_else_is_refused(tmp_path, monkeypatch):
 
     with pytest.raises(RuntimeError, match=r"output 0 of .*network.onnx differs from the module's by up to 1"):
         export_onnx(Drifting(), torch.zeros(1, 3), tmp_path / "network.onnx")
+    assert not list(tmp_path.iterdir())  # and nothing is left that could be deployed
+
+
+def test_a_file_that_was_there_stays_where_a_network_cannot_be_exported(tmp_path):
+    path = export_onnx(nn.Linear(3, 2), torch.zeros(1, 3), tmp_path / "network.onnx")
+    before = path.read_bytes()
+    with pytest.raises(ValueError, match=r"cannot be run on an example of shape \(1, 4\) of torch.float32"):
+        export_onnx(nn.Linear(3, 2), torch.zeros(1, 4), path)
+    with pytest.raises(TypeError, match=r"module must be an nn.Module, got 'net'"):
+        export_onnx("net", torch.zeros(1, 4), path)
+    with pytest.raises(FileNotFoundError, match=r"path must lie in a folder that exists, got .*absent.*"):
+        export_onnx(nn.Linear(3, 2), torch.zeros(1, 3), tmp_path / "absent" / "network.onnx")
+    assert path.read_bytes() == before
+    assert list(tmp_path.iterdir()) == [path]
 
 
 def test_every_bound_is_measured_anew():

@@ -50,6 +50,16 @@ def test_extraction_after_a_training_step_with_mixed_paths():
     assert extract(supernet, supernet.selection())(example).shape == (1, 5)
 
 
+@pytest.mark.parametrize("name", ["nested", "widths", "nats_size"])
+@pytest.mark.parametrize("training", [True, False])
+def test_every_part_is_in_the_mode_of_the_supernet(name, training):
+    """Those that are made anew as well: a depth's sequence, the identity in the place of a mask."""
+    supernet, _ = made(name)
+    supernet.model.train(training)
+    for selection in some_selections(supernet, 3):
+        assert {part.training for part in extract(supernet, selection).modules()} == {training}
+
+
 def test_a_module_in_two_places_stays_one():
     choice = Choice({"a": nn.Linear(3, 3), "b": nn.Identity()}, decision="d")
     layer = nn.Linear(3, 3)

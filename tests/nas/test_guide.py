@@ -297,6 +297,8 @@ def test_a_scaler_needs_its_optimizer():
     net, constraints = trained()
     with pytest.raises(TypeError, match="optimizer is missing"):
         TorchGuide(net, constraints).modify_gradients(scaler=torch.amp.GradScaler("cpu"))
+    with pytest.raises(TypeError, match=r"scaler must be a torch.amp.GradScaler, got 1024.0"):
+        TorchGuide(net, constraints).modify_gradients(scaler=1024.0)
 
 
 def test_logits_in_half_precision_are_refused():

@@ -4,14 +4,15 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from torch import nn
 
 from cggd import Additive, Function, MetricError
-from cggd_nas import measure
+from cggd_nas import Choice, collect, measure
 from cggd_nas.extract import extract
 from cggd_nas.lookup import Entry, LookupTable, measure_lookup
 from cggd_nas.measure import Measurement
 from cggd_nas.metrics import Costs
-from cggd_nas.walk import Place
+from cggd_nas.parts import Place
 from tests.nas.nets import NETS, SEPARABLE, made, some_selections
 
 words = st.text("abc.;=, \"'é", max_size=5).map(str.strip)
@@ -138,6 +139,65 @@ def test_what_is_known_is_not_measured_again():
     second = measure_lookup(supernet, example, measure=counted, known=LookupTable(one))
     assert len(measured) == 1
     assert second.entries == first.entries
+
+
+class Scaled(nn.Module):
+    """A part of a user that takes what is no tensor, and some of it by name."""
+
+    def __init__(self):
+        super().__init__()
+        self.linear = nn.Linear(4, 4)
+        self.scale = torch.ones(4)  # a plain tensor, neither parameter nor buffer
+
+    def forward(self, x, factor=1.0, *, mask=None):
+        y = self.linear(x) * self.scale * factor
+        return y if mask is None else y * mask
+
+
+class Named(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.choice = Choice({"scaled": Scaled(), "other": Scaled()}, decision="c")
+        self.last = Scaled()
+
+    def forward(self, x):
+        return self.last(factor=2.0, x=self.choice(x, 3.0, mask=x > 0))
+
+
+def test_parts_are_measured_with_all_their_arguments():
+    supernet, example = collect(Named()), torch.randn(2, 4)
+    seen = []
+
+    def measured(module, arguments):
+        seen.append((tuple(module(*arguments).shape), [str(x.dtype) for x in arguments]))
+        return by_macs(module, arguments)
+
+    table = measure_lookup(supernet, example, measure=measured)
+    places = {Place("choice", label, ((2, 4), (2, 4))) for label in ("scaled", "other")}
+    assert set(table.entries) == {*places, Place("last", "", ((2, 4),))}
+    both = (2, 4), ["torch.float32", "torch.bool"]
+    assert sorted(seen) == [((2, 4), ["torch.float32"]), both, both]
+    costs = Costs(supernet, example)
+    for selection in ([0], [1]):
+        there = measure.macs(extract(supernet, selection), example)
+        assert costs.macs()(selection) == there / 1e6
+        assert table.metric(supernet, example)(selection) == there + 2  # calls
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"measure": lambda module, arguments: 1.0}, "measure must return a cggd_nas.measure.Measurement, got 1.0"),
+        ({"measure": 3}, "measure must be a function of a module and a tuple of its arguments, got 3"),
+        ({"known": {}}, r"known must be a LookupTable, got \{\}"),
+    ],
+)
+def test_wrong_arguments_are_named(options, message):
+    supernet, example = made("alone")
+    with pytest.raises(TypeError, match=message):
+        measure_lookup(supernet, example, **{"measure": by_macs, **options})
+    with pytest.raises(TypeError, match=r"table must be a LookupTable, got 'table.csv'"):
+        Costs(supernet, example).looked_up("table.csv")
 
 
 def test_an_entry_without_shape_holds_for_all():

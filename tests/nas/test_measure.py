@@ -80,6 +80,12 @@ def test_macs_of_functions_are_seen():
     assert macs(Net(lambda _, x: x @ x[0]), torch.zeros(5, 5)) == 25
 
 
+def test_macs_of_bilinear_layers():
+    """x' W for each output, then its product with y."""
+    example = [torch.zeros(7, 2, 3), torch.zeros(7, 2, 4)]
+    assert macs(nn.Bilinear(3, 4, 5), example) == 14 * 5 * (3 * 4 + 4)
+
+
 def test_macs_of_recurrent_layers():
     steps, c_in, hidden = 5, 4, 3
     assert macs(nn.LSTM(c_in, hidden), torch.zeros(steps, 1, c_in)) == steps * 4 * hidden * (c_in + hidden)

@@ -1,10 +1,11 @@
 import numpy as np
 import pytest
 import torch
+from torch import nn
 
-from cggd import Additive, Function, find_feasible, minimize
+from cggd import Additive, Function, MetricError, find_feasible, minimize
 from cggd.testing import check_metric
-from cggd_nas import collect, measure
+from cggd_nas import Choice, collect, measure
 from cggd_nas.extract import extract
 from cggd_nas.metrics import Costs
 from tests.nas.nets import FEW, NETS, SEPARABLE, made, some_selections
@@ -127,3 +128,34 @@ def test_a_batch_costs_as_many_times_the_macs(costs_of):
     selection = supernet.selection()
     one, two = (Costs(supernet, torch.cat([example] * n)).macs()(selection) for n in (1, 2))
     assert two == pytest.approx(2 * one)
+
+
+class Deciding(nn.Module):
+    """A network whose operations depend on the numbers in its tensors."""
+
+    def __init__(self):
+        super().__init__()
+        self.choice = Choice({"conv": nn.Conv2d(3, 3, 1), "skip": nn.Identity()}, decision="c")
+
+    def forward(self, x):
+        y = self.choice(x)
+        return y if y.sum() > 0 else y * y
+
+
+@pytest.mark.parametrize(
+    ("model", "example", "shape"),
+    [
+        (lambda: made("additive")[0], torch.zeros(1, 4, 8, 8), r"\(1, 4, 8, 8\) of torch.float32"),
+        (lambda: made("additive")[0], torch.zeros(1, 3, 8, 8).double(), r"\(1, 3, 8, 8\) of torch.float64"),
+        (Deciding, torch.zeros(1, 3, 8, 8), r"\(1, 3, 8, 8\) of torch.float32"),
+    ],
+)
+def test_what_cannot_be_run_is_named(model, example, shape):
+    costs = Costs(model(), example)
+    message = f"the network cannot be run on an example of shape {shape}: .*the example must be what its forward takes"
+    with pytest.raises(ValueError, match=message):
+        costs.macs()
+    with pytest.raises(MetricError, match=message):
+        costs.peak_memory()(costs.supernet.selection())
+    with pytest.raises(ValueError, match=message):
+        measure.macs(extract(costs.supernet, costs.supernet.selection()), example)

@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
 
+from benchmarks.penalties import losses
 from cggd import Additive, ChoiceSpace, Function
 from cggd.relaxation import softmax
 from cggd_nas import Choice, collect, penalties, search
@@ -173,6 +174,35 @@ def test_several_bounds_add_up_or_multiply(knapsack):
 def test_bounds_are_from_above(knapsack, make):
     with pytest.raises(ValueError, match="bounds from above"):
         make([knapsack[2] >= 10.0])
+
+
+def test_wrong_arguments_are_named(knapsack):
+    with pytest.raises(TypeError, match="penalty must be a function such as tf_nas, got 'tf_nas'"):
+        penalized([knapsack[2] <= 10.0], "tf_nas")
+    for rate in (0.0, -1.0):
+        with pytest.raises(ValueError, match=f"dual_rate must be greater than 0, got {rate}"):
+            penalties.lagrangian([knapsack[2] <= 10.0], dual_rate=rate)
+
+
+@given(
+    st.sampled_from(
+        list(zip(PENALTIES, losses.PENALTIES, ("weight", "beta", "beta", "weight", "weight"), strict=True))
+    ),
+    *[st.floats(2, 50)] * 3,
+    st.floats(0.1, 3),
+)
+def test_values_and_gradients_are_those_of_the_benchmark_on_tables(kind, expected, actual, target, weight):
+    """Two programs for one set of formulas: with automatic derivatives here, with written ones in benchmarks/."""
+    penalty, other, name = kind
+    loss, e = (torch.tensor(x, dtype=torch.float64, requires_grad=True) for x in (1.5, expected))
+    total = penalty(loss, e, target, actual=actual, **{name: weight})
+    total.backward()
+    row = np.array([1.5]), np.array([[expected]]), np.array([[actual]]), np.array([target]), np.array([weight])
+    by_loss, by_expected = other.gradient(*row)
+    assert item(total) == pytest.approx(other.total(*row)[0])
+    assert [loss.grad.item(), 0.0 if e.grad is None else e.grad.item()] == pytest.approx(
+        [by_loss[0], by_expected[0, 0]]
+    )
 
 
 class TestLagrangian:

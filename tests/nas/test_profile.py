@@ -25,6 +25,14 @@ def test_small_spaces_are_known_exactly():
     assert result.together is None
 
 
+def test_a_bounded_metric_is_listed_once_and_as_it_is_bounded():
+    supernet, example = made("strided")
+    size = Costs(supernet, example).size_kb(bits=4)
+    result = profile(supernet, example, [size <= 1.0, size >= 0.1], show=False)
+    assert [row.name for row in result.ranges] == ["parameters", "macs", "memory", "size"]
+    assert result.ranges[-1].maximum == size.maximum()
+
+
 def test_extremes_are_searched_for_and_not_only_sampled():
     supernet, example = made("fbnet")
     macs = Costs(supernet, example).macs()

@@ -87,3 +87,5 @@ def test_constant_metrics_have_no_rank_correlation():
 def test_wrong_arguments(argument, value):
     with pytest.raises(ValueError, match=argument):
         fit_regressor(Additive(SPACE, np.arange(SPACE.n_options)), **{argument: value})
+    with pytest.raises(TypeError, match="metric must be a Metric, got"):
+        fit_regressor(Additive(SPACE, np.arange(SPACE.n_options)) <= 3)

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
 
-from cggd_nas import Choice, Darts, GumbelSoftmax, ProxylessTwoPath, UniformPath, collect
+from cggd_nas import ChannelChoice, Choice, Darts, GumbelSoftmax, ProxylessTwoPath, RepeatChoice, UniformPath, collect
 from cggd_nas.relaxations import mix
 
 RELAXATIONS = [
@@ -206,7 +206,25 @@ def test_copies_of_a_model_do_not_reach_into_the_graph():
 
 
 @pytest.mark.parametrize("kind", [GumbelSoftmax, Darts, ProxylessTwoPath])
-@pytest.mark.parametrize("temperature", [0.0, -1.0, float("nan")])
+@pytest.mark.parametrize("temperature", [0.0, -1.0, float("nan"), float("inf"), "hot", True])
 def test_wrong_temperatures_are_named(kind, temperature):
-    with pytest.raises(ValueError, match="temperature must be greater than 0, got"):
+    with pytest.raises((ValueError, TypeError), match=f"temperature must be .*, got .?{temperature}"):
         kind(temperature=temperature)
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+@pytest.mark.parametrize("relaxation", RELAXATIONS[:-1], ids=str)
+def test_mixed_precision_keeps_its_type_and_logits_keep_theirs(relaxation, dtype):
+    """Weights of paths must not lift activations to single precision."""
+    torch.manual_seed(0)
+    convs = {name: nn.Conv2d(3, 4, size, padding=size // 2) for name, size in (("conv3", 3), ("conv1", 1))}
+    model = nn.Sequential(Choice(convs), ChannelChoice(4, [2, 4]), RepeatChoice([nn.Conv2d(4, 4, 1)], [0, 1]))
+    net = collect(model)
+    net.relax(relaxation)
+    with torch.autocast("cpu", dtype):
+        output = model(torch.randn(2, 3, 8, 8))
+    assert output.dtype == dtype
+    output.float().square().mean().backward()
+    for logits in net.parameters:
+        assert logits.grad.dtype == torch.float32
+        assert logits.grad.isfinite().all()

@@ -6,6 +6,7 @@ from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 
 from cggd_nas.extract import extract
+from cggd_nas.recalibration import recalibrate
 from cggd_nas.retrain import evaluate, reinitialise, retrain
 from tests.nas.nets import made
 
@@ -100,5 +101,44 @@ def test_wrong_arguments():
     loader = DataLoader(data(), batch_size=32)
     with pytest.raises(ValueError, match="epochs must be at least 1"):
         retrain(net(), loader, loader, 0)
+    with pytest.raises(TypeError, match="val is gone through after each epoch, and must be a DataLoader or a list"):
+        retrain(net(), loader, iter(loader), 2)
+    with pytest.raises(TypeError, match="seed must be a whole number, got 'a'"):
+        retrain(net(), loader, loader, 1, seed="a")
     with pytest.raises(ValueError, match="train must have a length"):
         retrain(net(), (batch for batch in loader), loader, 1)
+
+
+@pytest.mark.parametrize("what", ["loader", "train", "val", "batches"])
+@pytest.mark.parametrize(
+    ("given", "got"),
+    [
+        ((torch.zeros(6, 3), torch.zeros(6).long()), r"a tensor \(6, 3\)"),
+        ((torch.zeros(2, 3), torch.zeros(2).long()), r"a tensor \(2, 3\)"),  # two rows are no pair either
+        (TensorDataset(torch.zeros(4, 3), torch.zeros(4).long()), r"a tensor \(3,\) and a tensor \(\)"),
+        ([{"image": torch.zeros(4, 3)}], "dict"),
+        ([(torch.zeros(4, 3),) * 3], r"a tensor .* and a tensor .* and a tensor"),
+    ],
+)
+def test_what_holds_no_batches_is_said(what, given, got):
+    good = [(torch.zeros(2, 3), torch.zeros(2).long())]
+    call = {
+        "loader": lambda: evaluate(nn.Linear(3, 2), given),
+        "train": lambda: retrain(nn.Linear(3, 2), given, good, 1),
+        "val": lambda: retrain(nn.Linear(3, 2), good, given, 1),
+        "batches": lambda: recalibrate(nn.BatchNorm1d(3), given),
+    }[what]
+    argument = "loader" if what == "val" else what
+    with pytest.raises(TypeError, match=f"{argument} must give batches of two tensors.* one of its batches is {got}"):
+        call()
+
+
+@pytest.mark.parametrize("places", [(), (5,), (4, 3)])
+def test_accuracy_is_a_share_of_all_targets(places):
+    """Of classes for whole samples, for places of a sequence, for pixels."""
+    generator = torch.Generator().manual_seed(0)
+    outputs = torch.randn(6, 3, *places, generator=generator)
+    targets = torch.randint(3, (6, *places), generator=generator)
+    scores = evaluate(nn.Identity(), [(outputs[:4], targets[:4]), (outputs[4:], targets[4:])])
+    assert scores.accuracy == pytest.approx((outputs.argmax(1) == targets).double().mean().item())
+    assert scores.n == 6

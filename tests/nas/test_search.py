@@ -1,6 +1,7 @@
 """search: the loop, its candidates, checkpoints and what it says where it fails."""
 
 import importlib
+import itertools
 from dataclasses import replace
 from functools import partial
 
@@ -10,7 +11,7 @@ import torch
 from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 
-from cggd import Additive, Function, Status
+from cggd import Additive, Function, SearchError, Status
 from cggd_nas import (
     Candidate,
     Choice,
@@ -26,6 +27,7 @@ from cggd_nas import (
     search,
 )
 from cggd_nas.batches import Shuffled, as_batches
+from cggd_nas.candidates import ranked
 from cggd_nas.history import margins, skips
 from cggd_nas.penalties import penalized, proxyless_linear
 
@@ -200,6 +202,27 @@ def test_ctrl_c_returns_the_best_so_far():
     assert all(p.requires_grad for p in net.model.parameters())
 
 
+@pytest.mark.parametrize("judged", [1, 3, 6])
+def test_ctrl_c_at_the_end_returns_the_best_of_those_judged(judged, monkeypatch):
+    net, size = network()
+    loop = importlib.import_module("cggd_nas.loop")
+    real, seen = loop.judge, []
+
+    def interrupted(*arguments):
+        if len(seen) == judged:
+            raise KeyboardInterrupt
+        seen.append(real(*arguments))
+        return seen[-1]
+
+    monkeypatch.setattr(loop, "judge", interrupted)
+    result = searched(net, [size <= 20.0], candidates=4, finalists=3)
+    assert result.stopped == "all 6 epochs done, interrupted while candidates were told apart"
+    assert len(result.candidates) == min(judged, 4)
+    finals = seen[4:] or seen
+    assert result.loss == min(candidate.loss for candidate in finals)
+    assert size(result.selection) <= 20.0
+
+
 def test_candidates_satisfy_every_bound_and_finalists_come_first():
     net, size = network()
     result = searched(net, [size <= 9.0], candidates=4, finalists=2)
@@ -304,7 +327,21 @@ def test_every_sets_how_often_the_architecture_steps():
         ({"train": (X, Y[:3])}, "train must hold as many inputs as targets, got 96 and 3"),
         ({"val": iter([VAL])}, "val must be a pair of tensors"),
         ({"val": []}, "val must be a pair of tensors"),
+        ({"train": X}, r"train must give batches of two tensors.* is a tensor \(6,\)"),
+        ({"train": (X, Y, Y)}, "train must give batches of two tensors"),
+        ({"val": [{"x": X, "y": Y}]}, "val must give batches of two tensors.* is dict"),
         ({"relaxation": lambda temperature: UniformPath()}, "gives the logits no gradient"),
+        ({"relaxation": UniformPath}, "relaxation must be a class or function that makes a relaxation"),
+        ({"relaxation": GumbelSoftmax()}, "such as GumbelSoftmax without parentheses, got GumbelSoftmax"),
+        ({"loss": None}, "loss must be a function.* got None"),
+        ({"loss": "mse"}, "loss must be a function.* got 'mse'"),
+        ({"loss": nn.CrossEntropyLoss(reduction="none")}, r"one finite number, got a tensor of shape \(16,\)"),
+        ({"objective": 3}, "objective must be a function.* got 3"),
+        ({"objective": lambda loss, supernet: loss.detach()}, "objective gives the logits no gradient"),
+        ({"callback": 4}, "callback must be a function.* got 4"),
+        ({"writer": "runs"}, "writer must have a method add_scalar.* got 'runs'"),
+        ({"weight_optimizer": torch.optim.SGD([X], lr=0.1)}, "weight_optimizer must be a function.* got SGD"),
+        ({"architecture_optimizer": "adam"}, "architecture_optimizer must be a function.* got 'adam'"),
     ],
 )
 def test_wrong_arguments_are_named(options, message):
@@ -313,11 +350,122 @@ def test_wrong_arguments_are_named(options, message):
         searched(net, [size <= 9.0], **options)
 
 
+def test_what_no_checkpoint_can_be_is_said_before_the_training(tmp_path):
+    net, size = network()
+    before = [p.clone() for p in net.model.parameters()]
+    with pytest.raises(FileNotFoundError, match=r"checkpoint must lie in a folder that exists, got '.*absent.*'"):
+        searched(net, [size <= 9.0], checkpoint=tmp_path / "absent" / "search.pt")
+    other, text = tmp_path / "other.pt", tmp_path / "text.pt"
+    torch.save({"weights": 1}, other)
+    text.write_text("weights")
+    with pytest.raises(ValueError, match=r"checkpoint .*other.pt was not written by cggd_nas.search"):
+        searched(net, [size <= 9.0], checkpoint=other, resume=True)
+    with pytest.raises(ValueError, match=r"checkpoint .*text.pt cannot be read"):
+        searched(net, [size <= 9.0], checkpoint=text, resume=True)
+    assert all(torch.equal(p, b) for p, b in zip(net.model.parameters(), before, strict=True))
+
+
+def test_logits_in_half_precision_are_refused_before_the_training():
+    net, size = network()
+    net.model.bfloat16()
+    with pytest.raises(ValueError, match=r"must be in single or double precision, got torch.bfloat16"):
+        searched(net, [size <= 9.0])
+
+
+def test_a_loss_that_is_not_finite_is_said_before_it_spoils_the_weights():
+    net, size = network()
+    with pytest.raises(ValueError, match=r"must be one finite number, got nan in epoch 0; .* weight_optimizer"):
+        searched(net, [size <= 9.0], train=(X * float("nan"), Y))
+    assert all(p.isfinite().all() for p in net.model.parameters())
+
+
+def fails_after(calls):
+    count = itertools.count()
+
+    def loss(outputs, targets):
+        if next(count) == calls:
+            raise OSError("the board does not answer")
+        return nn.functional.cross_entropy(outputs, targets)
+
+    return loss
+
+
+def test_what_fails_in_an_epoch_does_not_lose_the_best_so_far():
+    net, size = network()
+    with pytest.raises(
+        SearchError, match=r"OSError: the board does not answer \(the best .* is in .result\)"
+    ) as caught:
+        searched(net, [size <= 9.0], loss=fails_after(30))
+    result = caught.value.result
+    assert size(result.selection) <= 9.0
+    assert result.stopped.startswith("OSError in epoch ")
+    assert isinstance(caught.value.__cause__, OSError)
+
+
+def test_what_fails_before_anything_was_met_is_raised_itself():
+    net, size = network()
+    with pytest.raises(OSError, match="the board does not answer"):
+        searched(net, [size <= 9.0], loss=fails_after(0))
+
+
+def state(net):
+    """All of a supernet but its numbers."""
+    return (
+        [part.training for part in net.model.modules()],
+        [(p.requires_grad, p.grad) for p in net.model.parameters()],
+        [len(part._forward_hooks) + len(part._forward_pre_hooks) for part in net.model.modules()],
+        torch.get_rng_state().tolist(),
+    )
+
+
+@pytest.mark.parametrize("training", [True, False])
+@pytest.mark.parametrize("how", ["found", "failed", "failed at once", "none feasible"])
+def test_a_search_leaves_modes_gradients_hooks_and_random_numbers_alone(training, how):
+    net, size = network()
+    net.model.train(training)
+    net.model[2].train(not training)  # a part that its user has in another mode
+    drawn = torch.Generator()
+    net.relax(Darts(), generator=drawn)
+    before = state(net)
+    options, bound = {}, size <= 9.0
+    if how == "failed":
+        options["loss"] = fails_after(30)
+    elif how == "failed at once":
+        options["loss"] = fails_after(0)
+    elif how == "none feasible":
+        secret = Function(net.space, lambda s: 0.0 if s == {"0": "skip", "1": "narrow"} else 1.0, name="secret")
+        options, bound = {"epochs": 1, "warmup": 0, "candidates": 1, "objective": lambda loss, _: loss}, secret <= 0.5
+        net.set_logits([9.0, 0.0, 0.0] * 2)
+    try:
+        searched(net, [bound], **options)
+    except (SearchError, OSError, NoFeasibleArchitectureError):
+        assert how != "found"
+    assert state(net) == before
+    if how in ("failed at once", "none feasible"):
+        assert (net._how, net._generator) == (Darts(), drawn)
+
+
+def test_candidates_whose_loss_is_not_a_number_come_last():
+    nan = float("nan")
+    losses = [nan, 2.0, nan, 0.5, float("inf")]
+    given = [Candidate({}, (i,), loss, 0.0, 1) for i, loss in enumerate(losses)]
+    for order in itertools.permutations(given):
+        assert [c.loss for c in ranked(order)][:3] == [0.5, 2.0, float("inf")]
+
+
+def test_finalists_see_all_validation_data():
+    net, size = network()
+    val = X[64:91], Y[64:91]  # with a last batch that is not full
+    result = searched(net, [size <= 9.0], val=val, finalists=3)
+    assert [c.samples for c in result.candidates[:3]] == [27] * 3
+    assert evaluate(net.model, [val]).loss == pytest.approx(result.loss, abs=1e-6)
+
+
 def test_recalibration_measures_what_runs_and_can_be_undone():
     net, _ = network()
-    model, (x, _) = net.model, TRAIN
+    model, (x, y) = net.model, TRAIN
     wide, narrow = model[0].options["wide"], model[0].options["narrow"]
-    batches = [(x[:32], None), (x[32:], None)]
+    batches = [(x[:32], y[:32]), (x[32:], y[32:])]
     before = {k: v.clone() for k, v in model.state_dict().items()}
     model.train()
     with net.selected({"0": "wide", "1": "skip"}):

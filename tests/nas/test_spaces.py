@@ -169,13 +169,34 @@ def test_numbers_of_architectures():
     assert collect(mobile_stack()).space.n_selections == 6**13 * 2 * 3 * 4 * 4
 
 
+@pytest.mark.parametrize(("way", "lengths"), [("stride", [8, 8, 4, 4, 2]), ("pool", [31, 8, 8, 4, 4])])
+def test_strides_of_a_one_dimensional_network(way, lengths):
+    supernet = collect(conv1d(layers=5, channels=[2, 4], strides=[4, 2], first_kernels=[7]))
+    selection = {decision: labels[-1] for decision, labels in supernet.space.options.items()}
+    network = extract(supernet, selection | {f"layer{layer}.shortening": way for layer in (1, 3, 5)})
+    found = []
+    for part in network.modules():
+        if isinstance(part, nn.Conv1d):
+            part.register_forward_hook(lambda _, given, made: found.append(made.shape[-1]))
+            assert part.kernel_size == ((9,) if part.in_channels > 1 else (7,))
+    network(torch.zeros(2, 1, 31))
+    assert found == lengths  # of what the convolutions return
+
+
 @pytest.mark.parametrize(
     ("make", "message"),
     [
         (lambda: mobile_stack(kernels=[3, 4]), "kernels must be odd, got 4"),
-        (lambda: mobile_stack(expansions=[]), "expansions must be positive numbers"),
+        (lambda: mobile_stack(expansions=[]), r"expansions must hold at least one number, got \[\]"),
         (lambda: conv1d(layers=0), "layers must be at least 1, got 0"),
         (lambda: conv1d(kernels=[2]), "kernels must be odd, got 2"),
+        (lambda: conv1d(first_kernels=[8]), "first_kernels must be odd, got 8"),
+        (lambda: conv1d(strides=[2, 1]), r"strides must be numbers of at least 2, got \[2, 1\]"),
+        (lambda: mobile_stack(stages=[(8, 0, 1)]), "blocks and stride of each of stages must be at least 1, got 0"),
+        (lambda: conv1d(channels=[]), r"channels must hold at least one number, got \[\]"),
+        (lambda: nats_size(widths=[]), r"widths must hold at least one number, got \[\]"),
+        (lambda: transformer_encoder(layers=0), "layers must be at least 1, got 0"),
+        (lambda: transformer_encoder(ratios=[]), r"ratios must hold at least one number, got \[\]"),
         (lambda: transformer_encoder(heads=[3]), "heads must divide each width, got 3 heads and a width of 16"),
     ],
 )

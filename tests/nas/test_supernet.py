@@ -87,6 +87,10 @@ def test_logits_go_in_and_out_exactly():
     assert [part.tolist() for part in net.cut(flat)] == [flat[:2].tolist(), flat[2:].tolist()]
     with pytest.raises(ValueError, match=r"logits must have shape \(5,\), got \(4,\)"):
         net.set_logits(np.zeros(4))
+    for wrong in (np.nan, np.inf):
+        flat[3] = wrong
+        with pytest.raises(ValueError, match=rf"logits must be finite or -inf, got {wrong} for option .* of decision"):
+            net.set_logits(flat)
 
 
 def test_states_come_back_after_a_selection():
@@ -157,6 +161,10 @@ def test_what_cannot_be_collected_is_named(model, message):
 def test_a_relaxation_must_draw():
     with pytest.raises(TypeError, match=r"relaxation must be a Relaxation such as GumbelSoftmax\(\)"):
         collect(network()).relax("gumbel")
+    with pytest.raises(TypeError, match="relaxation must be a Relaxation"):
+        collect(network()).relax(Darts)
+    with pytest.raises(TypeError, match=r"generator must be a torch.Generator or None, got 0"):
+        collect(network()).relax(Darts(), generator=0)
 
 
 def test_a_choice_may_be_the_whole_model():

@@ -6,8 +6,9 @@ from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
-from cggd_nas.choices import ChannelChoice, Choice
+from cggd_nas.choices import ChannelChoice, Choice, Selection, whole_numbers
 from cggd_nas.slicing import Sliced
 
 
@@ -16,13 +17,16 @@ def conv1d(
     layers: int = 8,
     kernels: Sequence[int] = (3, 5, 9),
     channels: Sequence[int] = (8, 16, 32),
+    strides: Sequence[int] = (2,),
+    first_kernels: Sequence[int] | None = None,
     in_channels: int = 1,
     num_classes: int = 10,
 ) -> nn.Module:
-    """The supernet of a 1-D CNN: kernel and channels of each layer, how every second one halves, and the pooling.
+    """The supernet of a 1-D CNN: kernel and channels of each layer, how every second one shortens, and the pooling.
 
-    Each layer is a convolution without bias, batch normalisation, ReLU; layers 1, 3, 5, ... halve the length. By
-    default there are 3 ** 8 * 3 ** 8 * 2 ** 4 * 3 = 2,066,242,608 architectures.
+    Each layer is a convolution without bias, batch normalisation, ReLU in place (so that it takes no memory of its own,
+    as in deployed networks, where it is part of the convolution); layers 1, 3, 5, ... shorten the signal. By default
+    there are 3 ** 8 * 3 ** 8 * 2 ** 4 * 3 = 2,066,242,608 architectures.
 
     Parameters
     ----------
@@ -32,6 +36,11 @@ def conv1d(
         Odd sizes of a convolution.
     channels : sequence of int
         Numbers of channels after a layer.
+    strides : sequence of int
+        By how much layers 1, 3, 5, ... shorten the signal; the last number is also that of all further ones.
+    first_kernels : sequence of int, optional
+        Odd sizes of the first convolution, if others than `kernels`. A wide one is cheap there, and works against noise
+        (Zhang et al., Sensors 17(2), 2017).
     in_channels : int
         Channels of the signal, such as the axes of an accelerometer.
     num_classes : int
@@ -40,9 +49,13 @@ def conv1d(
     -------
     nn.Module
         Signals (n, in_channels, length) to (n, num_classes). Decisions are ``"layer1.kernel"``, ``"layer1.channels"``,
-        ...; ``"layer1.halving"``, ``"layer3.halving"``, ...: by the stride of the convolution, or by a maximum over two
-        after it, which costs twice the multiply-accumulates; and ``"pooling"``: mean, maximum or root mean square over
-        what is left of the signal; the last is the level by which vibrations are usually judged.
+        ...; ``"layer1.shortening"``, ``"layer3.shortening"``, ...: by the ``"stride"`` of the convolution, or by a
+        maximum over as many after it, ``"pool"``, which costs so many times the multiply-accumulates; and
+        ``"pooling"``: mean, maximum or root mean square over what is left of the signal; the last is the level by which
+        vibrations are usually judged.
+
+        All convolutions of a layer share weights, small kernels taking the middle of the largest one (Cai et al.,
+        "Once-for-all", ICLR 2020, without its transformations); each kernel has a batch norm of its own.
 
     Examples
     --------
@@ -53,21 +66,22 @@ def conv1d(
     """
     if layers < 1:
         raise ValueError(f"layers must be at least 1, got {layers}")
-    if even := [k for k in kernels if k % 2 == 0]:
-        raise ValueError(f"kernels must be odd, got {even[0]}")
-    most = max(channels)
+    first_kernels = kernels if first_kernels is None else first_kernels
+    for name, sizes in (("kernels", kernels), ("first_kernels", first_kernels)):
+        if even := [k for k in sizes if k % 2 == 0]:
+            raise ValueError(f"{name} must be odd, got {even[0]}")
+    if not strides or min(strides) < 2:
+        raise ValueError(f"strides must be numbers of at least 2, got {strides!r}")
+    most = max(whole_numbers(channels, "channels", least=1))
     parts: list[nn.Module] = []
     before = None
     for layer in range(1, layers + 1):
         name, after = f"layer{layer}", f"layer{layer}.channels"
-        shape = (most if before else in_channels, most, before, after)
-        options = {str(k): _halving(name, k, *shape) if layer % 2 else _convolution(k, 1, *shape) for k in kernels}
-        parts += [
-            Choice(options, decision=f"{name}.kernel"),
-            Sliced(nn.BatchNorm1d(most), outputs=after),
-            nn.ReLU(),
-            ChannelChoice(most, channels, decision=after),
-        ]
+        stride = strides[min(layer // 2, len(strides) - 1)]
+        sizes = kernels if before else first_kernels
+        shared = nn.Conv1d(most if before else in_channels, most, max(sizes), bias=False)
+        options = {str(k): _layer(name, shared, k, stride if layer % 2 else 1, before, after) for k in sizes}
+        parts += [Choice(options, decision=f"{name}.kernel"), ChannelChoice(most, channels, decision=after)]
         before = after
     pools = {"mean": nn.AdaptiveAvgPool1d(1), "max": nn.AdaptiveMaxPool1d(1), "rms": RootMeanSquare()}
     classifier = Sliced(nn.Linear(most, num_classes), inputs=before)
@@ -81,13 +95,49 @@ class RootMeanSquare(nn.Module):
         return torch.linalg.vector_norm(x, dim=-1, keepdim=True) / x.shape[-1] ** 0.5
 
 
-def _convolution(kernel: int, stride: int, inputs: int, outputs: int, before: str | None, after: str) -> Sliced:
-    conv = nn.Conv1d(inputs, outputs, kernel, stride=stride, padding=kernel // 2, bias=False)
-    return Sliced(conv, inputs=before, outputs=after)
+class Middle(nn.Module):
+    """A convolution by the middle of a larger one's kernel.
+
+    Parameters
+    ----------
+    whole : nn.Conv1d
+        Whose weights it shares.
+    kernel, stride : int
+    inputs, outputs : str or None
+        Decisions that channels follow, as in `cggd_nas.Sliced`.
+    """
+
+    def __init__(self, whole: nn.Conv1d, kernel: int, stride: int, inputs: str | None, outputs: str) -> None:
+        super().__init__()
+        self.whole, self.kernel, self.stride, self.inputs, self.outputs = whole, kernel, stride, inputs, outputs
+
+    @property
+    def weight(self) -> Tensor:
+        """Shape (outputs, inputs, kernel)."""
+        first = (self.whole.kernel_size[0] - self.kernel) // 2
+        return self.whole.weight[..., first : first + self.kernel]
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Keeps the length of the signal, but for the stride."""
+        return functional.conv1d(x, self.weight, stride=self.stride, padding=self.kernel // 2)
+
+    def plain(self, selection: Selection) -> nn.Module:
+        """An ordinary convolution of the chosen channels."""
+        outputs, inputs, _ = self.weight.shape
+        conv = nn.Conv1d(
+            inputs, outputs, self.kernel, stride=self.stride, padding=self.kernel // 2, bias=False, device="meta"
+        )
+        conv.weight = nn.Parameter(self.weight.detach().clone())
+        return Sliced(conv, inputs=self.inputs, outputs=self.outputs).plain(selection)
 
 
-def _halving(name: str, kernel: int, inputs: int, outputs: int, before: str | None, after: str) -> Choice:
-    shape = (inputs, outputs, before, after)
-    pool = nn.MaxPool1d(2, ceil_mode=True)  # leaves as much of odd lengths as a stride does
-    options = {"stride": _convolution(kernel, 2, *shape), "pool": nn.Sequential(_convolution(kernel, 1, *shape), pool)}
-    return Choice(options, decision=f"{name}.halving")
+def _layer(name: str, whole: nn.Conv1d, kernel: int, stride: int, before: str | None, after: str) -> nn.Module:
+    rest = Sliced(nn.BatchNorm1d(whole.out_channels), outputs=after), nn.ReLU(inplace=True)
+    once = nn.Sequential(Middle(whole, kernel, stride, before, after), *rest)
+    if stride == 1:
+        return once
+    # With ceil_mode it leaves as much of any length as the stride does. It comes last, so that batch norm and ReLU can
+    # become part of the convolution.
+    pool = nn.MaxPool1d(stride, ceil_mode=True)
+    options = {"stride": once, "pool": nn.Sequential(Middle(whole, kernel, 1, before, after), *rest, pool)}
+    return Choice(options, decision=f"{name}.shortening")

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from cggd.datasets import data_folder
 from cggd.metrics import Additive
-from cggd_nas.choices import Choice, RepeatChoice
+from cggd_nas.choices import Choice, RepeatChoice, whole_numbers
 from cggd_nas.supernet import Supernet
 
 # Stages of MobileNetV2 (Sandler et al., CVPR 2018, table 2) as (channels, blocks, stride), without its widest ones.
@@ -75,8 +75,9 @@ def mobile_stack(
     ('stage1.depth', 'stage1.block1', 'stage1.block2')
     """
     for name, values in (("kernels", kernels), ("expansions", expansions)):
-        if not values or min(values) < 1:
-            raise ValueError(f"{name} must be positive numbers, got {values!r}")
+        whole_numbers(values, name, least=1)
+    for stage in stages:
+        whole_numbers(stage, "channels, blocks and stride of each of stages", least=1)
     if even := [k for k in kernels if k % 2 == 0]:
         raise ValueError(f"kernels must be odd, got {even[0]}")
     blocks = {f"k{k}_e{e}": (k, e, 1) for k in kernels for e in expansions}

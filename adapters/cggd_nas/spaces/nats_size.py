@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from torch import Tensor, nn
 
-from cggd_nas.choices import ChannelChoice, Selection
+from cggd_nas.choices import ChannelChoice, Selection, whole_numbers
 from cggd_nas.relaxations import Mixing
 from cggd_nas.slicing import Sliced
 
@@ -49,7 +49,7 @@ def nats_size(*, widths: Sequence[int] = WIDTHS, num_classes: int = 10, in_chann
     >>> collect(nats_size(widths=[4, 8])).space.options["c4"]
     ('4', '8')
     """
-    wide = Widths(tuple(widths))
+    wide = Widths(tuple(whole_numbers(widths, "widths", least=1)))
     return nn.Sequential(
         wide.conv(in_channels, None, "c0", kernel=3),
         wide.mask("c0"),

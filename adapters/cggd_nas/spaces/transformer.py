@@ -8,7 +8,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from cggd_nas.choices import ChannelChoice, Choice
+from cggd.metrics.base import whole
+from cggd_nas.choices import ChannelChoice, Choice, whole_numbers
 from cggd_nas.slicing import Sliced
 
 
@@ -63,6 +64,9 @@ def transformer_encoder(
     >>> space.options
     {'layer1.width': ('16', '32', '64'), 'layer1.heads': ('1', '2', '4'), 'layer1.feed_forward': ('64', '128', '256')}
     """
+    whole(layers, "layers", least=1)
+    for name, values in (("heads", heads), ("widths", widths), ("ratios", ratios)):
+        whole_numbers(values, name, least=1)
     if bad := [(h, w) for h in heads for w in widths if w % h]:
         raise ValueError(
             f"each number of heads must divide each width, got {bad[0][0]} heads and a width of {bad[0][1]}"
