@@ -188,7 +188,7 @@ def collect(model: nn.Module, graph: nx.Graph | None = None) -> Supernet:
     ------
     ValueError
         If there is no choice; if choices of one decision have different options; if a choice stands inside an option of
-        its own decision.
+        its own decision; if the model is in ``DataParallel`` over several devices.
     """
     if not isinstance(model, nn.Module):
         raise TypeError(f"model must be an nn.Module, got {model!r}")
@@ -229,6 +229,11 @@ def gathered(tensors: Sequence[Tensor]) -> NDArray[np.float64]:
 def _unwrapped(model: nn.Module) -> nn.Module:
     while True:
         if isinstance(model, DistributedDataParallel | nn.DataParallel):
+            if isinstance(model, nn.DataParallel) and len(model.device_ids) > 1:
+                raise ValueError(
+                    f"model is DataParallel over {len(model.device_ids)} devices, whose copies do not see what paths "
+                    "are drawn; use DistributedDataParallel, with one process for each"
+                )
             model = model.module
         elif hasattr(model, "_orig_mod"):
             model = model._orig_mod  # pyright: ignore[reportAssignmentType] - of torch.compile

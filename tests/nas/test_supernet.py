@@ -167,6 +167,13 @@ def test_a_relaxation_must_draw():
         collect(network()).relax(Darts(), generator=0)
 
 
+def test_threads_on_several_devices_are_refused():
+    parallel = nn.DataParallel(network())
+    parallel.device_ids = [0, 1]
+    with pytest.raises(ValueError, match=r"DataParallel over 2 devices.*use DistributedDataParallel"):
+        collect(parallel)
+
+
 def test_a_choice_may_be_the_whole_model():
     net = collect(Choice(options()))
     assert list(net.space.decisions) == ["choice"]
