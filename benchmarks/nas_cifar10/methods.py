@@ -1,0 +1,113 @@
+"""The methods: cggd and its variations, the penalties of the literature, a search without bounds, random networks."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from importlib.util import find_spec
+from typing import Any
+
+from cggd.constraints import Constraint
+from cggd.directions import Weights
+from cggd_nas import Darts, GumbelSoftmax, ProxylessTwoPath, penalties
+from cggd_nas.loop import Objective
+from cggd_nas.relaxations import Relaxation
+
+
+@dataclass(frozen=True, kw_only=True)
+class Guided:
+    """How cggd guides the choices.
+
+    Attributes
+    ----------
+    rescale, weights : see `cggd_nas.TorchGuide`
+    safeguard : bool
+        Whether a witness is led to where the direction alone is not enough.
+    decoupled : bool
+        Whether the guide changes the optimizer's step (`TorchGuide.update`), or the gradient before it.
+    """
+
+    rescale: float = 1.2
+    weights: Weights = "unit"
+    safeguard: bool = True
+    decoupled: bool = True
+
+
+@dataclass(frozen=True, kw_only=True)
+class Method:
+    """A search.
+
+    Attributes
+    ----------
+    guided : Guided, optional
+    penalty : callable, optional
+        From constraints and a weight to an objective in place of the task loss.
+    weight : float, optional
+        The published weight of the penalty.
+    scan : tuple of float
+        Further weights.
+    relaxation : callable
+        From ``temperature=`` to how options mix in steps of the choices.
+    mixed : bool
+        Whether weights learn on that mixture as well, instead of on single paths drawn evenly.
+    filtered : bool
+        Whether the answer is made of the likeliest selections that satisfy the bounds, instead of those met.
+    random : bool
+        Whether no choice is trained, and the networks judged are drawn at random from those that satisfy the bounds.
+    """
+
+    guided: Guided | None = None
+    penalty: Callable[[Sequence[Constraint], float], Objective] | None = None
+    weight: float | None = None
+    scan: tuple[float, ...] = ()
+    relaxation: Callable[..., Relaxation] = GumbelSoftmax
+    mixed: bool = False
+    filtered: bool = False
+    random: bool = False
+
+
+def penalised(penalty: Callable[..., Any], name: str) -> Callable[[Sequence[Constraint], float], Objective]:
+    """A penalty of `cggd_nas.penalties` whose weight is called `name`."""
+    return lambda constraints, weight: penalties.penalized(constraints, partial(penalty, **{name: weight}))
+
+
+def multipliers(constraints: Sequence[Constraint], weight: float) -> Objective:
+    """Cooper's Lagrangian; its weight is the step of the multipliers."""
+    return penalties.lagrangian(constraints, dual_rate=weight)
+
+
+OURS = Method(guided=Guided())
+
+BASELINES = {
+    "darts": Method(relaxation=Darts, mixed=True, filtered=True),
+    "proxyless": Method(
+        penalty=penalised(penalties.proxyless_linear, "weight"),
+        weight=penalties.PROXYLESS_WEIGHT,
+        scan=(0.02, 2.0, 20.0),
+    ),
+    "proxyless_log": Method(
+        penalty=penalised(penalties.proxyless_log, "beta"), weight=penalties.PROXYLESS_BETA, scan=(6.0, 60.0)
+    ),
+    "fbnet": Method(penalty=penalised(penalties.fbnet, "beta"), weight=penalties.FBNET_BETA, scan=(6.0, 60.0)),
+    "tf_nas": Method(penalty=penalised(penalties.tf_nas, "weight"), weight=penalties.TF_NAS_WEIGHT, scan=(1.0, 10.0)),
+    "tas": Method(penalty=penalised(penalties.tas, "weight"), weight=penalties.TAS_WEIGHT, scan=(0.2, 20.0)),
+    "random": Method(random=True),
+}
+if find_spec("cooper") is not None:
+    BASELINES["cooper"] = Method(penalty=multipliers, weight=penalties.DUAL_RATE, scan=(0.1, 1.0))
+
+RESCALES = (1.01, 1.05, 1.5, 2.0, 5.0, 10.0)
+
+ABLATIONS = {
+    **{f"cggd R={r:g}": replace(OURS, guided=Guided(rescale=r)) for r in RESCALES},
+    "cggd difference": replace(OURS, guided=Guided(weights="difference")),
+    "cggd no safeguard": replace(OURS, guided=Guided(safeguard=False)),
+    "cggd plain Adam": replace(OURS, guided=Guided(decoupled=False)),
+    "cggd Darts": replace(OURS, relaxation=Darts, mixed=True),
+    "cggd two paths": replace(OURS, relaxation=ProxylessTwoPath),
+    "cggd soft Gumbel": replace(OURS, relaxation=partial(GumbelSoftmax, hard=False)),
+    "cggd own paths": replace(OURS, mixed=True),
+}
+
+METHODS = {"cggd": OURS, **BASELINES, **ABLATIONS}

@@ -1,0 +1,73 @@
+"""How weights and choices are trained: the numbers that all methods share."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+
+@dataclass(frozen=True, kw_only=True)
+class Recipe:
+    """The training that every method gets.
+
+    Attributes
+    ----------
+    images, val_images, side : int
+        Images that weights learn from, images that choices are made by, and their side in pixels.
+    channels, cells : int
+        Of the topology supernet: channels of the first stage, cells per stage.
+    warmup, epochs : int
+        Epochs before choices move, and all.
+    every : int
+        Steps of the weights for one of the choices.
+    batch : int
+    shared_rate, choice_rate : float
+        Learning rates: weights (SGD, cosine), choices (Adam).
+    judged, ranking_images : int
+        Networks that a method may judge by shared weights at its end, and the validation images that it does so by.
+    calibration : int
+        Batches that batch norms are recalibrated with.
+    shared_capacity, alone_capacity : float
+        What the rank by parameters in use counts beside the rank by accuracy, with shared weights and trained alone:
+        the shorter a training, the more it favours networks that learn fast over those that can hold more.
+    rounds : tuple of (networks, epochs)
+        Networks that are trained alone in each round, the best of the round before.
+    alone_images : int
+    """
+
+    images: int = 20_000
+    val_images: int = 5_000
+    side: int = 16
+    channels: int = 8
+    cells: int = 3
+    warmup: int = 8
+    epochs: int = 12
+    every: int = 2
+    batch: int = 64
+    shared_rate: float = 0.05
+    choice_rate: float = 1e-2
+    judged: int = 120
+    ranking_images: int = 1_000
+    calibration: int = 8
+    shared_capacity: float = 2.0
+    alone_capacity: float = 0.3
+    rounds: tuple[tuple[int, int], ...] = ((5, 12),)
+    alone_images: int = 10_000
+
+
+FULL = Recipe()
+
+QUICK = replace(
+    FULL,
+    images=512,
+    val_images=128,
+    side=8,
+    channels=4,
+    cells=1,
+    warmup=1,
+    epochs=3,
+    judged=8,
+    ranking_images=128,
+    calibration=1,
+    rounds=((2, 1),),
+    alone_images=256,
+)

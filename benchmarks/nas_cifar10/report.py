@@ -1,0 +1,209 @@
+"""Tables and plots of what the runs found."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from benchmarks.nas_cifar10.methods import ABLATIONS, BASELINES, METHODS
+from benchmarks.nas_cifar10.recipe import FULL
+from benchmarks.nas_cifar10.settings import TOPOLOGY, Selection, Setting, all_settings
+from benchmarks.pages import insert
+from benchmarks.penalties.settings import FINE, every
+from cggd.datasets import NATS_OPERATIONS
+
+Row = dict[str, str]
+
+MARK = "nas_cifar10"
+
+# The paper's regrets on CIFAR-10, in points of accuracy below the best feasible network (CONNAS, ICLR 2026).
+PAPER = {"latency": 1.08, "energy": 1.08, "both": 1.08, "memory": 0.14, "params": 1.0}
+
+COLUMNS = (
+    "setting",
+    "method",
+    "runs",
+    "satisfied",
+    "test accuracy",
+    "regret",
+    "by shared weights",
+    "at the end: satisfied",
+    "regret",
+    "first feasible epoch",
+    "feasible epochs",
+    "CPU seconds",
+    "direction",
+)
+
+
+def page(runs: Sequence[Row]) -> str:
+    """The tables, as Markdown."""
+    settings = all_settings()
+    published = [row for row in runs if _weight(row) == _published(row["method"])]
+    main = [row for row in published if row["method"] not in ABLATIONS]
+    parts = [
+        "Satisfied runs out of all; accuracy in % after the table's full training, regret in points below the best "
+        'network that satisfies the bounds, both as means over satisfied runs (with the standard deviation). "By '
+        'shared weights" is the regret had nothing been trained alone, "at the end" the largest logits and nothing '
+        "else, as the methods' papers answer. Epochs count from the end of the warm-up.",
+        _table(COLUMNS, [_line(group) for group in _grouped(main, "setting", "method")]),
+        "Networks nobody trained, for comparison; the largest are those with the most parameters in use:",
+        _untrained([settings[name] for name in dict.fromkeys(row["setting"] for row in main)]),
+    ]
+    ablations = [
+        row
+        for row in published
+        if row["setting"] == "latency" and (row["method"] in ABLATIONS or row["method"] == "cggd")
+    ]
+    if len({row["method"] for row in ablations}) > 1:
+        parts += ["Variations of cggd:", _table(COLUMNS, [_line(group) for group in _grouped(ablations, "method")])]
+    scanned = {row["method"] for row in runs if _weight(row) != _published(row["method"])}
+    if scanned:
+        scan = [row for row in runs if row["method"] in scanned and row["setting"] == "latency" and row["seed"] == "0"]
+        lines = [
+            [row["method"], row["weight"], *_line([row])[3:]]
+            for row in sorted(scan, key=lambda r: (r["method"], float(r["weight"])))
+        ]
+        parts += ["Weights of penalties, seed 0:", _table(("method", "weight", *COLUMNS[3:]), lines)]
+    return "\n\n".join(parts)
+
+
+def write(runs: Sequence[Row], trajectory: Sequence[Row], document: Path) -> None:
+    """Put the tables between the marks of a document, and the plots beside it."""
+    import matplotlib as mpl
+
+    mpl.use("Agg")
+    text = page(runs)
+    for name, title, draw in (
+        ("trajectory", "Latency of the largest logits over the epochs, seed 0", lambda ax: _trajectory(trajectory, ax)),
+        ("answers", "Answers, and all networks of the space", lambda ax: _answers(runs, ax)),
+    ):
+        _save(draw, document.with_name(f"nas_cifar10_{name}.png"))
+        text += f"\n\n![{title}](nas_cifar10_{name}.png)"
+    insert(text, document, MARK)
+
+
+def _line(rows: Sequence[Row]) -> list[str]:
+    held = [row for row in rows if row["satisfied"] == "True"]
+    ended = [row for row in rows if row["end_satisfied"] == "True"]
+    return [
+        rows[0]["setting"],
+        rows[0]["method"],
+        str(len(rows)),
+        f"{len(held)}/{len(rows)}",
+        _mean(held, "accuracy", spread=True),
+        _mean(held, "regret"),
+        _mean(held, "shared_regret"),
+        f"{len(ended)}/{len(rows)}" if rows[0]["method"] != "random" else "",
+        _mean(ended, "end_regret") if rows[0]["method"] != "random" else "",
+        _mean(rows, "first_feasible_epoch", ".1f"),
+        _mean(rows, "feasible_epochs", ".0%"),
+        _mean(rows, "cpu_seconds", ".0f"),
+        _mean(rows, "direction_share", ".1%"),
+    ]
+
+
+def _untrained(settings: Sequence[Setting]) -> str:
+    lines = []
+    for setting in settings:
+        networks: dict[Selection, list[float]] = {}
+        for row in map(tuple, setting.feasible().tolist()):
+            networks.setdefault(setting.family.canonical(row), []).append(setting.regret(row))
+        regrets = {network: float(np.mean(found)) for network, found in networks.items()}
+        line = [setting.name, str(len(networks)), f"{np.mean(list(regrets.values())):.2f}", ""]
+        if setting.family is TOPOLOGY:
+            most = max(map(_units, networks))
+            largest = [regret for network, regret in regrets.items() if _units(network) == most]
+            line[3] = f"{np.mean(largest):.2f} ({len(largest)} networks)"
+        lines.append([*line, f"{PAPER[setting.name]:.2f}" if setting.name in PAPER else ""])
+    head = ("setting", "networks that satisfy the bounds", "their mean regret", "that of the largest", "in the paper")
+    return _table(head, lines)
+
+
+def _units(network: Selection) -> int:
+    """Parameters in use of a cell, as a multiple of those of a 1x1 convolution."""
+    return sum({"nor_conv_1x1": 1, "nor_conv_3x3": 9}.get(NATS_OPERATIONS[option], 0) for option in network)
+
+
+def _trajectory(trajectory: Sequence[Row], ax) -> None:
+    rows = [r for r in trajectory if (r["setting"], r["seed"]) == ("latency", "0") and r["method"] not in ABLATIONS]
+    bound = None
+    for method in ("cggd", *BASELINES):
+        mine = [r for r in rows if r["method"] == method and _weight(r) == _published(method) and method != "random"]
+        if not mine:
+            continue
+        values = [dict(part.split("=") for part in r["values"].split(";")) for r in mine]
+        bound = float(values[0]["latency_bound"]) / FINE
+        ax.plot(
+            [int(r["epoch"]) + FULL.warmup + 1 for r in mine],
+            [float(v["latency"]) / FINE for v in values],
+            marker="o",
+            linewidth=2.5 if method == "cggd" else 1.2,
+            label=method,
+        )
+    if bound is not None:
+        ax.axhline(bound, color="black", linestyle="--", label="bound")
+        ax.legend(fontsize=8)
+    ax.set_xlabel("epoch")
+    ax.set_ylabel("latency of the largest logits (ms)")
+
+
+def _answers(runs: Sequence[Row], ax) -> None:
+    setting = all_settings()["latency"]
+    (bounded,) = setting.table.constraints
+    latency, accuracy = every(bounded.metric), every(setting.table.judge)
+    ax.scatter(latency, accuracy, s=2, color="lightgrey", rasterized=True)
+    ax.axvspan(0, bounded.bound, color="tab:green", alpha=0.08, label="satisfies the bound")
+    for method in ("cggd", *BASELINES):
+        mine = [
+            r for r in runs if (r["setting"], r["method"]) == ("latency", method) and _weight(r) == _published(method)
+        ]
+        if mine:
+            numbers = [setting.number([int(i) for i in r["architecture"].split("-")]) for r in mine]
+            ax.scatter(latency[numbers], accuracy[numbers], s=40 if method == "cggd" else 22, label=method)
+    ax.set_xlim(0, latency.max())
+    ax.set_ylim(84, 95)
+    ax.set_xlabel("latency (ms)")
+    ax.set_ylabel("test accuracy after 200 epochs (%)")
+    ax.legend(fontsize=8)
+
+
+def _save(draw: Callable, path: Path) -> None:
+    import matplotlib.pyplot as plt
+
+    figure, ax = plt.subplots(figsize=(7, 4.5), layout="constrained")
+    draw(ax)
+    figure.savefig(path, dpi=110)
+    plt.close(figure)
+
+
+def _published(method: str) -> str:
+    weight = METHODS[method].weight
+    return "nan" if weight is None else f"{weight:g}"
+
+
+def _weight(row: Row) -> str:
+    return row["weight"]
+
+
+def _grouped(rows: Sequence[Row], *names: str) -> list[list[Row]]:
+    groups: dict[tuple[str, ...], list[Row]] = {}
+    for row in rows:
+        groups.setdefault(tuple(row[name] for name in names), []).append(row)
+    places = [*all_settings()], [*METHODS]
+    return sorted(groups.values(), key=lambda g: (places[0].index(g[0]["setting"]), places[1].index(g[0]["method"])))
+
+
+def _mean(rows: Sequence[Row], name: str, form: str = ".2f", *, spread: bool = False) -> str:
+    numbers = [float(row[name]) for row in rows if row[name] != "nan"]
+    if not numbers:
+        return "-"
+    text = f"{np.mean(numbers):{form}}"
+    return f"{text} ± {np.std(numbers, ddof=1):{form}}" if spread and len(numbers) > 1 else text
+
+
+def _table(head: Sequence[str], lines: Sequence[Sequence[str]]) -> str:
+    rows = [head, ["---"] * len(head), *lines]
+    return "\n".join(f"| {' | '.join(row)} |" for row in rows)

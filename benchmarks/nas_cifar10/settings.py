@@ -1,0 +1,128 @@
+"""What is searched: the spaces with their supernets, the bounds on them, and the accuracies that judge the answers."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+from numpy.typing import NDArray
+from torch import nn
+
+from benchmarks.penalties import settings as tables
+from benchmarks.penalties.settings import FINE, every
+from cggd import Table
+from cggd.constraints import Constraint
+from cggd.datasets import NATS_EDGES
+from cggd.space import ChoiceSpace
+from cggd_nas.spaces import nats_size, nats_topology
+
+Selection = tuple[int, ...]
+
+
+@dataclass(frozen=True, eq=False)
+class Family:
+    """A space with a small supernet for it.
+
+    Attributes
+    ----------
+    name : str
+    build : callable
+        From channels and cells per stage to the supernet's network.
+    canonical : callable
+        From a selection to the one that stands for all networks which compute the same.
+    """
+
+    name: str
+    build: Callable[[int, int], nn.Module]
+    canonical: Callable[[Selection], Selection]
+
+
+@dataclass(frozen=True, eq=False)
+class Setting:
+    """Bounds on a space.
+
+    Attributes
+    ----------
+    name : str
+    family : Family
+    table : benchmarks.penalties.settings.Setting
+        The bounds on the stored tables, with the accuracy that judges.
+    """
+
+    name: str
+    family: Family
+    table: tables.Setting
+
+    def constraints(self, space: ChoiceSpace) -> list[Constraint]:
+        """The bounds, on the supernet's space; in units in which all costs exceed 1, as some penalties need."""
+        return [
+            Table(space, FINE * every(c.metric), name=c.metric.name) <= FINE * c.bound for c in self.table.constraints
+        ]
+
+    def number(self, selection: Sequence[int]) -> int:
+        """Place of a selection in the order of `ChoiceSpace.enumerate`."""
+        return int(np.ravel_multi_index(tuple(selection), tuple(self.table.space.sizes)))
+
+    def satisfied(self, selection: Sequence[int]) -> bool:
+        return bool(self.table.feasible[self.number(selection)])
+
+    def accuracy(self, selection: Sequence[int]) -> float:
+        """Test accuracy in % after the table's full training."""
+        return float(every(self.table.judge)[self.number(selection)])
+
+    @cached_property
+    def best(self) -> float:
+        """The largest accuracy of any selection that satisfies the bounds."""
+        return float(every(self.table.judge)[self.table.feasible].max())
+
+    def regret(self, selection: Sequence[int]) -> float:
+        """Points of accuracy below the best selection that satisfies the bounds."""
+        return self.best - self.accuracy(selection)
+
+    def feasible(self) -> NDArray[np.int64]:
+        """All selections that satisfy the bounds."""
+        return self.table.space.enumerate()[self.table.feasible]
+
+
+def live(selection: Selection) -> Selection:
+    """The topology cell without edges that carry nothing from the input to the output.
+
+    An edge whose source gets no input, or whose target leads nowhere, can be left out; where no edge joins the two
+    inner nodes, they may change places.
+
+    Examples
+    --------
+    >>> live((3, 4, 0, 1, 2, 0)), live((0, 3, 0, 1, 0, 2))
+    ((3, 0, 0, 1, 2, 0), (3, 0, 0, 1, 2, 0))
+    """
+    chosen = list(selection)
+    while True:
+        sources = {u for (u, _), option in zip(NATS_EDGES, chosen, strict=True) if option} | {3}
+        targets = {v for (_, v), option in zip(NATS_EDGES, chosen, strict=True) if option} | {0}
+        kept = [
+            option if u in targets and v in sources else 0 for (u, v), option in zip(NATS_EDGES, chosen, strict=True)
+        ]
+        if kept == chosen:
+            break
+        chosen = kept
+    a, b, joined, through, out_a, out_b = chosen
+    return tuple(chosen) if joined else max((a, b, 0, through, out_a, out_b), (b, a, 0, through, out_b, out_a))
+
+
+TOPOLOGY = Family("topology", lambda channels, cells: nats_topology(C=channels, N=cells), live)
+SIZE = Family("size", lambda channels, cells: nats_size(), tuple)
+
+# Short names, in the order of `benchmarks.penalties.settings.topology` and `sizes`.
+TOPOLOGY_NAMES = ("latency", "energy", "both", "latency25", "latency10", "latency5")
+SIZE_NAMES = ("params", "memory")
+
+
+def all_settings() -> dict[str, Setting]:
+    """All settings by name; those of the size space only where its file is here."""
+    named = [*zip(TOPOLOGY_NAMES, tables.topology(), strict=False)]
+    found = {name: Setting(name, TOPOLOGY, table) for name, table in named}
+    return found | {
+        name: Setting(name, SIZE, table) for name, table in zip(SIZE_NAMES, tables.sizes() or [], strict=False)
+    }

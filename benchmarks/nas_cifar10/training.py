@@ -1,0 +1,271 @@
+"""Weights and choices trained together: one loop for all methods."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import math
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from benchmarks.nas_cifar10.images import Images
+from benchmarks.nas_cifar10.methods import Method
+from benchmarks.nas_cifar10.recipe import Recipe
+from benchmarks.nas_cifar10.settings import Selection, Setting
+from cggd import find_feasible
+from cggd.relaxation import annealed
+from cggd_nas import Supernet, TorchGuide, collect
+from cggd_nas.batches import Shuffled, repeated
+from cggd_nas.history import skips
+from cggd_nas.loop import CLIP, LATE
+from cggd_nas.relaxations import Mixing
+
+# Violated steps after which the safeguard leads to the witness, where there is one: that of `cggd_nas.search`.
+PATIENCE, NEVER = 10, 10**9
+
+
+@contextlib.contextmanager
+def lean() -> Iterator[None]:
+    """Convolutions in bfloat16 where a block of code runs.
+
+    Weights change while a block runs, so that casts of them must not be kept.
+    """
+    with torch.autocast("cpu", torch.bfloat16, cache_enabled=False):
+        yield
+
+
+@dataclass
+class EvenPaths:
+    """Single paths on which each option of a decision is trained once before any is trained again.
+
+    References
+    ----------
+    Chu, Zhang, Xu, "FairNAS", ICCV 2021 (whose steps also join the gradients of all options).
+    """
+
+    decks: dict[int, list[int]] = field(default_factory=dict)
+
+    def draw(self, logits: Tensor, generator: torch.Generator | None) -> Mixing:
+        deck = self.decks.setdefault(id(logits), [])
+        if not deck:
+            deck += torch.randperm(len(logits), generator=generator).tolist()
+        return Mixing((deck.pop(),))
+
+
+@dataclass(frozen=True, eq=False)
+class Trained:
+    """A supernet after its search.
+
+    Attributes
+    ----------
+    met : dict of selection to None
+        Selections of the largest logits that satisfied the bounds, in the last third of the choices' training.
+    epochs : list of dict
+        The trajectory.
+    seconds : float
+        CPU time.
+    direction : float
+        Share of the time of the choices' training that the guide took.
+    """
+
+    supernet: Supernet
+    met: dict[Selection, None]
+    epochs: list[dict[str, Any]]
+    seconds: float
+    direction: float
+
+
+def trained(
+    setting: Setting, method: Method, weight: float | None, recipe: Recipe, images: Images, seed: int, cache: Path
+) -> Trained:
+    """Run one search; its warm-up, which all methods share, is kept in `cache`."""
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        supernet = collect(setting.family.build(recipe.channels, recipe.cells))
+        return _Search(setting, method, weight, recipe, images, seed, supernet).run(cache)
+
+
+class _Search:
+    def __init__(
+        self,
+        setting: Setting,
+        method: Method,
+        weight: float | None,
+        recipe: Recipe,
+        images: Images,
+        seed: int,
+        supernet: Supernet,
+    ) -> None:
+        self.setting, self.method, self.recipe, self.seed, self.supernet = setting, method, recipe, seed, supernet
+        self.model, self.constraints = supernet.model, setting.constraints(supernet.space)
+        self.model.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue] - missing in its overloads
+        self.weights = list(supernet.weights())
+        self.paths = torch.Generator().manual_seed(seed)
+        order = torch.Generator().manual_seed(seed)
+        self.train, self.val = (Shuffled(*part, recipe.batch, order) for part in (images.train, images.val))
+        self.optimizer = torch.optim.SGD(
+            self.weights, lr=recipe.shared_rate, momentum=0.9, weight_decay=5e-4, nesterov=True
+        )
+        self.schedule = torch.optim.lr_scheduler.CosineAnnealingLR(self.optimizer, recipe.epochs * len(self.train))
+        self.chooser = torch.optim.Adam(supernet.parameters, lr=recipe.choice_rate, betas=(0.5, 0.999))
+        self.even = EvenPaths()
+        self.objective = None
+        if method.penalty is not None:
+            assert weight is not None
+            self.objective = method.penalty(self.constraints, weight)
+        guided = method.guided
+        safe = guided is not None and guided.safeguard
+        self.guide = TorchGuide(
+            supernet,
+            self.constraints,
+            rescale=1.2 if guided is None else guided.rescale,
+            weights="unit" if guided is None else guided.weights,
+            patience=PATIENCE if safe else NEVER,
+            witness=find_feasible(self.constraints, seed=seed).indices if safe else None,
+            broadcast=False,
+        )
+        self.met: dict[Selection, None] = {}
+        self.guiding, self.stepping = [0.0], [0.0]
+        self.chooser.step = _timed(self.chooser.step, self.stepping)
+
+    def run(self, cache: Path) -> Trained:
+        began = time.process_time() - self._warm_up(cache)
+        epochs, choosing = [], time.perf_counter()
+        for epoch in range(self.recipe.warmup, self.recipe.epochs):
+            epochs.append(self._epoch(epoch - self.recipe.warmup))
+        share = self.guiding[0] / (time.perf_counter() - choosing)
+        direction = share if self.method.guided else math.nan
+        return Trained(self.supernet, self.met, epochs, time.process_time() - began, direction)
+
+    def _warm_up(self, cache: Path) -> float:
+        """Weights alone, on even paths; returns the CPU time that it takes, or took when it was kept."""
+        recipe = self.recipe
+        parts = [recipe.images, recipe.val_images, recipe.side, recipe.channels, recipe.cells, recipe.warmup]
+        parts += [recipe.epochs, recipe.batch, recipe.shared_rate, self.setting.family.name, self.seed]
+        path = cache / f"warm_{hashlib.sha256(repr(parts).encode()).hexdigest()[:16]}.pt"
+        states = {"model": self.model, "optimizer": self.optimizer, "schedule": self.schedule}
+        if not path.is_file():
+            began = time.process_time()
+            for _ in range(recipe.warmup):
+                self._even()
+                for batch in self.train:
+                    self._learn(batch)
+            seconds = time.process_time() - began
+            kept = {name: part.state_dict() for name, part in states.items()} | {"seconds": seconds}
+            torch.save(kept, path.with_suffix(f".{self.seed}.partial"))
+            path.with_suffix(f".{self.seed}.partial").replace(path)
+        kept = torch.load(path, weights_only=True)
+        for name, part in states.items():
+            part.load_state_dict(kept[name])
+        # The same draws follow whether the warm-up was read or run.
+        self.paths.manual_seed(self.seed + 1)
+        self.train.generator.manual_seed(self.seed + 1)
+        self.even.decks.clear()
+        return kept["seconds"]
+
+    def _even(self) -> None:
+        self.supernet.relax(self.even, generator=self.paths)
+
+    def _epoch(self, number: int) -> dict[str, Any]:
+        recipe, method = self.recipe, self.method
+        total = (recipe.epochs - recipe.warmup) * len(self.train)
+        losses: dict[str, list[float]] = {"train": [], "val": []}
+        feasible: list[bool] = []
+        validation, temperature = repeated(self.val), math.nan
+        for place, batch in enumerate(self.train):
+            step = number * len(self.train) + place
+            temperature = annealed(step, total, share=LATE)
+            relaxation = method.relaxation(temperature=temperature)
+            if method.mixed:
+                self.supernet.relax(relaxation, generator=self.paths)
+            else:
+                self._even()
+            losses["train"].append(self._learn(batch))
+            if not method.random and place % recipe.every == 0:
+                self.supernet.relax(relaxation, generator=self.paths)
+                losses["val"].append(self._choose(next(validation)))
+                selection = tuple(self.supernet.indices().tolist())
+                feasible.append(self.setting.satisfied(selection))
+                if feasible[-1] and step >= LATE * total:
+                    self.met[selection] = None
+        return self._record(number, temperature, losses, feasible)
+
+    def _record(
+        self, number: int, temperature: float, losses: dict[str, list[float]], feasible: list[bool]
+    ) -> dict[str, Any]:
+        selection = tuple(self.supernet.indices().tolist())
+        values = {c.metric.name: c.metric(np.array(selection)) for c in self.constraints}
+        bounds = {f"{c.metric.name}_bound": c.bound for c in self.constraints}
+        return {
+            "epoch": number,
+            "temperature": temperature,
+            **{f"{name}_loss": float(np.mean(found)) if found else math.nan for name, found in losses.items()},
+            "feasible": float(np.mean(feasible)) if feasible else math.nan,
+            "satisfied": self.setting.satisfied(selection),
+            "skips": skips(self.supernet),
+            "architecture": "-".join(map(str, selection)),
+            "accuracy": self.setting.accuracy(selection),
+            "values": ";".join(f"{name}={value:g}" for name, value in (values | bounds).items()),
+        }
+
+    def _loss(self, batch: tuple[Tensor, Tensor]) -> Tensor:
+        with lean():
+            return functional.cross_entropy(self.model(batch[0]), batch[1])
+
+    def _learn(self, batch: tuple[Tensor, Tensor]) -> float:
+        """One step of the weights."""
+        _require(self.supernet.parameters, False)
+        _require(self.weights, True)
+        self.model.train()
+        self.optimizer.zero_grad()
+        loss = self._loss(batch)
+        loss.backward()
+        nn.utils.clip_grad_norm_(self.weights, CLIP)
+        self.optimizer.step()
+        self.schedule.step()
+        return loss.item()
+
+    def _choose(self, batch: tuple[Tensor, Tensor]) -> float:
+        """One step of the choices."""
+        _require(self.weights, False)
+        _require(self.supernet.parameters, True)
+        self.chooser.zero_grad()
+        loss = self._loss(batch)
+        (loss if self.objective is None else self.objective(loss, self.supernet)).backward()
+        guided = self.method.guided
+        if guided is None:
+            self.chooser.step()
+        elif guided.decoupled:
+            stepping = self.stepping[0]
+            _timed(self.guide.update, self.guiding)(self.chooser)
+            self.guiding[0] -= self.stepping[0] - stepping  # the optimizer's own step
+        else:
+            _timed(self.guide.modify_gradients, self.guiding)()
+            self.chooser.step()
+        return loss.item()
+
+
+def _timed(function: Callable[..., Any], clock: list[float]) -> Callable[..., Any]:
+    """The function, whose time is added to a clock."""
+
+    def run(*args: Any) -> Any:
+        began = time.perf_counter()
+        try:
+            return function(*args)
+        finally:
+            clock[0] += time.perf_counter() - began
+
+    return run
+
+
+def _require(parameters: list[nn.Parameter], wanted: bool) -> None:
+    for parameter in parameters:
+        parameter.requires_grad_(wanted)

@@ -1,0 +1,133 @@
+"""The benchmark on supernets: networks told apart, networks judged, and runs that resume."""
+
+import itertools
+from functools import partial
+
+import numpy as np
+import pytest
+
+pytest.importorskip("torch")
+
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from benchmarks import nas_cifar10
+from benchmarks.nas_cifar10.command import planned, rows_of
+from benchmarks.nas_cifar10.images import available
+from benchmarks.nas_cifar10.methods import METHODS
+from benchmarks.nas_cifar10.ranking import judged_by, ranked
+from benchmarks.nas_cifar10.report import page, write
+from benchmarks.nas_cifar10.settings import all_settings, live
+from benchmarks.nas_cifar10.training import EvenPaths
+from cggd.datasets import NATS_EDGES
+from cggd_nas import collect
+from cggd_nas.spaces import nats_topology
+
+CELLS = st.tuples(*[st.integers(0, 4)] * 6)
+SUPERNET = collect(nats_topology(C=2, N=1).eval())
+SETTINGS = all_settings()
+
+
+def computed(selection, node=3):
+    """What a node of the cell is: the multiset of the operations that are summed, each with what it works on."""
+    if node == 0:
+        return ("input",)
+    parts = [
+        (option, computed(selection, u)) for (u, v), option in zip(NATS_EDGES, selection, strict=True) if v == node
+    ]
+    return tuple(sorted((part for part in parts if part[0] and part[1]), key=repr))
+
+
+def test_networks_are_one_exactly_where_they_compute_the_same():
+    by_form = {}
+    for selection in itertools.product(range(5), repeat=6):
+        kept = live(selection)
+        assert live(kept) == kept
+        assert by_form.setdefault(kept, computed(selection)) == computed(selection)
+    assert len(set(by_form.values())) == len(by_form)
+
+
+@settings(max_examples=50)
+@given(
+    CELLS.filter(lambda selection: live(selection)[2] != 0)
+)  # else inner nodes may change places, with their weights
+def test_what_is_left_out_changes_no_output(selection):
+    images = torch.ones(1, 3, 4, 4)
+    with torch.no_grad(), SUPERNET.selected(selection) as model:
+        output = model(images)
+    with torch.no_grad(), SUPERNET.selected(live(selection)) as model:
+        torch.testing.assert_close(model(images), output)
+
+
+@settings(max_examples=30)
+@given(st.integers(0, 2**32 - 1), st.integers(1, 40), st.sampled_from(["latency", "latency5"]))
+def test_judged_networks_satisfy_the_bounds_and_differ(seed, number, name):
+    setting = SETTINGS[name]
+    rng = np.random.default_rng(seed)
+    starts = [tuple(row) for row in rng.permutation(setting.feasible())[:3].tolist()]
+    calls = []
+    best_first = partial(ranked, capacity=sum, weight=1.0)
+    scores = judged_by(setting, lambda s: calls.append(s) or rng.random(), best_first, starts, number, grow=True)
+    assert list(scores) == calls
+    assert len(scores) <= number
+    assert len({live(selection) for selection in scores}) == len(scores)
+    assert all(setting.satisfied(selection) for selection in scores)
+    assert set(starts[:1]) <= set(scores)
+    alone = judged_by(setting, lambda s: 0.0, best_first, starts, number, grow=False)
+    assert set(alone) <= set(starts)
+
+
+def test_ranks_of_accuracy_and_capacity_add_up():
+    accuracies, capacity = {(0,): 0.3, (1,): 0.2, (2,): 0.1}, lambda selection: 10.0 ** selection[0]
+    assert ranked(accuracies, capacity, 0.0) == [(0,), (1,), (2,)]
+    assert ranked(accuracies, capacity, 2.0) == [(2,), (1,), (0,)]
+
+
+@given(st.integers(1, 6), st.integers(1, 5))
+def test_even_paths_train_each_option_equally_often(n_options, rounds):
+    even, logits = EvenPaths(), torch.zeros(n_options)
+    generator = torch.Generator().manual_seed(0)
+    drawn = [even.draw(logits, generator).paths[0] for _ in range(rounds * n_options)]
+    assert np.bincount(drawn, minlength=n_options).tolist() == [rounds] * n_options
+
+
+def test_every_method_is_planned_once():
+    tasks = [task.key for task in planned()]
+    assert len(set(tasks)) == len(tasks)
+    assert {task[1] for task in tasks} == set(METHODS)
+
+
+@pytest.mark.slow
+def test_runs_satisfy_the_bounds_resume_and_are_reported(tmp_path, capsys):
+    if not available():
+        pytest.skip("needs nas/cifar10_jpeg.npz in the folder named by CGGD_DATA")
+    arguments = [
+        "--quick",
+        "--settings",
+        "both",
+        "--seeds",
+        "0",
+        "--out",
+        f"{tmp_path}",
+        "--cache",
+        f"{tmp_path}/cache",
+    ]
+    nas_cifar10.main([*arguments, "--methods", "cggd", "tf_nas"])
+    nas_cifar10.main([*arguments, "--methods", "cggd", "random"])  # cggd is there already
+    runs = rows_of(tmp_path / "runs.csv")
+    assert [row["method"] for row in runs] == ["cggd", "tf_nas", "random"]
+    setting = SETTINGS["both"]
+    for row in runs:
+        selection = [int(option) for option in row["architecture"].split("-")]
+        assert setting.satisfied(selection) == (row["satisfied"] == "True")
+        if row["satisfied"] == "True":
+            assert float(row["accuracy"]) == pytest.approx(setting.accuracy(selection), abs=1e-3)
+            best = max(setting.accuracy(one) for one in setting.feasible())
+            assert float(row["regret"]) == pytest.approx(best - setting.accuracy(selection), abs=1e-3)
+    assert runs[0]["satisfied"] == "True"
+    assert len(rows_of(tmp_path / "trajectory.csv")) == 2 * len(runs)
+    document = tmp_path / "page.md"
+    write(runs, rows_of(tmp_path / "trajectory.csv"), document)
+    assert page(runs) in document.read_text(encoding="utf-8")
+    assert {"nas_cifar10_trajectory.png", "nas_cifar10_answers.png"} <= {p.name for p in tmp_path.iterdir()}
