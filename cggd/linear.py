@@ -71,11 +71,14 @@ class Shares:
         ``sign * objective`` of no selection is below it.
     reduced : ndarray of shape (n_options,)
         Reduced costs: a selection with option o costs at least ``bound + reduced[o]``. Infinite where forbidden.
+    shares : ndarray of shape (n_options,)
+        What the program takes of each option; zeros where it was not solved.
     """
 
     outcome: Outcome
     bound: float
     reduced: NDArray[np.float64]
+    shares: NDArray[np.float64]
 
 
 @dataclass(frozen=True, eq=False)
@@ -188,7 +191,7 @@ class LinearProgram:
             "constraints": linear,
             "options": options,
         }
-        result = _aside(lambda: milp(cost[columns] / unit, **arguments), stop)
+        result = aside(lambda: milp(cost[columns] / unit, **arguments), stop)
         if result is None:
             return Solution(Outcome.STOPPED, None, -np.inf)
         found = None
@@ -207,8 +210,11 @@ class LinearProgram:
         """Solve it with shares of options instead of options: quick, and infeasible only if the program is."""
         reduced = np.full(self.space.n_options, np.inf)
         reduced[self.open] = reduced[self.fixed] = 0.0
+        shares = np.zeros(self.space.n_options)
         if (settled := self._settled()) is not None:
-            return Shares(settled.outcome, settled.bound, reduced)
+            if settled.selection is not None:
+                shares[self.fixed] = 1.0
+            return Shares(settled.outcome, settled.bound, reduced, shares)
         cost, unit, constant, equal, matrix, limits = self._arrays()
         bounds = np.full((self.n_columns, 2), np.inf)
         bounds[:, 0] = np.where(np.arange(self.n_columns) < len(self.open), 0.0, -np.inf)
@@ -221,12 +227,14 @@ class LinearProgram:
         }
         if matrix is not None:
             given |= {"A_ub": matrix, "b_ub": limits}
-        result = _aside(lambda: linprog(cost / unit, method="highs", **given), stop)
+        result = aside(lambda: linprog(cost / unit, method="highs", **given), stop)
         if result is None or result.status != 0:
-            return Shares(Outcome.STOPPED if result is None else _outcome(result.status), -np.inf, reduced)
+            return Shares(Outcome.STOPPED if result is None else _outcome(result.status), -np.inf, reduced, shares)
         # Rounding may leave a reduced cost a little below 0, which none is.
         reduced[self.open] = np.maximum(unit * result.lower.marginals[: len(self.open)], 0.0)
-        return Shares(Outcome.OPTIMAL, unit * result.fun - ROUNDING * unit * self.space.n_decisions + constant, reduced)
+        shares[self.fixed], shares[self.open] = 1.0, result.x[: len(self.open)]
+        bound = unit * result.fun - ROUNDING * unit * self.space.n_decisions + constant
+        return Shares(Outcome.OPTIMAL, bound, reduced, shares)
 
     def _settled(self) -> Solution | None:
         """The answer where nothing is left to choose, or a row without variables cannot hold whatever is chosen.
@@ -366,7 +374,7 @@ def _wait_for_those_left_behind() -> None:
         thread.join(max(late - time.perf_counter(), 0.0))
 
 
-def _aside(work: Callable[[], Any], stop: Callable[[], bool]) -> Any:
+def aside(work: Callable[[], Any], stop: Callable[[], bool]) -> Any:
     """Result of work in another thread, or None where it was not waited for: compiled code hears no Ctrl-C."""
     results: list[Any] = []
     failures: list[BaseException] = []

@@ -1,0 +1,171 @@
+"""What features cost: prices that add up, prices shared by a group, and tables of them."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cggd import ChoiceSpace, Metric
+from cggd.metrics.base import as_number
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class SharedCost(Metric):
+    """Prices of the selected variables, where the first one of a group costs more than those that follow.
+
+    Turney's (1995) costs of medical tests: a group is one visit, or one blood sample, which the first test pays for.
+    A variable costs its discounted price, and each group of which something is selected its entry besides, the least
+    ``full - discounted`` of the selected members, as who buys them in the cheapest order pays.
+
+    Parameters
+    ----------
+    space : ChoiceSpace
+        One decision per variable, with the options 0 (out) and 1 (in).
+    discounted : ndarray of shape (n_decisions,)
+        Price of each variable, without the entry to its group.
+    entry : ndarray of shape (n_decisions,)
+        ``full - discounted``.
+    group : ndarray of int, shape (n_decisions,)
+        Numbers of groups; a variable of its own has a group of its own.
+
+    Examples
+    --------
+    >>> space = ChoiceSpace.from_sizes([2, 2, 2])
+    >>> cost = SharedCost(space, np.array([5.0, 3.0, 1.0]), np.array([2.0, 2.0, 0.0]), np.array([0, 0, 1]))
+    >>> cost.evaluate(np.array([[1, 0, 0], [1, 1, 0], [0, 0, 1]]))
+    array([ 7., 10.,  1.])
+    >>> cost.replacements(np.array([1, 0, 0]))
+    array([ 0.,  7.,  7., 10.,  7.,  8.])
+    """
+
+    space: ChoiceSpace
+    discounted: NDArray[np.float64]
+    entry: NDArray[np.float64]
+    group: NDArray[np.int64]
+    name: str = field(default="cost", kw_only=True)
+    unit: str = field(default="", kw_only=True)
+
+    @cached_property
+    def _n_groups(self) -> int:
+        return int(self.group.max()) + 1
+
+    def evaluate(self, selections: NDArray[np.int64]) -> NDArray[np.float64]:
+        own = selections @ self.discounted
+        return own + np.array([_paid(self._two_least(row.astype(bool))[0]) for row in selections])
+
+    def replacements(self, selection: NDArray[np.int64]) -> NDArray[np.float64]:
+        selected = selection.astype(bool)
+        least, second = self._two_least(selected)
+        value = float(self.discounted[selected].sum()) + _paid(least)
+        here, then = least[self.group], second[self.group]
+        only = selected & (self.entry == here)  # where two are least, the second one is no dearer
+        without = np.where(only, then, here)
+        table = np.full((len(selected), 2), value)
+        # Without a variable its group's entry is the next one's; with another one, the lesser of both.
+        free = _finite(without) - _finite(here)
+        table[:, 0] += np.where(selected, free - self.discounted, 0.0)
+        joined = np.minimum(here, self.entry) - _finite(here)
+        table[:, 1] += np.where(selected, 0.0, joined + self.discounted)
+        return table.ravel()
+
+    def least(self, inside: NDArray[np.bool_], open_: NDArray[np.bool_]) -> float:
+        """A cost that no selection of all variables `inside` and any of those `open_` is below."""
+        entries = np.where(self._two_least(inside)[0] < np.inf, self._two_least(inside | open_)[0], np.inf)
+        return float(self.discounted[inside].sum()) + _paid(entries)
+
+    def least_with_each(self, inside: NDArray[np.bool_], open_: NDArray[np.bool_]) -> NDArray[np.float64]:
+        """`least` with each of the open variables inside as well, shape (n_decisions,)."""
+        begun = np.isfinite(self._two_least(inside)[0])
+        entries = np.where(begun, 0.0, self._two_least(inside | open_)[0])
+        return self.least(inside, open_) + self.discounted + _finite(entries[self.group])
+
+    def minimum(self) -> float:
+        return 0.0
+
+    def maximum(self) -> float:
+        """Sum over groups of the most that a part of the group costs: all members whose entry is at least some one."""
+        total = 0.0
+        for group in range(self._n_groups):
+            at = np.flatnonzero(self.group == group)
+            order = at[np.argsort(-self.entry[at], kind="stable")]
+            total += max(float((np.cumsum(self.discounted[order]) + self.entry[order]).max()), 0.0)
+        return total
+
+    def limits(self) -> tuple[float, float]:
+        return 0.0, self.maximum()
+
+    def _two_least(self, selected: NDArray[np.bool_]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """The least and the second least entry of each group among some variables; infinite where there is none."""
+        at = np.flatnonzero(selected)
+        at = at[np.lexsort((self.entry[at], self.group[at]))]
+        group, entry = self.group[at], self.entry[at]
+        first = np.flatnonzero(np.diff(group, prepend=-1))
+        out = np.full((2, self._n_groups), np.inf)
+        out[0, group[first]] = entry[first]
+        after = first + 1
+        after = after[after < len(at)]
+        after = after[group[after] == group[after - 1]]
+        out[1, group[after]] = entry[after]
+        return out[0], out[1]
+
+
+def _finite(entries: NDArray[np.float64]) -> NDArray[np.float64]:
+    return np.where(np.isfinite(entries), entries, 0.0)
+
+
+def _paid(entries: NDArray[np.float64]) -> float:
+    return float(_finite(entries).sum())
+
+
+def prices(
+    table: Any, *, full: str = "full", discount: str = "discount", group: str = "group"
+) -> tuple[dict[Hashable, float], dict[Hashable, dict[Hashable, float]]]:
+    """The arguments `costs` and `discounted` of a BudgetedSelector, from a table of prices.
+
+    Parameters
+    ----------
+    table : mapping of feature to mapping, or DataFrame with the features as its index
+        What each feature costs, what it costs once another one of its group is bought, and the label of the group,
+        missing or None for a feature of its own.
+    full, discount, group : str
+        The names of the three columns.
+
+    Returns
+    -------
+    costs : dict of feature to number
+    discounted : dict of group to dict of feature to number
+
+    Examples
+    --------
+    >>> costs, discounted = prices({
+    ...     "age": {"full": 1.0},
+    ...     "chol": {"full": 7.27, "discount": 5.17, "group": "blood"},
+    ...     "fbs": {"full": 5.2, "discount": 3.1, "group": "blood"},
+    ... })
+    >>> costs
+    {'age': 1.0, 'chol': 7.27, 'fbs': 5.2}
+    >>> discounted
+    {'blood': {'chol': 5.17, 'fbs': 3.1}}
+    """
+    if hasattr(table, "to_dict") and not isinstance(table, Mapping):
+        table = table.to_dict(orient="index")
+    if not isinstance(table, Mapping):
+        raise TypeError(f"table must map each feature to its prices, or be a DataFrame, got {type(table).__name__}")
+    costs: dict[Hashable, float] = {}
+    discounted: dict[Hashable, dict[Hashable, float]] = {}
+    for feature, row in table.items():
+        if not isinstance(row, Mapping) or full not in row:
+            raise ValueError(f"table must have a price {full!r} of feature {feature!r}, got {row!r}")
+        costs[feature] = as_number(row[full], f"{full} of feature {feature!r}")
+        label = row.get(group)
+        if label is None or label != label:
+            continue
+        if discount not in row:
+            raise ValueError(f"table must have a price {discount!r} of feature {feature!r} in group {label!r}")
+        discounted.setdefault(label, {})[feature] = as_number(row[discount], f"{discount} of feature {feature!r}")
+    return costs, discounted

@@ -1,0 +1,255 @@
+"""The gates engine: stochastic gates on the inputs of any torch module, the guide holding the budget.
+
+Each variable has a gate that is open with a probability; training draws gates as relaxed Bernoulli samples (Maddison,
+Mnih & Teh, 2017), multiplies the inputs by them, and descends the loss in the module's weights and the gates' logits
+together (Yamada et al., 2020, train such gates with a penalty on how many are open). There is no penalty here: while
+the variables whose gates are more open than shut cost too much, the guide turns the gates' step toward what the budgets
+allow (`cggd.Safeguard`). Afterwards the core's search takes the trained module's loss on held-out samples, its other
+inputs set to their means, as the metric of each subset, and improves what the gates chose by switches.
+
+The score of a selection is the share by which it lowers that loss, from the loss of the module with every gate shut. It
+ranks subsets for the module as trained; train one on the selected features for a figure to be reported.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import nn
+
+from cggd import ChoiceSpace, Guide, Metric, Safeguard, SafeguardState, Start, maximize
+from cggd_features.found import ENDLESS, Clock, Found
+from cggd_features.inputs import Variables
+from cggd_features.limits import Limits
+from cggd_features.linear import COLD
+
+EPOCHS = 60
+BATCH = 128
+LEARNING_RATE = 3e-3
+
+# Size of the gates' steps at first, their gradient scaled to a root mean square of one; it falls to nothing.
+GATE_RATE = 0.1
+
+# Temperatures of the relaxed samples, from the first epoch to the last.
+HOT, COLD_GATES = 2.0, 0.3
+
+# Part of the samples on which subsets are compared, and the most of them.
+HELD_OUT = 0.25
+MOST_HELD_OUT = 2_000
+
+# Hidden units of the module that stands for None.
+WIDTH = 64
+
+# Steps of the core's search on the trained module; its switches come after.
+STEPS = 30
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class MaskedLoss(Metric):
+    """Share by which a trained module's loss falls when the selected variables are shown to it and the others are not.
+
+    Parameters
+    ----------
+    variables : Variables
+    module : nn.Module
+    X : Tensor of shape (n_samples, n_features)
+        Centred, so that 0 stands for a variable that is not shown.
+    loss : callable
+        Of the module's outputs, to a scalar.
+    """
+
+    variables: Variables
+    module: nn.Module
+    X: torch.Tensor
+    loss: Callable[[torch.Tensor], torch.Tensor]
+    name: str = field(default="loss explained", kw_only=True)
+    unit: str = field(default="", kw_only=True)
+    _known: dict[bytes, float] = field(init=False, default_factory=dict)
+
+    @property
+    def space(self) -> ChoiceSpace:  # pyright: ignore[reportIncompatibleVariableOverride] - a metric only reads it
+        return self.variables.space
+
+    def evaluate(self, selections: NDArray[np.int64]) -> NDArray[np.float64]:
+        return np.array([self.value(row.astype(bool)) for row in selections])
+
+    def value(self, selected: NDArray[np.bool_]) -> float:
+        """Of one selection, shape (n_variables,)."""
+        nothing = self._loss(np.zeros(len(self.variables), dtype=bool))
+        return 1.0 - self._loss(selected) / max(nothing, 1e-12)
+
+    def _loss(self, selected: NDArray[np.bool_]) -> float:
+        key = np.packbits(selected).tobytes()
+        if key not in self._known:
+            shown = torch.as_tensor(self.variables.support(selected), dtype=self.X.dtype)
+            with torch.no_grad():
+                self._known[key] = float(self.loss(self.module(self.X * shown)))
+        return self._known[key]
+
+
+def solve(
+    module: Any,
+    X: NDArray[np.float64],
+    target: NDArray,
+    weights: NDArray[np.float64] | None,
+    variables: Variables,
+    limits: Limits,
+    start: NDArray[np.bool_],
+    *,
+    shares: Sequence[float] = (),
+    seed: int = 0,
+    clock: Clock = ENDLESS,
+    verbose: int = 0,
+) -> Found:
+    """Train gates and a module, and return the best subset found within the limits.
+
+    Parameters
+    ----------
+    module : nn.Module, callable or None
+        A module with one input per feature and an output per class or target, which is copied; a function of the
+        numbers of inputs and outputs that makes one; or None for two hidden layers.
+    X : ndarray of shape (n_samples, n_features)
+    target : ndarray
+        Numbers of classes, shape (n_samples,), or targets, shape (n_samples, n_outputs).
+    weights : ndarray of shape (n_samples,), optional
+    variables, limits, start, shares, seed, clock, verbose
+        As for the other engines.
+    """
+    rng = np.random.default_rng(seed)
+    generator = torch.Generator().manual_seed(seed)
+    classes = target.ndim == 1
+    X = (X - X.mean(axis=0)) / np.where(X.std(axis=0) > 0, X.std(axis=0), 1.0)
+    if not classes:
+        target = (target - target.mean(axis=0)) / np.where(target.std(axis=0) > 0, target.std(axis=0), 1.0)
+    order = rng.permutation(len(X))
+    n_held = int(np.clip(HELD_OUT * len(X), 1, MOST_HELD_OUT))
+    inputs = torch.as_tensor(X, dtype=torch.float32)
+    outputs = torch.as_tensor(target, dtype=torch.long if classes else torch.float32)
+    sizes = torch.as_tensor(np.ones(len(X)) if weights is None else weights, dtype=torch.float32)
+    net = _made(module, X.shape[1], int(target.max()) + 1 if classes else target.shape[1], seed)
+
+    def loss_of(rows: NDArray[np.int64]) -> Callable[[torch.Tensor], torch.Tensor]:
+        def loss(prediction: torch.Tensor) -> torch.Tensor:
+            if classes:
+                each = nn.functional.cross_entropy(prediction, outputs[rows], reduction="none")
+            else:
+                each = ((prediction.reshape(len(rows), -1) - outputs[rows]) ** 2).mean(dim=1)
+            return (each * sizes[rows]).sum() / sizes[rows].sum().clamp_min(1e-12)
+
+        return loss
+
+    gates = _Gates(variables, limits, start, generator)
+    optimizer = torch.optim.Adam(net.parameters(), lr=LEARNING_RATE)
+    train = order[n_held:]
+    net.train()
+    for epoch in range(EPOCHS):
+        done = epoch / EPOCHS
+        for first in range(0, len(train), BATCH):
+            rows = train[first : first + BATCH]
+            if len(rows) < 2:  # normalisation over a batch needs two
+                continue
+            optimizer.zero_grad()
+            loss = loss_of(rows)(net(inputs[rows] * gates.draw(HOT * (COLD_GATES / HOT) ** done)))
+            loss.backward()
+            optimizer.step()
+            gates.step(GATE_RATE * (1 - done))
+        if verbose > 1:
+            print(f"[BudgetedSelector] epoch {epoch + 1}: {gates.selected.sum()} gates open")
+        if clock.share(0.5).over() or clock.over():
+            break
+        rng.shuffle(train)
+    net.eval()
+    held = order[:n_held]
+    metric = MaskedLoss(variables, net, inputs[held], loss_of(held))
+    begin = gates.witness
+    few = maximize(
+        metric,
+        limits.constraints,
+        initial=begin.astype(np.int64),
+        forbid=limits.forbidden,
+        starts=[Start(temperature=COLD)],
+        steps=STEPS,
+        seed=seed,
+        time_limit=clock.left,
+    )
+    best = max(
+        [s for s in (begin, None if few.indices is None else few.indices.astype(bool)) if s is not None],
+        key=metric.value,
+    )
+    met = [(s, metric.value(s)) for s in gates.met]
+    return Found(best, metric.value(best), met=met)
+
+
+class _Gates:
+    """Logits of the gates, how samples of them are drawn, and their steps under the guide."""
+
+    def __init__(
+        self, variables: Variables, limits: Limits, start: NDArray[np.bool_], generator: torch.Generator
+    ) -> None:
+        self.limits, self.generator = limits, generator
+        self.owner = torch.as_tensor(variables.owner)
+        self.logits = np.zeros((len(variables), 2))
+        self.logits[limits.forbidden.reshape(-1, 2)] = -np.inf
+        self.safeguard = Safeguard(Guide(limits.constraints, weights="difference", balance="violation"), 20)
+        self.state = SafeguardState(start.astype(np.int64))
+        self.leaf = torch.zeros(len(variables), requires_grad=True)
+        self.met: list[NDArray[np.bool_]] = []
+
+    @property
+    def selected(self) -> NDArray[np.bool_]:
+        """Variables whose gates are more open than shut."""
+        return self.logits[:, 1] > self.logits[:, 0]
+
+    @property
+    def witness(self) -> NDArray[np.bool_]:
+        """The last selection that satisfied everything."""
+        assert self.state.witness is not None
+        return self.state.witness.astype(bool)
+
+    def draw(self, temperature: float) -> torch.Tensor:
+        """One relaxed sample of all gates, for each column, shape (n_features,)."""
+        with np.errstate(invalid="ignore"):
+            ahead = np.clip(self.logits[:, 1] - self.logits[:, 0], -30.0, 30.0)
+        self.leaf = torch.as_tensor(ahead, dtype=torch.float32).requires_grad_()
+        uniform = torch.rand(len(ahead), generator=self.generator).clamp(1e-6, 1 - 1e-6)
+        noise = torch.log(uniform) - torch.log1p(-uniform)
+        noise[torch.as_tensor(~self.limits.free)] = 0.0
+        return torch.sigmoid((self.leaf + noise) / temperature)[self.owner]
+
+    def step(self, size: float) -> None:
+        """Descend the loss in the logits, guided where the selected variables violate a bound."""
+        slope = np.zeros(len(self.logits)) if self.leaf.grad is None else self.leaf.grad.numpy().astype(float)
+        slope[~self.limits.free] = 0.0
+        scale = float(np.sqrt(np.mean(slope**2)))
+        update = np.column_stack([slope, -slope]) * (size / scale if scale > 0 else 0.0)
+        floor = max(size, 1e-9) * self.safeguard.guide.epsilon
+        step = self.safeguard.step(self.logits.ravel(), update.ravel(), self.state, floor=floor)
+        self.logits, self.state = step.logits.reshape(-1, 2), step.state
+        if step.feasible:
+            chosen = step.seen.selection.astype(bool)
+            self.state = replace(self.state, witness=step.seen.selection)
+            if not self.met or not np.array_equal(self.met[-1], chosen):
+                self.met.append(chosen)
+
+
+def _made(module: Any, n_inputs: int, n_outputs: int, seed: int) -> nn.Module:
+    if isinstance(module, nn.Module):
+        return copy.deepcopy(module)
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        if module is None:
+            return nn.Sequential(
+                nn.Linear(n_inputs, WIDTH), nn.ReLU(), nn.Linear(WIDTH, WIDTH), nn.ReLU(), nn.Linear(WIDTH, n_outputs)
+            )
+        if not callable(module):
+            raise TypeError(f"estimator must be a torch module, or a function that makes one, got {module!r}")
+        made = module(n_inputs, n_outputs)
+    if not isinstance(made, nn.Module):
+        raise TypeError(f"estimator must make a torch module, got {made!r}")
+    return made

@@ -1,0 +1,368 @@
+"""What a user says about features, checked and put into decisions and constraints."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, cast
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cggd import Additive, ChoiceSpace, Constraint, Function, Metric, diagnose, find_feasible, smallest_bound
+from cggd.metrics.base import as_number, whole
+from cggd_features.costs import SharedCost
+from cggd_features.limits import Limits
+
+# Seconds for the question whether budgets can be met at all, where the empty selection does not answer it.
+SEEK_SECONDS = 10.0
+
+
+@dataclass(frozen=True, eq=False)
+class Variables:
+    """Columns of the data, and which of them are chosen together.
+
+    Attributes
+    ----------
+    names : list of str, or None
+        Of the columns, where they have any.
+    columns : list of ndarray of int
+        Columns of each variable; a variable stands where its first column does.
+    labels : dict of label to int
+        Numbers of the variables that were given a label.
+    """
+
+    n_features: int
+    names: Sequence[str] | None
+    columns: Sequence[NDArray[np.int64]]
+    labels: Mapping[Hashable, int]
+
+    @classmethod
+    def of(cls, n_features: int, names: Sequence[str] | None, groups: Any) -> Variables:
+        """From the argument `groups` of a selector."""
+        alone = cls(n_features, names, [np.array([c]) for c in range(n_features)], {})
+        members: dict[Hashable, list[int]] = {}
+        if isinstance(groups, Mapping):
+            for label, keys in groups.items():
+                members[label] = [
+                    alone.column(key, f"groups[{label!r}]") for key in _listed(keys, f"groups[{label!r}]")
+                ]
+        elif groups is not None:
+            given = _listed(groups, "groups")
+            if len(given) != n_features:
+                raise ValueError(f"groups must have a label for each of {n_features} features, got {len(given)}")
+            for column, label in enumerate(given):
+                if label is not None and label == label:
+                    members.setdefault(_plain(label), []).append(column)
+        owner: dict[int, Hashable] = {}
+        for label, columns in members.items():
+            if not columns:
+                raise ValueError(f"groups[{label!r}] has no feature")
+            for column in columns:
+                if column in owner:
+                    raise ValueError(
+                        f"groups must be disjoint, but {alone.name(column)!r} is in {owner[column]!r} and {label!r}"
+                    )
+                owner[column] = label
+        sets, labels = [], {}
+        for column in range(n_features):
+            label = owner.get(column)
+            if column not in owner:
+                sets.append(np.array([column]))
+            elif column == min(members[label]):
+                labels[label] = len(sets)
+                sets.append(np.array(sorted(members[label])))
+        return cls(n_features, names, sets, labels)
+
+    def __len__(self) -> int:
+        return len(self.columns)
+
+    @cached_property
+    def space(self) -> ChoiceSpace:
+        """One decision per variable: out, or in."""
+        return ChoiceSpace.from_sizes([2] * len(self))
+
+    @cached_property
+    def owner(self) -> NDArray[np.int64]:
+        """The variable of each column, shape (n_features,)."""
+        owner = np.empty(self.n_features, dtype=np.int64)
+        for variable, columns in enumerate(self.columns):
+            owner[columns] = variable
+        return owner
+
+    @cached_property
+    def _numbers(self) -> Mapping[Hashable, int]:
+        return {name: column for column, name in enumerate(self.names or ())}
+
+    def name(self, column: int) -> Hashable:
+        """What a user calls a column."""
+        return column if self.names is None else self.names[column]
+
+    def column(self, key: Any, argument: str) -> int:
+        """Number of a column, from its name or its number."""
+        key = _plain(key)
+        if isinstance(key, Hashable) and key in self._numbers:
+            return self._numbers[key]
+        if isinstance(key, int) and not isinstance(key, bool) and 0 <= key < self.n_features:
+            return key
+        known = f"the numbers 0 to {self.n_features - 1}"
+        if self.names is not None:
+            known = f"{', '.join(map(repr, self.names[:8]))}{', ...' if len(self.names) > 8 else ''}, or {known}"
+        elif isinstance(key, str):
+            known += " (X has no feature names; give a DataFrame to use names)"
+        raise ValueError(f"{argument}: unknown feature {key!r}; features are {known}")
+
+    def variable(self, key: Any, argument: str) -> int:
+        """Number of a variable, from its label or from the name or number of one of its columns."""
+        key = _plain(key)
+        if isinstance(key, Hashable) and key in self.labels:
+            return self.labels[key]
+        return int(self.owner[self.column(key, argument)])
+
+    def support(self, selected: NDArray[np.bool_]) -> NDArray[np.bool_]:
+        """Columns of the selected variables, shape (n_variables,) to (n_features,)."""
+        return selected[self.owner]
+
+    def some(self, keys: Any, argument: str) -> NDArray[np.bool_]:
+        """Variables named in a list, shape (n_variables,)."""
+        out = np.zeros(len(self), dtype=bool)
+        for key in _listed(keys, argument):
+            out[self.variable(key, argument)] = True
+        return out
+
+
+def _listed(keys: Any, argument: str) -> list[Any]:
+    if isinstance(keys, str | bytes | Mapping) or not isinstance(keys, Iterable):
+        raise TypeError(f"{argument} must be a list of features, got {keys!r}")
+    return list(keys)
+
+
+def _plain(key: Any) -> Any:
+    return key.item() if isinstance(key, np.generic) else key
+
+
+@dataclass(frozen=True, eq=False)
+class SubsetCost:
+    """A user's cost of a subset, asked with masks of columns for batches of selections."""
+
+    variables: Variables
+    function: Callable[[NDArray[np.bool_]], float]
+    name: str
+
+    def __call__(self, selections: NDArray[np.int64]) -> NDArray[np.float64]:
+        masks = [self.variables.support(row.astype(bool)) for row in selections]
+        return np.array([_price(self.function(mask), f"{self.name}(mask), which it returns,") for mask in masks])
+
+
+def cost_metric(variables: Variables, costs: Any, discounted: Any, name: str, unit: str) -> Metric:
+    """The metric of the arguments `costs` and `discounted` of a selector, for one budget."""
+    space, argument = variables.space, name
+    if callable(costs):
+        if discounted:
+            raise ValueError("discounted needs prices of features, but costs is a function of the subset")
+        asked = SubsetCost(variables, cast(Any, costs), argument)
+        asked(np.stack([np.zeros(len(variables)), np.ones(len(variables))]).astype(np.int64))
+        return Function(space, asked, batch=True, name=unit)
+    full = _full(variables, costs, argument)
+    if not discounted:
+        return Additive(space, np.column_stack([np.zeros(len(full)), full]).ravel(), name=unit)
+    if not isinstance(discounted, Mapping):
+        raise TypeError(f"discounted must map each group to its features and their prices, got {discounted!r}")
+    price, group = full.copy(), np.arange(len(full))
+    seen: dict[int, Hashable] = {}
+    for number, (label, members) in enumerate(discounted.items(), start=len(full)):
+        where = f"discounted[{label!r}]"
+        if not isinstance(members, Mapping):
+            raise TypeError(f"{where} must map features to their discounted prices, got {members!r}")
+        for key, value in members.items():
+            variable = variables.variable(key, where)
+            if variable in seen:
+                raise ValueError(f"{where} and discounted[{seen[variable]!r}] both hold {key!r}; groups are disjoint")
+            seen[variable] = label
+            price[variable], group[variable] = _price(value, f"{where}[{key!r}]"), number
+            if price[variable] > full[variable]:
+                raise ValueError(f"{where}[{key!r}] must be at most the full cost {full[variable]:g}, got {value!r}")
+    numbers = np.unique(group, return_inverse=True)[1]
+    entry = np.where(np.isin(np.arange(len(full)), list(seen)), full - price, 0.0)
+    return SharedCost(space, price, entry, numbers, name=unit)
+
+
+def _full(variables: Variables, costs: Any, argument: str) -> NDArray[np.float64]:
+    """Price of each variable: that of its label, or the sum of those of its columns."""
+    if hasattr(costs, "iloc") and getattr(costs, "ndim", 1) == 2:
+        column = next(iter(costs))
+        raise TypeError(f"{argument} must be one column of a frame, such as {argument}[{column!r}], got all of it")
+    if isinstance(costs, Mapping) or hasattr(costs, "items"):
+        return _full_of_mapping(variables, dict(costs.items()), argument)
+    if costs is None:
+        raise TypeError(f"{argument} must be a number, a number per feature, a mapping or a callable, got None")
+    if np.ndim(costs) == 0:
+        return np.full(len(variables), _price(costs, argument))
+    try:
+        array = np.asarray(costs)
+    except ValueError:
+        array = np.asarray(None)
+    if array.shape != (variables.n_features,) or array.dtype.kind not in "fiu":
+        raise ValueError(
+            f"{argument} must be a number per feature, shape ({variables.n_features},), got "
+            f"{array.dtype} of shape {array.shape}"
+        )
+    checked = [_price(value, f"{argument} of feature {variables.name(c)!r}") for c, value in enumerate(array.tolist())]
+    return np.bincount(variables.owner, checked, minlength=len(variables)).astype(float)
+
+
+def _full_of_mapping(variables: Variables, costs: dict[Hashable, Any], argument: str) -> NDArray[np.float64]:
+    full = np.zeros(len(variables))
+    by_label, by_column = np.zeros(len(variables), dtype=bool), np.zeros(variables.n_features, dtype=bool)
+    for key, value in costs.items():
+        price = _price(value, f"{argument}[{key!r}]")
+        if key in variables.labels and key not in variables._numbers:
+            by_label[variables.labels[key]] = True
+            full[variables.labels[key]] += price
+        else:
+            column = variables.column(key, argument)
+            by_column[column] = True
+            full[variables.owner[column]] += price
+    if (twice := by_column & by_label[variables.owner]).any():
+        name = variables.name(int(np.argmax(twice)))
+        raise ValueError(f"{argument} prices {name!r} and its whole group; give one of them")
+    if (missing := np.flatnonzero(~by_column & ~by_label[variables.owner])).size:
+        names = ", ".join(repr(variables.name(c)) for c in missing[:8].tolist())
+        raise ValueError(f"{argument} lacks {len(missing)} of {variables.n_features} features: {names}")
+    return full
+
+
+def _price(value: Any, argument: str) -> float:
+    price = as_number(value, argument)
+    if price < 0:
+        raise ValueError(f"{argument} must be at least 0, got {price:g}")
+    return price
+
+
+@dataclass(frozen=True, eq=False)
+class Shop:
+    """Variables with what they cost and what may be bought, from the arguments of a selector.
+
+    Attributes
+    ----------
+    variables : Variables
+    budgets : dict of name to Constraint
+        The name is None where there is one budget that was given as a number.
+    limits : Limits
+    """
+
+    variables: Variables
+    budgets: Mapping[Hashable, Constraint]
+    limits: Limits
+
+    @classmethod
+    def of(
+        cls,
+        variables: Variables,
+        costs: Any,
+        budget: Any,
+        discounted: Any = None,
+        must_include: Any = (),
+        must_exclude: Any = (),
+        at_most: Any = None,
+        at_least: Any = None,
+    ) -> Shop:
+        """Check the arguments of a selector."""
+        budgets: dict[Hashable, Constraint]
+        if isinstance(budget, Mapping):
+            budgets = _several(variables, costs, budget, discounted)
+        else:
+            metric = cost_metric(variables, costs, discounted, "costs", "cost")
+            budgets = {None: metric <= _bound(budget, "budget")}
+        must, never = variables.some(must_include, "must_include"), variables.some(must_exclude, "must_exclude")
+        if (must & never).any():
+            name = variables.name(int(variables.columns[int(np.argmax(must & never))][0]))
+            raise ValueError(f"must_include and must_exclude both hold {name!r}")
+        others = [_at(variables, key, k, discounted, "at_most") <= k for key, k in _counts(at_most, "at_most")]
+        others += [_at(variables, key, k, discounted, "at_least") >= k for key, k in _counts(at_least, "at_least")]
+        return cls(variables, budgets, Limits(variables.space, list(budgets.values()), others, must, never))
+
+    def start(self) -> NDArray[np.bool_]:
+        """A selection that satisfies everything.
+
+        Raises
+        ------
+        ValueError
+            Where there is none, with the least possible cost.
+        """
+        limits = self.limits
+        if limits.holds(limits.must):
+            return limits.must.copy()
+        how: dict[str, Any] = {"forbid": limits.forbidden, "time_limit": SEEK_SECONDS}
+        found = find_feasible(limits.constraints, **how)
+        if found.indices is not None:
+            return found.indices.astype(bool)
+        rest = [c for c in limits.others if not isinstance(c.metric, Function)]
+        for name, constraint in self.budgets.items():
+            least = smallest_bound(constraint.metric, rest, **how)
+            if least.value is not None and not constraint.satisfied(least.value):
+                what = "budget" if name is None else f"budget[{name!r}]"
+                raise ValueError(
+                    f"{what} = {constraint.bound:g} cannot be met: with must_include, must_exclude, at_most and "
+                    f"at_least as they are the least possible cost is {least.value:g}"
+                )
+        raise ValueError(f"budgets, at_most and at_least cannot be met together: {diagnose(limits.constraints, **how)}")
+
+    def cost(self, selected: NDArray[np.bool_]) -> float | dict[Hashable, float]:
+        """What a selection costs in all, evaluated afresh: a number, or one for each budget by its name."""
+        row = selected.astype(np.int64)[None]
+        total = {name: float(c.values(row)[0]) for name, c in self.budgets.items()}
+        return total.get(None, total)
+
+    def alone(self) -> NDArray[np.float64] | dict[Hashable, NDArray[np.float64]]:
+        """What each column costs if its variable is selected alone, shape (n_features,), or that for each budget."""
+        nothing = np.zeros(len(self.variables), dtype=np.int64)
+        tables = {n: c.table(nothing).reshape(-1, 2)[:, 1][self.variables.owner] for n, c in self.budgets.items()}
+        return tables.get(None, tables)
+
+
+def _several(variables: Variables, costs: Any, budget: Mapping, discounted: Any) -> dict[Hashable, Constraint]:
+    if not budget:
+        raise ValueError("budget is empty; give a number, or a bound for at least one cost")
+    if not isinstance(costs, Mapping) or not set(costs) <= set(budget):
+        raise ValueError(f"costs must map the names of budget, {', '.join(map(repr, budget))}, to costs, got {costs!r}")
+    if discounted is not None and (not isinstance(discounted, Mapping) or not set(discounted) <= set(budget)):
+        names = ", ".join(map(repr, budget))
+        raise ValueError(f"discounted must map names of budget, {names}, to groups, got {discounted!r}")
+    out = {}
+    for name, bound in budget.items():
+        if name not in costs and name != "n":
+            raise ValueError(f"costs lacks {name!r} of budget (only 'n', the number of features, needs none)")
+        own = costs.get(name, 1.0)
+        metric = cost_metric(variables, own, (discounted or {}).get(name), f"costs[{name!r}]", str(name))
+        out[name] = metric <= _bound(bound, f"budget[{name!r}]")
+    return out
+
+
+def _bound(value: Any, argument: str) -> float:
+    bound = as_number(value, argument, finite=False)
+    if bound < 0:
+        raise ValueError(f"{argument} must be at least 0, got {bound:g}")
+    return bound
+
+
+def _counts(sets: Any, argument: str) -> list[tuple[Any, int]]:
+    if sets is None:
+        return []
+    if not isinstance(sets, Mapping):
+        raise TypeError(f'{argument} must map tuples of features to numbers, as {{("a", "b"): 1}}, got {sets!r}')
+    return [(key, whole(_plain(k), f"{argument}[{key!r}]", least=0)) for key, k in sets.items()]
+
+
+def _at(variables: Variables, key: Any, k: int, discounted: Any, argument: str) -> Additive:
+    """Number of selected variables of a set: a tuple of features, or the label of a discounted group."""
+    where = f"{argument}[{key!r}]"
+    members = list(discounted[key]) if isinstance(discounted, Mapping) and key in discounted else key
+    if not isinstance(members, tuple | list | frozenset):
+        raise TypeError(f"{where}: sets are tuples of features or labels of discounted, got {key!r}")
+    chosen = variables.some(members, where)
+    if argument == "at_least" and k > chosen.sum():
+        raise ValueError(f"{where} asks for {k} of {chosen.sum()} variables")
+    counted = np.column_stack([np.zeros(len(chosen)), chosen]).ravel()
+    return Additive(variables.space, counted, name=f"number of {key!r}")

@@ -1,0 +1,199 @@
+"""Which variables fit: constraints asked about additions, swaps and whole branches of selections."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cggd import Additive, ChoiceSpace, Constraint
+from cggd_features.costs import SharedCost
+
+# A bound below this share of what everything costs is nothing to measure costs in.
+TINY = 1e-9
+
+
+@dataclass(frozen=True, eq=False)
+class Limits:
+    """What may be selected together.
+
+    Attributes
+    ----------
+    space : ChoiceSpace
+        One decision per variable, with the options 0 (out) and 1 (in).
+    budgets : list of Constraint
+        Costs bounded from above, in which prices are measured.
+    others : list of Constraint
+        At most and at least so many of a set.
+    must, never : bool array of shape (n_variables,)
+        Variables that every selection has, and that none has.
+    """
+
+    space: ChoiceSpace
+    budgets: Sequence[Constraint]
+    others: Sequence[Constraint]
+    must: NDArray[np.bool_]
+    never: NDArray[np.bool_]
+
+    @cached_property
+    def constraints(self) -> list[Constraint]:
+        """All of them."""
+        return [*self.budgets, *self.others]
+
+    @cached_property
+    def free(self) -> NDArray[np.bool_]:
+        """Variables that may be in or out."""
+        return ~self.must & ~self.never
+
+    @cached_property
+    def forbidden(self) -> NDArray[np.bool_]:
+        """Options that may not be chosen, shape (n_options,), as `cggd.minimize` takes them."""
+        return np.column_stack([self.must, self.never]).ravel()
+
+    @cached_property
+    def unbudgeted(self) -> Limits:
+        """The same without budgets."""
+        return replace(self, budgets=[])
+
+    @cached_property
+    def shared(self) -> list[tuple[NDArray[np.int64], float]]:
+        """Groups whose members share a price: the members, and the price as a share of the budget."""
+        out = []
+        for c, size in zip(self.budgets, self._units, strict=True):
+            if isinstance(c.metric, SharedCost):
+                for group in np.unique(c.metric.group[c.metric.entry > 0]).tolist():
+                    members = np.flatnonzero(c.metric.group == group)
+                    if len(members) > 1:
+                        out.append((members, float(c.metric.entry[members].min()) / size))
+        return out
+
+    def spent(self, selected: NDArray[np.bool_]) -> float:
+        """Total cost, as the sum of shares of the budgets."""
+        row = selected.astype(np.int64)[None]
+        return sum(float(c.values(row)[0]) / size for c, size in zip(self.budgets, self._units, strict=True))
+
+    @cached_property
+    def _units(self) -> list[float]:
+        """What costs are measured in: the budget, or the cost of everything where that is nothing or no bound."""
+        return [c.bound if TINY * s < c.bound < np.inf else s for c, s in zip(self.budgets, self._sizes, strict=True)]
+
+    def without(self, variables: NDArray[np.bool_]) -> Limits:
+        """The same, with more variables that no selection has."""
+        return replace(self, never=self.never | (variables & ~self.must))
+
+    def scaled(self, share: float) -> Limits:
+        """The same with a share of each budget."""
+        return replace(self, budgets=[c.metric <= share * c.bound for c in self.budgets])
+
+    @cached_property
+    def affordable(self) -> NDArray[np.bool_]:
+        """Variables that some selection within the limits may have, as far as single bounds tell."""
+        out = self.free.copy()
+        for c in self.constraints:
+            if isinstance(c.metric, Additive):
+                steps = c.sign * np.diff(c.metric.values.reshape(-1, 2), axis=1)[:, 0]
+                out &= _least(c, self.must, self.free) + np.maximum(steps, 0.0) <= c.limit
+            elif isinstance(c.metric, SharedCost) and c.sign > 0:
+                out &= c.metric.least_with_each(self.must, self.free) <= c.limit
+        return out | self.must
+
+    def holds(self, selected: NDArray[np.bool_]) -> bool:
+        """Whether a selection satisfies everything."""
+        row = selected.astype(np.int64)[None]
+        known = not (self.must & ~selected).any() and not (self.never & selected).any()
+        return known and all(bool(c.satisfied(c.values(row)[0])) for c in self.constraints)
+
+    def additions(self, selected: NDArray[np.bool_]) -> NDArray[np.bool_]:
+        """Variables that fit besides the selected ones, shape (n_variables,)."""
+        fit = self.free & ~selected
+        for c in self.constraints:
+            fit &= c.satisfied(c.table(selected.astype(np.int64)).reshape(-1, 2)[:, 1])
+        return fit
+
+    def removals(self, selected: NDArray[np.bool_]) -> NDArray[np.bool_]:
+        """Selected variables without which the rest satisfies everything, shape (n_variables,)."""
+        fit = self.free & selected
+        for c in self.constraints:
+            fit &= c.satisfied(c.table(selected.astype(np.int64)).reshape(-1, 2)[:, 0])
+        return fit
+
+    def swaps(self, selected: NDArray[np.bool_], out: NDArray[np.int64]) -> NDArray[np.bool_]:
+        """Whether each variable fits in the place of each of some selected ones, shape (n_out, n_variables)."""
+        fit = np.outer(self.free[out], self.free & ~selected)
+        for c in self.constraints:
+            if isinstance(c.metric, Additive):
+                steps = np.diff(c.metric.values.reshape(-1, 2), axis=1)[:, 0]
+                value = float(c.metric.evaluate(selected.astype(np.int64)[None])[0])
+                fit &= c.satisfied((value - steps[out])[:, None] + steps)
+                continue
+            for row, variable in enumerate(out.tolist()):
+                rest = selected.astype(np.int64)
+                rest[variable] = 0
+                fit[row] &= c.satisfied(c.table(rest).reshape(-1, 2)[:, 1])
+        return fit
+
+    def price(self, selected: NDArray[np.bool_]) -> float:
+        """Total cost, as the sum over budgets of shares of the cost of everything."""
+        row = selected.astype(np.int64)[None]
+        return sum(float(c.values(row)[0]) / size for c, size in zip(self.budgets, self._sizes, strict=True))
+
+    def prices(self, selected: NDArray[np.bool_], *, out: bool = False) -> NDArray[np.float64]:
+        """What each variable costs on top of the selected ones, as shares of the budgets, shape (n_variables,).
+
+        With `out`, what each selected variable saves that is left out.
+        """
+        total = np.zeros(len(selected))
+        for c, size in zip(self.budgets, self._units, strict=True):
+            table = c.table(selected.astype(np.int64)).reshape(-1, 2)
+            total += (table[:, 1] - table[:, 0]) / size
+        return np.where(selected if out else ~selected, total, 0.0)
+
+    @cached_property
+    def _sizes(self) -> list[float]:
+        everything = np.ones((1, self.space.n_decisions), dtype=np.int64)
+        return [float(c.values(everything)[0]) or 1.0 for c in self.budgets]
+
+    def excess(self, selected: NDArray[np.bool_]) -> tuple[float, NDArray[np.float64]]:
+        """By how much the bounds are missed, in shares of them, and by how much with each selected variable out."""
+        now, without = 0.0, np.zeros(len(selected))
+        for c in self.constraints:
+            table = c.violation(c.table(selected.astype(np.int64)).reshape(-1, 2)) / (
+                abs(c.bound) if abs(c.bound) > TINY else 1.0
+            )
+            now += float(table[0, int(selected[0])])
+            without += table[:, 0]
+        return now, np.where(selected & self.free, without, np.inf)
+
+    def possible(self, inside: NDArray[np.bool_], open_: NDArray[np.bool_]) -> bool:
+        """Whether a selection of all variables `inside` and some of those `open_` may satisfy everything; no proof."""
+        return all(_least(c, inside, open_) <= c.limit for c in self.constraints)
+
+    def savings(self, selected: NDArray[np.bool_]) -> list[tuple[float, NDArray[np.float64]]]:
+        """For each bound that is exceeded: by how much, and what leaving out each variable saves at the most."""
+        out = []
+        row = selected.astype(np.int64)[None]
+        for c in self.constraints:
+            if c.satisfied(c.values(row)[0]):
+                continue
+            if isinstance(c.metric, Additive):
+                saved = c.sign * np.diff(c.metric.values.reshape(-1, 2), axis=1)[:, 0]
+            elif isinstance(c.metric, SharedCost):
+                saved = c.metric.discounted + c.metric.entry
+            else:
+                continue
+            out.append((c.sign * float(c.values(row)[0]) - c.limit, np.maximum(saved, 0.0)))
+        return out
+
+
+def _least(c: Constraint, inside: NDArray[np.bool_], open_: NDArray[np.bool_]) -> float:
+    """What ``sign * metric`` is at the least, whichever of the open variables join those inside."""
+    if isinstance(c.metric, Additive):
+        steps = c.sign * np.diff(c.metric.values.reshape(-1, 2), axis=1)[:, 0]
+        value = c.sign * float(c.metric.evaluate(inside.astype(np.int64)[None])[0])
+        return value + float(np.minimum(steps[open_], 0.0).sum())
+    if isinstance(c.metric, SharedCost) and c.sign > 0:
+        return c.metric.least(inside, open_)
+    return -np.inf

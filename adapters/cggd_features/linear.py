@@ -1,0 +1,182 @@
+"""The gram engine for least squares: subset search, the core's search on the best candidates, and a proof."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cggd import Start, Status, maximize
+from cggd_features.exact import branch_and_bound
+from cggd_features.fit import Fit
+from cggd_features.found import ENDLESS, Clock, Found
+from cggd_features.gram import Explained, Gram
+from cggd_features.limits import Limits
+from cggd_features.reduced import reduced
+from cggd_features.subset import EQUAL, POWERS, Toll, along_rates, filled, greedy, search
+
+# Up to so many columns branch and bound is asked for a proof, and each budget of the path gets a search of its own.
+PROVABLE = 40
+PATH_NODES = 100
+
+# Columns up to which the fit on all of them is worth its cost as a bound: a quarter of a second.
+BOUNDED = 2_500
+
+# Where there are more variables than this, the most promising ones go on, after the falling rates have seen all.
+PROMISING = 400
+
+# The core's search gets the selected variables and this many of the most promising others; its steps, each a
+# replacement table, are fewer where there are many columns, and none where many are inside. On designs of 2,000
+# variables its descent found nothing beyond what swaps had, but its pairs of switches did in 2 of 8 cases.
+CANDIDATES = 60
+STEPS = 60
+COLD = (0.5, 0.05)
+MOST_BY_CORE = 150
+
+
+def solve(
+    gram: Gram,
+    limits: Limits,
+    start: NDArray[np.bool_],
+    *,
+    shares: Sequence[float] = (),
+    seed: int = 0,
+    clock: Clock = ENDLESS,
+    penalty: float = 0.0,
+    prove: bool = True,
+) -> Found:
+    """The best subset within the limits by R^2 on the training data.
+
+    Parameters
+    ----------
+    gram : Gram
+    limits : Limits
+    start : bool array of shape (n_variables,)
+        A selection that satisfies them.
+    shares : list of float
+        Shares of the budgets for which a subset is looked for too.
+    seed : int
+    clock : Clock
+    penalty : float
+        Of an information criterion: ``log(1 - R^2) + penalty * columns`` is to be least, and nothing is proved.
+    prove : bool
+        Ask branch and bound, where there are few columns.
+    """
+    sizes = np.array([len(c) for c in gram.columns])
+    toll = Toll(sizes * penalty, logarithmic=penalty > 0)
+    few = len(gram.matrix) <= PROVABLE
+    prove = prove and few and penalty == 0
+    met = list(along_rates(gram, limits, start, toll, most=max([1.0, *shares]), stop=clock.share(0.4).over))
+    everything = start | limits.free
+    if penalty == 0 and limits.holds(everything):
+        selected = thrifty(gram.at(everything), limits).selected
+        score = gram.explained(selected)
+        return Found(selected, score, Status.OPTIMAL, score, [(fit.selected, fit.value) for fit in met])
+    # Where prices are shared, greedy subsets of all variables may lie outside of what the rates find promising.
+    powers = POWERS if limits.shared else ()
+    seeds = [greedy(gram.at(start), limits, power, toll, clock.share(0.2).over) for power in powers]
+    kept = _promising(limits, start, [*met, *seeds])
+    small, narrow = (gram, limits) if len(kept) == len(start) else reduced(gram, limits, kept)
+    near, begin, narrow_toll = [small.at(fit.selected[kept]) for fit in met], start[kept], toll.among(kept)
+    seeds = [small.at(fit.selected[kept]) for fit in seeds]
+    fit = search(small, narrow, begin, near, narrow_toll, clock.share(0.6).over, seeds=seeds)
+    fit = max([fit, *(fit for fit in near if narrow.holds(fit.selected))], key=narrow_toll.worth)
+    selected = fit.selected if penalty else _by_core(fit, narrow, seed, clock.share(0.7), STEPS if few else 1)
+    selected, bound, status = _whole(selected, kept, start), None, Status.FEASIBLE
+    if prove:
+        proof = branch_and_bound(gram, limits, selected, stop=clock.over)
+        selected, bound = proof.selected, proof.bound
+        status = Status.OPTIMAL if proof.optimal else status
+    else:
+        selected = filled(gram.at(selected), limits, toll, clock.over).selected
+        bound = gram.explained(limits.affordable) if len(gram.matrix) <= BOUNDED else None
+    selected = thrifty(gram.at(selected), limits).selected
+    subsets = [fit.selected for fit in near]
+    for share in shares:
+        scaled = narrow.scaled(share)
+        if share != 1 and scaled.holds(begin) and not clock.over():
+            found = search(small, scaled, begin, near, narrow_toll, clock.over).selected
+            if status is Status.OPTIMAL:
+                found = branch_and_bound(small, scaled, found, nodes=PATH_NODES, stop=clock.over).selected
+            subsets.append(thrifty(small.at(found), scaled).selected)
+    wholes = [_whole(s, kept, start) for s in subsets]
+    selected = max([selected, *(s for s in wholes if limits.holds(s))], key=lambda s: toll.worth(gram.at(s)))
+    score = gram.explained(selected)
+    if bound is not None:
+        bound = score if status is Status.OPTIMAL else max(bound, score)
+    return Found(selected, score, status, bound, [(s, gram.explained(s)) for s in wholes])
+
+
+def _promising(limits: Limits, start: NDArray[np.bool_], met: Sequence[Fit]) -> NDArray[np.int64]:
+    """Variables that a subset on the way has, or gains most from for their price, or that must be in."""
+    worth = np.zeros(len(start))
+    for fit in met:
+        gains = fit.gains / np.sqrt(np.maximum(limits.prices(fit.selected), 1e-9))
+        worth = np.maximum(worth, np.where(fit.selected, np.inf, gains / max(gains.max(), 1e-300)))
+    worth[start | limits.must] = np.inf
+    kept = max(PROMISING, int(np.isinf(worth).sum()))
+    return np.sort(np.argsort(-worth, kind="stable")[:kept])
+
+
+def _whole(selected: NDArray[np.bool_], kept: NDArray[np.int64], like: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """A selection of all variables from one of those kept."""
+    whole = np.zeros_like(like)
+    whole[kept] = selected
+    return whole
+
+
+def _by_core(fit: Fit, limits: Limits, seed: int, clock: Clock, steps: int) -> NDArray[np.bool_]:
+    """What the core's search makes of a subset: descent under the guide, then switches in ones and twos."""
+    worth = fit.gains / np.sqrt(np.maximum(limits.prices(fit.selected), 1e-9))
+    worth[~limits.free] = 0.0
+    candidates = np.argsort(-worth, kind="stable")[:CANDIDATES]
+    out = ~fit.selected
+    out[candidates[worth[candidates] > 0]] = False
+    if not (limits.free & ~out).any() or len(fit.inside) > MOST_BY_CORE:
+        return fit.selected
+    result = maximize(
+        Explained(limits.space, fit.gram),
+        limits.constraints,
+        initial=fit.selected.astype(np.int64),
+        forbid=limits.without(out).forbidden,
+        starts=[Start(temperature=COLD)],
+        steps=steps,
+        seed=seed,
+        time_limit=clock.left,
+    )
+    better = result.indices is not None and result.value is not None and result.value > fit.value + EQUAL
+    return result.indices.astype(bool) if better and result.indices is not None else fit.selected
+
+
+def no_toll(limits: Limits) -> Toll:
+    """The toll of no criterion."""
+    return Toll(np.zeros(limits.space.n_decisions))
+
+
+def thrifty(fit: Fit, limits: Limits) -> Fit:
+    """Of subsets that explain the same the cheapest, then the smallest, then the one of lowest numbers, by switches."""
+    while True:
+        selected, saved = fit.selected, limits.prices(fit.selected, out=True)
+        useless = limits.removals(selected) & (fit.losses <= EQUAL) & (saved >= 0)
+        if useless.any():
+            at = np.flatnonzero(useless)
+            fit = fit.gram.at(_flipped(selected, int(at[np.lexsort((-at, -saved[at]))[0]])))
+            continue
+        out, change = fit.swaps()
+        same = limits.swaps(selected, out) & (np.abs(change) <= EQUAL)
+        best: tuple[float, int, int] | None = None
+        for i, j in np.argwhere(same).tolist():
+            swapped = _flipped(_flipped(selected, out[i]), j)
+            cheaper = limits.price(swapped) - limits.price(selected)
+            if cheaper < -1e-12 or (cheaper <= 1e-12 and j < out[i]):
+                best = min(best or (np.inf, 0, 0), (cheaper, int(j), int(out[i])))
+        if best is None:
+            return fit
+        fit = fit.gram.at(_flipped(_flipped(selected, best[2]), best[1]))
+
+
+def _flipped(selected: NDArray[np.bool_], variable: int) -> NDArray[np.bool_]:
+    out = selected.copy()
+    out[variable] = not out[variable]
+    return out

@@ -1,0 +1,251 @@
+"""The gram engine for logistic regression: closed forms of the quadratic model, and exact refits of what they propose.
+
+At a fitted model the log-likelihood is, to second order, least squares of the working response under the working
+weights (IRLS). So the subset search runs on the Gram matrix of that, at the null model first and then at the model of
+the subset found, for as long as an exact refit confirms that this is better. Additions and swaps that the closed forms
+rank highest are then refitted one by one. Nothing is proved: the quadratic model bounds nothing.
+
+Several classes are searched on the quadratic model of the multinomial likelihood at the null model alone: least squares
+of the classes' indicators, whitened by their covariance (Rao's score statistic; Pillai's trace).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import sparse
+from scipy.special import expit
+
+from cggd import ChoiceSpace, Metric, Start, maximize
+from cggd_features.found import ENDLESS, Clock, Found
+from cggd_features.gram import Gram
+from cggd_features.limits import Limits
+from cggd_features.linear import COLD, thrifty
+from cggd_features.subset import EQUAL, Toll, along_rates, climb, force, search
+
+# Newton's method ends where the deviance changes by less than this share, or after so many steps.
+CONVERGED = 1e-10
+ITERATIONS = 50
+
+# Working weights are at least this: a probability of 0 or 1 would count for nothing.
+SMALLEST_WEIGHT = 1e-6
+
+# New quadratic models before the subset counts as settled; the proposals refitted at each.
+ROUNDS = 5
+PROPOSALS = 12
+
+# Up to so many variables the core's search tries switches in ones and twos on exact refits as well.
+SMALL = 20
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class Likelihood(Metric):
+    """Share of the deviance that logistic regression on the selected variables explains; each subset is fitted once.
+
+    Parameters
+    ----------
+    space : ChoiceSpace
+        One decision per variable, with the options 0 (out) and 1 (in).
+    columns : list of ndarray of int
+        Of X, for each variable.
+    X : array or sparse matrix of shape (n_samples, n_features)
+    y : ndarray of shape (n_samples,)
+        0 and 1.
+    weights : ndarray of shape (n_samples,)
+    alpha : float
+        Ridge penalty; it counts as deviance.
+    intercept : bool
+    """
+
+    space: ChoiceSpace
+    columns: Sequence[NDArray[np.int64]]
+    X: Any
+    y: NDArray[np.float64]
+    weights: NDArray[np.float64]
+    alpha: float
+    intercept: bool
+    name: str = field(default="deviance explained", kw_only=True)
+    unit: str = field(default="", kw_only=True)
+    _known: dict[bytes, float] = field(init=False, default_factory=dict)
+
+    def evaluate(self, selections: NDArray[np.int64]) -> NDArray[np.float64]:
+        return np.array([self.value(row.astype(bool)) for row in selections])
+
+    def limits(self) -> tuple[float, float]:
+        return 0.0, 1.0
+
+    def value(self, selected: NDArray[np.bool_]) -> float:
+        """Share of the deviance explained by a selection, shape (n_variables,)."""
+        key = np.packbits(selected).tobytes()
+        if key not in self._known:
+            self._known[key] = max(0.0, 1.0 - self._fit(selected)[1] / self.null)
+        return self._known[key]
+
+    def gram(self, selected: NDArray[np.bool_]) -> Gram:
+        """The quadratic model at the fit on a selection."""
+        eta = self._fit(selected)[0]
+        mean = expit(eta)
+        curvature = np.maximum(mean * (1 - mean), SMALLEST_WEIGHT)
+        response = eta + (self.y - mean) / curvature
+        how = {"weights": self.weights * curvature, "alpha": self.alpha, "intercept": self.intercept}
+        return Gram.of(self.X, response[:, None], self.columns, **how)
+
+    @cached_property
+    def null(self) -> float:
+        """Deviance of the model without features."""
+        return self._deviance(np.zeros(len(self.y)) if not self.intercept else np.full(len(self.y), self._centre))
+
+    @cached_property
+    def _centre(self) -> float:
+        share = float(self.weights @ self.y / self.weights.sum())
+        return float(np.log(share / (1 - share)))
+
+    def _deviance(self, eta: NDArray[np.float64]) -> float:
+        return 2.0 * float(self.weights @ (np.logaddexp(0.0, eta) - self.y * eta))
+
+    def _fit(self, selected: NDArray[np.bool_]) -> tuple[NDArray[np.float64], float]:
+        """Linear predictors and penalised deviance, by Newton's method with halved steps."""
+        chosen = [self.columns[v] for v in np.flatnonzero(selected).tolist()]
+        at = np.concatenate(chosen) if chosen else np.zeros(0, dtype=np.int64)
+        Z = self.X[:, at].toarray() if sparse.issparse(self.X) else self.X[:, at]
+        scale = np.sqrt((Z**2).mean(axis=0))
+        scale[scale == 0] = 1.0
+        Z, penalty = Z / scale, self.alpha / scale**2
+        if self.intercept:
+            Z, penalty = np.column_stack([np.ones(len(Z)), Z]), np.concatenate([[0.0], penalty])
+        beta = np.zeros(Z.shape[1])
+        if self.intercept:
+            beta[0] = self._centre
+        eta = Z @ beta
+        deviance = self._deviance(eta)
+        for _ in range(ITERATIONS if len(beta) else 0):
+            mean = expit(eta)
+            slope = Z.T @ (self.weights * (self.y - mean)) - penalty * beta
+            curve = (Z * (self.weights * np.maximum(mean * (1 - mean), SMALLEST_WEIGHT))[:, None]).T @ Z
+            curve.flat[:: len(curve) + 1] += penalty + 1e-10 * np.trace(curve)
+            step, before = np.linalg.solve(curve, slope), deviance
+            for _ in range(30):
+                trial = Z @ (beta + step)
+                deviance = self._deviance(trial) + float(penalty @ (beta + step) ** 2)
+                if deviance <= before:
+                    break
+                step = step / 2
+            else:
+                deviance = before
+                break
+            beta, eta = beta + step, trial
+            if before - deviance <= CONVERGED * max(before, 1e-300):
+                break
+        return eta, deviance
+
+
+def solve(
+    likelihood: Likelihood,
+    limits: Limits,
+    start: NDArray[np.bool_],
+    *,
+    shares: Sequence[float] = (),
+    seed: int = 0,
+    clock: Clock = ENDLESS,
+    penalty: float = 0.0,
+) -> Found:
+    """The best subset found within the limits by the penalised likelihood of the training data.
+
+    Parameters are those of `cggd_features.linear.solve`, with the likelihood in place of the Gram matrix, and a penalty
+    on the deviance for each column.
+    """
+    task = _Task(likelihood, penalty * np.array([len(c) for c in likelihood.columns]), clock)
+    null = likelihood.gram(np.zeros_like(start))
+    toll = task.toll(null)
+    met = list(along_rates(null, limits, start, toll, most=max([1.0, *shares]), stop=clock.share(0.3).over))
+    subsets = [fit.selected for fit in met]
+    for share in shares:
+        scaled = limits.scaled(share)
+        if share != 1 and scaled.holds(start) and not clock.over():
+            subsets.append(task.settled(scaled, search(null, scaled, start, met, toll, clock.over).selected))
+    best = task.settled(limits, search(null, limits, start, met, toll, clock.share(0.5).over).selected)
+    best = max([best, *(s for s in subsets if limits.holds(s))], key=task.worth)
+    if len(start) <= SMALL and not penalty and not clock.over():
+        result = maximize(
+            likelihood,
+            limits.constraints,
+            initial=best.astype(np.int64),
+            forbid=limits.forbidden,
+            starts=[Start(temperature=COLD)],
+            steps=1,
+            seed=seed,
+            time_limit=clock.left,
+        )
+        if (
+            result.indices is not None
+            and likelihood.value(result.indices.astype(bool)) > likelihood.value(best) + EQUAL
+        ):
+            best = result.indices.astype(bool)
+    thrift = thrifty(likelihood.gram(best).at(best), limits).selected
+    best = thrift if task.worth(thrift) >= task.worth(best) - EQUAL else best
+    return Found(best, likelihood.value(best), met=[(s, likelihood.value(s)) for s in subsets])
+
+
+@dataclass(frozen=True, eq=False)
+class _Task:
+    """The likelihood with the penalties of a criterion, one for each variable."""
+
+    likelihood: Likelihood
+    penalties: NDArray[np.float64]
+    clock: Clock
+
+    def worth(self, selected: NDArray[np.bool_]) -> float:
+        """How good a selection is, in shares of the deviance."""
+        return self.likelihood.value(selected) - float(self.penalties[selected].sum()) / self.likelihood.null
+
+    def toll(self, gram: Gram) -> Toll:
+        """The penalties, as a quadratic model measures them."""
+        return Toll(self.penalties / gram.total)
+
+    def settled(self, limits: Limits, selected: NDArray[np.bool_]) -> NDArray[np.bool_]:
+        """Quadratic models at the subset itself, searched for as long as refits confirm what they find."""
+        for _ in range(ROUNDS):
+            if self.clock.over():
+                break
+            gram, worth = self.likelihood.gram(selected), self.worth(selected)
+            toll = self.toll(gram)
+            climbed = climb(gram.at(selected), limits, toll, self.clock.over)
+            proposals = [force(climbed, limits, toll, self.clock.over).selected]
+            if self.worth(proposals[0]) <= worth + EQUAL:
+                proposals = _proposals(gram, limits, selected, toll)
+            better = max(proposals, key=self.worth, default=selected)
+            if self.worth(better) <= worth + EQUAL:
+                break
+            selected = better
+        return selected
+
+
+def _proposals(gram: Gram, limits: Limits, selected: NDArray[np.bool_], toll: Toll) -> list[NDArray[np.bool_]]:
+    """The additions and swaps that fit and that the quadratic model ranks highest."""
+    fit = gram.at(selected)
+    out, change = fit.swaps()
+    change = np.vstack([np.where(limits.additions(selected), fit.gains - toll.of(fit), -np.inf), change])
+    change[1:][~limits.swaps(selected, out)] = -np.inf
+    best = np.argsort(-change, axis=None, kind="stable")[:PROPOSALS]
+    proposals = []
+    for row, variable in zip(*np.unravel_index(best, change.shape), strict=True):
+        if np.isfinite(change[row, variable]):
+            proposal = selected.copy()
+            proposal[variable] = True
+            if row > 0:
+                proposal[out[row - 1]] = False
+            proposals.append(proposal)
+    return proposals
+
+
+def indicators(y: NDArray[np.int64], weights: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Indicators of all classes but the first, of covariance one, shape (n_samples, n_classes - 1)."""
+    known = (y[:, None] == np.unique(y)[None, 1:]).astype(float)
+    centred = known - weights @ known / weights.sum()
+    covariance = (centred * weights[:, None]).T @ centred / weights.sum()
+    return np.linalg.solve(np.linalg.cholesky(covariance), centred.T).T

@@ -1,0 +1,122 @@
+"""What the features are for: the user's estimator, and what it makes of the target."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import sparse
+from sklearn.base import is_classifier
+from sklearn.linear_model import LinearRegression, LogisticRegression, Ridge
+from sklearn.utils.class_weight import compute_sample_weight
+from sklearn.utils.multiclass import check_classification_targets
+
+Engine = Literal["gram", "wrapper", "gates"]
+
+
+@dataclass(frozen=True, eq=False)
+class Model:
+    """An estimator with the engine that selects for it.
+
+    Attributes
+    ----------
+    engine : {"gram", "wrapper", "gates"}
+    estimator : estimator
+    labels : bool
+        Whether y holds classes.
+    alpha : float
+        Ridge penalty of the gram engine.
+    """
+
+    engine: Engine
+    estimator: Any
+    labels: bool
+    alpha: float = 0.0
+
+    def outputs(self, y: NDArray) -> NDArray[np.float64]:
+        """A numeric target as columns, shape (n_samples, n_outputs)."""
+        return np.asarray(y, dtype=float).reshape(len(y), -1)
+
+    def classes(self, y: NDArray) -> NDArray[np.int64]:
+        """Numbers of classes, shape (n_samples,)."""
+        if np.ndim(y) != 1:
+            raise ValueError(f"y must have shape (n_samples,) where it holds classes, got {np.shape(y)}")
+        check_classification_targets(y)
+        known, numbers = np.unique(y, return_inverse=True)
+        if len(known) < 2:
+            raise ValueError(f"y must have at least two classes, got one class, {known.tolist()[0]!r}")
+        return numbers
+
+    def weights(self, weights: NDArray[np.float64] | None, y: NDArray) -> NDArray[np.float64]:
+        """Weights of the samples, those of their classes included."""
+        out = np.ones(len(y)) if weights is None else weights
+        own = getattr(self.estimator, "class_weight", None)
+        return out if own is None or not self.labels else out * compute_sample_weight(own, y)
+
+
+def model_of(estimator: Any, y: NDArray, engine: str, *, plain: bool) -> Model:
+    """Check an estimator against the engine that was asked for; `plain` where neither scoring nor cv was given."""
+    labels = not _numeric(y)
+    if engine == "gates":
+        return Model("gates", estimator, labels)
+    if estimator is None:
+        estimator = LogisticRegression() if labels else LinearRegression()
+    alpha = _penalty(estimator)
+    if engine == "gram" and alpha is None:
+        raise ValueError(
+            "engine='gram' needs estimator to be LinearRegression, Ridge with a number as alpha, or LogisticRegression "
+            f"with a ridge penalty, none of them with positive=True, got {estimator!r}; use engine='wrapper'"
+        )
+    if engine == "wrapper" or alpha is None or (engine == "auto" and not plain):
+        return Model("wrapper", estimator, is_classifier(estimator))
+    if not is_classifier(estimator) and labels:
+        raise ValueError(
+            f"y holds labels such as {np.ravel(y).tolist()[0]!r}, but {estimator!r} needs numbers; use a classifier"
+        )
+    return Model("gram", estimator, is_classifier(estimator), alpha)
+
+
+def _numeric(y: NDArray) -> bool:
+    if y.dtype.kind in "fiu":
+        return True
+    if y.dtype.kind != "O":
+        return False
+    return all(isinstance(v, int | float | np.number) and not isinstance(v, bool) for v in np.ravel(y).tolist())
+
+
+def _penalty(estimator: Any) -> float | None:
+    """Ridge penalty of an estimator that the gram engine knows; None for all others."""
+    kind = type(estimator)
+    if kind is LinearRegression and not estimator.positive:
+        return 0.0
+    if kind is Ridge and not estimator.positive and np.ndim(estimator.alpha) == 0:
+        return float(estimator.alpha)
+    if kind is LogisticRegression and not estimator.l1_ratio and estimator.penalty in ("l2", "deprecated", None):
+        return 0.0 if estimator.penalty is None else 1.0 / float(estimator.C)
+    return None
+
+
+def numbers_of(X: Any) -> Any:
+    """Data as numbers for least squares: medians for what is missing, numbers for categories; sparse stays sparse."""
+    if sparse.issparse(X):
+        return X
+    if hasattr(X, "iloc"):
+        columns = [_codes(X.iloc[:, c].to_numpy()) for c in range(X.shape[1])]
+        array = np.column_stack(columns) if columns else np.zeros((len(X), 0))
+    else:
+        array = np.asarray(X, dtype=float)
+    missing = np.isnan(array)
+    if missing.any():
+        array = array.copy()
+        array[:, missing.all(axis=0)] = 0.0
+        array = np.where(missing, np.nanmedian(np.where(missing & ~missing.all(axis=0), np.nan, array), axis=0), array)
+    return array
+
+
+def _codes(column: NDArray) -> NDArray[np.float64]:
+    try:
+        return column.astype(float)
+    except (TypeError, ValueError):
+        return np.unique(column.astype(str), return_inverse=True)[1].astype(float)

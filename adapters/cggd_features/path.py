@@ -1,0 +1,84 @@
+"""The best subset found for each cost: the curve of score against budget."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Iterable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cggd_features.inputs import Shop
+
+# A score that is better by less is the same score.
+EQUAL = 1e-10
+
+
+@dataclass(frozen=True, eq=False)
+class PathPoint:
+    """A subset that no other one found beats at its cost.
+
+    Attributes
+    ----------
+    budget : float, or dict of budget name to float
+        The user's own for the subset that was selected; for others the user's, times the largest share of any that
+        the subset takes: with one budget, the cost.
+    cost : float, or dict of budget name to float
+    score : float
+    support : bool array of shape (n_features,)
+    """
+
+    budget: float | dict[Hashable, float]
+    cost: float | dict[Hashable, float]
+    score: float
+    support: NDArray[np.bool_]
+
+
+def path_of(
+    shop: Shop, chosen: tuple[NDArray[np.bool_], float], met: Iterable[tuple[NDArray[np.bool_], float]]
+) -> list[PathPoint]:
+    """Points of increasing cost and score, the chosen subset among them, of all subsets that were met."""
+    own, best = _share(shop, chosen[0]), chosen[1]
+    rows = [(own, best, chosen[0])]
+    for selected, score in met:
+        share = _share(shop, selected)
+        fits = (share < own and score < best - EQUAL) or (own < share < np.inf and score > best + EQUAL)
+        if fits and shop.limits.unbudgeted.holds(selected):
+            rows.append((share, score, selected))
+    points, last = [], -np.inf
+    for share, score, selected in sorted(rows, key=lambda row: (row[0], -row[1])):
+        if score > last + EQUAL:
+            cost, last = shop.cost(selected), score
+            mine = selected is chosen[0]
+            budget = {
+                n: _part(c.bound, 1.0 if mine else share, c.metric(row_of(selected))) for n, c in shop.budgets.items()
+            }
+            points.append(PathPoint(budget.get(None, budget), cost, score, shop.variables.support(selected)))
+    return points
+
+
+def row_of(selected: NDArray[np.bool_]) -> NDArray[np.int64]:
+    """A selection as the core takes it."""
+    return selected.astype(np.int64)
+
+
+def _part(bound: float, share: float, cost: float) -> float:
+    return share * bound if np.isfinite(bound) else cost if share < 1 else bound
+
+
+def _share(shop: Shop, selected: NDArray[np.bool_]) -> float:
+    """The largest share of a budget that a selection takes; of a budget of nothing or without end, none or all."""
+    row, shares = selected.astype(np.int64)[None], [0.0]
+    for c in shop.budgets.values():
+        value = float(c.values(row)[0])
+        if np.isfinite(c.bound):
+            shares.append(value / c.bound if c.bound > 0 else (0.0 if value <= c.limit else np.inf))
+    return max(shares)
+
+
+def ranking(points: Sequence[PathPoint], n_features: int) -> NDArray[np.int64]:
+    """Number of the first point, from 1, that has each feature; one more than the points where none has."""
+    ranks = np.full(n_features, len(points) + 1, dtype=np.int64)
+    for number, point in reversed(list(enumerate(points, start=1))):
+        ranks[point.support] = number
+    return ranks

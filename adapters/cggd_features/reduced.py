@@ -1,0 +1,76 @@
+"""A smaller problem of the variables that matter: all others are out."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cggd import Additive, ChoiceSpace, Constraint, Metric
+from cggd_features.gram import Gram
+from cggd_features.limits import Limits
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class Embedded(Metric):
+    """A metric of a space of variables, as a metric of some of them, the others being out.
+
+    Parameters
+    ----------
+    space : ChoiceSpace
+        Of the variables that are left.
+    metric : Metric
+    kept : ndarray of int, shape (n_decisions,)
+        Their numbers in the space of the metric.
+    """
+
+    space: ChoiceSpace
+    metric: Metric
+    kept: NDArray[np.int64]
+    name: str = field(default="embedded", kw_only=True)
+    unit: str = field(default="", kw_only=True)
+
+    def evaluate(self, selections: NDArray[np.int64]) -> NDArray[np.float64]:
+        return self.metric.evaluate(self._whole(selections))
+
+    def replacements(self, selection: NDArray[np.int64]) -> NDArray[np.float64]:
+        return self.metric.replacements(self._whole(selection[None])[0]).reshape(-1, 2)[self.kept].ravel()
+
+    def _whole(self, selections: NDArray[np.int64]) -> NDArray[np.int64]:
+        whole = np.zeros((len(selections), self.metric.space.n_decisions), dtype=np.int64)
+        whole[:, self.kept] = selections
+        return whole
+
+
+def reduced(gram: Gram, limits: Limits, kept: NDArray[np.int64]) -> tuple[Gram, Limits]:
+    """The Gram matrix and the limits of some variables, all of those among them that must be in.
+
+    Parameters
+    ----------
+    gram : Gram
+    limits : Limits
+    kept : ndarray of int
+        Numbers of the variables.
+    """
+    space = ChoiceSpace.from_sizes([2] * len(kept))
+
+    def smaller(c: Constraint) -> Constraint:
+        if isinstance(c.metric, Additive):
+            values = c.metric.values.reshape(-1, 2)
+            out = np.delete(values[:, 0], kept).sum()
+            metric: Metric = Additive(space, values[kept].ravel(), c.metric.constant + out, name=c.metric.name)
+        else:
+            metric = Embedded(space, c.metric, kept, name=c.metric.name)
+        return replace(c, metric=metric)
+
+    columns = [gram.columns[v] for v in kept.tolist()]
+    at, ends = np.concatenate(columns), np.cumsum([len(c) for c in columns])
+    small = Gram(
+        gram.matrix[np.ix_(at, at)],
+        gram.target[at],
+        [np.arange(end - len(c), end) for c, end in zip(columns, ends, strict=True)],
+        gram.total,
+    )
+    budgets, others = ([smaller(c) for c in constraints] for constraints in (limits.budgets, limits.others))
+    return small, Limits(space, budgets, others, limits.must[kept], limits.never[kept])

@@ -1,0 +1,442 @@
+"""BudgetedSelector: the best subset of features within budgets, as a scikit-learn selector."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Iterable, Mapping, Sequence
+from inspect import signature
+from typing import Any
+
+import numpy as np
+from scipy import sparse
+from sklearn.base import BaseEstimator, MetaEstimatorMixin, clone, is_classifier
+from sklearn.feature_selection import SelectorMixin
+from sklearn.linear_model import LinearRegression
+from sklearn.metrics import check_scoring
+from sklearn.metrics._scorer import _PassthroughScorer
+from sklearn.model_selection import check_cv
+from sklearn.pipeline import Pipeline
+from sklearn.utils import check_array, check_random_state, get_tags
+from sklearn.utils.metadata_routing import (
+    MetadataRouter,
+    MethodMapping,
+    _raise_for_params,
+    _routing_enabled,
+    process_routing,
+)
+from sklearn.utils.validation import _check_sample_weight, check_is_fitted, has_fit_parameter, validate_data
+
+from cggd.metrics.base import as_number, whole
+from cggd_features import criteria, linear, logistic, wrapper
+from cggd_features.found import Clock, Found
+from cggd_features.gram import Gram
+from cggd_features.inputs import Shop, Variables
+from cggd_features.models import model_of, numbers_of
+from cggd_features.path import path_of, ranking
+
+ENGINES = ("auto", "gram", "wrapper", "gates")
+
+# Shares of the budget of a path, where few features make it cheap; many get the subsets that the search meets anyway.
+SHARES = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.25, 1.5, 2.0)
+
+
+class BudgetedSelector(MetaEstimatorMixin, SelectorMixin, BaseEstimator):
+    """Select the features that predict best within budgets.
+
+    Parameters
+    ----------
+    estimator : estimator, optional
+        What the features are for. By default `LinearRegression` where y is numeric and `LogisticRegression` where it
+        holds labels. With ``engine="gates"`` a torch module with one input per feature, or a function of their number
+        that makes one.
+    costs : number, array-like of shape (n_features,), mapping, or callable
+        What each feature costs: one number for each variable; a number per feature; a mapping by feature name, by
+        number or, for columns chosen together, by the label of the group, which is then the price of all of them
+        (otherwise their prices add up). A callable takes a bool mask of shape (n_features,) and returns the total cost
+        of that subset. With several budgets a mapping of their names to any of these.
+    budget : number, or mapping of name to number
+        What the selected features may cost: ``100``, or ``{"usd": 100, "ms": 5, "n": 10}``. ``"n"`` without costs of
+        its own counts variables.
+    discounted : mapping of label to mapping of feature to number, optional
+        Groups that share a price: what each member costs once another member of its group is selected, as blood tests
+        that share the sample. `cggd_features.prices` reads both arguments from a table. With several budgets, a mapping
+        of their names to that.
+    groups : array-like of shape (n_features,), or mapping of label to features, optional
+        Columns of one variable, such as one-hot columns, that are chosen together: a label for each column, None for
+        one that stands alone, or the columns for each label.
+    must_include, must_exclude : list of features
+        By name or number, or by the label of a group.
+    at_most, at_least : mapping of tuple of features to int, optional
+        ``{("ecg", "echo"): 1}``: at most (at least) so many of them. Instead of a tuple, the label of a discounted
+        group.
+    engine : {"auto", "gram", "wrapper", "gates"}
+        ``"gram"`` works on the Gram matrix, without refits: for `LinearRegression`, `Ridge` and `LogisticRegression`
+        with a ridge penalty. ``"wrapper"`` takes any estimator and scoring, by cross-validation. ``"gates"`` trains a
+        torch module with stochastic gates on its inputs. ``"auto"`` is the gram engine where the estimator allows it
+        and neither `scoring` nor `cv` is given, and otherwise the wrapper.
+    scoring, cv
+        Of the wrapper, as in scikit-learn; `cv` is 5 by default.
+    criterion : {"aic", "bic", "ebic"}, optional
+        Of the gram engine, whose score on the training data only rises with more features: by default it spends what
+        the budget allows on any gain. With a criterion it looks for the subset within the budget of the least
+        ``n log(1 - R^2) + penalty * n_columns``, or deviance with that penalty, where the penalty is 2, log n, or
+        log n + 2 log p (Chen & Chen, 2008). Give one where the budget pays for more features than the data can tell
+        from noise; on 2,000 features ``"ebic"`` was the best.
+    path : "auto", or list of numbers
+        Shares of the budget for which the best subset is looked for too, for `path_`. ``"auto"`` is a dozen from 0.1 to
+        2 where there are at most 40 columns, and otherwise what the search meets on its way.
+    max_fits : int
+        Most fits of the estimator that the wrapper makes. The subset it has by then is returned.
+    time_limit : number, optional
+        Seconds, after which the best subset found until then is returned.
+    n_jobs : int, optional
+        Of the wrapper.
+    random_state : int, RandomState or None
+    verbose : int
+
+    Attributes
+    ----------
+    support_ : bool array of shape (n_features,)
+        Which features are selected. Of subsets that score the same the cheapest, then the smallest, then the one of
+        lowest numbers.
+    total_cost_ : float, or dict of budget name to float
+        What they cost together.
+    feature_costs_ : float array of shape (n_features,), or dict of budget name to it
+        What each feature costs alone; for columns chosen together, what all of them cost.
+    score_ : float
+        Gram: R^2 on the training data (of ridge regression the penalty is counted as an error), or the share of the
+        deviance explained. Wrapper: mean cross-validated score. Gates: see `cggd_features.gates`.
+    status_ : cggd.Status
+        OPTIMAL where it is proved that no subset within the budgets scores more.
+    bound_ : float or None
+        No subset within the budgets scores more, where such a number is known.
+    path_ : list of PathPoint
+        Subsets of increasing cost and score, the selected one among them, each the best found at its cost.
+    cost_path_ : float array of shape (n_points,), or (n_points, n_budgets)
+        Their costs.
+    ranking_ : int array of shape (n_features,)
+        Number of the first point of the path, from 1, that has a feature; one more than points where none has.
+    engine_ : str
+        The engine that was used.
+    n_fits_ : int
+        Fits of the estimator that the wrapper made.
+    n_features_in_, feature_names_in_
+        As in scikit-learn.
+
+    Notes
+    -----
+    Features that the budgets cannot pay for are never bought, and a budget that nothing meets is an error that names
+    the least possible cost. Costs are evaluated afresh on the selection before it is returned.
+
+    Examples
+    --------
+    >>> from sklearn.datasets import load_diabetes
+    >>> X, y = load_diabetes(return_X_y=True, as_frame=True)
+    >>> costs = dict.fromkeys(X.columns, 10.0) | {"age": 1.0, "sex": 1.0, "bmi": 1.0, "bp": 1.0}
+    >>> selector = BudgetedSelector(costs=costs, budget=15).fit(X, y)
+    >>> selector.get_feature_names_out()
+    array(['age', 'sex', 'bmi', 'bp', 's5'], dtype=object)
+    >>> selector.total_cost_, round(selector.score_, 3), selector.status_.name
+    (14.0, 0.487, 'OPTIMAL')
+    """
+
+    n_features_in_: int
+
+    def __init__(
+        self,
+        estimator=None,
+        *,
+        costs,
+        budget,
+        discounted=None,
+        groups=None,
+        must_include=(),
+        must_exclude=(),
+        at_most=None,
+        at_least=None,
+        engine="auto",
+        scoring=None,
+        cv=None,
+        criterion=None,
+        path="auto",
+        max_fits=2000,
+        time_limit=None,
+        n_jobs=None,
+        random_state=None,
+        verbose=0,
+    ):
+        self.estimator = estimator
+        self.costs = costs
+        self.budget = budget
+        self.discounted = discounted
+        self.groups = groups
+        self.must_include = must_include
+        self.must_exclude = must_exclude
+        self.at_most = at_most
+        self.at_least = at_least
+        self.engine = engine
+        self.scoring = scoring
+        self.cv = cv
+        self.criterion = criterion
+        self.path = path
+        self.max_fits = max_fits
+        self.time_limit = time_limit
+        self.n_jobs = n_jobs
+        self.random_state = random_state
+        self.verbose = verbose
+
+    def fit(self, X, y, sample_weight=None, groups=None, **params):
+        """Find the features.
+
+        Parameters
+        ----------
+        X : array-like, sparse matrix or DataFrame of shape (n_samples, n_features)
+        y : array-like of shape (n_samples,) or (n_samples, n_outputs)
+        sample_weight : array-like of shape (n_samples,), optional
+            For the gram and gates engines, and for the wrapper's estimator.
+        groups : array-like of shape (n_samples,), optional
+            Groups of samples for the splits of the wrapper.
+        **params : dict
+            Metadata for the wrapper's estimator, scorer and splitter, with ``enable_metadata_routing``.
+
+        Returns
+        -------
+        self
+
+        Raises
+        ------
+        ValueError, TypeError
+            If an argument is wrong, or no selection meets the budgets; the message has the least possible cost.
+        """
+        shares = self._checked()
+        frame = X if hasattr(X, "iloc") and self.engine in ("auto", "wrapper") else None
+        checked: Any = validate_data(
+            self,
+            X,
+            y,
+            accept_sparse=("csc", "csr"),
+            dtype="numeric" if frame is None else None,
+            ensure_all_finite=not self._allows_nan(),
+            ensure_min_samples=2,
+            multi_output=True,
+        )
+        X, y = checked
+        model = model_of(self.estimator, y, self.engine, plain=self.scoring is None and self.cv is None)
+        if model.engine != "wrapper" and frame is not None:
+            X = check_array(X, accept_sparse=True)
+        weights = None if sample_weight is None else _check_sample_weight(sample_weight, X, dtype=float)
+        shop = self._shop()
+        start = shop.start()
+        if isinstance(shares, str):
+            shares = SHARES if len(shop.variables.owner) <= linear.PROVABLE and model.engine == "gram" else ()
+        seed = int(check_random_state(self.random_state).randint(2**31 - 1))
+        how = {"shares": shares, "seed": seed, "clock": Clock(self.time_limit)}
+        if model.engine == "gram":
+            found = self._by_gram(model, X, y, weights, shop, start, how)
+        elif model.engine == "gates":
+            found = self._by_gates(model, X, y, weights, shop, start, how)
+        else:
+            metadata = {**params, "sample_weight": sample_weight, "groups": groups}
+            found = self._by_wrapper(model, X if frame is None else frame, y, weights, shop, start, metadata, how)
+        self._keep(shop, found)
+        self.engine_ = model.engine
+        if self.verbose:
+            print(
+                f"[BudgetedSelector] {self.support_.sum()} features, cost {self.total_cost_}: score {self.score_:.6g}"
+            )
+        return self
+
+    # -- engines ----------------------------------------------------------------------------------------------------
+
+    def _by_gram(self, model, X, y, weights, shop, start, how) -> Found:
+        X = X if sparse.issparse(X) else np.asarray(X, dtype=float)
+        columns, limits = shop.variables.columns, shop.limits
+        penalty = criteria.penalty(self.criterion, X.shape[0], X.shape[1])
+        intercept = model.estimator.fit_intercept
+        if model.labels:
+            classes, weights = model.classes(y), model.weights(weights, y)
+            if classes.max() == 1:
+                data = (X, classes.astype(float), weights, model.alpha, intercept)
+                likelihood = logistic.Likelihood(shop.variables.space, columns, *data)
+                return logistic.solve(likelihood, limits, start, penalty=penalty, **how)
+            target = logistic.indicators(classes, weights)
+        else:
+            target = model.outputs(y)
+        gram = Gram.of(X, target, columns, weights=weights, alpha=model.alpha, intercept=intercept)
+        return linear.solve(gram, limits, start, penalty=penalty / X.shape[0], **how)
+
+    def _by_wrapper(self, model, X, y, weights, shop, start, metadata, how) -> Found:
+        metadata = {name: value for name, value in metadata.items() if value is not None}
+        estimator, labels = model.estimator, model.labels
+        scorer, cv = check_scoring(estimator, scoring=self.scoring), self._splitter(y, estimator)
+        if _routing_enabled():
+            routed = process_routing(self._with(estimator), "fit", **metadata)
+            fit_params, score_params = routed.estimator.fit, routed.scorer.score
+            split_params = routed.splitter.split
+        else:
+            _raise_for_params({n: v for n, v in metadata.items() if n not in ("sample_weight", "groups")}, self, "fit")
+            fit_params, score_params = {}, {}
+            split_params = {"groups": metadata["groups"]} if "groups" in metadata else {}
+            if "sample_weight" in metadata:
+                if not has_fit_parameter(estimator, "sample_weight"):
+                    raise TypeError(f"sample_weight was given, but {estimator!r} takes none")
+                fit_params = {"sample_weight": weights}
+                score_params = fit_params if _takes_weights(scorer, estimator) else {}
+        metric = wrapper.CrossValidated(
+            shop.variables,
+            estimator,
+            X,
+            y,
+            scorer,
+            [(train, test) for train, test in cv.split(X, y, **split_params)],
+            fit_params,
+            score_params,
+            self.max_fits,
+            self.n_jobs,
+        )
+        if self.max_fits < 2 * len(metric.splits):
+            raise ValueError(f"max_fits must pay for two subsets on {len(metric.splits)} splits, got {self.max_fits}")
+        classes = labels and y.ndim == 1 and len(np.unique(y)) > 1
+        flat = np.ones(len(y)) if weights is None else weights
+        target = logistic.indicators(model.classes(y), flat) if classes else numbers_of(y.reshape(len(y), -1))
+        gram = Gram.of(numbers_of(X), target, shop.variables.columns, weights=weights)
+        return wrapper.solve(metric, shop.limits, start, gram, verbose=self.verbose, **how)
+
+    def _by_gates(self, model, X, y, weights, shop, start, how) -> Found:
+        from cggd_features import gates  # imports torch
+
+        X = X.toarray() if sparse.issparse(X) else np.asarray(X, dtype=float)
+        target = model.classes(y) if model.labels else model.outputs(y)
+        return gates.solve(
+            self.estimator, X, target, weights, shop.variables, shop.limits, start, verbose=self.verbose, **how
+        )
+
+    # -- what scikit-learn asks -------------------------------------------------------------------------------------
+
+    def _get_support_mask(self) -> Any:
+        check_is_fitted(self)
+        return self.support_
+
+    def __sklearn_tags__(self):
+        tags = super().__sklearn_tags__()
+        tags.target_tags.required = True
+        tags.target_tags.multi_output = True
+        tags.input_tags.sparse = self.engine == "gates" or self.estimator is None or self._of_estimator("sparse")
+        tags.input_tags.allow_nan = self._allows_nan()
+        return tags
+
+    def get_metadata_routing(self) -> MetadataRouter:
+        """Which metadata the selector takes itself, and which go to the wrapper's estimator, splitter and scorer."""
+        estimator = self.estimator if hasattr(self.estimator, "fit") else LinearRegression()
+        return (
+            MetadataRouter(owner=self)
+            .add_self_request(self)
+            .add(estimator=estimator, method_mapping=MethodMapping().add(caller="fit", callee="fit"))
+            .add(
+                splitter=self._splitter(None, estimator),
+                method_mapping=MethodMapping().add(caller="fit", callee="split"),
+            )
+            .add(
+                scorer=check_scoring(estimator, scoring=self.scoring),
+                method_mapping=MethodMapping().add(caller="fit", callee="score"),
+            )
+        )
+
+    def _with(self, estimator) -> BudgetedSelector:
+        """The same selector, with the estimator that stands for None."""
+        if self.estimator is not None:
+            return self
+        other: Any = clone(self)
+        return other.set_params(estimator=estimator)
+
+    def _splitter(self, y, estimator) -> Any:
+        return check_cv(5 if self.cv is None else self.cv, y, classifier=is_classifier(estimator))
+
+    def _allows_nan(self) -> bool:
+        """Whether missing values may reach the estimator: the gram engine and gates take none."""
+        used = self.engine == "wrapper" or (self.engine == "auto" and self.estimator is not None)
+        return used and self._of_estimator("allow_nan")
+
+    def _of_estimator(self, tag: str) -> bool:
+        """An input tag of the estimator; a pipeline takes what its first step takes."""
+        first = self.estimator.steps[0][1] if isinstance(self.estimator, Pipeline) else self.estimator
+        return hasattr(first, "fit") and bool(getattr(get_tags(first).input_tags, tag))
+
+    # -- arguments and results --------------------------------------------------------------------------------------
+
+    def _checked(self) -> str | Sequence[float]:
+        """Check what the data have no part in; the shares of the path."""
+        if self.engine not in ENGINES:
+            raise ValueError(f"engine must be one of {', '.join(map(repr, ENGINES))}, got {self.engine!r}")
+        if self.criterion is not None and self.criterion not in criteria.CRITERIA:
+            known = ", ".join(map(repr, criteria.CRITERIA))
+            raise ValueError(f"criterion must be None or one of {known}, got {self.criterion!r}")
+        whole(self.max_fits, "max_fits", least=1)
+        if self.time_limit is not None and as_number(self.time_limit, "time_limit") <= 0:
+            raise ValueError(f"time_limit must be more than 0 seconds, got {self.time_limit}")
+        path: Any = self.path
+        if isinstance(path, str) and path == "auto":
+            return path
+        if isinstance(path, str) or not isinstance(path, Iterable):
+            wanted = "path must be 'auto' or a list of shares of the budget"
+            raise (ValueError if isinstance(path, str) else TypeError)(f"{wanted}, got {path!r}")
+        shares = [as_number(share, "path") for share in path]
+        if any(share <= 0 for share in shares):
+            raise ValueError(f"path must hold shares of the budget greater than 0, got {self.path!r}")
+        return shares
+
+    def _shop(self) -> Shop:
+        names = getattr(self, "feature_names_in_", None)
+        variables = Variables.of(self.n_features_in_, None if names is None else list(names), self.groups)
+        return Shop.of(
+            variables,
+            self.costs,
+            self.budget,
+            self.discounted,
+            self.must_include,
+            self.must_exclude,
+            self.at_most,
+            self.at_least,
+        )
+
+    def _keep(self, shop: Shop, found: Found) -> None:
+        """Verify what was found, and set the fitted attributes."""
+        if not shop.limits.holds(found.selected):
+            raise RuntimeError("the selection violates a bound when evaluated afresh; does a cost change its answer?")
+        self._shop_ = shop
+        self.support_ = shop.variables.support(found.selected)
+        self.total_cost_ = shop.cost(found.selected)
+        self.feature_costs_ = shop.alone()
+        self.score_, self.status_, self.bound_ = found.score, found.status, found.bound
+        self.path_ = path_of(shop, (found.selected, found.score), found.met)
+        costs = [list(p.cost.values()) if isinstance(p.cost, Mapping) else p.cost for p in self.path_]
+        self.cost_path_ = np.array(costs, dtype=float)
+        self.ranking_ = ranking(self.path_, self.n_features_in_)
+        self.n_fits_ = found.n_fits
+
+    def cost_of(self, support) -> float | dict[Hashable, float]:
+        """What another subset would cost.
+
+        Parameters
+        ----------
+        support : bool array of shape (n_features,), or list of features
+            Columns of one variable count if any of them is in it.
+
+        Returns
+        -------
+        float, or dict of budget name to float
+        """
+        check_is_fitted(self)
+        variables = self._shop_.variables
+        mask = np.asarray(support)
+        if mask.dtype == bool:
+            if mask.shape != (self.n_features_in_,):
+                raise ValueError(f"support must have shape ({self.n_features_in_},), got {mask.shape}")
+            support = np.flatnonzero(mask).tolist()
+        return self._shop_.cost(variables.some(support, "support"))
+
+
+def _takes_weights(scorer: Any, estimator: Any) -> bool:
+    """Whether a scorer of scikit-learn, or the estimator's own score, weighs samples."""
+    of_metric = hasattr(scorer, "_score_func") and "sample_weight" in signature(scorer._score_func).parameters
+    of_estimator = isinstance(scorer, _PassthroughScorer) and "sample_weight" in signature(estimator.score).parameters
+    return of_metric or of_estimator

@@ -1,0 +1,235 @@
+"""The wrapper engine: any estimator and any scoring, by cross-validation, within a number of fits.
+
+Fits are what costs, so each subset is scored once, in batches that run side by side. The search begins at subsets that
+least squares proposes for nothing; the best of them goes to the core's search, which takes replacement tables (a score
+for each variable put in or left out) and, at the end, switches in ones and twos.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from joblib import Parallel, delayed
+from numpy.typing import NDArray
+from sklearn.base import clone, is_classifier
+from sklearn.dummy import DummyClassifier, DummyRegressor
+from sklearn.utils import _safe_indexing
+
+from cggd import ChoiceSpace, Metric, Progress, SearchError, Start, maximize
+from cggd.metrics.evaluation import current_evaluation
+from cggd_features.fit import Fit
+from cggd_features.found import ENDLESS, Clock, Found
+from cggd_features.gram import Gram
+from cggd_features.inputs import Variables
+from cggd_features.limits import Limits
+from cggd_features.linear import COLD, no_toll
+from cggd_features.subset import EQUAL, along_rates, climb, repaired
+
+# A replacement table is a fit per variable and fold; variables are left out, those that least squares finds least
+# promising, until one takes no more than this share of the fits.
+TABLE_SHARE = 0.1
+FEWEST = 8
+
+# Steps of the descent; tables are computed anew only where the selection changed.
+STEPS = 60
+
+# Subsets that least squares proposes.
+PROPOSALS = 8
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class CrossValidated(Metric):
+    """Mean cross-validated score of an estimator on the selected variables; each subset is scored once.
+
+    When the fits are used up, subsets not scored yet count as the worst one seen.
+
+    Parameters
+    ----------
+    variables : Variables
+    estimator : estimator
+    X, y : data
+    scorer : callable
+        ``scorer(estimator, X, y, **metadata)``.
+    splits : list of (train, test)
+    fit_params, score_params : dict
+        Metadata; arrays of one entry per sample are cut as the samples are.
+    max_fits : int
+    n_jobs : int or None
+    """
+
+    variables: Variables
+    estimator: Any
+    X: Any
+    y: Any
+    scorer: Any
+    splits: Sequence[tuple[NDArray[np.int64], NDArray[np.int64]]]
+    fit_params: Mapping[str, Any] = field(default_factory=dict)
+    score_params: Mapping[str, Any] = field(default_factory=dict)
+    max_fits: int = 2000
+    n_jobs: int | None = None
+    name: str = field(default="score", kw_only=True)
+    unit: str = field(default="", kw_only=True)
+    known: dict[bytes, float] = field(init=False, default_factory=dict)
+
+    @property
+    def space(self) -> ChoiceSpace:  # pyright: ignore[reportIncompatibleVariableOverride] - a metric only reads it
+        return self.variables.space
+
+    @property
+    def n_fits(self) -> int:
+        """Fits made so far."""
+        return len(self.known) * len(self.splits)
+
+    @property
+    def used_up(self) -> bool:
+        """Whether no further subset may be scored."""
+        return self.n_fits + len(self.splits) > self.max_fits
+
+    def evaluate(self, selections: NDArray[np.int64]) -> NDArray[np.float64]:
+        keys = [np.packbits(row.astype(bool)).tobytes() for row in selections]
+        new = {key: row for key, row in zip(keys, selections, strict=True) if key not in self.known}
+        affordable = (self.max_fits - self.n_fits) // len(self.splits)
+        todo = list(new.items())[: max(affordable, 0)]
+        jobs = [(row.astype(bool), split) for _, row in todo for split in self.splits]
+        scores = np.array(Parallel(n_jobs=self.n_jobs)(delayed(self._score)(*job) for job in jobs), dtype=float)
+        current_evaluation().calls += len(jobs)
+        for (key, _), values in zip(todo, scores.reshape(len(todo), len(self.splits)), strict=True):
+            self.known[key] = float(values.mean())
+        worst = min(self.known.values())
+        return np.array([self.known.get(key, worst) for key in keys])
+
+    def value(self, selected: NDArray[np.bool_]) -> float:
+        """Score of a selection, shape (n_variables,)."""
+        return float(self.evaluate(selected.astype(np.int64)[None])[0])
+
+    def subsets(self) -> list[tuple[NDArray[np.bool_], float]]:
+        """All subsets scored so far, with their scores."""
+        n = len(self.variables)
+        return [(np.unpackbits(np.frombuffer(key, np.uint8))[:n].astype(bool), s) for key, s in self.known.items()]
+
+    def _score(self, selected: NDArray[np.bool_], split: tuple[NDArray[np.int64], NDArray[np.int64]]) -> float:
+        train, test = split
+        columns = np.flatnonzero(self.variables.support(selected))
+        estimator: Any = clone(self.estimator)
+        X = self.X
+        if len(columns) == 0:  # what can be said without any feature
+            estimator = DummyClassifier(strategy="prior") if is_classifier(estimator) else DummyRegressor()
+            X, columns = np.zeros((_n_rows(X), 1)), np.array([0])
+        parts = [_safe_indexing(_safe_indexing(X, columns, axis=1), rows) for rows in split]
+        fit_params = {} if isinstance(estimator, DummyClassifier | DummyRegressor) else self.fit_params
+        estimator.fit(parts[0], _safe_indexing(self.y, train), **_cut(fit_params, train, _n_rows(X)))
+        score = self.scorer(
+            estimator, parts[1], _safe_indexing(self.y, test), **_cut(self.score_params, test, _n_rows(X))
+        )
+        if not np.isfinite(score):
+            raise ValueError(f"scoring gave {score} on features {columns.tolist()}; scores must be finite")
+        return float(score)
+
+
+def _n_rows(X: Any) -> int:
+    return X.shape[0] if hasattr(X, "shape") else len(X)
+
+
+def _cut(params: Mapping[str, Any], rows: NDArray[np.int64], n: int) -> dict[str, Any]:
+    return {
+        name: _safe_indexing(value, rows) if hasattr(value, "__len__") and len(value) == n else value
+        for name, value in params.items()
+    }
+
+
+def solve(
+    metric: CrossValidated,
+    limits: Limits,
+    start: NDArray[np.bool_],
+    gram: Gram,
+    *,
+    shares: Sequence[float] = (),
+    seed: int = 0,
+    clock: Clock = ENDLESS,
+    verbose: int = 0,
+) -> Found:
+    """The best subset found within the limits by cross-validation.
+
+    Parameters
+    ----------
+    metric : CrossValidated
+    limits : Limits
+    start : bool array of shape (n_variables,)
+        A selection that satisfies them.
+    gram : Gram
+        Of the data, for proposals.
+    shares : list of float
+        Shares of the budgets for which least squares proposes a subset too.
+    seed : int
+    clock : Clock
+    verbose : int
+    """
+    proposals, worth = _proposals(gram, limits, start, shares)
+    scores = metric.evaluate(np.array(proposals, dtype=np.int64))
+    held = [i for i, proposal in enumerate(proposals) if limits.holds(proposal)]
+    best = proposals[max(held, key=lambda i: scores[i])]
+    few = max(FEWEST, int(TABLE_SHARE * metric.max_fits / len(metric.splits)))
+    dropped = np.ones(len(start), dtype=bool)
+    dropped[
+        np.argsort(-np.where(best | start, np.inf, worth), kind="stable")[: max(few, int((best | start).sum()))]
+    ] = False
+
+    def report(progress: Progress) -> bool:
+        if verbose > 1:
+            print(f"[BudgetedSelector] {metric.n_fits} fits, best score {progress.best}")
+        return metric.used_up
+
+    try:
+        result = maximize(
+            metric,
+            limits.constraints,
+            initial=best.astype(np.int64),
+            forbid=limits.without(dropped).forbidden,
+            starts=[Start(temperature=COLD)],
+            steps=STEPS,
+            seed=seed,
+            time_limit=clock.left,
+            callback=report,
+        )
+    except SearchError as error:
+        if not error.result.feasible:
+            cause = error.__cause__
+            raise (cause.__cause__ if cause is not None and cause.__cause__ is not None else error) from None
+        warnings.warn(f"the search ended early: {error}", stacklevel=3)
+        result = error.result
+    if result.indices is not None:
+        best = max(result.indices.astype(bool), best, key=metric.value)
+    met, score = metric.subsets(), metric.value(best)
+    equal = [s for s, other in met if other >= score - EQUAL and limits.holds(s)]
+    best = min([best, *equal], key=lambda s: (round(limits.price(s), 12), s.sum(), np.flatnonzero(s).tolist()))
+    return Found(best, score, met=met, n_fits=metric.n_fits)
+
+
+def _proposals(
+    gram: Gram, limits: Limits, start: NDArray[np.bool_], shares: Sequence[float]
+) -> tuple[list[NDArray[np.bool_]], NDArray[np.float64]]:
+    """Subsets that least squares finds good, the start first, and how promising it finds each variable."""
+    toll = no_toll(limits)
+    met = list(along_rates(gram, limits, start, toll))
+    within = [fit for fit in met if limits.holds(fit.selected)]
+    ends = [
+        fit for fit in (*within[-1:], *(repaired(fit, limits) for fit in met[len(within) :][:1])) if fit is not None
+    ]
+    filled = [climb(fit, limits, toll) for fit in (*ends, gram.at(start))]
+    for share in shares:
+        scaled = limits.scaled(share)
+        if share != 1 and scaled.holds(start):
+            filled.append(climb(([f for f in met if scaled.holds(f.selected)] or [gram.at(start)])[-1], scaled, toll))
+    evenly = [within[i] for i in np.unique(np.linspace(0, len(within) - 1, PROPOSALS).astype(int))] if within else []
+    distinct = {fit.selected.tobytes(): fit.selected for fit in (gram.at(start), *filled, *evenly)}
+    worth = np.max([_worth(fit, limits) for fit in (gram.at(start), *filled)], axis=0)
+    return list(distinct.values()), worth
+
+
+def _worth(fit: Fit, limits: Limits) -> NDArray[np.float64]:
+    gains = np.where(fit.selected, fit.losses, fit.gains)
+    return gains / np.sqrt(np.maximum(limits.prices(fit.selected) + limits.prices(fit.selected, out=True), 1e-9))

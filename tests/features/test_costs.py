@@ -1,0 +1,88 @@
+import itertools
+
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from cggd import ChoiceSpace
+from cggd.testing import check_metric
+from cggd_features import SharedCost, prices
+
+
+@st.composite
+def shared_costs(draw):
+    m = draw(st.integers(1, 6))
+    numbers = st.integers(0, 9).map(float)
+    discounted, entry = (np.array(draw(st.lists(numbers, min_size=m, max_size=m))) for _ in range(2))
+    group = np.array(draw(st.lists(st.integers(0, 2), min_size=m, max_size=m)))
+    return SharedCost(ChoiceSpace.from_sizes([2] * m), discounted, entry, np.unique(group, return_inverse=True)[1])
+
+
+def bought_in_the_cheapest_order(cost, selected):
+    """Pay the full price for the first of each group and the discounted one for the others, in every order."""
+    best = np.inf
+    for order in itertools.permutations(np.flatnonzero(selected)):
+        seen, total = set(), 0.0
+        for v in order:
+            total += cost.discounted[v] + (0 if cost.group[v] in seen else cost.entry[v])
+            seen.add(cost.group[v])
+        best = min(best, total)
+    return best
+
+
+@settings(max_examples=40, deadline=None)
+@given(shared_costs())
+def test_a_group_costs_what_the_cheapest_order_pays(cost):
+    rows = cost.space.enumerate()
+    values = cost.evaluate(rows)
+    for row, value in zip(rows[::3], values[::3], strict=True):
+        assert value == pytest.approx(bought_in_the_cheapest_order(cost, row))
+    check_metric(cost, n=4)
+    assert cost.minimum() == values.min()
+    assert cost.maximum() == values.max()
+
+
+@settings(max_examples=40, deadline=None)
+@given(shared_costs(), st.data())
+def test_no_selection_of_a_branch_costs_less_than_least(cost, data):
+    m = cost.space.n_decisions
+    state = np.array(data.draw(st.lists(st.integers(0, 2), min_size=m, max_size=m)))  # out, in, open
+    rows = cost.space.enumerate().astype(bool)
+    inside = (rows[:, state == 1]).all(axis=1) & ~(rows[:, state == 0]).any(axis=1)
+    assert cost.least(state == 1, state == 2) <= cost.evaluate(rows[inside].astype(np.int64)).min() + 1e-9
+    each = cost.least_with_each(state == 1, state == 2)
+    for v in np.flatnonzero(state == 2):
+        joined, rest = state.copy(), state.copy()
+        joined[v], rest[v] = 1, 0
+        assert each[v] == pytest.approx(cost.least(joined == 1, rest == 2))
+
+
+TABLE = {
+    "age": {"full": 1.0, "discount": 1.0, "group": None},
+    "chol": {"full": 7.27, "discount": 5.17, "group": "A"},
+    "fbs": {"full": 5.2, "discount": 3.1, "group": "A"},
+}
+
+
+def test_prices_of_a_mapping_and_of_a_frame():
+    expected = ({"age": 1.0, "chol": 7.27, "fbs": 5.2}, {"A": {"chol": 5.17, "fbs": 3.1}})
+    assert prices(TABLE) == expected
+    assert prices(pd.DataFrame.from_dict(TABLE, orient="index")) == expected
+    renamed = pd.DataFrame.from_dict(TABLE, orient="index").rename(columns={"full": "price"})
+    assert prices(renamed, full="price") == expected
+
+
+@pytest.mark.parametrize(
+    ("table", "message"),
+    [
+        ({"age": {"discount": 1}}, "table must have a price 'full' of feature 'age'"),
+        ({"age": {"full": "x"}}, "full of feature 'age' must be a number"),
+        ({"age": {"full": 1, "group": "A"}}, "a price 'discount' of feature 'age' in group 'A'"),
+        ([1, 2], "table must map each feature to its prices"),
+    ],
+)
+def test_wrong_tables_of_prices(table, message):
+    with pytest.raises((ValueError, TypeError), match=message):
+        prices(table)

@@ -1,0 +1,117 @@
+"""Closed forms against refits."""
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy import sparse
+from sklearn.linear_model import LinearRegression, Ridge
+
+from cggd import ChoiceSpace
+from cggd.testing import check_metric
+from cggd_features.gram import Explained, Gram
+
+
+@st.composite
+def problems(draw):
+    """Data with blocks of columns, some of them constant or copies of others, and one or two outputs."""
+    rng = np.random.default_rng(draw(st.integers(0, 2**32 - 1)))
+    sizes = draw(st.lists(st.integers(1, 3), min_size=2, max_size=6))
+    p, n = sum(sizes), draw(st.integers(3, 40))
+    X = rng.standard_normal((n, p)) @ (np.eye(p) + 0.5 * rng.standard_normal((p, p)))
+    for column in draw(st.sets(st.integers(0, p - 1), max_size=2)):
+        X[:, column] = draw(st.sampled_from([1.0, 7.0])) if draw(st.booleans()) else X[:, (column + 1) % p]
+    order, ends = rng.permutation(p), np.cumsum(sizes)
+    columns = [np.sort(order[end - size : end]) for end, size in zip(ends, sizes, strict=True)]
+    weights = draw(st.sampled_from([None, "random"]))
+    return (
+        X,
+        rng.standard_normal((n, draw(st.integers(1, 2)))),
+        columns,
+        None if weights is None else rng.uniform(0.5, 2, n),
+    )
+
+
+def refitted(X, y, columns, selected, weights=None, alpha=0.0):
+    """R^2 of a fresh fit, the ridge penalty counted as an error, averaged over outputs."""
+    w = np.ones(len(y)) if weights is None else weights
+    chosen = [columns[v] for v in np.flatnonzero(selected)]
+    if not chosen:
+        return 0.0
+    Z = X[:, np.concatenate(chosen)]
+    model = (Ridge(alpha, solver="cholesky") if alpha else LinearRegression()).fit(Z, y, sample_weight=w)
+    wrong = w @ (y - model.predict(Z).reshape(y.shape)) ** 2 + alpha * (np.atleast_2d(model.coef_) ** 2).sum(axis=1)
+    return float(np.mean(1 - wrong / (w @ (y - w @ y / w.sum()) ** 2)))
+
+
+@settings(max_examples=40, deadline=None)
+@given(problems(), st.sampled_from([0.0, 2.5]), st.integers(0, 2**6 - 1))
+def test_values_and_all_changes_are_those_of_refits(problem, alpha, bits):
+    X, y, columns, weights = problem
+    gram = Gram.of(X, y, columns, weights=weights, alpha=alpha)
+    selected = np.array([bool(bits >> v & 1) for v in range(len(columns))])
+
+    def after(*variables):
+        other = selected.copy()
+        other[list(variables)] ^= True
+        return pytest.approx(refitted(X, y, columns, other, weights, alpha), abs=1e-6)
+
+    fit = gram.at(selected)
+    assert fit.value == after()
+    assert gram.explained(selected) == pytest.approx(fit.value, abs=1e-9)
+    out, change = fit.swaps()
+    for v in range(len(columns)):
+        if not selected[v]:
+            assert fit.value + fit.gains[v] == after(v)
+        elif not fit.dependent:
+            assert fit.value - fit.losses[v] == after(v)
+        for row, u in enumerate(out):
+            if not selected[v] and not fit.dependent:
+                assert fit.value + change[row, v] == after(u, v)
+
+
+@settings(max_examples=30, deadline=None)
+@given(problems(), st.lists(st.integers(0, 5), min_size=1, max_size=8))
+def test_updated_fits_are_those_computed_anew(problem, switches):
+    X, y, columns, weights = problem
+    gram = Gram.of(X, y, columns, weights=weights)
+    fit = gram.at(np.zeros(len(columns), dtype=bool))
+    for v in switches:
+        v %= len(columns)
+        fit = fit.minus(v) if fit.selected[v] else fit.plus(v)
+        anew = gram.at(fit.selected)
+        assert fit.value == pytest.approx(anew.value, abs=1e-7)
+        if not anew.dependent:
+            np.testing.assert_allclose(fit.gains, anew.gains, atol=1e-6)
+            np.testing.assert_allclose(fit.losses, anew.losses, atol=1e-6)
+
+
+@settings(max_examples=20, deadline=None)
+@given(problems())
+def test_the_metric_keeps_the_laws(problem):
+    X, y, columns, weights = problem
+    check_metric(Explained(ChoiceSpace.from_sizes([2] * len(columns)), Gram.of(X, y, columns, weights=weights)), n=4)
+
+
+def test_sparse_data_give_the_same():
+    rng = np.random.default_rng(0)
+    X = rng.standard_normal((30, 5)) * (rng.random((30, 5)) < 0.4)
+    y, columns = rng.standard_normal((30, 1)), [np.array([c]) for c in range(5)]
+    for weights in (None, rng.uniform(0.5, 2, 30)):
+        for intercept in (True, False):
+            how = {"weights": weights, "intercept": intercept}
+            dense, thin = Gram.of(X, y, columns, **how), Gram.of(sparse.csr_array(X), y, columns, **how)
+            np.testing.assert_allclose(dense.matrix, thin.matrix, atol=1e-12)
+            np.testing.assert_allclose(dense.target, thin.target, atol=1e-12)
+
+
+def test_data_are_left_alone_and_units_do_not_matter():
+    rng = np.random.default_rng(1)
+    X, y = rng.standard_normal((40, 4)), rng.standard_normal((40, 1))
+    kept, columns = X.copy(), [np.array([0, 1]), np.array([2]), np.array([3])]
+    small = Gram.of(X, y, columns)
+    np.testing.assert_array_equal(X, kept)
+    large = Gram.of(X * [1e6, 1e-6, 3, 1] + [5, 0, 1e3, 0], y * 1e4, columns)
+    for bits in range(8):
+        selected = np.array([bool(bits >> v & 1) for v in range(3)])
+        assert small.explained(selected) == pytest.approx(large.explained(selected), abs=1e-8)

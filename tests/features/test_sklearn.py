@@ -1,0 +1,15 @@
+from sklearn.linear_model import LinearRegression, LogisticRegression
+from sklearn.utils.estimator_checks import parametrize_with_checks
+
+from cggd_features import BudgetedSelector
+
+
+@parametrize_with_checks(
+    [
+        BudgetedSelector(costs=1.0, budget=2, max_fits=60, path=()),
+        BudgetedSelector(LogisticRegression(), costs=1.0, budget=2, max_fits=60, path=()),
+        BudgetedSelector(LinearRegression(), costs=1.0, budget=1, cv=2, max_fits=30),
+    ]
+)
+def test_scikit_learn_checks(estimator, check):
+    check(estimator)

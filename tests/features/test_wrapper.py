@@ -1,0 +1,132 @@
+import numpy as np
+import pandas as pd
+import pytest
+from sklearn.ensemble import HistGradientBoostingRegressor
+from sklearn.impute import SimpleImputer
+from sklearn.linear_model import LinearRegression, LogisticRegression
+from sklearn.metrics import make_scorer, roc_auc_score
+from sklearn.model_selection import KFold, cross_val_score
+from sklearn.naive_bayes import GaussianNB
+from sklearn.neighbors import KNeighborsClassifier
+from sklearn.pipeline import make_pipeline
+from sklearn.tree import DecisionTreeRegressor
+
+from cggd_features import BudgetedSelector
+
+
+def squares(n=150, p=6, seed=0):
+    rng = np.random.default_rng(seed)
+    X = rng.standard_normal((n, p))
+    return X, X[:, 1] ** 2 + X[:, 3] ** 2 + 0.1 * rng.standard_normal(n)
+
+
+def test_it_finds_what_no_linear_model_sees_and_the_score_is_that_of_cross_validation():
+    X, y = squares()
+    tree = DecisionTreeRegressor(max_depth=4, random_state=0)
+    selector = BudgetedSelector(tree, costs=1, budget=2, cv=KFold(3), random_state=0).fit(X, y)
+    assert selector.engine_ == "wrapper"
+    assert selector.get_support(indices=True).tolist() == [1, 3]
+    assert selector.score_ == pytest.approx(cross_val_score(tree, X[:, [1, 3]], y, cv=KFold(3)).mean())
+    for point in selector.path_:
+        if point.support.any():
+            assert point.score == pytest.approx(cross_val_score(tree, X[:, point.support], y, cv=KFold(3)).mean())
+
+
+def test_the_optimum_of_all_subsets_is_found_on_small_problems():
+    rng = np.random.default_rng(3)
+    X = rng.standard_normal((120, 6))
+    y = (X[:, 0] * X[:, 2] + X[:, 4] > 0).astype(int)
+    costs = np.array([3.0, 1, 3, 1, 2, 1])
+    model, cv = KNeighborsClassifier(), KFold(3)
+    selector = BudgetedSelector(model, costs=costs, budget=6, cv=cv, random_state=0).fit(X, y)
+    scores = {
+        subset: cross_val_score(model, X[:, list(subset)], y, cv=cv).mean()
+        for bits in range(1, 64)
+        if costs[list(subset := tuple(v for v in range(6) if bits >> v & 1))].sum() <= 6
+    }
+    assert selector.score_ == pytest.approx(max(scores.values()))
+
+
+class Counting(LinearRegression):
+    fits = 0
+
+    def fit(self, X, y, sample_weight=None):
+        Counting.fits += 1
+        return super().fit(X, y, sample_weight)
+
+
+@pytest.mark.parametrize("max_fits", [10, 33, 100])
+def test_no_more_fits_are_made_than_allowed(max_fits):
+    X, y = squares(p=12)
+    Counting.fits = 0
+    selector = BudgetedSelector(Counting(), costs=1, budget=5, cv=5, max_fits=max_fits).fit(X, y)
+    assert Counting.fits <= selector.n_fits_ <= max_fits
+    assert selector.total_cost_ <= 5
+
+
+@pytest.mark.slow
+def test_jobs_give_the_same_and_so_does_the_same_seed():
+    X, y = squares()
+    how = {"costs": [1, 2, 3, 1, 2, 3], "budget": 4, "cv": 3, "max_fits": 120, "random_state": 3}
+    alone, again = (BudgetedSelector(DecisionTreeRegressor(random_state=0), **how).fit(X, y) for _ in range(2))
+    beside = BudgetedSelector(DecisionTreeRegressor(random_state=0), n_jobs=2, **how).fit(X, y)
+    np.testing.assert_array_equal(alone.support_, again.support_)
+    np.testing.assert_array_equal(alone.support_, beside.support_)
+    assert alone.score_ == again.score_ == beside.score_
+
+
+def test_missing_values_go_where_the_estimator_takes_them():
+    X, y = squares()
+    X[::7, 1] = np.nan
+    for model in (HistGradientBoostingRegressor(max_iter=10), make_pipeline(SimpleImputer(), LinearRegression())):
+        selector = BudgetedSelector(model, costs=1, budget=2, cv=2, max_fits=24, must_include=[1]).fit(X, y)
+        assert selector.transform(X).shape[1] == selector.total_cost_
+    with pytest.raises(ValueError, match="Input X contains NaN"):
+        BudgetedSelector(costs=1, budget=2).fit(X, y)
+
+
+def test_frames_reach_the_estimator_as_they_are():
+    rng = np.random.default_rng(0)
+    frame = pd.DataFrame({"x": rng.standard_normal(80), "kind": pd.Categorical(rng.choice(["a", "b", "c"], 80))})
+    frame["noise"] = rng.standard_normal(80)
+    y = frame["kind"].cat.codes.to_numpy() ** 2 + 0.1 * rng.standard_normal(80)
+    model = HistGradientBoostingRegressor(max_iter=20, min_samples_leaf=5, categorical_features="from_dtype")
+    selector = BudgetedSelector(model, costs={"x": 1, "kind": 1, "noise": 1}, budget=1, cv=3).fit(frame, y)
+    assert selector.get_feature_names_out().tolist() == ["kind"]
+
+
+def test_scorings():
+    X, y = squares()
+    labels = (X[:, 2] + 0.5 * y > 0.5).astype(int)
+    for scoring in ("roc_auc", make_scorer(roc_auc_score, response_method="predict_proba"), None):
+        selector = BudgetedSelector(GaussianNB(), costs=1, budget=2, scoring=scoring, cv=3, max_fits=60)
+        assert selector.fit(X, labels).support_[2]
+    wrong = BudgetedSelector(GaussianNB(), costs=1, budget=2, cv=3, scoring=lambda *_: float("nan"))
+    with pytest.raises(ValueError, match="scores must be finite"):
+        wrong.fit(X, labels)
+
+
+def test_an_estimator_that_breaks_midway_does_not_lose_the_best_subset():
+    X, y = squares(p=8)
+
+    class Breaking(LinearRegression):
+        left = 60
+
+        def fit(self, X, y, sample_weight=None):
+            Breaking.left -= 1
+            if Breaking.left < 0:
+                raise RuntimeError("out of memory")
+            return super().fit(X, y, sample_weight)
+
+    selector = BudgetedSelector(Breaking(), costs=1, budget=3, cv=3)
+    with pytest.warns(UserWarning, match="out of memory"):
+        selector.fit(X, y)
+    assert selector.support_.sum() <= 3
+    with pytest.raises(RuntimeError, match="out of memory"):
+        BudgetedSelector(Breaking(), costs=1, budget=3, cv=3).fit(X, y)
+
+
+def test_a_classifier_of_numbers_and_a_logistic_wrapper():
+    X, _ = squares()
+    selector = BudgetedSelector(LogisticRegression(), costs=1, budget=1, engine="wrapper", cv=2, max_fits=40)
+    assert selector.fit(X, (X[:, 5] > 0).astype(int)).get_support(indices=True).tolist() == [5]

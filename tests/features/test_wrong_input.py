@@ -1,0 +1,99 @@
+import numpy as np
+import pandas as pd
+import pytest
+from sklearn.linear_model import Lasso, LogisticRegression
+from sklearn.svm import SVC
+
+from cggd_features import BudgetedSelector
+
+RNG = np.random.default_rng(0)
+X = pd.DataFrame(RNG.standard_normal((40, 4)), columns=["a", "b", "c", "d"])
+Y = X["a"] + RNG.standard_normal(40)
+
+WRONG = [
+    ({"costs": [1, 2, 3]}, ValueError, r"costs must be a number per feature, shape \(4,\), got int64 of shape \(3,\)"),
+    ({"costs": [1, 2, 3, -1]}, ValueError, "costs of feature 'd' must be at least 0, got -1"),
+    ({"costs": [1, 2, np.nan, 1]}, ValueError, "costs of feature 'c' must be finite, got nan"),
+    ({"costs": [1, 2, np.inf, 1]}, ValueError, "costs of feature 'c' must be finite, got inf"),
+    ({"costs": ["1", "2", "3", "4"]}, ValueError, "costs must be a number per feature"),
+    ({"costs": -1}, ValueError, "costs must be at least 0, got -1"),
+    ({"costs": None}, TypeError, "costs must be a number, a number per feature, a mapping or a callable, got None"),
+    ({"costs": {"a": 1, "b": 1, "c": 1}}, ValueError, "costs lacks 1 of 4 features: 'd'"),
+    ({"costs": {"a": 1, "b": 1, "c": 1, "e": 1}}, ValueError, "costs: unknown feature 'e'; features are 'a', 'b', 'c'"),
+    ({"costs": {"a": 1, "b": 1, "c": 1, "d": -2}}, ValueError, r"costs\['d'\] must be at least 0, got -2"),
+    ({"costs": {"g": 1, "a": 1, "c": 1, "d": 1}, "groups": {"g": ["a", "b"]}}, ValueError, "prices 'a' and its whole"),
+    ({"costs": lambda mask: np.nan}, ValueError, "must be finite, got nan"),
+    ({"budget": -1}, ValueError, "budget must be at least 0, got -1"),
+    ({"budget": np.nan}, ValueError, "budget must be a number, got nan"),
+    ({"budget": "much"}, TypeError, "budget must be a number, got 'much'"),
+    ({"budget": {}}, ValueError, "budget is empty"),
+    ({"budget": {"usd": 1}}, ValueError, "costs must map the names of budget, 'usd', to costs, got 1"),
+    ({"budget": {"usd": 1, "ms": 2}, "costs": {"usd": 1}}, ValueError, "costs lacks 'ms' of budget"),
+    ({"budget": {"usd": 1}, "costs": {"usd": 1, "ms": 3}}, ValueError, "costs must map the names of budget"),
+    ({"must_include": ["a", "b"], "budget": 1}, ValueError, "budget = 1 cannot be met.*least possible cost is 2"),
+    ({"must_include": ["z"]}, ValueError, "must_include: unknown feature 'z'"),
+    ({"must_include": [4]}, ValueError, "must_include: unknown feature 4"),
+    ({"must_include": "a"}, TypeError, "must_include must be a list of features, got 'a'"),
+    ({"must_include": ["a"], "must_exclude": ["a"]}, ValueError, "must_include and must_exclude both hold 'a'"),
+    ({"at_least": {("a", "b"): 2}, "budget": 1}, ValueError, "budget = 1 cannot be met.*least possible cost is 2"),
+    ({"at_least": {("a", "b"): 3}}, ValueError, "asks for 3 of 2 variables"),
+    ({"at_least": {("a", "b"): 1}, "must_exclude": ["a", "b"]}, ValueError, "cannot be met together"),
+    ({"at_most": {("a", "b"): -1}}, ValueError, "must be at least 0, got -1"),
+    ({"at_most": {("a", "b"): 1.5}}, TypeError, "must be a whole number, got 1.5"),
+    ({"at_most": [("a", 1)]}, TypeError, "at_most must map tuples of features to numbers"),
+    ({"at_most": {"a": 1}}, TypeError, "sets are tuples of features or labels of discounted, got 'a'"),
+    ({"groups": ["x", "x"]}, ValueError, "groups must have a label for each of 4 features, got 2"),
+    ({"groups": {"x": ["a", "b"], "y": ["b"]}}, ValueError, "groups must be disjoint, but 'b' is in 'x' and 'y'"),
+    ({"groups": {"x": []}}, ValueError, r"groups\['x'\] has no feature"),
+    ({"groups": {"x": ["q"]}}, ValueError, r"groups\['x'\]: unknown feature 'q'"),
+    ({"discounted": {"A": {"a": 2}}}, ValueError, r"discounted\['A'\]\['a'\] must be at most the full cost 1, got 2"),
+    ({"discounted": {"A": {"a": 0}, "B": {"a": 0}}}, ValueError, "both hold 'a'; groups are disjoint"),
+    ({"discounted": {"A": ["a"]}}, TypeError, r"discounted\['A'\] must map features to their discounted prices"),
+    ({"discounted": {"A": {"a": 0}}, "costs": lambda mask: 1.0}, ValueError, "costs is a function of the subset"),
+    ({"engine": "fast"}, ValueError, "engine must be one of 'auto', 'gram', 'wrapper', 'gates', got 'fast'"),
+    ({"engine": "gram", "estimator": SVC()}, ValueError, "engine='gram' needs estimator to be LinearRegression"),
+    ({"engine": "gram", "estimator": Lasso()}, ValueError, "use engine='wrapper'"),
+    ({"criterion": "cp"}, ValueError, "criterion must be None or one of 'aic', 'bic', 'ebic', got 'cp'"),
+    ({"path": "long"}, ValueError, "path must be 'auto' or a list of shares of the budget, got 'long'"),
+    ({"path": 0.5}, TypeError, "path must be 'auto' or a list of shares of the budget, got 0.5"),
+    ({"costs": pd.DataFrame({"usd": [1, 1, 1, 1]})}, TypeError, r"costs must be one column.*such as costs\['usd'\]"),
+    ({"costs": lambda mask: mask}, TypeError, r"costs\(mask\), which it returns, must be a number"),
+    ({"costs": lambda mask: -1.0}, ValueError, r"costs\(mask\), which it returns, must be at least 0, got -1"),
+    ({"estimator": LogisticRegression()}, ValueError, "Unknown label type: continuous"),
+    ({"path": [0.5, -1]}, ValueError, "path must hold shares of the budget greater than 0"),
+    ({"time_limit": 0}, ValueError, "time_limit must be more than 0 seconds, got 0"),
+    ({"max_fits": 0}, ValueError, "max_fits must be at least 1, got 0"),
+    ({"max_fits": 3, "cv": 5}, ValueError, "max_fits must pay for two subsets on 5 splits, got 3"),
+]
+
+
+@pytest.mark.parametrize(("arguments", "error", "message"), WRONG)
+def test_wrong_arguments_are_named(arguments, error, message):
+    with pytest.raises(error, match=message):
+        BudgetedSelector(**{"costs": 1, "budget": 2} | arguments).fit(X, Y)
+
+
+def test_names_without_a_frame():
+    with pytest.raises(ValueError, match="X has no feature names; give a DataFrame to use names"):
+        BudgetedSelector(costs=1, budget=2, must_include=["a"]).fit(X.to_numpy(), Y)
+
+
+def test_wrong_data():
+    selector = BudgetedSelector(costs=1, budget=2)
+    missing = X.assign(b=np.nan)
+    with pytest.raises(ValueError, match="Input X contains NaN"):
+        selector.fit(missing, Y)
+    with pytest.raises(ValueError, match="got one class, 'ill'"):
+        selector.fit(X, np.full(40, "ill"))
+    with pytest.raises(ValueError, match=r"got one class, 0\.0"):
+        BudgetedSelector(LogisticRegression(), costs=1, budget=2).fit(X, np.zeros(40))
+    with pytest.raises(ValueError, match="inconsistent numbers of samples"):
+        selector.fit(X, Y[:10])
+    with pytest.raises(ValueError, match=r"y must have shape \(n_samples,\)"):
+        BudgetedSelector(LogisticRegression(), costs=1, budget=2).fit(X, np.column_stack([Y > 0, Y > 1]))
+    with pytest.raises(ValueError, match="minimum of 2 is required"):
+        selector.fit(X[:1], Y[:1])
+    fitted = selector.fit(X, Y)
+    with pytest.raises(ValueError, match=r"support must have shape \(4,\), got \(3,\)"):
+        fitted.cost_of([True, False, True])
+    assert selector.fit(X, np.ones(40)).total_cost_ == 0  # nothing to explain: nothing bought
