@@ -54,7 +54,7 @@ class Fit:
         """The fit with one more variable, in O(s p); one that adds nothing beyond rounding is refused."""
         own = self.gram.columns[variable]
         used = self.effect[:, own]
-        rest = self.gram.matrix[own] - used.T @ self.gram.matrix[self.inside]
+        rest = self.gram.matrix[own] - self.gram.matrix[np.ix_(own, self.inside)] @ self.effect
         sizes, directions = np.linalg.eigh(rest[:, own])
         if len(own) == 0 or sizes.min() <= COLLINEAR or self.dependent:
             return self.gram.at(_switched(self.selected, variable))

@@ -1,0 +1,248 @@
+"""How a network is chosen for a budget: by the search, by hand, or at random. All are trained and tested alike."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import math
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from functools import cache, partial
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from cggd import Constraint, Function
+from cggd_nas import Costs, Supernet, collect, extract, retrain, search
+from cggd_nas.measure import BYTES_PER_KB, macs, peak_memory, size_kb
+from cggd_nas.spaces import conv1d
+from examples.edge_sensor import data
+from examples.edge_sensor.deploy import export_int8, file_kb, memory_kb
+from examples.edge_sensor.handmade import families
+
+EXAMPLE = torch.zeros(1, 1, data.WINDOW)
+
+# What a file of a network of the space needs beside its weights: operators, their attributes, scales, zero points.
+# Most where all layers have 32 channels and pool; tests/nas/test_edge_sensor.py holds that network against it.
+OVERHEAD_KB = 3.5
+
+# The space: few options a layer, so that some hundred steps teach shared weights something.
+KERNELS, FIRST_KERNELS, CHANNELS, STRIDES = (5, 15), (33, 65), (8, 16, 32), (4, 2, 2, 2)
+
+# Bytes of a number that no integer operator computes, and of one that does.
+FLOAT_BYTES, INT8_BYTES = 4, 1
+
+
+@dataclass(frozen=True)
+class Budget:
+    """Room on the device: kB of the file, and kB of activations."""
+
+    size: float
+    memory: float
+
+    def __str__(self) -> str:
+        return f"{self.size:g}/{self.memory:g}"
+
+
+# The first is that of the CONNAS paper (ICLR 2026).
+BUDGETS = (Budget(64, 18), Budget(32, 9), Budget(16, 6))
+
+
+@dataclass(frozen=True)
+class Effort:
+    """How long everything takes.
+
+    Attributes
+    ----------
+    epochs, warmup, batches : int
+        Of the supernet, those in which weights alone learn, and batches of each epoch.
+    candidates : int
+        Architectures told apart by short training, by every method that chooses.
+    short, full : int
+        Batches of a short training, and of the one that is tested.
+    val_step, test_step : int
+        Samples from one window to the next.
+    """
+
+    epochs: int = 36
+    warmup: int = 24
+    batches: int = 25
+    candidates: int = 6
+    short: int = 150
+    full: int = 400
+    val_step: int = 128
+    test_step: int = 512
+
+
+QUICK = Effort(epochs=3, warmup=1, batches=4, candidates=2, short=5, full=20, val_step=2048, test_step=2048)
+
+# As in `cggd_nas.search`, but for a higher rate, since there are a few hundred steps only.
+ARCHITECTURE_OPTIMIZER = partial(torch.optim.Adam, lr=0.02, betas=(0.5, 0.999))
+WEIGHT_OPTIMIZER = partial(torch.optim.SGD, lr=0.05, momentum=0.9, weight_decay=5e-4, nesterov=True)
+
+# Many paths matter more to a supernet than large batches.
+BATCH_SIZE, SUPERNET_BATCH_SIZE = 64, 32
+
+
+@dataclass(frozen=True, eq=False)
+class Chosen:
+    """A network and what it is called; where shared weights judged it, their validation loss."""
+
+    name: str
+    network: nn.Module
+    shared_loss: float = math.nan
+
+
+# -- the space and its bounds -----------------------------------------------------------------------------------------
+
+
+def supernet() -> Supernet:
+    """Eight layers, of which every second one shortens the signal."""
+    return collect(conv1d(kernels=KERNELS, first_kernels=FIRST_KERNELS, channels=CHANNELS, strides=STRIDES))
+
+
+def bounds(costs: Costs, budget: Budget) -> list[Constraint]:
+    """What keeps the int8 file of a network of the space inside a budget."""
+
+    def float_memory(selection: dict) -> float:
+        """The root mean square has no integer operator: its input is there in int8 and in single precision."""
+        elements = int(selection["layer8.channels"]) * data.WINDOW // math.prod(STRIDES)
+        return (selection["pooling"] == "rms") * elements * (FLOAT_BYTES + INT8_BYTES) / BYTES_PER_KB
+
+    return [
+        costs.size_kb(bits=8) <= budget.size - OVERHEAD_KB,
+        costs.peak_memory(bits=8) <= budget.memory,
+        Function(costs.supernet.space, float_memory, name="float_memory", unit="kB") <= budget.memory,
+    ]
+
+
+# -- training ---------------------------------------------------------------------------------------------------------
+
+
+@cache
+def signals(part: str) -> Tensor:
+    """Recordings of one part, read once."""
+    return data.recordings(part)
+
+
+@cache
+def validation(step: int) -> tuple[Tensor, Tensor]:
+    """Windows by which choices are made, the same for all."""
+    return data.fixed(signals("val"), step=step, snr=None, seed=1)[:2]
+
+
+def drawn(batches: int, seed: int, *, size: int = BATCH_SIZE) -> data.DrawnWindows:
+    """Windows to learn from."""
+    return data.DrawnWindows(signals("train"), batches, size, torch.Generator().manual_seed(seed))
+
+
+def trained(network: nn.Module, batches: int, effort: Effort, seed: int) -> float:
+    """Train a network from scratch, in place; its loss on the validation windows."""
+    x, y = validation(effort.val_step)
+    return retrain(network, drawn(batches, seed), [(x, y)], 1, seed=seed).final.loss
+
+
+def best_alone(candidates: Iterable[Chosen], effort: Effort, seed: int) -> tuple[str, str]:
+    """The candidate of least validation loss after a short training of each.
+
+    Returns
+    -------
+    name : str
+    losses : str
+        Of each candidate the loss by shared weights, and alone.
+    """
+    pool = list(candidates)
+    losses = [trained(one.network, effort.short, effort, seed) for one in pool]
+    report = ";".join(f"{one.shared_loss:.3f} {loss:.3f}" for one, loss in zip(pool, losses, strict=True))
+    return pool[int(np.argmin(losses))].name, report
+
+
+# -- methods: from a budget, an effort and a seed to a name ---------------------------------------------------------
+
+
+def ours(budget: Budget, effort: Effort, seed: int) -> tuple[str, str]:
+    """Search with the guide; its best candidates told apart by short training."""
+    torch.manual_seed(seed)
+    net = supernet()
+    result = search(
+        net,
+        drawn(effort.batches, seed, size=SUPERNET_BATCH_SIZE),
+        validation(effort.val_step),
+        bounds(Costs(net, EXAMPLE), budget),
+        epochs=effort.epochs,
+        warmup=effort.warmup,
+        every=2,
+        weight_optimizer=WEIGHT_OPTIMIZER,
+        architecture_optimizer=ARCHITECTURE_OPTIMIZER,
+        finalists=effort.candidates,
+        seed=seed,
+        progress=False,
+    )
+    finalists = [_of(net, c.selection, c.loss) for c in result.candidates[: effort.candidates]]
+    return best_alone(finalists, effort, seed)
+
+
+def random(budget: Budget, effort: Effort, seed: int) -> tuple[str, str]:
+    """The first feasible architecture that is drawn."""
+    return random_candidates(budget, 1, seed)[0].name, ""
+
+
+def random_best(budget: Budget, effort: Effort, seed: int) -> tuple[str, str]:
+    """The best of several feasible architectures drawn, told apart by the same short training."""
+    return best_alone(random_candidates(budget, effort.candidates, seed), effort, seed)
+
+
+def random_candidates(budget: Budget, number: int, seed: int) -> list[Chosen]:
+    """Architectures drawn uniformly among the feasible ones."""
+    torch.manual_seed(seed)
+    net, rng = supernet(), np.random.default_rng(seed)
+    limits = bounds(Costs(net, EXAMPLE), budget)
+    draws = (net.space.sample(1, rng) for _ in itertools.count())
+    feasible = (row[0] for row in draws if all(limit.satisfied(limit.values(row)).all() for limit in limits))
+    return [_of(net, net.space.labels(row)) for row in itertools.islice(feasible, number)]
+
+
+def by_hand(family: str, budget: Budget, effort: Effort) -> tuple[str, str]:
+    """The best variant of a family, told apart by short training: among those that fit, the most multiply-accumulates.
+
+    It depends on no seed, as an engineer would tune once.
+    """
+    variants = families()[family]
+    made = {name: make() for name, make in variants.items()}
+    near = {n: m for n, m in made.items() if size_kb(m) <= budget.size and peak_memory(m, EXAMPLE) <= budget.memory}
+    largest = sorted(near, key=lambda name: -macs(near[name], EXAMPLE))
+    fitting = itertools.islice((name for name in largest if _fits(near[name], budget)), effort.candidates)
+    return best_alone([Chosen(name, near[name]) for name in fitting], effort, seed=0)
+
+
+def _fits(network: nn.Module, budget: Budget) -> bool:
+    """Whether the file of a network fits, whatever its weights."""
+    with TemporaryDirectory() as folder:
+        path = export_int8(network, torch.randn(2, *EXAMPLE.shape[1:]), Path(folder, "network.onnx"))
+        return file_kb(path) <= budget.size and memory_kb(path) <= budget.memory
+
+
+def _of(net: Supernet, selection: dict, shared_loss: float = math.nan) -> Chosen:
+    return Chosen(json.dumps(selection), extract(net, selection), shared_loss)
+
+
+SEARCHES: dict[str, Callable[[Budget, Effort, int], tuple[str, str]]] = {
+    "ours": ours,
+    "random": random,
+    "random, best of several": random_best,
+}
+
+
+def rebuilt(method: str, name: str) -> nn.Module:
+    """The network of a name, with new weights."""
+    if method in SEARCHES:
+        return extract(supernet(), json.loads(name))
+    return families()[method][name]()
+
+
+def methods() -> Sequence[str]:
+    """All methods, in the order in which they run."""
+    return ["ours", *families(), "random", "random, best of several"]
