@@ -168,7 +168,7 @@ class Trace:
         read: set[int] = set()
         for time, operation in enumerate(self.operations):
             last |= dict.fromkeys((*operation.reads, *operation.writes), time)
-            read.update(operation.reads)
+            read.update(set(operation.reads).difference(operation.writes))  # a view alone reads nothing
         kept = set(self.outputs)
         last |= dict.fromkeys(kept, end)
         born = dict.fromkeys(self.inputs, 0)

@@ -244,6 +244,14 @@ def test_operations_in_order():
     assert recorded.live_elements.tolist() == [12 + 16, 32]
 
 
+@pytest.mark.parametrize(("dimensions", "pool"), [(1, nn.MaxPool1d), (2, nn.MaxPool2d), (3, nn.MaxPool3d)])
+def test_indices_that_inference_does_not_make_take_no_memory(dimensions, pool):
+    x = torch.zeros(1, 4, *[8] * dimensions)
+    assert peak_memory(nn.Sequential(pool(2), nn.Flatten()), x, bits=8) * 1024 == x.numel() + x.numel() // 2**dimensions
+    found = peak_memory(pool(2, return_indices=True), x, bits=8) * 1024  # asked for, they do
+    assert found == x.numel() + 2 * (x.numel() // 2**dimensions)
+
+
 @pytest.mark.parametrize("example", [3, [], [1, 2], "x", None])
 def test_wrong_examples(example):
     with pytest.raises(TypeError, match="example must be a tensor"):
