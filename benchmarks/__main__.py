@@ -1,8 +1,14 @@
-"""Run benchmarks by name: ``python -m benchmarks [NAME ...]``, all by default, the long ones in their quick form."""
+"""Run benchmarks by name: ``python -m benchmarks [NAME ...]``, all by default, the long ones in their quick form.
+
+Some take options: ``python -m benchmarks features --help``.
+"""
 
 import sys
 
-from benchmarks import direction, grouped, noise, packaged, penalties, scale, suite
+from benchmarks import direction, features, grouped, nas_cifar10, noise, packaged, penalties, scale, scheduling, suite
+
+# Run alone, these take what follows their name.
+WITH_OPTIONS = {"features": features.main, "nas_cifar10": nas_cifar10.main, "scheduling": scheduling.main}
 
 ALL = {
     "direction": direction.main,
@@ -12,13 +18,19 @@ ALL = {
     "suite": lambda: suite.main(["--quick"]),
     "penalties": lambda: penalties.main(["--quick", "--out", "out/penalties"]),
     "scale": lambda: scale.main(["--out", "out/scale"]),
+    "features": lambda: features.main(["--quick"]),
+    "scheduling": lambda: scheduling.main(["--quick", "--out", "out/scheduling_quick"]),
+    "nas_cifar10": lambda: nas_cifar10.main(["--quick"]),
 }
 
 
-def main(names: list[str]) -> None:
-    if unknown := [name for name in names if name not in ALL]:
+def main(arguments: list[str]) -> None:
+    if arguments and arguments[0] in WITH_OPTIONS and not set(arguments[1:]) & ALL.keys():
+        WITH_OPTIONS[arguments[0]](arguments[1:])
+        return
+    if unknown := [name for name in arguments if name not in ALL]:
         sys.exit(f"no benchmark {unknown[0]!r}; there are {', '.join(ALL)}")
-    for name in names or ALL:
+    for name in arguments or ALL:
         ALL[name]()
 
 

@@ -1,0 +1,36 @@
+"""Scheduling under latency and resource bounds."""
+
+from cggd_scheduling.charts import plot_gantt, plot_network, plot_usage
+from cggd_scheduling.formats import read_project, write_project
+from cggd_scheduling.hls import DataFlowGraph, FunctionalUnit, Synthesis, UnitLibrary
+from cggd_scheduling.jobshop import JobShop
+from cggd_scheduling.makespan import Makespan
+from cggd_scheduling.modes import select_modes
+from cggd_scheduling.multimode import schedule_project
+from cggd_scheduling.placement import Device, Operator, Placement
+from cggd_scheduling.project import Project
+from cggd_scheduling.schedule import Alternative, Requirements, Schedule, ScheduleError
+
+__all__ = [
+    "Alternative",
+    "DataFlowGraph",
+    "Device",
+    "FunctionalUnit",
+    "JobShop",
+    "Makespan",
+    "Operator",
+    "Placement",
+    "Project",
+    "Requirements",
+    "Schedule",
+    "ScheduleError",
+    "Synthesis",
+    "UnitLibrary",
+    "plot_gantt",
+    "plot_network",
+    "plot_usage",
+    "read_project",
+    "schedule_project",
+    "select_modes",
+    "write_project",
+]

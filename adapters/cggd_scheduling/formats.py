@@ -1,0 +1,145 @@
+"""Project files: PSPLIB and MMLIB (read by ``psplib``), and JSON."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Hashable, Mapping
+from pathlib import Path
+from typing import Any
+
+from cggd.io.text import StrPath, read_text, write_text
+from cggd.result import label_to_json
+from cggd_scheduling.project import Project, from_lists
+from cggd_scheduling.schedule import as_label
+
+FORMAT = "cggd-project-1"
+
+
+def read_project(path: StrPath) -> Project:
+    """Read a project from JSON (``.json``, ``.json.gz``), or from a file of PSPLIB or MMLIB (``.mm``, ``.sm``, others).
+
+    Parameters
+    ----------
+    path : str or path
+
+    Raises
+    ------
+    ValueError
+        If the file holds no project; the message names the file.
+    ImportError
+        If a file of PSPLIB needs ``psplib``, which is not installed.
+
+    See Also
+    --------
+    write_project : describes the JSON.
+    """
+    if not str(path).removesuffix(".gz").endswith(".json"):
+        return _read_psplib(path)
+    try:
+        data = json.loads(read_text(path))
+    except json.JSONDecodeError as error:
+        raise ValueError(f"{path}, line {error.lineno}: not JSON: {error.msg}") from None
+    if not isinstance(data, Mapping) or data.get("format") != FORMAT:
+        raise ValueError(f'{path}: not a project: expected an object with "format": "{FORMAT}"')
+    try:
+        return _project(data)
+    except KeyError as error:
+        raise ValueError(f"{path}: an entry {error} is missing") from None
+    except (TypeError, ValueError, AttributeError) as error:
+        raise ValueError(f"{path}: {error}") from None
+
+
+def write_project(project: Project, path: StrPath) -> None:
+    """Write a project as JSON, which `read_project` reads.
+
+    Parameters
+    ----------
+    project : Project
+        Its resources have strings as names; activities and modes strings, numbers, bools, None or tuples of them.
+    path : str or path
+        Packed where it ends in ``.gz``.
+
+    Notes
+    -----
+    An object with ``"format": "cggd-project-1"``, ``"name"``, ``"unit"``, and
+
+    - ``"resources"``: objects with ``"resource"`` and either ``"capacity"`` (renewable) or ``"budget"``;
+    - ``"activities"``: objects with ``"activity"``, ``"after"`` (a list of activities) and ``"modes"``: objects with
+      ``"mode"``, ``"duration"`` and ``"demands"``, an object of numbers. Modes without a label are numbered from 1.
+    """
+    if strange := [r for r in [*project.renewable, *project.nonrenewable] if not isinstance(r, str)]:
+        raise TypeError(f"resources in JSON must have strings as names, got {strange[0]!r}")
+    resources = [{"resource": r, "capacity": c} for r, c in project.renewable.items()]
+    resources += [{"resource": r, "budget": b} for r, b in project.nonrenewable.items()]
+    activities = [
+        {
+            "activity": activity,
+            "after": list(project.graph.predecessors(activity)),
+            "modes": [{"mode": m, "duration": a.duration, "demands": a.demands} for m, a in modes.items()],
+        }
+        for activity, modes in project.activities.items()
+    ]
+
+    def lines(rows: list[dict[str, Any]]) -> str:
+        return ",\n  ".join(json.dumps(row, default=label_to_json, allow_nan=False) for row in rows)
+
+    head = json.dumps({"format": FORMAT, "name": project.name, "unit": project.unit})[:-1]
+    body = f'"resources": [\n  {lines(resources)}\n ],\n "activities": [\n  {lines(activities)}\n ]'
+    write_text(path, f"{head},\n {body}}}\n")
+
+
+def _project(data: Mapping[str, Any]) -> Project:
+    renewable, nonrenewable = {}, {}
+    for row in data.get("resources", []):
+        if ("capacity" in row) == ("budget" in row):
+            raise ValueError(f'resource {row["resource"]!r} needs either "capacity" or "budget"')
+        kind, limit = (renewable, row["capacity"]) if "capacity" in row else (nonrenewable, row["budget"])
+        if row["resource"] in (renewable | nonrenewable):
+            raise ValueError(f"resource {row['resource']!r} is listed twice")
+        kind[row["resource"]] = limit
+    activities: dict[Hashable, Any] = {}
+    edges = []
+    for row in data["activities"]:
+        activity = as_label(row["activity"])
+        if activity in activities:
+            raise ValueError(f"activity {activity!r} is listed twice")
+        modes = {}
+        for number, mode in enumerate(row.get("modes", []), start=1):
+            label = as_label(mode.get("mode", number))
+            if label in modes:
+                raise ValueError(f"activity {activity!r} lists mode {label!r} twice")
+            modes[label] = mode["duration"], mode.get("demands", {})
+        activities[activity] = modes
+        edges += [(as_label(before), activity) for before in row.get("after", [])]
+    return Project(
+        activities, edges, renewable, nonrenewable, unit=data.get("unit", ""), name=data.get("name", "project")
+    )
+
+
+def _read_psplib(path: StrPath) -> Project:
+    try:
+        import psplib
+    except ImportError as error:
+        raise ImportError("files of PSPLIB need psplib: pip install cggd[scheduling]") from error
+    read_text(path)  # a missing file, a folder, packed or binary data: errors that say so
+    try:
+        found = psplib.parse(Path(path), "psplib")
+    except (ValueError, IndexError, KeyError, TypeError) as error:
+        raise ValueError(f"{path}: not a project in the format of PSPLIB or MMLIB: {error}") from None
+    n_renewable = sum(resource.renewable for resource in found.resources)
+    if not all(resource.renewable for resource in found.resources[:n_renewable]):
+        raise ValueError(f"{path}: expected the renewable resources before the non-renewable ones")
+    n = len(found.activities)
+    for number, activity in enumerate(found.activities, start=1):
+        if wrong := [s + 1 for s in activity.successors if not 0 <= s < n]:
+            raise ValueError(f"{path}: job {number} names {wrong[0]} as a successor, and there are {n} jobs")
+    try:
+        return from_lists(
+            [[[mode.duration, *mode.demands] for mode in activity.modes] for activity in found.activities],
+            [activity.successors for activity in found.activities],
+            [resource.capacity for resource in found.resources],
+            n_renewable,
+            name=Path(path).stem,
+        )
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"{path}: {error}") from None

@@ -1,0 +1,168 @@
+"""The master problem of sharing: numbers of copies that suffice by what every schedule needs."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Hashable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from cggd import Additive, ChoiceSpace, Constraint, LongestPath, Result, minimize
+from cggd_scheduling.hls.graph import FunctionalUnit
+from cggd_scheduling.hls.problem import Synthesis
+
+# Steps of the descent that begins the search of the core; exact solution of what is left does the rest.
+STEPS = 20
+
+
+class Master:
+    """Copies of each unit, and where power matters the unit of each operation, under necessary conditions.
+
+    Within a *window* between the earliest start and the latest end of some operations of one kind, the copies of its
+    units together must be able to carry them all out one after another: a sum over copies.
+
+    Parameters
+    ----------
+    problem : Synthesis
+    objective : {"area", "power"}
+    latency : number
+    area, power : float
+        Bounds.
+    """
+
+    def __init__(self, problem: Synthesis, objective: str, latency: Any, area: float, power: float) -> None:
+        self.problem, self.latency = problem, latency
+        self.with_power = objective == "power" or math.isfinite(power)
+        counts = {kind: list(problem.graph.operations.values()).count(kind) for kind in problem.graph.kinds}
+        decisions: dict[Hashable, Sequence[Hashable]] = {
+            ("copies", name): range(counts[unit.kind] + 1) for name, unit in problem.unit.items()
+        }
+        if self.with_power:
+            decisions |= {("unit of", op): [u.name for u in units] for op, units in problem.units.items()}
+        self.space = ChoiceSpace(decisions)
+        self.constraints = [row for kind in problem.graph.kinds for row in self._covered(kind)]
+        built = self._sum({("copies", name): unit.area for name, unit in problem.unit.items()}, "area")
+        if math.isfinite(area):
+            self.constraints.append(built <= area)
+        self.objective = built
+        if self.with_power:
+            spent = self._chosen({name: unit.power for name, unit in problem.unit.items()}, "power")
+            self.constraints += [spent <= power] if math.isfinite(power) else []
+            self.constraints += self._carried()
+            if math.isfinite(latency) and not problem.chain:
+                self.constraints.append(self._path() <= latency)
+            self.objective = spent if objective == "power" else built
+
+    def solve(self, cuts: Sequence[Constraint], *, seed: int) -> Result:
+        """The best numbers of copies that satisfy the conditions and the cuts."""
+        result = minimize(self.objective, [*self.constraints, *cuts], seed=seed, steps=STEPS, starts=2)
+        if result.stopped == "interrupted":
+            raise KeyboardInterrupt
+        return result
+
+    def copies(self, result: Result) -> dict[str, int]:
+        """The numbers of copies in a result."""
+        assert result.selection is not None
+        return {name: int(result.selection["copies", name]) for name in self.problem.unit}  # pyright: ignore
+
+    def chosen(self, result: Result) -> dict[Hashable, str]:
+        """The unit of each operation in a result, where the master chooses them."""
+        assert result.selection is not None
+        ops = self.problem.units if self.with_power else ()
+        return {op: str(result.selection["unit of", op]) for op in ops}
+
+    def more_than(self, copies: Mapping[str, int]) -> Constraint:
+        """More copies of at least one unit."""
+        values = np.zeros(self.space.n_options)
+        for name, n in copies.items():
+            first, last = self.space.offsets[self.space.position(("copies", name)) :][:2].tolist()
+            values[first + n + 1 : last] = 1.0  # options are numbers from 0
+        return Additive(self.space, values, name=f"more than {dict(copies)}") >= 1
+
+    # -- sums ---------------------------------------------------------------------------------------------------------
+
+    def _sum(self, each: Mapping[Hashable, float], name: str) -> Additive:
+        """So much for each copy."""
+        values = np.zeros(self.space.n_options)
+        for decision, amount in each.items():
+            first = int(self.space.offsets[self.space.position(decision)])
+            numbers = self.space.option_labels(decision)
+            values[first : first + len(numbers)] = [amount * n for n in numbers]  # pyright: ignore
+        return Additive(self.space, values, name=name)
+
+    def _chosen(self, each: Mapping[str, float], name: str) -> Additive:
+        """So much for each operation on a unit."""
+        values = np.zeros(self.space.n_options)
+        for op, units in self.problem.units.items():
+            first = int(self.space.offsets[self.space.position(("unit of", op))])
+            values[first : first + len(units)] = [each.get(unit.name, 0.0) for unit in units]
+        return Additive(self.space, values, name=name)
+
+    def _path(self) -> LongestPath:
+        problem = self.problem
+        delays = np.zeros(self.space.n_options)
+        for op, units in problem.units.items():
+            first = int(self.space.offsets[self.space.position(("unit of", op))])
+            delays[first : first + len(units)] = [problem.delay(unit) for unit in units]
+        # Numbers of copies last no time; they stand on nodes of their own.
+        graph = problem.graph.graph.copy()
+        at: dict[Hashable, list[Hashable]] = {("unit of", op): [op] for op in problem.units}
+        for name in problem.unit:
+            graph.add_node(("copies", name))
+        return LongestPath(self.space, graph, delays, at=at, name="latency")
+
+    # -- what every schedule needs ------------------------------------------------------------------------------------
+
+    def _turns(self, unit: FunctionalUnit, first: Any, last: Any) -> int:
+        """Operations that one copy can carry out one after another between two times."""
+        clock, taken = self.problem.timing, self.problem.delay(unit)
+        if not math.isfinite(last):
+            return len(self.problem.order)
+        begin, end = clock.occupied(first, last - first)
+        _, one = clock.occupied(0, taken)
+        if taken > last - first + 1e-9:
+            return 0
+        return len(self.problem.order) if one == 0 else math.floor((end - begin) / one + 1e-9)
+
+    def _covered(self, kind: str) -> list[Constraint]:
+        """Copies of the units of a kind carry out what lies in each window, of those windows that ask for most."""
+        problem = self.problem
+        units = problem.library.of(kind)
+        ends = [(problem.heads[op], problem.tails[op]) for op, k in problem.graph.operations.items() if k == kind]
+        asked: dict[tuple[int, ...], int] = {}
+        for first in sorted({head for head, _ in ends}):
+            for tail in sorted({tail for _, tail in ends}):
+                number = sum(h >= first and t >= tail for h, t in ends)
+                turns = tuple(self._turns(unit, first, self.latency - tail) for unit in units)
+                asked[turns] = max(asked.get(turns, 0), number)
+        needs = [([n / max(t, 1e-9) for t in turns], turns, n) for turns, n in asked.items() if n]
+        hard = [
+            (turns, n)
+            for i, (share, turns, n) in enumerate(needs)
+            if not any(
+                all(a >= b for a, b in zip(other, share, strict=True)) and (other != share or j < i)
+                for j, (other, _, _) in enumerate(needs)
+                if j != i
+            )
+        ]
+        return [
+            self._sum(
+                {("copies", u.name): float(min(t, n)) for u, t in zip(units, turns, strict=True)},
+                f"{kind} within a window",
+            )
+            >= n
+            for turns, n in hard
+        ]
+
+    def _carried(self) -> list[Constraint]:
+        """No unit gets more operations than its copies can carry out within the latency."""
+        problem, rows = self.problem, []
+        for name, unit in problem.unit.items():
+            ops = [op for op, kind in problem.graph.operations.items() if kind == unit.kind]
+            first = min(problem.heads[op] for op in ops)
+            last = self.latency - min(problem.tails[op] for op in ops)
+            turns = min(self._turns(unit, first, last), len(ops))
+            used = self._chosen({name: 1.0}, f"operations on {name}")
+            rows.append(used - self._sum({("copies", name): float(turns)}, f"turns of {name}") <= 0)
+        return rows

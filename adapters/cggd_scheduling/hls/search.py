@@ -1,0 +1,358 @@
+"""Synthesis: units for operations by the core's search, and shared copies by decomposition.
+
+Sharing takes two problems in turns (logic-based Benders decomposition; Hooker & Ottosson, 2003). The *master* chooses
+numbers of copies that are best by what every schedule needs, which is linear, so that the core solves it exactly. The
+*list scheduler* then looks for a schedule on these copies. Where it finds none, the master must take more of at least
+one unit next time, one more bound on a sum. The first answer of the master is a bound on every schedule. Where
+operations have few possible starts, a program over them then improves schedule and bound.
+"""
+
+from __future__ import annotations
+
+import math
+import random
+import time
+from collections.abc import Hashable, Mapping
+from dataclasses import dataclass, replace
+from typing import Any, Literal
+
+from cggd import Constraint, Metric, Result, Status, minimize
+from cggd.metrics.base import as_number, check_choice, whole
+from cggd_scheduling.hls.binding import Binding
+from cggd_scheduling.hls.listing import Listed, ListScheduler
+from cggd_scheduling.hls.master import Master
+from cggd_scheduling.hls.problem import Synthesis
+from cggd_scheduling.hls.timed import solve_timed
+from cggd_scheduling.schedule import Schedule, exceeds
+
+Goal = Literal["area", "power", "latency"]
+
+# Descents before the core solves a choice of units exactly; more find nothing that the exact solver does not.
+STEPS, STARTS = 100, 1
+
+# What the program over starts gets, where it is small enough for one.
+NODES, SECONDS = 300, 20.0
+
+# Latencies that are no whole numbers are told apart down to this share.
+RESOLUTION = 1e-3
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What must hold of a schedule; infinite where nothing is asked."""
+
+    latency: Any = math.inf
+    area: float = math.inf
+    power: float = math.inf
+
+    def met(self, found: Binding) -> bool:
+        pairs = ((found.latency, self.latency), (found.area, self.area), (found.power, self.power))
+        return not any(exceeds(value, limit) for value, limit in pairs)
+
+
+def synthesize(
+    problem: Synthesis,
+    objective: Goal = "area",
+    *,
+    latency: Any = None,
+    area: float | None = None,
+    power: float | None = None,
+    share: bool = True,
+    rounds: int = 200,
+    tries: int = 10,
+    time_limit: float | None = None,
+    seed: int = 0,
+) -> Schedule:
+    """Choose a unit for each operation, and the copies that they share.
+
+    Parameters
+    ----------
+    problem : Synthesis
+    objective : {"area", "power", "latency"}
+        What is made least.
+    latency, area, power : number, optional
+        Bounds.
+    share : bool
+        Whether operations may share copies. Otherwise each has its own, and areas add up over operations.
+    rounds : int
+        Numbers of copies that are tried.
+    tries : int
+        Random tries of the list scheduler on each.
+    time_limit : float, optional
+    seed : int
+
+    Returns
+    -------
+    Schedule
+        Its modes are units, its lanes copies; `facts` has area, power, latency and the numbers of copies. Where there
+        is none the reason says why; of a latency that no units meet, what the fastest take and along which operations.
+    """
+    check_choice(objective, Goal, "objective")
+    given = {"latency": latency, "area": area, "power": power}
+    for name, value in list(given.items()):
+        if value is not None:
+            number = as_number(value, name, finite=False)
+            given[name] = int(number) if number.is_integer() else value  # whole times stay whole
+    limits = Limits(**{name: value for name, value in given.items() if value is not None})
+    if time_limit is not None and as_number(time_limit, "time_limit", finite=False) <= 0:
+        raise ValueError(f"time_limit must be more than 0 seconds, got {time_limit}")
+    seed, rounds, tries = whole(seed, "seed", least=0), whole(rounds, "rounds", least=1), whole(tries, "tries", least=0)
+    return _Search(problem, objective, limits, share, rounds, tries, time_limit, seed).run()
+
+
+class _Search:
+    """The best schedule found, and what bounds it."""
+
+    def __init__(
+        self,
+        problem: Synthesis,
+        objective: Goal,
+        limits: Limits,
+        share: bool,
+        rounds: int,
+        tries: int,
+        time_limit: float | None,
+        seed: int,
+    ) -> None:
+        self.problem, self.objective, self.limits, self.share = problem, objective, limits, share
+        self.rounds, self.seed, self.began = rounds, seed, time.perf_counter()
+        self.until = math.inf if time_limit is None else self.began + time_limit
+        self.scheduler = ListScheduler(problem, random.Random(seed), tries)
+        self.best: Binding | None = None
+        self.bound: float | None = None
+        self.proof: str | None = None  # that nothing meets the limits
+        self.stopped = ""
+
+    def run(self) -> Schedule:
+        least, asked = self.problem.least_latency, self.limits.latency
+        if exceeds(least, asked):
+            path = ", ".join(map(repr, self.problem.critical_path()))
+            self.proof = f"latency {asked} cannot be met: the fastest units take {least}, along {path}"
+        elif not self.problem.graph.operations:
+            self.best, self.bound = Binding(self.problem, Listed({}, {}, 0.0)), 0.0
+        else:
+            try:
+                self._search(least)
+            except KeyboardInterrupt:
+                self.stopped = "interrupted"
+        return self._schedule()
+
+    def _search(self, least: Any) -> None:
+        if not self.share:
+            self._unshared()
+        elif self.objective == "latency":
+            self._shortest(least)
+        else:
+            # Without a deadline: that of the slowest units, one operation after another, is none.
+            self._share(Limits(min(self.limits.latency, self._longest()), self.limits.area, self.limits.power))
+
+    # -- a copy for each operation ------------------------------------------------------------------------------------
+
+    def _unshared(self) -> None:
+        problem = self.problem
+        metrics: dict[str, Metric] = {"latency": problem.latency, **{n: problem.total(n) for n in ("area", "power")}}
+        limits = [metric <= getattr(self.limits, n) for n, metric in metrics.items() if n != self.objective]
+        left = None if math.isinf(self.until) else max(self.until - time.perf_counter(), 1e-3)
+        how = {"seed": self.seed, "steps": STEPS, "starts": STARTS, "time_limit": left}
+        result = minimize(metrics[self.objective], limits, **how)
+        self.bound, self.stopped = result.bound, "" if result.status is Status.OPTIMAL else result.stopped
+        self.proof = result.stopped if result.status is Status.INFEASIBLE else None
+        if result.selection is None:
+            return
+        unit: dict[Hashable, str] = {op: str(name) for op, name in result.selection.items()}
+        delay = {op: problem.delay(problem.unit[name]) for op, name in unit.items()}
+        start: dict[Hashable, Any] = {}
+        for op in problem.order:
+            ready = max((start[u] + delay[u] for u in problem.graph.graph.predecessors(op)), default=0)
+            start[op] = problem.timing.start(ready, delay[op])
+        self._keep(Listed(start, unit, sum(problem.unit[name].power for name in unit.values())))
+
+    # -- shared copies ------------------------------------------------------------------------------------------------
+
+    def _shortest(self, least: Any) -> None:
+        """The least latency under limits on area and power, by bisection over deadlines."""
+        delays = [self.problem.delay(unit) for unit in self.problem.unit.values()]
+        whole_numbers = all(isinstance(delay, int) for delay in delays)
+        low, high = least, self._longest()
+        self.bound = least
+        if not self._share(Limits(high, self.limits.area, self.limits.power)):
+            return
+        while self.best is not None and not self._over():
+            high = self.best.latency
+            if low >= high or (not whole_numbers and high - low <= RESOLUTION * high):
+                return
+            tried = (low + high) // 2 if whole_numbers else (low + high) / 2
+            if not self._share(Limits(tried, self.limits.area, self.limits.power)):
+                low = tried + 1 if whole_numbers else tried
+                if self.proof is not None:
+                    self.bound, self.proof = max(self.bound, low), None
+
+    def _longest(self) -> Any:
+        """What all operations take one after another on their slowest units; no schedule needs more time."""
+        problem = self.problem
+        slowest = (max(problem.delay(unit) for unit in problem.units[op]) for op in problem.order)
+        return sum(problem.timing.occupied(0, delay)[1] for delay in slowest)
+
+    def _share(self, limits: Limits) -> bool:
+        """Look for the best schedule within limits; whether one was found that meets them."""
+        limits = replace(limits, latency=self.problem.timing.within(limits.latency))
+        aim = "area" if self.objective == "latency" else self.objective
+        master = Master(self.problem, aim, limits.latency, limits.area, limits.power)
+        first = master.solve([], seed=self.seed)
+        if aim == self.objective:
+            self.bound = first.bound
+        if first.status is Status.INFEASIBLE:
+            self.proof = f"no schedule meets the bounds: {first.stopped}"
+            return False
+        before = self.best
+        if not master.with_power:
+            self._decompose(master, first, limits)
+        else:
+            self._begin(master.chosen(first) if first.selection is not None else {}, limits)
+            self._climb(limits)
+        if aim == self.objective and not self._optimal():
+            self._exact(limits)
+        return self.best is not before
+
+    def _decompose(self, master: Master, result: Result, limits: Limits) -> None:
+        """The least copies on which the list scheduler finds a schedule, by cuts on those on which it finds none."""
+        cuts: list[Constraint] = []
+        for _ in range(self.rounds):
+            settled = self.objective == "area" and self.best is not None and result.value is not None
+            if result.selection is None or (settled and not exceeds(self._value(self.best), result.value)):
+                return
+            copies, less = master.copies(result), self.objective != "latency"
+            if listed := self.scheduler.fit(copies, limits.latency, limits.power, power=less):
+                self._keep(listed)
+                return
+            if self._over():
+                return
+            cuts.append(master.more_than(self._enlarged(copies, limits)))
+            result = master.solve(cuts, seed=self.seed)
+
+    def _enlarged(self, copies: Mapping[str, int], limits: Limits) -> dict[str, int]:
+        """More copies on which no schedule is found either; one that is found on the way is kept."""
+        grown, kinds = dict(copies), list(self.problem.graph.operations.values())
+        names = list(grown)
+        self.scheduler.rng.shuffle(names)
+        for name in names:
+            most = kinds.count(self.problem.unit[name].kind)
+            step = max(1, most - grown[name])
+            while step and grown[name] < most and not self._over():
+                tried = {**grown, name: min(grown[name] + step, most)}
+                listed = self.scheduler.fit(tried, limits.latency, limits.power)
+                if listed is None:
+                    grown = tried
+                else:
+                    self._keep(listed)
+                    step //= 2
+        return grown
+
+    def _begin(self, unit: Mapping[Hashable, str], limits: Limits) -> None:
+        """Schedules to climb from where power matters: with the master's units, and with the least area."""
+        count = list(self.problem.graph.operations.values()).count
+        ample = {name: count(u.kind) for name, u in self.problem.unit.items()}
+        for preferred in (unit, {}):
+            if listed := self.scheduler.fit(ample, limits.latency, limits.power, power=True, preferred=preferred):
+                self._keep(listed)
+        smallest = Master(self.problem, "area", limits.latency, limits.area, math.inf)
+        self._decompose(smallest, smallest.solve([], seed=self.seed), limits)
+
+    def _climb(self, limits: Limits) -> None:
+        """Better schedules on copies that differ by one, or by one in place of another."""
+        seen: set[tuple[int, ...]] = set()
+        names = list(self.problem.unit)
+        while (best := self.best) is not None:
+            steps = [{a: -1} for a in names] + [{a: 1} for a in names]
+            steps += [{a: -1, b: 1} for a in names for b in names if a != b]
+            self.scheduler.rng.shuffle(steps)
+            for step in steps:
+                copies = {name: best.copies.get(name, 0) + step.get(name, 0) for name in names}
+                key, area = tuple(copies.values()), self.problem.area(copies)
+                worse = area >= best.area if self.objective == "area" else area > limits.area
+                if min(key) < 0 or key in seen or worse or self._over():
+                    continue
+                seen.add(key)
+                if listed := self.scheduler.fit(copies, limits.latency, limits.power, power=True):
+                    self._keep(listed)
+                if self.best is not best:
+                    break
+            else:
+                return
+
+    def _exact(self, limits: Limits) -> None:
+        """Where starts are few, the program over them: a better schedule, a better bound, or a proof of none."""
+        left = min(SECONDS, self.until - time.perf_counter())
+        if left <= 0:
+            return
+        bounds = (limits.latency, limits.area, limits.power)
+        timed = solve_timed(self.problem, self.objective, *bounds, nodes=NODES, time_limit=left)
+        if timed is None:
+            return
+        if timed.infeasible:
+            self.proof = "no schedule meets the bounds: proved by mixed-integer programming over starts (HiGHS)"
+        if timed.listed is not None:
+            self._keep(timed.listed)
+        if math.isfinite(timed.bound):
+            self.bound = max(timed.bound, -math.inf if self.bound is None else self.bound)
+
+    # -- what is known ------------------------------------------------------------------------------------------------
+
+    def _value(self, found: Binding | None) -> Any:
+        return math.inf if found is None else getattr(found, self.objective)
+
+    def _keep(self, listed: Listed) -> None:
+        """Take a schedule if it meets the limits and is better than the best."""
+        found = Binding(self.problem, listed, self.share)
+        if self.limits.met(found) and self._value(found) < self._value(self.best):
+            self.best = found
+
+    def _over(self) -> bool:
+        if time.perf_counter() < self.until:
+            return False
+        self.stopped = "time limit"
+        return True
+
+    def _rounded(self) -> float | None:
+        """The bound, up to the next whole number where areas or powers are whole."""
+        if self.bound is None or self.objective == "latency":
+            return self.bound
+        amounts = [float(getattr(unit, self.objective)) for unit in self.problem.unit.values()]
+        if all(amount.is_integer() for amount in amounts):
+            return math.ceil(self.bound - 1e-6 * max(1.0, abs(self.bound)))
+        return self.bound
+
+    def _optimal(self) -> bool:
+        bound = self._rounded()
+        return self.best is not None and bound is not None and not exceeds(self._value(self.best), bound)
+
+    def _schedule(self) -> Schedule:
+        """The best schedule, with everything that it must meet looked at afresh; or why there is none."""
+        problem, best = self.problem, self.best
+        deadline = None if math.isinf(self.limits.latency) else self.limits.latency
+        seconds = time.perf_counter() - self.began
+        if best is None:
+            status = Status.UNKNOWN if self.proof is None else Status.INFEASIBLE
+            reason = self.proof or f"no schedule that meets the bounds was found{self.stopped and ': ' + self.stopped}"
+            needs = problem.requirements({}, deadline)
+            return Schedule(
+                needs, {}, {}, status=status, objective=self.objective, reason=reason, bound=self.bound, seconds=seconds
+            )
+        fresh = Binding(problem, best.listed, best.share)
+        if (wrong := fresh.clock_violations()) or not self.limits.met(fresh):
+            raise AssertionError(f"a schedule that breaks its bounds: {wrong}, {fresh}")
+        optimal, value = self._optimal(), self._value(fresh)
+        copies = ", ".join(f"{n} {name}" for name, n in fresh.copies.items())
+        return Schedule(
+            problem.requirements(fresh.copies, deadline),
+            fresh.listed.start,
+            fresh.listed.unit,
+            lanes=fresh.lanes,
+            status=Status.OPTIMAL if optimal else Status.FEASIBLE,
+            objective=self.objective,
+            value=value,
+            bound=value if optimal else self._rounded(),
+            reason="no schedule can be better" if optimal else self.stopped,
+            facts={"latency": fresh.latency, "area": fresh.area, "power": fresh.power, "copies": copies},
+            seconds=seconds,
+        ).verify()

@@ -1,0 +1,6 @@
+"""Flexible job shops: machine choice and sequence."""
+
+from cggd_scheduling.jobshop.problem import JobShop, read
+from cggd_scheduling.jobshop.search import shortest
+
+__all__ = ["JobShop", "read", "shortest"]

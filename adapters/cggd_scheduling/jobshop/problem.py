@@ -1,0 +1,204 @@
+"""Flexible job shops: jobs are chains of operations, each on one of several machines."""
+
+from __future__ import annotations
+
+import gzip
+import json
+from collections.abc import Hashable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from os import PathLike
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import networkx as nx
+from scipy import sparse
+
+from cggd import ChoiceSpace, LongestPath, Metric, Peak, maximum
+from cggd.metrics.base import as_number, own
+from cggd.space import few
+from cggd_scheduling.schedule import Alternative, Requirements
+
+if TYPE_CHECKING:
+    from cggd_scheduling.schedule import Schedule
+
+Operation = tuple[int, int]
+
+
+@dataclass(frozen=True, eq=False)
+class JobShop:
+    """The flexible job shop problem: choose a machine for each operation, and the order on each machine.
+
+    Operation ``(j, i)`` is the i-th of job j, from 0; it starts when the one before it has ended.
+
+    Parameters
+    ----------
+    jobs : sequence of sequences of mappings of machine to duration
+        ``jobs[j][i]`` has the machines that can carry out operation ``(j, i)``.
+    name : str
+    unit : str
+        Of time.
+
+    Raises
+    ------
+    ValueError
+        If an operation has no machine, or a duration is negative.
+
+    Examples
+    --------
+    >>> shop = JobShop([[{"saw": 3, "mill": 2}, {"mill": 2}], [{"mill": 2}, {"saw": 1}]])
+    >>> schedule = shop.solve()
+    >>> schedule.makespan, schedule.status.name
+    (5, 'OPTIMAL')
+    """
+
+    jobs: Sequence[Sequence[Mapping[Hashable, Any]]]
+    name: str = ""
+    unit: str = ""
+
+    def __post_init__(self) -> None:
+        own(self, jobs=tuple(tuple(dict(machines) for machines in job) for job in self.jobs))
+        for (j, i), machines in self.operations.items():
+            if not machines:
+                raise ValueError(f"operation {i} of job {j} has no machine; give it at least one")
+            for machine, duration in machines.items():
+                if as_number(duration, f"duration of operation {i} of job {j} on {machine!r}") < 0:
+                    raise ValueError(
+                        f"duration of operation {i} of job {j} on {machine!r} must be at least 0, got {duration}"
+                    )
+
+    @cached_property
+    def operations(self) -> dict[Operation, Mapping[Hashable, Any]]:
+        """The machines of each operation, with durations."""
+        return {(j, i): machines for j, job in enumerate(self.jobs) for i, machines in enumerate(job)}
+
+    @cached_property
+    def machines(self) -> list[Hashable]:
+        """All machines, in order where they have one."""
+        known = dict.fromkeys(machine for machines in self.operations.values() for machine in machines)
+        try:
+            return sorted(known)  # pyright: ignore[reportArgumentType] - labels of several types have no order
+        except TypeError:
+            return list(known)
+
+    @cached_property
+    def precedence(self) -> list[tuple[Operation, Operation]]:
+        """Which operation comes next after which."""
+        return [((j, i), (j, i + 1)) for j, job in enumerate(self.jobs) for i in range(len(job) - 1)]
+
+    # -- as a problem of the core -------------------------------------------------------------------------------------
+
+    @cached_property
+    def space(self) -> ChoiceSpace:
+        """A decision per operation; its options are machines."""
+        if not self.operations:
+            raise ValueError("the job shop has no operations, so that nothing is to be chosen")
+        return ChoiceSpace({op: list(machines) for op, machines in self.operations.items()})
+
+    @cached_property
+    def least_makespan(self) -> Metric:
+        """What the makespan is at the least, given the machines: the largest load of one, or the longest job."""
+        flat = [float(d) for machines in self.operations.values() for d in machines.values()]
+        names = [machine for machines in self.operations.values() for machine in machines]
+        row = {machine: r for r, machine in enumerate(self.machines)}
+        usage = sparse.csr_array(
+            (flat, ([row[m] for m in names], range(len(flat)))), shape=(len(row), self.space.n_options)
+        )
+        graph = nx.DiGraph()
+        graph.add_nodes_from(self.operations)
+        graph.add_edges_from(self.precedence)
+        load = Peak(self.space, None, usage, name="largest load", unit=self.unit)
+        # A tuple names an edge to the core, so that nodes get their place in lists.
+        at: dict[Hashable, Iterable[Hashable]] = {op: [op] for op in self.operations}
+        longest = LongestPath(self.space, graph, flat, at=at, name="longest job", unit=self.unit)
+        return maximum(load, longest, name="least makespan")
+
+    def requirements(self, deadline: Any = None) -> Requirements:
+        """What the checker of schedules reads."""
+        tasks: dict[Hashable, Mapping[Hashable, Alternative]] = {
+            op: {m: Alternative(d, {m: 1}) for m, d in machines.items()} for op, machines in self.operations.items()
+        }
+        capacities = dict.fromkeys(self.machines, 1)
+        return Requirements(tasks, self.precedence, capacities=capacities, deadline=deadline, unit=self.unit)
+
+    def solve(self, **options: Any) -> Schedule:
+        """Minimise the makespan; see `cggd_scheduling.jobshop.shortest`, whose options these are."""
+        from cggd_scheduling.jobshop.search import shortest
+
+        return shortest(self, **options)
+
+
+def read(path: str | PathLike, *, instance: str | None = None) -> JobShop:
+    """Read a job shop from a ``.fjs`` file of the FJSPLIB form, or from JSON.
+
+    The first line of a ``.fjs`` file has the numbers of jobs and machines; each further line is a job: the number of
+    its operations, then for each the number of machines and pairs of machine, from 1, and duration. JSON (gzipped or
+    not) has ``jobs[j][i]``, a list of pairs of machine and duration; or several such objects by name. Machines are
+    numbered from 0 in a job shop that was read.
+
+    Parameters
+    ----------
+    path : path
+    instance : str, optional
+        Which of several in a JSON file.
+
+    Raises
+    ------
+    ValueError
+        If the file holds something else; the message names the file.
+    """
+    path = Path(path)
+    suffix = path.with_suffix("").suffix if path.suffix == ".gz" else path.suffix
+    if suffix not in (".fjs", ".txt", ".json"):
+        raise ValueError(f"{path}: expected a file that ends in .fjs, .txt or .json")
+    try:
+        jobs, name = _of_json(path, instance) if suffix == ".json" else (_of_fjs(path), path.stem)
+        return JobShop([[_distinct(pairs) for pairs in job] for job in jobs], name)
+    except (ValueError, TypeError, KeyError, IndexError) as error:
+        what = f"it has no {error}" if isinstance(error, KeyError) else error
+        raise ValueError(f"{path}: {what}") from None
+
+
+def _of_fjs(path: Path) -> list[list[list[tuple[int, int]]]]:
+    import fjsplib
+
+    lines = [line.split() for line in path.read_text().splitlines() if line.strip()]
+    if not lines or len(lines[0]) < 2:
+        raise ValueError("not a .fjs file: the first line must have the numbers of jobs and machines")
+    # fjsplib reads what it needs of a line, so that a line with too much or too little must be caught before.
+    for number, line in enumerate(lines[1:], 1):
+        numbers, at = [int(float(word)) for word in line], 1
+        for i in range(numbers[0]):
+            if at >= len(numbers):
+                raise ValueError(f"job {number} ends before its operation {i + 1} of {numbers[0]}")
+            at += 1 + 2 * numbers[at]
+        if at != len(numbers):
+            raise ValueError(f"job {number} has {len(numbers)} numbers; its {numbers[0]} operations make {at}")
+    found = fjsplib.read(path)
+    if len(found.jobs) != found.num_jobs:
+        raise ValueError(f"the first line says {found.num_jobs} jobs, and {len(found.jobs)} follow")
+    for j, job in enumerate(found.jobs, 1):
+        if wrong := [m + 1 for pairs in job for m, _ in pairs if not 0 <= m < found.num_machines]:
+            raise ValueError(f"job {j} names machine {wrong[0]}; there are machines 1 to {found.num_machines}")
+    return found.jobs
+
+
+def _of_json(path: Path, instance: str | None) -> tuple[Any, str]:
+    with gzip.open(path, "rt") if path.suffix == ".gz" else path.open() as file:
+        data = json.load(file)
+    if not isinstance(data, dict):
+        raise ValueError('expected an object with "jobs"')
+    shops = {data.get("name", path.stem): data} if "jobs" in data else data
+    if instance is None and len(shops) > 1:
+        raise ValueError(f"it holds {len(shops)} job shops; say which: {few(shops)}")
+    name = instance if instance is not None else next(iter(shops), "")
+    if name not in shops or not isinstance(shops[name], dict) or "jobs" not in shops[name]:
+        raise ValueError(f"it holds no job shop {name!r}; there are {few(shops)}")
+    return shops[name]["jobs"], name
+
+
+def _distinct(pairs: Sequence[Sequence[Any]]) -> dict[Any, Any]:
+    machines = dict(map(tuple, pairs))
+    if len(machines) < len(pairs):
+        raise ValueError(f"an operation names a machine twice: {pairs!r}")
+    return machines

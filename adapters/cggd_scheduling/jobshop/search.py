@@ -1,0 +1,127 @@
+"""The shortest schedule of a job shop: machines from the guided search, then tabu search over all of it."""
+
+from __future__ import annotations
+
+import math
+import random
+import time
+from collections.abc import Hashable
+from typing import Any
+
+from cggd import Status, minimize
+from cggd.metrics.base import as_number, whole
+from cggd_scheduling.jobshop.problem import JobShop
+from cggd_scheduling.jobshop.tabu import Sequences, search
+from cggd_scheduling.schedule import Schedule, exceeds
+
+# Steps and starts of the guided search for machines, which the exact solver of the core completes.
+STEPS, STARTS = 100, 1
+
+# Share of a time limit for it.
+SHARE = 0.2
+
+
+def shortest(
+    shop: JobShop, *, deadline: Any = None, moves: int = 4000, time_limit: float | None = None, seed: int = 0
+) -> Schedule:
+    """Choose machines and sequences with a short makespan.
+
+    The machines to begin with have the smallest largest load, or longest job; what no choice of machines can go below
+    is a bound on the makespan. Tabu search goes on from there.
+
+    Parameters
+    ----------
+    shop : JobShop
+    deadline : number, optional
+        The search ends as soon as it is met.
+    moves : int
+        Moves of the tabu search.
+    time_limit : float, optional
+        Seconds.
+    seed : int
+    """
+    moves, seed = whole(moves, "moves", least=0), whole(seed, "seed", least=0)
+    if time_limit is not None and as_number(time_limit, "time_limit", finite=False) <= 0:
+        raise ValueError(f"time_limit must be more than 0 seconds, got {time_limit}")
+    goal = -math.inf if deadline is None else as_number(deadline, "deadline", finite=False)
+    began = time.perf_counter()
+    needs = shop.requirements(deadline)
+    if not shop.operations:
+        return Schedule(needs, {}, {}, status=Status.OPTIMAL, value=0, bound=0)
+    until = began + (math.inf if time_limit is None else time_limit)
+    result = minimize(
+        shop.least_makespan,
+        seed=seed,
+        steps=STEPS,
+        starts=STARTS,
+        time_limit=None if time_limit is None else SHARE * time_limit,
+    )
+    assert result.indices is not None  # there are no constraints
+    bound = _rounded_up(shop, result.bound or 0.0)
+    goal = max(goal, bound)
+    best, reason = dispatched(shop, [int(i) for i in result.indices]), ""
+
+    def stop(now: Any) -> bool:
+        return not exceeds(now, goal) or time.perf_counter() >= until
+
+    try:
+        if result.stopped == "interrupted":
+            raise KeyboardInterrupt
+        for _, found in search(best, random.Random(seed), moves=moves, stop=stop):
+            best = found
+    except KeyboardInterrupt:
+        reason = "interrupted"
+    seconds = time.perf_counter() - began
+    heads = _times(best)
+    length = best.makespan(heads)
+    if deadline is not None and exceeds(length, deadline):
+        status = Status.INFEASIBLE if exceeds(bound, deadline) else Status.UNKNOWN
+        proof = f"no schedule is shorter than {bound:g}" if status is Status.INFEASIBLE else "none was found"
+        text = f"deadline {deadline}: {proof}; the shortest schedule found takes {length:g}"
+        return Schedule(needs, {}, {}, status=status, bound=bound, reason=text, seconds=seconds)
+    operations = list(shop.operations)
+    machines: dict[Hashable, Hashable] = {op: shop.machines[best.machine[n]] for n, op in enumerate(operations)}
+    status = Status.FEASIBLE if exceeds(length, bound) else Status.OPTIMAL
+    reason = reason or ("no schedule can be shorter" if status is Status.OPTIMAL else "")
+    start: dict[Hashable, Any] = {op: heads[n] for n, op in enumerate(operations)}
+    schedule = Schedule(needs, start, machines, machines, status=status, bound=bound, reason=reason, seconds=seconds)
+    return schedule.verify()
+
+
+def _rounded_up(shop: JobShop, bound: float) -> Any:
+    """The bound on the makespan; the next whole number where all durations are."""
+    if all(isinstance(d, int) for machines in shop.operations.values() for d in machines.values()):
+        return math.ceil(bound - 1e-6 * max(1.0, abs(bound)))
+    return bound
+
+
+def _times(sequences: Sequences) -> list[Any]:
+    links = sequences.links()
+    order = sequences.order(links)
+    assert order is not None
+    return sequences.heads_and_tails(order, links)[0]
+
+
+def dispatched(shop: JobShop, choice: list[int]) -> Sequences:
+    """Sequences of a dispatching rule on given machines: of what can start first, the job with most work left."""
+    operations = list(shop.operations)
+    number = {op: n for n, op in enumerate(operations)}
+    machine_number = {machine: m for m, machine in enumerate(shop.machines)}
+    options = [{machine_number[m]: d for m, d in machines.items()} for machines in shop.operations.values()]
+    machine = [list(machines)[c] for machines, c in zip(options, choice, strict=True)]
+    next_ = [number.get((j, i + 1), -1) for j, i in operations]
+    previous = [number.get((j, i - 1), -1) for j, i in operations]
+    left: list[Any] = [0] * len(operations)
+    for n in reversed(range(len(operations))):
+        left[n] = options[n][machine[n]] + (left[next_[n]] if next_[n] >= 0 else 0)
+    on: list[list[int]] = [[] for _ in shop.machines]
+    free: list[Any] = [0] * len(on)
+    ready = {n: 0 for n in range(len(operations)) if previous[n] < 0}
+    while ready:
+        n = min(ready, key=lambda n: (max(ready[n], free[machine[n]]), -left[n], n))
+        end = max(ready.pop(n), free[machine[n]]) + options[n][machine[n]]
+        free[machine[n]] = end
+        on[machine[n]].append(n)
+        if next_[n] >= 0:
+            ready[next_[n]] = end
+    return Sequences(options, previous, next_, on, machine)

@@ -1,0 +1,219 @@
+"""Metrics of placements: the largest load of a device, and the critical path with transfers."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING
+
+import networkx as nx
+import numpy as np
+from numpy.typing import NDArray
+
+from cggd import ChoiceSpace, Metric
+
+if TYPE_CHECKING:
+    from cggd_scheduling.placement.problem import Placement
+
+
+@dataclass(frozen=True, eq=False)
+class Outputs:
+    """Outputs that may have to be sent: one entry each, or several of one group that go to the same groups.
+
+    Attributes
+    ----------
+    source : ndarray of int, shape (n_outputs,)
+        The group that makes it.
+    targets : list of list of int
+        The other groups that need it.
+    cost : ndarray of shape (n_outputs,)
+    """
+
+    source: NDArray[np.int64]
+    targets: list[list[int]]
+    cost: NDArray[np.float64]
+
+    @classmethod
+    def of(cls, problem: Placement) -> Outputs:
+        group = {operator: i for i, members in enumerate(problem.groups) for operator in members}
+        costs: dict[tuple[int, tuple[int, ...]], float] = {}
+        for name, operator in problem.operators.items():
+            targets = sorted({group[successor] for successor in problem.graph.successors(name)} - {group[name]})
+            if targets and operator.transfer:
+                key = (group[name], tuple(targets))
+                costs[key] = costs.get(key, 0.0) + operator.transfer
+        sources = np.array([source for source, _ in costs], dtype=np.int64)
+        return cls(sources, [list(targets) for _, targets in costs], np.array(list(costs.values())))
+
+    @cached_property
+    def pairs(self) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """Each target with its output: output, group; sorted by output."""
+        sizes = [len(targets) for targets in self.targets]
+        flat = np.array([target for targets in self.targets for target in targets], dtype=np.int64)
+        return np.repeat(np.arange(len(sizes)), sizes), flat
+
+
+class DeviceLoad(Metric):
+    """The largest load of a device: times of its operators, and transfers paid once for each source and device.
+
+    Parameters
+    ----------
+    problem : Placement
+
+    Notes
+    -----
+    The replacement table takes O(E D^2) for E edges between groups and D devices: the contribution of an output
+    changes with the groups that make or need it alone, and follows from the number of its targets on each device.
+    """
+
+    def __init__(self, problem: Placement) -> None:
+        self.problem, self.space = problem, problem.space
+        self.name, self.unit = "load", problem.unit
+        self.outputs = Outputs.of(problem)
+        self.link = np.array([device.link for device in problem.devices])
+        self.device_of = options_on(problem)
+        self.times = np.concatenate([group_times(problem, group) for group in problem.groups])
+
+    def loads(self, selections: NDArray[np.int64]) -> NDArray[np.float64]:
+        """Load of each device, shape (n, n_decisions) to (n, n_devices)."""
+        flat = self.space.layout.flat(selections)
+        where, times = self.device_of[flat], self.times[flat]
+        output, target = self.outputs.pairs
+        home = where[:, self.outputs.source]
+        loads, sent = np.zeros((len(selections), len(self.link))), np.zeros(home.shape, dtype=bool)
+        cuts = np.flatnonzero(np.diff(output, prepend=-1))
+        for d, link in enumerate(self.link.tolist()):
+            loads[:, d] = np.where(where == d, times, 0.0).sum(axis=1)
+            if len(cuts):
+                received = np.logical_or.reduceat(where[:, target] == d, cuts, axis=1) & (home != d)
+                sent |= received
+                loads[:, d] += link * (received @ self.outputs.cost)
+        for d, link in enumerate(self.link.tolist()):
+            loads[:, d] += link * ((sent & (home == d)) @ self.outputs.cost)
+        return loads
+
+    def evaluate(self, selections: NDArray[np.int64]) -> NDArray[np.float64]:
+        return self.loads(selections).max(axis=1)
+
+    def replacements(self, selection: NDArray[np.int64]) -> NDArray[np.float64]:
+        here = self.space.layout.flat(selection)
+        owner, where = self.space.layout.owner, self.device_of[here]
+        option, n_devices = np.arange(self.space.n_options), len(self.link)
+        change = np.zeros((self.space.n_options, n_devices))
+        change[option, where[owner]] -= self.times[here][owner]
+        change[option, self.device_of] += self.times
+
+        output, target = self.outputs.pairs
+        on = np.zeros((len(self.outputs.cost), n_devices), dtype=np.int64)  # targets of each output on each device
+        np.add.at(on, (output, where[target]), 1)
+        home = where[self.outputs.source]
+        now = self._paid(on, home)
+
+        touching = self._touching
+        number, moved = touching.output, self.device_of[touching.option]
+        others = on[number]
+        others[touching.as_target, where[owner[touching.option]][touching.as_target]] -= 1
+        others[touching.as_target, moved[touching.as_target]] += 1
+        homes = np.where(touching.as_target, home[number], moved)
+        np.add.at(change, touching.option, (self._paid(others, homes) - now[number]) * self.outputs.cost[number, None])
+        loads = self.loads(selection[None])[0]
+        table = (loads + change).max(axis=1)
+        table[here] = loads.max()
+        return table
+
+    def _paid(self, on: NDArray[np.int64], home: NDArray[np.int64]) -> NDArray:
+        """What each device pays of an output's cost, (n, n_devices), given targets on each device and the source's."""
+        away = on > 0
+        away[np.arange(len(on)), home] = False
+        paid = away * self.link
+        paid[np.arange(len(on)), home] = away.any(axis=1) * self.link[home]
+        return paid
+
+    @cached_property
+    def _touching(self) -> _Touching:
+        """Options with the outputs that their group makes or needs."""
+        output, target = self.outputs.pairs
+        groups = np.concatenate([target, self.outputs.source])
+        outputs = np.concatenate([output, np.arange(len(self.outputs.cost))])
+        as_target = np.arange(len(groups)) < len(target)
+        sizes = self.space.sizes[groups]
+        first = np.cumsum(sizes) - sizes
+        option = np.arange(int(sizes.sum())) + np.repeat(self.space.offsets[groups] - first, sizes)
+        return _Touching(option, np.repeat(outputs, sizes), np.repeat(as_target, sizes))
+
+    def limits(self) -> tuple[float, float]:
+        low = self.space.layout.reduce(np.minimum, self.times)
+        return float(low.max()), self._most
+
+    @cached_property
+    def _most(self) -> float:
+        worst = float(self.space.layout.reduce(np.maximum, self.times).sum())
+        return worst + float(self.outputs.cost.sum() * self.link.max(initial=0.0))
+
+
+@dataclass(frozen=True, eq=False)
+class _Touching:
+    option: NDArray[np.int64]
+    output: NDArray[np.int64]
+    as_target: NDArray[np.bool_]
+
+
+class TransferPath(Metric):
+    """The critical path of a placement: the longest chain of operators, with transfers where the device changes.
+
+    A transfer takes as long as the two devices pay for it: ``transfer * (link of the one + link of the other)``.
+
+    Parameters
+    ----------
+    problem : Placement
+    """
+
+    def __init__(self, problem: Placement) -> None:
+        self.problem, self.space = problem, problem.space
+        self.name, self.unit = "critical path", problem.unit
+        self.device_of = options_on(problem)
+        self.order = list(nx.topological_sort(problem.graph))
+        self.before = {name: list(problem.graph.predecessors(name)) for name in self.order}
+        self.group = {operator: i for i, members in enumerate(problem.groups) for operator in members}
+        self.link = np.array([device.link for device in problem.devices])
+        kinds = [device.kind for device in problem.devices]
+        # Times on devices that an operator cannot be on are never asked for.
+        self.times = {n: np.array([o.times.get(kind, 0.0) for kind in kinds]) for n, o in problem.operators.items()}
+
+    def finishes(self, selections: NDArray[np.int64]) -> dict[Hashable, NDArray[np.float64]]:
+        """When each operator ends at the earliest, were it never to wait for its device, each (n,)."""
+        where = self.device_of[self.space.layout.flat(selections)].T
+        finish: dict[Hashable, NDArray[np.float64]] = {}
+        for name in self.order:
+            here, start = where[self.group[name]], np.zeros(len(selections))
+            for u in self.before[name]:
+                there = where[self.group[u]]
+                cost = self.problem.operators[u].transfer
+                if cost and self.group[u] != self.group[name]:
+                    arrival = finish[u] + cost * np.where(here != there, self.link[here] + self.link[there], 0.0)
+                else:
+                    arrival = finish[u]
+                start = np.maximum(start, arrival)
+            finish[name] = start + self.times[name][here]
+        return finish
+
+    def evaluate(self, selections: NDArray[np.int64]) -> NDArray[np.float64]:
+        return np.max(list(self.finishes(selections).values()), axis=0)
+
+    def limits(self) -> tuple[float, float]:
+        outputs = sum(2 * operator.transfer for operator in self.problem.operators.values())
+        return 0.0, float(sum(times.max() for times in self.times.values()) + outputs * self.link.max(initial=0.0))
+
+
+def options_on(problem: Placement) -> NDArray[np.int64]:
+    """Number of the device that each option of a placement's space stands for, shape (n_options,)."""
+    number = {device.name: d for d, device in enumerate(problem.devices)}
+    space: ChoiceSpace = problem.space
+    return np.array([number[o] for d in space.decisions for o in space.option_labels(d)])  # pyright: ignore
+
+
+def group_times(problem: Placement, group: list[Hashable]) -> NDArray[np.float64]:
+    """Time of a group of operators on each device that it may be on."""
+    operators = [problem.operators[operator] for operator in group]
+    return np.array([sum(o.times[device.kind] for o in operators) for device in problem.possible(group)])

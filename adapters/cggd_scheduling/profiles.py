@@ -1,0 +1,163 @@
+"""Resource profiles: what is taken of renewable resources over time, and the earliest time at which more fits.
+
+Profiles are values: `placed` returns a new one, so that a schedule-generation scheme may go back to any of them. Times
+are whole numbers. Two implementations answer alike: `Packed` keeps all of time in one Python integer and is the fast
+one; `Steps` keeps the times at which something changes, and does not mind how long durations are.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left, bisect_right
+from collections.abc import Sequence
+from typing import Any, Protocol
+
+# Integers of more bits than this make a step slower than a list of a few hundred changes.
+PACKED_BITS = 1 << 16
+
+
+class Profiles(Protocol):
+    """Operations on the profiles of one set of capacities; a profile and a need are opaque."""
+
+    empty: Any
+
+    def need(self, duration: int, demands: Sequence[int]) -> Any:
+        """What a task takes, prepared once: demands in the order of the capacities, none above its capacity."""
+        ...
+
+    def earliest(self, profile: Any, need: Any, time: int) -> int:
+        """The earliest time, not before `time`, at which a task fits from its start to its end."""
+        ...
+
+    def placed(self, profile: Any, need: Any, time: int) -> Any:
+        """The profile with a task put in at a time."""
+        ...
+
+
+def profiles_for(capacities: Sequence[int], horizon: int) -> Profiles:
+    """The faster implementation: of integers where they are short, of steps where not.
+
+    Parameters
+    ----------
+    capacities : list of int
+    horizon : int
+        No task ends later.
+    """
+    packed = Packed(capacities, 0)
+    return Packed(capacities, horizon) if packed.width * horizon <= PACKED_BITS else Steps(capacities)
+
+
+class Packed:
+    """Profiles as integers: a field of bits per unit of time, in it one per resource, each topped by a guard bit.
+
+    Adding to every field the amount that is missing to overflow sets the guard bits where a task does not fit, at all
+    times and for all resources in one addition; doubling shifts then tell which starts are free for a whole duration.
+
+    Examples
+    --------
+    >>> profiles = Packed([2], horizon=10)
+    >>> long, wide = profiles.need(3, [1]), profiles.need(2, [2])
+    >>> profile = profiles.placed(profiles.empty, long, 1)
+    >>> profiles.earliest(profile, long, 0), profiles.earliest(profile, wide, 0)
+    (0, 4)
+    """
+
+    def __init__(self, capacities: Sequence[int], horizon: int) -> None:
+        self.empty = 0
+        self.capacities = list(capacities)
+        self.widths = [c.bit_length() for c in self.capacities]
+        self.offsets = [sum(self.widths[:k]) + k for k in range(len(self.widths))]
+        self.width = sum(self.widths) + len(self.widths)
+        # A one in each field: 1 + 2**width + 2**(2 width) + ...
+        self.ones = self._repeated(horizon)
+        guards = [offset + bits for offset, bits in zip(self.offsets, self.widths, strict=True)]
+        self.guards = sum(self.ones << g for g in guards)
+        self.first = self.ones << guards[0] if guards else 0
+        self.folds = [g - guards[0] for g in guards[1:]]
+
+    def _repeated(self, times: int) -> int:
+        return ((1 << (self.width * times)) - 1) // ((1 << self.width) - 1) if self.width else 0
+
+    def need(self, duration: int, demands: Sequence[int]) -> tuple[int, int, int]:
+        amount = sum(d << offset for d, offset in zip(demands, self.offsets, strict=True))
+        if not amount or not duration:
+            return duration, 0, 0
+        missing = sum(
+            ((1 << bits) - 1 - c + d) << offset
+            for bits, c, d, offset in zip(self.widths, self.capacities, demands, self.offsets, strict=True)
+        )
+        return duration, missing * self.ones, amount * self._repeated(duration)
+
+    def earliest(self, profile: int, need: tuple[int, int, int], time: int) -> int:
+        duration, missing, pattern = need
+        if not pattern:
+            return time
+        width = self.width
+        over = ((profile >> (time * width)) + missing) & self.guards
+        if not over:
+            return time
+        taken = over
+        for fold in self.folds:
+            taken |= over >> fold
+        taken &= self.first
+        # After this a field says whether any of the `duration` fields from it on is taken.
+        reach = 1
+        while 2 * reach <= duration:
+            taken |= taken >> (reach * width)
+            reach *= 2
+        if reach < duration:
+            taken |= taken >> ((duration - reach) * width)
+        free = ~taken & self.first
+        return time + ((free & -free).bit_length() - 1) // width
+
+    def placed(self, profile: int, need: tuple[int, int, int], time: int) -> int:
+        return profile + (need[2] << (time * self.width))
+
+
+class Steps:
+    """Profiles as lists of the times at which amounts change, and the amounts from then on.
+
+    Examples
+    --------
+    >>> profiles = Steps([2])
+    >>> long, wide = profiles.need(3 * 10**18, [1]), profiles.need(2, [2])
+    >>> profile = profiles.placed(profiles.empty, long, 1)
+    >>> profiles.earliest(profile, wide, 0)
+    3000000000000000001
+    """
+
+    def __init__(self, capacities: Sequence[int]) -> None:
+        self.capacities = list(capacities)
+        self.empty: tuple[list[int], list[tuple[int, ...]]] = ([0], [(0,) * len(self.capacities)])
+
+    def need(self, duration: int, demands: Sequence[int]) -> tuple[int, tuple[int, ...]]:
+        return duration, tuple(demands)
+
+    def earliest(self, profile: Any, need: tuple[int, tuple[int, ...]], time: int) -> int:
+        (times, amounts), (duration, demands) = profile, need
+        if not duration or not any(demands):
+            return time
+        room = [c - d for c, d in zip(self.capacities, demands, strict=True)]
+        at = bisect_right(times, time) - 1
+        while at < len(times) and times[at] < time + duration:
+            if any(a > r for a, r in zip(amounts[at], room, strict=True)):
+                time = times[at + 1]  # nothing is taken from the last time on
+            at += 1
+        return time
+
+    def placed(self, profile: Any, need: tuple[int, tuple[int, ...]], time: int) -> Any:
+        (times, amounts), (duration, demands) = profile, need
+        if not duration or not any(demands):
+            return profile
+        times, amounts = list(times), list(amounts)
+        first, last = (self._cut(times, amounts, t) for t in (time, time + duration))
+        for at in range(first, last):
+            amounts[at] = tuple(a + d for a, d in zip(amounts[at], demands, strict=True))
+        return times, amounts
+
+    @staticmethod
+    def _cut(times: list[int], amounts: list[tuple[int, ...]], time: int) -> int:
+        at = bisect_left(times, time)
+        if at == len(times) or times[at] != time:
+            times.insert(at, time)
+            amounts.insert(at, amounts[at - 1])
+        return at

@@ -1,0 +1,299 @@
+"""Projects: activities with modes, precedence, renewable and non-renewable resources."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from math import gcd, inf
+from numbers import Real
+from typing import Any
+
+import networkx as nx
+import numpy as np
+
+from cggd import Additive, ChoiceSpace, Constraint, LongestPath
+from cggd.metrics.base import own
+from cggd.space import few
+from cggd_scheduling.schedule import Alternative, Requirements
+
+# Sums of whole numbers up to this are told apart by constraints, which hold to within a share of 1e-9 of the bound.
+LARGEST = 5 * 10**8
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class Project:
+    """Activities, each in one of several modes, with who waits for whom and what they take of resources.
+
+    Parameters
+    ----------
+    activities : mapping of activity to modes
+        Modes are a mapping of labels to `Alternative`, ``(duration, demands)`` or a duration alone, or a list of
+        these, whose labels are then 1, 2, ... Demands map resources to numbers. All numbers are whole.
+    precedence : iterable of (activity, activity)
+        The first ends before the second starts.
+    renewable : mapping of resource to capacity
+        What all activities that run at once may take together: crews, machines.
+    nonrenewable : mapping of resource to budget
+        What all activities may take together over the whole project: money, material. None where it is counted and
+        not bounded.
+    unit : str
+        Of time.
+    name : str
+
+    Raises
+    ------
+    ValueError, TypeError
+        If something is no project: a cycle, an activity without modes, an unknown resource or activity, a number that
+        is negative or not whole, or sums beyond 5e8 times what the numbers are multiples of; the message names it.
+
+    Examples
+    --------
+    >>> project = Project(
+    ...     {
+    ...         "dig": {"by hand": (5, {"crew": 2}), "digger": (2, {"crew": 1, "money": 300})},
+    ...         "lay": [(3, {"crew": 2}), (2, {"crew": 3, "money": 100})],
+    ...     },
+    ...     [("dig", "lay")],
+    ...     renewable={"crew": 3},
+    ...     nonrenewable={"money": 350},
+    ...     unit="days",
+    ... )
+    >>> project
+    Project(2 activities, 2 modes each, 1 renewable and 1 non-renewable resources)
+    >>> project.critical_path({"dig": "digger", "lay": 1})
+    5.0
+    >>> project.constraints
+    [Constraint(money <= 350)]
+    """
+
+    activities: Mapping[Hashable, Any]
+    precedence: Iterable[tuple[Hashable, Hashable]] = ()
+    renewable: Mapping[Hashable, Any] = field(default_factory=dict)
+    nonrenewable: Mapping[Hashable, Any] = field(default_factory=dict)
+    unit: str = field(default="", kw_only=True)
+    name: str = field(default="project", kw_only=True)
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.activities, Mapping):
+            raise TypeError(f"activities must map each activity to its modes, got {type(self.activities).__name__}")
+        capacities = {r: _whole(c, f"the capacity of {r!r}") for r, c in dict(self.renewable).items()}
+        budgets = {
+            r: None if b is None else _whole(b, f"the budget of {r!r}") for r, b in dict(self.nonrenewable).items()
+        }
+        if both := [r for r in capacities if r in budgets]:
+            raise ValueError(f"resource {both[0]!r} is given as renewable and as non-renewable; it can be one of them")
+        known = {**capacities, **budgets}
+        activities = {a: _modes(a, modes, known) for a, modes in self.activities.items()}
+        _check_sums("durations", [[m.duration for m in modes.values()] for modes in activities.values()])
+        for r in budgets:
+            amounts = [[m.demands.get(r, 0) for m in modes.values()] for modes in activities.values()]
+            _check_sums(f"demands for {r!r}", amounts)
+        edges: dict[Any, None] = {}
+        for edge in self.precedence:
+            if isinstance(edge, str) or not isinstance(edge, Sequence) or len(edge) != 2:
+                raise ValueError(f"precedence must hold pairs (activity, activity), got {edge!r}")
+            if unknown := [a for a in edge if a not in activities]:
+                raise ValueError(f"precedence {tuple(edge)!r} names {unknown[0]!r}, which is no activity")
+            edges[tuple(edge)] = None
+        own(self, activities=activities, precedence=list(edges), renewable=capacities, nonrenewable=budgets)
+        if not nx.is_directed_acyclic_graph(self.graph):
+            cycle = [a for a, _ in nx.find_cycle(self.graph)]
+            raise ValueError(f"precedence has a cycle through {few(cycle)}; none of them could ever start")
+
+    @cached_property
+    def graph(self) -> nx.DiGraph:
+        """Activities with who waits for whom."""
+        graph = nx.DiGraph()
+        graph.add_nodes_from(self.activities)
+        graph.add_edges_from(self.precedence)
+        return graph
+
+    @cached_property
+    def time_step(self) -> int:
+        """The greatest common divisor of all durations, of which every time in a schedule is a multiple."""
+        return gcd(*(m.duration for modes in self.activities.values() for m in modes.values())) or 1
+
+    def __repr__(self) -> str:
+        n_modes = {len(modes) for modes in self.activities.values()} or {0}
+        each = f"{min(n_modes)}" if len(n_modes) == 1 else f"{min(n_modes)} to {max(n_modes)}"
+        resources = f"{len(self.renewable)} renewable and {len(self.nonrenewable)} non-renewable resources"
+        return f"Project({len(self.activities)} activities, {each} modes each, {resources})"
+
+    # -- as a problem of the core -------------------------------------------------------------------------------------
+
+    @cached_property
+    def space(self) -> ChoiceSpace:
+        """Activities as decisions and modes as options; an empty project has none, and raises ValueError."""
+        return ChoiceSpace({a: list(modes) for a, modes in self.activities.items()}, self.graph)
+
+    @cached_property
+    def critical_path(self) -> LongestPath:
+        """Duration of the project where renewable resources are plentiful."""
+        values = [float(m.duration) for modes in self.activities.values() for m in modes.values()]
+        return LongestPath(self.space, self.graph, values, name="critical path", unit=self.unit)
+
+    def use(self, resource: Hashable) -> Additive:
+        """What a selection of modes takes of a resource: of a budget in all, of a renewable one as amount x time."""
+        modes = [m for modes in self.activities.values() for m in modes.values()]
+        if resource in self.nonrenewable:
+            values = [float(m.demands.get(resource, 0)) for m in modes]
+        elif resource in self.renewable:
+            values = [float(m.demands.get(resource, 0) * m.duration) for m in modes]
+        else:
+            raise ValueError(f"resource must be one of {few([*self.renewable, *self.nonrenewable])}, got {resource!r}")
+        return Additive(self.space, values, name=str(resource))
+
+    @cached_property
+    def constraints(self) -> list[Constraint]:
+        """The budgets of the non-renewable resources."""
+        return [self.use(resource) <= self._reachable(resource) for resource in self.budgets]
+
+    def _reachable(self, resource: Hashable) -> int:
+        """The budget; where it is too large to be exact, its last multiple of what demands are multiples of."""
+        budget = self.budgets[resource]
+        demands = (m.demands.get(resource, 0) for modes in self.activities.values() for m in modes.values())
+        step = gcd(*demands) or 1
+        return budget if budget <= LARGEST else budget // step * step
+
+    @cached_property
+    def budgets(self) -> dict[Hashable, int]:
+        """Budgets of the non-renewable resources that have one."""
+        return {r: budget for r, budget in self.nonrenewable.items() if budget is not None}
+
+    @cached_property
+    def oversized(self) -> dict[Hashable, list[Hashable]]:
+        """Modes that take more of a renewable resource than its capacity, by activity; no schedule has them."""
+        found = {}
+        for activity, modes in self.activities.items():
+            labels = [label for label, m in modes.items() if self._exceeded(m) is not None]
+            if labels:
+                found[activity] = labels
+        return found
+
+    def _exceeded(self, mode: Alternative) -> Hashable | None:
+        if mode.duration == 0:
+            return None
+        return next((r for r, c in self.renewable.items() if mode.demands.get(r, 0) > c), None)
+
+    def impossible(self) -> str:
+        """Which activity no capacity lets run, and why; empty where there is none."""
+        for activity, labels in self.oversized.items():
+            modes = self.activities[activity]
+            if len(labels) == len(modes):
+                reasons = []
+                for label in labels:
+                    resource = self._exceeded(modes[label])
+                    takes, capacity = modes[label].demands[resource], self.renewable[resource]
+                    reasons.append(f"mode {label!r} takes {takes} of {resource!r}, capacity {capacity}")
+                return f"activity {activity!r} cannot run: {'; '.join(reasons)}"
+        return ""
+
+    def requirements(self, *, renewable: bool = True, deadline: Any = None) -> Requirements:
+        """What a schedule of the project must meet.
+
+        Parameters
+        ----------
+        renewable : bool
+            Whether the capacities are among it.
+        deadline : number, optional
+        """
+        capacities = self.renewable if renewable else {}
+        return Requirements(
+            self.activities,
+            list(self.precedence),
+            capacities=capacities,
+            budgets=self.budgets,
+            deadline=deadline,
+            unit=self.unit,
+        )
+
+
+def from_lists(
+    modes: Sequence[Sequence[Sequence[int]]],
+    successors: Sequence[Sequence[int]],
+    capacities: Sequence[int],
+    n_renewable: int,
+    *,
+    name: str = "project",
+) -> Project:
+    """Make a project of lists as in files of PSPLIB, with activities and modes numbered from 1.
+
+    Parameters
+    ----------
+    modes : list of list of [duration, demand, ...]
+        Of each mode of each activity, demands in the order of `capacities`.
+    successors : list of list of int
+        Positions in `modes`, counted from 0.
+    capacities : list of int
+        Of the renewable resources R1, R2, ..., and then the budgets of the non-renewable ones N1, N2, ...
+    n_renewable : int
+    name : str
+
+    Examples
+    --------
+    >>> from_lists([[[3, 1, 2]], [[2, 0, 5], [4, 1, 1]]], [[1], []], [1, 4], 1).nonrenewable
+    {'N1': 4}
+    """
+    resources = [f"R{k + 1}" for k in range(n_renewable)]
+    resources += [f"N{k + 1}" for k in range(len(capacities) - n_renewable)]
+    activities: dict[Hashable, Any] = {
+        a: [(duration, {r: x for r, x in zip(resources, demands, strict=True) if x}) for duration, *demands in rows]
+        for a, rows in enumerate(modes, start=1)
+    }
+    edges = [(a, b + 1) for a, after in enumerate(successors, start=1) for b in after]
+    limits = list(zip(resources, capacities, strict=True))
+    return Project(activities, edges, dict(limits[:n_renewable]), dict(limits[n_renewable:]), name=name)
+
+
+def _modes(activity: Hashable, modes: Any, resources: Mapping[Hashable, int]) -> dict[Hashable, Alternative]:
+    if isinstance(modes, Mapping):
+        labelled = dict(modes)
+    elif isinstance(modes, Iterable) and not isinstance(modes, str | bytes):
+        labelled = dict(enumerate(modes, start=1))
+    else:
+        raise TypeError(f"modes of activity {activity!r} must be a mapping or a list, got {modes!r}")
+    if not labelled:
+        raise ValueError(f"activity {activity!r} has no mode; give it at least one, such as (duration, demands)")
+    return {
+        label: _mode(f"mode {label!r} of activity {activity!r}", mode, resources) for label, mode in labelled.items()
+    }
+
+
+def _mode(where: str, mode: Any, resources: Mapping[Hashable, int]) -> Alternative:
+    if isinstance(mode, Alternative):
+        duration, demands = mode.duration, mode.demands
+    elif isinstance(mode, Real):
+        duration, demands = mode, {}
+    elif isinstance(mode, Sequence) and len(mode) == 2 and isinstance(mode[1], Mapping):
+        duration, demands = mode
+    else:
+        raise TypeError(f"{where} must be (duration, demands), such as (3, {{'crew': 2}}), got {mode!r}")
+    if unknown := [r for r in demands if r not in resources]:
+        listed = few(list(resources)) if resources else "none at all"
+        raise ValueError(f"{where} takes {unknown[0]!r}, which is no resource of the project; it has {listed}")
+    return Alternative(
+        _whole(duration, f"the duration of {where}"),
+        {r: _whole(amount, f"the demand of {where} for {r!r}") for r, amount in demands.items()},
+    )
+
+
+def _check_sums(what: str, numbers: Sequence[Sequence[int]]) -> None:
+    total, step = sum(map(max, numbers)), gcd(*(x for row in numbers for x in row)) or 1
+    if total > LARGEST * step:
+        raise ValueError(
+            f"{what} add up to {total}, and are multiples of {step}; sums are exact up to {LARGEST} times that: "
+            "choose a coarser unit"
+        )
+
+
+def _whole(value: Any, what: str) -> int:
+    """A whole number of at least 0, of any size."""
+    number: Any = value.item() if isinstance(value, np.generic) else value
+    if isinstance(number, bool) or not isinstance(number, int | float) or number != number or abs(number) == inf:
+        raise TypeError(f"{what} must be a whole number, got {value!r}")
+    if number < 0 or number != int(number):
+        raise ValueError(
+            f"{what} must be a whole number of at least 0, got {value!r}; choose a finer unit of fractions"
+        )
+    return int(number)

@@ -1,0 +1,420 @@
+"""Schedules: when each task runs, checked against requirements that know nothing of how it was found."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from numbers import Integral, Real
+from typing import TYPE_CHECKING, Any
+
+import networkx as nx
+
+from cggd import TOLERANCE, Status
+from cggd.constraints import SMALLEST_TOLERANCE
+from cggd.result import label_to_json
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+FORMAT = "cggd-schedule-1"
+
+
+class ScheduleError(ValueError):
+    """A schedule breaks a requirement; the message lists what it breaks."""
+
+
+@dataclass(frozen=True, eq=False)
+class Alternative:
+    """One way to carry out a task.
+
+    Parameters
+    ----------
+    duration : number
+    demands : mapping of resource to number
+        What it takes of a renewable resource while it runs, and of a budget once.
+    """
+
+    duration: Any
+    demands: Mapping[Hashable, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, eq=False)
+class Requirements:
+    """What a schedule must meet, in the form that the checker reads.
+
+    Parameters
+    ----------
+    tasks : mapping of task to (mapping of mode to Alternative)
+    precedence : sequence of (task, task)
+        The first ends before the second starts.
+    lags : mapping of (task, task) to number
+        Time that must pass between the end of the first and the start of the second; 0 where nothing is said.
+    capacities : mapping of resource to number
+        Of renewable resources: what all tasks that run at once may take together.
+    budgets : mapping of resource to number
+        Of non-renewable ones: what all tasks may take together.
+    deadline : number, optional
+    unit : str
+        Of time.
+    """
+
+    tasks: Mapping[Hashable, Mapping[Hashable, Alternative]]
+    precedence: Sequence[tuple[Hashable, Hashable]] = ()
+    lags: Mapping[tuple[Hashable, Hashable], Any] = field(default_factory=dict)
+    capacities: Mapping[Hashable, Any] = field(default_factory=dict)
+    budgets: Mapping[Hashable, Any] = field(default_factory=dict)
+    deadline: Any = None
+    unit: str = ""
+
+
+@dataclass(frozen=True, eq=False)
+class Schedule:
+    """When each task starts and how it is carried out.
+
+    Times are whole numbers or floats; a task occupies ``start <= t < start + duration``, so one of duration 0 takes
+    nothing of a renewable resource. Where no schedule was found, `start` is empty and `reason` says why.
+
+    Parameters
+    ----------
+    requirements : Requirements
+    start : mapping of task to number
+    modes : mapping of task to mode
+    lanes : mapping of task to label
+        Machine, functional unit or device that a task has for itself while it runs; drawn as rows of a Gantt chart.
+    status : cggd.Status
+    objective : str
+        What was minimised.
+    value : number, optional
+        Of the objective; the makespan by default.
+    bound : number, optional
+        No schedule has a smaller value.
+    reason : str
+        Why the search stopped, or why there is no schedule.
+    facts : mapping of str to anything
+        Further lines of the summary, such as the area of the units.
+    seconds : float
+
+    Examples
+    --------
+    >>> tasks = {"dig": {"slow": Alternative(3, {"crew": 1})}, "lay": {"all": Alternative(2, {"crew": 2})}}
+    >>> needs = Requirements(tasks, [("dig", "lay")], capacities={"crew": 2})
+    >>> schedule = Schedule(needs, {"dig": 0, "lay": 3}, {"dig": "slow", "lay": "all"})
+    >>> schedule.verify().makespan
+    5
+    >>> Schedule(needs, {"dig": 0, "lay": 1}, schedule.modes).violations()
+    ["'lay' starts at 1, before 'dig' ends at 3", "'crew': 3 taken at 1, capacity 2"]
+    """
+
+    requirements: Requirements
+    start: Mapping[Hashable, Any]
+    modes: Mapping[Hashable, Hashable]
+    lanes: Mapping[Hashable, Hashable] = field(default_factory=dict)
+    status: Status = Status.FEASIBLE
+    objective: str = "makespan"
+    value: Any = None
+    bound: Any = None
+    reason: str = ""
+    facts: Mapping[str, Any] = field(default_factory=dict)
+    seconds: float = 0.0
+
+    def __post_init__(self) -> None:
+        fits = self.feasible and not any(True for _ in self._misfits(self.requirements))
+        if self.value is None and self.objective == "makespan" and fits:
+            object.__setattr__(self, "value", self.makespan)
+
+    # -- what it says -------------------------------------------------------------------------------------------------
+
+    @property
+    def feasible(self) -> bool:
+        """Whether there is a schedule."""
+        return self.status in (Status.OPTIMAL, Status.FEASIBLE)
+
+    def duration(self, task: Hashable) -> Any:
+        """Duration of a task in the mode that it has."""
+        return self._alternative(task).duration
+
+    def finish(self, task: Hashable) -> Any:
+        """When a task ends."""
+        return self.start[task] + self.duration(task)
+
+    def _alternative(self, task: Hashable) -> Alternative:
+        return self.requirements.tasks[task][self.modes[task]]
+
+    @property
+    def makespan(self) -> Any:
+        """When the last task ends; 0 where there is no task."""
+        return max((self.finish(task) for task in self.start), default=0)
+
+    @property
+    def gap(self) -> float | None:
+        """Distance of the value to the bound, as a share of the bound; None where either is not known."""
+        if self.value is None or self.bound is None:
+            return None
+        return 0.0 if self.value == self.bound else (self.value - self.bound) / max(abs(self.bound), 1e-12)
+
+    def used(self, resource: Hashable) -> Any:
+        """What all tasks take of a resource together."""
+        return sum(self._alternative(task).demands.get(resource, 0) for task in self.start)
+
+    def usage(self, resource: Hashable) -> list[tuple[Any, Any]]:
+        """What is taken of a renewable resource over time: (time, amount from then on), amounts that differ."""
+        changes: dict[Any, Any] = {}
+        for task, start in self.start.items():
+            if (taken := self._alternative(task).demands.get(resource, 0)) and self.duration(task) > 0:
+                changes[start] = changes.get(start, 0) + taken
+                changes[self.finish(task)] = changes.get(self.finish(task), 0) - taken
+        steps, level = [], 0
+        for time, change in sorted(changes.items()):
+            level += change
+            if change:
+                steps.append((time, level))
+        return steps
+
+    def graph(self) -> nx.DiGraph:
+        """The tasks with who waits for whom, and the durations that were chosen as node attribute ``duration``."""
+        graph = nx.DiGraph()
+        graph.add_nodes_from((task, {"duration": self.duration(task)}) for task in self.start)
+        graph.add_edges_from(self.requirements.precedence)
+        return graph
+
+    def critical_path(self) -> list[Hashable]:
+        """Tasks on one longest chain of waiting, in order: it alone takes so long, however many resources there are."""
+        lags, graph = self.requirements.lags, self.graph()
+        length: dict[Hashable, Any] = {}
+        before: dict[Hashable, Hashable | None] = {}
+        for task in nx.topological_sort(graph):
+            latest = max(((length[p] + lags.get((p, task), 0), p) for p in graph.pred[task]), key=_first, default=None)
+            length[task] = self.duration(task) + (latest[0] if latest else 0)
+            before[task] = latest[1] if latest else None
+        path, task = [], max(length, key=length.__getitem__, default=None)
+        while task is not None:
+            path.append(task)
+            task = before[task]
+        return path[::-1]
+
+    # -- the checker --------------------------------------------------------------------------------------------------
+
+    def violations(self, requirements: Requirements | None = None) -> list[str]:
+        """Everything that the schedule breaks, in words; nothing of it is taken from the search that made it.
+
+        Parameters
+        ----------
+        requirements : Requirements, optional
+            By default its own.
+        """
+        needs = requirements or self.requirements
+        if wrong := list(self._misfits(needs)):
+            return wrong  # what follows would only repeat it
+        return list(replace(self, requirements=needs)._broken())
+
+    def verify(self, requirements: Requirements | None = None) -> Schedule:
+        """Return the schedule itself, or raise `ScheduleError` where it breaks something."""
+        if wrong := self.violations(requirements):
+            more = f"; and {len(wrong) - 5} more" if len(wrong) > 5 else ""
+            raise ScheduleError(f"the schedule breaks its requirements: {'; '.join(wrong[:5])}{more}")
+        return self
+
+    def _misfits(self, needs: Requirements) -> Iterator[str]:
+        for task in needs.tasks:
+            if task not in self.start:
+                yield f"{task!r} has no start"
+            elif not isinstance(self.start[task], Real) or not self.start[task] >= 0:
+                yield f"{task!r} starts at {self.start[task]!r}, not at a time of at least 0"
+            if task not in self.modes:
+                yield f"{task!r} has no mode"
+            elif self.modes[task] not in needs.tasks[task]:
+                yield f"{task!r} has no mode {self.modes[task]!r}"
+        yield from (f"{task!r} is no task" for task in self.start if task not in needs.tasks)
+
+    def _broken(self) -> Iterator[str]:
+        needs = self.requirements
+        for first, second in needs.precedence:
+            lag = needs.lags.get((first, second), 0)
+            if exceeds(self.finish(first) + lag, self.start[second]):
+                after = f" and {lag} more have passed" if lag else ""
+                yield f"{second!r} starts at {self.start[second]}, before {first!r} ends at {self.finish(first)}{after}"
+        for resource, capacity in needs.capacities.items():
+            over = [(time, level) for time, level in self.usage(resource) if exceeds(level, capacity)]
+            yield from (f"{resource!r}: {level} taken at {time}, capacity {capacity}" for time, level in over[:1])
+        for resource, budget in needs.budgets.items():
+            if exceeds(self.used(resource), budget):
+                yield f"{resource!r}: {self.used(resource)} taken in all, budget {budget}"
+        if needs.deadline is not None and exceeds(self.makespan, needs.deadline):
+            yield f"ends at {self.makespan}, after the deadline {needs.deadline}"
+        last: dict[Hashable, Hashable] = {}
+        for task in sorted((t for t in self.lanes if self.duration(t) > 0), key=self.start.__getitem__):
+            lane = self.lanes[task]
+            if lane in last and exceeds(self.finish(last[lane]), self.start[task]):
+                yield f"{lane!r}: {task!r} starts at {self.start[task]}, before {last[lane]!r} ends"
+            last[lane] = task
+
+    # -- how it is shown ----------------------------------------------------------------------------------------------
+
+    def summary(self, *, tasks: int = 12) -> str:
+        """A few lines for people."""
+        needs, unit = self.requirements, f" {self.requirements.unit}" if self.requirements.unit else ""
+        lines = [f"status     {self.status.value}"]
+        if not self.feasible:
+            return "\n".join([*lines, *self.reason.splitlines()])
+        lines.append(f"makespan   {self.makespan:g}{unit}")
+        known = f" (bound {self.bound:g}, gap {self.gap:.2%})" if self.bound is not None else ""
+        if self.objective == "makespan":
+            lines[-1] += known
+        elif self.value is not None:
+            lines.append(f"{self.objective:<10} {self.value:g}{known}")
+        lines += [f"{name:<10} {fact}" for name, fact in self.facts.items()]
+        for resource, budget in needs.budgets.items():
+            lines.append(f"budget     {resource}: {self.used(resource):g} of {budget:g}")
+        for resource, capacity in needs.capacities.items():
+            most = max((level for _, level in self.usage(resource)), default=0)
+            lines.append(f"capacity   {resource}: at most {most:g} of {capacity:g} at once")
+        rows = sorted(self._rows(), key=lambda row: row["start"])
+        for row in rows[:tasks]:
+            at = f" on {row['lane']}" if row["lane"] not in (None, row["mode"]) else ""
+            lines.append(f"  {row['start']:g} to {row['finish']:g}: {row['task']}, mode {row['mode']}{at}")
+        if len(rows) > tasks:
+            lines.append(f"  ... and {len(rows) - tasks} more tasks")
+        lines.append(f"search     {self.seconds:.2f} s" + (f"; {self.reason}" if self.reason else ""))
+        return "\n".join(lines)
+
+    def _rows(self) -> Iterator[dict[str, Any]]:
+        for task, start in self.start.items():
+            times = {"start": start, "duration": self.duration(task), "finish": self.finish(task)}
+            yield {"task": task, "mode": self.modes[task], "lane": self.lanes.get(task), **times}
+
+    def to_csv(self) -> str:
+        """A line per task: task, mode, lane, start, duration, finish, and what it takes of each resource."""
+        needs, text = self.requirements, io.StringIO()
+        resources = [*needs.capacities, *needs.budgets]
+        writer = csv.writer(text, lineterminator="\n")
+        writer.writerow(["task", "mode", "lane", "start", "duration", "finish", *resources])
+        for row in self._rows():
+            demands = self._alternative(row["task"]).demands
+            writer.writerow([*row.values(), *(demands.get(resource, 0) for resource in resources)])
+        return text.getvalue()
+
+    def to_json(self) -> str:
+        """All of it as JSON, which `from_json` reads. Labels may be strings, numbers, bools, None or tuples of them."""
+        needs = self.requirements
+        data = {
+            "format": FORMAT,
+            "status": self.status.name,
+            "objective": self.objective,
+            "value": self.value,
+            "bound": self.bound,
+            "reason": self.reason,
+            "facts": dict(self.facts),
+            "seconds": self.seconds,
+            "schedule": list(self._rows()),
+            "requirements": {
+                "unit": needs.unit,
+                "deadline": needs.deadline,
+                "capacities": _pairs(needs.capacities),
+                "budgets": _pairs(needs.budgets),
+                "precedence": [[a, b, needs.lags.get((a, b), 0)] for a, b in needs.precedence],
+                "tasks": [
+                    [task, [[mode, a.duration, _pairs(a.demands)] for mode, a in alternatives.items()]]
+                    for task, alternatives in needs.tasks.items()
+                ],
+            },
+        }
+        return json.dumps(data, default=label_to_json, allow_nan=False)
+
+    @classmethod
+    def from_json(cls, text: str) -> Schedule:
+        """Read what `to_json` wrote.
+
+        Raises
+        ------
+        ValueError
+            If the text is something else.
+        """
+        try:
+            data = json.loads(text)
+        except ValueError as error:
+            raise ValueError(f"not JSON: {error}") from None
+        if not isinstance(data, dict) or data.get("format") != FORMAT:
+            raise ValueError(f'not a cggd schedule: expected an object with "format": "{FORMAT}"')
+        try:
+            return cls._of(data)
+        except (KeyError, TypeError, ValueError) as error:
+            raise ValueError(f"a damaged cggd schedule: {type(error).__name__} {error}") from None
+
+    @classmethod
+    def _of(cls, data: Mapping[str, Any]) -> Schedule:
+        needs, rows = data["requirements"], data["schedule"]
+        tasks = {
+            as_label(task): {
+                as_label(mode): Alternative(duration, _mapping(demands)) for mode, duration, demands in modes
+            }
+            for task, modes in needs["tasks"]
+        }
+        edges = [((as_label(a), as_label(b)), lag) for a, b, lag in needs["precedence"]]
+        requirements = Requirements(
+            tasks,
+            [edge for edge, _ in edges],
+            {edge: lag for edge, lag in edges if lag},
+            _mapping(needs["capacities"]),
+            _mapping(needs["budgets"]),
+            needs["deadline"],
+            needs["unit"],
+        )
+        plain = {key: data[key] for key in ("objective", "value", "bound", "reason", "facts", "seconds")}
+        start, modes, lanes = (
+            {as_label(r["task"]): as_label(r[key]) for r in rows} for key in ("start", "mode", "lane")
+        )
+        lanes = {task: lane for task, lane in lanes.items() if lane is not None}
+        return cls(requirements, start, modes, lanes, Status[data["status"]], **plain)
+
+    def gantt(self, ax: Axes | None = None) -> Axes:
+        """Draw it as a Gantt chart; see `cggd_scheduling.plot_gantt`."""
+        from cggd_scheduling.charts import plot_gantt
+
+        return plot_gantt(self, ax)
+
+
+def exceeds(amount: Any, limit: Any) -> bool:
+    """Whether an amount is above a limit: exactly for whole numbers, beyond rounding for others."""
+    if isinstance(amount, Integral) and isinstance(limit, Integral):
+        return bool(amount > limit)
+    return bool(amount - limit > max(TOLERANCE * abs(limit), SMALLEST_TOLERANCE))
+
+
+def lanes_of(
+    start: Mapping[Hashable, Any], finish: Mapping[Hashable, Any], tasks: Iterable[Hashable] | None = None
+) -> dict[Hashable, int]:
+    """Rows 0, 1, ... in which tasks do not overlap, as few as there can be (left-edge algorithm).
+
+    Examples
+    --------
+    >>> lanes_of({"a": 0, "b": 1, "c": 2}, {"a": 2, "b": 3, "c": 4})
+    {'a': 0, 'b': 1, 'c': 0}
+    """
+    ends: list[Any] = []
+    rows: dict[Hashable, int] = {}
+    for task in sorted(start if tasks is None else tasks, key=start.__getitem__):
+        row = next((row for row, end in enumerate(ends) if end <= start[task]), len(ends))
+        ends[row : row + 1] = [finish[task]]
+        rows[task] = row
+    return rows
+
+
+def _first(pair: tuple[Any, Any]) -> Any:
+    return pair[0]
+
+
+def _pairs(mapping: Mapping) -> list:
+    """Labels as pairs, since JSON objects have strings alone as keys."""
+    return [[key, value] for key, value in mapping.items()]
+
+
+def _mapping(pairs: Iterable) -> dict:
+    return {as_label(key): value for key, value in pairs}
+
+
+def as_label(label: Any) -> Any:
+    """A label as JSON gave it: its lists were tuples."""
+    return tuple(as_label(part) for part in label) if isinstance(label, list) else label

@@ -1,0 +1,146 @@
+"""The data: two clinical tables with Turney's prices, proved optima of both, and a large design with known truth."""
+
+from __future__ import annotations
+
+import csv
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import pairwise
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from benchmarks.features.problem import Costs
+from cggd.datasets import data_folder
+
+# Of the clinical tables: the column to predict, what stands there for the healthy, and five budgets in CAD. Heart: the
+# history, blood and an ECG, one expensive test, two, everything. Pima: two questions, four, the glucose test with two
+# more, with six more, everything.
+CLINICAL = {
+    "heart_cleveland": ("num", "0", (4.0, 35.0, 110.0, 205.0, 324.0)),
+    "pima": ("class", "tested_negative", (2.0, 4.0, 20.0, 24.0, 45.0)),
+}
+
+
+@dataclass(frozen=True, eq=False)
+class Table:
+    """A clinical table as it stands in its file; what is missing is NaN."""
+
+    name: str
+    features: list[str]
+    X: NDArray[np.float64]
+    y: NDArray[np.float64]
+    costs: Costs
+    additive: Costs
+    budgets: tuple[float, ...]
+
+
+@dataclass(frozen=True)
+class Optimum:
+    """A budget with its proved optimum of in-sample R^2, rounded to 6 digits."""
+
+    table: str
+    grouped: bool
+    budget: float
+    value: float
+    hard: bool  # chosen because two simple greedy rules fail
+
+
+def folder() -> Path | None:
+    """Where the clinical tables are, or None."""
+    found = data_folder()
+    return None if found is None or not (found / "features").is_dir() else found / "features"
+
+
+def clinical(name: str) -> Table:
+    """Load ``"heart_cleveland"`` or ``"pima"``.
+
+    Raises
+    ------
+    FileNotFoundError
+        If the data are not there.
+    """
+    place = folder()
+    if place is None:
+        raise FileNotFoundError("features/ not found: set CGGD_DATA to the folder of the shared data sets")
+    target, negative, budgets = CLINICAL[name]
+    with (place / f"{name}.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    features = [column for column in rows[0] if column != target]
+    X = np.array([[np.nan if row[f] in {"?", ""} else float(row[f]) for f in features] for row in rows])
+    listed = json.loads((place / "costs.json").read_text())[name]["features"]
+    full, discount = (np.array([float(listed[f][key]) for f in features]) for key in ("full", "discount"))
+    costs = Costs.discounted(full, discount, [listed[f]["group"] for f in features])
+    y = np.array([row[target] != negative for row in rows], dtype=float)
+    return Table(name, features, X, y, costs, Costs.additive(full), budgets)
+
+
+def optima() -> Iterator[Optimum]:
+    """Every budget whose optimum was proved by enumeration."""
+    place = folder()
+    if place is None:
+        return
+    for table, found in json.loads((place / "exhaustive_optima.json").read_text()).items():
+        for row in found["optima"]:
+            yield Optimum(table, row["cost_model"] == "grouped", row["budget"], row["best_R2"], False)
+    for table, rows in json.loads((place / "greedy_hard_budgets.json").read_text()).items():
+        for row in rows:
+            yield Optimum(table, row["cost_model"] == "grouped", row["budget"], row["optimum_R2"], True)
+
+
+def standardised(X: NDArray[np.float64], like: NDArray[np.float64] | None = None) -> NDArray[np.float64]:
+    """Medians for what is missing, then mean 0 and variance 1; both of `like`, which is X itself by default."""
+    like = X if like is None else like
+    median = np.nanmedian(like, axis=0)
+    whole, X = np.where(np.isnan(like), median, like), np.where(np.isnan(X), median, X)
+    deviation = whole.std(axis=0)
+    return (X - whole.mean(axis=0)) / np.where(deviation > 0, deviation, 1.0)
+
+
+@dataclass(frozen=True, eq=False)
+class Design:
+    """A regression with known truth; columns of mean 0 and variance 1 up to sampling."""
+
+    X: NDArray[np.float64]
+    y: NDArray[np.float64]
+    X_test: NDArray[np.float64]
+    y_test: NDArray[np.float64]
+    costs: Costs
+    truth: NDArray[np.bool_]
+
+
+def design(
+    seed: int, *, n: int = 5000, p: int = 2000, informative: int = 50, sensors: int | None = None, noise: float = 0.5
+) -> Design:
+    """Draw correlated columns of which some matter, with prices that do not say which.
+
+    Neighbours correlate by 0.7, falling off geometrically; informative columns lie at equal distances, with weights of
+    magnitude 0.5 to 1 and random signs (after Hastie, Tibshirani & Tibshirani, "Best subset, forward stepwise or
+    lasso?", 2020, whose weights are equal). The noise has `noise` times the variance of the signal. Prices are
+    log-normal. With `sensors`, the columns come from that many devices, neighbours from one, and two thirds of what
+    a device's columns would cost together is the price of the device; a column itself then costs a third of its own.
+    """
+    rng, prices = np.random.default_rng(1000 + seed), np.random.default_rng(7)
+    weights, places = np.zeros(p), np.linspace(0, p - 1, informative).round().astype(int)
+    weights[places] = prices.uniform(0.5, 1.0, informative) * prices.choice([-1, 1], informative)
+    costs = Costs.additive(prices.lognormal(0.0, 1.0, p))
+    if sensors is not None:
+        group = np.arange(p) * sensors // p
+        shared = 2 / 3 * np.bincount(group, costs.prices)
+        costs = Costs(costs.prices / 3, group, shared)
+    drawn = []
+    for _ in range(2):
+        columns = rng.normal(size=(p, n))
+        for before, column in pairwise(columns):
+            column *= np.sqrt(1 - 0.7**2)
+            column += 0.7 * before
+        drawn.append(columns.T)
+    # The variance of the signal, from the law of the columns.
+    apart = np.abs(places[:, None] - places[None])
+    variance = weights[places] @ 0.7**apart @ weights[places]
+    X, X_test = drawn
+    y, y_test = (Z @ weights + np.sqrt(noise * variance) * rng.normal(size=n) for Z in drawn)
+    centre, scale = X.mean(axis=0), X.std(axis=0)
+    return Design((X - centre) / scale, y, (X_test - centre) / scale, y_test, costs, weights != 0)

@@ -1,0 +1,69 @@
+"""Methods that order the features without regard to costs, and buy in that order; a random order is the floor."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable
+
+import numpy as np
+from numpy.typing import NDArray
+from sklearn.linear_model import lars_path_gram
+
+from benchmarks.features.least_squares import LeastSquares
+from benchmarks.features.problem import ROUNDING, Problem
+
+# Steps of a lasso path; what has not entered by then is bought by its correlation.
+LONGEST_PATH = 300
+# Redundancies below this would make any feature the most desirable one.
+LEAST_REDUNDANCY = 1e-3
+
+
+def bought_in_order(problem: Problem, order: Iterable[int]) -> NDArray[np.bool_]:
+    """Every feature that still fits when its turn comes."""
+    costs, support = problem.costs, problem.empty()
+    prices, groups = costs.prices.tolist(), costs.group.tolist()
+    owed, left = [*costs.surcharge.tolist(), 0.0], problem.budget + ROUNDING / 2
+    for feature in order:
+        group = groups[feature]
+        price = prices[feature] + owed[group]
+        if price <= left:
+            support[feature], owed[group] = True, 0.0
+            left -= price
+    return support
+
+
+def at_random(problem: Problem, seed: int, time_limit: float) -> NDArray[np.bool_]:
+    """One random order."""
+    return bought_in_order(problem, np.random.default_rng(seed).permutation(problem.p).tolist())
+
+
+def mrmr(problem: Problem, seed: int, time_limit: float) -> NDArray[np.bool_]:
+    """Relevance to y over the mean redundancy with what is bought, both as absolute correlations.
+
+    The quotient form of Ding & Peng, "Minimum redundancy feature selection from microarray gene expression data", 2005.
+    """
+    until, data = time.process_time() + time_limit, LeastSquares(problem.X, problem.y)
+    relevance, redundancy, support = np.abs(data.moments), np.ones(problem.p), problem.empty()
+    while len(fitting := problem.fits(support)) and time.process_time() < until:
+        chosen = fitting[(relevance[fitting] / np.maximum(redundancy[fitting], LEAST_REDUNDANCY)).argmax()]
+        bought = support.sum()
+        redundancy = (redundancy * bought + np.abs(data.gram[chosen])) / (bought + 1)
+        support[chosen] = True
+    return support
+
+
+def lasso(problem: Problem, seed: int, time_limit: float) -> NDArray[np.bool_]:
+    """Along the path of the lasso, plain and with penalties in proportion to prices; the better of both.
+
+    Everything is bought that enters and still fits.
+    """
+    data, supports = LeastSquares(problem.X, problem.y), []
+    prices = np.maximum(problem.costs.full, 1e-3 * problem.costs.full.max())
+    for scale in (np.ones(problem.p), 1 / prices):
+        gram, moments = data.gram * scale[:, None] * scale, data.moments * scale
+        steps = min(problem.p, LONGEST_PATH)
+        path = lars_path_gram(moments, gram, n_samples=1, method="lasso", max_iter=steps, return_path=False)
+        entered = np.asarray(path[1])
+        rest = np.setdiff1d(np.argsort(-np.abs(data.moments), kind="stable"), entered, assume_unique=True)
+        supports.append(bought_in_order(problem, [*entered.tolist(), *rest.tolist()]))
+    return supports[int(problem.criterion(np.array(supports)).argmax())]

@@ -1,0 +1,167 @@
+"""The instances, in one form for all methods, and the judge of their answers.
+
+Most families are projects to all methods but cggd: tasks with modes, precedence, capacities, budgets, a deadline. What
+differs is the *goal*: the makespan; the sum of what the modes cost; or what copies of the units cost that the modes
+share. Device placement has a form of its own.
+"""
+
+from __future__ import annotations
+
+import csv
+import gzip
+import json
+from collections.abc import Callable, Hashable, Iterator, Mapping
+from dataclasses import dataclass, field
+from functools import cache
+from pathlib import Path
+from typing import Any, Literal
+
+from cggd.datasets import data_folder
+from cggd_scheduling import Project, Requirements, Schedule
+from cggd_scheduling.hls import read as read_synthesis
+from cggd_scheduling.jobshop import JobShop
+from cggd_scheduling.jobshop import read as read_job_shop
+from cggd_scheduling.placement import Placement
+from cggd_scheduling.placement import read as read_placement
+from cggd_scheduling.project import from_lists
+
+Goal = Literal["makespan", "sum", "copies", "load"]
+
+
+@dataclass(frozen=True)
+class Answer:
+    """Modes (machines, units, devices) of the tasks, their starts, and a bound that the method claims."""
+
+    modes: Mapping[Hashable, Hashable]
+    start: Mapping[Hashable, Any] = field(default_factory=dict)
+    bound: float | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class Case:
+    """One instance.
+
+    Attributes
+    ----------
+    family, name : str
+    problem : Project, Synthesis, JobShop or Placement
+        As cggd takes it.
+    goal : {"makespan", "sum", "copies", "load"}
+    needs : Requirements or None
+        As the others take it; None for placements.
+    cost : mapping of mode to number
+        Of the goals "sum" and "copies".
+    reference : float or None
+        The best value known.
+    objective : str
+        What cggd is asked to minimise.
+    """
+
+    family: str
+    name: str
+    problem: Any
+    goal: Goal
+    needs: Requirements | None
+    cost: Mapping[Hashable, float] = field(default_factory=dict)
+    reference: float | None = None
+    objective: str = ""
+
+    def value(self, answer: Answer) -> float:
+        """What an answer is worth, computed here from nothing but the instance; an error where it breaks something."""
+        if self.goal == "load":
+            return self._load(answer)
+        assert self.needs is not None
+        schedule = Schedule(self.needs, answer.start, answer.modes).verify()
+        if self.goal == "makespan":
+            return float(schedule.makespan)
+        if self.goal == "sum":
+            return float(sum(self.cost[mode] for mode in answer.modes.values()))
+        units = set(answer.modes.values())
+        most = {unit: max((level for _, level in schedule.usage(unit)), default=0) for unit in units}
+        return float(sum(n * self.cost[unit] for unit, n in most.items()))
+
+    def _load(self, answer: Answer) -> float:
+        problem: Placement = self.problem
+        for group in problem.groups:
+            if len({answer.modes[operator] for operator in group}) > 1:
+                raise AssertionError(f"{group} must be on one device")
+        for device in problem.devices:
+            there = [problem.operators[op].memory for op, where in answer.modes.items() if where == device.name]
+            if sum(there) > device.memory:
+                raise AssertionError(f"{device.name} has too little memory")
+        return max(problem.loads(answer.modes).values())
+
+
+def folder() -> Path:
+    """Where the public instances are."""
+    data = data_folder()
+    if data is None:
+        raise SystemExit("the public instances are not here: set CGGD_DATA")
+    return data / "scheduling"
+
+
+@cache
+def projects(name: str) -> dict[str, Project]:
+    """The projects of a set of PSPLIB or MMLIB."""
+    data = json.loads(gzip.decompress((folder() / f"mmrcpsp_{name}.json.gz").read_bytes()))
+    return {k: from_lists(d["modes"], d["succ"], d["cap"], d["nR"], name=k) for k, d in data.items()}
+
+
+def _rows(name: str) -> list[dict[str, str]]:
+    return list(csv.DictReader((folder() / name).read_text().splitlines()))
+
+
+def _modes(every: int) -> Iterator[Case]:
+    for row in _rows("mode_only_optima.csv")[::every]:
+        project = projects(row["set"].lower())[row["instance"]]
+        needs = project.requirements(renewable=False)
+        yield Case("modes", project.name, project, "makespan", needs, {}, float(row["min_critical_path"]))
+
+
+def _projects(every: int) -> Iterator[Case]:
+    best = {row["instance"]: float(row["best_makespan"]) for row in _rows("mmrcpsp_best_known.csv")}
+    for name in ("j10", "j20", "mmlib50"):
+        for project in list(projects(name).values())[every // 2 :: every]:
+            needs = project.requirements()
+            yield Case("projects", project.name, project, "makespan", needs, {}, best.get(project.name))
+
+
+def _synthesis(shared: bool) -> Iterator[Case]:
+    for row in _rows("hls_optima.csv"):
+        what, latency = row["objective"], int(row["latency_bound"])
+        if shared and what == "power":
+            continue
+        problem = read_synthesis(folder() / "hls_dfgs.json", graph=row["dfg"])
+        needs = problem.requirements({}, latency)
+        cost: dict[Hashable, float] = {name: getattr(unit, what) for name, unit in problem.unit.items()}
+        name = f"{row['dfg'].split('_')[0]}, latency {latency}" + ("" if shared else f", {what}")
+        known = None if shared else float(row["optimum"])
+        family = "shared units" if shared else "units"
+        yield Case(family, name, problem, "copies" if shared else "sum", needs, cost, known, what)
+
+
+def _placement() -> Iterator[Case]:
+    problem = read_placement(folder() / "placement_bert_l3.json.gz")
+    yield Case("placement", "BERT-3", problem, "load", None, {}, 21.908, "load")
+
+
+def _job_shops() -> Iterator[Case]:
+    for name, best in (("mk01", 40.0), ("mk04", 60.0)):
+        shop: JobShop = read_job_shop(folder() / "fjsp.json.gz", instance=name)
+        yield Case("job shop", name, shop, "makespan", shop.requirements(), {}, best)
+
+
+def cases(quick: bool = False) -> dict[str, Callable[[], Iterator[Case]]]:
+    """The families by name; each makes its instances when it is called."""
+    return {
+        "modes": lambda: _modes(60 if quick else 12),
+        "projects": lambda: _projects(500 if quick else 180),
+        "units": lambda: _thinned(_synthesis(shared=False), 12 if quick else 3),
+        "shared units": lambda: _thinned(_synthesis(shared=True), 12 if quick else 2),
+        "placement": _placement,
+        "job shop": _job_shops,
+    }
+
+
+def _thinned(all_: Iterator[Case], every: int) -> Iterator[Case]:
+    yield from (case for number, case in enumerate(all_) if number % every == 0)

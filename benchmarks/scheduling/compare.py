@@ -1,0 +1,124 @@
+"""Scheduling, cggd beside solvers, priority rules and a genetic algorithm: ``python -m benchmarks scheduling --help``.
+
+Each method sees each instance alone, on one thread, with a time limit; what it returns is checked and valued by a judge
+that knows nothing but the instance. A line per run is appended to a CSV file as it ends, and runs that the file has are
+left out, so that a comparison may be cut off and goes on.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import importlib
+import time
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, fields
+from importlib.util import find_spec
+from pathlib import Path
+from types import ModuleType
+
+from benchmarks.scheduling import report
+from benchmarks.scheduling.cases import Case, cases
+
+# Families of each method, None for all, and the package that it needs.
+METHODS: dict[str, tuple[str, set[str] | None, str]] = {
+    "cggd": ("ours", None, "cggd_scheduling"),
+    "CP-SAT": ("cp_sat", None, "ortools"),
+    "PyJobShop": ("pyjobshop", {"modes", "projects", "job shop"}, "pyjobshop"),
+    "HiGHS": ("highs", {"modes", "units", "placement"}, "scipy"),
+    "priority rule": ("greedy", None, "networkx"),
+    "genetic": ("genetic", None, "pymoo"),
+}
+
+# What a solver calls a bound may be off by this share.
+ROUNDING = 2e-6
+
+
+@dataclass(frozen=True)
+class Row:
+    """One run, as it stands in the CSV file; a method that found nothing has no value."""
+
+    family: str
+    instance: str
+    method: str
+    seed: int
+    limit: float
+    value: float | None
+    bound: float | None
+    proved: bool
+    reference: float | None
+    seconds: float
+
+
+def run(case: Case, method: str, *, seed: int, seconds: float) -> Row:
+    """Let a method have a try at a case, and judge what it returns."""
+    solver: ModuleType = importlib.import_module(f"benchmarks.scheduling.{METHODS[method][0]}")
+    began = time.perf_counter()
+    answer = solver.solve(case, seed=seed, seconds=seconds)
+    taken = time.perf_counter() - began
+    value = None if answer is None else case.value(answer)
+    bound = None if answer is None or answer.bound is None else float(answer.bound)
+    proved = value is not None and bound is not None and value <= bound * (1 + ROUNDING) + 1e-9
+    return Row(case.family, case.name, method, seed, seconds, value, bound, proved, case.reference, round(taken, 3))
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks scheduling", description=__doc__)
+    parser.add_argument("--quick", action="store_true", help="few instances, one second each")
+    parser.add_argument("--families", nargs="+", choices=list(cases()), help="by default all")
+    parser.add_argument("--methods", nargs="+", choices=list(METHODS), help="by default all that are installed")
+    parser.add_argument("--seconds", type=float, help="of each run; by default 5, and 1 with --quick")
+    parser.add_argument("--seeds", type=int, default=1)
+    parser.add_argument("--budget", type=float, default=float("inf"), help="start no run after this many seconds")
+    parser.add_argument("--out", type=Path, default=Path("out/scheduling"))
+    options = parser.parse_args(arguments)
+    seconds = options.seconds or (1.0 if options.quick else 5.0)
+    options.out.mkdir(parents=True, exist_ok=True)
+    file, began = options.out / "scheduling.csv", time.perf_counter()
+    done = {(r.family, r.instance, r.method, r.seed, r.limit) for r in read(file)}
+    available = {name: families for name, (_, families, package) in METHODS.items() if find_spec(package)}
+    for family in options.families or cases():
+        for case in cases(options.quick)[family]():
+            for method in options.methods or available:
+                families = METHODS[method][1]
+                for seed in range(options.seeds) if families is None or family in families else ():
+                    key = (family, case.name, method, seed, seconds)
+                    if key not in done and time.perf_counter() - began < options.budget:
+                        append(file, run(case, method, seed=seed, seconds=seconds))
+    print(report.text(read(file)))
+
+
+def read(file: Path) -> list[Row]:
+    """The rows of a CSV file; none where it is not there."""
+    if not file.exists():
+        return []
+
+    def number(text: str) -> float | None:
+        return float(text) if text else None
+
+    return [
+        Row(
+            r["family"],
+            r["instance"],
+            r["method"],
+            int(r["seed"]),
+            float(r["limit"]),
+            number(r["value"]),
+            number(r["bound"]),
+            r["proved"] == "True",
+            number(r["reference"]),
+            float(r["seconds"]),
+        )
+        for r in csv.DictReader(file.read_text(encoding="utf-8").splitlines())
+    ]
+
+
+def append(file: Path, row: Row) -> None:
+    new = not file.exists()
+    with file.open("a", newline="", encoding="utf-8") as stream:
+        writer = csv.DictWriter(stream, [field.name for field in fields(Row)], lineterminator="\n")
+        if new:
+            writer.writeheader()
+        writer.writerow(asdict(row))
+    value = "nothing" if row.value is None else f"{row.value:g}{' (proved)' if row.proved else ''}"
+    print(f"{row.family}, {row.instance}: {row.method} {value} in {row.seconds:.2f} s", flush=True)

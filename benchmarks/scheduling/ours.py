@@ -1,0 +1,29 @@
+"""cggd, as a user would call it, with a time limit and all else as it is by default."""
+
+from __future__ import annotations
+
+from benchmarks.scheduling.cases import Answer, Case
+from cggd_scheduling import Schedule, schedule_project, select_modes
+
+# A search that would rather stop at a number of schedules or moves goes on to the time limit.
+ENDLESS = 10**9
+
+
+def solve(case: Case, *, seed: int, seconds: float) -> Answer | None:
+    found = _solved(case, seed, seconds)
+    if not found.feasible:
+        return None
+    return Answer(found.modes, found.start, found.bound)
+
+
+def _solved(case: Case, seed: int, seconds: float) -> Schedule:
+    problem = case.problem
+    how = {"seed": seed, "time_limit": seconds}
+    if case.family == "modes":
+        return select_modes(problem, **how)
+    if case.family == "projects":
+        return schedule_project(problem, schedules=ENDLESS, **how)
+    if case.goal in ("sum", "copies"):
+        assert case.needs is not None
+        return problem.solve(case.objective, latency=case.needs.deadline, share=case.goal == "copies", **how)
+    return problem.solve(moves=ENDLESS if case.family == "job shop" else 60_000, **how)

@@ -1,0 +1,142 @@
+import json
+
+import pytest
+
+from cggd import cli
+from cggd_scheduling import Project, Schedule, write_project
+from cggd_scheduling.cli import app
+
+PROJECT = Project(
+    {
+        "dig": {"by hand": (4, {"crew": 1}), "digger": (2, {"crew": 1, "money": 2})},
+        "pipe": [(3, {"crew": 1})],
+        "lay": [(2, {"crew": 2})],
+    },
+    [("dig", "lay")],
+    {"crew": 2},
+    {"money": 3},
+    unit="days",
+)
+
+
+class Point:
+    name = "schedule"
+
+    def load(self):
+        return app
+
+
+@pytest.fixture
+def cggd(capsys, monkeypatch):
+    monkeypatch.setattr(cli, "entry_points", lambda group: [Point()])
+    monkeypatch.setattr(cli.app, "registered_groups", [])
+
+    def run(*arguments):
+        with pytest.raises(SystemExit) as left:
+            cli.main(["schedule", *map(str, arguments)])
+        captured = capsys.readouterr()
+        return left.value.code, captured.out, captured.err
+
+    return run
+
+
+@pytest.fixture
+def file(tmp_path):
+    write_project(PROJECT, tmp_path / "project.json")
+    return tmp_path / "project.json"
+
+
+def test_a_project(cggd, file):
+    code, out, _ = cggd(file)
+    assert code == 0
+    assert "makespan   5 days (bound 5, gap 0.00%)" in out
+    assert "dig, mode digger" in out
+
+
+def test_options_may_stand_before_and_after_the_file(cggd, file):
+    for arguments in ((file, "--deadline", 9), ("--deadline", 9, file)):
+        assert cggd(*arguments)[0] == 0
+
+
+def test_pictures_and_files(cggd, file, tmp_path):
+    pytest.importorskip("matplotlib")
+    names = {"--gantt": "g.png", "--usage": "u.svg", "--network": "n.pdf", "--csv": "s.csv", "--out": "s.json"}
+    code, out, _ = cggd(file, "--json", *(x for option, name in names.items() for x in (option, tmp_path / name)))
+    assert code == 0
+    assert all((tmp_path / name).stat().st_size > 100 for name in names.values())
+    assert Schedule.from_json(out).verify().makespan == 5
+    assert Schedule.from_json((tmp_path / "s.json").read_text()).modes["dig"] == "digger"
+
+
+def test_cost_under_a_deadline_and_modes_alone(cggd, file):
+    code, out, _ = cggd(file, "--minimize", "money", "--deadline", 6)
+    assert code == 0
+    assert "money      0 (bound 0" in out
+    assert "left out   capacities of 'crew'" in out
+    code, out, _ = cggd(file, "--modes-only")
+    assert "makespan   4 days" in out
+
+
+def test_out_of_reach(cggd, file):
+    code, out, _ = cggd(file, "--deadline", 4)
+    assert code == 2
+    assert "no schedule ends before 5; the deadline is 4" in out
+
+
+GRAPH = {
+    "nodes": {"p": "MUL", "q": "MUL", "s": "ADD"},
+    "edges": [["p", "s"], ["q", "s"]],
+    "library": [
+        {"op": "MUL", "area": 100, "delay": 10, "power": 46},
+        {"op": "MUL", "area": 41, "delay": 20, "power": 23},
+        {"op": "ADD", "area": 10, "delay": 1, "power": 15},
+    ],
+}
+PLACEMENT = {
+    "format": "cggd-placement-1",
+    "devices": [{"name": "gpu0", "kind": "gpu"}, {"name": "gpu1", "kind": "gpu"}],
+    "operators": [{"name": name, "times": {"gpu": 3.0}, "memory": 1, "transfer": 0.5} for name in "abcd"],
+    "edges": [["a", "b"], ["b", "c"], ["c", "d"]],
+}
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "arguments", "words"),
+    [
+        ("dot.json", json.dumps(GRAPH), ("--deadline", 21), "area       92 (bound 92"),
+        ("dot.json", json.dumps(GRAPH), ("--minimize", "power", "--deadline", 21), "power      61"),
+        ("shop.fjs", "2 2 1.5\n2 2 1 3 2 2 1 2 2\n2 1 2 2 1 1 1\n", (), "makespan   5 (bound 5"),
+        ("work.json", json.dumps(PLACEMENT), (), "load       6.5"),
+    ],
+)
+def test_other_families(cggd, tmp_path, name, text, arguments, words):
+    path = tmp_path / name
+    path.write_text(text)
+    code, out, _ = cggd(path, *arguments)
+    assert code == 0
+    assert words in out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (("none.mm",), "none.mm: no such file"),
+        (("{file}", "--minimize", "time"), "minimize must be a non-renewable resource"),
+        (("{file}", "--library", "x.json"), "--library says nothing of"),
+        (("{file}", "--gantt", "/no/such/folder/g.png"), "--gantt must be a file in a folder that exists"),
+        (("{file}", "--time", "0"), "time_limit must be more than 0"),
+    ],
+)
+def test_wrong_input(cggd, file, arguments, words):
+    code, _, err = cggd(*(str(a).format(file=file) for a in arguments))
+    assert code == 1
+    assert words in err
+
+
+@pytest.mark.parametrize("text", ["{", "[]", json.dumps({"format": "other"})])
+def test_files_of_no_kind(cggd, tmp_path, text):
+    path = tmp_path / "strange.json"
+    path.write_text(text)
+    code, _, err = cggd(path)
+    assert code == 1
+    assert "strange.json" in err
