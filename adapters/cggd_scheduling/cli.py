@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -11,10 +10,11 @@ from typing import Annotated, Any
 import typer
 from rich.console import Console
 
-from cggd.io.text import read_text, write_text
+from cggd.io.text import write_text
 from cggd.plotting.axes import load_pyplot
 from cggd_scheduling import hls, jobshop, placement
 from cggd_scheduling.charts import plot_gantt, plot_network, plot_usage
+from cggd_scheduling.files import load_json, suffix
 from cggd_scheduling.formats import FORMAT, read_project
 from cggd_scheduling.modes import select_modes
 from cggd_scheduling.multimode import SCHEDULES, schedule_project
@@ -125,17 +125,14 @@ def _solver(file: Path, asked: dict[str, Any], schedules: int) -> Callable[..., 
 
 def _kind(file: Path) -> str:
     """What a file holds, by its ending and, where it is JSON, by its entries."""
-    name = file.name.lower().removesuffix(".gz")
-    if name.endswith(".fjs"):
+    ending = suffix(file)
+    if ending == ".fjs":
         return "job shop"
-    if name.endswith((".graphml", ".dot", ".gv")):
+    if ending in (".graphml", ".dot", ".gv"):
         return "data-flow graph"
-    if not name.endswith(".json"):
+    if ending != ".json":
         return "project"
-    try:
-        data = json.loads(read_text(file))
-    except json.JSONDecodeError as error:
-        raise ValueError(f"{file}, line {error.lineno}: not JSON: {error.msg}") from None
+    data = load_json(file)
     entries = data if isinstance(data, dict) else {}
     form = entries.get("format")
     if form == FORMAT:

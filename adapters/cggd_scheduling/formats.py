@@ -9,6 +9,7 @@ from typing import Any
 
 from cggd.io.text import StrPath, read_text, write_text
 from cggd.result import label_to_json
+from cggd_scheduling.files import load_json, named, objects, package, suffix, unpacked
 from cggd_scheduling.project import Project, from_lists
 from cggd_scheduling.schedule import as_label
 
@@ -33,20 +34,13 @@ def read_project(path: StrPath) -> Project:
     --------
     write_project : describes the JSON.
     """
-    if not str(path).removesuffix(".gz").endswith(".json"):
+    if suffix(path) != ".json":
         return _read_psplib(path)
-    try:
-        data = json.loads(read_text(path))
-    except json.JSONDecodeError as error:
-        raise ValueError(f"{path}, line {error.lineno}: not JSON: {error.msg}") from None
+    data = load_json(path)
     if not isinstance(data, Mapping) or data.get("format") != FORMAT:
         raise ValueError(f'{path}: not a project: expected an object with "format": "{FORMAT}"')
-    try:
+    with named(path):
         return _project(data)
-    except KeyError as error:
-        raise ValueError(f"{path}: an entry {error} is missing") from None
-    except (TypeError, ValueError, AttributeError) as error:
-        raise ValueError(f"{path}: {error}") from None
 
 
 def write_project(project: Project, path: StrPath) -> None:
@@ -55,7 +49,7 @@ def write_project(project: Project, path: StrPath) -> None:
     Parameters
     ----------
     project : Project
-        Its resources have strings as names; activities and modes strings, numbers, bools, None or tuples of them.
+        Its resources have strings as names; activities and modes strings, numbers, bools or tuples of them.
     path : str or path
         Packed where it ends in ``.gz``.
 
@@ -90,7 +84,7 @@ def write_project(project: Project, path: StrPath) -> None:
 
 def _project(data: Mapping[str, Any]) -> Project:
     renewable, nonrenewable = {}, {}
-    for row in data.get("resources", []):
+    for row in objects(data, "resources") if "resources" in data else ():
         if ("capacity" in row) == ("budget" in row):
             raise ValueError(f'resource {row["resource"]!r} needs either "capacity" or "budget"')
         kind, limit = (renewable, row["capacity"]) if "capacity" in row else (nonrenewable, row["budget"])
@@ -99,12 +93,12 @@ def _project(data: Mapping[str, Any]) -> Project:
         kind[row["resource"]] = limit
     activities: dict[Hashable, Any] = {}
     edges = []
-    for row in data["activities"]:
+    for row in objects(data, "activities"):
         activity = as_label(row["activity"])
         if activity in activities:
             raise ValueError(f"activity {activity!r} is listed twice")
         modes = {}
-        for number, mode in enumerate(row.get("modes", []), start=1):
+        for number, mode in enumerate(objects(row, "modes") if "modes" in row else (), start=1):
             label = as_label(mode.get("mode", number))
             if label in modes:
                 raise ValueError(f"activity {activity!r} lists mode {label!r} twice")
@@ -117,14 +111,12 @@ def _project(data: Mapping[str, Any]) -> Project:
 
 
 def _read_psplib(path: StrPath) -> Project:
-    try:
-        import psplib
-    except ImportError as error:
-        raise ImportError("files of PSPLIB need psplib: pip install cggd[scheduling]") from error
+    psplib = package("psplib", "files of PSPLIB")
     read_text(path)  # a missing file, a folder, packed or binary data: errors that say so
     try:
-        found = psplib.parse(Path(path), "psplib")
-    except (ValueError, IndexError, KeyError, TypeError) as error:
+        with unpacked(path) as plain:
+            found = psplib.parse(plain, "psplib")
+    except (ValueError, LookupError, TypeError, AttributeError, ArithmeticError) as error:
         raise ValueError(f"{path}: not a project in the format of PSPLIB or MMLIB: {error}") from None
     n_renewable = sum(resource.renewable for resource in found.resources)
     if not all(resource.renewable for resource in found.resources[:n_renewable]):
@@ -133,13 +125,11 @@ def _read_psplib(path: StrPath) -> Project:
     for number, activity in enumerate(found.activities, start=1):
         if wrong := [s + 1 for s in activity.successors if not 0 <= s < n]:
             raise ValueError(f"{path}: job {number} names {wrong[0]} as a successor, and there are {n} jobs")
-    try:
+    with named(path):
         return from_lists(
             [[[mode.duration, *mode.demands] for mode in activity.modes] for activity in found.activities],
             [activity.successors for activity in found.activities],
             [resource.capacity for resource in found.resources],
             n_renewable,
-            name=Path(path).stem,
+            name=Path(str(path).removesuffix(".gz")).stem,
         )
-    except (TypeError, ValueError) as error:
-        raise ValueError(f"{path}: {error}") from None

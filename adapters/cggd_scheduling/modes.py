@@ -12,11 +12,12 @@ import networkx as nx
 
 import cggd
 from cggd import Constraint, Feasibility, Metric, Progress, Result, Status
+from cggd.metrics.base import as_number
 from cggd.space import few
 from cggd_scheduling.bounds import rounded_up
-from cggd_scheduling.project import Project
+from cggd_scheduling.project import LARGEST, Project, check_project, check_time_limit
 from cggd_scheduling.rounding import LARGE, rounded
-from cggd_scheduling.schedule import Schedule
+from cggd_scheduling.schedule import Schedule, nothing_to_do
 
 # What the core gets at the least, to look at the selection that it is given.
 LEAST_SECONDS = 1.0
@@ -74,6 +75,10 @@ def select_modes(
     >>> select_modes(project, "money", deadline=8).value
     3
     """
+    check_project(project)
+    check_time_limit(time_limit)
+    if deadline is not None:
+        as_number(deadline, "deadline", finite=False)
     if minimize is not None and minimize not in project.nonrenewable:
         known = list(project.nonrenewable)
         raise ValueError(f"minimize must be a non-renewable resource, one of {known}, or None, got {minimize!r}")
@@ -81,10 +86,10 @@ def select_modes(
     objective = "makespan" if minimize is None else str(minimize)
     requirements = project.requirements(renewable=False, deadline=deadline)
     if not project.activities:
-        return Schedule(requirements, {}, {}, status=Status.OPTIMAL, objective=objective, value=0, bound=0)
+        return nothing_to_do(requirements, objective)
     constraints = list(project.constraints)
     if deadline is not None:
-        constraints.append(project.critical_path <= deadline)
+        constraints.append(project.critical_path <= _reachable(project, deadline))
     least = -inf
     metric: Metric = project.critical_path if minimize is None else project.use(minimize)
     if project.space.n_options > LARGE:
@@ -143,6 +148,13 @@ def explained(
         diagnosis = str(cggd.diagnose(constraints, time_limit=DIAGNOSIS_SECONDS, forbid=forbid))
         return diagnosis.removeprefix(Status.INFEASIBLE.value).removeprefix("; ")
     return "\n".join([stopped, *(f"  {row}" for row in answer.constraints)])
+
+
+def _reachable(project: Project, deadline: Any) -> Any:
+    """The deadline; where it is too large to be exact, the last time by which something can end."""
+    if not LARGEST < deadline < inf:
+        return deadline
+    return int(deadline) // project.time_step * project.time_step
 
 
 def _step(project: Project, minimize: Hashable | None) -> int:

@@ -12,8 +12,8 @@ from cggd_scheduling.bounds import least_bound, relaxed_shares
 from cggd_scheduling.generation import Instance
 from cggd_scheduling.modes import explained
 from cggd_scheduling.population import Search
-from cggd_scheduling.project import Project
-from cggd_scheduling.schedule import Schedule
+from cggd_scheduling.project import Project, check_project, check_time_limit
+from cggd_scheduling.schedule import Schedule, nothing_to_do, shown
 
 # The field's usual limit (Hartmann & Kolisch, EJOR 2000).
 SCHEDULES = 5000
@@ -66,10 +66,10 @@ def schedule_project(
     >>> schedule.makespan, schedule.status.name
     (6, 'OPTIMAL')
     """
+    check_project(project)
     whole(schedules, "schedules", least=1)
     whole(seed, "seed", least=0)
-    if time_limit is not None and as_number(time_limit, "time_limit", finite=False) <= 0:
-        raise ValueError(f"time_limit must be more than 0 seconds, got {time_limit}")
+    check_time_limit(time_limit)
     if deadline is not None:
         as_number(deadline, "deadline")
     began = time.perf_counter()
@@ -84,7 +84,7 @@ def _found(project: Project, schedules: int, deadline: float | None, seed: int, 
         return Schedule(requirements, {}, {}, status=status, reason=reason, bound=bound)
 
     if not project.activities:
-        return Schedule(requirements, {}, {}, status=Status.OPTIMAL, bound=0)
+        return nothing_to_do(requirements)
     if reason := project.impossible():
         return none(Status.INFEASIBLE, reason)
     late = time.perf_counter() + time_limit
@@ -118,9 +118,9 @@ def _found(project: Project, schedules: int, deadline: float | None, seed: int, 
     stopped = "; ".join(filter(None, [stopped, f"{search.made} schedules made"]))
     if deadline is not None and makespan > deadline:
         if bound > deadline:
-            return none(Status.INFEASIBLE, f"no schedule ends before {bound}; the deadline is {deadline:g}", bound)
+            return none(Status.INFEASIBLE, f"no schedule ends before {bound}; the deadline is {shown(deadline)}", bound)
         return none(
-            Status.UNKNOWN, f"the shortest schedule found takes {makespan}, the deadline is {deadline:g}", bound
+            Status.UNKNOWN, f"the shortest schedule found takes {makespan}, the deadline is {shown(deadline)}", bound
         )
     taken = dict(zip(instance.names, search.best.modes, strict=True))
     labels = {a: options[taken[a]].label for a, options in zip(instance.names, instance.options, strict=True)}

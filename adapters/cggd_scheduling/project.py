@@ -13,7 +13,7 @@ import networkx as nx
 import numpy as np
 
 from cggd import Additive, ChoiceSpace, Constraint, LongestPath
-from cggd.metrics.base import own
+from cggd.metrics.base import as_number, own
 from cggd.space import few
 from cggd_scheduling.schedule import Alternative, Requirements
 
@@ -77,6 +77,8 @@ class Project:
     def __post_init__(self) -> None:
         if not isinstance(self.activities, Mapping):
             raise TypeError(f"activities must map each activity to its modes, got {type(self.activities).__name__}")
+        if None in self.activities:
+            raise ValueError("None cannot be the name of an activity")
         capacities = {r: _whole(c, f"the capacity of {r!r}") for r, c in dict(self.renewable).items()}
         budgets = {
             r: None if b is None else _whole(b, f"the budget of {r!r}") for r, b in dict(self.nonrenewable).items()
@@ -93,7 +95,7 @@ class Project:
         for edge in self.precedence:
             if isinstance(edge, str) or not isinstance(edge, Sequence) or len(edge) != 2:
                 raise ValueError(f"precedence must hold pairs (activity, activity), got {edge!r}")
-            if unknown := [a for a in edge if a not in activities]:
+            if unknown := [a for a in edge if not isinstance(a, Hashable) or a not in activities]:
                 raise ValueError(f"precedence {tuple(edge)!r} names {unknown[0]!r}, which is no activity")
             edges[tuple(edge)] = None
         own(self, activities=activities, precedence=list(edges), renewable=capacities, nonrenewable=budgets)
@@ -207,6 +209,18 @@ class Project:
             deadline=deadline,
             unit=self.unit,
         )
+
+
+def check_project(project: Any) -> None:
+    """Raise TypeError where an argument is no project."""
+    if not isinstance(project, Project):
+        raise TypeError(f"project must be a Project, got {type(project).__name__}")
+
+
+def check_time_limit(time_limit: Any) -> None:
+    """Raise where a time limit is given that is no number of more than 0."""
+    if time_limit is not None and as_number(time_limit, "time_limit", finite=False) <= 0:
+        raise ValueError(f"time_limit must be more than 0 seconds, got {time_limit}")
 
 
 def from_lists(

@@ -259,22 +259,22 @@ class Schedule:
         lines = [f"status     {self.status.value}"]
         if not self.feasible:
             return "\n".join([*lines, *self.reason.splitlines()])
-        lines.append(f"makespan   {self.makespan:g}{unit}")
-        known = f" (bound {self.bound:g}, gap {self.gap:.2%})" if self.bound is not None else ""
+        lines.append(f"makespan   {shown(self.makespan)}{unit}")
+        known = f" (bound {shown(self.bound)}, gap {self.gap:.2%})" if self.bound is not None else ""
         if self.objective == "makespan":
             lines[-1] += known
         elif self.value is not None:
-            lines.append(f"{self.objective:<10} {self.value:g}{known}")
-        lines += [f"{name:<10} {fact}" for name, fact in self.facts.items()]
+            lines.append(f"{self.objective:<10} {shown(self.value)}{known}")
+        lines += [f"{name:<10} {shown(fact)}" for name, fact in self.facts.items()]
         for resource, budget in needs.budgets.items():
-            lines.append(f"budget     {resource}: {self.used(resource):g} of {budget:g}")
+            lines.append(f"budget     {resource}: {shown(self.used(resource))} of {shown(budget)}")
         for resource, capacity in needs.capacities.items():
             most = max((level for _, level in self.usage(resource)), default=0)
-            lines.append(f"capacity   {resource}: at most {most:g} of {capacity:g} at once")
+            lines.append(f"capacity   {resource}: at most {shown(most)} of {shown(capacity)} at once")
         rows = sorted(self._rows(), key=lambda row: row["start"])
         for row in rows[:tasks]:
             at = f" on {row['lane']}" if row["lane"] not in (None, row["mode"]) else ""
-            lines.append(f"  {row['start']:g} to {row['finish']:g}: {row['task']}, mode {row['mode']}{at}")
+            lines.append(f"  {shown(row['start'])} to {shown(row['finish'])}: {row['task']}, mode {row['mode']}{at}")
         if len(rows) > tasks:
             lines.append(f"  ... and {len(rows) - tasks} more tasks")
         lines.append(f"search     {self.seconds:.2f} s" + (f"; {self.reason}" if self.reason else ""))
@@ -340,7 +340,7 @@ class Schedule:
             raise ValueError(f'not a cggd schedule: expected an object with "format": "{FORMAT}"')
         try:
             return cls._of(data)
-        except (KeyError, TypeError, ValueError) as error:
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise ValueError(f"a damaged cggd schedule: {type(error).__name__} {error}") from None
 
     @classmethod
@@ -376,11 +376,33 @@ class Schedule:
         return plot_gantt(self, ax)
 
 
+def nothing_to_do(requirements: Requirements, objective: str = "makespan") -> Schedule:
+    """The schedule of no task at all: it ends at 0, which is late where the deadline is before."""
+    deadline = requirements.deadline
+    if deadline is not None and exceeds(0, deadline):
+        reason = f"nothing is to be done, which ends at 0; the deadline is {shown(deadline)}"
+        return Schedule(requirements, {}, {}, status=Status.INFEASIBLE, objective=objective, reason=reason, bound=0)
+    return Schedule(requirements, {}, {}, status=Status.OPTIMAL, objective=objective, value=0, bound=0)
+
+
 def exceeds(amount: Any, limit: Any) -> bool:
     """Whether an amount is above a limit: exactly for whole numbers, beyond rounding for others."""
     if isinstance(amount, Integral) and isinstance(limit, Integral):
         return bool(amount > limit)
     return bool(amount - limit > max(TOLERANCE * abs(limit), SMALLEST_TOLERANCE))
+
+
+def shown(value: Any) -> str:
+    """A number as people read it: whole numbers with all their digits, others without what rounding adds.
+
+    Examples
+    --------
+    >>> shown(50000001), shown(0.1 + 0.2), shown(21.0), shown("2 MUL@10")
+    ('50000001', '0.3', '21', '2 MUL@10')
+    """
+    if isinstance(value, float):
+        return f"{value:.0f}" if value.is_integer() and abs(value) < 1e15 else f"{value:.9g}"
+    return str(value)
 
 
 def lanes_of(

@@ -343,3 +343,60 @@ def test_an_interrupted_search_returns_the_best_until_then(monkeypatch):
     schedule = problem.solve(latency=31)
     assert (schedule.reason, schedule.status) == ("interrupted", Status.FEASIBLE)
     assert schedule.bound < schedule.verify().value
+
+
+def test_groups_clusters_defaults_and_ports_of_dot_are_read(tmp_path):
+    pytest.importorskip("pydot")
+    (tmp_path / "g.dot").write_text(
+        'digraph "g" { node [kind=ADD]; subgraph cluster_p { node [kind=MUL]; p; q; p -> q }\n'
+        ' {p; r [kind=MUL]} -> s -> t; "u:1":n -> t:w; {p {q}} -> v [color=red] }\n'
+    )
+    graph = read(tmp_path / "g.dot", library=LIBRARY).graph
+    assert graph.operations == {"p": "MUL", "q": "MUL", "r": "MUL"} | dict.fromkeys(["s", "t", "u:1", "v"], "ADD")
+    assert set(graph.edges) == {*map(tuple, ("pq", "ps", "rs", "st", "pv", "qv")), ("u:1", "t")}
+
+
+@pytest.mark.parametrize("name", ["g.dot", "g.graphml"])
+def test_edges_without_direction_are_errors(tmp_path, name):
+    pytest.importorskip("pydot")
+    if name == "g.dot":
+        (tmp_path / name).write_text("graph { a [kind=ADD]; b [kind=ADD]; a -- b }")
+    else:
+        nx.write_graphml(nx.Graph([("a", "b")]), tmp_path / name)
+    with pytest.raises(ValueError, match=f"{name}: its edges have no direction"):
+        read(tmp_path / name, library=LIBRARY)
+
+
+@pytest.mark.parametrize(
+    ("objective", "bounds", "words"),
+    [
+        ("latency", {"area": 44}, "area <= 44; the others ask for area 45 at the least"),
+        ("area", {"latency": 42, "power": 136}, "power <= 136; the others ask for power 137 at the least"),
+        ("power", {"latency": 42, "area": 44}, "area <= 44; the others ask for area"),
+        ("area", {"area": -1}, "area <= -1; the others ask for area 45 at the least"),
+    ],
+)
+def test_bounds_that_cannot_be_met_are_named_with_what_is_needed(objective, bounds, words):
+    answer = dot().solve(objective, **bounds)
+    assert answer.status is Status.INFEASIBLE
+    assert words in answer.reason
+
+
+def test_bounds_of_units_without_sharing_are_diagnosed():
+    answer = dot().solve("power", latency=42, area=1, share=False)
+    assert answer.status is Status.INFEASIBLE
+    assert "area <= 1" in answer.reason
+    assert "what would work" in answer.reason
+
+
+@pytest.mark.parametrize("bounds", [{"latency": -1}, {"area": -1}, {"power": -1}])
+def test_nothing_to_build_does_not_meet_a_bound_below_nothing(bounds):
+    assert Synthesis(DataFlowGraph({}), LIBRARY).solve(**bounds).status is Status.INFEASIBLE
+
+
+def test_delays_of_any_size_are_scheduled_in_little_memory():
+    library = UnitLibrary([FunctionalUnit("MUL", 10, 10**15)])
+    problem = Synthesis(DataFlowGraph({"a": "MUL", "b": "MUL"}), library)
+    assert problem.solve(latency=10**16).value == 10
+    assert problem.solve(latency=10**15).value == 20
+    assert problem.solve(latency=10**15 - 1).status is Status.INFEASIBLE

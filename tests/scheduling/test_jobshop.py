@@ -292,3 +292,27 @@ def test_an_interrupted_search_returns_the_best_until_then(monkeypatch):
     schedule = shop.solve()
     assert schedule.verify().reason == "interrupted"
     assert schedule.makespan >= schedule.bound
+
+
+@pytest.mark.parametrize(
+    ("jobs", "words"),
+    [
+        ([3], "job 0 must be a list of operations, got 3"),
+        ([[{"a": 1}], "ab"], "job 1 must be a list of operations, got 'ab'"),
+        ([[{"a": 1}, ["a", 1]]], "operation 1 of job 0 must map machines to durations, got"),
+    ],
+)
+def test_jobs_of_the_wrong_kind_are_named(jobs, words):
+    with pytest.raises(TypeError, match=words):
+        JobShop(jobs)
+
+
+def test_a_proved_makespan_of_fractions_has_no_gap():
+    schedule = JobShop([[{"a": 0.1}, {"a": 0.2}, {"a": 0.3}], [{"a": 0.1, "b": 0.7}, {"b": 0.2}]]).solve()
+    assert schedule.status is Status.OPTIMAL
+    assert schedule.gap == 0
+
+
+def test_large_durations_are_proved_as_small_ones_are():
+    schedule = JobShop([[{"a": 10**9}, {"b": 10**9}], [{"a": 2 * 10**9}]]).solve()
+    assert (schedule.makespan, schedule.status) == (3 * 10**9, Status.OPTIMAL)

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from cggd import Status, sweep
 from cggd.datasets import data_folder
 from cggd.linear import LinearProgram, Outcome
-from cggd_scheduling import Project, modes, select_modes
+from cggd_scheduling import JobShop, Project, modes, schedule_project, select_modes
 from cggd_scheduling.project import from_lists
 from cggd_scheduling.rounding import rounded
 from tests.scheduling.projects import projects, selections
@@ -155,3 +155,34 @@ def test_shares_add_up_to_one_meet_the_budgets_and_cost_what_the_bound_says(proj
     assert found.shares @ cost.values == pytest.approx(found.bound, abs=1e-4)
     for c in project.constraints:
         assert found.shares @ c.metric.values <= c.limit + 1e-6
+
+
+@pytest.mark.parametrize("solve", [select_modes, schedule_project, lambda p, **k: JobShop([]).solve(**k)])
+def test_nothing_to_do_is_late_for_a_deadline_before_0(solve):
+    answer = solve(Project({}), deadline=-1)
+    assert answer.status is Status.INFEASIBLE
+    assert "the deadline is -1" in answer.reason
+    assert solve(Project({}), deadline=0).status is Status.OPTIMAL
+
+
+@pytest.mark.parametrize("solve", [select_modes, schedule_project])
+def test_wrong_arguments_are_named(solve):
+    with pytest.raises(TypeError, match="project must be a Project, got dict"):
+        solve({"a": [1]})
+    for limit in (0, -1, float("nan")):
+        with pytest.raises(ValueError, match="time_limit must be"):
+            solve(Project({"a": [1]}), time_limit=limit)
+    with pytest.raises(ValueError, match="deadline must be"):
+        solve(Project({"a": [1]}), deadline=float("nan"))
+    with pytest.raises(ValueError, match="None cannot be the name of an activity"):
+        solve(Project({None: [1]}))
+    with pytest.raises(ValueError, match=r"names \['a'\], which is no activity"):
+        solve(Project({"a": [1]}, [(["a"], "a")]))
+
+
+@pytest.mark.parametrize("solve", [select_modes, schedule_project])
+@pytest.mark.parametrize("big", [10**9, 10**30])
+def test_deadlines_of_any_size_are_exact(solve, big):
+    project = Project({"a": [big], "b": [2 * big]}, [("a", "b")])
+    assert solve(project, deadline=3 * big).makespan == 3 * big
+    assert solve(project, deadline=3 * big - 1).status is Status.INFEASIBLE

@@ -240,7 +240,7 @@ def test_a_placement_is_read_from_json(tmp_path):
         ("[1]", "expected an object"),
         ("{}", 'expected "format": "cggd-placement-1"'),
         ("{", "Expecting property name"),
-        ('{"format": "cggd-placement-1", "operators": []}', "it has no 'edges'|needs operators|it has no"),
+        ('{"format": "cggd-placement-1", "operators": []}', "an entry 'edges' is missing"),
         (
             '{"format": "cggd-placement-1", "devices": [{"name": "g"}], "edges": [], "operators": [{"name": "a"}]}',
             "operator 'a' has no times",
@@ -323,3 +323,28 @@ def test_an_interrupted_search_returns_the_best_until_then(monkeypatch):
     schedule = problem.solve()
     assert (schedule.reason, schedule.status) == ("interrupted", Status.FEASIBLE)
     assert schedule.verify().value == pytest.approx(max(problem.loads(schedule.modes).values()))
+
+
+@pytest.mark.parametrize("how", ["pinned", "together", "alone"])
+def test_memory_that_is_exactly_full_is_enough_whatever_rounding_adds(how):
+    assert 0.1 + 0.1 + 0.1 > 0.3
+    work = {name: Operator({"g": 1}, memory=0.1) for name in "abc"}
+    devices = [Device("g", memory=0.3)] + ([Device("h", "g", memory=0)] if how != "alone" else [])
+    options = {"pinned": {"pins": dict.fromkeys("abc", "g")}, "together": {"colocate": ["abc"]}, "alone": {}}[how]
+    schedule = Placement(work, [], devices, **options).solve()
+    assert (schedule.value, schedule.status) == (3, Status.OPTIMAL)
+
+
+@pytest.mark.parametrize(
+    ("make", "words"),
+    [
+        (lambda a, g: Placement({"a": {"g": 1}}, [], [g]), "operator 'a' must be an Operator, got"),
+        (lambda a, g: Placement([a], [], [g]), "operators must map names to Operator, got list"),
+        (lambda a, g: Placement({"a": a}, [], ["g"]), "devices must be a sequence of Device, got 'g'"),
+        (lambda a, g: Placement({"a": a}, [], [g], pins={"a": []}), "pins must give 'a' the name of a device"),
+        (lambda a, g: Placement({"a": a}, [], [g], pins={"a": 0}), "pins must give 'a' the name of a device"),
+    ],
+)
+def test_arguments_of_the_wrong_kind_are_named(make, words):
+    with pytest.raises((TypeError, ValueError), match=words):
+        make(Operator({"g": 1}), Device("g"))

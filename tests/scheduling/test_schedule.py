@@ -168,3 +168,13 @@ def test_rows_hold_no_overlap_and_are_as_few_as_tasks_at_once(spans):
     for i in start:
         assert all(finish[i] <= start[j] or finish[j] <= start[i] for j in start if i != j and rows[i] == rows[j])
     assert len(set(rows.values())) == max(sum(start[i] <= t < finish[i] for i in start) for t in range(15))
+
+
+def test_the_summary_has_all_digits_of_whole_numbers_and_none_that_rounding_adds():
+    tasks = {"a": {1: Alternative(20_000_000)}, "b": {1: Alternative(30_000_001)}}
+    text = Schedule(Requirements(tasks), {"a": 0, "b": 20_000_000}, {"a": 1, "b": 1}).summary()
+    assert "makespan   50000001" in text
+    assert "20000000 to 50000001: b" in text
+    text = Schedule(Requirements({"a": {1: Alternative(0.2)}}), {"a": 0.1}, {"a": 1}, facts={"x": 0.1 + 0.2}).summary()
+    assert "x          0.3\n" in text
+    assert "0.1 to 0.3: a" in text

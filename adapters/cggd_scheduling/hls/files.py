@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import gzip
-import json
+import re
 import warnings
 from collections.abc import Callable, Mapping
 from os import PathLike
@@ -12,12 +11,17 @@ from typing import Any
 
 import networkx as nx
 
+from cggd.io.text import read_text
 from cggd.space import few
+from cggd_scheduling.files import load_json, named, package, suffix
 from cggd_scheduling.hls.graph import DataFlowGraph, UnitLibrary
 from cggd_scheduling.hls.problem import Synthesis
 
 # Attributes of nodes under which files keep the kind of an operation, in the order in which they are looked for.
 KIND = ("kind", "op", "operation", "type", "label")
+
+# Names under which pydot lists defaults, and what a last line break leaves.
+RESERVED = ("node", "edge", "graph", '"\\n"')
 
 
 def read(
@@ -51,51 +55,42 @@ def read(
         If the file holds something else; the message names the file.
     """
     path = Path(path)
-    suffix = path.with_suffix("").suffix if path.suffix == ".gz" else path.suffix
     readers: dict[str, Callable[[Path, str | None], tuple[DataFlowGraph, Any]]] = {
         ".json": _read_json,
-        ".graphml": lambda path, _: (_of_networkx(nx.DiGraph(nx.read_graphml(path)), path.stem), None),
+        ".graphml": _read_graphml,
         ".dot": _read_dot,
         ".gv": _read_dot,
     }
-    if suffix not in readers:
+    if suffix(path) not in readers:
         raise ValueError(f"{path}: expected a file that ends in {', '.join(readers)}")
-    try:
-        found, rows = readers[suffix](path, graph)
+    if library is not None and not isinstance(library, UnitLibrary):
+        library = read_library(library)
+    with named(path):
+        found, rows = readers[suffix(path)](path, graph)
         if library is None:
             if rows is None:
                 raise ValueError("it holds no units; give library, a file of them")
             library = UnitLibrary.from_rows(rows)
-        elif not isinstance(library, UnitLibrary):
-            library = read_library(library)
         return Synthesis(found, library, **options)
-    except (ValueError, TypeError, KeyError, SyntaxError, nx.NetworkXError) as error:  # a broken XML file is the fourth
-        what = f"it has no {error}" if isinstance(error, KeyError) else error
-        raise ValueError(f"{path}: {what}") from None
 
 
 def read_library(path: str | PathLike) -> UnitLibrary:
     """Read units from a JSON file: a list of objects, or an object that has one under ``library``."""
-    data = _load(Path(path))
-    try:
+    data = load_json(path)
+    with named(path):
         return UnitLibrary.from_rows(data["library"] if isinstance(data, dict) else data)
-    except (ValueError, TypeError, KeyError, AttributeError) as error:
-        raise ValueError(f"{path}: not a list of units: {error}") from None
-
-
-def _load(path: Path) -> Any:
-    with gzip.open(path, "rt") if path.suffix == ".gz" else path.open() as file:
-        return json.load(file)
 
 
 def _read_json(path: Path, which: str | None) -> tuple[DataFlowGraph, Any]:
-    data = _load(path)
+    data = load_json(path)
     if not isinstance(data, dict) or not {"dfgs", "nodes"} & data.keys():
         raise ValueError('expected an object with "nodes" and "edges", or with "dfgs"')
-    graphs = data.get("dfgs") or {data.get("name", path.stem): data}
+    graphs = data["dfgs"] if "dfgs" in data else {data.get("name", path.stem): data}
+    if not isinstance(graphs, Mapping) or not all(isinstance(graph, Mapping) for graph in graphs.values()):
+        raise ValueError("dfgs must be an object of names and graphs, each with nodes and edges")
     if which is None and len(graphs) > 1:
         raise ValueError(f"it holds {len(graphs)} graphs; say which: {few(graphs)}")
-    name = which if which is not None else next(iter(graphs))
+    name = which if which is not None else next(iter(graphs), "")
     if name not in graphs:
         raise ValueError(f"it holds no graph {name!r}; there are {few(graphs)}")
     nodes = graphs[name]["nodes"]
@@ -114,23 +109,59 @@ def _of_networkx(graph: nx.DiGraph, name: str) -> DataFlowGraph:
     return DataFlowGraph(operations, list(graph.edges), name)
 
 
-def _read_dot(path: Path, _: str | None) -> tuple[DataFlowGraph, None]:
-    import pydot
+def _read_graphml(path: Path, _: str | None) -> tuple[DataFlowGraph, None]:
+    graph = nx.parse_graphml(read_text(path))
+    if not graph.is_directed():
+        raise ValueError("its edges have no direction, so that nothing says which operation needs which")
+    return _of_networkx(nx.DiGraph(graph), path.stem), None
 
+
+def _read_dot(path: Path, _: str | None) -> tuple[DataFlowGraph, None]:
+    pydot = package("pydot", "DOT files")
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DeprecationWarning)  # of the parser that pydot uses
-        graphs = pydot.graph_from_dot_data(path.read_text())
+        graphs = pydot.graph_from_dot_data(read_text(path))
     if not graphs:
         raise ValueError("not a DOT file")
+    if graphs[0].get_type() != "digraph":
+        raise ValueError("its edges have no direction, so that nothing says which operation needs which")
     graph = nx.DiGraph()
-    for node in graphs[0].get_nodes():
-        if node.get_name() not in ("node", "edge", "graph", '"\\n"'):  # defaults, and what a last line break leaves
-            attributes = {key: _unquoted(value) for key, value in node.get_attributes().items()}
-            graph.add_node(_unquoted(node.get_name()), **attributes)
-    graph.add_edges_from(
-        (_unquoted(edge.get_source()), _unquoted(edge.get_destination())) for edge in graphs[0].get_edges()
-    )
+    _add_dot(graph, graphs[0], {})
     return _of_networkx(graph, _unquoted(graphs[0].get_name()) or path.stem), None
+
+
+def _add_dot(graph: nx.DiGraph, part: Any, defaults: dict[str, str]) -> None:
+    """Add nodes and edges of a graph in DOT, and of those within it, to which its defaults for nodes apply."""
+    defaults = defaults | {key: value for each in part.get_node_defaults() for key, value in _attributes(each).items()}
+
+    def add(name: str, attributes: Mapping[str, Any]) -> str:
+        node = _unquoted(name)
+        graph.add_node(node, **(defaults | graph.nodes.get(node, {}) | _attributes(attributes)))
+        return node
+
+    for node in part.get_nodes():
+        if node.get_name() not in RESERVED:
+            add(node.get_name(), node.get_attributes())
+    for inner in part.get_subgraphs():
+        _add_dot(graph, inner, defaults)
+    for edge in part.get_edges():
+        sources, targets = (
+            [add(name, attributes) for name, attributes in _dot_ends(end)]
+            for end in (edge.get_source(), edge.get_destination())
+        )
+        graph.add_edges_from((u, v) for u in sources for v in targets)
+
+
+def _dot_ends(end: Any) -> list[tuple[str, Mapping[str, Any]]]:
+    """The nodes that an end of an edge stands for: one, its port left out, or all of a group in braces."""
+    if isinstance(end, str):
+        return [(re.match(r'"[^"]*"|[^:]*', end)[0], {})]  # pyright: ignore - it matches nothing at least
+    nodes = [(name, rows[0]["attributes"]) for name, rows in end["nodes"].items() if name not in RESERVED]
+    return nodes + [node for rows in end["subgraphs"].values() for inner in rows for node in _dot_ends(inner)]
+
+
+def _attributes(attributes: Mapping[str, Any]) -> dict[str, str]:
+    return {key: _unquoted(value) for key, value in attributes.items()}
 
 
 def _unquoted(text: Any) -> str:

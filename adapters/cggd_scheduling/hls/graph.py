@@ -93,6 +93,8 @@ class FunctionalUnit:
     name: str = ""
 
     def __post_init__(self) -> None:
+        if not isinstance(self.kind, str) or not self.kind:
+            raise ValueError(f"kind of a unit must be a word such as 'MUL', got {self.kind!r}")
         own(self, name=self.name or f"{self.kind}@{self.delay}")
         for field in ("area", "delay", "power"):
             if as_number(getattr(self, field), f"{field} of unit {self.name!r}") < 0:
@@ -127,6 +129,8 @@ class UnitLibrary:
         """Units from rows with ``op`` (or ``kind``), ``area``, ``delay``, and where wanted ``power`` and ``name``."""
         units = []
         for number, row in enumerate(rows):
+            if not isinstance(row, Mapping):
+                raise TypeError(f"row {number} of the library must be an object with op, area and delay, got {row!r}")
             missing = [field for field in ("area", "delay") if field not in row]
             if missing or not (row.get("op") or row.get("kind")):
                 raise ValueError(f"row {number} of the library has no {missing[0] if missing else 'op'}: {dict(row)!r}")

@@ -23,7 +23,8 @@ from cggd_scheduling.hls.listing import Listed, ListScheduler
 from cggd_scheduling.hls.master import Master
 from cggd_scheduling.hls.problem import Synthesis
 from cggd_scheduling.hls.timed import solve_timed
-from cggd_scheduling.schedule import Schedule, exceeds
+from cggd_scheduling.modes import explained
+from cggd_scheduling.schedule import Schedule, exceeds, shown
 
 Goal = Literal["area", "power", "latency"]
 
@@ -44,6 +45,10 @@ class Limits:
     latency: Any = math.inf
     area: float = math.inf
     power: float = math.inf
+
+    def __str__(self) -> str:
+        given = {"latency": self.latency, "area": self.area, "power": self.power}
+        return " and ".join(f"{name} <= {shown(value)}" for name, value in given.items() if math.isfinite(value))
 
     def met(self, found: Binding) -> bool:
         pairs = ((found.latency, self.latency), (found.area, self.area), (found.power, self.power))
@@ -127,9 +132,11 @@ class _Search:
         least, asked = self.problem.least_latency, self.limits.latency
         if exceeds(least, asked):
             path = ", ".join(map(repr, self.problem.critical_path()))
-            self.proof = f"latency {asked} cannot be met: the fastest units take {least}, along {path}"
+            self.proof = f"latency {shown(asked)} cannot be met: the fastest units take {shown(least)}, along {path}"
         elif not self.problem.graph.operations:
-            self.best, self.bound = Binding(self.problem, Listed({}, {}, 0.0)), 0.0
+            self.bound = 0.0
+            self._keep(Listed({}, {}, 0.0))
+            self.proof = f"nothing is to be built, which takes 0 of everything; asked is {self.limits}"
         else:
             try:
                 self._search(least)
@@ -139,12 +146,24 @@ class _Search:
 
     def _search(self, least: Any) -> None:
         if not self.share:
-            self._unshared()
-        elif self.objective == "latency":
+            return self._unshared()
+        if self.objective == "latency":
             self._shortest(least)
         else:
             # Without a deadline: that of the slowest units, one operation after another, is none.
             self._share(Limits(min(self.limits.latency, self._longest()), self.limits.area, self.limits.power))
+        if self.best is None and self.proof is not None:
+            self.proof = f"no schedule has {self.limits}{self._least()}: {self.proof}"
+
+    def _least(self) -> str:
+        """Of area and power, which is too little under the other bounds, and what is proved to be needed."""
+        found, limits = "", self.limits
+        for name in ("area", "power"):
+            free = replace(limits, **{name: math.inf})
+            least = Master(self.problem, name, free.latency, free.area, free.power).solve([], seed=self.seed).bound
+            if least is not None and math.isfinite(least) and exceeds(least, getattr(limits, name)):
+                found += f"; the others ask for {name} {shown(least)} at the least"
+        return found
 
     # -- a copy for each operation ------------------------------------------------------------------------------------
 
@@ -156,7 +175,7 @@ class _Search:
         how = {"seed": self.seed, "steps": STEPS, "starts": STARTS, "time_limit": left}
         result = minimize(metrics[self.objective], limits, **how)
         self.bound, self.stopped = result.bound, "" if result.status is Status.OPTIMAL else result.stopped
-        self.proof = result.stopped if result.status is Status.INFEASIBLE else None
+        self.proof = explained(result, result.stopped, limits) if result.status is Status.INFEASIBLE else None
         if result.selection is None:
             return
         unit: dict[Hashable, str] = {op: str(name) for op, name in result.selection.items()}
@@ -202,7 +221,7 @@ class _Search:
         if aim == self.objective:
             self.bound = first.bound
         if first.status is Status.INFEASIBLE:
-            self.proof = f"no schedule meets the bounds: {first.stopped}"
+            self.proof = first.stopped
             return False
         before = self.best
         if not master.with_power:
@@ -290,7 +309,7 @@ class _Search:
         if timed is None:
             return
         if timed.infeasible:
-            self.proof = "no schedule meets the bounds: proved by mixed-integer programming over starts (HiGHS)"
+            self.proof = "proved by mixed-integer programming over starts (HiGHS)"
         if timed.listed is not None:
             self._keep(timed.listed)
         if math.isfinite(timed.bound):

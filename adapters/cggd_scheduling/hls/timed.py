@@ -44,9 +44,9 @@ def starts(problem: Synthesis, latency: Any) -> list[tuple[int, str, int]] | Non
     for number, op in enumerate(problem.order):
         for unit in problem.units[op]:
             last = math.floor(latency - problem.tails[op] - problem.delay(unit))
+            if len(found) + last + 1 - problem.heads[op] > LARGEST:
+                return None
             found += [(number, unit.name, start) for start in range(problem.heads[op], last + 1)]
-        if len(found) > LARGEST:
-            return None
     return found
 
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import gzip
-import json
 from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -15,8 +13,10 @@ import networkx as nx
 from scipy import sparse
 
 from cggd import ChoiceSpace, LongestPath, Metric, Peak, maximum
+from cggd.io.text import read_text
 from cggd.metrics.base import as_number, own
 from cggd.space import few
+from cggd_scheduling.files import load_json, named, package, suffix, unpacked
 from cggd_scheduling.schedule import Alternative, Requirements
 
 if TYPE_CHECKING:
@@ -57,6 +57,12 @@ class JobShop:
     unit: str = ""
 
     def __post_init__(self) -> None:
+        for j, job in enumerate(self.jobs):
+            if not isinstance(job, Sequence) or isinstance(job, str):
+                raise TypeError(f"job {j} must be a list of operations, got {job!r}")
+            if wrong := [i for i, machines in enumerate(job) if not isinstance(machines, Mapping)]:
+                got = f"got {job[wrong[0]]!r}"
+                raise TypeError(f"operation {wrong[0]} of job {j} must map machines to durations, {got}")
         own(self, jobs=tuple(tuple(dict(machines) for machines in job) for job in self.jobs))
         for (j, i), machines in self.operations.items():
             if not machines:
@@ -148,21 +154,16 @@ def read(path: str | PathLike, *, instance: str | None = None) -> JobShop:
         If the file holds something else; the message names the file.
     """
     path = Path(path)
-    suffix = path.with_suffix("").suffix if path.suffix == ".gz" else path.suffix
-    if suffix not in (".fjs", ".txt", ".json"):
+    if suffix(path) not in (".fjs", ".txt", ".json"):
         raise ValueError(f"{path}: expected a file that ends in .fjs, .txt or .json")
-    try:
-        jobs, name = _of_json(path, instance) if suffix == ".json" else (_of_fjs(path), path.stem)
+    with named(path):
+        jobs, name = _of_json(path, instance) if suffix(path) == ".json" else (_of_fjs(path), path.name.split(".")[0])
         return JobShop([[_distinct(pairs) for pairs in job] for job in jobs], name)
-    except (ValueError, TypeError, KeyError, IndexError) as error:
-        what = f"it has no {error}" if isinstance(error, KeyError) else error
-        raise ValueError(f"{path}: {what}") from None
 
 
 def _of_fjs(path: Path) -> list[list[list[tuple[int, int]]]]:
-    import fjsplib
-
-    lines = [line.split() for line in path.read_text().splitlines() if line.strip()]
+    fjsplib = package("fjsplib", ".fjs files")
+    lines = [line.split() for line in read_text(path).splitlines() if line.strip()]
     if not lines or len(lines[0]) < 2:
         raise ValueError("not a .fjs file: the first line must have the numbers of jobs and machines")
     # fjsplib reads what it needs of a line, so that a line with too much or too little must be caught before.
@@ -174,7 +175,8 @@ def _of_fjs(path: Path) -> list[list[list[tuple[int, int]]]]:
             at += 1 + 2 * numbers[at]
         if at != len(numbers):
             raise ValueError(f"job {number} has {len(numbers)} numbers; its {numbers[0]} operations make {at}")
-    found = fjsplib.read(path)
+    with unpacked(path) as plain:
+        found = fjsplib.read(plain)
     if len(found.jobs) != found.num_jobs:
         raise ValueError(f"the first line says {found.num_jobs} jobs, and {len(found.jobs)} follow")
     for j, job in enumerate(found.jobs, 1):
@@ -184,8 +186,7 @@ def _of_fjs(path: Path) -> list[list[list[tuple[int, int]]]]:
 
 
 def _of_json(path: Path, instance: str | None) -> tuple[Any, str]:
-    with gzip.open(path, "rt") if path.suffix == ".gz" else path.open() as file:
-        data = json.load(file)
+    data = load_json(path)
     if not isinstance(data, dict):
         raise ValueError('expected an object with "jobs"')
     shops = {data.get("name", path.stem): data} if "jobs" in data else data

@@ -10,9 +10,10 @@ from typing import Any
 
 from cggd import Status, minimize
 from cggd.metrics.base import as_number, whole
+from cggd_scheduling.bounds import rounded_up
 from cggd_scheduling.jobshop.problem import JobShop
 from cggd_scheduling.jobshop.tabu import Sequences, search
-from cggd_scheduling.schedule import Schedule, exceeds
+from cggd_scheduling.schedule import Schedule, exceeds, nothing_to_do, shown
 
 # Steps and starts of the guided search for machines, which the exact solver of the core completes.
 STEPS, STARTS = 100, 1
@@ -47,7 +48,7 @@ def shortest(
     began = time.perf_counter()
     needs = shop.requirements(deadline)
     if not shop.operations:
-        return Schedule(needs, {}, {}, status=Status.OPTIMAL, value=0, bound=0)
+        return nothing_to_do(needs)
     until = began + (math.inf if time_limit is None else time_limit)
     result = minimize(
         shop.least_makespan,
@@ -76,22 +77,24 @@ def shortest(
     length = best.makespan(heads)
     if deadline is not None and exceeds(length, deadline):
         status = Status.INFEASIBLE if exceeds(bound, deadline) else Status.UNKNOWN
-        proof = f"no schedule is shorter than {bound:g}" if status is Status.INFEASIBLE else "none was found"
-        text = f"deadline {deadline}: {proof}; the shortest schedule found takes {length:g}"
+        proof = f"no schedule is shorter than {shown(bound)}" if status is Status.INFEASIBLE else "none was found"
+        text = f"deadline {shown(deadline)}: {proof}; the shortest schedule found takes {shown(length)}"
         return Schedule(needs, {}, {}, status=status, bound=bound, reason=text, seconds=seconds)
     operations = list(shop.operations)
     machines: dict[Hashable, Hashable] = {op: shop.machines[best.machine[n]] for n, op in enumerate(operations)}
     status = Status.FEASIBLE if exceeds(length, bound) else Status.OPTIMAL
     reason = reason or ("no schedule can be shorter" if status is Status.OPTIMAL else "")
     start: dict[Hashable, Any] = {op: heads[n] for n, op in enumerate(operations)}
+    bound = length if status is Status.OPTIMAL else bound
     schedule = Schedule(needs, start, machines, machines, status=status, bound=bound, reason=reason, seconds=seconds)
     return schedule.verify()
 
 
 def _rounded_up(shop: JobShop, bound: float) -> Any:
-    """The bound on the makespan; the next whole number where all durations are."""
-    if all(isinstance(d, int) for machines in shop.operations.values() for d in machines.values()):
-        return math.ceil(bound - 1e-6 * max(1.0, abs(bound)))
+    """The bound on the makespan; the next multiple of what all durations are multiples of, where they are whole."""
+    durations = [d for machines in shop.operations.values() for d in machines.values()]
+    if all(isinstance(d, int) for d in durations):
+        return rounded_up(bound, math.gcd(*durations) or 1)
     return bound
 
 

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-import gzip
-import json
 import math
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from os import PathLike
-from pathlib import Path
 from typing import Any
 
+from cggd.metrics.base import whole
+from cggd_scheduling.files import load_json, named, objects, package
 from cggd_scheduling.placement.problem import Device, Operator, Placement
 
 FORMAT = "cggd-placement-1"
+
+# More devices of a kind than this in a file are taken for an error in it.
+MOST_DEVICES = 10_000
 
 # Names of the same fields in the benchmarks' own files and in a form with one row per node.
 _FIELDS = {
@@ -44,10 +46,8 @@ def read(path: str | PathLike) -> Placement:
     ValueError
         If the file holds something else; the message names the file.
     """
-    path = Path(path)
-    try:
-        with gzip.open(path, "rt") if path.suffix == ".gz" else path.open() as file:
-            data = json.load(file)
+    data = load_json(path)
+    with named(path):
         if not isinstance(data, dict):
             raise ValueError("expected an object")
         if data.get("format") == FORMAT:
@@ -55,20 +55,17 @@ def read(path: str | PathLike) -> Placement:
         if "maxSizePerFPGA" in data:
             return _partitioning(data)
         raise ValueError(f'expected "format": "{FORMAT}", or "maxSizePerFPGA" of a dnn-partitioning file')
-    except KeyError as error:
-        raise ValueError(f"{path}: it has no {error}") from None
-    except (ValueError, TypeError) as error:
-        raise ValueError(f"{path}: {error}") from None
 
 
 def _own(data: Mapping[str, Any]) -> Placement:
+    names = [_label(entry["name"]) for entry in objects(data, "operators")]
+    if twice := [name for name in names if names.count(name) > 1]:
+        raise ValueError(f"operators must have different names, and {twice[0]!r} is one of two")
     operators = {_label(entry["name"]): _operator(entry) for entry in data["operators"]}
-    if len(operators) < len(data["operators"]):
-        raise ValueError("operators must have different names")
     return Placement(
         operators,
         [(_label(u), _label(v)) for u, v in data["edges"]],
-        [_device(entry) for entry in data["devices"]],
+        [_device(entry) for entry in objects(data, "devices")],
         [[_label(operator) for operator in group] for group in data.get("colocate", ())],
         _pins(data.get("pins", {})),
         data.get("unit", ""),
@@ -105,7 +102,7 @@ def _label(label: Any) -> Hashable:
 
 def _partitioning(data: Mapping[str, Any]) -> Placement:
     columns = data.get("columns")
-    rows = [dict(zip(columns, row, strict=True)) if columns else row for row in data["nodes"]]
+    rows = [dict(zip(columns, row, strict=True)) for row in data["nodes"]] if columns else objects(data, "nodes")
     nodes = [{_FIELDS[key]: value for key, value in row.items() if key in _FIELDS} for row in rows]
     edges = [tuple(e) if isinstance(e, list) else (e["sourceId"], e["destId"], e["cost"]) for e in data["edges"]]
     transfer = {u: cost for u, _, cost in edges}
@@ -115,6 +112,9 @@ def _partitioning(data: Mapping[str, Any]) -> Placement:
         operators[node["id"]] = Operator(times, node["memory"], transfer.get(node["id"], 0.0))
         if node.get("color", -1) != -1:
             colours.setdefault(node["color"], []).append(node["id"])
+    for name in ("maxFPGAs", "maxCPUs"):
+        if whole(data[name], name, least=0) > MOST_DEVICES:
+            raise ValueError(f"{name} must be at most {MOST_DEVICES}")
     devices = [Device(f"acc{i}", "acc", data["maxSizePerFPGA"]) for i in range(data["maxFPGAs"])]
     devices += [Device(f"cpu{i}", "cpu", link=0.0) for i in range(data["maxCPUs"])]
     together = [group for group in colours.values() if len(group) > 1]
@@ -145,8 +145,7 @@ def read_onnx(
     **options
         ``colocate``, ``pins`` and ``unit`` of `Placement`; operators are known by the names of their nodes.
     """
-    import onnx
-
+    onnx = package("onnx", "ONNX models", "nas")
     model = onnx.shape_inference.infer_shapes(onnx.load(str(path)))
     weights = {tensor.name: _bytes(tensor.data_type, tensor.dims) for tensor in model.graph.initializer}
     sizes = {

@@ -13,6 +13,7 @@ import networkx as nx
 from cggd import Additive, ChoiceSpace, Constraint
 from cggd.metrics.base import as_number, own
 from cggd.space import few
+from cggd_scheduling.schedule import exceeds
 
 if TYPE_CHECKING:
     from cggd_scheduling.placement.metrics import DeviceLoad, TransferPath
@@ -133,6 +134,12 @@ class Placement:
     memory_unit: str = ""
 
     def __post_init__(self) -> None:
+        if wrong := [device for device in self.devices if not isinstance(device, Device)]:
+            raise TypeError(f"devices must be a sequence of Device, got {wrong[0]!r}")
+        if not isinstance(self.operators, Mapping):
+            raise TypeError(f"operators must map names to Operator, got {type(self.operators).__name__}")
+        if strange := [name for name, operator in self.operators.items() if not isinstance(operator, Operator)]:
+            raise TypeError(f"operator {strange[0]!r} must be an Operator, got {self.operators[strange[0]]!r}")
         own(self, devices=tuple(self.devices), edges=tuple(dict.fromkeys(map(tuple, self.edges))))
         names = [device.name for device in self.devices]
         if not self.operators or not names:
@@ -149,7 +156,9 @@ class Placement:
         if not nx.is_directed_acyclic_graph(self.graph):
             cycle = [u for u, _ in nx.find_cycle(self.graph)]
             raise ValueError(f"the operators {few(cycle)} wait for each other in a cycle")
-        for operator in self.pins:
+        for operator, pin in self.pins.items():
+            if not pin or not isinstance(pin, str | Sequence):
+                raise ValueError(f"pins must give {operator!r} the name of a device or a list of names, got {pin!r}")
             if wrong := [name for name in self._pinned(operator) if name not in names]:
                 raise ValueError(f"pins puts {operator!r} on {wrong[0]!r}, which is no device; there are {few(names)}")
         kinds = {device.kind for device in self.devices}
@@ -193,7 +202,7 @@ class Placement:
         group = list(group)
         names = set.intersection(*(set(self._possible(operator)) for operator in group))
         need = sum(self.operators[operator].memory for operator in group)
-        return [device for device in self.devices if device.name in names and need <= device.memory]
+        return [device for device in self.devices if device.name in names and not exceeds(need, device.memory)]
 
     def conflicts(self) -> list[str]:
         """What makes a placement impossible that shows without a search, in words: pins, kinds, memory."""
@@ -214,13 +223,13 @@ class Placement:
         for device in self.devices:
             there = bound_to[device.name]
             need = sum(self.operators[operator].memory for operator in there)
-            if need > device.memory:
+            if exceeds(need, device.memory):
                 found.append(
                     f"{few(there)} must be on {device.name!r} and take {need:g}{self._of_memory}, but it has "
                     f"{device.memory:g}"
                 )
         need, room = (sum(x.memory for x in things) for things in (self.operators.values(), self.devices))
-        if need > room and not found:
+        if exceeds(need, room) and not found:
             found.append(f"all operators take {need:g}{self._of_memory}, and all devices have {room:g}")
         return found
 
