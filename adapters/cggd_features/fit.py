@@ -16,6 +16,9 @@ if TYPE_CHECKING:
 # A column of length 1 of which less than this is left, once others are known, is a combination of them.
 COLLINEAR = 1e-9
 
+# Swaps are computed for so many pairs at a time, whose numbers the cache of a processor holds.
+BLOCK = 2**15
+
 
 @dataclass(frozen=True, eq=False)
 class Fit:
@@ -26,8 +29,9 @@ class Fit:
     selected : bool array of shape (n_variables,)
     inside : ndarray of int, shape (s,)
         The columns in the fit, in the order of the rows of K, b and U.
-    inverse, coef, effect, residual : ndarray
-        K, b, U and r of the formulas above.
+    inverse, coef, residual : ndarray
+        K, b and r of the formulas of `cggd_features.gram`. U is not kept: an addition and a removal each need one
+        combination of rows of the Gram matrix, and only swaps need all of it, in blocks.
     left : list of ndarray
         The blocks D_jj, for each class of variables in `Gram.classes`, shape (n, k, k).
     dependent : bool
@@ -40,7 +44,6 @@ class Fit:
     inside: NDArray[np.int64]
     inverse: NDArray[np.float64]
     coef: NDArray[np.float64]
-    effect: NDArray[np.float64]
     residual: NDArray[np.float64]
     left: Sequence[NDArray[np.float64]]
     dependent: bool
@@ -50,18 +53,30 @@ class Fit:
         """R^2 of the subset."""
         return float((self.coef * self.gram.target[self.inside]).sum())
 
+    @cached_property
+    def rows(self) -> NDArray[np.float64]:
+        """Products of the columns inside with all columns, shape (s, n_columns)."""
+        return self.gram.matrix[self.inside]
+
     def plus(self, variable: int) -> Fit:
         """The fit with one more variable, in O(s p); one that adds nothing beyond rounding is refused."""
         own = self.gram.columns[variable]
-        used = self.effect[:, own]
-        rest = self.gram.matrix[own] - self.gram.matrix[np.ix_(own, self.inside)] @ self.effect
-        sizes, directions = np.linalg.eigh(rest[:, own])
-        if len(own) == 0 or sizes.min() <= COLLINEAR or self.dependent:
+        if len(own) == 0 or self.dependent:
+            return self.gram.at(_switched(self.selected, variable))
+        used = self.inverse @ self.rows[:, own]
+        rest = self.gram.matrix[own] - used.T @ self.rows
+        sizes, directions = np.linalg.eigh(rest[:, own]) if len(own) > 1 else (rest[0, own], np.ones((1, 1)))
+        if sizes.min() <= COLLINEAR:
             return self.gram.at(_switched(self.selected, variable))
         kept = (directions / sizes) @ directions.T
         new_effect = kept @ rest
         step = kept @ self.residual[own]
         corner = used @ kept
+        inverse = np.empty((len(used) + len(own),) * 2)
+        np.add(self.inverse, corner @ used.T, out=inverse[: len(used), : len(used)])
+        inverse[: len(used), len(used) :] = -corner
+        inverse[len(used) :, : len(used)] = -corner.T
+        inverse[len(used) :, len(used) :] = kept
         left = []
         for (_, columns), block in zip(self.gram.classes, self.left, strict=True):
             taken = np.einsum("kvi,kvj->vij", rest[:, columns], new_effect[:, columns])
@@ -70,9 +85,8 @@ class Fit:
             self,
             selected=_switched(self.selected, variable),
             inside=np.concatenate([self.inside, own]),
-            inverse=np.block([[self.inverse + corner @ used.T, -corner], [-corner.T, kept]]),
+            inverse=inverse,
             coef=np.concatenate([self.coef - used @ step, step]),
-            effect=_below(self.effect, used @ new_effect, new_effect),
             residual=self.residual - rest.T @ step,
             left=left,
         )
@@ -84,7 +98,7 @@ class Fit:
             return self.gram.at(_switched(self.selected, variable))
         kept = np.linalg.inv(self.inverse[np.ix_(gone, gone)])
         across = self.inverse[np.ix_(~gone, gone)] @ kept
-        lost, step = self.effect[gone], kept @ self.coef[gone]
+        lost, step = self.inverse[gone] @ self.rows, kept @ self.coef[gone]
         left = []
         for (_, columns), block in zip(self.gram.classes, self.left, strict=True):
             returned = np.einsum("kvi,kvj->vij", lost[:, columns], (kept @ lost)[:, columns])
@@ -95,7 +109,6 @@ class Fit:
             inside=self.inside[~gone],
             inverse=self.inverse[np.ix_(~gone, ~gone)] - across @ self.inverse[np.ix_(gone, ~gone)],
             coef=self.coef[~gone] - across @ self.coef[gone],
-            effect=np.subtract(kept_effect := self.effect[~gone], across @ lost, out=kept_effect),
             residual=self.residual + lost.T @ step,
             left=left,
         )
@@ -134,13 +147,8 @@ class Fit:
                     out.append((np.array([variable]), part[part >= 0][None]))
         return out
 
-    def swaps(self, among: NDArray[np.int64] | None = None) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+    def swaps(self) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
         """What R^2 would gain if one variable took another's place.
-
-        Parameters
-        ----------
-        among : ndarray of int, optional
-            Variables to be put in; all by default.
 
         Returns
         -------
@@ -150,44 +158,35 @@ class Fit:
             Of R^2 with the row's variable out and the column's one in; minus the row's loss for the selected.
         """
         outs = [variables for variables, _ in self._chosen]
-        change = np.zeros((sum(map(len, outs)), len(self.gram.columns)))
-        wanted = None if among is None else np.isin(np.arange(len(self.gram.columns)), among)
-        first = 0
-        for variables, places in self._chosen:
-            rows = slice(first, first + len(variables))
-            first += len(variables)
-            kept = np.linalg.inv(self.inverse[places[:, :, None], places[:, None, :]])  # (i, k, k)
-            step = np.einsum("ikl,ilq->ikq", kept, self.coef[places])
-            for (others, columns), left in zip(self.gram.classes, self.left, strict=True):
-                if wanted is not None:
-                    others, columns, left = others[wanted[others]], columns[wanted[others]], left[wanted[others]]
-                if columns.shape[1] == 1 and places.shape[1] == 1:
-                    at = columns[:, 0]
-                    effect = self.effect[places][:, 0, at]  # (i, j)
-                    spread = left[None, :, 0, 0] + kept[:, :, 0] * effect**2
-                    explained = np.zeros_like(effect)
-                    for output in range(self.residual.shape[1]):
-                        explained += (self.residual[None, at, output] + step[:, :, output] * effect) ** 2
-                    np.divide(explained, spread, out=explained, where=spread > COLLINEAR)
-                    explained[spread <= COLLINEAR] = 0.0
-                else:
-                    effect = self.effect[places][:, :, columns]  # (i, k, j, l)
-                    residual = self.residual[columns][None] + np.einsum("ikjl,ikq->ijlq", effect, step)
-                    spread = left[None] + np.einsum("ikjl,ikm,imjn->ijln", effect, kept, effect, optimize=True)
-                    explained = _quadratic(spread, residual)
-                change[rows, others] = explained
         out = np.concatenate(outs) if outs else np.zeros(0, dtype=np.int64)
+        change = np.zeros((len(out), len(self.gram.columns)))
+        first, most = 0, max(1, BLOCK // len(self.gram.columns))
+        for _, places in self._chosen:
+            for part in np.split(places, range(most, len(places), most)):
+                self._explained_instead(part, change[first : first + len(part)])
+                first += len(part)
         change[:, self.selected] = 0.0
         change -= self.losses[out][:, None]
         return out, change
 
-
-def _below(rows: NDArray[np.float64], less: NDArray[np.float64], more: NDArray[np.float64]) -> NDArray[np.float64]:
-    """``rows - less`` with more rows below, without a copy of either."""
-    out = np.empty((len(rows) + len(more), rows.shape[1]))
-    np.subtract(rows, less, out=out[: len(rows)])
-    out[len(rows) :] = more
-    return out
+    def _explained_instead(self, places: NDArray[np.int64], out: NDArray[np.float64]) -> None:
+        """What each variable explains once those at some places, shape (i, k), are left out, shape (i, n_variables)."""
+        kept = np.linalg.inv(self.inverse[places[:, :, None], places[:, None, :]])  # (i, k, k)
+        step = np.einsum("ikl,ilq->ikq", kept, self.coef[places])
+        effects = (self.inverse[places.ravel()] @ self.rows).reshape(*places.shape, -1)  # of U
+        for (variables, columns), left in zip(self.gram.classes, self.left, strict=True):
+            if columns.shape[1] == 1 and places.shape[1] == 1:
+                effect = effects[:, 0, columns[:, 0]]  # (i, j)
+                spread = left[:, 0, 0] + kept[:, :, 0] * effect**2
+                explained = np.zeros_like(effect)
+                for output in range(self.residual.shape[1]):
+                    explained += (self.residual[columns[:, 0], output] + step[:, :, output] * effect) ** 2
+                out[:, variables] = explained / np.where(spread > COLLINEAR, spread, np.inf)
+            else:
+                effect = effects[:, :, columns]  # (i, k, j, l)
+                residual = self.residual[columns][None] + np.einsum("ikjl,ikq->ijlq", effect, step)
+                spread = left[None] + np.einsum("ikjl,ikm,imjn->ijln", effect, kept, effect, optimize=True)
+                out[:, variables] = _quadratic(spread, residual)
 
 
 def _switched(selected: NDArray[np.bool_], variable: int) -> NDArray[np.bool_]:

@@ -30,6 +30,9 @@ from cggd_features.fit import COLLINEAR, Fit
 # A column whose variation is below this share of its size is constant, but for rounding.
 CONSTANT = 1e-12
 
+# Magnitudes of data, the squares of which are summed.
+SMALLEST, LARGEST = 1e-130, 1e130
+
 # By name, since their module declares none of them.
 cholesky, pivoted_cholesky, solve_cholesky = get_lapack_funcs(("potrf", "pstrf", "potrs"), dtype=np.float64)
 
@@ -84,6 +87,8 @@ class Gram:
             Ridge penalty, of the columns as they are.
         intercept : bool
         """
+        _check_magnitude(X, "X")
+        _check_magnitude(y, "y")
         matrix, target, sizes = _products(X, y, weights, intercept=intercept)
         total = sizes[1]
         scale = np.sqrt(np.where(total > 0, total, 1.0) * y.shape[1])
@@ -170,7 +175,6 @@ class Gram:
             inside=inside,
             inverse=inverse,
             coef=coef,
-            effect=effect,
             residual=self.target - rows.T @ coef,
             left=left,
             dependent=len(inside) < len(every),
@@ -245,6 +249,15 @@ def _factor(matrix: NDArray[np.float64], inside: NDArray[np.int64]) -> tuple[NDA
 def _solved(factor: NDArray[np.float64], right: NDArray[np.float64]) -> NDArray[np.float64]:
     """Solution of ``factor' factor x = right``; OpenBLAS waits on threads in trtrs and potri, even for 10 rows."""
     return solve_cholesky(factor, right, lower=0)[0] if len(factor) else right
+
+
+def _check_magnitude(data: Any, argument: str) -> None:
+    """That squares of numbers, and sums of them, are numbers."""
+    largest = max(float(data.max()), -float(data.min())) if data.size else 0.0
+    if largest != 0 and not SMALLEST < largest < LARGEST:
+        raise ValueError(
+            f"{argument} must be of magnitudes between {SMALLEST:g} and {LARGEST:g}, got {largest:g}; change its unit"
+        )
 
 
 def _products(

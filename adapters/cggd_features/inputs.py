@@ -11,12 +11,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cggd import Additive, ChoiceSpace, Constraint, Function, Metric, diagnose, find_feasible, smallest_bound
+from cggd.constraints import SMALLEST_TOLERANCE
 from cggd.metrics.base import as_number, whole
 from cggd_features.costs import SharedCost
 from cggd_features.limits import Limits
 
 # Seconds for the question whether budgets can be met at all, where the empty selection does not answer it.
 SEEK_SECONDS = 10.0
+
+# The largest cost that adds up to a number, and what it must reach for bounds to tell one from none.
+LARGEST = 1e290
+SMALLEST = 1e3 * SMALLEST_TOLERANCE
 
 
 @dataclass(frozen=True, eq=False)
@@ -124,6 +129,10 @@ class Variables:
         """Columns of the selected variables, shape (n_variables,) to (n_features,)."""
         return selected[self.owner]
 
+    def all_of(self, columns: NDArray[np.bool_]) -> NDArray[np.bool_]:
+        """Variables all of whose columns are among some, shape (n_features,) to (n_variables,)."""
+        return np.array([columns[own].all() for own in self.columns])
+
     def some(self, keys: Any, argument: str) -> NDArray[np.bool_]:
         """Variables named in a list, shape (n_variables,)."""
         out = np.zeros(len(self), dtype=bool)
@@ -165,6 +174,14 @@ def cost_metric(variables: Variables, costs: Any, discounted: Any, name: str, un
         asked(np.stack([np.zeros(len(variables)), np.ones(len(variables))]).astype(np.int64))
         return Function(space, asked, batch=True, name=unit)
     full = _full(variables, costs, argument)
+    largest = float(full.max(initial=0.0))
+    if largest > LARGEST:
+        raise ValueError(f"{argument} must be at most {LARGEST:g}, got {largest:g}; give them in a larger unit")
+    if 0 < largest < SMALLEST:
+        raise ValueError(
+            f"{argument} are at most {largest:g}, and budgets are held to {SMALLEST_TOLERANCE:g}; give both in a "
+            "smaller unit"
+        )
     if not discounted:
         return Additive(space, np.column_stack([np.zeros(len(full)), full]).ravel(), name=unit)
     if not isinstance(discounted, Mapping):

@@ -140,16 +140,16 @@ class Limits:
         row = selected.astype(np.int64)[None]
         return sum(float(c.values(row)[0]) / size for c, size in zip(self.budgets, self._sizes, strict=True))
 
-    def prices(self, selected: NDArray[np.bool_], *, out: bool = False) -> NDArray[np.float64]:
-        """What each variable costs on top of the selected ones, as shares of the budgets, shape (n_variables,).
+    def prices(self, selected: NDArray[np.bool_]) -> NDArray[np.float64]:
+        """What each variable costs on top of the selected ones, or saves if it is one of them and is left out.
 
-        With `out`, what each selected variable saves that is left out.
+        As shares of the budgets, shape (n_variables,).
         """
         total = np.zeros(len(selected))
         for c, size in zip(self.budgets, self._units, strict=True):
             table = c.table(selected.astype(np.int64)).reshape(-1, 2)
             total += (table[:, 1] - table[:, 0]) / size
-        return np.where(selected if out else ~selected, total, 0.0)
+        return total
 
     @cached_property
     def _sizes(self) -> list[float]:

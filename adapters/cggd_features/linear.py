@@ -20,8 +20,8 @@ from cggd_features.subset import EQUAL, POWERS, Toll, along_rates, filled, greed
 PROVABLE = 40
 PATH_NODES = 100
 
-# Columns up to which the fit on all of them is worth its cost as a bound: a quarter of a second.
-BOUNDED = 2_500
+# Columns up to which the fit on all of them is worth its cost as a bound: a twentieth of a second.
+BOUNDED = 1_000
 
 # Where there are more variables than this, the most promising ones go on, after the falling rates have seen all.
 PROMISING = 400
@@ -157,7 +157,7 @@ def no_toll(limits: Limits) -> Toll:
 def thrifty(fit: Fit, limits: Limits) -> Fit:
     """Of subsets that explain the same the cheapest, then the smallest, then the one of lowest numbers, by switches."""
     while True:
-        selected, saved = fit.selected, limits.prices(fit.selected, out=True)
+        selected, saved = fit.selected, limits.prices(fit.selected)
         useless = limits.removals(selected) & (fit.losses <= EQUAL) & (saved >= 0)
         if useless.any():
             at = np.flatnonzero(useless)

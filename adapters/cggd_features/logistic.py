@@ -103,6 +103,8 @@ class Likelihood(Metric):
     @cached_property
     def _centre(self) -> float:
         share = float(self.weights @ self.y / self.weights.sum())
+        if not 0 < share < 1:
+            raise ValueError("sample_weight must be more than 0 for samples of both classes, got one class of weight 0")
         return float(np.log(share / (1 - share)))
 
     def _deviance(self, eta: NDArray[np.float64]) -> float:

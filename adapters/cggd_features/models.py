@@ -43,6 +43,8 @@ class Model:
         """Numbers of classes, shape (n_samples,)."""
         if np.ndim(y) != 1:
             raise ValueError(f"y must have shape (n_samples,) where it holds classes, got {np.shape(y)}")
+        if y.dtype.kind == "O" and len(kinds := sorted({type(label).__name__ for label in y})) > 1:
+            raise ValueError(f"y must hold labels of one kind, got {' and '.join(kinds)}")
         check_classification_targets(y)
         known, numbers = np.unique(y, return_inverse=True)
         if len(known) < 2:
@@ -63,6 +65,8 @@ def model_of(estimator: Any, y: NDArray, engine: str, *, plain: bool) -> Model:
         return Model("gates", estimator, labels)
     if estimator is None:
         estimator = LogisticRegression() if labels else LinearRegression()
+    elif not hasattr(estimator, "fit"):
+        raise TypeError(f"estimator must be an estimator with a fit method, got {estimator!r}")
     alpha = _penalty(estimator)
     if engine == "gram" and alpha is None:
         raise ValueError(
@@ -89,6 +93,8 @@ def _numeric(y: NDArray) -> bool:
 def _penalty(estimator: Any) -> float | None:
     """Ridge penalty of an estimator that the gram engine knows; None for all others."""
     kind = type(estimator)
+    if kind in (LinearRegression, Ridge, LogisticRegression):
+        estimator._validate_params()
     if kind is LinearRegression and not estimator.positive:
         return 0.0
     if kind is Ridge and not estimator.positive and np.ndim(estimator.alpha) == 0:
@@ -103,7 +109,7 @@ def numbers_of(X: Any) -> Any:
     if sparse.issparse(X):
         return X
     if hasattr(X, "iloc"):
-        columns = [_codes(X.iloc[:, c].to_numpy()) for c in range(X.shape[1])]
+        columns = [codes(X.iloc[:, c].to_numpy()) for c in range(X.shape[1])]
         array = np.column_stack(columns) if columns else np.zeros((len(X), 0))
     else:
         array = np.asarray(X, dtype=float)
@@ -115,7 +121,17 @@ def numbers_of(X: Any) -> Any:
     return array
 
 
-def _codes(column: NDArray) -> NDArray[np.float64]:
+def empty(X: Any) -> NDArray[np.bool_]:
+    """Columns without any value, shape (n_features,)."""
+    if sparse.issparse(X):
+        return np.zeros(X.shape[1], dtype=bool)
+    if hasattr(X, "iloc"):
+        return np.asarray(X.isna().all(axis=0))
+    return np.all(np.isnan(np.asarray(X, dtype=float)), axis=0)
+
+
+def codes(column: NDArray) -> NDArray[np.float64]:
+    """A column as numbers, its own or those of its labels, shape (n_samples,)."""
     try:
         return column.astype(float)
     except (TypeError, ValueError):

@@ -30,7 +30,7 @@ from cggd_features import criteria, linear, logistic, wrapper
 from cggd_features.found import Clock, Found
 from cggd_features.gram import Gram
 from cggd_features.inputs import Shop, Variables
-from cggd_features.models import model_of, numbers_of
+from cggd_features.models import codes, empty, model_of, numbers_of
 from cggd_features.path import path_of, ranking
 
 ENGINES = ("auto", "gram", "wrapper", "gates")
@@ -108,7 +108,7 @@ class BudgetedSelector(MetaEstimatorMixin, SelectorMixin, BaseEstimator):
     status_ : cggd.Status
         OPTIMAL where it is proved that no subset within the budgets scores more.
     bound_ : float or None
-        No subset within the budgets scores more, where such a number is known.
+        No subset within the budgets scores more, where such a number is known: of least squares on up to 1,000 columns.
     path_ : list of PathPoint
         Subsets of increasing cost and score, the selected one among them, each the best found at its cost.
     cost_path_ : float array of shape (n_points,), or (n_points, n_budgets)
@@ -125,7 +125,8 @@ class BudgetedSelector(MetaEstimatorMixin, SelectorMixin, BaseEstimator):
     Notes
     -----
     Features that the budgets cannot pay for are never bought, and a budget that nothing meets is an error that names
-    the least possible cost. Costs are evaluated afresh on the selection before it is returned.
+    the least possible cost. The wrapper leaves out columns that hold no value at all. Costs are evaluated afresh on
+    the selection before it is returned.
 
     Examples
     --------
@@ -223,7 +224,18 @@ class BudgetedSelector(MetaEstimatorMixin, SelectorMixin, BaseEstimator):
         model = model_of(self.estimator, y, self.engine, plain=self.scoring is None and self.cv is None)
         if model.engine != "wrapper" and frame is not None:
             X = check_array(X, accept_sparse=True)
-        weights = None if sample_weight is None else _check_sample_weight(sample_weight, X, dtype=float)
+        if model.engine != "gram" and self.criterion is not None:
+            raise ValueError(f"criterion is for engine='gram', got {self.criterion!r} with engine {model.engine!r}")
+        if model.engine != "wrapper":
+            _raise_for_params(params, self, "fit")
+            if self.scoring is not None or self.cv is not None:
+                raise ValueError(
+                    f"scoring and cv are for engine='wrapper', got scoring={self.scoring!r} and cv={self.cv!r} with "
+                    f"engine={self.engine!r}"
+                )
+        weights = sample_weight
+        if weights is not None:
+            weights = _check_sample_weight(weights, X, dtype=float, ensure_non_negative=True)
         shop = self._shop()
         start = shop.start()
         if isinstance(shares, str):
@@ -266,7 +278,8 @@ class BudgetedSelector(MetaEstimatorMixin, SelectorMixin, BaseEstimator):
 
     def _by_wrapper(self, model, X, y, weights, shop, start, metadata, how) -> Found:
         metadata = {name: value for name, value in metadata.items() if value is not None}
-        estimator, labels = model.estimator, model.labels
+        estimator = model.estimator
+        classes = model.classes(y) if model.labels and y.ndim == 1 else None
         scorer, cv = check_scoring(estimator, scoring=self.scoring), self._splitter(y, estimator)
         if _routing_enabled():
             routed = process_routing(self._with(estimator), "fit", **metadata)
@@ -295,11 +308,13 @@ class BudgetedSelector(MetaEstimatorMixin, SelectorMixin, BaseEstimator):
         )
         if self.max_fits < 2 * len(metric.splits):
             raise ValueError(f"max_fits must pay for two subsets on {len(metric.splits)} splits, got {self.max_fits}")
-        classes = labels and y.ndim == 1 and len(np.unique(y)) > 1
-        flat = np.ones(len(y)) if weights is None else weights
-        target = logistic.indicators(model.classes(y), flat) if classes else numbers_of(y.reshape(len(y), -1))
+        if classes is not None:
+            target = logistic.indicators(classes, np.ones(len(y)) if weights is None else weights)
+        else:
+            target = np.column_stack([codes(output) for output in y.reshape(len(y), -1).T])
         gram = Gram.of(numbers_of(X), target, shop.variables.columns, weights=weights)
-        return wrapper.solve(metric, shop.limits, start, gram, verbose=self.verbose, **how)
+        limits = shop.limits.without(shop.variables.all_of(empty(X)) & ~start)
+        return wrapper.solve(metric, limits, start, gram, verbose=self.verbose, **how)
 
     def _by_gates(self, model, X, y, weights, shop, start, how) -> Found:
         from cggd_features import gates  # imports torch

@@ -232,4 +232,4 @@ def _proposals(
 
 def _worth(fit: Fit, limits: Limits) -> NDArray[np.float64]:
     gains = np.where(fit.selected, fit.losses, fit.gains)
-    return gains / np.sqrt(np.maximum(limits.prices(fit.selected) + limits.prices(fit.selected, out=True), 1e-9))
+    return gains / np.sqrt(np.maximum(limits.prices(fit.selected), 1e-9))

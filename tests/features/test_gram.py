@@ -86,6 +86,19 @@ def test_updated_fits_are_those_computed_anew(problem, switches):
             np.testing.assert_allclose(fit.losses, anew.losses, atol=1e-6)
 
 
+@pytest.mark.parametrize("size", [1, 2])
+@pytest.mark.parametrize("block", [1, 25, 80])
+def test_swaps_in_blocks_are_those_at_once(size, block, monkeypatch):
+    rng = np.random.default_rng(0)
+    X, y = rng.standard_normal((40, 12 * size)), rng.standard_normal((40, 2))
+    fit = Gram.of(X, y, list(np.arange(12 * size).reshape(12, size))).at(np.arange(12) % 3 > 0)
+    out, change = fit.swaps()
+    monkeypatch.setattr("cggd_features.fit.BLOCK", block)
+    again, changed = fit.swaps()
+    np.testing.assert_array_equal(out, again)
+    np.testing.assert_allclose(change, changed, atol=1e-12)
+
+
 @settings(max_examples=20, deadline=None)
 @given(problems())
 def test_the_metric_keeps_the_laws(problem):

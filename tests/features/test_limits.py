@@ -66,6 +66,15 @@ def test_switches_fit_iff_the_selection_after_them_holds(limits, bits):
         assert (limits.affordable | ~selected).all()
 
 
+@settings(max_examples=30, deadline=None)
+@given(limits_of(), st.integers(0, 63))
+def test_prices_are_what_a_switch_costs_or_saves(limits, bits):
+    m = limits.space.n_decisions
+    selected = np.array([bool(bits >> v & 1) for v in range(m)])
+    changes = [limits.spent(switched(selected, v)) - limits.spent(selected) for v in range(m)]
+    np.testing.assert_allclose(limits.prices(selected), np.where(selected, np.negative(changes), changes), atol=1e-9)
+
+
 def problem_of(limits, seed):
     rng = np.random.default_rng(seed)
     m = limits.space.n_decisions

@@ -1,7 +1,7 @@
 import numpy as np
 import pandas as pd
 import pytest
-from sklearn.ensemble import HistGradientBoostingRegressor
+from sklearn.ensemble import ExtraTreesClassifier, HistGradientBoostingRegressor
 from sklearn.impute import SimpleImputer
 from sklearn.linear_model import LinearRegression, LogisticRegression
 from sklearn.metrics import make_scorer, roc_auc_score
@@ -83,6 +83,31 @@ def test_missing_values_go_where_the_estimator_takes_them():
         assert selector.transform(X).shape[1] == selector.total_cost_
     with pytest.raises(ValueError, match="Input X contains NaN"):
         BudgetedSelector(costs=1, budget=2).fit(X, y)
+
+
+@pytest.mark.parametrize("frame", [False, True])
+def test_columns_without_any_value_are_left_out_unless_asked_for(frame):
+    X, y = squares()
+    X[:, [0, 4]] = np.nan  # which the estimator cannot even be fitted on
+    data = pd.DataFrame(X) if frame else X
+    model = HistGradientBoostingRegressor(max_iter=10)
+    how = {"costs": 1, "cv": 2, "max_fits": 60, "groups": ["void", None, None, None, "void", None]}
+    selector = BudgetedSelector(model, budget=3, **how).fit(data, y)
+    assert selector.support_[3]
+    assert not selector.support_[[0, 4]].any()
+    with pytest.raises(ValueError, match="window shape"):
+        BudgetedSelector(model, budget=1, must_include=[0], **how).fit(data, y)
+
+
+def test_several_outputs_of_labels():
+    X, _ = squares()
+    labels = np.where(X[:, [2, 4]] > 0, "a", "b")
+    selector = BudgetedSelector(ExtraTreesClassifier(20, random_state=0), costs=1, budget=2, scoring=both, cv=3)
+    assert selector.fit(X, labels).get_support(indices=True).tolist() == [2, 4]
+
+
+def both(model, X, y):
+    return float((model.predict(X) == y).mean())
 
 
 def test_frames_reach_the_estimator_as_they_are():

@@ -1,7 +1,8 @@
 import numpy as np
 import pandas as pd
 import pytest
-from sklearn.linear_model import Lasso, LogisticRegression
+from scipy.sparse import csr_array
+from sklearn.linear_model import Lasso, LogisticRegression, Ridge
 from sklearn.svm import SVC
 
 from cggd_features import BudgetedSelector
@@ -60,6 +61,40 @@ WRONG = [
     ({"costs": lambda mask: mask}, TypeError, r"costs\(mask\), which it returns, must be a number"),
     ({"costs": lambda mask: -1.0}, ValueError, r"costs\(mask\), which it returns, must be at least 0, got -1"),
     ({"estimator": LogisticRegression()}, ValueError, "Unknown label type: continuous"),
+    ({"costs": 1e308, "budget": 1e308}, ValueError, "costs must be at most 1e.290, got 1e.308; give them in a larger"),
+    (
+        {"costs": 1e-13, "budget": 2e-13},
+        ValueError,
+        "costs are at most 1e-13, and budgets are held to 1e-12; give both",
+    ),
+    ({"estimator": "ols"}, TypeError, "estimator must be an estimator with a fit method, got 'ols'"),
+    ({"estimator": Ridge(-1.0)}, ValueError, r"'alpha' parameter of Ridge must be .* Got -1\.0 instead"),
+    (
+        {"estimator": LogisticRegression(C=0)},
+        ValueError,
+        "'C' parameter of LogisticRegression must be .* Got 0 instead",
+    ),
+    (
+        {"estimator": Lasso(), "criterion": "bic"},
+        ValueError,
+        "criterion is for engine='gram', got 'bic' with engine 'wr",
+    ),
+    (
+        {"scoring": "r2", "criterion": "bic"},
+        ValueError,
+        "criterion is for engine='gram', got 'bic' with engine 'wrapper'",
+    ),
+    (
+        {"engine": "gates", "criterion": "bic"},
+        ValueError,
+        "criterion is for engine='gram', got 'bic' with engine 'gates'",
+    ),
+    (
+        {"engine": "gram", "scoring": "r2"},
+        ValueError,
+        "scoring and cv are for engine='wrapper', got scoring='r2' and cv",
+    ),
+    ({"engine": "gates", "cv": 3}, ValueError, "scoring and cv are for engine='wrapper', got scoring=None and cv=3"),
     ({"path": [0.5, -1]}, ValueError, "path must hold shares of the budget greater than 0"),
     ({"time_limit": 0}, ValueError, "time_limit must be more than 0 seconds, got 0"),
     ({"max_fits": 0}, ValueError, "max_fits must be at least 1, got 0"),
@@ -97,3 +132,46 @@ def test_wrong_data():
     with pytest.raises(ValueError, match=r"support must have shape \(4,\), got \(3,\)"):
         fitted.cost_of([True, False, True])
     assert selector.fit(X, np.ones(40)).total_cost_ == 0  # nothing to explain: nothing bought
+
+
+@pytest.mark.parametrize(("x", "y"), [(1e160, 1), (1e-160, 1), (1, 1e160), (1, 1e-160)])
+@pytest.mark.parametrize("sparse", [False, True])
+def test_data_whose_squares_are_no_numbers(x, y, sparse):
+    data = csr_array(X.to_numpy() * x) if sparse else X * x
+    with pytest.raises(
+        ValueError, match=f"{'X' if x != 1 else 'y'} must be of magnitudes between 1e-130 and 1e.130, got"
+    ):
+        BudgetedSelector(costs=1, budget=2).fit(data, Y * y)
+
+
+LABELS = np.where(Y > 0, "ill", "well")
+
+
+@pytest.mark.parametrize("engine", ["gram", "wrapper"])
+@pytest.mark.parametrize(
+    ("y", "weights", "message"),
+    [
+        (np.full(40, "ill"), None, "y must have at least two classes, got one class, 'ill'"),
+        (np.zeros(40, dtype=int), None, "y must have at least two classes, got one class, 0"),
+        (np.array(["ill", None] * 20), None, "y must hold labels of one kind, got NoneType and str"),
+        (LABELS, -np.ones(40), "Negative values in data passed to `sample_weight`"),
+        (LABELS, np.zeros(40), "Sample weights must contain at least one non-zero number"),
+        (LABELS, np.full(40, np.nan), "sample_weight contains NaN"),
+        (LABELS, np.ones(3), r"sample_weight.shape == \(3,\), expected \(40,\)"),
+    ],
+)
+def test_wrong_labels_and_weights(engine, y, weights, message):
+    selector = BudgetedSelector(LogisticRegression(), costs=1, budget=2, engine=engine, max_fits=10)
+    with pytest.raises(ValueError, match=message):
+        selector.fit(X, y, sample_weight=weights)
+
+
+def test_a_class_without_weight():
+    with pytest.raises(ValueError, match="sample_weight must be more than 0 for samples of both classes"):
+        BudgetedSelector(LogisticRegression(), costs=1, budget=2).fit(X, LABELS, sample_weight=(LABELS == "ill") * 1.0)
+
+
+@pytest.mark.parametrize("engine", ["gram", "wrapper", "gates"])
+def test_unknown_metadata(engine):
+    with pytest.raises(ValueError, match="Passing extra keyword arguments to BudgetedSelector"):
+        BudgetedSelector(LogisticRegression(), costs=1, budget=2, engine=engine).fit(X, LABELS, colour="red")
