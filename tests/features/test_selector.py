@@ -6,12 +6,13 @@ import pandas as pd
 import pytest
 from scipy import sparse
 from sklearn.base import clone
-from sklearn.datasets import load_diabetes
-from sklearn.feature_selection import SelectFromModel
+from sklearn.datasets import load_diabetes, make_classification
+from sklearn.feature_selection import SelectFromModel, SelectKBest, SequentialFeatureSelector, f_classif
 from sklearn.linear_model import LinearRegression, LogisticRegression, Ridge
-from sklearn.model_selection import GridSearchCV, GroupKFold
+from sklearn.model_selection import GridSearchCV, GroupKFold, cross_val_score, train_test_split
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
+from sklearn.svm import LinearSVC
 
 from cggd import Status
 from cggd.datasets import data_folder
@@ -335,3 +336,38 @@ def test_many_columns_are_better_spent_on_than_by_greedy_rules():
             gain = (left.T @ residual) ** 2 / (left**2).sum(axis=0)
             chosen.append(fitting[int(np.argmax(gain / costs[fitting] ** power))])
         assert s.score_ > LinearRegression().fit(X[:, chosen], y).score(X[:, chosen], y)
+
+
+@pytest.mark.slow
+def test_five_thousand_columns():
+    rng = np.random.default_rng(0)
+    X = rng.standard_normal((400, 5_000))
+    planted = rng.choice(5_000, 6, replace=False)
+    y = X[:, planted].sum(axis=1) + 0.1 * rng.standard_normal(400)
+    costs = rng.uniform(1.0, 5.0, 5_000)
+    selector = BudgetedSelector(costs=costs, budget=costs[planted].sum(), path=()).fit(X, y)
+    assert sorted(planted) == np.flatnonzero(selector.support_).tolist()
+    assert selector.total_cost_ == pytest.approx(costs[planted].sum())
+
+
+def test_in_the_place_of_the_filter_in_scikit_learns_pipeline_example():
+    # "Pipeline ANOVA SVM" of its gallery: 3 of 20 columns carry the classes, and a linear SVM follows the selector.
+    X, y = make_classification(
+        n_features=20, n_informative=3, n_redundant=0, n_classes=2, n_clusters_per_class=2, random_state=42
+    )
+    X_train, X_test, y_train, y_test = train_test_split(X, y, random_state=42)
+    model = make_pipeline(BudgetedSelector(costs=1.0, budget=3), LinearSVC()).fit(X_train, y_train)
+    assert model[:-1].inverse_transform(model[-1].coef_).shape == (1, 20)
+    assert np.count_nonzero(model[:-1].inverse_transform(model[-1].coef_)) <= 3
+    anova = make_pipeline(SelectKBest(f_classif, k=3), LinearSVC()).fit(X_train, y_train)
+    assert model.score(X_test, y_test) >= anova.score(X_test, y_test)
+
+
+def test_in_the_place_of_sequential_selection_in_scikit_learns_example(diabetes):
+    # "Model-based and sequential feature selection" of its gallery, with as many columns as features cost.
+    X, y = diabetes
+    selector = BudgetedSelector(LinearRegression(), costs=1.0, budget=2, scoring="r2", cv=5).fit(X, y)
+    forward = SequentialFeatureSelector(LinearRegression(), n_features_to_select=2, scoring="r2", cv=5).fit(X, y)
+    best = cross_val_score(LinearRegression(), np.asarray(X)[:, forward.get_support()], y, scoring="r2", cv=5).mean()
+    assert selector.get_support().sum() == 2
+    assert selector.score_ >= best - 1e-12
