@@ -129,7 +129,7 @@ def read_onnx(
     bandwidth: float,
     **options: Any,
 ) -> Placement:
-    """Read the operators of an ONNX model; needs the package ``onnx``.
+    """Read the operators of an ONNX model; needs the package ``onnx`` (``pip install 'cggd[onnx]'``).
 
     An operator's memory is that of the weights that it is the first to use and of its outputs; its transfer is the
     size of its outputs by the bandwidth. Shapes that ONNX cannot infer count as if they held one number.
@@ -145,7 +145,7 @@ def read_onnx(
     **options
         ``colocate``, ``pins`` and ``unit`` of `Placement`; operators are known by the names of their nodes.
     """
-    onnx = package("onnx", "ONNX models", "nas")
+    onnx = package("onnx", "ONNX models", "onnx")
     model = onnx.shape_inference.infer_shapes(onnx.load(str(path)))
     weights = {tensor.name: _bytes(tensor.data_type, tensor.dims) for tensor in model.graph.initializer}
     sizes = {
