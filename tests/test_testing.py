@@ -53,6 +53,13 @@ def test_every_metric_keeps_the_laws(data):
     check_metric(data.draw(metrics(space)), n=3)
 
 
+def test_parts_of_a_sum_do_not_hide_what_a_switch_does():
+    space = ChoiceSpace.from_sizes([2, 4])
+    mixed = Peak(space, [0, 0, -1, -1, -1, -1]) - Additive(space, [0, 0, 1, 0, 1, 1])
+    check_direction([mixed <= -1], n=4)
+    assert Guide([mixed <= -1]).modify(np.zeros(6), np.array([1.0, 0, 0, 1, 0, 0])).any()
+
+
 @relaxed
 @given(st.data(), st.sampled_from(["unit", "difference", "confidence"]))
 def test_every_direction_keeps_the_laws(data, weights):

@@ -32,16 +32,19 @@ class Combination(Metric):
 
     @property
     def parted(self) -> bool:
-        return sum(weight > 0 and metric.parted for weight, metric in self.terms) == 1
+        return self._alone is not None
+
+    @property
+    def _alone(self) -> tuple[float, Metric] | None:
+        """The only metric that counts, if it is a maximum of parts: those of a sum may hide what a switch does."""
+        counts = [(weight, metric) for weight, metric in self.terms if weight]
+        return counts[0] if len(counts) == 1 and counts[0][0] > 0 and counts[0][1].parted else None
 
     def local_replacements(self, selection: NDArray[np.int64]) -> NDArray[np.float64]:
-        if not self.parted:  # parts of two maxima add up to no part of the sum
+        if self._alone is None:
             return self.replacements(selection)
-        tables = [
-            w * (metric.local_replacements(selection) if w > 0 else metric.replacements(selection))
-            for w, metric in self.terms
-        ]
-        return np.sum(tables, axis=0) + self.constant
+        weight, metric = self._alone
+        return weight * metric.local_replacements(selection) + self.constant
 
     def errors(self, selection: NDArray[np.int64]) -> NDArray[np.float64] | None:
         return self._root_of_squares([metric.errors(selection) for _, metric in self.terms])
