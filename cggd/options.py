@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from cggd.directions import Weights
 from cggd.guide import Balance
 from cggd.metrics import Executor
-from cggd.metrics.base import as_number, check_choice, own, whole
+from cggd.metrics.base import as_amount, as_number, check_choice, check_time_limit, own, whole
 
 
 @dataclass(frozen=True)
@@ -126,16 +126,14 @@ class Options:
                 raise TypeError(f"starts must be a number, or a list of Start, got {self.starts!r}")
         else:
             own(self, starts=whole(self.starts, "starts", least=1))
-        if self.time_limit is not None and as_number(self.time_limit, "time_limit", finite=False) <= 0:
-            raise ValueError(f"time_limit must be more than 0 seconds, got {self.time_limit}")
+        check_time_limit(self.time_limit)
         if self.time_limit is not None and np.isinf(self.time_limit):
             own(self, time_limit=None)
         if as_number(self.rescale, "rescale") <= 1:
             raise ValueError(f"rescale must be greater than 1, got {self.rescale}")
         if not isinstance(self.polish, bool):
             raise TypeError(f"polish must be True or False, got {self.polish!r}")
-        if as_number(self.gap, "gap") < 0:
-            raise ValueError(f"gap must be at least 0, got {self.gap}")
+        as_amount(self.gap, "gap")
         if self.callback is not None and not callable(self.callback):
             raise TypeError(f"callback must be callable, got {self.callback!r}")
         if self.executor is not None and not hasattr(self.executor, "submit"):

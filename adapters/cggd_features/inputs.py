@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from cggd import Additive, ChoiceSpace, Constraint, Function, Metric, diagnose, find_feasible, smallest_bound
 from cggd.constraints import SMALLEST_TOLERANCE
-from cggd.metrics.base import as_number, whole
+from cggd.metrics.base import as_amount, as_number, whole
 from cggd_features.costs import SharedCost
 from cggd_features.limits import Limits
 
@@ -161,7 +161,7 @@ class SubsetCost:
 
     def __call__(self, selections: NDArray[np.int64]) -> NDArray[np.float64]:
         masks = [self.variables.support(row.astype(bool)) for row in selections]
-        return np.array([_price(self.function(mask), f"{self.name}(mask), which it returns,") for mask in masks])
+        return np.array([as_amount(self.function(mask), f"{self.name}(mask), which it returns,") for mask in masks])
 
 
 def cost_metric(variables: Variables, costs: Any, discounted: Any, name: str, unit: str) -> Metric:
@@ -197,7 +197,7 @@ def cost_metric(variables: Variables, costs: Any, discounted: Any, name: str, un
             if variable in seen:
                 raise ValueError(f"{where} and discounted[{seen[variable]!r}] both hold {key!r}; groups are disjoint")
             seen[variable] = label
-            price[variable], group[variable] = _price(value, f"{where}[{key!r}]"), number
+            price[variable], group[variable] = as_amount(value, f"{where}[{key!r}]"), number
             if price[variable] > full[variable]:
                 raise ValueError(f"{where}[{key!r}] must be at most the full cost {full[variable]:g}, got {value!r}")
     numbers = np.unique(group, return_inverse=True)[1]
@@ -215,7 +215,7 @@ def _full(variables: Variables, costs: Any, argument: str) -> NDArray[np.float64
     if costs is None:
         raise TypeError(f"{argument} must be a number, a number per feature, a mapping or a callable, got None")
     if np.ndim(costs) == 0:
-        return np.full(len(variables), _price(costs, argument))
+        return np.full(len(variables), as_amount(costs, argument))
     try:
         array = np.asarray(costs)
     except ValueError:
@@ -225,7 +225,9 @@ def _full(variables: Variables, costs: Any, argument: str) -> NDArray[np.float64
             f"{argument} must be a number per feature, shape ({variables.n_features},), got "
             f"{array.dtype} of shape {array.shape}"
         )
-    checked = [_price(value, f"{argument} of feature {variables.name(c)!r}") for c, value in enumerate(array.tolist())]
+    checked = [
+        as_amount(price, f"{argument} of feature {variables.name(c)!r}") for c, price in enumerate(array.tolist())
+    ]
     return np.bincount(variables.owner, checked, minlength=len(variables)).astype(float)
 
 
@@ -233,7 +235,7 @@ def _full_of_mapping(variables: Variables, costs: dict[Hashable, Any], argument:
     full = np.zeros(len(variables))
     by_label, by_column = np.zeros(len(variables), dtype=bool), np.zeros(variables.n_features, dtype=bool)
     for key, value in costs.items():
-        price = _price(value, f"{argument}[{key!r}]")
+        price = as_amount(value, f"{argument}[{key!r}]")
         if key in variables.labels and key not in variables._numbers:
             by_label[variables.labels[key]] = True
             full[variables.labels[key]] += price
@@ -248,13 +250,6 @@ def _full_of_mapping(variables: Variables, costs: dict[Hashable, Any], argument:
         names = ", ".join(repr(variables.name(c)) for c in missing[:8].tolist())
         raise ValueError(f"{argument} lacks {len(missing)} of {variables.n_features} features: {names}")
     return full
-
-
-def _price(value: Any, argument: str) -> float:
-    price = as_number(value, argument)
-    if price < 0:
-        raise ValueError(f"{argument} must be at least 0, got {price:g}")
-    return price
 
 
 @dataclass(frozen=True, eq=False)

@@ -25,7 +25,7 @@ from sklearn.utils.metadata_routing import (
 )
 from sklearn.utils.validation import _check_sample_weight, check_is_fitted, has_fit_parameter, validate_data
 
-from cggd.metrics.base import as_number, whole
+from cggd.metrics.base import as_number, check_time_limit, whole
 from cggd_features import criteria, linear, logistic, wrapper
 from cggd_features.found import Clock, Found
 from cggd_features.gram import Gram
@@ -386,8 +386,7 @@ class BudgetedSelector(MetaEstimatorMixin, SelectorMixin, BaseEstimator):
             known = ", ".join(map(repr, criteria.CRITERIA))
             raise ValueError(f"criterion must be None or one of {known}, got {self.criterion!r}")
         whole(self.max_fits, "max_fits", least=1)
-        if self.time_limit is not None and as_number(self.time_limit, "time_limit") <= 0:
-            raise ValueError(f"time_limit must be more than 0 seconds, got {self.time_limit}")
+        check_time_limit(self.time_limit, finite=True)
         path: Any = self.path
         if isinstance(path, str) and path == "auto":
             return path

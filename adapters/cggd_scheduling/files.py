@@ -33,15 +33,7 @@ def named(path: StrPath) -> Iterator[None]:
         yield
     except KeyError as error:
         raise ValueError(f"{path}: an entry {error} is missing") from None
-    except (
-        ValueError,
-        TypeError,
-        AttributeError,
-        LookupError,
-        ArithmeticError,
-        SyntaxError,
-        nx.NetworkXException,
-    ) as error:
+    except WRONG as error:
         known = isinstance(error, ValueError) and str(error).startswith(str(path))
         raise ValueError(str(error) if known else f"{path}: {error}") from None
 

@@ -12,10 +12,10 @@ import networkx as nx
 
 import cggd
 from cggd import Constraint, Feasibility, Metric, Progress, Result, Status
-from cggd.metrics.base import as_number
+from cggd.metrics.base import as_number, check_time_limit
 from cggd.space import few
 from cggd_scheduling.bounds import rounded_up
-from cggd_scheduling.project import LARGEST, Project, check_project, check_time_limit
+from cggd_scheduling.project import LARGEST, Project, check_project
 from cggd_scheduling.rounding import LARGE, rounded
 from cggd_scheduling.schedule import Schedule, nothing_to_do
 

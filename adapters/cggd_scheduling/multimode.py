@@ -7,12 +7,12 @@ from dataclasses import replace
 
 import cggd
 from cggd import Status
-from cggd.metrics.base import as_number, whole
+from cggd.metrics.base import as_number, check_time_limit, whole
 from cggd_scheduling.bounds import least_bound, relaxed_shares
 from cggd_scheduling.generation import Instance
 from cggd_scheduling.modes import explained
 from cggd_scheduling.population import Search
-from cggd_scheduling.project import Project, check_project, check_time_limit
+from cggd_scheduling.project import Project, check_project
 from cggd_scheduling.schedule import Schedule, nothing_to_do, shown
 
 # The field's usual limit (Hartmann & Kolisch, EJOR 2000).

@@ -13,7 +13,7 @@ import networkx as nx
 import numpy as np
 
 from cggd import Additive, ChoiceSpace, Constraint, LongestPath
-from cggd.metrics.base import as_number, own
+from cggd.metrics.base import own
 from cggd.space import few
 from cggd_scheduling.schedule import Alternative, Requirements
 
@@ -215,12 +215,6 @@ def check_project(project: Any) -> None:
     """Raise TypeError where an argument is no project."""
     if not isinstance(project, Project):
         raise TypeError(f"project must be a Project, got {type(project).__name__}")
-
-
-def check_time_limit(time_limit: Any) -> None:
-    """Raise where a time limit is given that is no number of more than 0."""
-    if time_limit is not None and as_number(time_limit, "time_limit", finite=False) <= 0:
-        raise ValueError(f"time_limit must be more than 0 seconds, got {time_limit}")
 
 
 def from_lists(

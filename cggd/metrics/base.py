@@ -317,6 +317,20 @@ def whole(value: Any, argument: str, *, least: int) -> int:
     return int(value)
 
 
+def as_amount(value: Any, argument: str) -> float:
+    """A finite number of at least 0; `argument` names it in the error."""
+    number = as_number(value, argument)
+    if number < 0:
+        raise ValueError(f"{argument} must be at least 0, got {value}")
+    return number
+
+
+def check_time_limit(time_limit: Any, *, finite: bool = False) -> None:
+    """Raise where a time limit is given that is no number of more than 0."""
+    if time_limit is not None and as_number(time_limit, "time_limit", finite=finite) <= 0:
+        raise ValueError(f"time_limit must be more than 0 seconds, got {time_limit}")
+
+
 def check_choice(value: Any, choices: Any, argument: str) -> None:
     """Raise where a value is not one of the strings of a Literal type."""
     known = get_args(choices)

@@ -9,7 +9,7 @@ from typing import Any
 
 import networkx as nx
 
-from cggd.metrics.base import as_number, own
+from cggd.metrics.base import as_amount, own
 from cggd.space import few
 
 
@@ -97,8 +97,7 @@ class FunctionalUnit:
             raise ValueError(f"kind of a unit must be a word such as 'MUL', got {self.kind!r}")
         own(self, name=self.name or f"{self.kind}@{self.delay}")
         for field in ("area", "delay", "power"):
-            if as_number(getattr(self, field), f"{field} of unit {self.name!r}") < 0:
-                raise ValueError(f"{field} of unit {self.name!r} must be at least 0, got {getattr(self, field)}")
+            as_amount(getattr(self, field), f"{field} of unit {self.name!r}")
 
 
 @dataclass(frozen=True, eq=False)

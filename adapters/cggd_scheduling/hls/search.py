@@ -17,7 +17,7 @@ from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 from cggd import Constraint, Metric, Result, Status, minimize
-from cggd.metrics.base import as_number, check_choice, whole
+from cggd.metrics.base import as_number, check_choice, check_time_limit, whole
 from cggd_scheduling.hls.binding import Binding
 from cggd_scheduling.hls.listing import Listed, ListScheduler
 from cggd_scheduling.hls.master import Master
@@ -99,8 +99,7 @@ def synthesize(
             number = as_number(value, name, finite=False)
             given[name] = int(number) if number.is_integer() else value  # whole times stay whole
     limits = Limits(**{name: value for name, value in given.items() if value is not None})
-    if time_limit is not None and as_number(time_limit, "time_limit", finite=False) <= 0:
-        raise ValueError(f"time_limit must be more than 0 seconds, got {time_limit}")
+    check_time_limit(time_limit)
     seed, rounds, tries = whole(seed, "seed", least=0), whole(rounds, "rounds", least=1), whole(tries, "tries", least=0)
     return _Search(problem, objective, limits, share, rounds, tries, time_limit, seed).run()
 

@@ -14,7 +14,7 @@ from scipy import sparse
 
 from cggd import ChoiceSpace, LongestPath, Metric, Peak, maximum
 from cggd.io.text import read_text
-from cggd.metrics.base import as_number, own
+from cggd.metrics.base import as_amount, own
 from cggd.space import few
 from cggd_scheduling.files import load_json, named, package, suffix, unpacked
 from cggd_scheduling.schedule import Alternative, Requirements
@@ -68,10 +68,7 @@ class JobShop:
             if not machines:
                 raise ValueError(f"operation {i} of job {j} has no machine; give it at least one")
             for machine, duration in machines.items():
-                if as_number(duration, f"duration of operation {i} of job {j} on {machine!r}") < 0:
-                    raise ValueError(
-                        f"duration of operation {i} of job {j} on {machine!r} must be at least 0, got {duration}"
-                    )
+                as_amount(duration, f"duration of operation {i} of job {j} on {machine!r}")
 
     @cached_property
     def operations(self) -> dict[Operation, Mapping[Hashable, Any]]:

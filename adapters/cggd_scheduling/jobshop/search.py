@@ -9,7 +9,7 @@ from collections.abc import Hashable
 from typing import Any
 
 from cggd import Status, minimize
-from cggd.metrics.base import as_number, whole
+from cggd.metrics.base import as_number, check_time_limit, whole
 from cggd_scheduling.bounds import rounded_up
 from cggd_scheduling.jobshop.problem import JobShop
 from cggd_scheduling.jobshop.tabu import Sequences, search
@@ -42,8 +42,7 @@ def shortest(
     seed : int
     """
     moves, seed = whole(moves, "moves", least=0), whole(seed, "seed", least=0)
-    if time_limit is not None and as_number(time_limit, "time_limit", finite=False) <= 0:
-        raise ValueError(f"time_limit must be more than 0 seconds, got {time_limit}")
+    check_time_limit(time_limit)
     goal = -math.inf if deadline is None else as_number(deadline, "deadline", finite=False)
     began = time.perf_counter()
     needs = shop.requirements(deadline)

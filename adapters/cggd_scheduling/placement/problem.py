@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import networkx as nx
 
 from cggd import Additive, ChoiceSpace, Constraint
-from cggd.metrics.base import as_number, own
+from cggd.metrics.base import as_amount, as_number, own
 from cggd.space import few
 from cggd_scheduling.schedule import exceeds
 
@@ -45,7 +45,7 @@ class Device:
         if not isinstance(self.name, str) or not self.name:
             raise ValueError(f"name of a device must be a word, got {self.name!r}")
         own(self, kind=self.kind or self.name, memory=as_number(self.memory, f"memory of {self.name!r}", finite=False))
-        own(self, link=_amount(self.link, f"link of device {self.name!r}"))
+        own(self, link=as_amount(self.link, f"link of device {self.name!r}"))
         if self.memory < 0:
             raise ValueError(f"memory of {self.name!r} must be at least 0, got {self.memory}")
 
@@ -70,15 +70,8 @@ class Operator:
     def __post_init__(self) -> None:
         if not isinstance(self.times, Mapping) or not self.times:
             raise ValueError(f"times must map kinds of devices to times, at least one, got {self.times!r}")
-        own(self, times={kind: _amount(t, f"time on {kind!r}") for kind, t in self.times.items()})
-        own(self, memory=_amount(self.memory, "memory"), transfer=_amount(self.transfer, "transfer"))
-
-
-def _amount(value: Any, argument: str) -> float:
-    number = as_number(value, argument)
-    if number < 0:
-        raise ValueError(f"{argument} must be at least 0, got {number}")
-    return number
+        own(self, times={kind: as_amount(t, f"time on {kind!r}") for kind, t in self.times.items()})
+        own(self, memory=as_amount(self.memory, "memory"), transfer=as_amount(self.transfer, "transfer"))
 
 
 @dataclass(frozen=True, eq=False)

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from cggd import Metric, Result, Status, minimize
 from cggd.metrics import values_of
-from cggd.metrics.base import as_number, check_choice, whole
+from cggd.metrics.base import check_choice, check_time_limit, whole
 from cggd_scheduling.placement.anneal import LoadState, PathState, anneal
 from cggd_scheduling.placement.bound import GAP, size, solve_exactly
 from cggd_scheduling.placement.problem import Placement
@@ -70,8 +70,7 @@ def place(
     """
     check_choice(objective, Goal, "objective")
     moves, seed = whole(moves, "moves", least=0), whole(seed, "seed", least=0)
-    if time_limit is not None and as_number(time_limit, "time_limit", finite=False) <= 0:
-        raise ValueError(f"time_limit must be more than 0 seconds, got {time_limit}")
+    check_time_limit(time_limit)
     began = time.perf_counter()
     if conflicts := problem.conflicts():
         return _none(problem, objective, Status.INFEASIBLE, "; ".join(conflicts), began)
