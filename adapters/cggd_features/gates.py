@@ -23,11 +23,11 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from cggd import ChoiceSpace, Guide, Metric, Safeguard, SafeguardState, Start, maximize
+from cggd import ChoiceSpace, Guide, Metric, Safeguard, SafeguardState
+from cggd_features.core import by_core
 from cggd_features.found import ENDLESS, Clock, Found
 from cggd_features.inputs import Variables
 from cggd_features.limits import Limits
-from cggd_features.linear import COLD
 
 EPOCHS = 60
 BATCH = 128
@@ -168,20 +168,8 @@ def solve(
     held = order[:n_held]
     metric = MaskedLoss(variables, net, inputs[held], loss_of(held))
     begin = gates.witness
-    few = maximize(
-        metric,
-        limits.constraints,
-        initial=begin.astype(np.int64),
-        forbid=limits.forbidden,
-        starts=[Start(temperature=COLD)],
-        steps=STEPS,
-        seed=seed,
-        time_limit=clock.left,
-    )
-    best = max(
-        [s for s in (begin, None if few.indices is None else few.indices.astype(bool)) if s is not None],
-        key=metric.value,
-    )
+    found = by_core(metric, limits, begin, steps=STEPS, seed=seed, clock=clock).indices
+    best = begin if found is None else max(begin, found.astype(bool), key=metric.value)
     met = [(s, metric.value(s)) for s in gates.met]
     return Found(best, metric.value(best), met=met)
 

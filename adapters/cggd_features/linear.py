@@ -7,14 +7,15 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from cggd import Start, Status, maximize
+from cggd import Status
+from cggd_features.core import by_core
 from cggd_features.exact import branch_and_bound
 from cggd_features.fit import Fit
 from cggd_features.found import ENDLESS, Clock, Found
 from cggd_features.gram import Explained, Gram
 from cggd_features.limits import Limits
 from cggd_features.reduced import reduced
-from cggd_features.subset import EQUAL, POWERS, Toll, along_rates, filled, greedy, search
+from cggd_features.subset import EQUAL, POWERS, Toll, along_rates, filled, greedy, promise, search
 
 # Up to so many columns branch and bound is asked for a proof, and each budget of the path gets a search of its own.
 PROVABLE = 40
@@ -31,7 +32,6 @@ PROMISING = 400
 # variables its descent found nothing beyond what swaps had, but its pairs of switches did in 2 of 8 cases.
 CANDIDATES = 60
 STEPS = 60
-COLD = (0.5, 0.05)
 MOST_BY_CORE = 150
 
 
@@ -82,7 +82,7 @@ def solve(
     seeds = [small.at(fit.selected[kept]) for fit in seeds]
     fit = search(small, narrow, begin, near, narrow_toll, clock.share(0.6).over, seeds=seeds)
     fit = max([fit, *(fit for fit in near if narrow.holds(fit.selected))], key=narrow_toll.worth)
-    selected = fit.selected if penalty else _by_core(fit, narrow, seed, clock.share(0.7), STEPS if few else 1)
+    selected = fit.selected if penalty else _searched(fit, narrow, seed, clock.share(0.7), STEPS if few else 1)
     selected, bound, status = _whole(selected, kept, start), None, Status.FEASIBLE
     if prove:
         proof = branch_and_bound(gram, limits, selected, stop=clock.over)
@@ -112,7 +112,7 @@ def _promising(limits: Limits, start: NDArray[np.bool_], met: Sequence[Fit]) -> 
     """Variables that a subset on the way has, or gains most from for their price, or that must be in."""
     worth = np.zeros(len(start))
     for fit in met:
-        gains = fit.gains / np.sqrt(np.maximum(limits.prices(fit.selected), 1e-9))
+        gains = promise(fit, limits)
         worth = np.maximum(worth, np.where(fit.selected, np.inf, gains / max(gains.max(), 1e-300)))
     worth[start | limits.must] = np.inf
     kept = max(PROMISING, int(np.isinf(worth).sum()))
@@ -126,25 +126,17 @@ def _whole(selected: NDArray[np.bool_], kept: NDArray[np.int64], like: NDArray[n
     return whole
 
 
-def _by_core(fit: Fit, limits: Limits, seed: int, clock: Clock, steps: int) -> NDArray[np.bool_]:
+def _searched(fit: Fit, limits: Limits, seed: int, clock: Clock, steps: int) -> NDArray[np.bool_]:
     """What the core's search makes of a subset: descent under the guide, then switches in ones and twos."""
-    worth = fit.gains / np.sqrt(np.maximum(limits.prices(fit.selected), 1e-9))
+    worth = promise(fit, limits)
     worth[~limits.free] = 0.0
     candidates = np.argsort(-worth, kind="stable")[:CANDIDATES]
     out = ~fit.selected
     out[candidates[worth[candidates] > 0]] = False
     if not (limits.free & ~out).any() or len(fit.inside) > MOST_BY_CORE:
         return fit.selected
-    result = maximize(
-        Explained(limits.space, fit.gram),
-        limits.constraints,
-        initial=fit.selected.astype(np.int64),
-        forbid=limits.without(out).forbidden,
-        starts=[Start(temperature=COLD)],
-        steps=steps,
-        seed=seed,
-        time_limit=clock.left,
-    )
+    metric = Explained(limits.space, fit.gram)
+    result = by_core(metric, limits.without(out), fit.selected, steps=steps, seed=seed, clock=clock)
     better = result.indices is not None and result.value is not None and result.value > fit.value + EQUAL
     return result.indices.astype(bool) if better and result.indices is not None else fit.selected
 

@@ -21,11 +21,12 @@ from numpy.typing import NDArray
 from scipy import sparse
 from scipy.special import expit
 
-from cggd import ChoiceSpace, Metric, Start, maximize
+from cggd import ChoiceSpace, Metric
+from cggd_features.core import by_core
 from cggd_features.found import ENDLESS, Clock, Found
 from cggd_features.gram import Gram
 from cggd_features.limits import Limits
-from cggd_features.linear import COLD, thrifty
+from cggd_features.linear import thrifty
 from cggd_features.subset import EQUAL, Toll, along_rates, climb, force, search
 
 # Newton's method ends where the deviance changes by less than this share, or after so many steps.
@@ -173,21 +174,9 @@ def solve(
     best = task.settled(limits, search(null, limits, start, met, toll, clock.share(0.5).over).selected)
     best = max([best, *(s for s in subsets if limits.holds(s))], key=task.worth)
     if len(start) <= SMALL and not penalty and not clock.over():
-        result = maximize(
-            likelihood,
-            limits.constraints,
-            initial=best.astype(np.int64),
-            forbid=limits.forbidden,
-            starts=[Start(temperature=COLD)],
-            steps=1,
-            seed=seed,
-            time_limit=clock.left,
-        )
-        if (
-            result.indices is not None
-            and likelihood.value(result.indices.astype(bool)) > likelihood.value(best) + EQUAL
-        ):
-            best = result.indices.astype(bool)
+        found = by_core(likelihood, limits, best, steps=1, seed=seed, clock=clock).indices
+        if found is not None and likelihood.value(found.astype(bool)) > likelihood.value(best) + EQUAL:
+            best = found.astype(bool)
     thrift = thrifty(likelihood.gram(best).at(best), limits).selected
     best = thrift if task.worth(thrift) >= task.worth(best) - EQUAL else best
     return Found(best, likelihood.value(best), met=[(s, likelihood.value(s)) for s in subsets])

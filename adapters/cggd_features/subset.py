@@ -185,7 +185,7 @@ def filled(fit: Fit, limits: Limits, toll: Toll, stop: Callable[[], bool] = lamb
         fits = limits.additions(fit.selected) & (fit.gains > toll.of(fit) + EQUAL)
         if not fits.any():
             break
-        worth = fit.gains / np.sqrt(np.maximum(limits.prices(fit.selected), 1e-9))
+        worth = promise(fit, limits)
         at = np.flatnonzero(fits)
         some = at[np.argsort(-worth[at], kind="stable")][: max(1, int(BATCH * (len(fit.inside) - MOST_INSIDE)))]
         selected = fit.selected.copy()
@@ -238,7 +238,7 @@ def force(fit: Fit, limits: Limits, toll: Toll, stop: Callable[[], bool] = lambd
     """Put in the variables of greatest gain for their price at the expense of others, for as long as that helps."""
     left = WORK
     while True:
-        gain = fit.gains / np.sqrt(np.maximum(limits.prices(fit.selected), 1e-9))
+        gain = promise(fit, limits)
         gain[fit.selected | ~limits.free] = 0.0
         for variable in np.argsort(-gain, kind="stable")[:FORCED].tolist():
             left -= max(fit.rows.size, LEAST_WORK)
@@ -288,6 +288,11 @@ def search(
     seeds = seeds or [greedy(first, limits, power, toll, stop) for power in POWERS]
     best = max([first, *climbed, *seeds], key=toll.worth)
     return force(climb(gram.at(best.selected), limits, toll, stop), limits, toll, stop)
+
+
+def promise(fit: Fit, limits: Limits) -> NDArray[np.float64]:
+    """What each variable would gain for the root of its price: between the best ones and the best for their price."""
+    return fit.gains / np.sqrt(np.maximum(limits.prices(fit.selected), 1e-9))
 
 
 def switched(fit: Fit, variable: int) -> Fit:

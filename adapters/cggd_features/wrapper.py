@@ -19,14 +19,15 @@ from sklearn.base import clone, is_classifier
 from sklearn.dummy import DummyClassifier, DummyRegressor
 from sklearn.utils import _safe_indexing
 
-from cggd import ChoiceSpace, Metric, Progress, SearchError, Start, maximize
+from cggd import ChoiceSpace, Metric, Progress, SearchError
 from cggd.metrics.evaluation import current_evaluation
+from cggd_features.core import by_core
 from cggd_features.fit import Fit
 from cggd_features.found import ENDLESS, Clock, Found
 from cggd_features.gram import Gram
 from cggd_features.inputs import Variables
 from cggd_features.limits import Limits
-from cggd_features.linear import COLD, no_toll
+from cggd_features.linear import no_toll
 from cggd_features.subset import EQUAL, along_rates, climb, repaired
 
 # A replacement table is a fit per variable and fold; variables are left out, those that least squares finds least
@@ -184,17 +185,8 @@ def solve(
         return metric.used_up
 
     try:
-        result = maximize(
-            metric,
-            limits.constraints,
-            initial=best.astype(np.int64),
-            forbid=limits.without(dropped).forbidden,
-            starts=[Start(temperature=COLD)],
-            steps=STEPS,
-            seed=seed,
-            time_limit=clock.left,
-            callback=report,
-        )
+        kept = limits.without(dropped)
+        result = by_core(metric, kept, best, steps=STEPS, seed=seed, clock=clock, callback=report)
     except SearchError as error:
         if not error.result.feasible:
             cause = error.__cause__

@@ -1,0 +1,50 @@
+"""The core's search from a subset on, as every engine asks for it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cggd import Metric, Progress, Result, Start, maximize
+from cggd_features.found import Clock
+from cggd_features.limits import Limits
+
+# A cold start stays near the subset that it begins with.
+COLD = (0.5, 0.05)
+
+
+def by_core(
+    metric: Metric,
+    limits: Limits,
+    begin: NDArray[np.bool_],
+    *,
+    steps: int,
+    seed: int,
+    clock: Clock,
+    callback: Callable[[Progress], bool] | None = None,
+) -> Result:
+    """What the core makes of a subset: one descent under the guide, then its polish.
+
+    Parameters
+    ----------
+    metric : Metric
+        To be maximised, over the space of the limits.
+    limits : Limits
+    begin : bool array of shape (n_variables,)
+    steps, seed, callback
+        See `cggd.maximize`.
+    clock : Clock
+    """
+    return maximize(
+        metric,
+        limits.constraints,
+        initial=begin.astype(np.int64),
+        forbid=limits.forbidden,
+        starts=[Start(temperature=COLD)],
+        steps=steps,
+        seed=seed,
+        time_limit=clock.left,
+        callback=callback,
+    )
