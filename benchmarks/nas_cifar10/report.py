@@ -12,6 +12,7 @@ from benchmarks.nas_cifar10.recipe import FULL
 from benchmarks.nas_cifar10.settings import TOPOLOGY, Selection, Setting, all_settings
 from benchmarks.pages import insert
 from benchmarks.penalties.settings import FINE, every
+from benchmarks.report import table
 from cggd.datasets import NATS_OPERATIONS
 
 Row = dict[str, str]
@@ -48,7 +49,7 @@ def page(runs: Sequence[Row]) -> str:
         'network that satisfies the bounds, both as means over satisfied runs (with the standard deviation). "By '
         'shared weights" is the regret had nothing been trained alone, "at the end" the largest logits and nothing '
         "else, as the methods' papers answer. Epochs count from the end of the warm-up.",
-        _table(COLUMNS, [_line(group) for group in _grouped(main, "setting", "method")]),
+        table(COLUMNS, [_line(group) for group in _grouped(main, "setting", "method")]),
         "Networks nobody trained, for comparison; the largest are those with the most parameters in use:",
         _untrained([settings[name] for name in dict.fromkeys(row["setting"] for row in main)]),
     ]
@@ -58,7 +59,7 @@ def page(runs: Sequence[Row]) -> str:
         if row["setting"] == "latency" and (row["method"] in ABLATIONS or row["method"] == "cggd")
     ]
     if len({row["method"] for row in ablations}) > 1:
-        parts += ["Variations of cggd:", _table(COLUMNS, [_line(group) for group in _grouped(ablations, "method")])]
+        parts += ["Variations of cggd:", table(COLUMNS, [_line(group) for group in _grouped(ablations, "method")])]
     scanned = {row["method"] for row in runs if _weight(row) != _published(row["method"])}
     if scanned:
         scan = [row for row in runs if row["method"] in scanned and row["setting"] == "latency" and row["seed"] == "0"]
@@ -66,7 +67,7 @@ def page(runs: Sequence[Row]) -> str:
             [row["method"], row["weight"], *_line([row])[3:]]
             for row in sorted(scan, key=lambda r: (r["method"], float(r["weight"])))
         ]
-        parts += ["Weights of penalties, seed 0:", _table(("method", "weight", *COLUMNS[3:]), lines)]
+        parts += ["Weights of penalties, seed 0:", table(("method", "weight", *COLUMNS[3:]), lines)]
     return "\n\n".join(parts)
 
 
@@ -119,7 +120,7 @@ def _untrained(settings: Sequence[Setting]) -> str:
             line[3] = f"{np.mean(largest):.2f} ({len(largest)} networks)"
         lines.append([*line, f"{PAPER[setting.name]:.2f}" if setting.name in PAPER else ""])
     head = ("setting", "networks that satisfy the bounds", "their mean regret", "that of the largest", "in the paper")
-    return _table(head, lines)
+    return table(head, lines)
 
 
 def _units(network: Selection) -> int:
@@ -202,8 +203,3 @@ def _mean(rows: Sequence[Row], name: str, form: str = ".2f", *, spread: bool = F
         return "-"
     text = f"{np.mean(numbers):{form}}"
     return f"{text} ± {np.std(numbers, ddof=1):{form}}" if spread and len(numbers) > 1 else text
-
-
-def _table(head: Sequence[str], lines: Sequence[Sequence[str]]) -> str:
-    rows = [head, ["---"] * len(head), *lines]
-    return "\n".join(f"| {' | '.join(row)} |" for row in rows)
