@@ -119,6 +119,8 @@ class LinearProgram:
     allowed : bool array of shape (n_options,), optional
         The other options have no variable, and a decision with one allowed option has none either, so that a program
         over few open decisions of a large space is small.
+    cutoff : float, optional
+        What ``sign * objective`` must not exceed. That of a known selection prunes branches without a better one early.
 
     Raises
     ------
@@ -134,6 +136,7 @@ class LinearProgram:
         *,
         sign: float = 1.0,
         allowed: NDArray[np.bool_] | None = None,
+        cutoff: float | None = None,
     ) -> None:
         layout = space.layout
         kept = np.ones(space.n_options, dtype=bool) if allowed is None else allowed
@@ -147,6 +150,8 @@ class LinearProgram:
             if np.isfinite(c.limit):
                 expression = self._expression(c.metric, c.sign)
                 self.rows.append(expression.plus(_constant(-c.limit)))
+        if cutoff is not None:
+            self.rows.append(self.cost.plus(_constant(-cutoff)))
 
     def solve(
         self,
@@ -363,15 +368,32 @@ class LinearProgram:
         return _Affine(np.array([self.n_columns - 1]), np.array([size or 1.0]), 0.0)
 
 
-# Solvers at work, some of which nobody waits for. One that returns while the interpreter shuts down would abort it.
-_running: set[threading.Thread] = set()
+class _Solvers:
+    """Solvers at work, some of which nobody waits for. One that returns while the interpreter shuts down aborts it."""
+
+    def __init__(self) -> None:
+        self.threads: set[threading.Thread] = set()
+        self.lock, self.closed = threading.Lock(), False
+        atexit.register(self.close)
+
+    def start(self, thread: threading.Thread) -> bool:
+        """Start a thread, unless the interpreter shuts down: workers that were left behind may still come for more."""
+        with self.lock:
+            if not self.closed:
+                self.threads = {t for t in self.threads if t.is_alive()} | {thread}
+                thread.start()
+            return not self.closed
+
+    def close(self) -> None:
+        """Let nothing start any more, and wait for what did."""
+        with self.lock:
+            self.closed = True
+        late = time.perf_counter() + EXIT_SECONDS
+        for thread in self.threads:
+            thread.join(max(late - time.perf_counter(), 0.0))
 
 
-@atexit.register
-def _wait_for_those_left_behind() -> None:
-    late = time.perf_counter() + EXIT_SECONDS
-    for thread in list(_running):
-        thread.join(max(late - time.perf_counter(), 0.0))
+_solvers = _Solvers()
 
 
 def aside(work: Callable[[], Any], stop: Callable[[], bool]) -> Any:
@@ -386,12 +408,10 @@ def aside(work: Callable[[], Any], stop: Callable[[], bool]) -> Any:
             failures.append(error)
 
     thread = threading.Thread(target=run, daemon=True)
-    thread.start()
-    _running.add(thread)
+    if not _solvers.start(thread):
+        return None
     while thread.is_alive() and not stop():
         thread.join(POLL_SECONDS)
-    if not thread.is_alive():
-        _running.discard(thread)
     if failures:
         raise failures[0]
     return results[0] if results else None

@@ -1,5 +1,8 @@
 """Linear forms: the exact solver answers what enumeration answers, and what is not linear is refused."""
 
+import subprocess
+import sys
+
 import networkx as nx
 import numpy as np
 import pytest
@@ -57,8 +60,12 @@ def test_the_solver_finds_what_enumeration_finds(data, problem):
     space, constraints = problem.space, [c for c in problem.constraints if is_linear(c.metric, c.sign)]
     objective = problem.objective if is_linear(problem.objective, problem.sign) else None
     allowed = data.draw(st.none() | masks(space))
-    found = kept(space, constraints, allowed)
-    solution = LinearProgram(space, constraints, objective, sign=problem.sign, allowed=allowed).solve()
+    found, cutoff = kept(space, constraints, allowed), None
+    if objective is not None and len(found) and data.draw(st.booleans()):
+        costs = problem.sign * objective.evaluate(found)
+        cutoff = float(data.draw(st.sampled_from(sorted(costs)))) + data.draw(st.sampled_from([-0.01, 0.01]))
+        found = found[costs <= cutoff]
+    solution = LinearProgram(space, constraints, objective, sign=problem.sign, allowed=allowed, cutoff=cutoff).solve()
     if len(found) == 0:
         assert solution.outcome is Outcome.INFEASIBLE
         assert solution.selection is None
@@ -194,6 +201,24 @@ def test_an_error_of_the_solver_is_not_lost(monkeypatch):
     monkeypatch.setattr(linear, "milp", broken)
     with pytest.raises(MemoryError, match="too large"):
         LinearProgram(SPACE, [COST <= 3]).solve()
+
+
+def test_the_interpreter_ends_while_solvers_are_at_work():
+    # A solver that returns to an interpreter which shuts down aborts the process; here one always does.
+    program = (
+        "import threading, time\n"
+        "from cggd.datasets import mmkp\n"
+        "from cggd.linear import LinearProgram\n"
+        "def work():\n"
+        "    while True:\n"
+        "        LinearProgram(knapsack.space, knapsack.constraints, knapsack.value, sign=-1.0).solve()\n"
+        "knapsack = mmkp('I02')\n"
+        "for _ in range(2):\n"
+        "    threading.Thread(target=work, daemon=True).start()\n"
+        "time.sleep(0.5)\n"
+    )
+    for _ in range(4):
+        subprocess.run([sys.executable, "-c", program], check=True, timeout=60)
 
 
 def test_the_optimum_of_a_knapsack():

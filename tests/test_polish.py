@@ -37,7 +37,9 @@ def test_polish_proves_what_enumeration_finds(data, problem):
         assert len(every) == 0
         return
     best = None if len(every) == 0 else every[data.draw(st.integers(0, len(every) - 1))]
-    selection, bound, proof = found(polish(problem, relaxed, best, allowed, step=grid(problem.objective)))
+    limit = data.draw(st.sampled_from([None, 2.0]))  # with one, two workers solve cores, some for better ones alone
+    how = {"step": grid(problem.objective), "time_limit": limit, "seed": data.draw(st.integers(0, 9))}
+    selection, bound, proof = found(polish(problem, relaxed, best, allowed, **how))
     if len(every) == 0:
         assert proof or relaxed is None
         assert selection is None
