@@ -30,6 +30,9 @@ from cggd.swaps import Violation, pair, walk
 FIRST_CORE = 20
 GROWTH = 1.5
 
+# A core of more than one in so many of the options that count is passed over for the last one, which is the proof.
+SMALL = 3
+
 # Cores of this many options are those in which HiGHS finds good selections of MMKP I04, I07, c_21 and c_24 within a
 # second or two; which one and when is luck, so sizes and orders are drawn.
 CORES = (25, 200)
@@ -264,7 +267,7 @@ class _Cores:
                 return
             if not finished and (last or self.time_limit is None):
                 break
-            extra = int(extra * GROWTH) if finished and 2 * GROWTH * extra <= self._within() else self._within()
+            extra = int(extra * GROWTH) if finished and SMALL * GROWTH * extra <= self._within() else self._within()
         if self.time_limit is not None:
             self._restart(rng)
 
