@@ -218,6 +218,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         writer = csv.DictWriter(file, [field.name for field in fields(Row)])
         writer.writeheader()
         writer.writerows(rows)
+        file.flush()
         for number, task in enumerate(tasks, start=1):
             if task.instance not in loaded:
                 loaded = {task.instance: names[task.instance]()}

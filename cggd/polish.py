@@ -24,7 +24,7 @@ from cggd.metrics import Metric, values_of
 from cggd.problem import Problem
 from cggd.relaxed import Relaxed
 from cggd.sums import sum_of
-from cggd.swaps import Violation, pair, walk
+from cggd.swaps import Violation, pair, shaken, walk
 
 # Options beyond one per decision in the first core; on MMKP I07 it holds the best known selection within 0.1 s.
 FIRST_CORE = 20
@@ -43,9 +43,11 @@ PROVABLE = 400
 # Branch-and-bound nodes a core gets without a time limit, so that the same seed gives the same result: up to a second.
 NODES = 500
 
-# Share of the time limit that one core gets, drawn between these: short tries suit some problems (MMKP I07) and long
-# ones others (c_24). The last core of a chain, which is the proof, gets a larger share of what is left.
+# Share of the time limit that one core gets, drawn between these, and what the shortest tries get at the most: short
+# tries suit some problems (MMKP I07, c_24), also where there is much time, and long ones others (I04). The last core of
+# a chain, which is the proof, gets a larger share of what is left.
 SHARES = (1 / 15, 1 / 4)
+SHORT_SECONDS = 1.0
 PROOF_SHARE = 0.9
 
 # How often a core is solved for better selections than the best one alone. It prunes the search and steers it away from
@@ -155,7 +157,8 @@ def polish(
     elif (every := enumerated(problem, allowed, stop=stop)) is not None:
         yield _best_of(problem, *every)
     elif best is not None:
-        yield from swap(problem, best, np.random.default_rng([seed, WORKERS]), allowed=allowed)
+        rng = np.random.default_rng([seed, WORKERS])
+        yield from swap(problem, best, rng, allowed=allowed, again=time_limit is not None)
 
 
 def _best_of(problem: Problem, selections: NDArray[np.int64], feasible: NDArray[np.int64]) -> Finding:
@@ -273,8 +276,9 @@ class _Cores:
 
     def _restart(self, rng: np.random.Generator) -> None:
         """Solve cores of drawn sizes in drawn orders."""
+        shares = min(SHARES[0], SHORT_SECONDS / (self.time_limit or np.inf)), SHARES[1]
         while not self._over():
-            extra, share = (float(np.exp(rng.uniform(*np.log(ends)))) for ends in (CORES, SHARES))
+            extra, share = (float(np.exp(rng.uniform(*np.log(ends)))) for ends in (CORES, shares))
             self._solve(int(extra), self._seconds(share), rng, cut=rng.random() < CUT)
 
     def _solve(self, extra: int, seconds: float, rng: np.random.Generator | None, *, cut: bool = False) -> bool:
@@ -350,7 +354,12 @@ class _Cores:
 
 
 def swap(
-    problem: Problem, best: NDArray[np.int64], rng: np.random.Generator, *, allowed: NDArray[np.bool_] | None = None
+    problem: Problem,
+    best: NDArray[np.int64],
+    rng: np.random.Generator,
+    *,
+    allowed: NDArray[np.bool_] | None = None,
+    again: bool = False,
 ) -> Iterator[Finding | None]:
     """Improve a feasible selection of any problem by switches; yield what is better, and None in between.
 
@@ -363,13 +372,17 @@ def swap(
     best : ndarray of int, shape (n_decisions,)
     rng : numpy.random.Generator
     allowed : bool array of shape (n_options,), optional
+    again : bool
+        Go on for good from the best selection with some decisions drawn anew (iterated local search; Lourenço, Martin &
+        Stützle, 2003).
     """
     space, sign = problem.space, problem.sign
     violation = Violation(problem.constraints)
     cost = sign * float(values_of(problem.objective, best[None])[0])
+    start, paired = best, None
     while True:
         stale = 0
-        for visit in walk(space, violation, problem.objective, best, rng, sign=sign, allowed=allowed):
+        for visit in walk(space, violation, problem.objective, start, rng, sign=sign, allowed=allowed):
             stale += 1
             if visit.violation == 0 and sign * visit.value < cost:
                 best, cost, stale = visit.selection, sign * visit.value, 0
@@ -379,10 +392,16 @@ def swap(
             if stale > PATIENCE:
                 break
         better = None
-        for found in pair(space, violation, problem.objective, best, sign=sign, allowed=allowed):
-            better = found
-            yield None
-        if better is None:
+        if best is not paired:
+            paired = best
+            for found in pair(space, violation, problem.objective, best, sign=sign, allowed=allowed):
+                better = found
+                yield None
+        if better is not None:
+            start = best = better
+            cost = sign * float(values_of(problem.objective, better[None])[0])
+            yield Finding(best)
+        elif again:
+            start = shaken(space, best, rng, allowed)
+        else:
             return
-        best, cost = better, sign * float(values_of(problem.objective, better[None])[0])
-        yield Finding(best)

@@ -193,6 +193,17 @@ def search(
     return best
 
 
+def shaken(
+    space: ChoiceSpace, selection: NDArray[np.int64], rng: np.random.Generator, allowed: NDArray[np.bool_] | None = None
+) -> NDArray[np.int64]:
+    """A selection with two to a fifth of its decisions, and no fewer than three where there are, drawn anew."""
+    most = min(max(3, space.n_decisions // 5), space.n_decisions)
+    changed = rng.choice(space.n_decisions, rng.integers(min(2, most), most + 1), replace=False)
+    drawn = selection.copy()
+    drawn[changed] = _draw(space, allowed, rng)[changed]
+    return drawn
+
+
 def _draw(space: ChoiceSpace, allowed: NDArray[np.bool_] | None, rng: np.random.Generator) -> NDArray[np.int64]:
     score = rng.random(space.n_options)
     return space.layout.argmax(score if allowed is None else np.where(allowed, score, -1.0))

@@ -1,5 +1,7 @@
 """Polish: never worse, feasible, and what it calls optimal is what enumeration finds."""
 
+from itertools import islice
+
 import networkx as nx
 import numpy as np
 import pytest
@@ -149,13 +151,30 @@ def test_swaps_repair_what_one_switch_breaks():
     assert selection.tolist() == [1, 1]
 
 
+def test_swaps_again_find_what_no_pair_leads_to():
+    # Each right option alone makes it worse, so that only luck leads to all of them.
+    space = ChoiceSpace.from_sizes([3] * 4)
+    wanted = np.array([2, 0, 1, 0])
+
+    def gain(selection):
+        right = sum(selection[decision] == option for decision, option in enumerate(wanted))
+        return 10.0 if right == 4 else -float(right)
+
+    problem = Problem(Function(space, gain, name="gain"), [], "maximize")
+    start = (wanted + 1) % 3
+    assert found(swap(problem, start, np.random.default_rng(0)))[0] is None
+    best = found(islice(swap(problem, start, np.random.default_rng(0), again=True), 20_000))[0]
+    assert best.tolist() == wanted.tolist()
+
+
 @settings(max_examples=60)
 @given(st.data(), problems(max_constraints=2))
 def test_swaps_never_lose_and_stay_feasible(data, problem):
     every = kept(problem.space, problem.constraints)
     start = every[data.draw(st.integers(0, len(every) - 1))]
     best = problem.sign * problem.objective(start)
-    for finding in swap(problem, start, np.random.default_rng(0)):
+    again = data.draw(st.booleans())
+    for finding in islice(swap(problem, start, np.random.default_rng(0), again=again), 300):
         if finding is not None:
             assert all(c.report(finding.selection).satisfied for c in problem.constraints)
             assert problem.sign * problem.objective(finding.selection) <= best
