@@ -111,6 +111,7 @@ NETS = {
     "mobile": (lambda: mobile_stack(stages=((4, 2, 1), (6, 2, 2)), kernels=(3, 5), expansions=(2, 3), stem=4), IMAGE),
     "fbnet": (fbnet, (1, 3, 32, 32)),
     "conv1d": (lambda: conv1d(layers=3, channels=(2, 4)), (1, 1, 32)),
+    "conv1d separable": (lambda: conv1d(layers=3, channels=(2, 4), separable_kernels=(3, 7)), (1, 1, 32)),
     "transformer": (
         lambda: transformer_encoder(layers=2, model_width=8, widths=(4, 8), heads=(1, 2), length=6),
         (1, 6, 8),

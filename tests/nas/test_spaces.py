@@ -190,6 +190,7 @@ def test_strides_of_a_one_dimensional_network(way, lengths):
         (lambda: mobile_stack(expansions=[]), r"expansions must hold at least one number, got \[\]"),
         (lambda: conv1d(layers=0), "layers must be at least 1, got 0"),
         (lambda: conv1d(kernels=[2]), "kernels must be odd, got 2"),
+        (lambda: conv1d(separable_kernels=[3, 4]), "separable_kernels must be odd, got 4"),
         (lambda: conv1d(first_kernels=[8]), "first_kernels must be odd, got 8"),
         (lambda: conv1d(strides=[2, 1]), r"strides must be numbers of at least 2, got \[2, 1\]"),
         (lambda: mobile_stack(stages=[(8, 0, 1)]), "blocks and stride of each of stages must be at least 1, got 0"),
@@ -211,6 +212,7 @@ SPACES = {
     "mobile_stack": (lambda: mobile_stack(stages=[(4, 2, 1), (6, 3, 2)], kernels=[3, 5], stem=4), (3, 8, 8)),
     "fbnet": (fbnet, (3, 8, 8)),
     "conv1d": (lambda: conv1d(layers=3, channels=[2, 4]), (1, 31)),
+    "conv1d separable": (lambda: conv1d(layers=3, channels=[2, 4], separable_kernels=[3, 7]), (1, 31)),
     "transformer": (
         lambda: transformer_encoder(layers=2, model_width=8, heads=[1, 2], widths=[4, 8], length=6, in_features=3),
         (6, 3),

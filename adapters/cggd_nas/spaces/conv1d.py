@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -19,6 +19,7 @@ def conv1d(
     channels: Sequence[int] = (8, 16, 32),
     strides: Sequence[int] = (2,),
     first_kernels: Sequence[int] | None = None,
+    separable_kernels: Sequence[int] = (),
     in_channels: int = 1,
     num_classes: int = 10,
 ) -> nn.Module:
@@ -41,6 +42,9 @@ def conv1d(
     first_kernels : sequence of int, optional
         Odd sizes of the first convolution, if others than `kernels`. A wide one is cheap there, and works against noise
         (Zhang et al., Sensors 17(2), 2017).
+    separable_kernels : sequence of int
+        Odd sizes of a depthwise convolution, with a pointwise one directly after it (Chollet, "Xception", CVPR 2017):
+        further options of all layers but the first, named ``"separable9"``, ...
     in_channels : int
         Channels of the signal, such as the axes of an accelerometer.
     num_classes : int
@@ -55,7 +59,8 @@ def conv1d(
         vibrations are usually judged.
 
         All convolutions of a layer share weights, small kernels taking the middle of the largest one (Cai et al.,
-        "Once-for-all", ICLR 2020, without its transformations); each kernel has a batch norm of its own.
+        "Once-for-all", ICLR 2020, without its transformations), and so do all separable ones; each kernel has a batch
+        norm of its own.
 
     Examples
     --------
@@ -67,7 +72,8 @@ def conv1d(
     if layers < 1:
         raise ValueError(f"layers must be at least 1, got {layers}")
     first_kernels = kernels if first_kernels is None else first_kernels
-    for name, sizes in (("kernels", kernels), ("first_kernels", first_kernels)):
+    named = {"kernels": kernels, "first_kernels": first_kernels, "separable_kernels": separable_kernels}
+    for name, sizes in named.items():
         if even := [k for k in sizes if k % 2 == 0]:
             raise ValueError(f"{name} must be odd, got {even[0]}")
     if not strides or min(strides) < 2:
@@ -79,8 +85,13 @@ def conv1d(
         name, after = f"layer{layer}", f"layer{layer}.channels"
         stride = strides[min(layer // 2, len(strides) - 1)]
         sizes = kernels if before else first_kernels
-        shared = nn.Conv1d(most if before else in_channels, most, max(sizes), bias=False)
-        options = {str(k): _layer(name, shared, k, stride if layer % 2 else 1, before, after) for k in sizes}
+        convolutions = _dense(most if before else in_channels, most, sizes, before, after)
+        if before and separable_kernels:
+            convolutions |= _separable(most, separable_kernels, before, after)
+        options = {
+            option: _layer(name, convolution, most, stride if layer % 2 else 1, after)
+            for option, convolution in convolutions.items()
+        }
         parts += [Choice(options, decision=f"{name}.kernel"), ChannelChoice(most, channels, decision=after)]
         before = after
     pools = {"mean": nn.AdaptiveAvgPool1d(1), "max": nn.AdaptiveMaxPool1d(1), "rms": RootMeanSquare()}
@@ -119,25 +130,56 @@ class Middle(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Keeps the length of the signal, but for the stride."""
-        return functional.conv1d(x, self.weight, stride=self.stride, padding=self.kernel // 2)
+        rest = {"stride": self.stride, "padding": self.kernel // 2, "groups": self.whole.groups}
+        return functional.conv1d(x, self.weight, **rest)
 
     def plain(self, selection: Selection) -> nn.Module:
         """An ordinary convolution of the chosen channels."""
-        outputs, inputs, _ = self.weight.shape
         conv = nn.Conv1d(
-            inputs, outputs, self.kernel, stride=self.stride, padding=self.kernel // 2, bias=False, device="meta"
+            self.whole.in_channels,
+            self.whole.out_channels,
+            self.kernel,
+            stride=self.stride,
+            padding=self.kernel // 2,
+            groups=self.whole.groups,
+            bias=False,
+            device="meta",
         )
         conv.weight = nn.Parameter(self.weight.detach().clone())
         return Sliced(conv, inputs=self.inputs, outputs=self.outputs).plain(selection)
 
 
-def _layer(name: str, whole: nn.Conv1d, kernel: int, stride: int, before: str | None, after: str) -> nn.Module:
-    rest = Sliced(nn.BatchNorm1d(whole.out_channels), outputs=after), nn.ReLU(inplace=True)
-    once = nn.Sequential(Middle(whole, kernel, stride, before, after), *rest)
+# From a stride to a convolution.
+_Convolution = Callable[[int], nn.Module]
+
+
+def _dense(
+    inputs: int, outputs: int, kernels: Sequence[int], before: str | None, after: str
+) -> dict[str, _Convolution]:
+    shared = nn.Conv1d(inputs, outputs, max(kernels), bias=False)
+    return {str(k): lambda stride, k=k: Middle(shared, k, stride, before, after) for k in kernels}
+
+
+def _separable(channels: int, kernels: Sequence[int], before: str, after: str) -> dict[str, _Convolution]:
+    # Nothing but weights in between: a bias there would leave something in channels that are masked.
+    depthwise = nn.Conv1d(channels, channels, max(kernels), groups=channels, bias=False)
+    pointwise = nn.Conv1d(channels, channels, 1, bias=False)
+
+    def convolution(kernel: int) -> _Convolution:
+        return lambda stride: nn.Sequential(
+            Middle(depthwise, kernel, stride, before, before), Middle(pointwise, 1, 1, before, after)
+        )
+
+    return {f"separable{k}": convolution(k) for k in kernels}
+
+
+def _layer(name: str, convolution: _Convolution, channels: int, stride: int, after: str) -> nn.Module:
+    rest = Sliced(nn.BatchNorm1d(channels), outputs=after), nn.ReLU(inplace=True)
+    once = nn.Sequential(convolution(stride), *rest)
     if stride == 1:
         return once
     # With ceil_mode it leaves as much of any length as the stride does. It comes last, so that batch norm and ReLU can
     # become part of the convolution.
     pool = nn.MaxPool1d(stride, ceil_mode=True)
-    options = {"stride": once, "pool": nn.Sequential(Middle(whole, kernel, 1, before, after), *rest, pool)}
+    options = {"stride": once, "pool": nn.Sequential(convolution(1), *rest, pool)}
     return Choice(options, decision=f"{name}.shortening")
