@@ -19,7 +19,7 @@ from benchmarks.nas_cifar10.images import Images
 from benchmarks.nas_cifar10.recipe import Recipe
 from benchmarks.nas_cifar10.settings import Selection, Setting
 from benchmarks.nas_cifar10.training import lean
-from cggd_nas import Costs, Supernet, evaluate, extract, retrain
+from cggd_nas import Costs, Supernet, collect, evaluate, extract, retrain
 from cggd_nas.batches import Shuffled
 from cggd_nas.candidates import judge
 
@@ -86,7 +86,7 @@ def answer(
     order = best_first(judged)
     shared, seconds, trainings = order[0], time.process_time() - began, 0
     for networks, epochs in recipe.rounds:
-        results = {s: alone(supernet, s, setting, epochs, recipe, images, seed, cache) for s in order[:networks]}
+        results = {s: alone(s, setting, epochs, recipe, images, seed, cache) for s in order[:networks]}
         seconds += sum(result.seconds for result in results.values())
         trainings += len(results)
         order = ranked({s: r.accuracy for s, r in results.items()}, capacity, recipe.alone_capacity)
@@ -113,23 +113,32 @@ def judged_by(
 ) -> dict[Selection, float]:
     """Accuracies of up to `number` different networks: starts, then neighbours of the best that satisfy the bounds.
 
-    Of selections that compute the same one is judged.
+    Of selections that compute the same one is judged, but neighbours of all are looked at: an edge that carries nothing
+    has to be set before another makes it carry something.
     """
     canonical = setting.family.canonical
     judged: dict[Selection, float] = {}
-    known: set[Selection] = set()
+    same: dict[Selection, list[Selection]] = {}  # of each network the selections met, the one that was judged first
+    met: set[Selection] = set()
     expanded: set[Selection] = set()
     waiting = list(starts)
     while len(judged) < number:
         for selection in waiting:
-            if canonical(selection) not in known and len(judged) < number:
-                known.add(canonical(selection))
+            network = canonical(selection)
+            if selection in met or (network not in same and len(judged) == number):
+                continue
+            met.add(selection)
+            same.setdefault(network, []).append(selection)
+            if len(same[network]) == 1:
                 judged[selection] = accuracy(selection)
-        best = next((s for s in best_first(judged) if s not in expanded), None) if grow and judged else None
-        if best is None:
+        if not grow or not judged:
             break
-        expanded.add(best)
-        switches = setting.table.space.switches(np.array(best))
+        places = (selection for first in best_first(judged) for selection in same[canonical(first)])
+        place = next((selection for selection in places if selection not in expanded), None)
+        if place is None:
+            break
+        expanded.add(place)
+        switches = setting.table.space.switches(np.array(place))
         waiting = [tuple(row) for row in switches.tolist() if setting.satisfied(row)]
     return judged
 
@@ -143,7 +152,6 @@ class Alone:
 
 
 def alone(
-    supernet: Supernet,
     selection: Selection,
     setting: Setting,
     epochs: int,
@@ -154,7 +162,8 @@ def alone(
 ) -> Alone:
     """Train one network from scratch; what was trained before, for any search with this seed, is read from `cache`."""
     network = setting.family.canonical(selection)
-    parts = [setting.family.name, recipe.alone_images, recipe.val_images, recipe.side, recipe.channels, recipe.cells]
+    parts = [setting.family.name, recipe.alone_images, recipe.val_images, recipe.side]
+    parts += [recipe.alone_channels, recipe.alone_cells]
     key = hashlib.sha256(repr([*parts, recipe.batch, epochs, seed, network]).encode()).hexdigest()[:16]
     path = cache / "alone.csv"
     if path.is_file():
@@ -163,7 +172,7 @@ def alone(
                 if row[0] == key:
                     return Alone(float(row[1]), float(row[2]))
     began = time.process_time()
-    module = extract(supernet, network)
+    module = extract(collect(setting.family.build(recipe.alone_channels, recipe.alone_cells)), network)
     module.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue] - missing in its overloads
     x, y = (part[: recipe.alone_images] for part in images.train)
     batches = Shuffled(x, y, recipe.batch, torch.Generator().manual_seed(seed))

@@ -15,6 +15,9 @@ class Recipe:
         Images that weights learn from, images that choices are made by, and their side in pixels.
     channels, cells : int
         Of the topology supernet: channels of the first stage, cells per stage.
+    alone_channels, alone_cells : int
+        The same of cells trained alone: deep and narrow networks tell cells apart better, and learn too slowly to share
+        weights.
     warmup, epochs : int
         Epochs before choices move, and all.
     every : int
@@ -37,8 +40,10 @@ class Recipe:
     images: int = 20_000
     val_images: int = 5_000
     side: int = 16
-    channels: int = 8
-    cells: int = 3
+    channels: int = 16
+    cells: int = 1
+    alone_channels: int = 8
+    alone_cells: int = 3
     warmup: int = 8
     epochs: int = 12
     every: int = 2
@@ -62,7 +67,8 @@ QUICK = replace(
     val_images=128,
     side=8,
     channels=4,
-    cells=1,
+    alone_channels=4,
+    alone_cells=1,
     warmup=1,
     epochs=3,
     judged=8,

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
+import logging
+from collections.abc import Iterator
 from os import PathLike
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -38,19 +41,32 @@ def export_int8(network: nn.Module, calibration: Tensor, path: str | PathLike[st
     with TemporaryDirectory() as folder:
         plain = export_onnx(with_fixed_pools(network, example), example, Path(folder, "plain.onnx"))
         name = onnx.load(plain).graph.input[0].name
-        quantize_static(
-            str(plain),
-            str(path),
-            _Calibration(name, calibration),
-            quant_format=QuantFormat.QOperator,
-            per_channel=True,
-            activation_type=QuantType.QInt8,
-            weight_type=QuantType.QInt8,
-        )
+        with _without_advice():
+            quantize_static(
+                str(plain),
+                str(path),
+                _Calibration(name, calibration),
+                quant_format=QuantFormat.QOperator,
+                per_channel=True,
+                activation_type=QuantType.QInt8,
+                weight_type=QuantType.QInt8,
+            )
     model = onnx.load(path)
     strip(model)
     onnx.save(model, path)
     return Path(path)
+
+
+@contextlib.contextmanager
+def _without_advice() -> Iterator[None]:
+    """The quantiser recommends other steps at each call; they are for processors of PCs."""
+    logger = logging.getLogger()
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        logger.setLevel(level)
 
 
 class _Calibration(CalibrationDataReader):

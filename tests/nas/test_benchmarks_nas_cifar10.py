@@ -78,6 +78,14 @@ def test_judged_networks_satisfy_the_bounds_and_differ(seed, number, name):
     assert set(alone) <= set(starts)
 
 
+def test_networks_are_reached_through_edges_that_carry_nothing():
+    # No single switch of this cell makes another network than one of five.
+    start = (0, 0, 0, 4, 0, 0)
+    best_first = partial(ranked, capacity=sum, weight=1.0)
+    scores = judged_by(SETTINGS["latency"], lambda s: float(sum(s)), best_first, [start], 40, grow=True)
+    assert len({live(selection) for selection in scores}) == 40
+
+
 def test_ranks_of_accuracy_and_capacity_add_up():
     accuracies, capacity = {(0,): 0.3, (1,): 0.2, (2,): 0.1}, lambda selection: 10.0 ** selection[0]
     assert ranked(accuracies, capacity, 0.0) == [(0,), (1,), (2,)]
