@@ -130,8 +130,8 @@ class Middle(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Keeps the length of the signal, but for the stride."""
-        rest = {"stride": self.stride, "padding": self.kernel // 2, "groups": self.whole.groups}
-        return functional.conv1d(x, self.weight, **rest)
+        padding = self.kernel // 2
+        return functional.conv1d(x, self.weight, stride=self.stride, padding=padding, groups=self.whole.groups)
 
     def plain(self, selection: Selection) -> nn.Module:
         """An ordinary convolution of the chosen channels."""
