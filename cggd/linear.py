@@ -120,7 +120,9 @@ class LinearProgram:
         The other options have no variable, and a decision with one allowed option has none either, so that a program
         over few open decisions of a large space is small.
     cutoff : float, optional
-        What ``sign * objective`` must not exceed. That of a known selection prunes branches without a better one early.
+        What ``sign * objective`` must not exceed, within the solver's tolerance: a millionth of the largest difference
+        that an option makes. That of a known selection prunes branches without a better one early; it is no means to
+        prove that there is none, as smaller differences are lost.
 
     Raises
     ------
@@ -151,7 +153,8 @@ class LinearProgram:
                 expression = self._expression(c.metric, c.sign)
                 self.rows.append(expression.plus(_constant(-c.limit)))
         if cutoff is not None:
-            self.rows.append(self.cost.plus(_constant(-cutoff)))
+            cost, constant = self._costs()
+            self.rows.append(_Affine(np.arange(self.n_columns), cost, constant - cutoff))
 
     def solve(
         self,
@@ -389,7 +392,7 @@ class _Solvers:
         with self.lock:
             self.closed = True
         late = time.perf_counter() + EXIT_SECONDS
-        for thread in self.threads:
+        for thread in (t for t in self.threads if t.ident is not None):  # the others could not be started
             thread.join(max(late - time.perf_counter(), 0.0))
 
 

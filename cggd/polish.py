@@ -28,6 +28,8 @@ from cggd.swaps import Violation, pair, shaken, walk
 
 # Options beyond one per decision in the first core; on MMKP I07 it holds the best known selection within 0.1 s.
 FIRST_CORE = 20
+
+# Between cores of 20 and 40 lies the largest that is finished within a second on c_21, and holds its best known value.
 GROWTH = 1.5
 
 # A core of more than one in so many of the options that count is passed over for the last one, which is the proof.
@@ -51,7 +53,8 @@ SHORT_SECONDS = 1.0
 PROOF_SHARE = 0.9
 
 # How often a core is solved for better selections than the best one alone. It prunes the search and steers it away from
-# what is known: that helps on c_24 (gaps of -0.19 to 0.04 % instead of 0.09 to 0.48 %) and hurts on c_21.
+# what is known: that helps on c_24 (gaps of -0.19 to 0.04 % instead of 0.09 to 0.48 %) and hurts on c_21. What comes of
+# it is no proof.
 CUT = 0.5
 
 # Cores solved side by side: the solver runs outside of Python's lock.
@@ -60,8 +63,9 @@ WORKERS = 2
 # How often whoever waits for a core may look at the clock.
 POLL_SECONDS = 0.05
 
-# Switches without a better selection after which the walk ends.
+# Switches without a better selection after which a walk ends, and such walks in a row after which there are no more.
 PATIENCE = 50
+WALKS = 200
 
 # Sums of the same numbers in another order differ by this share at the most.
 ROUNDING = 1e-12
@@ -222,7 +226,8 @@ class _Cores:
         self.reduced, self.relaxed = reduced, bound
         self.bound, self.step = bound, step
         self.best, self.cost = best, np.inf if best is None else self._cost(best)
-        self.time_limit, self.stop = time_limit, stop
+        self.time_limit = None if time_limit == np.inf else time_limit
+        self.stop, self.lock = stop, threading.Lock()
         self.began, self.left_behind = time.perf_counter(), False
         last = min(self.space.n_decisions + max(PROVABLE, CORES[1]) + 1, self.space.n_options) - 1
         self.lowest = np.sort(np.partition(reduced, last)[: last + 1])
@@ -283,10 +288,9 @@ class _Cores:
 
     def _solve(self, extra: int, seconds: float, rng: np.random.Generator | None, *, cut: bool = False) -> bool:
         """Solve one core, with `cut` for better selections than the best one alone; whether the solver finished it."""
-        core, best = self._core(extra), self.cost
-        problem = self.problem
-        # Halfway to the next better value, so that rounding lets none of them go.
-        cutoff = best - self.step / 2 if cut and np.isfinite(best) else None
+        core, problem = self._core(extra), self.problem
+        # Halfway to the next better value, so that rounding does not matter.
+        cutoff = self.cost - self.step / 2 if cut and np.isfinite(self.cost) else None
         program = LinearProgram(
             self.space,
             problem.constraints,
@@ -302,22 +306,34 @@ class _Cores:
         if solution.outcome is Outcome.INFEASIBLE:
             inside = np.inf
         if cutoff is not None:
-            inside = min(inside, best)
+            inside = -np.inf  # the solver's tolerance may hide what is a little better
+        if selection is not None and not all(c.satisfied(c.values(selection[None])).all() for c in problem.constraints):
+            selection = None  # feasible within the solver's tolerance alone
+        with self.lock:
+            self._learn(core, selection, inside, solution.outcome is Outcome.OPTIMAL, program.resolution)
+        return solution.outcome is not Outcome.STOPPED
+
+    def _learn(
+        self,
+        core: NDArray[np.bool_],
+        selection: NDArray[np.int64] | None,
+        inside: float,
+        optimal: bool,
+        resolution: float,
+    ) -> None:
+        """Keep a selection that was found in a core, and what costs are bounded by, in the core and with the rest."""
+        problem = self.problem
         if selection is not None:
-            if not all(c.satisfied(c.values(selection[None])).all() for c in problem.constraints):
-                selection = None  # feasible within the solver's tolerance alone
-            else:
-                cost = self._cost(selection)
-                if solution.outcome is Outcome.OPTIMAL and cost - inside <= program.resolution:
-                    inside = cost
-                if cost < self.cost:
-                    self.best, self.cost = selection, cost
+            cost = self._cost(selection)
+            if cost < self.cost:
+                self.best, self.cost = selection, cost
+            if optimal and cost - inside <= resolution:
+                inside = min(cost, self.cost)
         # What is not in the core costs at least its reduced cost more than the relaxation.
         outside = self.relaxed + float(self.reduced[~core].min(initial=np.inf))
         self.bound = max(self.bound, min(inside, outside))
         none = "proved by mixed-integer programming (HiGHS)" if np.isinf(self.bound) and self.best is None else None
         self.findings.put(Finding(selection, problem.sign * self.bound if np.isfinite(self.bound) else None, none))
-        return solution.outcome is not Outcome.STOPPED
 
     # -- what they ask ----------------------------------------------------------------------------------------------
 
@@ -373,15 +389,15 @@ def swap(
     rng : numpy.random.Generator
     allowed : bool array of shape (n_options,), optional
     again : bool
-        Go on for good from the best selection with some decisions drawn anew (iterated local search; Lourenço, Martin &
-        Stützle, 2003).
+        Then go on from the best selection with some decisions drawn anew, until `WALKS` walks in a row found nothing
+        better (iterated local search; Lourenço, Martin & Stützle, 2003).
     """
     space, sign = problem.space, problem.sign
     violation = Violation(problem.constraints)
     cost = sign * float(values_of(problem.objective, best[None])[0])
-    start, paired = best, None
-    while True:
-        stale = 0
+    start, paired, fruitless = best, None, 0
+    while fruitless < WALKS:
+        stale, before = 0, cost
         for visit in walk(space, violation, problem.objective, start, rng, sign=sign, allowed=allowed):
             stale += 1
             if visit.violation == 0 and sign * visit.value < cost:
@@ -403,5 +419,6 @@ def swap(
             yield Finding(best)
         elif again:
             start = shaken(space, best, rng, allowed)
+            fruitless = fruitless + 1 if cost == before else 0
         else:
             return

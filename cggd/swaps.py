@@ -196,7 +196,7 @@ def search(
 def shaken(
     space: ChoiceSpace, selection: NDArray[np.int64], rng: np.random.Generator, allowed: NDArray[np.bool_] | None = None
 ) -> NDArray[np.int64]:
-    """A selection with two to a fifth of its decisions, and no fewer than three where there are, drawn anew."""
+    """A selection with two or three of its decisions drawn anew, or up to a fifth of them where that is more."""
     most = min(max(3, space.n_decisions // 5), space.n_decisions)
     changed = rng.choice(space.n_decisions, rng.integers(min(2, most), most + 1), replace=False)
     drawn = selection.copy()

@@ -282,6 +282,31 @@ def test_no_number_in_common_or_unit_makes_a_false_proof(change):
     assert result.status is not Status.OPTIMAL or (result.indices == best.indices).all()
 
 
+def test_cores_with_a_cut_off_prove_nothing(monkeypatch):
+    # To the solver, values that differ by 1 beside an offset of 1e7 are equal within its tolerance.
+    monkeypatch.setattr("cggd.polish.CUT", 1.0)
+    for number in range(40):
+        rng = np.random.default_rng([5, number])
+        space = ChoiceSpace.from_sizes([4] * 7)
+        every = space.enumerate()
+        value = Additive(space, 1e7 + rng.integers(0, 40, space.n_options))
+        loads = [Additive(space, rng.integers(0, 30, space.n_options)) for _ in range(4)]
+        bounds = [load <= float(np.quantile(load.evaluate(every), 0.35)) for load in loads]
+        feasible = kept(space, bounds)
+        if len(feasible) == 0:
+            continue
+        result = minimize(value, bounds, time_limit=0.15, steps=3, starts=1, seed=number)
+        optimum = value.evaluate(feasible).min()
+        assert result.status is not Status.OPTIMAL or result.value == optimum
+        assert result.bound is None or result.bound <= optimum + 1e-3
+
+
+def test_switches_of_a_small_space_end_before_the_limit():
+    space = ChoiceSpace.from_sizes([2, 2])
+    result = minimize(Function(space, lambda s: float(s[0] + s[1]), name="f"), time_limit=600.0, steps=3, starts=1)
+    assert result.value == 0.0
+
+
 def test_small_differences_beside_large_ones_are_no_grid():
     space = ChoiceSpace.from_sizes([2] * 4)
     assert grid(Additive(space, [0, 1, 0, 5e-8, 0, 5e-8, 0, 5e-8])) < 1

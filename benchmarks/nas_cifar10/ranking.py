@@ -7,6 +7,7 @@ import hashlib
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from functools import cache as remembered
 from itertools import islice
 from pathlib import Path
 
@@ -172,7 +173,8 @@ def alone(
                 if row[0] == key:
                     return Alone(float(row[1]), float(row[2]))
     began = time.process_time()
-    module = extract(collect(setting.family.build(recipe.alone_channels, recipe.alone_cells)), network)
+    with torch.random.fork_rng():
+        module = extract(collect(setting.family.build(recipe.alone_channels, recipe.alone_cells)), network)
     module.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue] - missing in its overloads
     x, y = (part[: recipe.alone_images] for part in images.train)
     batches = Shuffled(x, y, recipe.batch, torch.Generator().manual_seed(seed))
@@ -187,6 +189,6 @@ def alone(
 
 
 def _capacity(setting: Setting, supernet: Supernet, images: Images) -> Callable[[Selection], float]:
-    """The parameters in use of a selection."""
+    """The parameters in use of a selection; ranks are the same with other channels and cells."""
     parameters = Costs(supernet, torch.zeros(1, 3, images.side, images.side)).parameters()
-    return lambda selection: parameters(np.array(setting.family.canonical(selection)))
+    return remembered(lambda selection: parameters(np.array(setting.family.canonical(selection))))

@@ -149,8 +149,7 @@ class Middle(nn.Module):
         return Sliced(conv, inputs=self.inputs, outputs=self.outputs).plain(selection)
 
 
-# From a stride to a convolution.
-_Convolution = Callable[[int], nn.Module]
+_Convolution = Callable[[int], nn.Module]  # of a stride
 
 
 def _dense(
