@@ -5,6 +5,7 @@ from cggd_nas.candidates import Candidate, NoFeasibleArchitectureError
 from cggd_nas.choices import ChannelChoice, Choice, ChoiceModule, RepeatChoice
 from cggd_nas.export import export_onnx, verify
 from cggd_nas.extract import Architecture, extract
+from cggd_nas.growth import grow
 from cggd_nas.guide import TorchGuide
 from cggd_nas.history import Epoch
 from cggd_nas.lookup import LookupTable, measure_lookup
@@ -46,6 +47,7 @@ __all__ = [
     "export_onnx",
     "extract",
     "fit_regressor",
+    "grow",
     "measure",
     "measure_lookup",
     "penalties",

@@ -63,7 +63,7 @@ def run(setting: Setting, task: Task, recipe: Recipe, images: Images, cache: Pat
     search = trained(setting, method, weight, recipe, images, task.seed, cache)
     end = tuple(search.supernet.indices().tolist())
     starts = _starts(setting, task, search.met, search.supernet.logits(), recipe)
-    found = answer(setting, search.supernet, starts, recipe, images, task.seed, cache, grow=not method.random)
+    found = answer(setting, search.supernet, starts, recipe, images, task.seed, cache, neighbours=not method.random)
     known = {"setting": task.setting, "method": task.method, "weight": f"{task.weight:g}", "seed": task.seed}
     trajectory = [known | epoch for epoch in search.epochs]
     first = next((epoch["epoch"] for epoch in search.epochs if epoch["satisfied"]), math.nan)

@@ -13,16 +13,16 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from scipy.stats import rankdata
 from torch.nn import functional
 
 from benchmarks.nas_cifar10.images import Images
 from benchmarks.nas_cifar10.recipe import Recipe
 from benchmarks.nas_cifar10.settings import Selection, Setting
 from benchmarks.nas_cifar10.training import lean
-from cggd_nas import Costs, Supernet, collect, evaluate, extract, retrain
+from cggd_nas import Costs, Supernet, collect, evaluate, extract, grow, retrain
 from cggd_nas.batches import Shuffled
 from cggd_nas.candidates import judge
+from cggd_nas.growth import best_first
 
 
 @dataclass(frozen=True)
@@ -57,7 +57,7 @@ def answer(
     seed: int,
     cache: Path,
     *,
-    grow: bool = True,
+    neighbours: bool = True,
 ) -> Answer | None:
     """The best network among selections that satisfy the bounds, and their neighbours; None where there is none.
 
@@ -65,8 +65,8 @@ def answer(
     ----------
     starts : iterable of selection
         At most ``recipe.judged`` of them are judged.
-    grow : bool
-        Whether neighbours of the best are judged too while less were judged.
+    neighbours : bool
+        Whether neighbours of the best are judged too while fewer were judged.
     """
     began = time.process_time()
     capacity = _capacity(setting, supernet, images)
@@ -78,70 +78,27 @@ def answer(
         with lean():
             return judge(supernet, selection, calibration, part, functional.cross_entropy).accuracy
 
-    def best_first(accuracies: dict[Selection, float]) -> list[Selection]:
-        return ranked(accuracies, capacity, recipe.shared_capacity)
-
-    judged = judged_by(setting, accuracy, best_first, starts, recipe.judged, grow=grow)
+    judged = grow(
+        setting.table.space,
+        setting.table.constraints,
+        starts,
+        accuracy,
+        recipe.judged,
+        capacity=capacity,
+        weight=recipe.shared_capacity,
+        canonical=setting.family.canonical,
+        neighbours=neighbours,
+    )
     if not judged:
         return None
-    order = best_first(judged)
+    order = [selection for selection, _ in judged]
     shared, seconds, trainings = order[0], time.process_time() - began, 0
     for networks, epochs in recipe.rounds:
         results = {s: alone(s, setting, epochs, recipe, images, seed, cache) for s in order[:networks]}
         seconds += sum(result.seconds for result in results.values())
         trainings += len(results)
-        order = ranked({s: r.accuracy for s, r in results.items()}, capacity, recipe.alone_capacity)
+        order = best_first({s: r.accuracy for s, r in results.items()}, capacity, recipe.alone_capacity)
     return Answer(shared, order[0], len(judged), trainings, seconds)
-
-
-def ranked(
-    accuracies: dict[Selection, float], capacity: Callable[[Selection], float], weight: float
-) -> list[Selection]:
-    """Selections, the best first: by their rank of accuracy, and with a weight by that of capacity."""
-    selections = list(accuracies)
-    ranks = rankdata(list(accuracies.values())) + weight * rankdata([capacity(s) for s in selections])
-    return [selections[place] for place in np.argsort(-ranks, kind="stable")]
-
-
-def judged_by(
-    setting: Setting,
-    accuracy: Callable[[Selection], float],
-    best_first: Callable[[dict[Selection, float]], list[Selection]],
-    starts: Iterable[Selection],
-    number: int,
-    *,
-    grow: bool,
-) -> dict[Selection, float]:
-    """Accuracies of up to `number` different networks: starts, then neighbours of the best that satisfy the bounds.
-
-    Of selections that compute the same one is judged, but neighbours of all are looked at: an edge that carries nothing
-    has to be set before another makes it carry something.
-    """
-    canonical = setting.family.canonical
-    judged: dict[Selection, float] = {}
-    same: dict[Selection, list[Selection]] = {}  # of each network the selections met, the one that was judged first
-    met: set[Selection] = set()
-    expanded: set[Selection] = set()
-    waiting = list(starts)
-    while len(judged) < number:
-        for selection in waiting:
-            network = canonical(selection)
-            if selection in met or (network not in same and len(judged) == number):
-                continue
-            met.add(selection)
-            same.setdefault(network, []).append(selection)
-            if len(same[network]) == 1:
-                judged[selection] = accuracy(selection)
-        if not grow or not judged:
-            break
-        places = (selection for first in best_first(judged) for selection in same[canonical(first)])
-        place = next((selection for selection in places if selection not in expanded), None)
-        if place is None:
-            break
-        expanded.add(place)
-        switches = setting.table.space.switches(np.array(place))
-        waiting = [tuple(row) for row in switches.tolist() if setting.satisfied(row)]
-    return judged
 
 
 @dataclass(frozen=True)

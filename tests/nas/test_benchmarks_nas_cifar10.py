@@ -1,7 +1,6 @@
 """The benchmark on supernets: networks told apart, networks judged, and runs that resume."""
 
 import itertools
-from functools import partial
 
 import numpy as np
 import pytest
@@ -16,12 +15,11 @@ from benchmarks import nas_cifar10
 from benchmarks.nas_cifar10.command import planned, rows_of
 from benchmarks.nas_cifar10.images import available
 from benchmarks.nas_cifar10.methods import METHODS
-from benchmarks.nas_cifar10.ranking import judged_by, ranked
 from benchmarks.nas_cifar10.report import page, write
 from benchmarks.nas_cifar10.settings import all_settings, live
 from benchmarks.nas_cifar10.training import EvenPaths
 from cggd.datasets import NATS_EDGES
-from cggd_nas import collect
+from cggd_nas import collect, grow
 from cggd_nas.spaces import nats_topology
 
 CELLS = st.tuples(*[st.integers(0, 4)] * 6)
@@ -62,34 +60,28 @@ def test_what_is_left_out_changes_no_output(selection):
 
 @settings(max_examples=30)
 @given(st.integers(0, 2**32 - 1), st.integers(1, 40), st.sampled_from(["latency", "latency5"]))
-def test_judged_networks_satisfy_the_bounds_and_differ(seed, number, name):
-    setting = SETTINGS[name]
-    rng = np.random.default_rng(seed)
-    starts = [tuple(row) for row in rng.permutation(setting.feasible())[:3].tolist()]
-    calls = []
-    best_first = partial(ranked, capacity=sum, weight=1.0)
-    scores = judged_by(setting, lambda s: calls.append(s) or rng.random(), best_first, starts, number, grow=True)
-    assert list(scores) == calls
+def test_grown_networks_satisfy_the_bounds_and_differ(seed, number, name):
+    table, rng = SETTINGS[name].table, np.random.default_rng(seed)
+    starts = [tuple(row) for row in rng.permutation(SETTINGS[name].feasible())[:3].tolist()]
+    calls, how = [], {"capacity": sum, "canonical": live}
+    scores = grow(
+        table.space, table.constraints, starts, lambda s: calls.append(s) or rng.random(), number, weight=1.0, **how
+    )
+    assert sorted(selection for selection, _ in scores) == sorted(calls)
     assert len(scores) <= number
-    assert len({live(selection) for selection in scores}) == len(scores)
-    assert all(setting.satisfied(selection) for selection in scores)
-    assert set(starts[:1]) <= set(scores)
-    alone = judged_by(setting, lambda s: 0.0, best_first, starts, number, grow=False)
-    assert set(alone) <= set(starts)
+    assert len({live(selection) for selection, _ in scores}) == len(scores)
+    assert all(SETTINGS[name].satisfied(selection) for selection, _ in scores)
+    assert calls[0] == starts[0]
+    alone = grow(table.space, table.constraints, starts, lambda s: 0.0, number, neighbours=False, **how)
+    assert {selection for selection, _ in alone} <= set(starts)
 
 
 def test_networks_are_reached_through_edges_that_carry_nothing():
     # No single switch of this cell makes another network than one of five.
-    start = (0, 0, 0, 4, 0, 0)
-    best_first = partial(ranked, capacity=sum, weight=1.0)
-    scores = judged_by(SETTINGS["latency"], lambda s: float(sum(s)), best_first, [start], 40, grow=True)
-    assert len({live(selection) for selection in scores}) == 40
-
-
-def test_ranks_of_accuracy_and_capacity_add_up():
-    accuracies, capacity = {(0,): 0.3, (1,): 0.2, (2,): 0.1}, lambda selection: 10.0 ** selection[0]
-    assert ranked(accuracies, capacity, 0.0) == [(0,), (1,), (2,)]
-    assert ranked(accuracies, capacity, 2.0) == [(2,), (1,), (0,)]
+    start, table = (0, 0, 0, 4, 0, 0), SETTINGS["latency"].table
+    how = {"capacity": sum, "canonical": live}
+    scores = grow(table.space, table.constraints, [start], lambda s: float(sum(s)), 40, **how)
+    assert len({live(selection) for selection, _ in scores}) == 40
 
 
 @given(st.integers(1, 6), st.integers(1, 5))

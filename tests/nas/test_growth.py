@@ -1,0 +1,50 @@
+"""Growth of candidates: within bounds, each architecture once, and on a small space everything that can be reached."""
+
+import pytest
+
+torch = pytest.importorskip("torch")
+
+from hypothesis import given, settings  # noqa: E402
+from hypothesis import strategies as st  # noqa: E402
+
+from cggd import Additive, ChoiceSpace  # noqa: E402
+from cggd.testing import problems  # noqa: E402
+from cggd_nas import grow  # noqa: E402
+from cggd_nas.growth import best_first  # noqa: E402
+
+
+@settings(max_examples=60)
+@given(st.data(), problems(max_constraints=2))
+def test_all_that_switches_lead_to_is_judged_once(data, problem):
+    space, constraints = problem.space, problem.constraints
+    start = tuple(data.draw(st.tuples(*(st.integers(0, size - 1) for size in space.sizes.tolist()))))
+
+    def satisfied(row):
+        return all(c.satisfied(c.values(row[None])).all() for c in constraints)
+
+    every = {tuple(row.tolist()) for row in space.enumerate() if satisfied(row)}
+    reached, waiting = set(), [start] if start in every else []
+    while waiting:
+        reached.add(waiting.pop())
+        waiting += [
+            other
+            for other in every - reached
+            if any(sum(a != b for a, b in zip(other, one, strict=True)) == 1 for one in reached)
+        ]
+    calls = []
+    found = grow(space, constraints, [start], lambda s: calls.append(s) or float(sum(s)), 10**6)
+    assert sorted(calls) == sorted(reached)
+    assert [value for _, value in found] == sorted((float(sum(s)) for s in reached), reverse=True)
+
+
+def test_ranks_of_accuracy_and_capacity_add_up():
+    accuracies, capacity = {(0,): 0.3, (1,): 0.2, (2,): 0.1}, lambda selection: 10.0 ** selection[0]
+    assert best_first(accuracies) == best_first(accuracies, capacity, 0.0) == [(0,), (1,), (2,)]
+    assert best_first(accuracies, capacity, 2.0) == [(2,), (1,), (0,)]
+
+
+@pytest.mark.parametrize(("number", "error"), [(0, ValueError), (2.5, TypeError)])
+def test_a_wrong_number_is_named(number, error):
+    space = ChoiceSpace.from_sizes([2])
+    with pytest.raises(error, match="number must be"):
+        grow(space, [Additive(space, [0, 1]) <= 1], [(0,)], lambda s: 0.0, number)
