@@ -206,16 +206,16 @@ def test_an_error_of_the_solver_is_not_lost(monkeypatch):
 def test_the_interpreter_ends_while_solvers_are_at_work():
     # A solver that returns to an interpreter which shuts down aborts the process; here one always does.
     program = (
-        "import threading, time\n"
+        "import threading\n"
         "from cggd.datasets import mmkp\n"
         "from cggd.linear import LinearProgram\n"
-        "def work():\n"
-        "    while True:\n"
+        "def work(solves):\n"
+        "    for _ in range(solves):\n"
         "        LinearProgram(knapsack.space, knapsack.constraints, knapsack.value, sign=-1.0).solve()\n"
         "knapsack = mmkp('I02')\n"
         "for _ in range(2):\n"
-        "    threading.Thread(target=work, daemon=True).start()\n"
-        "time.sleep(0.5)\n"
+        "    threading.Thread(target=work, args=[10**9], daemon=True).start()\n"
+        "work(10)\n"
     )
     for _ in range(4):
         subprocess.run([sys.executable, "-c", program], check=True, timeout=60)
