@@ -371,21 +371,23 @@ class LinearProgram:
         return _Affine(np.array([self.n_columns - 1]), np.array([size or 1.0]), 0.0)
 
 
-class _Solvers:
-    """Solvers at work, some of which nobody waits for. One that returns while the interpreter shuts down aborts it."""
+class Background:
+    """Threads that nobody may wait for. One in compiled code while the interpreter shuts down aborts the process."""
 
     def __init__(self) -> None:
         self.threads: set[threading.Thread] = set()
         self.lock, self.closed = threading.Lock(), False
         atexit.register(self.close)
 
-    def start(self, thread: threading.Thread) -> bool:
-        """Start a thread, unless the interpreter shuts down: workers that were left behind may still come for more."""
+    def start(self, work: Callable[[], Any]) -> threading.Thread | None:
+        """Do work in a thread of its own; None once the interpreter shuts down."""
+        thread = threading.Thread(target=work, daemon=True)
         with self.lock:
-            if not self.closed:
-                self.threads = {t for t in self.threads if t.is_alive()} | {thread}
-                thread.start()
-            return not self.closed
+            if self.closed:
+                return None
+            self.threads = {t for t in self.threads if t.is_alive()} | {thread}
+            thread.start()
+        return thread
 
     def close(self) -> None:
         """Let nothing start any more, and wait for what did."""
@@ -396,7 +398,7 @@ class _Solvers:
             thread.join(max(late - time.perf_counter(), 0.0))
 
 
-_solvers = _Solvers()
+background = Background()
 
 
 def aside(work: Callable[[], Any], stop: Callable[[], bool]) -> Any:
@@ -410,8 +412,8 @@ def aside(work: Callable[[], Any], stop: Callable[[], bool]) -> Any:
         except BaseException as error:
             failures.append(error)
 
-    thread = threading.Thread(target=run, daemon=True)
-    if not _solvers.start(thread):
+    thread = background.start(run)
+    if thread is None:
         return None
     while thread.is_alive() and not stop():
         thread.join(POLL_SECONDS)

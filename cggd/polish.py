@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cggd.feasibility import enumerated
-from cggd.linear import LinearProgram, Outcome
+from cggd.linear import LinearProgram, Outcome, background
 from cggd.metrics import Metric, values_of
 from cggd.problem import Problem
 from cggd.relaxed import Relaxed
@@ -238,11 +238,9 @@ class _Cores:
         work = [lambda: self._grow(generators[0])]
         if self.time_limit is not None:
             work += [lambda rng=rng: self._restart(rng) for rng in generators[1:]]
-        threads = [threading.Thread(target=self._guarded, args=(job,), daemon=True) for job in work]
-        for thread in threads:
-            thread.start()
+        threads = [background.start(lambda job=job: self._guarded(job)) for job in work]
         try:
-            while any(thread.is_alive() for thread in threads) or not self.findings.empty():
+            while any(thread is not None and thread.is_alive() for thread in threads) or not self.findings.empty():
                 try:
                     found = self.findings.get(timeout=POLL_SECONDS)
                 except queue.Empty:
@@ -366,7 +364,7 @@ class _Cores:
 
     def _over(self) -> bool:
         done = self.bound == np.inf or (self.best is not None and proved(self.cost, self.bound, self.step))
-        return done or self.left_behind or self._left() == 0 or self.stop()
+        return done or self.left_behind or background.closed or self._left() == 0 or self.stop()
 
 
 def swap(

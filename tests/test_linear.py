@@ -1,8 +1,5 @@
 """Linear forms: the exact solver answers what enumeration answers, and what is not linear is refused."""
 
-import subprocess
-import sys
-
 import networkx as nx
 import numpy as np
 import pytest
@@ -201,24 +198,6 @@ def test_an_error_of_the_solver_is_not_lost(monkeypatch):
     monkeypatch.setattr(linear, "milp", broken)
     with pytest.raises(MemoryError, match="too large"):
         LinearProgram(SPACE, [COST <= 3]).solve()
-
-
-def test_the_interpreter_ends_while_solvers_are_at_work():
-    # A solver that returns to an interpreter which shuts down aborts the process; here one always does.
-    program = (
-        "import threading\n"
-        "from cggd.datasets import mmkp\n"
-        "from cggd.linear import LinearProgram\n"
-        "def work(solves):\n"
-        "    for _ in range(solves):\n"
-        "        LinearProgram(knapsack.space, knapsack.constraints, knapsack.value, sign=-1.0).solve()\n"
-        "knapsack = mmkp('I02')\n"
-        "for _ in range(2):\n"
-        "    threading.Thread(target=work, args=[10**9], daemon=True).start()\n"
-        "work(10)\n"
-    )
-    for _ in range(4):
-        subprocess.run([sys.executable, "-c", program], check=True, timeout=60)
 
 
 def test_the_optimum_of_a_knapsack():
