@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from cggd import Additive, ChoiceSpace, Constraint, Function, LongestPath, Metric, Peak, Table, linear, maximum
 from cggd.datasets import mmkp
-from cggd.linear import LinearProgram, NotLinearError, Outcome
+from cggd.linear import Background, LinearProgram, NotLinearError, Outcome
 from cggd.metrics import Combination, Maximum
 from cggd.testing import choice_spaces, metrics, problems
 
@@ -198,6 +198,16 @@ def test_an_error_of_the_solver_is_not_lost(monkeypatch):
     monkeypatch.setattr(linear, "milp", broken)
     with pytest.raises(MemoryError, match="too large"):
         LinearProgram(SPACE, [COST <= 3]).solve()
+
+
+def test_the_interpreter_ends_after_all_that_runs_in_the_background():
+    # A thread in compiled code would abort it while it shuts down, and so would one that is started then.
+    background, done = Background(), []
+    background.start(lambda: done.append(sum(range(10**6))))
+    background.close()
+    assert done
+    assert background.start(lambda: done.append(0)) is None
+    assert len(done) == 1
 
 
 def test_the_optimum_of_a_knapsack():

@@ -1,7 +1,5 @@
 """Polish: never worse, feasible, and what it calls optimal is what enumeration finds."""
 
-import subprocess
-import sys
 from itertools import islice
 
 import networkx as nx
@@ -129,24 +127,6 @@ def test_a_stopped_polish_keeps_what_it_has():
             break
     findings.close()
     assert all(c.report(finding.selection).satisfied for c in knapsack.constraints)
-
-
-def test_the_interpreter_ends_while_cores_are_solved():
-    # A thread in compiled code aborts an interpreter that shuts down.
-    program = (
-        "from cggd.datasets import mmkp\n"
-        "from cggd.polish import solve_cores\n"
-        "from cggd.problem import Problem\n"
-        "from cggd.relaxed import relax\n"
-        "knapsack = mmkp('I02')\n"
-        "problem = Problem(knapsack.value, knapsack.constraints, 'maximize')\n"
-        "relaxed = relax(problem)\n"
-        "cores = [solve_cores(problem, relaxed.reduced(), relaxed.bound, None, time_limit=60.0) for _ in range(3)]\n"
-        "for findings in cores:\n"
-        "    next(findings)\n"
-    )
-    for _ in range(6):
-        subprocess.run([sys.executable, "-c", program], check=True, timeout=60)
 
 
 def test_an_error_in_a_core_is_not_lost(monkeypatch):
