@@ -55,7 +55,7 @@ class Recipe:
     calibration: int = 8
     shared_capacity: float = 2.0
     alone_capacity: float = 0.3
-    rounds: tuple[tuple[int, int], ...] = ((16, 12),)
+    rounds: tuple[tuple[int, int], ...] = ((5, 12),)
     alone_images: int = 10_000
 
 
