@@ -96,12 +96,17 @@ def likely(
         Selections known to satisfy every constraint; more are drawn from the softmax of the logits, `number` of them.
     """
     logits, layout = supernet.logits(), supernet.space.layout
-    drawn = np.array([sample(logits, layout, rng) for _ in range(number)])
-    for constraint in constraints:
-        if len(drawn):
-            drawn = drawn[constraint.satisfied(constraint.values(drawn))]
+    drawn = within(constraints, np.array([sample(logits, layout, rng) for _ in range(number)]))
     pool = list(dict.fromkeys([*met, *map(tuple, drawn.tolist())]))
     return sorted(pool, key=lambda selection: -logits[layout.flat(np.array(selection))].sum())[:number]
+
+
+def within(constraints: Sequence[Constraint], selections: NDArray[np.int64]) -> NDArray[np.int64]:
+    """The rows that satisfy every constraint."""
+    for constraint in constraints:
+        if len(selections):
+            selections = selections[constraint.satisfied(constraint.values(selections))]
+    return selections
 
 
 def ranked(candidates: Iterable[Candidate]) -> list[Candidate]:

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Iterable, Sequence
+from functools import cache
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 from scipy.stats import rankdata
 
 from cggd import Constraint
 from cggd.metrics.base import whole
 from cggd.space import ChoiceSpace
+from cggd_nas.candidates import within
 
 Indices = tuple[int, ...]
 Score = Callable[[Indices], float]
@@ -69,13 +71,15 @@ def grow(
     (8, [((1, 2), 0.0), ((1, 1), 0.0)])
     """
     whole(number, "number", least=1)
+    if capacity is not None:
+        capacity = cache(capacity)  # each ranking asks for that of all
     judged: dict[Indices, float] = {}
     same: dict[Hashable, list[Indices]] = {}  # of each architecture the selections met, the judged one first
     met: set[Indices] = set()
     expanded: set[Indices] = set()
     waiting = np.array([space.indices(start) for start in starts], dtype=np.int64).reshape(-1, space.n_decisions)
     while len(judged) < number:
-        for selection in map(tuple, _within(constraints, waiting).tolist()):
+        for selection in map(tuple, within(constraints, waiting).tolist()):
             architecture = canonical(selection)
             if selection in met or (architecture not in same and len(judged) == number):
                 continue
@@ -102,11 +106,3 @@ def best_first(accuracies: dict[Indices, float], capacity: Score | None = None, 
     if capacity is not None:
         ranks = ranks + weight * rankdata([capacity(selection) for selection in selections])
     return [selections[place] for place in np.argsort(-ranks, kind="stable")]
-
-
-def _within(constraints: Sequence[Constraint], selections: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Those that satisfy every constraint."""
-    for constraint in constraints:
-        if len(selections):
-            selections = selections[constraint.satisfied(constraint.values(selections))]
-    return selections

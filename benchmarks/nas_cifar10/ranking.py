@@ -7,7 +7,6 @@ import hashlib
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from functools import cache as remembered
 from itertools import islice
 from pathlib import Path
 
@@ -148,4 +147,4 @@ def alone(
 def _capacity(setting: Setting, supernet: Supernet, images: Images) -> Callable[[Selection], float]:
     """The parameters in use of a selection; ranks are the same with other channels and cells."""
     parameters = Costs(supernet, torch.zeros(1, 3, images.side, images.side)).parameters()
-    return remembered(lambda selection: parameters(np.array(setting.family.canonical(selection))))
+    return lambda selection: parameters(np.array(setting.family.canonical(selection)))
