@@ -61,7 +61,7 @@ class Method:
     penalty: Callable[[Sequence[Constraint], float], Objective] | None = None
     weight: float | None = None
     scan: tuple[float, ...] = ()
-    relaxation: Callable[..., Relaxation] = GumbelSoftmax
+    relaxation: Callable[..., Relaxation] = ProxylessTwoPath
     mixed: bool = False
     filtered: bool = False
     random: bool = False
@@ -105,9 +105,9 @@ ABLATIONS = {
     "cggd no safeguard": replace(OURS, guided=Guided(safeguard=False)),
     "cggd plain Adam": replace(OURS, guided=Guided(decoupled=False)),
     "cggd Darts": replace(OURS, relaxation=Darts, mixed=True),
-    "cggd two paths": replace(OURS, relaxation=ProxylessTwoPath),
+    "cggd Gumbel": replace(OURS, relaxation=GumbelSoftmax),
     "cggd soft Gumbel": replace(OURS, relaxation=partial(GumbelSoftmax, hard=False)),
-    "cggd own paths": replace(OURS, mixed=True),
+    "cggd own paths": replace(OURS, relaxation=GumbelSoftmax, mixed=True),
 }
 
 METHODS = {"cggd": OURS, **BASELINES, **ABLATIONS}

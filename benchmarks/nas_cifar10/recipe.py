@@ -49,13 +49,13 @@ class Recipe:
     every: int = 2
     batch: int = 64
     shared_rate: float = 0.05
-    choice_rate: float = 1e-2
+    choice_rate: float = 0.03
     judged: int = 120
     ranking_images: int = 1_000
     calibration: int = 8
     shared_capacity: float = 2.0
     alone_capacity: float = 0.3
-    rounds: tuple[tuple[int, int], ...] = ((5, 12),)
+    rounds: tuple[tuple[int, int], ...] = ((20, 5),)
     alone_images: int = 10_000
 
 

@@ -122,7 +122,7 @@ def tuned_table(tuned: list[Row]) -> str:
 
 
 def architecture_table(runs: list[Row]) -> str:
-    """What the search found: kernel x channels of each layer, s or p and by how much it shortens, and the pooling."""
+    """What the search found: kernel and channels of each layer, how it shortens, and the pooling."""
     lines = []
     for budget in BUDGETS:
         for row in of(runs, budget, "ours"):
@@ -137,16 +137,24 @@ def described(architecture: str) -> str:
 
     Examples
     --------
-    >>> described('{"layer1.kernel": "9", "layer1.shortening": "pool4", "layer1.channels": "8", "pooling": "rms"}')
-    '9x8 pool4, rms'
+    >>> described('{"layer1.kernel": "9", "layer1.shortening": "pool", "layer1.channels": "8", "pooling": "rms"}')
+    '9x8 pool, rms'
+    >>> described('{"layer2.kernel": "skip", "layer3.kernel": "3", "layer3.channels": "8", "pooling": "rms"}')
+    '3x8, rms'
     """
-    layers: dict[str, list[str]] = defaultdict(list)
+    layers: dict[str, dict[str, str]] = defaultdict(dict)
     selection = json.loads(architecture)
+    pooling = selection.pop("pooling")
     for decision, label in selection.items():
-        layers[decision.partition(".")[0]].append(label)
-    pooling = layers.pop("pooling")[0]
-    shown = [f"{kernel}x{more[-1]}" + "".join(f" {way}" for way in more[:-1]) for kernel, *more in layers.values()]
-    return ", ".join([*shown, pooling])
+        layer, what = decision.split(".")
+        layers[layer][what] = label
+    shown = [layer for layer in layers.values() if layer["kernel"] != "skip"]
+    names = [
+        layer["kernel"]
+        + "".join(mark + layer[what] for mark, what in (("x", "channels"), (" ", "shortening")) if what in layer)
+        for layer in shown
+    ]
+    return ", ".join([*names, pooling])
 
 
 def table(head: list[str], lines: list[list[str]]) -> str:

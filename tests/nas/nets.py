@@ -112,6 +112,10 @@ NETS = {
     "fbnet": (fbnet, (1, 3, 32, 32)),
     "conv1d": (lambda: conv1d(layers=3, channels=(2, 4)), (1, 1, 32)),
     "conv1d separable": (lambda: conv1d(layers=3, channels=(2, 4), separable_kernels=(3, 7)), (1, 1, 32)),
+    "conv1d skips": (
+        lambda: conv1d(layers=4, channels=(2, 4), kernels=(3,), separable_kernels=(3,), skips=True),
+        (1, 1, 32),
+    ),
     "transformer": (
         lambda: transformer_encoder(layers=2, model_width=8, widths=(4, 8), heads=(1, 2), length=6),
         (1, 6, 8),

@@ -213,6 +213,10 @@ SPACES = {
     "fbnet": (fbnet, (3, 8, 8)),
     "conv1d": (lambda: conv1d(layers=3, channels=[2, 4]), (1, 31)),
     "conv1d separable": (lambda: conv1d(layers=3, channels=[2, 4], separable_kernels=[3, 7]), (1, 31)),
+    "conv1d skips": (
+        lambda: conv1d(layers=4, channels=[2, 4], kernels=[3], separable_kernels=[3], skips=True),
+        (1, 31),
+    ),
     "transformer": (
         lambda: transformer_encoder(layers=2, model_width=8, heads=[1, 2], widths=[4, 8], length=6, in_features=3),
         (6, 3),

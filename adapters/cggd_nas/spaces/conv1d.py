@@ -20,6 +20,7 @@ def conv1d(
     strides: Sequence[int] = (2,),
     first_kernels: Sequence[int] | None = None,
     separable_kernels: Sequence[int] = (),
+    skips: bool = False,
     in_channels: int = 1,
     num_classes: int = 10,
 ) -> nn.Module:
@@ -43,8 +44,11 @@ def conv1d(
         Odd sizes of the first convolution, if others than `kernels`. A wide one is cheap there, and works against noise
         (Zhang et al., Sensors 17(2), 2017).
     separable_kernels : sequence of int
-        Odd sizes of a depthwise convolution, with a pointwise one directly after it (Chollet, "Xception", CVPR 2017):
-        further options of all layers but the first, named ``"separable9"``, ...
+        Odd sizes of a depthwise convolution, with batch normalisation and ReLU before the pointwise one after it
+        (Howard et al., "MobileNets", 2017): further options of all layers but the first, named ``"separable9"``, ...
+    skips : bool
+        Whether layers 2, 4, 6, ... keep the number of channels, which they then have no decision for, and may be left
+        out by the option ``"skip"``.
     in_channels : int
         Channels of the signal, such as the axes of an accelerometer.
     num_classes : int
@@ -82,16 +86,19 @@ def conv1d(
     parts: list[nn.Module] = []
     before = None
     for layer in range(1, layers + 1):
-        name, after = f"layer{layer}", f"layer{layer}.channels"
+        keeps = skips and layer % 2 == 0
+        name, after = f"layer{layer}", before if keeps and before else f"layer{layer}.channels"
         stride = strides[min(layer // 2, len(strides) - 1)]
         sizes = kernels if before else first_kernels
         convolutions = _dense(most if before else in_channels, most, sizes, before, after)
         if before and separable_kernels:
-            convolutions |= _separable(most, separable_kernels, before, after)
+            convolutions |= _separable(channels, separable_kernels, before, after)
         options = {
             option: _layer(name, convolution, most, stride if layer % 2 else 1, after)
             for option, convolution in convolutions.items()
         }
+        if keeps:
+            options["skip"] = nn.Identity()
         parts += [Choice(options, decision=f"{name}.kernel"), ChannelChoice(most, channels, decision=after)]
         before = after
     pools = {"mean": nn.AdaptiveAvgPool1d(1), "max": nn.AdaptiveMaxPool1d(1), "rms": RootMeanSquare()}
@@ -159,14 +166,18 @@ def _dense(
     return {str(k): lambda stride, k=k: Middle(shared, k, stride, before, after) for k in kernels}
 
 
-def _separable(channels: int, kernels: Sequence[int], before: str, after: str) -> dict[str, _Convolution]:
-    # Nothing but weights in between: a bias there would leave something in channels that are masked.
-    depthwise = nn.Conv1d(channels, channels, max(kernels), groups=channels, bias=False)
-    pointwise = nn.Conv1d(channels, channels, 1, bias=False)
+def _separable(channels: Sequence[int], kernels: Sequence[int], before: str, after: str) -> dict[str, _Convolution]:
+    most = max(channels)
+    depthwise = nn.Conv1d(most, most, max(kernels), groups=most, bias=False)
+    pointwise = nn.Conv1d(most, most, 1, bias=False)
 
     def convolution(kernel: int) -> _Convolution:
         return lambda stride: nn.Sequential(
-            Middle(depthwise, kernel, stride, before, before), Middle(pointwise, 1, 1, before, after)
+            Middle(depthwise, kernel, stride, before, before),
+            Sliced(nn.BatchNorm1d(most), outputs=before),
+            nn.ReLU(inplace=True),
+            ChannelChoice(most, channels, decision=before),  # what batch norm left in channels that are not there
+            Middle(pointwise, 1, 1, before, after),
         )
 
     return {f"separable{k}": convolution(k) for k in kernels}
