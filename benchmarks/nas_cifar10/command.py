@@ -97,16 +97,19 @@ def run(setting: Setting, task: Task, recipe: Recipe, images: Images, cache: Pat
 def _starts(
     setting: Setting, task: Task, met: dict[Selection, None], logits: np.ndarray, recipe: Recipe
 ) -> Sequence[Selection]:
-    """The selections that a method answers with, the last met or the likeliest first."""
-    method = METHODS[task.method]
+    """The selections that a method answers with, the last met or the likeliest first, and some drawn at random.
+
+    None at all where it met none that satisfies the bounds: the draws are not its own.
+    """
+    method, rows = METHODS[task.method], setting.feasible()
+    drawn = [tuple(row) for row in np.random.default_rng(task.seed).permutation(rows).tolist()]
     if method.random:
-        rows = setting.feasible()
-        return [tuple(row) for row in np.random.default_rng(task.seed).permutation(rows).tolist()]
+        return drawn
+    found = list(met)[::-1]
     if method.filtered:
-        rows = setting.feasible()
         likely = logits[setting.table.space.layout.flat(rows)].sum(axis=1)
-        return [tuple(row) for row in rows[np.argsort(-likely)[: recipe.judged // 4]].tolist()]
-    return list(met)[::-1]
+        found = [tuple(row) for row in rows[np.argsort(-likely)[: recipe.drawn // 2]].tolist()]
+    return [*found, *drawn[: recipe.drawn]] if found else []
 
 
 def append(path: Path, rows: Sequence[dict[str, Any]]) -> None:

@@ -25,8 +25,9 @@ class Recipe:
     batch : int
     shared_rate, choice_rate : float
         Learning rates: weights (SGD, cosine), choices (Adam).
-    judged, ranking_images : int
-        Networks that a method may judge by shared weights at its end, and the validation images that it does so by.
+    judged, drawn, ranking_images : int
+        Networks that a method may judge by shared weights at its end, how many of them are drawn at random from those
+        that satisfy the bounds, and the validation images that it does so by.
     calibration : int
         Batches that batch norms are recalibrated with.
     shared_capacity, alone_capacity : float
@@ -50,7 +51,8 @@ class Recipe:
     batch: int = 64
     shared_rate: float = 0.05
     choice_rate: float = 0.03
-    judged: int = 120
+    judged: int = 300
+    drawn: int = 60
     ranking_images: int = 1_000
     calibration: int = 8
     shared_capacity: float = 2.0
@@ -72,6 +74,7 @@ QUICK = replace(
     warmup=1,
     epochs=3,
     judged=8,
+    drawn=2,
     ranking_images=128,
     calibration=1,
     rounds=((2, 1),),

@@ -36,7 +36,7 @@ POOLING = {"mean": 0, "max": -58, "rms": 12}
 # The space: depthwise layers, without which 16 kB hold too little; shortened by 8 first, as 6 kB of memory ask for;
 # layers to leave out, as 1000 batches are few for the deepest networks.
 LAYERS = 8
-KERNELS, FIRST_KERNELS, SEPARABLE_KERNELS = (3,), (33, 65), (9, 17)
+FIRST_KERNELS, SEPARABLE_KERNELS = (33, 65), (9, 17, 33)
 CHANNELS, STRIDES = (16, 24, 32, 48, 64), (8, 2, 2, 2)
 
 # Bytes of a number that no integer operator computes, and of one that does.
@@ -125,7 +125,7 @@ def supernet() -> Supernet:
     """Eight layers, of which every second one shortens the signal."""
     return collect(
         conv1d(
-            kernels=KERNELS,
+            kernels=(),
             first_kernels=FIRST_KERNELS,
             separable_kernels=SEPARABLE_KERNELS,
             channels=CHANNELS,

@@ -86,15 +86,14 @@ def exported(tmp_path_factory):
     net = methods.supernet()
     shortenings = [decision for decision in net.space.decisions if decision.endswith("shortening")]
     kernels = [f"layer{layer}.kernel" for layer in range(2, methods.LAYERS + 1)]
-    separable = {decision: labels[-1] for decision, labels in net.space.options.items()}
-    separable |= {"pooling": "max"} | dict.fromkeys(kernels, "separable17") | dict.fromkeys(shortenings, "stride")
-    dense = dict.fromkeys(kernels, "3")
-    largest = separable | dense | {"pooling": "mean"}
+    largest = {decision: labels[-1] for decision, labels in net.space.options.items()}
+    largest |= {"pooling": "mean"} | dict.fromkeys(kernels, "separable33") | dict.fromkeys(shortenings, "stride")
     pooled = largest | {"pooling": "rms"} | dict.fromkeys(shortenings, "pool")
+    shallow = largest | {"pooling": "max"} | dict.fromkeys(kernels[::2], "skip")
     calibration, folder = torch.randn(8, 1, data.WINDOW), tmp_path_factory.mktemp("files")
     found = {}
     drawn = net.space.labels(net.space.sample(1, np.random.default_rng(0))[0])
-    for name, selection in {"largest": largest, "pooled": pooled, "separable": separable, "drawn": drawn}.items():
+    for name, selection in {"largest": largest, "pooled": pooled, "shallow": shallow, "drawn": drawn}.items():
         network = methods.as_trained(extract(net, selection))
         found[name] = selection, network, deploy.export_int8(network, calibration, folder / f"{name}.onnx")
     return net, found
@@ -119,7 +118,7 @@ class TestFile:
 
     def test_layers_are_integer_operators(self, exported):
         operators = [node.op_type for node in onnx.load(exported[1]["largest"][2]).graph.node]
-        assert operators == ["QuantizeLinear", *["QLinearConv"] * 8, "QLinearAveragePool", "Reshape", "QGemm",
+        assert operators == ["QuantizeLinear", *["QLinearConv"] * 15, "QLinearAveragePool", "Reshape", "QGemm",
                              "DequantizeLinear"]  # fmt: skip
 
     def test_outputs_are_those_of_the_network_but_for_rounding(self, exported):

@@ -191,6 +191,8 @@ def test_strides_of_a_one_dimensional_network(way, lengths):
         (lambda: conv1d(layers=0), "layers must be at least 1, got 0"),
         (lambda: conv1d(kernels=[2]), "kernels must be odd, got 2"),
         (lambda: conv1d(separable_kernels=[3, 4]), "separable_kernels must be odd, got 4"),
+        (lambda: conv1d(kernels=[]), r"kernels must hold .* where separable_kernels holds none, got \[\]"),
+        (lambda: conv1d(kernels=[], separable_kernels=[3]), "first_kernels must hold .* where kernels holds none"),
         (lambda: conv1d(first_kernels=[8]), "first_kernels must be odd, got 8"),
         (lambda: conv1d(strides=[2, 1]), r"strides must be numbers of at least 2, got \[2, 1\]"),
         (lambda: mobile_stack(stages=[(8, 0, 1)]), "blocks and stride of each of stages must be at least 1, got 0"),
@@ -214,7 +216,7 @@ SPACES = {
     "conv1d": (lambda: conv1d(layers=3, channels=[2, 4]), (1, 31)),
     "conv1d separable": (lambda: conv1d(layers=3, channels=[2, 4], separable_kernels=[3, 7]), (1, 31)),
     "conv1d skips": (
-        lambda: conv1d(layers=4, channels=[2, 4], kernels=[3], separable_kernels=[3], skips=True),
+        lambda: conv1d(layers=4, channels=[2, 4], kernels=[], first_kernels=[3], separable_kernels=[3], skips=True),
         (1, 31),
     ),
     "transformer": (

@@ -35,7 +35,7 @@ def conv1d(
     layers : int
         Number of layers.
     kernels : sequence of int
-        Odd sizes of a convolution.
+        Odd sizes of a convolution; none where all layers but the first shall be separable.
     channels : sequence of int
         Numbers of channels after a layer.
     strides : sequence of int
@@ -76,6 +76,10 @@ def conv1d(
     if layers < 1:
         raise ValueError(f"layers must be at least 1, got {layers}")
     first_kernels = kernels if first_kernels is None else first_kernels
+    if not (kernels or separable_kernels):
+        raise ValueError(f"kernels must hold at least one number where separable_kernels holds none, got {kernels!r}")
+    if not first_kernels:
+        raise ValueError(f"first_kernels must hold at least one number where kernels holds none, got {first_kernels!r}")
     named = {"kernels": kernels, "first_kernels": first_kernels, "separable_kernels": separable_kernels}
     for name, sizes in named.items():
         if even := [k for k in sizes if k % 2 == 0]:
@@ -90,7 +94,7 @@ def conv1d(
         name, after = f"layer{layer}", before if keeps and before else f"layer{layer}.channels"
         stride = strides[min(layer // 2, len(strides) - 1)]
         sizes = kernels if before else first_kernels
-        convolutions = _dense(most if before else in_channels, most, sizes, before, after)
+        convolutions = _dense(most if before else in_channels, most, sizes, before, after) if sizes else {}
         if before and separable_kernels:
             convolutions |= _separable(channels, separable_kernels, before, after)
         options = {
