@@ -14,6 +14,7 @@ from tempfile import TemporaryDirectory
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -67,7 +68,7 @@ class Effort:
     warmup, epochs, batches : int
         Batches in which the supernet's weights alone learn; then epochs of the search, and batches of each.
     judged : int
-        Architectures that shared weights judge after the search.
+        Architectures of each depth that shared weights judge after the search.
     rounds : tuple of (networks, batches)
         How every method that chooses tells networks apart: so many are trained so long, and the best go on.
     full : int
@@ -79,8 +80,8 @@ class Effort:
     warmup: int = 5000
     epochs: int = 10
     batches: int = 100
-    judged: int = 150
-    rounds: tuple[tuple[int, int], ...] = ((12, 200), (3, 500))
+    judged: int = 60
+    rounds: tuple[tuple[int, int], ...] = ((15, 200), (3, 500))
     full: int = 1000
     val_step: int = 128
     test_step: int = 512
@@ -104,6 +105,10 @@ CLIP = 5.0
 # Architectures are judged by shared weights with batch norms of so many batches, on every third validation window; what
 # the rank of their parameters counts beside that of their loss: wide layers learn more slowly in a supernet.
 CALIBRATION_BATCHES, THINNING, CAPACITY = 4, 3, 0.5
+
+# Supernets prefer deep networks, and short trainings shallow ones: shared weights compare those of the same depth only,
+# beginning with so many candidates of the search.
+DEPTHS, STARTS = range(LAYERS // 2, LAYERS + 1), 3
 
 # Many paths matter more to a supernet than large batches.
 BATCH_SIZE, SUPERNET_BATCH_SIZE = 64, 32
@@ -145,6 +150,11 @@ def channels_of(selection: dict[str, str]) -> list[int]:
         if kernel != "skip":
             found.append(int(selection[f"layer{layer - (layer % 2 == 0)}.channels"]))
     return found
+
+
+def layers_of(selection: dict[str, str]) -> int:
+    """The number of layers that are not left out."""
+    return sum(selection[f"layer{layer}.kernel"] != "skip" for layer in range(1, LAYERS + 1))
 
 
 def rest_kb(selection: dict[str, str]) -> float:
@@ -205,7 +215,7 @@ def best_alone(candidates: Sequence[Chosen], effort: Effort, seed: int) -> tuple
     losses : str
         Of each candidate the loss by shared weights, and alone in the last round that it was in.
     """
-    pool = list(candidates)
+    pool = list({one.name: one for one in candidates}.values())
     losses: dict[str, float] = {}
     for number, batches in effort.rounds:
         pool = pool[:number]
@@ -219,7 +229,7 @@ def best_alone(candidates: Sequence[Chosen], effort: Effort, seed: int) -> tuple
 
 
 def ours(budget: Budget, effort: Effort, seed: int) -> tuple[str, str]:
-    """Search with the guide; from what it met to neighbours that use the budget; the best told apart alone."""
+    """Search with the guide; from what it met to neighbours of every depth; the best told apart by training alone."""
     torch.manual_seed(seed)
     net = supernet()
     net.model.load_state_dict(warmed_up(effort, seed).state)
@@ -245,17 +255,28 @@ def ours(budget: Budget, effort: Effort, seed: int) -> tuple[str, str]:
         with net.selected(selection) as network, recalibrated(network, calibration):
             return -evaluate(network, part).loss
 
-    grown = grow(
-        net.space,
-        limits,
-        [net.space.indices(candidate.selection) for candidate in result.candidates],
-        shared,
-        effort.judged,
-        capacity=lambda selection: float(parameters(np.array(selection))),
-        weight=CAPACITY,
-    )
-    best = [_of(net, net.space.labels(np.array(selection)), -minus) for selection, minus in grown[: effort.candidates]]
+    depth = Function(net.space, layers_of, name="layers")
+    best: list[Chosen] = []
+    for most in DEPTHS:
+        grown = grow(
+            net.space,
+            [*limits, depth <= most],
+            [start for candidate in result.candidates[:STARTS] for start in shortened(net, candidate.selection, most)],
+            shared,
+            effort.judged,
+            capacity=lambda selection: float(parameters(np.array(selection))),
+            weight=CAPACITY,
+        )
+        number = math.ceil(effort.candidates / len(DEPTHS))
+        best += [_of(net, net.space.labels(np.array(selection)), -minus) for selection, minus in grown[:number]]
     return best_alone(best, effort, seed)
+
+
+def shortened(net: Supernet, selection: dict, most: int) -> list[NDArray[np.int64]]:
+    """A network of the space with layers left out in all ways that leave so many."""
+    kernels = [f"layer{layer}.kernel" for layer in range(2, LAYERS + 1, 2)]
+    ways = itertools.combinations(kernels, LAYERS - most)
+    return [net.space.indices({**selection, **dict.fromkeys(way, "skip")}) for way in ways]
 
 
 @dataclass(frozen=True, eq=False)
