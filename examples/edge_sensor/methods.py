@@ -20,6 +20,7 @@ from torch.nn import functional
 
 from cggd import Constraint, Function
 from cggd_nas import Costs, Supernet, UniformPath, collect, evaluate, extract, grow, recalibrated, retrain, search
+from cggd_nas.loop import CLIP
 from cggd_nas.measure import BYTES_PER_KB, macs, peak_memory, size_kb
 from cggd_nas.spaces import conv1d
 from examples.edge_sensor import data
@@ -98,9 +99,6 @@ QUICK = Effort(warmup=4, epochs=3, batches=4, judged=6, rounds=((2, 5),), full=2
 ARCHITECTURE_OPTIMIZER = partial(torch.optim.Adam, lr=0.02, betas=(0.5, 0.999))
 WEIGHT_OPTIMIZER = partial(torch.optim.SGD, momentum=0.9, weight_decay=5e-4, nesterov=True)
 WARMUP_RATE, SEARCH_RATE = 0.05, 0.02
-
-# Norm that gradients of the supernet are clipped to, as in `cggd_nas.search`.
-CLIP = 5.0
 
 # Architectures are judged by shared weights with batch norms of so many batches, on every third validation window; what
 # the rank of their parameters counts beside that of their loss: wide layers learn more slowly in a supernet.
@@ -251,12 +249,13 @@ def ours(budget: Budget, effort: Effort, seed: int) -> tuple[str, str]:
     calibration, parameters = list(drawn(CALIBRATION_BATCHES, seed)), costs.parameters()
     part = [(windows[0][::THINNING], windows[1][::THINNING])]
 
+    @cache  # what one depth has met, the next may meet again
     def shared(selection: tuple[int, ...]) -> float:
         with net.selected(selection) as network, recalibrated(network, calibration):
             return -evaluate(network, part).loss
 
     depth = Function(net.space, layers_of, name="layers")
-    best: list[Chosen] = []
+    number, best = math.ceil(effort.candidates / len(DEPTHS)), list[Chosen]()
     for most in DEPTHS:
         grown = grow(
             net.space,
@@ -267,7 +266,6 @@ def ours(budget: Budget, effort: Effort, seed: int) -> tuple[str, str]:
             capacity=lambda selection: float(parameters(np.array(selection))),
             weight=CAPACITY,
         )
-        number = math.ceil(effort.candidates / len(DEPTHS))
         best += [_of(net, net.space.labels(np.array(selection)), -minus) for selection, minus in grown[:number]]
     return best_alone(best, effort, seed)
 
