@@ -23,7 +23,7 @@ def families() -> dict[str, dict[str, Callable[[], nn.Module]]]:
             f"first stride {stride}, {width} channels, kernel {kernel}, {blocks} blocks": (
                 lambda a=(stride, width, kernel, blocks): separable(*a)
             )
-            for stride, width, kernel, blocks in itertools.product((2, 4, 8), (16, 24, 32, 48, 64), (9, 17), (4, 6))
+            for stride, width, kernel, blocks in itertools.product((2, 4, 8), (16, 24, 32, 48, 64), (9, 17, 33), (4, 6))
         },
         "plain": {
             f"{width} channels, {growth}, kernel {kernel}, first {first}": (

@@ -6,7 +6,7 @@ import itertools
 import json
 import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache, partial
 from pathlib import Path
@@ -68,8 +68,8 @@ class Effort:
     ----------
     warmup, epochs, batches : int
         Batches in which the supernet's weights alone learn; then epochs of the search, and batches of each.
-    judged : int
-        Architectures of each depth that shared weights judge after the search.
+    drawn, judged : int
+        Architectures of each depth that shared weights judge after the search, and how many of them are drawn.
     rounds : tuple of (networks, batches)
         How every method that chooses tells networks apart: so many are trained so long, and the best go on.
     full : int
@@ -81,7 +81,8 @@ class Effort:
     warmup: int = 5000
     epochs: int = 10
     batches: int = 100
-    judged: int = 60
+    drawn: int = 40
+    judged: int = 100
     rounds: tuple[tuple[int, int], ...] = ((15, 200), (3, 500))
     full: int = 1000
     val_step: int = 128
@@ -93,7 +94,9 @@ class Effort:
         return self.rounds[0][0]
 
 
-QUICK = Effort(warmup=4, epochs=3, batches=4, judged=6, rounds=((2, 5),), full=20, val_step=2048, test_step=2048)
+QUICK = Effort(
+    warmup=4, epochs=3, batches=4, drawn=2, judged=6, rounds=((2, 5),), full=20, val_step=2048, test_step=2048
+)
 
 # As in `cggd_nas.search`, but for a higher rate, since there are a few hundred steps only.
 ARCHITECTURE_OPTIMIZER = partial(torch.optim.Adam, lr=0.02, betas=(0.5, 0.999))
@@ -102,10 +105,11 @@ WARMUP_RATE, SEARCH_RATE = 0.05, 0.02
 
 # Architectures are judged by shared weights with batch norms of so many batches, on every third validation window; what
 # the rank of their parameters counts beside that of their loss: wide layers learn more slowly in a supernet.
-CALIBRATION_BATCHES, THINNING, CAPACITY = 4, 3, 0.5
+CALIBRATION_BATCHES, THINNING, CAPACITY = 4, 3, 2.0
 
 # Supernets prefer deep networks, and short trainings shallow ones: shared weights compare those of the same depth only,
-# beginning with so many candidates of the search.
+# beginning with so many candidates of the search, and with draws: from those alone, steps to neighbours do not leave
+# narrow first layers with pooling, which fill the memory.
 DEPTHS, STARTS = range(LAYERS // 2, LAYERS + 1), 3
 
 # Many paths matter more to a supernet than large batches.
@@ -257,10 +261,12 @@ def ours(budget: Budget, effort: Effort, seed: int) -> tuple[str, str]:
     depth = Function(net.space, layers_of, name="layers")
     number, best = math.ceil(effort.candidates / len(DEPTHS)), list[Chosen]()
     for most in DEPTHS:
+        starts = [way for one in result.candidates[:STARTS] for way in shortened(net, one.selection, most)]
+        starts += itertools.islice(draws(net, limits, most, seed), effort.drawn)
         grown = grow(
             net.space,
             [*limits, depth <= most],
-            [start for candidate in result.candidates[:STARTS] for start in shortened(net, candidate.selection, most)],
+            starts,
             shared,
             effort.judged,
             capacity=lambda selection: float(parameters(np.array(selection))),
@@ -317,11 +323,19 @@ def random_best(budget: Budget, effort: Effort, seed: int) -> tuple[str, str]:
 def random_candidates(budget: Budget, number: int, seed: int) -> list[Chosen]:
     """Architectures drawn uniformly among the feasible ones."""
     torch.manual_seed(seed)
-    net, rng = supernet(), np.random.default_rng(seed)
-    limits = bounds(Costs(net, EXAMPLE), budget)
-    draws = (net.space.sample(1, rng) for _ in itertools.count())
-    feasible = (row[0] for row in draws if all(limit.satisfied(limit.values(row)).all() for limit in limits))
+    net = supernet()
+    feasible = draws(net, bounds(Costs(net, EXAMPLE), budget), LAYERS, seed)
     return [_of(net, net.space.labels(row)) for row in itertools.islice(feasible, number)]
+
+
+def draws(net: Supernet, limits: Sequence[Constraint], most: int, seed: int) -> Iterator[NDArray[np.int64]]:
+    """Architectures that satisfy the bounds, drawn uniformly and then cut to so many layers, without end."""
+    rng = np.random.default_rng(seed)
+    while True:
+        ways = shortened(net, net.space.labels(net.space.sample(1, rng)[0]), most)
+        row = ways[rng.integers(len(ways))]
+        if all(limit.satisfied(limit.values(row[None])).all() for limit in limits):
+            yield row
 
 
 def by_hand(family: str, budget: Budget, effort: Effort) -> tuple[str, str]:

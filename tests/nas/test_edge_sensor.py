@@ -1,5 +1,7 @@
 """The edge example: its data, what it measures of an int8 file, and a tiny form of its runs."""
 
+import itertools
+
 import numpy as np
 import pytest
 
@@ -14,7 +16,7 @@ from cggd_nas import Costs, extract  # noqa: E402
 from examples.edge_sensor import data, deploy, methods, report, runs  # noqa: E402
 
 TINY = methods.Effort(
-    warmup=2, epochs=3, batches=2, judged=4, rounds=((2, 2), (1, 3)), full=4, val_step=8192, test_step=8192
+    warmup=2, epochs=3, batches=2, drawn=2, judged=4, rounds=((2, 2), (1, 3)), full=4, val_step=8192, test_step=8192
 )
 STRICTEST = methods.BUDGETS[-1]
 
@@ -159,6 +161,18 @@ class TestFile:
         fixed = deploy.with_fixed_pools(network, x)
         assert [type(part) for part in fixed] == [nn.Conv1d, nn.MaxPool1d, nn.AvgPool1d]
         assert torch.equal(fixed(x), network(x))
+
+
+@pytest.mark.parametrize("most", methods.DEPTHS)
+def test_draws_satisfy_the_bounds_with_so_many_layers(most):
+    net = methods.supernet()
+    limits = methods.bounds(Costs(net, methods.EXAMPLE), STRICTEST)
+    drawn = list(itertools.islice(methods.draws(net, limits, most, seed=1), 5))
+    assert all(limit.satisfied(limit.values(np.array(drawn))).all() for limit in limits)
+    assert max(methods.layers_of(net.space.labels(row)) for row in drawn) <= most
+    assert len({tuple(row) for row in drawn}) == 5
+    again = itertools.islice(methods.draws(net, limits, most, seed=1), 5)
+    assert all((one == other).all() for one, other in zip(drawn, again, strict=True))
 
 
 @pytest.mark.usefixtures("_data_or_skip")
