@@ -17,7 +17,7 @@ import torch
 from benchmarks.nas_cifar10.images import FILE, Images, available, load
 from benchmarks.nas_cifar10.methods import ABLATIONS, BASELINES, METHODS
 from benchmarks.nas_cifar10.ranking import answer
-from benchmarks.nas_cifar10.recipe import FULL, QUICK, Recipe
+from benchmarks.nas_cifar10.recipe import FULL, QUICK, SIZE, Recipe
 from benchmarks.nas_cifar10.report import page, write
 from benchmarks.nas_cifar10.settings import SIZE_NAMES, TOPOLOGY_NAMES, Selection, Setting, all_settings
 from benchmarks.nas_cifar10.training import trained
@@ -145,6 +145,7 @@ def main(arguments: Sequence[str] = ()) -> None:
     options = parser.parse_args(arguments)
     torch.set_num_threads(options.threads)
     recipe = QUICK if options.quick else FULL
+    recipes = dict.fromkeys(SIZE_NAMES, QUICK if options.quick else SIZE)
     out = options.out or (Path("out/nas_cifar10/quick") if options.quick else RESULTS)
     if options.report:
         runs = rows_of(out / "runs.csv")
@@ -175,7 +176,7 @@ def main(arguments: Sequence[str] = ()) -> None:
         done = {(r["setting"], r["method"], r["weight"], r["seed"]) for r in rows_of(out / "runs.csv")}
         if task.key in done:
             continue
-        row, trajectory = run(settings[task.setting], task, recipe, images, options.cache)
+        row, trajectory = run(settings[task.setting], task, recipes.get(task.setting, recipe), images, options.cache)
         append(out / "trajectory.csv", trajectory)
         append(out / "runs.csv", [row])
         print(

@@ -12,7 +12,7 @@ class Recipe:
     Attributes
     ----------
     images, val_images, side : int
-        Images that weights learn from, images that choices are made by, and their side in pixels.
+        Images that shared weights learn from, images that choices are made by, and their side in pixels.
     channels, cells : int
         Of the topology supernet: channels of the first stage, cells per stage.
     alone_channels, alone_cells : int
@@ -62,6 +62,9 @@ class Recipe:
 
 
 FULL = Recipe()
+
+# A step of the size space's supernet takes six times as long.
+SIZE = replace(FULL, images=10_000, judged=150, drawn=40, rounds=((12, 5),))
 
 QUICK = replace(
     FULL,

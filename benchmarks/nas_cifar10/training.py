@@ -110,7 +110,8 @@ class _Search:
         self.weights = list(supernet.weights())
         self.paths = torch.Generator().manual_seed(seed)
         order = torch.Generator().manual_seed(seed)
-        self.train, self.val = (Shuffled(*part, recipe.batch, order) for part in (images.train, images.val))
+        x, y = (part[: recipe.images] for part in images.train)
+        self.train, self.val = Shuffled(x, y, recipe.batch, order), Shuffled(*images.val, recipe.batch, order)
         self.optimizer = torch.optim.SGD(
             self.weights, lr=recipe.shared_rate, momentum=0.9, weight_decay=5e-4, nesterov=True
         )
