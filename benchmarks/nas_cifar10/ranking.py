@@ -5,12 +5,11 @@ from __future__ import annotations
 import csv
 import hashlib
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 
-import numpy as np
 import torch
 from torch.nn import functional
 
@@ -18,7 +17,7 @@ from benchmarks.nas_cifar10.images import Images
 from benchmarks.nas_cifar10.recipe import Recipe
 from benchmarks.nas_cifar10.settings import Selection, Setting
 from benchmarks.nas_cifar10.training import lean
-from cggd_nas import Costs, Supernet, collect, evaluate, extract, grow, retrain
+from cggd_nas import Supernet, collect, evaluate, extract, grow, retrain
 from cggd_nas.batches import Shuffled
 from cggd_nas.candidates import judge
 from cggd_nas.growth import best_first
@@ -68,7 +67,7 @@ def answer(
         Whether neighbours of the best are judged too while fewer were judged.
     """
     began = time.process_time()
-    capacity = _capacity(setting, supernet, images)
+    capacity = setting.family.capacity
     generator = torch.Generator().manual_seed(seed)
     calibration = list(islice(Shuffled(*images.train, recipe.batch, generator), recipe.calibration))
     part = [(images.val[0][: recipe.ranking_images], images.val[1][: recipe.ranking_images])]
@@ -142,9 +141,3 @@ def alone(
     with path.open("a", newline="") as stored:
         csv.writer(stored).writerow([key, result.accuracy, result.seconds])
     return result
-
-
-def _capacity(setting: Setting, supernet: Supernet, images: Images) -> Callable[[Selection], float]:
-    """The parameters in use of a selection; ranks are the same with other channels and cells."""
-    parameters = Costs(supernet, torch.zeros(1, 3, images.side, images.side)).parameters()
-    return lambda selection: parameters(np.array(setting.family.canonical(selection)))

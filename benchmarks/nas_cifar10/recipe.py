@@ -31,7 +31,7 @@ class Recipe:
     calibration : int
         Batches that batch norms are recalibrated with.
     shared_capacity, alone_capacity : float
-        What the rank by parameters in use counts beside the rank by accuracy, with shared weights and trained alone:
+        What the rank by `Family.capacity` counts beside the rank by accuracy, with shared weights and trained alone:
         the shorter a training, the more it favours networks that learn fast over those that can hold more.
     rounds : tuple of (networks, epochs)
         Networks that are trained alone in each round, the best of the round before.
@@ -63,8 +63,18 @@ class Recipe:
 
 FULL = Recipe()
 
-# A step of the size space's supernet takes six times as long.
-SIZE = replace(FULL, images=10_000, judged=150, drawn=40, rounds=((12, 5),))
+# A step of the size space's supernet takes six times as long. Widths are all that differs there, so they count more.
+SIZE = replace(
+    FULL,
+    images=10_000,
+    judged=180,
+    drawn=30,
+    ranking_images=500,
+    calibration=4,
+    shared_capacity=4.0,
+    alone_capacity=3.0,
+    rounds=((8, 5),),
+)
 
 QUICK = replace(
     FULL,

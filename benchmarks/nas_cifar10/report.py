@@ -9,11 +9,10 @@ import numpy as np
 
 from benchmarks.nas_cifar10.methods import ABLATIONS, BASELINES, METHODS
 from benchmarks.nas_cifar10.recipe import FULL
-from benchmarks.nas_cifar10.settings import TOPOLOGY, Selection, Setting, all_settings
+from benchmarks.nas_cifar10.settings import Selection, Setting, all_settings
 from benchmarks.pages import insert
 from benchmarks.penalties.settings import FINE, every
 from benchmarks.report import table
-from cggd.datasets import NATS_OPERATIONS
 
 Row = dict[str, str]
 
@@ -50,7 +49,8 @@ def page(runs: Sequence[Row]) -> str:
         'shared weights" is the regret had nothing been trained alone, "at the end" the largest logits and nothing '
         "else, as the methods' papers answer. Epochs count from the end of the warm-up.",
         table(COLUMNS, [_line(group) for group in _grouped(main, "setting", "method")]),
-        "Networks nobody trained, for comparison; the largest are those with the most parameters in use:",
+        "Networks nobody trained, for comparison; the largest are those with the most parameters in use, in the size "
+        "space with the largest geometric mean of their widths:",
         _untrained([settings[name] for name in dict.fromkeys(row["setting"] for row in main)]),
     ]
     ablations = [
@@ -113,19 +113,14 @@ def _untrained(settings: Sequence[Setting]) -> str:
         for row in map(tuple, setting.feasible().tolist()):
             networks.setdefault(setting.family.canonical(row), []).append(setting.regret(row))
         regrets = {network: float(np.mean(found)) for network, found in networks.items()}
-        line = [setting.name, str(len(networks)), f"{np.mean(list(regrets.values())):.2f}", ""]
-        if setting.family is TOPOLOGY:
-            most = max(map(_units, networks))
-            largest = [regret for network, regret in regrets.items() if _units(network) == most]
-            line[3] = f"{np.mean(largest):.2f} ({len(largest)} networks)"
+        most = max(map(setting.family.capacity, networks))
+        largest = [regret for network, regret in regrets.items() if setting.family.capacity(network) == most]
+        count = f" ({len(largest)} networks)" if len(largest) > 1 else ""
+        line = [setting.name, str(len(networks)), f"{np.mean(list(regrets.values())):.2f}"]
+        line.append(f"{np.mean(largest):.2f}{count}")
         lines.append([*line, f"{PAPER[setting.name]:.2f}" if setting.name in PAPER else ""])
     head = ("setting", "networks that satisfy the bounds", "their mean regret", "that of the largest", "in the paper")
     return table(head, lines)
-
-
-def _units(network: Selection) -> int:
-    """Parameters in use of a cell, as a multiple of those of a 1x1 convolution."""
-    return sum({"nor_conv_1x1": 1, "nor_conv_3x3": 9}.get(NATS_OPERATIONS[option], 0) for option in network)
 
 
 def _trajectory(trajectory: Sequence[Row], ax) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -14,7 +15,7 @@ from benchmarks.penalties import settings as tables
 from benchmarks.penalties.settings import FINE, every
 from cggd import Table
 from cggd.constraints import Constraint
-from cggd.datasets import NATS_EDGES
+from cggd.datasets import NATS_EDGES, NATS_OPERATIONS
 from cggd.space import ChoiceSpace
 from cggd_nas.spaces import nats_size, nats_topology
 
@@ -32,11 +33,14 @@ class Family:
         From channels and cells per stage to the supernet's network.
     canonical : callable
         From a selection to the one that stands for all networks which compute the same.
+    capacity : callable
+        From a selection to how much its network can hold; its order matters, its scale does not.
     """
 
     name: str
     build: Callable[[int, int], nn.Module]
     canonical: Callable[[Selection], Selection]
+    capacity: Callable[[Selection], float]
 
 
 @dataclass(frozen=True, eq=False)
@@ -111,8 +115,25 @@ def live(selection: Selection) -> Selection:
     return tuple(chosen) if joined else max((a, b, 0, through, out_a, out_b), (b, a, 0, through, out_b, out_a))
 
 
-TOPOLOGY = Family("topology", lambda channels, cells: nats_topology(C=channels, N=cells), live)
-SIZE = Family("size", lambda channels, cells: nats_size(), tuple)
+def weights_in_use(selection: Selection) -> float:
+    """Weights of a topology cell's convolutions in use, as a multiple of those of one 1x1 convolution.
+
+    Examples
+    --------
+    >>> weights_in_use((3, 4, 0, 1, 2, 0))
+    10.0
+    """
+    units = {"nor_conv_1x1": 1.0, "nor_conv_3x3": 9.0}
+    return sum(units.get(NATS_OPERATIONS[option], 0.0) for option in live(selection))
+
+
+def width(selection: Selection) -> float:
+    """The geometric mean of a network's widths in the size space, each as a multiple of the narrowest."""
+    return math.prod(option + 1 for option in selection) ** (1 / len(selection))
+
+
+TOPOLOGY = Family("topology", lambda channels, cells: nats_topology(C=channels, N=cells), live, weights_in_use)
+SIZE = Family("size", lambda channels, cells: nats_size(), tuple, width)
 
 # Short names, in the order of `benchmarks.penalties.settings.topology` and `sizes`.
 TOPOLOGY_NAMES = ("latency", "energy", "both", "latency25", "latency10", "latency5")

@@ -16,14 +16,15 @@ from benchmarks.nas_cifar10.command import planned, rows_of
 from benchmarks.nas_cifar10.images import available
 from benchmarks.nas_cifar10.methods import METHODS
 from benchmarks.nas_cifar10.report import page, write
-from benchmarks.nas_cifar10.settings import all_settings, live
+from benchmarks.nas_cifar10.settings import all_settings, live, weights_in_use
 from benchmarks.nas_cifar10.training import EvenPaths
 from cggd.datasets import NATS_EDGES
-from cggd_nas import collect, grow
+from cggd_nas import Costs, collect, grow
 from cggd_nas.spaces import nats_topology
 
 CELLS = st.tuples(*[st.integers(0, 4)] * 6)
 SUPERNET = collect(nats_topology(C=2, N=1).eval())
+PARAMETERS = Costs(collect(nats_topology(C=16, N=1)), torch.zeros(1, 3, 8, 8)).parameters()
 SETTINGS = all_settings()
 
 
@@ -82,6 +83,14 @@ def test_networks_are_reached_through_edges_that_carry_nothing():
     how = {"capacity": sum, "canonical": live}
     scores = grow(table.space, table.constraints, [start], lambda s: float(sum(s)), 40, **how)
     assert len({live(selection) for selection, _ in scores}) == 40
+
+
+@given(CELLS, CELLS)
+def test_capacity_orders_cells_as_their_parameters(one, other):
+    parameters = [PARAMETERS(np.array(live(cell))) for cell in (one, other)]
+    weights = [weights_in_use(cell) for cell in (one, other)]
+    if weights[0] != weights[1]:
+        assert (parameters[0] < parameters[1]) == (weights[0] < weights[1])
 
 
 @given(st.integers(1, 6), st.integers(1, 5))
