@@ -44,6 +44,8 @@ def page(runs: Sequence[Row]) -> str:
     published = [row for row in runs if _weight(row) == _published(row["method"])]
     main = [row for row in published if row["method"] not in ABLATIONS]
     parts = [
+        "Regret of cggd, in points, as the paper reports it and as measured here (mean of all satisfied runs):",
+        table(("setting", "paper", "here", "satisfied", "CPU minutes a run"), _beside_paper(main)),
         "Satisfied runs out of all; accuracy in % after the table's full training, regret in points below the best "
         'network that satisfies the bounds, both as means over satisfied runs (with the standard deviation). "By '
         'shared weights" is the regret had nothing been trained alone, "at the end" the largest logits and nothing '
@@ -106,6 +108,16 @@ def _line(rows: Sequence[Row]) -> list[str]:
     ]
 
 
+def _beside_paper(rows: Sequence[Row]) -> list[list[str]]:
+    lines = []
+    for name, regret in PAPER.items():
+        mine = [row for row in rows if (row["setting"], row["method"]) == (name, "cggd")]
+        held = [row for row in mine if row["satisfied"] == "True"]
+        minutes = f"{np.mean([float(row['cpu_seconds']) for row in mine]) / 60:.0f}" if mine else "-"
+        lines.append([name, f"{regret:.2f}", _mean(held, "regret"), f"{len(held)}/{len(mine)}", minutes])
+    return lines
+
+
 def _untrained(settings: Sequence[Setting]) -> str:
     lines = []
     for setting in settings:
@@ -118,9 +130,8 @@ def _untrained(settings: Sequence[Setting]) -> str:
         count = f" ({len(largest)} networks)" if len(largest) > 1 else ""
         line = [setting.name, str(len(networks)), f"{np.mean(list(regrets.values())):.2f}"]
         line.append(f"{np.mean(largest):.2f}{count}")
-        lines.append([*line, f"{PAPER[setting.name]:.2f}" if setting.name in PAPER else ""])
-    head = ("setting", "networks that satisfy the bounds", "their mean regret", "that of the largest", "in the paper")
-    return table(head, lines)
+        lines.append(line)
+    return table(("setting", "networks that satisfy the bounds", "their mean regret", "that of the largest"), lines)
 
 
 def _trajectory(trajectory: Sequence[Row], ax) -> None:
