@@ -19,7 +19,8 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from cggd import Constraint, Function
-from cggd_nas import Costs, Supernet, UniformPath, collect, evaluate, extract, grow, recalibrated, retrain, search
+from cggd_nas import Costs, Supernet, UniformPath, collect, extract, grow, retrain, search
+from cggd_nas.candidates import judge, within
 from cggd_nas.loop import CLIP
 from cggd_nas.measure import BYTES_PER_KB, macs, peak_memory, size_kb
 from cggd_nas.spaces import conv1d
@@ -255,8 +256,7 @@ def ours(budget: Budget, effort: Effort, seed: int) -> tuple[str, str]:
 
     @cache  # what one depth has met, the next may meet again
     def shared(selection: tuple[int, ...]) -> float:
-        with net.selected(selection) as network, recalibrated(network, calibration):
-            return -evaluate(network, part).loss
+        return -judge(net, selection, calibration, part, functional.cross_entropy).loss
 
     depth = Function(net.space, layers_of, name="layers")
     number, best = math.ceil(effort.candidates / len(DEPTHS)), list[Chosen]()
@@ -334,8 +334,7 @@ def draws(net: Supernet, limits: Sequence[Constraint], most: int, seed: int) -> 
     while True:
         ways = shortened(net, net.space.labels(net.space.sample(1, rng)[0]), most)
         row = ways[rng.integers(len(ways))]
-        if all(limit.satisfied(limit.values(row[None])).all() for limit in limits):
-            yield row
+        yield from within(limits, row[None])
 
 
 def by_hand(family: str, budget: Budget, effort: Effort) -> tuple[str, str]:
