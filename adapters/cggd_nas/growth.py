@@ -6,7 +6,7 @@ from collections.abc import Callable, Hashable, Iterable, Sequence
 from functools import cache
 
 import numpy as np
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 from scipy.stats import rankdata
 
 from cggd import Constraint
@@ -29,6 +29,7 @@ def grow(
     weight: float = 1.0,
     canonical: Callable[[Indices], Hashable] = tuple,
     neighbours: bool = True,
+    branches: int | None = None,
 ) -> list[tuple[Indices, float]]:
     """Judge architectures within bounds: those to start with, and then, one switch at a time, neighbours of the best.
 
@@ -55,6 +56,9 @@ def grow(
         something.
     neighbours : bool
         Whether to go beyond the starts.
+    branches : int, optional
+        Of each architecture only so many neighbours are looked at, those of the largest capacity; by default all. Where
+        judging is dear, growth comes further with the same `number`.
 
     Returns
     -------
@@ -71,15 +75,24 @@ def grow(
     (8, [((1, 2), 0.0), ((1, 1), 0.0)])
     """
     whole(number, "number", least=1)
+    if branches is not None:
+        whole(branches, "branches", least=1)
+        if capacity is None:
+            raise ValueError(f"branches={branches} needs capacity, which says which neighbours are looked at")
     if capacity is not None:
         capacity = cache(capacity)  # each ranking asks for that of all
     judged: dict[Indices, float] = {}
     same: dict[Hashable, list[Indices]] = {}  # of each architecture the selections met, the judged one first
     met: set[Indices] = set()
     expanded: set[Indices] = set()
-    waiting = np.array([space.indices(start) for start in starts], dtype=np.int64).reshape(-1, space.n_decisions)
+
+    def selections_within(rows: NDArray[np.int64]) -> list[Indices]:
+        return [*map(tuple, within(constraints, rows).tolist())]
+
+    rows = np.array([space.indices(start) for start in starts], dtype=np.int64)
+    waiting = selections_within(rows.reshape(-1, space.n_decisions))
     while len(judged) < number:
-        for selection in map(tuple, within(constraints, waiting).tolist()):
+        for selection in waiting:
             architecture = canonical(selection)
             if selection in met or (architecture not in same and len(judged) == number):
                 continue
@@ -95,7 +108,9 @@ def grow(
         if place is None:
             break
         expanded.add(place)
-        waiting = space.switches(np.array(place))
+        waiting = selections_within(space.switches(np.array(place)))
+        if branches is not None:
+            waiting = sorted(waiting, key=capacity, reverse=True)[:branches]
     return [(selection, judged[selection]) for selection in best_first(judged, capacity, weight)]
 
 

@@ -17,7 +17,7 @@ import torch
 from benchmarks.nas_cifar10.images import FILE, Images, available, load
 from benchmarks.nas_cifar10.methods import ABLATIONS, BASELINES, METHODS
 from benchmarks.nas_cifar10.ranking import answer
-from benchmarks.nas_cifar10.recipe import FULL, QUICK, SIZE, Recipe
+from benchmarks.nas_cifar10.recipe import FULL, QUICK, Recipe
 from benchmarks.nas_cifar10.report import page, write
 from benchmarks.nas_cifar10.settings import SIZE_NAMES, TOPOLOGY_NAMES, Selection, Setting, all_settings
 from benchmarks.nas_cifar10.training import trained
@@ -144,8 +144,6 @@ def main(arguments: Sequence[str] = ()) -> None:
     parser.add_argument("--docs", type=Path, help="with --report, the document that gets tables and plots")
     options = parser.parse_args(arguments)
     torch.set_num_threads(options.threads)
-    recipe = QUICK if options.quick else FULL
-    recipes = dict.fromkeys(SIZE_NAMES, QUICK if options.quick else SIZE)
     out = options.out or (Path("out/nas_cifar10/quick") if options.quick else RESULTS)
     if options.report:
         runs = rows_of(out / "runs.csv")
@@ -170,13 +168,16 @@ def main(arguments: Sequence[str] = ()) -> None:
     if not available():
         print(f"nas_cifar10 needs {FILE} in the folder named by CGGD_DATA; nothing was run")
         return
-    images = load(recipe.images, recipe.val_images, recipe.side, options.cache)
+    stored = QUICK if options.quick else FULL
+    images = load(stored.images, stored.val_images, stored.side, options.cache)
     for task in wanted:
         # Read again each time: several processes may share the results.
         done = {(r["setting"], r["method"], r["weight"], r["seed"]) for r in rows_of(out / "runs.csv")}
         if task.key in done:
             continue
-        row, trajectory = run(settings[task.setting], task, recipes.get(task.setting, recipe), images, options.cache)
+        setting = settings[task.setting]
+        recipe = QUICK if options.quick else setting.family.recipe
+        row, trajectory = run(setting, task, recipe, images, options.cache)
         append(out / "trajectory.csv", trajectory)
         append(out / "runs.csv", [row])
         print(

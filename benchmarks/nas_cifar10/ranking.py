@@ -86,6 +86,7 @@ def answer(
         weight=recipe.shared_capacity,
         canonical=setting.family.canonical,
         neighbours=neighbours,
+        branches=recipe.branches,
     )
     if not judged:
         return None

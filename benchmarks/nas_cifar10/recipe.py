@@ -28,6 +28,8 @@ class Recipe:
     judged, drawn, ranking_images : int
         Networks that a method may judge by shared weights at its end, how many of them are drawn at random from those
         that satisfy the bounds, and the validation images that it does so by.
+    branches : int, optional
+        Neighbours of a network that are judged, those of the largest capacity; by default all.
     calibration : int
         Batches that batch norms are recalibrated with.
     shared_capacity, alone_capacity : float
@@ -54,6 +56,7 @@ class Recipe:
     judged: int = 300
     drawn: int = 60
     ranking_images: int = 1_000
+    branches: int | None = None
     calibration: int = 8
     shared_capacity: float = 2.0
     alone_capacity: float = 0.3
@@ -67,13 +70,14 @@ FULL = Recipe()
 SIZE = replace(
     FULL,
     images=10_000,
-    judged=180,
+    judged=72,
     drawn=30,
+    branches=8,
     ranking_images=500,
     calibration=4,
     shared_capacity=4.0,
-    alone_capacity=3.0,
-    rounds=((8, 5),),
+    alone_capacity=4.0,
+    rounds=((5, 5),),
 )
 
 QUICK = replace(

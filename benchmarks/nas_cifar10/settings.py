@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import nn
 
+from benchmarks.nas_cifar10.recipe import FULL, SIZE, Recipe
 from benchmarks.penalties import settings as tables
 from benchmarks.penalties.settings import FINE, every
 from cggd import Table
@@ -35,12 +36,15 @@ class Family:
         From a selection to the one that stands for all networks which compute the same.
     capacity : callable
         From a selection to how much its network can hold; its order matters, its scale does not.
+    recipe : Recipe
+        How its supernet and its networks are trained.
     """
 
     name: str
     build: Callable[[int, int], nn.Module]
     canonical: Callable[[Selection], Selection]
     capacity: Callable[[Selection], float]
+    recipe: Recipe
 
 
 @dataclass(frozen=True, eq=False)
@@ -132,8 +136,8 @@ def width(selection: Selection) -> float:
     return math.prod(option + 1 for option in selection) ** (1 / len(selection))
 
 
-TOPOLOGY = Family("topology", lambda channels, cells: nats_topology(C=channels, N=cells), live, weights_in_use)
-SIZE = Family("size", lambda channels, cells: nats_size(), tuple, width)
+TOPOLOGY = Family("topology", lambda channels, cells: nats_topology(C=channels, N=cells), live, weights_in_use, FULL)
+SIZE = Family("size", lambda channels, cells: nats_size(), tuple, width, SIZE)
 
 # Short names, in the order of `benchmarks.penalties.settings.topology` and `sizes`.
 TOPOLOGY_NAMES = ("latency", "energy", "both", "latency25", "latency10", "latency5")

@@ -4,6 +4,7 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
+import numpy as np  # noqa: E402
 from hypothesis import given, settings  # noqa: E402
 from hypothesis import strategies as st  # noqa: E402
 
@@ -41,6 +42,28 @@ def test_ranks_of_accuracy_and_capacity_add_up():
     accuracies, capacity = {(0,): 0.3, (1,): 0.2, (2,): 0.1}, lambda selection: 10.0 ** selection[0]
     assert best_first(accuracies) == best_first(accuracies, capacity, 0.0) == [(0,), (1,), (2,)]
     assert best_first(accuracies, capacity, 2.0) == [(2,), (1,), (0,)]
+
+
+@given(st.integers(1, 6), st.integers(0, 50))
+def test_branches_of_the_largest_capacity_climb_to_the_largest(branches, seed):
+    space = ChoiceSpace.from_sizes([4, 3, 4, 2])
+    cost = Additive(space, np.random.default_rng(seed).permutation(13))
+    calls = []
+    found = grow(
+        space, [cost <= 1000], [(0, 0, 0, 0)], lambda s: calls.append(s) or 0.0, 10**6, capacity=cost, branches=branches
+    )
+    largest = max(map(cost, map(tuple, space.enumerate().tolist())))
+    assert cost(found[0][0]) == largest
+    if branches == 1:  # each step goes to the largest of the neighbours
+        first = max(map(tuple, space.switches(np.zeros(4, dtype=int)).tolist()), key=cost)
+        assert calls[:2] == [(0, 0, 0, 0), first]
+
+
+def test_branches_need_a_capacity():
+    space = ChoiceSpace.from_sizes([2])
+    for branches, error in ((3, "needs capacity"), (0, "branches must be")):
+        with pytest.raises(ValueError, match=error):
+            grow(space, [Additive(space, [0, 1]) <= 1], [(0,)], lambda s: 0.0, 3, branches=branches)
 
 
 @pytest.mark.parametrize(("number", "error"), [(0, ValueError), (2.5, TypeError)])
