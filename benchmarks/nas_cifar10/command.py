@@ -90,6 +90,7 @@ def run(setting: Setting, task: Task, recipe: Recipe, images: Images, cache: Pat
         "cpu_seconds": search.seconds + (found.seconds if found else 0.0),
         "wall_seconds": time.perf_counter() - wall,
         "direction_share": search.direction,
+        "processor": torch.cpu.get_capabilities().get("cpu_name", ""),
     }
     return row, trajectory
 

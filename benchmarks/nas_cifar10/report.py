@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -51,6 +52,7 @@ def page(runs: Sequence[Row]) -> str:
         'shared weights" is the regret had nothing been trained alone, "at the end" the largest logits and nothing '
         "else, as the methods' papers answer. Epochs count from the end of the warm-up.",
         table(COLUMNS, [_line(group) for group in _grouped(main, "setting", "method")]),
+        "Processors: " + ", ".join(f"{name} ({n} runs)" for name, n in Counter(r["processor"] for r in runs).items()),
         "Networks nobody trained, for comparison; the largest are those with the most parameters in use, in the size "
         "space with the largest geometric mean of their widths:",
         _untrained([settings[name] for name in dict.fromkeys(row["setting"] for row in main)]),
