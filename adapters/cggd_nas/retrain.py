@@ -13,6 +13,7 @@ from torch.nn import functional
 
 from cggd.metrics.base import whole
 from cggd_nas.batches import pairs
+from cggd_nas.depthwise import fast_depthwise
 from cggd_nas.measure import evaluating
 
 Loss = Callable[[Tensor, Tensor], Tensor]
@@ -142,7 +143,7 @@ def retrain(
         raise TypeError(f"val is gone through after each epoch, and must be a DataLoader or a list, got {val!r}")
     seed = whole(seed, "seed", least=0)
     device, scores = _device(module), []
-    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
+    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []), fast_depthwise(module):
         torch.manual_seed(seed)
         if fresh:
             reinitialise(module)

@@ -15,7 +15,7 @@ from cggd_nas.growth import best_first  # noqa: E402
 
 
 @settings(max_examples=60)
-@given(st.data(), problems(max_constraints=2))
+@given(st.data(), problems(max_decisions=4, max_constraints=2))
 def test_all_that_switches_lead_to_is_judged_once(data, problem):
     space, constraints = problem.space, problem.constraints
     start = tuple(data.draw(st.tuples(*(st.integers(0, size - 1) for size in space.sizes.tolist()))))

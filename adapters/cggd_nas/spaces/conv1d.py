@@ -6,9 +6,9 @@ from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
 
 from cggd_nas.choices import ChannelChoice, Choice, Selection, whole_numbers
+from cggd_nas.depthwise import conv1d as convolved
 from cggd_nas.slicing import Sliced
 
 
@@ -141,8 +141,7 @@ class Middle(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Keeps the length of the signal, but for the stride."""
-        padding = self.kernel // 2
-        return functional.conv1d(x, self.weight, stride=self.stride, padding=padding, groups=self.whole.groups)
+        return convolved(x, self.weight, None, self.stride, self.kernel // 2, 1, self.whole.groups)
 
     def plain(self, selection: Selection) -> nn.Module:
         """An ordinary convolution of the chosen channels."""
