@@ -23,7 +23,9 @@ def families() -> dict[str, dict[str, Callable[[], nn.Module]]]:
             f"first stride {stride}, {width} channels, kernel {kernel}, {blocks} blocks": (
                 lambda a=(stride, width, kernel, blocks): separable(*a)
             )
-            for stride, width, kernel, blocks in itertools.product((2, 4, 8), (16, 24, 32, 48, 64), (9, 17, 33), (4, 6))
+            for stride, width, kernel, blocks in itertools.product(
+                (2, 4, 8), (16, 24, 32, 48, 64), (9, 17, 33, 65, 129), (4, 6)
+            )
         },
         "plain": {
             f"{width} channels, {growth}, kernel {kernel}, first {first}": (
@@ -57,7 +59,7 @@ def separable(stride: int, width: int, kernel: int, blocks: int) -> nn.Module:
 
     After Howard et al., "MobileNets", 2017, and Zhang et al., "Hello edge" (DS-CNN), 2017.
     """
-    parts = _layer(1, width, 2 * kernel - 1, stride)
+    parts = _layer(1, width, min(2 * kernel - 1, 65), stride)
     for number in range(blocks):
         parts += [*_layer(width, width, kernel, 1 + number % 2, groups=width), *_layer(width, width, 1, 1)]
     return nn.Sequential(*parts, *_head(width))

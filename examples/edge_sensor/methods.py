@@ -39,7 +39,7 @@ POOLING = {"mean": 0, "max": -58, "rms": 12}
 # The space: depthwise layers, without which 16 kB hold too little; shortened by 8 first, as 6 kB of memory ask for;
 # layers to leave out, as 1000 batches are few for the deepest networks.
 LAYERS = 8
-FIRST_KERNELS, SEPARABLE_KERNELS = (33, 65), (9, 17, 33)
+FIRST_KERNELS, SEPARABLE_KERNELS = (33, 65), (9, 17, 33, 65, 129)
 CHANNELS, STRIDES = (16, 24, 32, 48, 64), (8, 2, 2, 2)
 
 # Bytes of a number that no integer operator computes, and of one that does.
@@ -105,8 +105,8 @@ WEIGHT_OPTIMIZER = partial(torch.optim.SGD, momentum=0.9, weight_decay=5e-4, nes
 WARMUP_RATE, SEARCH_RATE = 0.05, 0.02
 
 # Architectures are judged by shared weights with batch norms of so many batches, on every third validation window; what
-# the rank of their parameters counts beside that of their loss: wide layers learn more slowly in a supernet.
-CALIBRATION_BATCHES, THINNING, CAPACITY = 4, 3, 2.0
+# the rank of their multiply-accumulates counts beside that of their loss: a supernet, too, favours what learns fast.
+CALIBRATION_BATCHES, THINNING, CAPACITY = 4, 3, 4.0
 
 # Supernets prefer deep networks, and short trainings shallow ones: shared weights compare those of the same depth only,
 # beginning with so many candidates of the search, and with draws: from those alone, steps to neighbours do not leave
@@ -251,7 +251,7 @@ def ours(budget: Budget, effort: Effort, seed: int) -> tuple[str, str]:
         seed=seed,
         progress=False,
     )
-    calibration, parameters = list(drawn(CALIBRATION_BATCHES, seed)), costs.parameters()
+    calibration, operations = list(drawn(CALIBRATION_BATCHES, seed)), costs.macs()
     part = [(windows[0][::THINNING], windows[1][::THINNING])]
 
     @cache  # what one depth has met, the next may meet again
@@ -269,7 +269,7 @@ def ours(budget: Budget, effort: Effort, seed: int) -> tuple[str, str]:
             starts,
             shared,
             effort.judged,
-            capacity=lambda selection: float(parameters(np.array(selection))),
+            capacity=lambda selection: float(operations(np.array(selection))),
             weight=CAPACITY,
         )
         best += [_of(net, net.space.labels(np.array(selection)), -minus) for selection, minus in grown[:number]]
