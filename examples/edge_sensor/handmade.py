@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 
 from torch import nn
 
@@ -19,14 +19,8 @@ def families() -> dict[str, dict[str, Callable[[], nn.Module]]]:
             )
             for kernel, stride, width, layers in itertools.product((33, 65), (4, 8), (8, 16, 24, 32, 48), (3, 4))
         },
-        "depthwise separable": {
-            f"first stride {stride}, {width} channels, kernel {kernel}, {blocks} blocks": (
-                lambda a=(stride, width, kernel, blocks): separable(*a)
-            )
-            for stride, width, kernel, blocks in itertools.product(
-                (2, 4, 8), (16, 24, 32, 48, 64), (9, 17, 33, 65, 129), (4, 6)
-            )
-        },
+        "depthwise separable": _separable((9, 17, 33)),
+        "long separable": _separable((9, 17, 33, 65, 129)),
         "plain": {
             f"{width} channels, {growth}, kernel {kernel}, first {first}": (
                 lambda a=(width, growth, kernel, first): plain(*a)
@@ -35,6 +29,15 @@ def families() -> dict[str, dict[str, Callable[[], nn.Module]]]:
                 (4, 6, 8, 12, 16, 24), ("constant", "doubled"), (5, 9), ("stride 2", "stride 4")
             )
         },
+    }
+
+
+def _separable(kernels: Sequence[int]) -> dict[str, Callable[[], nn.Module]]:
+    return {
+        f"first stride {stride}, {width} channels, kernel {kernel}, {blocks} blocks": (
+            lambda a=(stride, width, kernel, blocks): separable(*a)
+        )
+        for stride, width, kernel, blocks in itertools.product((2, 4, 8), (16, 24, 32, 48, 64), kernels, (4, 6))
     }
 
 
