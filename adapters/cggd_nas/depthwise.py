@@ -10,13 +10,15 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torch.utils._python_dispatch import is_in_torch_dispatch_mode
 
+from cggd_nas.slicing import depthwise
+
 
 def conv1d(
     x: Tensor, weight: Tensor, bias: Tensor | None, stride: int, padding: int, dilation: int, groups: int
 ) -> Tensor:
-    """``torch.nn.functional.conv1d`` of a batch (n, channels, length), two to eight times as fast with groups on a CPU.
+    """``torch.nn.functional.conv1d`` of a batch (n, channels, length); 2 to 8 times as fast on a CPU if depthwise.
 
-    PyTorch computes them fast where the channels of one place lie beside each other in memory, as signals of three
+    PyTorch computes those fast where the channels of one place lie beside each other in memory, as signals of three
     dimensions cannot say of themselves; so they get a fourth. Exporters, compilers and whatever records operators see
     the ordinary convolution.
     """
@@ -30,7 +32,7 @@ def conv1d(
 
 @contextmanager
 def fast_depthwise(module: nn.Module) -> Iterator[None]:
-    """Inside a ``with`` block, all ``nn.Conv1d`` with groups of a module compute by `conv1d`."""
+    """Inside a ``with`` block, all depthwise ``nn.Conv1d`` of a module compute by `conv1d`."""
     layers = [part for part in module.modules() if type(part) is nn.Conv1d and _usual(part)]
     for layer in layers:
         layer.__class__ = _Fast
@@ -42,7 +44,7 @@ def fast_depthwise(module: nn.Module) -> Iterator[None]:
 
 
 def _usual(layer: nn.Conv1d) -> bool:
-    return layer.groups > 1 and layer.padding_mode == "zeros" and not isinstance(layer.padding, str)
+    return depthwise(layer) and layer.padding_mode == "zeros" and not isinstance(layer.padding, str)
 
 
 class _Fast(nn.Conv1d):

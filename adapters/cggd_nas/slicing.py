@@ -54,7 +54,7 @@ class Sliced(nn.Module):
         whole(features_per_channel, "features_per_channel", least=1)
         if inputs is None and outputs is None:
             raise ValueError(f"name the decision that inputs or outputs of {module!r} follow")
-        if isinstance(module, _NORMS) or _depthwise(module):
+        if isinstance(module, _NORMS) or depthwise(module):
             if inputs is not None and outputs is not None and inputs != outputs:
                 raise ValueError(f"{module!r} keeps its channels, got inputs={inputs!r} and outputs={outputs!r}")
             inputs = outputs = inputs or outputs
@@ -79,7 +79,8 @@ class Sliced(nn.Module):
         return module
 
 
-def _depthwise(module: nn.Module) -> bool:
+def depthwise(module: nn.Module) -> bool:
+    """Whether a module is a convolution of each channel by itself."""
     return isinstance(module, _CONVOLUTIONS) and module.groups == module.in_channels == module.out_channels > 1
 
 

@@ -67,7 +67,7 @@ class Recipe:
 FULL = Recipe()
 
 # A step of the size space's supernet takes six times as long. Widths are all that differs there, so they count more.
-SIZE = replace(
+SIZE_SPACE = replace(
     FULL,
     images=10_000,
     judged=72,

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import nn
 
-from benchmarks.nas_cifar10.recipe import FULL, SIZE, Recipe
+from benchmarks.nas_cifar10.recipe import FULL, SIZE_SPACE, Recipe
 from benchmarks.penalties import settings as tables
 from benchmarks.penalties.settings import FINE, every
 from cggd import Table
@@ -137,7 +137,7 @@ def width(selection: Selection) -> float:
 
 
 TOPOLOGY = Family("topology", lambda channels, cells: nats_topology(C=channels, N=cells), live, weights_in_use, FULL)
-SIZE = Family("size", lambda channels, cells: nats_size(), tuple, width, SIZE)
+SIZE = Family("size", lambda channels, cells: nats_size(), tuple, width, SIZE_SPACE)
 
 # Short names, in the order of `benchmarks.penalties.settings.topology` and `sizes`.
 TOPOLOGY_NAMES = ("latency", "energy", "both", "latency25", "latency10", "latency5")

@@ -60,6 +60,8 @@ def wide(kernel: int, stride: int, width: int, layers: int) -> nn.Module:
 def separable(stride: int, width: int, kernel: int, blocks: int) -> nn.Module:
     """A strided convolution, then blocks of a depthwise and a pointwise one; every second block halves the length.
 
+    The first kernel is about twice as long as the others, and 65 at the most, as that of the space.
+
     After Howard et al., "MobileNets", 2017, and Zhang et al., "Hello edge" (DS-CNN), 2017.
     """
     parts = _layer(1, width, min(2 * kernel - 1, 65), stride)
