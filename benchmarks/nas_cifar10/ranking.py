@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import hashlib
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -36,7 +36,7 @@ class Answer:
     judged, trained : int
         Networks judged by shared weights, and trainings alone.
     seconds : float
-        CPU time, with that of trainings that another run had done before.
+        CPU time of these, whether this run did them or one before it.
     """
 
     shared: Selection
@@ -66,15 +66,22 @@ def answer(
     neighbours : bool
         Whether neighbours of the best are judged too while fewer were judged.
     """
-    began = time.process_time()
     capacity = setting.family.capacity
     generator = torch.Generator().manual_seed(seed)
     calibration = list(islice(Shuffled(*images.train, recipe.batch, generator), recipe.calibration))
     part = [(images.val[0][: recipe.ranking_images], images.val[1][: recipe.ranking_images])]
+    # Methods whose choices do not act on the weights end with the same weights, and share what these said.
+    parts = [recipe.calibration, recipe.batch, recipe.ranking_images, seed, *map(_digest, supernet.weights())]
+    stored = Stored(cache / f"judged_{_key(parts)}.csv")
+    spent: list[float] = []
 
     def accuracy(selection: Selection) -> float:
         with lean():
-            return judge(supernet, selection, calibration, part, functional.cross_entropy).accuracy
+            result = stored.once(
+                selection, lambda: judge(supernet, selection, calibration, part, functional.cross_entropy).accuracy
+            )
+        spent.append(result.seconds)
+        return result.accuracy
 
     judged = grow(
         setting.table.space,
@@ -91,21 +98,56 @@ def answer(
     if not judged:
         return None
     order = [selection for selection, _ in judged]
-    shared, seconds, trainings = order[0], time.process_time() - began, 0
+    shared, trainings = order[0], 0
     for networks, epochs in recipe.rounds:
         results = {s: alone(s, setting, epochs, recipe, images, seed, cache) for s in order[:networks]}
-        seconds += sum(result.seconds for result in results.values())
+        spent += [result.seconds for result in results.values()]
         trainings += len(results)
         order = best_first({s: r.accuracy for s, r in results.items()}, capacity, recipe.alone_capacity)
-    return Answer(shared, order[0], len(judged), trainings, seconds)
+    return Answer(shared, order[0], len(judged), trainings, sum(spent))
 
 
 @dataclass(frozen=True)
-class Alone:
-    """A network trained alone: its accuracy on validation images, and the CPU time."""
+class Scored:
+    """The accuracy of a network on validation images, and the CPU time that it took."""
 
     accuracy: float
     seconds: float
+
+
+class Stored:
+    """Scores in a CSV file, to which several processes may add.
+
+    Parameters
+    ----------
+    path : Path
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.scores: dict[str, Scored] = {}
+        if path.is_file():
+            with path.open(newline="") as lines:
+                self.scores = {row[0]: Scored(*map(float, row[1:])) for row in csv.reader(lines)}
+
+    def once(self, key: object, score: Callable[[], float]) -> Scored:
+        """What the file has for a key, or else what `score` gives."""
+        name = repr(key)
+        if name not in self.scores:
+            began = time.process_time()
+            accuracy = score()
+            self.scores[name] = found = Scored(accuracy, time.process_time() - began)
+            with self.path.open("a", newline="") as lines:
+                csv.writer(lines).writerow([name, found.accuracy, found.seconds])
+        return self.scores[name]
+
+
+def _digest(weights: torch.Tensor) -> str:
+    return hashlib.sha256(weights.detach().contiguous().numpy().tobytes()).hexdigest()
+
+
+def _key(parts: object) -> str:
+    return hashlib.sha256(repr(parts).encode()).hexdigest()[:16]
 
 
 def alone(
@@ -116,29 +158,21 @@ def alone(
     images: Images,
     seed: int,
     cache: Path,
-) -> Alone:
+) -> Scored:
     """Train one network from scratch; what was trained before, for any search with this seed, is read from `cache`."""
     network = setting.family.canonical(selection)
     parts = [setting.family.name, recipe.alone_images, recipe.val_images, recipe.side]
-    parts += [recipe.alone_channels, recipe.alone_cells]
-    key = hashlib.sha256(repr([*parts, recipe.batch, epochs, seed, network]).encode()).hexdigest()[:16]
-    path = cache / "alone.csv"
-    if path.is_file():
-        with path.open(newline="") as stored:
-            for row in csv.reader(stored):
-                if row[0] == key:
-                    return Alone(float(row[1]), float(row[2]))
-    began = time.process_time()
-    with torch.random.fork_rng():
-        module = extract(collect(setting.family.build(recipe.alone_channels, recipe.alone_cells)), network)
-    module.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue] - missing in its overloads
-    x, y = (part[: recipe.alone_images] for part in images.train)
-    batches = Shuffled(x, y, recipe.batch, torch.Generator().manual_seed(seed))
-    with lean():
-        # Scores after each epoch are not needed, so that one image does.
-        retrain(module, batches, [(x[:1], y[:1])], epochs, seed=seed)
-        accuracy = evaluate(module, zip(images.val[0].split(500), images.val[1].split(500), strict=True)).accuracy
-    result = Alone(accuracy, time.process_time() - began)
-    with path.open("a", newline="") as stored:
-        csv.writer(stored).writerow([key, result.accuracy, result.seconds])
-    return result
+    parts += [recipe.alone_channels, recipe.alone_cells, recipe.batch, epochs, seed, network]
+
+    def score() -> float:
+        with torch.random.fork_rng():
+            module = extract(collect(setting.family.build(recipe.alone_channels, recipe.alone_cells)), network)
+        module.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue] - missing in its overloads
+        x, y = (part[: recipe.alone_images] for part in images.train)
+        batches = Shuffled(x, y, recipe.batch, torch.Generator().manual_seed(seed))
+        with lean():
+            # Scores after each epoch are not needed, so that one image does.
+            retrain(module, batches, [(x[:1], y[:1])], epochs, seed=seed)
+            return evaluate(module, zip(images.val[0].split(500), images.val[1].split(500), strict=True)).accuracy
+
+    return Stored(cache / "alone.csv").once(_key(parts), score)

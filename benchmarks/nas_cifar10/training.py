@@ -110,10 +110,10 @@ class _Search:
         self.model, self.constraints = supernet.model, setting.constraints(supernet.space)
         self.model.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue] - missing in its overloads
         self.weights = list(supernet.weights())
-        self.paths = torch.Generator().manual_seed(seed)
-        order = torch.Generator().manual_seed(seed)
+        # Draws for the choices are apart from those for the weights, which so learn the same beside any choices.
+        self.paths, self.mixtures, order, other = (torch.Generator().manual_seed(seed) for _ in range(4))
         x, y = (part[: recipe.images] for part in images.train)
-        self.train, self.val = Shuffled(x, y, recipe.batch, order), Shuffled(*images.val, recipe.batch, order)
+        self.train, self.val = Shuffled(x, y, recipe.batch, order), Shuffled(*images.val, recipe.batch, other)
         self.optimizer = torch.optim.SGD(
             self.weights, lr=recipe.shared_rate, momentum=0.9, weight_decay=5e-4, nesterov=True
         )
@@ -193,7 +193,7 @@ class _Search:
                 self._even()
             losses["train"].append(self._learn(batch))
             if not method.random and place % recipe.every == 0:
-                self.supernet.relax(relaxation, generator=self.paths)
+                self.supernet.relax(relaxation, generator=self.mixtures)
                 losses["val"].append(self._choose(next(validation)))
                 selection = tuple(self.supernet.indices().tolist())
                 feasible.append(self.setting.satisfied(selection))

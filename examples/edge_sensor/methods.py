@@ -110,8 +110,8 @@ CALIBRATION_BATCHES, THINNING, CAPACITY = 4, 3, 4.0
 
 # Supernets prefer deep networks, and short trainings shallow ones: shared weights compare those of the same depth only,
 # beginning with so many candidates of the search, and with draws: from those alone, steps to neighbours do not leave
-# narrow first layers with pooling, which fill the memory.
-DEPTHS, STARTS = range(LAYERS // 2, LAYERS + 1), 3
+# narrow first layers with pooling, which fill the memory. Seven and eight layers are too many for short trainings.
+DEPTHS, STARTS = range(LAYERS // 2, LAYERS - 1), 3
 
 # Many paths matter more to a supernet than large batches.
 BATCH_SIZE, SUPERNET_BATCH_SIZE = 64, 32

@@ -135,6 +135,8 @@ def test_runs_satisfy_the_bounds_resume_and_are_reported(tmp_path, capsys):
             best = max(setting.accuracy(one) for one in setting.feasible())
             assert float(row["regret"]) == pytest.approx(best - setting.accuracy(selection), abs=1e-3)
     assert runs[0]["satisfied"] == "True"
+    # Choices that do not act on the weights leave the same weights, by which networks are judged once.
+    assert len([*(tmp_path / "cache").glob("judged_*.csv")]) == 1
     assert len(rows_of(tmp_path / "trajectory.csv")) == 2 * len(runs)
     document = tmp_path / "page.md"
     write(runs, rows_of(tmp_path / "trajectory.csv"), document)
