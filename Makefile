@@ -11,7 +11,7 @@ demo: $(VENV)/.installed-plot
 	$(BIN)/cggd demo --out out
 
 test: $(VENV)/.installed-dev
-	$(BIN)/pytest
+	OMP_NUM_THREADS=1 $(BIN)/pytest -n auto --dist worksteal
 
 lint: $(VENV)/.installed-dev
 	$(BIN)/ruff check
