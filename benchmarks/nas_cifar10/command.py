@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import csv
+import heapq
 import math
 import time
 from collections.abc import Iterator, Sequence
@@ -98,9 +99,9 @@ def run(setting: Setting, task: Task, recipe: Recipe, images: Images, cache: Pat
 def _starts(
     setting: Setting, task: Task, met: dict[Selection, None], logits: np.ndarray, recipe: Recipe
 ) -> Sequence[Selection]:
-    """The selections that a method answers with, the last met or the likeliest first, and some drawn at random.
+    """The selections that a method answers with, the last met or the likeliest first, the largest, and some drawn.
 
-    None at all where it met none that satisfies the bounds: the draws are not its own.
+    None at all where it met none that satisfies the bounds: the others are not its own.
     """
     method, rows = METHODS[task.method], setting.feasible()
     drawn = [tuple(row) for row in np.random.default_rng(task.seed).permutation(rows).tolist()]
@@ -110,7 +111,8 @@ def _starts(
     if method.filtered:
         likely = logits[setting.table.space.layout.flat(rows)].sum(axis=1)
         found = [tuple(row) for row in rows[np.argsort(-likely)[: recipe.drawn // 2]].tolist()]
-    return [*found, *drawn[: recipe.drawn]] if found else []
+    largest = heapq.nlargest(recipe.largest, drawn, key=setting.family.capacity)
+    return [*found, *largest, *drawn[: recipe.drawn]] if found else []
 
 
 def append(path: Path, rows: Sequence[dict[str, Any]]) -> None:

@@ -25,9 +25,9 @@ class Recipe:
     batch : int
     shared_rate, choice_rate : float
         Learning rates: weights (SGD, cosine), choices (Adam).
-    judged, drawn, ranking_images : int
-        Networks that a method may judge by shared weights at its end, how many of them are drawn at random from those
-        that satisfy the bounds, and the validation images that it does so by.
+    judged, drawn, largest, ranking_images : int
+        Networks that a method may judge by shared weights at its end; how many of them are drawn at random from those
+        that satisfy the bounds, and how many are the largest of those; and the validation images that it does so by.
     branches : int, optional
         Neighbours of a network that are judged, those of the largest capacity; by default all.
     calibration : int
@@ -55,6 +55,7 @@ class Recipe:
     choice_rate: float = 0.03
     judged: int = 300
     drawn: int = 60
+    largest: int = 0
     ranking_images: int = 1_000
     branches: int | None = None
     calibration: int = 8
@@ -72,6 +73,7 @@ SIZE_SPACE = replace(
     images=10_000,
     judged=72,
     drawn=30,
+    largest=1,
     branches=8,
     ranking_images=500,
     calibration=4,
