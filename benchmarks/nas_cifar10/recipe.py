@@ -75,9 +75,9 @@ SIZE_SPACE = replace(
     drawn=30,
     largest=1,
     branches=8,
-    ranking_images=500,
+    ranking_images=2_000,
     calibration=4,
-    shared_capacity=4.0,
+    shared_capacity=16.0,
     alone_capacity=4.0,
     rounds=((5, 5),),
 )
