@@ -16,7 +16,7 @@ from torch.nn import functional
 from benchmarks.nas_cifar10.images import Images
 from benchmarks.nas_cifar10.recipe import Recipe
 from benchmarks.nas_cifar10.settings import Selection, Setting
-from benchmarks.nas_cifar10.training import lean
+from benchmarks.nas_cifar10.training import digest, lean
 from cggd_nas import Supernet, collect, evaluate, extract, grow, retrain
 from cggd_nas.batches import Shuffled
 from cggd_nas.candidates import judge
@@ -71,8 +71,8 @@ def answer(
     calibration = list(islice(Shuffled(*images.train, recipe.batch, generator), recipe.calibration))
     part = [(images.val[0][: recipe.ranking_images], images.val[1][: recipe.ranking_images])]
     # Methods whose choices do not act on the weights end with the same weights, and share what these said.
-    parts = [recipe.calibration, recipe.batch, recipe.ranking_images, seed, *map(_digest, supernet.weights())]
-    stored = Stored(cache / f"judged_{_key(parts)}.csv")
+    parts = [recipe.calibration, recipe.batch, recipe.ranking_images, seed, *map(_content, supernet.weights())]
+    stored = Stored(cache / f"judged_{digest(parts)}.csv")
     spent: list[float] = []
 
     def accuracy(selection: Selection) -> float:
@@ -142,12 +142,8 @@ class Stored:
         return self.scores[name]
 
 
-def _digest(weights: torch.Tensor) -> str:
+def _content(weights: torch.Tensor) -> str:
     return hashlib.sha256(weights.detach().contiguous().numpy().tobytes()).hexdigest()
-
-
-def _key(parts: object) -> str:
-    return hashlib.sha256(repr(parts).encode()).hexdigest()[:16]
 
 
 def alone(
@@ -175,4 +171,4 @@ def alone(
             retrain(module, batches, [(x[:1], y[:1])], epochs, seed=seed)
             return evaluate(module, zip(images.val[0].split(500), images.val[1].split(500), strict=True)).accuracy
 
-    return Stored(cache / "alone.csv").once(_key(parts), score)
+    return Stored(cache / "alone.csv").once(parts, score)

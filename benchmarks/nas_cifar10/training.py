@@ -44,6 +44,11 @@ def lean() -> Iterator[None]:
         yield
 
 
+def digest(parts: object) -> str:
+    """A short name for what a file of the cache depends on."""
+    return hashlib.sha256(repr(parts).encode()).hexdigest()[:16]
+
+
 @dataclass
 class EvenPaths:
     """Single paths on which each option of a decision is trained once before any is trained again.
@@ -153,7 +158,7 @@ class _Search:
         recipe = self.recipe
         parts = [recipe.images, recipe.val_images, recipe.side, recipe.channels, recipe.cells, recipe.warmup]
         parts += [recipe.epochs, recipe.batch, recipe.shared_rate, self.setting.family.name, self.seed]
-        path = cache / f"warm_{hashlib.sha256(repr(parts).encode()).hexdigest()[:16]}.pt"
+        path = cache / f"warm_{digest(parts)}.pt"
         states = {"model": self.model, "optimizer": self.optimizer, "schedule": self.schedule}
         if not path.is_file():
             began = time.process_time()
