@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import os
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -39,8 +40,9 @@ def load(n_train: int, n_val: int, side: int, cache: Path) -> Images:
     if not kept.is_file():
         cache.mkdir(parents=True, exist_ok=True)
         pixels, labels = _decoded(n_train + n_val, side)
-        np.savez(kept.with_suffix(".partial.npz"), pixels=pixels, labels=labels)
-        kept.with_suffix(".partial.npz").replace(kept)
+        partial = kept.with_suffix(f".{os.getpid()}.npz")  # other processes may do the same
+        np.savez(partial, pixels=pixels, labels=labels)
+        partial.replace(kept)
     with np.load(kept) as stored:
         x, y = torch.from_numpy(stored["pixels"]).float(), torch.from_numpy(stored["labels"])
     x = (x - x.mean((0, 1, 2))) / x.std((0, 1, 2))

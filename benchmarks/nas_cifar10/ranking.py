@@ -126,13 +126,14 @@ class Stored:
     def __init__(self, path: Path) -> None:
         self.path = path
         self.scores: dict[str, Scored] = {}
-        if path.is_file():
-            with path.open(newline="") as lines:
-                self.scores = {row[0]: Scored(*map(float, row[1:])) for row in csv.reader(lines)}
 
     def once(self, key: object, score: Callable[[], float]) -> Scored:
         """What the file has for a key, or else what `score` gives."""
         name = repr(key)
+        if name not in self.scores and self.path.is_file():
+            # Another process may have added it meanwhile.
+            with self.path.open(newline="") as lines:
+                self.scores = {row[0]: Scored(*map(float, row[1:])) for row in csv.reader(lines)}
         if name not in self.scores:
             began = time.process_time()
             accuracy = score()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import math
+import os
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -168,8 +169,9 @@ class _Search:
                     self._learn(batch)
             seconds = time.process_time() - began
             kept = {name: part.state_dict() for name, part in states.items()} | {"seconds": seconds}
-            torch.save(kept, path.with_suffix(f".{self.seed}.partial"))
-            path.with_suffix(f".{self.seed}.partial").replace(path)
+            partial = path.with_suffix(f".{os.getpid()}.partial")  # other processes may do the same
+            torch.save(kept, partial)
+            partial.replace(path)
         kept = torch.load(path, weights_only=True)
         for name, part in states.items():
             part.load_state_dict(kept[name])
