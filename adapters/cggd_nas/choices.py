@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, Protocol, cast, runtime_checkable
+from typing import Any, Protocol, TypeGuard, cast
 
 import torch
 from torch import Tensor, nn
@@ -23,7 +23,6 @@ NOISE = 1e-3
 Selection = Mapping[Any, Any]
 
 
-@runtime_checkable
 class ChoiceModule(Protocol):
     """What a module must have to be a choice; `Choice`, `ChannelChoice` and `RepeatChoice` do, and so may your own.
 
@@ -47,6 +46,14 @@ class ChoiceModule(Protocol):
     def plain(self, selection: Selection) -> nn.Module:
         """An equivalent module of the network with this selection, with copied weights."""
         ...
+
+
+def is_choice(module: nn.Module) -> TypeGuard[ChoiceModule]:
+    """Whether a module has what makes it a choice.
+
+    From Python 3.12 on ``isinstance`` with a protocol no longer sees parameters of modules.
+    """
+    return all(hasattr(module, name) for name in ("labels", "decision", "logits", "mixing", "plain"))
 
 
 class Choice(nn.Module):

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from cggd.space import ChoiceSpace
-from cggd_nas.choices import ChoiceModule
+from cggd_nas.choices import ChoiceModule, is_choice
 from cggd_nas.relaxations import GumbelSoftmax, Mixing, Relaxation
 
 
@@ -251,7 +251,7 @@ def _found(model: nn.Module) -> dict[str, dict[str, ChoiceModule]]:
     found: dict[str, dict[str, ChoiceModule]] = {}
     named: dict[str, bool] = {}
     for path, module in model.named_modules():
-        if not isinstance(module, ChoiceModule):
+        if not is_choice(module):
             continue
         name = path or "choice" if module.decision is None else module.decision
         if named.setdefault(name, module.decision is not None) != (module.decision is not None):
