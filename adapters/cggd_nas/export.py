@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import logging
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -33,9 +34,9 @@ def export_onnx(module: nn.Module, example: Example, path: str | PathLike[str]) 
     Parameters
     ----------
     module : nn.Module
-        On the CPU; stays as it is.
+        Stays as it is. From another device than the CPU, a copy on the CPU is exported.
     example : Tensor or sequence of Tensor
-        Arguments of its forward.
+        Arguments of its forward, on any device.
     path : str or path
 
     Returns
@@ -55,6 +56,9 @@ def export_onnx(module: nn.Module, example: Example, path: str | PathLike[str]) 
         raise TypeError(f"module must be an nn.Module, got {module!r}")
     if not path.parent.is_dir():
         raise FileNotFoundError(f"path must lie in a folder that exists, got {str(path)!r}")
+    arguments = tuple(x.cpu() for x in arguments)
+    if any(x.device.type != "cpu" for x in module.state_dict().values()):
+        module = copy.deepcopy(module).cpu()
     unchecked = path.with_name(path.name + ".unchecked")
     try:
         with evaluating(module), torch.no_grad(), _quiet():

@@ -294,6 +294,7 @@ def lagrangian(
             selection = supernet.selection()
             expected = torch.stack([expected_value(c.metric, supernet.parameters) / c.bound - 1 for c in bounds])
             actual = [c.metric(selection) / c.bound - 1 for c in bounds]
+            self.bounds.multiplier.to(expected.device)
             state = cooper.ConstraintState(expected, strict_violation=torch.tensor(actual).to(expected))
             return cooper.CMPState(loss, {self.bounds: state})
 

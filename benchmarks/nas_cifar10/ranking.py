@@ -100,7 +100,9 @@ def answer(
     order = [selection for selection, _ in judged]
     shared, trainings = order[0], 0
     for networks, epochs in recipe.rounds:
-        results = {s: alone(s, setting, epochs, recipe, images, seed, cache) for s in order[:networks]}
+        finalists = order[:networks]
+        longer = epochs * networks // len(finalists)  # where there are fewer
+        results = {s: alone(s, setting, longer, recipe, images, seed, cache) for s in finalists}
         spent += [result.seconds for result in results.values()]
         trainings += len(results)
         order = best_first({s: r.accuracy for s, r in results.items()}, capacity, recipe.alone_capacity)

@@ -36,7 +36,8 @@ class Recipe:
         What the rank by `Family.capacity` counts beside the rank by accuracy, with shared weights and trained alone:
         the shorter a training, the more it favours networks that learn fast over those that can hold more.
     rounds : tuple of (networks, epochs)
-        Networks that are trained alone in each round, the best of the round before.
+        Networks that are trained alone in each round, the best of the round before. Where there are fewer, they share
+        the epochs of all.
     alone_images : int
     """
 

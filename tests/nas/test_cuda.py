@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 from torch import distributed, nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.nn.parallel import DistributedDataParallel
 from torch.utils.data import DataLoader, TensorDataset
 
@@ -229,7 +230,8 @@ def test_what_is_extracted_computes_the_same_and_costs_the_same(name):
     costs = Costs(supernet, example.to(GPU))
     assert {metric: getattr(costs, metric)()(selection) for metric in expected} == expected
     module = extract(supernet, selection).eval()
-    with torch.no_grad():
+    # Heads are too narrow for the other backends.
+    with torch.no_grad(), sdpa_kernel(SDPBackend.MATH):
         torch.testing.assert_close(module(example.to(GPU)).cpu(), here, rtol=1e-2, atol=1e-3)
 
 
