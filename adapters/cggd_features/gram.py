@@ -300,7 +300,7 @@ def _rotated(
         blocks.append((varied, directions[:, kept]))
         counts.append(int(kept.sum()))
     where = np.concatenate([varied for varied, _ in blocks]).astype(np.int64)
-    turn = sparse.block_diag([part for _, part in blocks], format="csr")
+    turn = sparse.block_diag([sparse.coo_array(part) for _, part in blocks], format="csr")
     if sum(counts) == 0:
         return np.zeros((0, 0)), np.zeros((0, target.shape[1])), np.array(counts)
     half = turn.T @ matrix[np.ix_(where, where)]

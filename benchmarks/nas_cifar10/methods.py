@@ -87,9 +87,9 @@ BASELINES = {
         scan=(0.02, 2.0, 20.0),
     ),
     "proxyless_log": Method(
-        penalty=penalised(penalties.proxyless_log, "beta"), weight=penalties.PROXYLESS_BETA, scan=(6.0, 60.0)
+        penalty=penalised(penalties.proxyless_log, "beta"), weight=penalties.PROXYLESS_BETA, scan=(0.06, 6.0, 60.0)
     ),
-    "fbnet": Method(penalty=penalised(penalties.fbnet, "beta"), weight=penalties.FBNET_BETA, scan=(6.0, 20.0)),
+    "fbnet": Method(penalty=penalised(penalties.fbnet, "beta"), weight=penalties.FBNET_BETA, scan=(0.06, 6.0, 20.0)),
     "tf_nas": Method(penalty=penalised(penalties.tf_nas, "weight"), weight=penalties.TF_NAS_WEIGHT, scan=(1.0, 10.0)),
     "tas": Method(penalty=penalised(penalties.tas, "weight"), weight=penalties.TAS_WEIGHT, scan=(0.2, 20.0)),
     "random": Method(random=True),
