@@ -30,8 +30,9 @@ COLUMNS = (
     "test accuracy",
     "regret",
     "by shared weights",
-    "at the end: satisfied",
-    "regret",
+    "end: satisfied",
+    "end: accuracy",
+    "end: regret",
     "first feasible epoch",
     "feasible epochs",
     "CPU seconds",
@@ -49,8 +50,8 @@ def page(runs: Sequence[Row]) -> str:
         table(("setting", "paper", "here", "satisfied", "CPU minutes a run"), _beside_paper(main)),
         "Satisfied runs out of all; accuracy in % after the table's full training, regret in points below the best "
         'network that satisfies the bounds, both as means over satisfied runs (with the standard deviation). "By '
-        'shared weights" is the regret had nothing been trained alone, "at the end" the largest logits and nothing '
-        "else, as the methods' papers answer. Epochs count from the end of the warm-up.",
+        'shared weights" is the regret had nothing been trained alone, "end" the largest logits and nothing else, as '
+        "the methods' papers answer. Epochs count from the end of the warm-up.",
         table(COLUMNS, [_line(group) for group in _grouped(main, "setting", "method")]),
         "Processors: " + ", ".join(f"{name} ({n} runs)" for name, n in Counter(r["processor"] for r in runs).items()),
         "Networks nobody trained, for comparison; the largest are those with the most parameters in use, in the size "
@@ -93,6 +94,7 @@ def write(runs: Sequence[Row], trajectory: Sequence[Row], document: Path) -> Non
 def _line(rows: Sequence[Row]) -> list[str]:
     held = [row for row in rows if row["satisfied"] == "True"]
     ended = [row for row in rows if row["end_satisfied"] == "True"]
+    at_end = [f"{len(ended)}/{len(rows)}", _mean(ended, "end_accuracy", spread=True), _mean(ended, "end_regret")]
     return [
         rows[0]["setting"],
         rows[0]["method"],
@@ -101,8 +103,7 @@ def _line(rows: Sequence[Row]) -> list[str]:
         _mean(held, "accuracy", spread=True),
         _mean(held, "regret"),
         _mean(held, "shared_regret"),
-        f"{len(ended)}/{len(rows)}" if rows[0]["method"] != "random" else "",
-        _mean(ended, "end_regret") if rows[0]["method"] != "random" else "",
+        *(["", "", ""] if rows[0]["method"] == "random" else at_end),
         _mean(rows, "first_feasible_epoch", ".1f"),
         _mean(rows, "feasible_epochs", ".0%"),
         _mean(rows, "cpu_seconds", ".0f"),
