@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
 from benchmarks.nas_cifar10.methods import ABLATIONS, BASELINES, METHODS
 from benchmarks.nas_cifar10.recipe import FULL
@@ -21,6 +22,9 @@ MARK = "nas_cifar10"
 
 # The paper's regrets on CIFAR-10, in points of accuracy below the best feasible network (CONNAS, ICLR 2026).
 PAPER = {"latency": 1.08, "energy": 1.08, "both": 1.08, "memory": 0.14, "params": 1.0}
+
+# Where the plot of all networks begins, in %.
+LOWEST = 84
 
 COLUMNS = (
     "setting",
@@ -140,7 +144,7 @@ def _untrained(settings: Sequence[Setting]) -> str:
 def _trajectory(trajectory: Sequence[Row], ax) -> None:
     rows = [r for r in trajectory if (r["setting"], r["seed"]) == ("latency", "0") and r["method"] not in ABLATIONS]
     bound = None
-    for method in ("cggd", *BASELINES):
+    for place, method in enumerate(("cggd", *BASELINES)):
         mine = [r for r in rows if r["method"] == method and _weight(r) == _published(method) and method != "random"]
         if not mine:
             continue
@@ -149,6 +153,7 @@ def _trajectory(trajectory: Sequence[Row], ax) -> None:
         ax.plot(
             [int(r["epoch"]) + FULL.warmup + 1 for r in mine],
             [float(v["latency"]) / FINE for v in values],
+            color=f"C{place}",
             marker="o",
             linewidth=2.5 if method == "cggd" else 1.2,
             label=method,
@@ -156,6 +161,7 @@ def _trajectory(trajectory: Sequence[Row], ax) -> None:
     if bound is not None:
         ax.axhline(bound, color="black", linestyle="--", label="bound")
         ax.legend(fontsize=8)
+    ax.xaxis.get_major_locator().set_params(integer=True)
     ax.set_xlabel("epoch")
     ax.set_ylabel("latency of the largest logits (ms)")
 
@@ -166,18 +172,30 @@ def _answers(runs: Sequence[Row], ax) -> None:
     latency, accuracy = every(bounded.metric), every(setting.table.judge)
     ax.scatter(latency, accuracy, s=2, color="lightgrey", rasterized=True)
     ax.axvspan(0, bounded.bound, color="tab:green", alpha=0.08, label="satisfies the bound")
-    for method in ("cggd", *BASELINES):
+    for place, method in enumerate(("cggd", *BASELINES)):
         mine = [
             r for r in runs if (r["setting"], r["method"]) == ("latency", method) and _weight(r) == _published(method)
         ]
-        if mine:
-            numbers = [setting.number([int(i) for i in r["architecture"].split("-")]) for r in mine]
-            ax.scatter(latency[numbers], accuracy[numbers], s=40 if method == "cggd" else 22, label=method)
+        colour = f"C{place}"
+        if method in ("cggd", "random") and mine:
+            ax.scatter(*_places(mine, "architecture"), s=40, color=colour, label=f"{method}: answer", zorder=3)
+        if method != "random" and mine:
+            ax.scatter(
+                *_places(mine, "end_architecture"), s=28, color=colour, marker="x", label=f"{method}: at the end"
+            )
     ax.set_xlim(0, latency.max())
-    ax.set_ylim(84, 95)
+    ax.set_ylim(LOWEST, 95)
     ax.set_xlabel("latency (ms)")
-    ax.set_ylabel("test accuracy after 200 epochs (%)")
+    ax.set_ylabel(f"test accuracy after 200 epochs (%; lower ones at {LOWEST})")
     ax.legend(fontsize=8)
+
+
+def _places(rows: Sequence[Row], name: str) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Latencies and accuracies of networks, as far as the plot shows them."""
+    setting = all_settings()["latency"]
+    (bounded,) = setting.table.constraints
+    numbers = [setting.number([int(i) for i in row[name].split("-")]) for row in rows]
+    return every(bounded.metric)[numbers], np.maximum(every(setting.table.judge)[numbers], LOWEST)
 
 
 def _save(draw: Callable, path: Path) -> None:
