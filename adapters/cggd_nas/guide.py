@@ -41,8 +41,8 @@ class TorchGuide:
     patience : int
         Violated steps in a row after which `update` leads to the witness; see `cggd.Safeguard`.
     witness : mapping or array-like, optional
-        A selection known to satisfy every constraint, such as ``cggd.find_feasible(constraints).selection``. Without
-        one the first feasible selection that `update` meets is taken.
+        A selection known to satisfy every constraint, such as ``cggd.find_feasible(constraints).selection``, until
+        `update` meets one: from then on the last feasible selection met is the witness, as it is nearer.
     broadcast : bool
         In a process group of several, rank 0 alone evaluates metrics, and sends every rank the step, so that noise in
         measurements cannot move the ranks apart and a device is measured by one process. All ranks must then call
@@ -186,8 +186,7 @@ class TorchGuide:
         step = self._agreed(lambda: self.safeguard.step(before, displacement, self.state, floor=floor))
         self.state = step.state
         if step.feasible:
-            if self.state.witness is None:
-                self.state = SafeguardState(step.seen.selection)
+            self.state = SafeguardState(step.seen.selection)
         else:
             self.supernet.set_logits(step.logits)
         return step

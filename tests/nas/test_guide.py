@@ -1,6 +1,7 @@
 """TorchGuide: the numpy core's trajectories, and what a training loop may do to them."""
 
 import pickle
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -9,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
-from cggd import Additive, Function, Guide, Safeguard, Table, find_feasible
+from cggd import Additive, Function, Guide, Safeguard, SafeguardState, Table, find_feasible
 from cggd.datasets import nats_topology
 from cggd.optimizers import Adam, Guided, Momentum
 from cggd.relaxation import softmax
@@ -91,6 +92,8 @@ def test_updates_follow_the_numpy_core_on_nats(rule, patience):
         tabulated_loss(net, accuracy).backward()
         modes.add(guide.update(optimizer).mode)
         step, state = guided.step(logits, tabulated_gradient(logits, accuracy), state)
+        if step.feasible:
+            state = replace(state, safeguard=SafeguardState(step.seen.selection))
         logits = step.logits
         np.testing.assert_allclose(net.logits(), logits, atol=1e-10)
     assert {"free", "guided"} <= modes
@@ -322,16 +325,20 @@ def test_forbidden_options_stay_forbidden():
     assert net.selection() == {"a": "skip", "b": "skip"}
 
 
-def test_the_first_feasible_selection_becomes_the_witness():
+@pytest.mark.parametrize("witness", [None, [1, 1]])
+def test_the_last_feasible_selection_becomes_the_witness(witness):
     net, constraints = trained()
-    guide = TorchGuide(net, constraints)
+    guide = TorchGuide(net, constraints, witness=witness)
     optimizer = torch.optim.SGD(net.architecture(), lr=0.1)
     loss_of(net).backward()
-    guide.update(optimizer)
-    assert guide.state.witness is None
-    net.set_logits([0.0, 1.0, 0.0, 1.0])
-    guide.update(optimizer)
-    assert guide.state.witness.tolist() == [1, 1]
+    net.set_logits([1.0, 0.0, 1.0, 0.0])
+    assert not guide.update(optimizer).feasible
+    assert (guide.state.witness is None) == (witness is None)
+    for last in ([1, 0], [0, 1], [1, 1]):
+        net.set_logits(np.concatenate([np.eye(2)[option] for option in last]))
+        feasible = guide.update(optimizer).feasible
+        assert not feasible or guide.state.witness.tolist() == last
+    assert feasible
     assert pickle.loads(pickle.dumps(guide.state)).witness.tolist() == [1, 1]
 
 
