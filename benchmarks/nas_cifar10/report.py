@@ -98,7 +98,13 @@ def write(runs: Sequence[Row], trajectory: Sequence[Row], document: Path) -> Non
 def _line(rows: Sequence[Row]) -> list[str]:
     held = [row for row in rows if row["satisfied"] == "True"]
     ended = [row for row in rows if row["end_satisfied"] == "True"]
-    at_end = [f"{len(ended)}/{len(rows)}", _mean(ended, "end_accuracy", spread=True), _mean(ended, "end_regret")]
+    searched = [
+        f"{len(ended)}/{len(rows)}",
+        _mean(ended, "end_accuracy", spread=True),
+        _mean(ended, "end_regret"),
+        _mean(rows, "first_feasible_epoch", ".1f"),
+        _mean(rows, "feasible_epochs", ".0%"),
+    ]
     return [
         rows[0]["setting"],
         rows[0]["method"],
@@ -107,9 +113,7 @@ def _line(rows: Sequence[Row]) -> list[str]:
         _mean(held, "accuracy", spread=True),
         _mean(held, "regret"),
         _mean(held, "shared_regret"),
-        *(["", "", ""] if rows[0]["method"] == "random" else at_end),
-        _mean(rows, "first_feasible_epoch", ".1f"),
-        _mean(rows, "feasible_epochs", ".0%"),
+        *("" if METHODS[rows[0]["method"]].random else cell for cell in searched),
         _mean(rows, "cpu_seconds", ".0f"),
         _mean(rows, "direction_share", ".1%"),
     ]
