@@ -176,30 +176,26 @@ def _answers(runs: Sequence[Row], ax) -> None:
     latency, accuracy = every(bounded.metric), every(setting.table.judge)
     ax.scatter(latency, accuracy, s=2, color="lightgrey", rasterized=True)
     ax.axvspan(0, bounded.bound, color="tab:green", alpha=0.08, label="satisfies the bound")
+
+    def places(rows: Sequence[Row], name: str) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """Latencies and accuracies of networks, as far as the plot shows them."""
+        numbers = [setting.number([int(i) for i in row[name].split("-")]) for row in rows]
+        return latency[numbers], np.maximum(accuracy[numbers], LOWEST)
+
     for place, method in enumerate(("cggd", *BASELINES)):
         mine = [
             r for r in runs if (r["setting"], r["method"]) == ("latency", method) and _weight(r) == _published(method)
         ]
         colour = f"C{place}"
         if method in ("cggd", "random") and mine:
-            ax.scatter(*_places(mine, "architecture"), s=40, color=colour, label=f"{method}: answer", zorder=3)
+            ax.scatter(*places(mine, "architecture"), s=40, color=colour, label=f"{method}: answer", zorder=3)
         if method != "random" and mine:
-            ax.scatter(
-                *_places(mine, "end_architecture"), s=28, color=colour, marker="x", label=f"{method}: at the end"
-            )
+            ax.scatter(*places(mine, "end_architecture"), s=28, color=colour, marker="x", label=f"{method}: at the end")
     ax.set_xlim(0, latency.max())
     ax.set_ylim(LOWEST, 95)
     ax.set_xlabel("latency (ms)")
     ax.set_ylabel(f"test accuracy after 200 epochs (%; lower ones at {LOWEST})")
     ax.legend(fontsize=8)
-
-
-def _places(rows: Sequence[Row], name: str) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Latencies and accuracies of networks, as far as the plot shows them."""
-    setting = all_settings()["latency"]
-    (bounded,) = setting.table.constraints
-    numbers = [setting.number([int(i) for i in row[name].split("-")]) for row in rows]
-    return every(bounded.metric)[numbers], np.maximum(every(setting.table.judge)[numbers], LOWEST)
 
 
 def _save(draw: Callable, path: Path) -> None:
