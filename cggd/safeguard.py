@@ -22,18 +22,26 @@ from cggd.metrics.base import as_number, own, whole
 # Doubling reaches any distance in as many steps as it has binary digits, without overshooting by more than it must.
 ESCALATION = 2.0
 
+# Relative rounding error of logits in double precision.
+DOUBLE = float(np.finfo(np.float64).eps)
+
 # Beyond it no distance between floats is left to be crossed, and the power would overflow.
 MOST_DOUBLINGS = 1000
 
 
 def project(
-    logits: NDArray[np.float64], witness: NDArray[np.int64], layout: Layout, *, margin: float = 0.0
+    logits: NDArray[np.float64],
+    witness: NDArray[np.int64],
+    layout: Layout,
+    *,
+    margin: float = 0.0,
+    precision: float = DOUBLE,
 ) -> NDArray[np.float64]:
     r"""The nearest point at which every option of the witness leads its decision by `margin`, shape (n_options,).
 
     In each decision the witness's option j rises to t and the others fall to at most t - margin, where
     :math:`t = (a_j + \sum_{k \in K} (a_k + margin)) / (1 + |K|)` and :math:`K = \{k \ne j : a_k + margin > t\}`.
-    The margin grows with \|t\| where it would otherwise be lost to rounding.
+    The margin grows with \|t\| where it would otherwise be lost to rounding, by up to `precision` times a logit.
 
     Examples
     --------
@@ -43,9 +51,7 @@ def project(
     chosen = layout.flat(witness)
     own_logits = logits[chosen]
     finite = np.abs(logits[np.isfinite(logits)])
-    margin = max(
-        margin, 8 * float(np.finfo(logits.dtype).eps) * float(finite.max(initial=0.0)) * int(layout.sizes.max())
-    )
+    margin = max(margin, 8 * max(precision, DOUBLE) * float(finite.max(initial=0.0)) * int(layout.sizes.max()))
     rivals = logits + margin
     rivals[chosen] = -np.inf
     top = own_logits
@@ -76,8 +82,9 @@ class SafeguardState:
     Attributes
     ----------
     witness : ndarray of int, shape (n_decisions,), or None
-        A selection known to satisfy every constraint. It may be exchanged between steps, with `dataclasses.replace`;
-        a target in pursuit is kept. Without one the plain rule acts for ever.
+        A selection known to satisfy every constraint: the last one met, and before that the one given. It may be
+        exchanged between steps, with `dataclasses.replace`; a target in pursuit is kept. Without one the plain rule
+        acts alone.
     violated : int
         Violated steps in a row.
     target : ndarray of shape (n_options,), or None
@@ -135,7 +142,9 @@ class Safeguard:
     patience : int
         Violated steps in a row that the plain rule gets before the safeguard takes over.
     margin : float
-        By how much the witness's options lead at the target.
+        By how much the witness's options lead at the target, at least.
+    precision : float
+        Relative rounding error of logits between steps, where they are stored in less than double precision.
 
     Examples
     --------
@@ -154,6 +163,7 @@ class Safeguard:
     guide: Guide
     patience: int = 10
     margin: float = 1e-2
+    precision: float = DOUBLE
 
     def __post_init__(self) -> None:
         if not isinstance(self.guide, Guide):
@@ -161,6 +171,8 @@ class Safeguard:
         own(self, patience=whole(self.patience, "patience", least=0))
         if as_number(self.margin, "margin") <= 0:
             raise ValueError(f"margin must be greater than 0, got {self.margin}")
+        if not 0 <= as_number(self.precision, "precision") < 1:
+            raise ValueError(f"precision must be at least 0 and less than 1, got {self.precision}")
 
     def begin(self, witness: Mapping[Hashable, Hashable] | ArrayLike | None = None) -> SafeguardState:
         """The state before the first step, with a selection that satisfies every constraint.
@@ -209,7 +221,8 @@ class Safeguard:
         displacement = self.guide.check_flat(displacement, "displacement")
         seen = self.guide.observe(logits)
         if seen.feasible:
-            return SafeguardStep(logits + displacement, SafeguardState(state.witness), "free", seen)
+            # The last feasible selection is nearer than one found beforehand, and has been learnt from.
+            return SafeguardStep(logits + displacement, SafeguardState(seen.selection), "free", seen)
         size = max(norm(displacement), floor)
         after = replace(state, violated=state.violated + 1)
         if state.witness is None or (state.target is None and state.violated < self.patience):
@@ -220,9 +233,7 @@ class Safeguard:
             return SafeguardStep(moved, after, "guided", seen)
         target = state.target
         if target is None:
-            if seen.allowed is not None and not seen.allowed[self.guide.space.layout.flat(state.witness)].all():
-                raise ValueError("the witness takes an option whose logit is -inf, which forbids it")
-            target = project(logits, state.witness, self.guide.space.layout, margin=self.margin)
+            target = self._target(logits, state.witness)
         after = replace(after, target=target, escalations=state.escalations + 1)
         left = distance(target, logits)
         reach = self.guide.rescale * size * ESCALATION ** min(state.escalations, MOST_DOUBLINGS)
@@ -231,3 +242,28 @@ class Safeguard:
         with np.errstate(invalid="ignore"):
             toward = np.where(target == logits, 0.0, target - logits) / left
         return SafeguardStep(logits + displacement + reach * toward, after, "safeguarded", seen)
+
+    def settle(self, logits: NDArray[np.float64], state: SafeguardState) -> NDArray[np.float64]:
+        """Where a descent may end: the logits if their selection is feasible, or else the nearest point of the witness.
+
+        Near a tight bound a descent moves in and out, and may stop outside. Without a witness, that is where nothing
+        feasible was given or met, the logits stay as they are; evaluate the constraints on what is returned.
+
+        Examples
+        --------
+        >>> from cggd import Additive, ChoiceSpace
+        >>> cost = Additive(ChoiceSpace.from_sizes([2, 2]), [0.0, 1.0, 0.0, 1.0])
+        >>> guard = Safeguard(Guide([cost <= 1.0]))
+        >>> guard.settle(np.array([0.0, 2.0, 0.0, 1.0]), guard.begin([1, 0])).tolist()
+        [0.0, 2.0, 0.505, 0.495]
+        """
+        logits = self.guide.check_flat(logits, "logits")
+        if state.witness is None or self.guide.observe(logits).feasible:
+            return logits
+        return self._target(logits, state.witness)
+
+    def _target(self, logits: NDArray[np.float64], witness: NDArray[np.int64]) -> NDArray[np.float64]:
+        layout = self.guide.space.layout
+        if np.isneginf(logits[layout.flat(witness)]).any():
+            raise ValueError("the witness takes an option whose logit is -inf, which forbids it")
+        return project(logits, witness, layout, margin=self.margin, precision=self.precision)

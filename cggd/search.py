@@ -424,8 +424,8 @@ class _Search:
             rescale = max(self.rescale / RELIEF, self.options.rescale)
         else:
             rescale = min(self.rescale * ESCALATION, max(LARGEST_RESCALE, self.options.rescale))
-        if improved:
-            guarded = replace(guarded, witness=seen.selection)
+        if seen.feasible:  # the best one is the witness, not the last
+            guarded = replace(guarded, witness=self.candidates[-1].selection)
         best = np.nan if self.best is None else self.best
         self.history.append((self.start, value, seen.violations, best, self.seconds))
         self.logits, self.guarded, self.scale, self.rescale = logits, guarded, scale, rescale

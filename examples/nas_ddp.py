@@ -54,6 +54,7 @@ def main() -> None:
         optimizer.zero_grad()
         cross_entropy(parallel(images), labels).backward()
         guide.update(optimizer)
+    guide.settle()
 
     logits = torch.as_tensor(supernet.logits())
     gathered = [torch.empty_like(logits) for _ in range(distributed.get_world_size())]

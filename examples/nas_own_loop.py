@@ -49,6 +49,7 @@ def main() -> None:
                     print(f"step {step:3d}: loss {loss.item():.3f}, {macs.name} {seen.values[0]:.3f} {macs.unit}")
             optimizer.step()
 
+    guide.settle()  # where the last step left the bound, back to the last selection within it
     print(f"found {supernet.selection()}")
     print(macs.name, "of the extracted network:", (macs <= 0.25).report(supernet.selection()))
     network = extract(supernet, supernet.selection()).eval()

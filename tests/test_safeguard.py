@@ -140,3 +140,30 @@ def test_single_precision_stays_and_arrives(seed, weights, wide):
         assert step.logits.dtype == np.float32
         feasible, logits, state = feasible or step.feasible, step.logits, step.state
     assert feasible
+
+
+@given(st.integers(0, 2**16))
+def test_the_last_feasible_selection_is_the_witness_whatever_was_given(seed):
+    guard, rng = Safeguard(Guide([COST <= 1.0]), patience=2), np.random.default_rng(seed)
+    logits, state, last = rng.standard_normal(5), guard.begin([0, 0] if seed % 2 else None), None
+    for _ in range(20):
+        step = guard.step(logits, rng.standard_normal(5), state, floor=1e-3)
+        last = step.seen.selection if step.feasible else last
+        if last is not None:
+            assert step.state.witness.tolist() == last.tolist()
+        logits, state = step.logits, step.state
+
+
+@given(points(), st.booleans())
+def test_settling_ends_inside_and_moves_nothing_that_is_inside(case, known):
+    logits, witness, layout = case
+    space = ChoiceSpace.from_sizes(layout.sizes)
+    there = layout.flat(witness)
+    cost = Additive(space, np.isin(np.arange(space.n_options), there, invert=True).astype(float), name="others")
+    guard = Safeguard(Guide([cost <= 0.0]))
+    settled = guard.settle(logits, guard.begin(witness if known else None))
+    if layout.argmax(logits).tolist() == witness.tolist() or not known:
+        assert settled.tolist() == logits.tolist()
+    else:
+        assert layout.argmax(settled).tolist() == witness.tolist()
+        assert distance(settled, logits) == distance(project(logits, witness, layout, margin=guard.margin), logits)

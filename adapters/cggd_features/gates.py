@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -221,7 +221,6 @@ class _Gates:
         self.logits, self.state = step.logits.reshape(-1, 2), step.state
         if step.feasible:
             chosen = step.seen.selection.astype(bool)
-            self.state = replace(self.state, witness=step.seen.selection)
             if not self.met or not np.array_equal(self.met[-1], chosen):
                 self.met.append(chosen)
 

@@ -18,7 +18,7 @@ from torch import distributed, nn
 from cggd import Constraint, Guide, GuideStep, Safeguard, SafeguardState, SafeguardStep
 from cggd.constraints import check_constraints
 from cggd.directions import Weights
-from cggd.guide import Balance
+from cggd.guide import Balance, Observation
 from cggd_nas.supernet import Supernet, collect, gathered
 
 # A learning rate that decays ends at 0, where no direction could act; as in `cggd.search`.
@@ -42,7 +42,7 @@ class TorchGuide:
         Violated steps in a row after which `update` leads to the witness; see `cggd.Safeguard`.
     witness : mapping or array-like, optional
         A selection known to satisfy every constraint, such as ``cggd.find_feasible(constraints).selection``, until
-        `update` meets one: from then on the last feasible selection met is the witness, as it is nearer.
+        the guide meets one: from then on the last feasible selection met is the witness.
     broadcast : bool
         In a process group of several, rank 0 alone evaluates metrics, and sends every rank the step, so that noise in
         measurements cannot move the ranks apart and a device is measured by one process. All ranks must then call
@@ -55,7 +55,7 @@ class TorchGuide:
     guide : Guide
         The numpy core.
     state : SafeguardState
-        What `update` remembers; belongs in checkpoints, and may be pickled.
+        What the guide remembers; belongs in checkpoints, and may be pickled.
 
     Notes
     -----
@@ -102,7 +102,8 @@ class TorchGuide:
         self.supernet = model if isinstance(model, Supernet) else collect(model)
         bounds = check_constraints(constraints, self.supernet.space)
         self.guide = Guide(bounds, rescale=rescale, epsilon=epsilon, weights=weights, balance=balance)
-        self.safeguard = Safeguard(self.guide, patience)
+        precision = max(torch.finfo(parameter.dtype).eps for parameter in self.supernet.parameters)
+        self.safeguard = Safeguard(self.guide, patience, precision=precision)
         self.state: SafeguardState = self.safeguard.begin(witness)
         self.broadcast = broadcast
 
@@ -145,6 +146,8 @@ class TorchGuide:
             seen = self._agreed(lambda: self.guide.observe(self.guide.check_flat(logits, "logits")))
             return GuideStep(gradient, np.zeros_like(gradient), seen)
         step = self._agreed(lambda: self.guide.step(gradient, logits))
+        if step.feasible:
+            self.state = SafeguardState(step.seen.selection)
         if step.direction.any():
             for parameter, part in zip(parameters, self.supernet.cut(step.gradient), strict=True):
                 if parameter.grad is None:
@@ -185,11 +188,25 @@ class TorchGuide:
         displacement = np.subtract(after, before, out=np.zeros_like(after), where=~np.isneginf(before))
         step = self._agreed(lambda: self.safeguard.step(before, displacement, self.state, floor=floor))
         self.state = step.state
-        if step.feasible:
-            self.state = SafeguardState(step.seen.selection)
-        else:
+        if not step.feasible:
             self.supernet.set_logits(step.logits)
         return step
+
+    def settle(self) -> Observation:
+        """End inside: if the selection violates a constraint, move the logits to the last feasible selection met.
+
+        Call it once, after the last step: near a tight bound a search moves in and out, and may stop outside. The
+        logits become the nearest ones with that selection; the weights stay.
+
+        Returns
+        -------
+        Observation
+            Of the selection that the supernet now has, freshly evaluated. Its ``.feasible`` is False where no feasible
+            selection was given or met, and may be where measurements are noisy.
+        """
+        before = self._logits()
+        self.supernet.set_logits(self._agreed(lambda: self.safeguard.settle(before, self.state)))
+        return self._agreed(lambda: self.guide.observe(self._logits()))
 
     def _learning_rate(self, optimizer: torch.optim.Optimizer) -> float:
         ours = {id(parameter) for parameter in self.supernet.parameters}

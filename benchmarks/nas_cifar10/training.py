@@ -151,6 +151,8 @@ class _Search:
         for epoch in range(self.recipe.warmup, self.recipe.epochs):
             epochs.append(self._epoch(epoch - self.recipe.warmup))
         share = self.guiding[0] / (time.perf_counter() - choosing)
+        if self.method.guided is not None and self.method.guided.safeguard:
+            self.guide.settle()
         direction = share if self.method.guided else math.nan
         return Trained(self.supernet, self.met, epochs, time.process_time() - began, direction)
 

@@ -1,7 +1,6 @@
 """TorchGuide: the numpy core's trajectories, and what a training loop may do to them."""
 
 import pickle
-from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -10,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
-from cggd import Additive, Function, Guide, Safeguard, SafeguardState, Table, find_feasible
+from cggd import Additive, Function, Guide, Safeguard, Table, find_feasible
 from cggd.datasets import nats_topology
 from cggd.optimizers import Adam, Guided, Momentum
 from cggd.relaxation import softmax
@@ -92,8 +91,6 @@ def test_updates_follow_the_numpy_core_on_nats(rule, patience):
         tabulated_loss(net, accuracy).backward()
         modes.add(guide.update(optimizer).mode)
         step, state = guided.step(logits, tabulated_gradient(logits, accuracy), state)
-        if step.feasible:
-            state = replace(state, safeguard=SafeguardState(step.seen.selection))
         logits = step.logits
         np.testing.assert_allclose(net.logits(), logits, atol=1e-10)
     assert {"free", "guided"} <= modes
@@ -380,3 +377,50 @@ def test_a_compiled_network_is_guided_the_same():
             optimizer.step()
         logits.append(net.logits())
     np.testing.assert_allclose(*logits, atol=1e-6)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("how", ["update", "modify_gradients"])
+def test_a_loop_that_stopped_outside_settles_at_the_last_feasible_selection(how, dtype):
+    net, constraints = trained(dtype=dtype)
+    guide = TorchGuide(net, constraints)
+    optimizer = torch.optim.SGD(net.architecture(), lr=0.1)
+    outside = [1.0, 0.0, 1.0, 0.0]
+    net.set_logits(outside)
+    assert not guide.settle().feasible
+    assert net.logits().tolist() == outside  # nothing feasible is known yet
+    for last in ([1, 0], [1, 1]):
+        net.set_logits(np.concatenate([np.eye(2)[option] for option in last]))
+        loss_of(net).backward()
+        step = guide.update(optimizer) if how == "update" else guide.modify_gradients()
+    assert step.feasible
+    for size in (1.0, 1e6):
+        net.set_logits(np.multiply(size, outside))
+        seen = guide.settle()
+        assert seen.feasible
+        assert seen.selection.tolist() == net.indices().tolist() == [1, 1]
+        settled = net.logits()
+        assert guide.settle().feasible
+        assert net.logits().tolist() == settled.tolist()
+
+
+def test_settling_where_measurements_changed_does_not_claim_to_be_inside():
+    net, _ = trained()
+    costs = iter([0.0, 9.0, 9.0, 9.0])
+    guide = TorchGuide(net, Function(net.space, lambda _: next(costs), cache=False, name="drifting") <= 1.0)
+    guide.modify_gradients()
+    assert not guide.settle().feasible
+
+
+@pytest.mark.parametrize("size", [1e3, 1e6, 1e12])
+def test_the_safeguard_lands_in_single_precision_however_large_the_logits_are(size):
+    net, constraints = trained()
+    net.set_logits([size, 0.0, size, 0.0])
+    guide = TorchGuide(net, constraints, patience=2, witness=[1, 1])
+    optimizer = torch.optim.SGD(net.architecture(), lr=0.1)
+    for _ in range(60):
+        optimizer.zero_grad()
+        loss_of(net).backward()
+        if guide.update(optimizer).feasible:
+            return
+    pytest.fail("not feasible after 60 steps")
