@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cache, cached_property
 
 import numpy as np
 from numpy.typing import NDArray
@@ -89,6 +89,24 @@ class Setting:
         """Points of accuracy below the best selection that satisfies the bounds."""
         return self.best - self.accuracy(selection)
 
+    @cached_property
+    def networks(self) -> dict[Selection, float]:
+        """Mean accuracy in the table over all cells that compute the same, by the selection that stands for them."""
+        found: dict[Selection, list[float]] = {}
+        accuracies = every(self.table.judge)
+        for row, accuracy in zip(self.table.space.enumerate().tolist(), accuracies.tolist(), strict=True):
+            found.setdefault(self.family.canonical(tuple(row)), []).append(accuracy)
+        return {network: float(np.mean(same)) for network, same in found.items()}
+
+    @cached_property
+    def best_network(self) -> float:
+        """The largest of these means among networks with a cell that satisfies the bounds."""
+        return max(self.networks[self.family.canonical(tuple(row))] for row in self.feasible().tolist())
+
+    def network_regret(self, selection: Sequence[int]) -> float:
+        """Points of accuracy below the best network that satisfies the bounds, both as means over equal cells."""
+        return self.best_network - self.networks[self.family.canonical(tuple(selection))]
+
     def feasible(self) -> NDArray[np.int64]:
         """All selections that satisfy the bounds."""
         return self.table.space.enumerate()[self.table.feasible]
@@ -144,6 +162,7 @@ TOPOLOGY_NAMES = ("latency", "energy", "both", "latency25", "latency10", "latenc
 SIZE_NAMES = ("params", "memory")
 
 
+@cache
 def all_settings() -> dict[str, Setting]:
     """All settings by name; those of the size space only where its file is here."""
     named = [*zip(TOPOLOGY_NAMES, tables.topology(), strict=False)]
