@@ -2,7 +2,8 @@
 
 Between ``backward()`` and the optimizer's step, `TorchGuide.modify_gradients` changes the gradients of the architecture
 parameters as the paper does. For an optimizer whose step is not along the gradient, such as Adam, `TorchGuide.update`
-takes the step itself and adds the guide to it (decoupled guidance), with the guarantee of `cggd.Safeguard`.
+takes the step itself and adds the guide to it (decoupled guidance), with the guarantee of `cggd.Safeguard`. After the
+last step `TorchGuide.settle` leads back inside where that step left the bounds.
 """
 
 from __future__ import annotations
