@@ -19,7 +19,7 @@ from benchmarks.nas_cifar10.images import FILE, Images, available, load
 from benchmarks.nas_cifar10.methods import ABLATIONS, BASELINES, METHODS
 from benchmarks.nas_cifar10.ranking import answer
 from benchmarks.nas_cifar10.recipe import FULL, QUICK, Recipe
-from benchmarks.nas_cifar10.report import page, write
+from benchmarks.nas_cifar10.report import VARIED, page, write
 from benchmarks.nas_cifar10.settings import SIZE_NAMES, TOPOLOGY_NAMES, Selection, Setting, all_settings
 from benchmarks.nas_cifar10.training import trained
 
@@ -51,7 +51,7 @@ def planned() -> Iterator[Task]:
         yield from (
             Task(s, name, weight, seed) for seed in three for s in settings for name, weight in published.items()
         )
-    yield from (Task("latency", name, math.nan, seed) for seed in three for name in ABLATIONS)
+    yield from (Task(s, name, math.nan, seed) for seed in three for s in VARIED for name in ABLATIONS)
     yield from (Task("latency", name, weight, 0) for name, method in BASELINES.items() for weight in method.scan)
     yield from (Task(s, name, weight, seed) for seed in three for s in SIZE_NAMES for name, weight in published.items())
 
