@@ -43,6 +43,7 @@ COLUMNS = (
     "end: regret",
     "first feasible epoch",
     "feasible epochs",
+    "feasible steps",
     "CPU seconds",
     "direction",
 )
@@ -108,6 +109,7 @@ def _line(rows: Sequence[Row]) -> list[str]:
         _mean(ended, "end_regret"),
         _mean(rows, "first_feasible_epoch", ".1f"),
         _mean(rows, "feasible_epochs", ".0%"),
+        _mean(rows, "feasible_steps", ".0%"),
     ]
     return [
         rows[0]["setting"],
