@@ -176,7 +176,7 @@ def _trajectory(trajectory: Sequence[Row], ax) -> None:
         )
     if bound is not None:
         ax.axhline(bound, color="black", linestyle="--", label="bound")
-        ax.legend(fontsize=8)
+        ax.legend(fontsize=8, loc="center left", bbox_to_anchor=(1, 0.5))
     ax.xaxis.get_major_locator().set_params(integer=True)
     ax.set_xlabel("epoch")
     ax.set_ylabel("latency of the largest logits (ms)")
