@@ -109,6 +109,13 @@ def test_a_forbidden_witness_is_an_error():
 def test_wrong_arguments():
     with pytest.raises(ValueError, match="witness must satisfy every constraint, but cost <= 0: 1, violated by 1"):
         Safeguard(Guide(NEEDLE)).begin([1, 0])
+    with pytest.raises(ValueError, match="precision must be at least 0 and less than 1, got 1"):
+        Safeguard(Guide(NEEDLE), precision=1)
+    with pytest.raises(ValueError, match="logits must be finite"):
+        Safeguard(Guide(NEEDLE)).settle(np.full(5, np.nan), Safeguard(Guide(NEEDLE)).begin())
+    with pytest.raises(ValueError, match="the witness takes an option whose logit is -inf"):
+        guard = Safeguard(Guide(NEEDLE))
+        guard.settle(np.array([-np.inf, 0.0, 1.0, 0.0, 1.0]), guard.begin([0, 0]))
     with pytest.raises(TypeError, match="guide must be a Guide"):
         Safeguard(NEEDLE)
     with pytest.raises(ValueError, match="floor must be greater than 0, got 0"):
