@@ -113,8 +113,8 @@ def test_wrong_arguments():
         Safeguard(Guide(NEEDLE), precision=1)
     with pytest.raises(ValueError, match="logits must be finite"):
         Safeguard(Guide(NEEDLE)).settle(np.full(5, np.nan), Safeguard(Guide(NEEDLE)).begin())
+    guard = Safeguard(Guide(NEEDLE))
     with pytest.raises(ValueError, match="the witness takes an option whose logit is -inf"):
-        guard = Safeguard(Guide(NEEDLE))
         guard.settle(np.array([-np.inf, 0.0, 1.0, 0.0, 1.0]), guard.begin([0, 0]))
     with pytest.raises(TypeError, match="guide must be a Guide"):
         Safeguard(NEEDLE)
