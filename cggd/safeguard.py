@@ -22,9 +22,6 @@ from cggd.metrics.base import as_number, own, whole
 # Doubling reaches any distance in as many steps as it has binary digits, without overshooting by more than it must.
 ESCALATION = 2.0
 
-# Relative rounding error of logits in double precision.
-DOUBLE = float(np.finfo(np.float64).eps)
-
 # Beyond it no distance between floats is left to be crossed, and the power would overflow.
 MOST_DOUBLINGS = 1000
 
@@ -35,13 +32,14 @@ def project(
     layout: Layout,
     *,
     margin: float = 0.0,
-    precision: float = DOUBLE,
+    precision: float = 0.0,
 ) -> NDArray[np.float64]:
     r"""The nearest point at which every option of the witness leads its decision by `margin`, shape (n_options,).
 
     In each decision the witness's option j rises to t and the others fall to at most t - margin, where
     :math:`t = (a_j + \sum_{k \in K} (a_k + margin)) / (1 + |K|)` and :math:`K = \{k \ne j : a_k + margin > t\}`.
-    The margin grows with \|t\| where it would otherwise be lost to rounding, by up to `precision` times a logit.
+    The margin grows with \|t\| where it would otherwise be lost to rounding: that of these logits, or `precision`, the
+    relative one of where the point will be stored, if that is coarser.
 
     Examples
     --------
@@ -51,7 +49,8 @@ def project(
     chosen = layout.flat(witness)
     own_logits = logits[chosen]
     finite = np.abs(logits[np.isfinite(logits)])
-    margin = max(margin, 8 * max(precision, DOUBLE) * float(finite.max(initial=0.0)) * int(layout.sizes.max()))
+    rounding = max(precision, float(np.finfo(logits.dtype).eps)) * float(finite.max(initial=0.0))
+    margin = max(margin, 8 * rounding * int(layout.sizes.max()))
     rivals = logits + margin
     rivals[chosen] = -np.inf
     top = own_logits
@@ -144,7 +143,7 @@ class Safeguard:
     margin : float
         By how much the witness's options lead at the target, at least.
     precision : float
-        Relative rounding error of logits between steps, where they are stored in less than double precision.
+        Relative rounding error of where logits are stored between steps, if that is coarser than the arrays given.
 
     Examples
     --------
@@ -163,7 +162,7 @@ class Safeguard:
     guide: Guide
     patience: int = 10
     margin: float = 1e-2
-    precision: float = DOUBLE
+    precision: float = 0.0
 
     def __post_init__(self) -> None:
         if not isinstance(self.guide, Guide):

@@ -55,11 +55,17 @@ def test_projection_of_a_point_inside_is_the_point(case):
     assert project(there, witness, layout, margin=0.5) == pytest.approx(there, abs=1e-9)
 
 
-@pytest.mark.parametrize("size", [1e-12, 1.0, 1e12, 1e16, 1e100])
-def test_landing_is_on_the_witness_however_large_the_logits_are(size):
+@pytest.mark.parametrize(
+    ("size", "dtype"),
+    [
+        *((size, np.float64) for size in (1e-12, 1.0, 1e12, 1e16, 1e100)),
+        *((size, np.float32) for size in (1.0, 1e6, 1e16)),
+    ],
+)
+def test_landing_is_on_the_witness_however_large_the_logits_are(size, dtype):
     rng = np.random.default_rng(0)
     for _ in range(50):
-        logits = size * rng.standard_normal(5)
+        logits = (size * rng.standard_normal(5)).astype(dtype)
         witness = SPACE.sample(1, rng)[0]
         target = project(logits, witness, SPACE.layout, margin=1e-2)
         assert SPACE.layout.argmax(target).tolist() == witness.tolist()
