@@ -127,7 +127,11 @@ def _line(rows: Sequence[Row]) -> list[str]:
 
 
 def _network_regret(row: Row) -> float:
-    return all_settings()[row["setting"]].network_regret([int(i) for i in row["architecture"].split("-")])
+    return all_settings()[row["setting"]].network_regret(_selection(row, "architecture"))
+
+
+def _selection(row: Row, name: str) -> Selection:
+    return tuple(int(i) for i in row[name].split("-"))
 
 
 def _beside_paper(rows: Sequence[Row]) -> list[list[str]]:
@@ -143,14 +147,11 @@ def _beside_paper(rows: Sequence[Row]) -> list[list[str]]:
 def _untrained(settings: Sequence[Setting]) -> str:
     lines = []
     for setting in settings:
-        networks: dict[Selection, list[float]] = {}
-        for row in map(tuple, setting.feasible().tolist()):
-            networks.setdefault(setting.family.canonical(row), []).append(setting.regret(row))
-        regrets = {network: float(np.mean(found)) for network, found in networks.items()}
-        most = max(map(setting.family.capacity, networks))
+        regrets = {n: setting.best - mean for n, mean in setting.by_network(setting.feasible()).items()}
+        most = max(map(setting.family.capacity, regrets))
         largest = [regret for network, regret in regrets.items() if setting.family.capacity(network) == most]
         count = f" ({len(largest)} networks)" if len(largest) > 1 else ""
-        line = [setting.name, str(len(networks)), f"{np.mean(list(regrets.values())):.2f}"]
+        line = [setting.name, str(len(regrets)), f"{np.mean(list(regrets.values())):.2f}"]
         line += [f"{np.mean(largest):.2f}{count}", f"{setting.best - setting.best_network:.2f}"]
         lines.append(line)
     head = ("setting", "networks that satisfy the bounds", "their mean regret", "that of the largest", "of the best")
@@ -191,7 +192,7 @@ def _answers(runs: Sequence[Row], ax) -> None:
 
     def places(rows: Sequence[Row], name: str) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         """Latencies and accuracies of networks, as far as the plot shows them."""
-        numbers = [setting.number([int(i) for i in row[name].split("-")]) for row in rows]
+        numbers = [setting.number(_selection(row, name)) for row in rows]
         return latency[numbers], np.maximum(accuracy[numbers], LOWEST)
 
     for place, method in enumerate(("cggd", *BASELINES)):

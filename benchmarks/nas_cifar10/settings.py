@@ -89,14 +89,17 @@ class Setting:
         """Points of accuracy below the best selection that satisfies the bounds."""
         return self.best - self.accuracy(selection)
 
+    def by_network(self, rows: NDArray[np.int64]) -> dict[Selection, float]:
+        """Mean accuracy of those of some cells that compute the same, by the selection that stands for them."""
+        found: dict[Selection, list[float]] = {}
+        for row in map(tuple, rows.tolist()):
+            found.setdefault(self.family.canonical(row), []).append(self.accuracy(row))
+        return {network: float(np.mean(same)) for network, same in found.items()}
+
     @cached_property
     def networks(self) -> dict[Selection, float]:
-        """Mean accuracy in the table over all cells that compute the same, by the selection that stands for them."""
-        found: dict[Selection, list[float]] = {}
-        accuracies = every(self.table.judge)
-        for row, accuracy in zip(self.table.space.enumerate().tolist(), accuracies.tolist(), strict=True):
-            found.setdefault(self.family.canonical(tuple(row)), []).append(accuracy)
-        return {network: float(np.mean(same)) for network, same in found.items()}
+        """Mean accuracy of each network over all its cells."""
+        return self.by_network(self.table.space.enumerate())
 
     @cached_property
     def best_network(self) -> float:
