@@ -4,8 +4,9 @@
     python tests/test_exact.py --seeds 17               # one problem, with its details
 
 A number means what a person reads: 0.1 is a tenth. Exact numbers are Python integers, in units of 10**-120: every
-double of more than 1e-20 is a whole number of them. Sums of floats may round by a few units in the last place of their
-largest partial sum, so a value is known as an interval; whole numbers, stored values and functions are compared exactly.
+double of more than 1e-20 is a whole number of them. Sums of floats may round by a few units in the last place of
+their largest partial sum, so a value is known as an interval. Whole numbers, stored values and functions are compared
+exactly.
 """
 
 from __future__ import annotations
@@ -84,7 +85,7 @@ class Exact:
     @classmethod
     def rounded(cls, value: np.ndarray, magnitude: np.ndarray, terms: int) -> Exact:
         """A sum of so many terms of so large a total magnitude, which rounds; exact for a single term."""
-        slop = np.array([0 if terms <= 1 else (terms + 1) * m // 2**52 + 1 for m in magnitude], dtype=object)
+        slop = np.array([0 if terms <= 1 else (terms + 4) * m // 2**52 + 1 for m in magnitude], dtype=object)
         return cls(value - slop, value, value + slop)
 
     @classmethod
@@ -412,10 +413,7 @@ def draw_problem(rng: np.random.Generator) -> Drawn:
     if rng.random() < 0.2:
         allowed = rng.random(space.n_options) < 0.75
         allowed[space.offsets[:-1] + rng.integers(0, sizes)] = True
-    if complete:
-        selections = space.enumerate()
-    else:
-        selections = sampled(rng, space, allowed)
+    selections = space.enumerate() if complete else sampled(rng, space, allowed)
     planted = selections[rng.integers(len(selections))]
     bounds = [b for known in metrics for b in draw_bounds(rng, known, selections, planted, complete)]
     return Drawn(space, objective, bounds, allowed, selections, complete)
@@ -704,7 +702,7 @@ def check_diagnosis(drawn: Drawn, found: Any, report: Report) -> None:
 
 
 def attack_sums(rng: np.random.Generator, report: Report) -> None:
-    """A sum under one or two bounds on sums, whole numbers of cents: the best for every pair of sums is known exactly."""
+    """A sum under one or two bounds on sums, in whole cents: the best for every pair of sums is known exactly."""
     two = bool(rng.random() < 0.5)
     decisions, options = int(rng.integers(6, 15)), int(rng.integers(2, 5))
     n = decisions * options
