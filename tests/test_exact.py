@@ -29,6 +29,7 @@ import pytest
 from hypothesis import settings
 
 import cggd.feasibility
+import cggd.search
 from cggd import (
     Additive,
     ChoiceSpace,
@@ -397,7 +398,8 @@ class Drawn:
         return self.allowed[self.space.offsets[:-1] + selections].all(axis=1)
 
 
-def draw_problem(rng: np.random.Generator) -> Drawn:
+def draw_problem(rng: np.random.Generator, *, together: float) -> Drawn:
+    """A problem; a bound is set beside the values of one selection, the same for a share `together` of the bounds."""
     complete = rng.random() < 0.9
     if complete:
         sizes = rng.integers(1, 6, rng.integers(1, 7))
@@ -407,7 +409,7 @@ def draw_problem(rng: np.random.Generator) -> Drawn:
         sizes = rng.integers(2, 6, rng.integers(10, 15))
     space = ChoiceSpace.from_sizes(sizes)
     objective = draw_metric(rng, space)
-    metrics = [draw_metric(rng, space) for _ in range(rng.integers(1, 4))]
+    metrics = [draw_metric(rng, space) for _ in range(rng.integers(1, 4) + (0 if together else 2))]
     if rng.random() < 0.15:
         metrics.append(objective)
     allowed = None
@@ -416,7 +418,11 @@ def draw_problem(rng: np.random.Generator) -> Drawn:
         allowed[space.offsets[:-1] + rng.integers(0, sizes)] = True
     selections = space.enumerate() if complete else sampled(rng, space, allowed)
     planted = selections[rng.integers(len(selections))]
-    bounds = [b for known in metrics for b in draw_bounds(rng, known, selections, planted, complete)]
+    bounds: list[Bound] = []
+    for known in metrics:
+        apart = complete and rng.random() >= together
+        where = selections[rng.integers(len(selections))] if apart else planted
+        bounds += draw_bounds(rng, known, where, far=complete)
     return Drawn(space, objective, bounds, allowed, selections, complete)
 
 
@@ -435,17 +441,14 @@ def sampled(rng: np.random.Generator, space: ChoiceSpace, allowed: np.ndarray | 
     return np.concatenate([rows, around])
 
 
-def draw_bounds(
-    rng: np.random.Generator, known: Known, selections: np.ndarray, planted: np.ndarray, complete: bool
-) -> Iterator[Bound]:
-    """One bound on a metric, or two: near the value of a selection, and by how little it may be missed."""
+def draw_bounds(rng: np.random.Generator, known: Known, where: np.ndarray, *, far: bool) -> Iterator[Bound]:
+    """One bound on a metric, or two: near the value of a selection, and `far` also so that the selection misses it."""
     sense = str(rng.choice(["<=", ">="]))
     sign = 1 if sense == "<=" else -1
-    where = planted if not complete or rng.random() < 0.7 else selections[rng.integers(len(selections))]
     value = Fraction(known.exact(where[None]).value[0], UNIT)
     middle = float(value)
     how = str(rng.choice(["at", "at", "at", "unit", "below", "loose", "marker", "infinite", "equal", "just below"]))
-    if not complete and how in ("below", "just below", "marker"):
+    if not far and how in ("below", "just below", "marker"):
         how = "at"
     if how == "unit":
         middle = float(value + sign * Fraction(1, 100))
@@ -496,16 +499,22 @@ class Report:
 
 
 @contextmanager
-def no_enumeration(off: bool) -> Iterator[None]:
-    """Small spaces are not enumerated, so that solvers, relaxations and searches answer where everything is known."""
-    limits = {name: getattr(cggd.feasibility, name) for name in ("ENUMERATED", "ENUMERATED_CALLS")}
+def quick(enumerated: bool) -> Iterator[None]:
+    """Less time for a look for a feasible selection, and where wanted no enumeration of small spaces.
+
+    Without it solvers, relaxations and searches answer where everything is known.
+    """
+    changed = [(cggd.search, "SEEK_SECONDS", 0.5)]
+    if not enumerated:
+        changed += [(cggd.feasibility, "ENUMERATED", 0), (cggd.feasibility, "ENUMERATED_CALLS", 0)]
+    before = [getattr(module, name) for module, name, _ in changed]
     try:
-        for name in limits:
-            setattr(cggd.feasibility, name, 0 if off else limits[name])
+        for module, name, value in changed:
+            setattr(module, name, value)
         yield
     finally:
-        for name, limit in limits.items():
-            setattr(cggd.feasibility, name, limit)
+        for (module, name, _), value in zip(changed, before, strict=True):
+            setattr(module, name, value)
 
 
 def attack(seed: int) -> Report:
@@ -514,14 +523,14 @@ def attack(seed: int) -> Report:
     sums = rng.random() < 0.1
     report = Report(enumerated=bool(rng.random() < (0.5 if sums else 0.4)))
     if sums:
-        with no_enumeration(not report.enumerated):
+        with quick(report.enumerated):
             attack_sums(rng, report)
         return report
-    drawn = draw_problem(rng)
+    verb = str(rng.choice(["solve"] * 5 + ["find"] * 2 + ["smallest"] * 2 + ["sweep", "diagnose"]))
+    drawn = draw_problem(rng, together=0.0 if verb == "diagnose" else 0.7)
     forbid = None if drawn.allowed is None else ~drawn.allowed
     check_definition(drawn, report)
-    with no_enumeration(not report.enumerated):
-        verb = str(rng.choice(["solve"] * 5 + ["find"] * 2 + ["smallest"] * 2 + ["sweep", "diagnose"]))
+    with quick(report.enumerated):
         seeds = {"seed": int(rng.integers(100)), "forbid": forbid}
         if verb == "solve":
             sense = "minimize" if rng.random() < 0.6 else "maximize"
