@@ -836,7 +836,7 @@ def test_most_questions_are_settled():
     """To claim nothing would be true as well."""
     answers = sum((attack(seed).answers for seed in range(60)), Counter())
     settled = sum(count for (_, _, settles), count in answers.items() if settles)
-    assert settled >= 0.6 * answers.total()
+    assert settled >= 0.5 * answers.total()
 
 
 def main() -> None:
