@@ -820,11 +820,11 @@ def cents(rng: np.random.Generator, n: int, most: int) -> np.ndarray:
 NORMAL, SLOW, BLOCK = 200, 20_000, 50
 
 
-def blocks() -> Iterator[Any]:
+def blocks() -> list[Any]:
     """First seeds of blocks: 200 problems, and with `--hypothesis-profile slow` 20,000."""
     thorough = settings.default.max_examples > settings.get_profile("normal").max_examples
-    for first in range(0, SLOW if thorough else NORMAL, BLOCK):
-        yield pytest.param(first, marks=pytest.mark.slow if first >= NORMAL else ())
+    seeds = range(0, SLOW if thorough else NORMAL, BLOCK)
+    return [pytest.param(first, marks=pytest.mark.slow if first >= NORMAL else ()) for first in seeds]
 
 
 @pytest.mark.parametrize("first", blocks())
