@@ -19,9 +19,9 @@ from torch import Tensor, nn
 from cggd.io.text import StrPath, fail, is_number, not_a_number, read_text, write_text
 from cggd.metrics import Additive, Function, Metric
 from cggd.space import few
-from cggd_nas.extract import as_supernet
 from cggd_nas.measure import Measurement, latency
 from cggd_nas.parts import Call, Place
+from cggd_nas.plain import as_supernet
 from cggd_nas.supernet import Supernet
 from cggd_nas.trace import Example, replaced_tensors
 from cggd_nas.walk import Walk

@@ -15,8 +15,8 @@ from cggd.constraints import Constraint, check_constraints
 from cggd.feasibility import Diagnosis, SmallestBound, diagnose, smallest_bound
 from cggd.metrics import Metric, values_of
 from cggd.metrics.base import check_metric, whole
-from cggd_nas.extract import as_supernet
 from cggd_nas.metrics import Costs
+from cggd_nas.plain import as_supernet
 from cggd_nas.supernet import Supernet
 from cggd_nas.trace import Example
 
