@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 import cggd
-from cggd import TOLERANCE, Progress, maximum
+from cggd import Progress, maximum
 from cggd.linear import LinearProgram, Outcome
 from cggd.metrics import Maximum
 from cggd.relaxed import SMALL
@@ -70,4 +70,4 @@ def rounded_up(bound: float, unit: int) -> int:
     (15, 10)
     """
     steps = bound / unit
-    return max(ceil(steps - TOLERANCE * steps - ROUNDING) * unit, 0)
+    return max(ceil(steps - 1e-9 * steps - ROUNDING) * unit, 0)

@@ -12,8 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import networkx as nx
 
-from cggd import TOLERANCE, Status
-from cggd.constraints import SMALLEST_TOLERANCE
+from cggd import Status
 from cggd.result import label_to_json
 
 if TYPE_CHECKING:
@@ -389,7 +388,7 @@ def exceeds(amount: Any, limit: Any) -> bool:
     """Whether an amount is above a limit: exactly for whole numbers, beyond rounding for others."""
     if isinstance(amount, Integral) and isinstance(limit, Integral):
         return bool(amount > limit)
-    return bool(amount - limit > max(TOLERANCE * abs(limit), SMALLEST_TOLERANCE))
+    return bool(amount - limit > max(1e-9 * abs(limit), 1e-12))
 
 
 def shown(value: Any) -> str:
