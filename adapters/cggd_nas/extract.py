@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import difflib
 import json
+from collections import Counter
 from collections.abc import Callable, Hashable, Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
@@ -109,22 +111,41 @@ class Architecture:
     def from_json(cls, text: str) -> Architecture:
         """Read what `to_json` wrote."""
         try:
-            read = json.loads(text)
-        except json.JSONDecodeError as error:
+            read = json.loads(text, object_pairs_hook=_without_repeats)
+        except (ValueError, RecursionError) as error:
             raise ValueError(f"text must be JSON of an architecture: {error}") from None
-        if not isinstance(read, dict) or read.pop("format", None) != FORMAT or set(read) != _FIELDS:
-            raise ValueError(f"text must be a JSON object of format {FORMAT!r} with {', '.join(sorted(_FIELDS))}")
+        if not isinstance(read, dict) or read.pop("format", None) != FORMAT:
+            raise ValueError(f"text must be a JSON object of format {FORMAT!r} with {', '.join(_FIELDS)}")
+        for name in read.keys() - _FIELDS.keys():
+            near = difflib.get_close_matches(name, _FIELDS, 1)
+            raise ValueError(f"text must be of an architecture, which has no {name!r}{_meant(near)}")
+        for name, kind in _FIELDS.items():
+            if not isinstance(read.get(name), kind):
+                what = "an object" if kind is dict else "a string"
+                raise ValueError(f"text must be of an architecture, whose {name!r} is {what}, got {read.get(name)!r}")
         return cls(**read)
 
-    def build(self, factory: Callable[..., nn.Module]) -> nn.Module:
+    def build(self, factory: Callable[..., nn.Module], *, example: Example | None = None) -> nn.Module:
         """The plain network with new weights, to be loaded with ``load_state_dict`` or trained.
 
         Parameters
         ----------
         factory : callable
             Makes the supernet from `arguments`.
+        example : Tensor or sequence of Tensor, optional
+            As for `extract`.
         """
-        return extract(factory(**self.arguments), self.selection)
+        return extract(factory(**self.arguments), self.selection, example=example)
 
 
-_FIELDS = {"selection", "builder", "arguments"}
+_FIELDS: dict[str, type] = {"selection": dict, "builder": str, "arguments": dict}
+
+
+def _without_repeats(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    if repeated := [name for name, count in Counter(name for name, _ in pairs).items() if count > 1]:
+        raise ValueError(f"{repeated[0]!r} is there twice")
+    return dict(pairs)
+
+
+def _meant(near: list[str]) -> str:
+    return f"; did you mean {near[0]!r}?" if near else f"; it has {', '.join(_FIELDS)}"
