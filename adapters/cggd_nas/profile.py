@@ -111,9 +111,10 @@ class Profile:
             table.add_column(heading)
         words = {True: "yes", False: "no", None: "unknown"}
         for bound in self.bounds:
-            table.add_row(
-                str(bound.constraint), words[bound.satisfiable], f"{100 * bound.share:.3g}%", str(bound.tightest)
-            )
+            share = f"{bound.share:.0%}"
+            if share in ("0%", "100%"):  # none and all are said of none and all only
+                share = f"{100 * bound.share:.3g}%"
+            table.add_row(str(bound.constraint), words[bound.satisfiable], share, str(bound.tightest))
         return table
 
     def __str__(self) -> str:

@@ -1,3 +1,5 @@
+import itertools
+
 import numpy as np
 import pytest
 
@@ -122,3 +124,14 @@ def test_bounds_are_met_as_constraints_say():
     rows = space.enumerate()
     assert bound.share == pytest.approx(np.mean(limit.satisfied(limit.values(rows))))
     assert bound.satisfiable == (True if bound.share else None)
+
+
+def test_none_and_all_are_said_of_none_and_all_only():
+    supernet, example = made("nats_topology")
+    rare = Function(supernet.space, lambda s: float(next(calls) % 200 == 7), name="rare")
+    calls = itertools.count()
+    known = profile(supernet, example, [rare >= 0.5, rare <= 0.5], metrics=[], time_limit=0.1, show=False)
+    assert [bound.share for bound in known.bounds] == [0.005, 0.995]
+    rows = [line for line in str(known).splitlines() if "rare >=" in line or "rare <=" in line]
+    assert "0.5%" in rows[0]
+    assert "99.5%" in rows[1]
