@@ -91,7 +91,7 @@ def pairs(batches: Iterable[Any], argument: str) -> Iterator[tuple[Tensor, Tenso
         yield parts[0], parts[1]
 
 
-def generator_of(batches: Batches) -> torch.Generator | None:
+def generator_of(batches: Any) -> torch.Generator | None:
     """The generator that orders the batches, where they have one of their own; else it is PyTorch's global one."""
     generator = getattr(batches, "generator", None)
     return generator if isinstance(generator, torch.Generator) else None

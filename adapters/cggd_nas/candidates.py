@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Hashable, Iterable, Mapping, Sequence
+from collections.abc import Hashable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -83,7 +83,7 @@ def excess(violations: NDArray[np.float64], constraints: Sequence[Constraint]) -
 def likely(
     supernet: Supernet,
     constraints: Sequence[Constraint],
-    met: Mapping[tuple[int, ...], int],
+    met: Iterable[tuple[int, ...]],
     *,
     number: int,
     rng: np.random.Generator,
@@ -92,7 +92,7 @@ def likely(
 
     Parameters
     ----------
-    met : mapping of selection to epoch
+    met : iterable of tuple of int
         Selections known to satisfy every constraint; more are drawn from the softmax of the logits, `number` of them.
     """
     logits, layout = supernet.logits(), supernet.space.layout

@@ -124,7 +124,9 @@ class ChannelChoice(nn.Module):
     """A number of channels: those beyond the chosen one are set to 0.
 
     Weights are shared: the modules before and after work on all channels. Wrap them in `cggd_nas.Sliced`, so that
-    the extracted network has the chosen channels only.
+    the extracted network has the chosen channels only. What stands between it and the next layer in `cggd_nas.Sliced`
+    must keep channels apart and turn 0 into 0, as ReLU and pooling do: put it behind normalisations, and behind
+    activations such as Sigmoid. `cggd_nas.Costs` and `cggd_nas.extract` raise an error where that is not so.
 
     Parameters
     ----------

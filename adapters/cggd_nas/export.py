@@ -16,7 +16,8 @@ from torch import nn
 from torch.utils import _pytree as pytree
 
 from cggd.constraints import Constraint, Row, check_constraints
-from cggd.metrics import Metric
+from cggd.metrics import Additive, Metric
+from cggd.rounding import is_whole, snapped, sum_rounding
 from cggd_nas.measure import evaluating, onnx_inputs, onnx_session
 from cggd_nas.trace import Example, running_on, tensors_of
 
@@ -137,5 +138,17 @@ def verify(
                 f"metric {constraint.metric.name!r} cannot be measured on a module: measures must map it to a function "
                 "of the module; those of Costs are in its measures"
             )
-        rows.append(constraint.row(float(measures[constraint.metric](module))))
+        rows.append(constraint.row(_as_bounded(constraint, float(measures[constraint.metric](module)))))
     return rows
+
+
+def _as_bounded(constraint: Constraint, value: float) -> float:
+    """A measured value as the constraint sees those of its metric: one that misses the bound by rounding is the bound.
+
+    Costs in a unit that floats do not hold exactly, as MMAC, are sums of such floats in the metric, and one float where
+    they are measured on the whole network.
+    """
+    metric = constraint.metric
+    inexact = isinstance(metric, Additive) and not is_whole([value, metric.constant, *metric.values])
+    rounding = sum_rounding(abs(value), metric.space.n_decisions + 1) if inexact else 0.0
+    return float(snapped(np.array([value]), rounding, constraint.sign, constraint.bound)[0])

@@ -2,35 +2,46 @@
 
 from __future__ import annotations
 
-import copy
+import difflib
 import json
-from collections import OrderedDict
+from collections import Counter
 from collections.abc import Callable, Hashable, Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from numpy.typing import ArrayLike
-from torch import fx, nn
+from torch import nn
 
-from cggd_nas.supernet import Supernet, collect
-
-# Packages whose classes must not stay in a network that is deployed.
-OURS = ("cggd", "cggd_nas")
+from cggd_nas.agreement import check_agreement
+from cggd_nas.plain import as_supernet, plain_network
+from cggd_nas.supernet import Supernet
+from cggd_nas.trace import Example
 
 FORMAT = "cggd architecture 1"
 
 
-def extract(model: nn.Module | Supernet, selection: Mapping[Hashable, Hashable] | ArrayLike) -> nn.Module:
+def extract(
+    model: nn.Module | Supernet,
+    selection: Mapping[Hashable, Hashable] | ArrayLike,
+    *,
+    example: Example | None = None,
+) -> nn.Module:
     """The network of one selection as a plain module: PyTorch's modules and the user's own, and nothing of cggd.
 
     Every module with a method ``plain(selection)`` is replaced by what that returns, weights copied; parts written in
     cggd's own classes, such as the cells of `cggd_nas.spaces`, become `torch.fx` graph modules of the same layers.
+
+    Where widths are chosen, supernet and extracted network are compared first, on this selection and on a few drawn
+    ones, by copies with random weights; each selection is compared once.
 
     Parameters
     ----------
     model : nn.Module or Supernet
         Stays as it is.
     selection : mapping of decision to option, or array-like of int, shape (n_decisions,)
+    example : Tensor or sequence of Tensor, optional
+        Arguments of the network's forward, to compare by. By default those of `Costs` or of a forward pass, or ones
+        made from the shapes of the first layers.
 
     Returns
     -------
@@ -41,7 +52,9 @@ def extract(model: nn.Module | Supernet, selection: Mapping[Hashable, Hashable] 
     Raises
     ------
     ValueError
-        If the selection is not one of the supernet's space.
+        If the selection is not one of the supernet's space; if the extracted network computes something else than the
+        supernet, as where an activation with f(0) != 0 stands between a `ChannelChoice` and the next layer; if widths
+        are chosen and no example is known.
 
     Examples
     --------
@@ -54,80 +67,9 @@ def extract(model: nn.Module | Supernet, selection: Mapping[Hashable, Hashable] 
     )
     """
     supernet = as_supernet(model)
-    labels = supernet.space.labels(supernet.space.indices(selection))
-    memo = stripped(supernet.model)
-    # Only the weights that stay are copied, at the end.
-    memo |= {id(tensor): tensor for tensor in (*supernet.model.parameters(), *supernet.model.buffers())}
-    made = copy.deepcopy(_torch_only(_plain(copy.deepcopy(supernet.model, memo), labels, {}), {}))
-    made.zero_grad(set_to_none=True)
-    return made
-
-
-def as_supernet(model: nn.Module | Supernet) -> Supernet:
-    """The supernet that a model stands for."""
-    return model if isinstance(model, Supernet) else collect(model)
-
-
-def stripped(model: nn.Module) -> dict[int, Any]:
-    """A memo with which a deep copy of a supernet leaves out what its choices drew, and the hook that draws."""
-    memo: dict[int, Any] = {}
-    for module in model.modules():
-        hooks = module._forward_pre_hooks
-        others = {key: hook for key, hook in hooks.items() if not isinstance(getattr(hook, "__self__", None), Supernet)}
-        if len(others) < len(hooks):
-            memo[id(hooks)] = OrderedDict(others)
-        if (drawn := getattr(module, "mixing", None)) is not None:
-            memo[id(drawn)] = None
-    return memo
-
-
-def changes(module: nn.Module) -> bool:
-    """Whether a module depends on the selection by itself."""
-    return callable(getattr(module, "plain", None))
-
-
-def _plain(module: nn.Module, labels: Mapping, done: dict[int, tuple[nn.Module, nn.Module]]) -> nn.Module:
-    if id(module) in done:
-        return done[id(module)][1]
-    made: Any = module
-    while changes(made):
-        made = made.plain(labels)
-        made.training = module.training  # where it was made anew
-    done[id(module)] = module, made  # kept, so that no other module gets the same id
-    for name, child in made._modules.items():
-        if child is not None:
-            made._modules[name] = _plain(child, labels, done)
-    return made
-
-
-def _torch_only(module: nn.Module, done: dict[int, nn.Module]) -> nn.Module:
-    if id(module) in done:
-        return done[id(module)]
-    for name, child in module._modules.items():
-        if child is not None:
-            module._modules[name] = _torch_only(child, done)
-    done[id(module)] = _as_graph(module) if is_ours(module) else module
-    return done[id(module)]
-
-
-def is_ours(module: nn.Module) -> bool:
-    """Whether a module's class belongs to cggd."""
-    return type(module).__module__.partition(".")[0] in OURS
-
-
-class _Tracer(fx.Tracer):
-    def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
-        return True
-
-
-def _as_graph(module: nn.Module) -> fx.GraphModule:
-    graph = _Tracer().trace(module)
-    for node in graph.nodes:
-        node.type = None  # annotations that are strings cannot be pickled
-    made = fx.GraphModule(module, graph, class_name=type(module).__name__)
-    for path, part in made.named_modules():  # containers are made anew
-        part.training = module.get_submodule(path).training
-    return made
+    indices = supernet.space.indices(selection)
+    check_agreement(supernet, [indices], example, insist=True)
+    return plain_network(supernet, supernet.space.labels(indices))
 
 
 @dataclass(frozen=True)
@@ -169,22 +111,41 @@ class Architecture:
     def from_json(cls, text: str) -> Architecture:
         """Read what `to_json` wrote."""
         try:
-            read = json.loads(text)
-        except json.JSONDecodeError as error:
+            read = json.loads(text, object_pairs_hook=_without_repeats)
+        except (ValueError, RecursionError) as error:
             raise ValueError(f"text must be JSON of an architecture: {error}") from None
-        if not isinstance(read, dict) or read.pop("format", None) != FORMAT or set(read) != _FIELDS:
-            raise ValueError(f"text must be a JSON object of format {FORMAT!r} with {', '.join(sorted(_FIELDS))}")
+        if not isinstance(read, dict) or read.pop("format", None) != FORMAT:
+            raise ValueError(f"text must be a JSON object of format {FORMAT!r} with {', '.join(_FIELDS)}")
+        for name in read.keys() - _FIELDS.keys():
+            near = difflib.get_close_matches(name, _FIELDS, 1)
+            raise ValueError(f"text must be of an architecture, which has no {name!r}{_meant(near)}")
+        for name, kind in _FIELDS.items():
+            if not isinstance(read.get(name), kind):
+                what = "an object" if kind is dict else "a string"
+                raise ValueError(f"text must be of an architecture, whose {name!r} is {what}, got {read.get(name)!r}")
         return cls(**read)
 
-    def build(self, factory: Callable[..., nn.Module]) -> nn.Module:
+    def build(self, factory: Callable[..., nn.Module], *, example: Example | None = None) -> nn.Module:
         """The plain network with new weights, to be loaded with ``load_state_dict`` or trained.
 
         Parameters
         ----------
         factory : callable
             Makes the supernet from `arguments`.
+        example : Tensor or sequence of Tensor, optional
+            As for `extract`.
         """
-        return extract(factory(**self.arguments), self.selection)
+        return extract(factory(**self.arguments), self.selection, example=example)
 
 
-_FIELDS = {"selection", "builder", "arguments"}
+_FIELDS: dict[str, type] = {"selection": dict, "builder": str, "arguments": dict}
+
+
+def _without_repeats(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    if repeated := [name for name, count in Counter(name for name, _ in pairs).items() if count > 1]:
+        raise ValueError(f"{repeated[0]!r} is there twice")
+    return dict(pairs)
+
+
+def _meant(near: list[str]) -> str:
+    return f"; did you mean {near[0]!r}?" if near else f"; it has {', '.join(_FIELDS)}"

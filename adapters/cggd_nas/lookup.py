@@ -5,23 +5,25 @@ from __future__ import annotations
 import copy
 import csv
 import io
+import math
 import re
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import date
 from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 from torch import Tensor, nn
 
 from cggd.io.text import StrPath, fail, is_number, not_a_number, read_text, write_text
-from cggd.metrics import Additive, Function, Metric
+from cggd.metrics import Additive, Function, Metric, table_of, values_of
+from cggd.rounding import is_whole, sum_rounding
 from cggd.space import few
-from cggd_nas.extract import as_supernet
 from cggd_nas.measure import Measurement, latency
 from cggd_nas.parts import Call, Place
+from cggd_nas.plain import as_supernet
 from cggd_nas.supernet import Supernet
 from cggd_nas.trace import Example, replaced_tensors
 from cggd_nas.walk import Walk
@@ -122,7 +124,10 @@ class LookupTable:
                 entries[place] = entry
         except csv.Error as error:
             fail(path, reader.line_num, f"expected fields with closed quotes: {error}")
-        return cls(entries)
+        try:
+            return cls(entries)
+        except ValueError as error:
+            raise ValueError(f"{path}: {error}") from None
 
     # -- use ----------------------------------------------------------------------------------------------------------
 
@@ -145,7 +150,8 @@ class LookupTable:
         Returns
         -------
         Additive
-            Where no part depends on more than one decision. Elsewhere an exact `cggd.Function`.
+            Where no part depends on more than one decision. Elsewhere an exact `cggd.Function`. Bounds on either allow
+            for the rounding of its sum.
 
         Raises
         ------
@@ -163,9 +169,10 @@ class LookupTable:
         def summed(selection: Mapping) -> float:
             calls = walk.calls(selection)
             self._check(calls)
-            return sum(self._value(call.place) for call in calls)
+            return math.fsum(self._value(call.place) for call in calls)
 
-        return Function(supernet.space, summed, name=name, unit=self.unit)
+        terms = 0 if is_whole([entry.value for entry in self.entries.values()]) else max(len(self.entries), 2)
+        return Summed(supernet.space, summed, terms=terms, name=name, unit=self.unit)
 
     def _check(self, calls: Iterable[Call]) -> None:
         missing = [str(place) for place in _places(calls) if self._entry(place) is None]
@@ -181,6 +188,34 @@ class LookupTable:
     def _value(self, place: Place) -> float:
         entry = self._entry(place)
         return 0.0 if entry is None else entry.value
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class Summed(Function):
+    """A function that adds up numbers of one sign, and whose bounds allow for the rounding of that sum.
+
+    Parameters
+    ----------
+    space, function, batch, repeats, cache, name, unit
+        See `cggd.Function`.
+    terms : int
+        How many numbers it adds at the most; 0 where all are whole, so that nothing is rounded.
+    """
+
+    terms: int = field(default=0, kw_only=True)
+
+    def rounded(self, selections: NDArray[np.int64], sign: float) -> tuple[NDArray[np.float64], Any]:
+        values = values_of(self, selections)
+        return values, self._rounding(values)
+
+    def rounded_table(
+        self, selection: NDArray[np.int64], sign: float, *, local: bool = False
+    ) -> tuple[NDArray[np.float64], Any]:
+        table = table_of(self, selection, local=local)
+        return table, self._rounding(table)
+
+    def _rounding(self, sums: NDArray[np.float64]) -> Any:
+        return sum_rounding(np.abs(sums), self.terms) if self.terms else 0.0
 
 
 def measure_lookup(

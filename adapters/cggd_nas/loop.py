@@ -6,8 +6,11 @@ import itertools
 import math
 import os
 import time
+import warnings
+import zipfile
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import asdict, dataclass, field
+from contextlib import suppress
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -19,13 +22,15 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from torch import Tensor, nn
 
 from cggd import Constraint, Feasibility, SafeguardState, SearchError
+from cggd.constraints import Row
 from cggd.guide import Observation
+from cggd.metrics.base import whole
 from cggd.relaxation import annealed
 from cggd_nas.batches import Batches, generator_of, in_order, pairs, repeated
 from cggd_nas.candidates import Candidate, Nearest, NoFeasibleArchitectureError, excess, holds, judge, likely, ranked
 from cggd_nas.guide import TorchGuide
 from cggd_nas.history import Epoch, margins, skips
-from cggd_nas.measure import same_mode
+from cggd_nas.measure import evaluating, same_mode
 from cggd_nas.recalibration import recalibrate
 from cggd_nas.relaxations import Relaxation, UniformPath
 from cggd_nas.result import NasResult
@@ -40,6 +45,9 @@ CLIP = 5.0
 
 # Share of the epochs after which the temperature is at its end, and candidates are collected (CONNAS, ICLR 2026).
 LATE = 2 / 3
+
+# The number of the format of checkpoints; those of the first format had none.
+FORMAT = 2
 
 # Batches of validation data that tell all candidates apart, before the best of them see all of it.
 RANKING_BATCHES = 10
@@ -82,6 +90,14 @@ class _Means:
     feasible: list[bool] = field(default_factory=list)
 
 
+@dataclass(frozen=True)
+class Met:
+    """When a selection that satisfies every constraint was met the last time, and the constraints' values then."""
+
+    epoch: int
+    values: tuple[float, ...]
+
+
 class Run:
     """The state of a search, and what moves it."""
 
@@ -106,7 +122,7 @@ class Run:
         self.paths = torch.Generator().manual_seed(settings.seed)
         self.epoch = 0
         self.history: list[Epoch] = []
-        self.met: dict[tuple[int, ...], int] = {}
+        self.met: dict[tuple[int, ...], Met] = {}
         self.nearest: Nearest | None = None
         self.calibration: list[tuple[Tensor, Tensor]] = []
         self.began = time.perf_counter()
@@ -115,9 +131,12 @@ class Run:
 
     def run(self, console: Console) -> NasResult:
         """Search, and leave the network as it was but for its weights, logits and, at success, what it runs."""
-        failure: Exception | None = None
+        failure: BaseException | None = None
+        begun = False
         with same_mode(self.model), self.supernet.kept():
             try:
+                self._prepare()
+                begun = True
                 stopped = self._loop(console)
             except KeyboardInterrupt:
                 stopped = f"interrupted in epoch {self.epoch}"
@@ -127,26 +146,32 @@ class Run:
                 _require(self.weights, True)
                 _require(self.architecture, True)
                 self.model.zero_grad(set_to_none=True)
-            if failure is not None and (self.epoch <= self.settings.warmup or not self.met):
+            if failure is not None and (not begun or self.epoch <= self.settings.warmup or not self.met):
                 raise failure  # nothing was searched for yet
-            try:
-                result = self._result(stopped)
-            except Exception:
-                if failure is None:
-                    raise
-                raise failure from None
+            result, later = self._result(stopped)
         self.supernet.select(result.selection)
-        recalibrate(self.model, self.calibration)
-        if failure is not None:
-            message = f"{type(failure).__name__}: {failure} (the best architecture until then is in .result)"
+        try:
+            recalibrate(self.model, self.calibration)
+        except KeyboardInterrupt:
+            result = replace(result, stopped=f"{result.stopped}, interrupted while batch norms were recalibrated")
+        except Exception as error:
+            later = later or error
+        if (failure := failure or later) is not None:
+            anew = "" if result.remeasured else "; its bounds were not evaluated anew"
+            message = f"{type(failure).__name__}: {failure} (the best architecture until then is in .result{anew})"
             raise SearchError(message, result) from failure  # pyright: ignore[reportArgumentType] - of a search as well
         return result
+
+    def _prepare(self) -> None:
+        """Whatever has to be right before anything is trained."""
+        self._rehearse()
+        path = self.settings.checkpoint
+        if path is not None and self.settings.resume and path.exists():
+            self._restore(_loaded(path), path)
 
     def _loop(self, console: Console) -> str:
         """All epochs, and why they ended."""
         path = self.settings.checkpoint
-        if path is not None and self.settings.resume and path.exists():
-            self._restore(_loaded(path), path)
         columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
         with Progress(*columns, console=console, disable=console.quiet) as bar:
             task = bar.add_task("search", total=self.settings.epochs, completed=self.epoch)
@@ -154,10 +179,37 @@ class Run:
                 done = self._advance()
                 bar.update(task, advance=1, description=_described(done))
                 if path is not None:
-                    self._save(path)
+                    self._saved(path)
                 if self.settings.callback is not None and self.settings.callback(done):
                     return f"stopped by callback after {self.epoch} epochs"
         return f"all {self.settings.epochs} epochs done"
+
+    def _rehearse(self) -> None:
+        """Judge a batch of each kind without training, so that what cannot work is said before anything is trained.
+
+        In evaluation mode, in which candidates are judged at the end, and with paths mixed as after the warm-up.
+        """
+        s, generators = self.settings, self._generators()
+        states = [generator.get_state() for generator in generators]
+        own_random = torch.random.fork_rng(devices=[self.device] if self.device.type == "cuda" else [])
+        _require(self.weights, False)
+        try:
+            with own_random, evaluating(self.model), self.supernet.kept():
+                relaxed = s.relaxation(temperature=annealed(0, s.epochs, share=LATE))
+                self.supernet.relax(relaxed, generator=self.paths)
+                for data, name in ((self.train, "train"), (self.val, "val")):
+                    if (batch := next(pairs(data, name), None)) is None:
+                        raise ValueError(f"{name} has a length of {len(data)}, but gives no batch")
+                    try:
+                        loss = self._loss(batch, finite=False)
+                        if s.objective is None:
+                            _check_gradient(loss)
+                    except Exception as error:
+                        error.add_note(f"in the first batch of {name}, in evaluation mode, before any training")
+                        raise
+        finally:
+            for generator, state in zip(generators, states, strict=True):
+                generator.set_state(state)
 
     def _advance(self) -> Epoch:
         """One epoch."""
@@ -199,8 +251,7 @@ class Run:
         self.chooser.zero_grad()
         loss = self._loss(batch)
         total = loss if self.settings.objective is None else self.settings.objective(loss, self.supernet)
-        if not total.requires_grad:
-            raise ValueError("the objective gives the logits no gradient; it must depend on supernet.parameters")
+        _check_gradient(total)
         total.backward()
         if self.settings.objective is None:
             seen = self.guide.update(self.chooser).seen
@@ -211,10 +262,12 @@ class Run:
         sums.val.append(float(loss.detach()))
         sums.feasible.append(seen.feasible)
 
-    def _loss(self, batch: tuple[Tensor, Tensor]) -> Tensor:
+    def _loss(self, batch: tuple[Tensor, Tensor], *, finite: bool = True) -> Tensor:
         inputs, targets = batch
         loss = self.settings.loss(self.model(inputs.to(self.device)), targets.to(self.device))
-        if loss.numel() != 1 or not torch.isfinite(loss):
+        if not isinstance(loss, Tensor):
+            raise TypeError(f"loss must return a tensor of one number, got {loss!r}")
+        if loss.numel() != 1 or (finite and not torch.isfinite(loss)):
             got = f"{loss.item()}" if loss.numel() == 1 else f"a tensor of shape {tuple(loss.shape)}"
             raise ValueError(
                 f"the loss of a batch must be one finite number, got {got} in epoch {self.epoch}; if it is a mean over "
@@ -226,10 +279,11 @@ class Run:
         """Remember what a selection comes to."""
         selection = tuple(seen.selection.tolist())
         if seen.feasible:
-            if self.epoch >= LATE * self.settings.epochs:
-                self.met[selection] = self.epoch
-            elif not any(epoch >= LATE * self.settings.epochs for epoch in self.met.values()):
-                self.met = {selection: self.epoch}  # only in case the late epochs meet none
+            met, late = Met(self.epoch, tuple(seen.values.tolist())), LATE * self.settings.epochs
+            if self.epoch >= late:
+                self.met[selection] = met
+            elif not any(earlier.epoch >= late for earlier in self.met.values()):
+                self.met = {selection: met}  # only in case the late epochs meet none
         missed = excess(seen.violations, self.constraints)
         if self.nearest is None or missed < self.nearest.excess:
             self.nearest = Nearest(selection, missed)
@@ -254,48 +308,86 @@ class Run:
 
     # -- the end ------------------------------------------------------------------------------------------------------
 
-    def _result(self, stopped: str) -> NasResult:
-        s = self.settings
-        rng = np.random.default_rng(s.seed)
-        pool = likely(self.supernet, self.constraints, self.met, number=s.candidates, rng=rng)
-        self.calibration = list(itertools.islice(self.train, s.calibration))
-        part, judged, finals = list(itertools.islice(self.val, RANKING_BATCHES)), list[Candidate](), list[Candidate]()
+    def _result(self, stopped: str) -> tuple[NasResult, BaseException | None]:
+        """The best of the candidates, and what failed meanwhile; with what is known until then."""
+        failure: BaseException | None = None
+        cut_short, remeasured = True, True
+        pool, judged, finals = list[tuple[int, ...]](), list[Candidate](), list[Candidate]()
         try:
-            for one in pool:
-                judged.append(self._judged(one, part))
-            for candidate in ranked(judged)[: s.finalists]:
-                finals.append(self._judged(candidate.indices, in_order(self.val)))
+            self._tell_apart(pool, judged, finals)
+            cut_short = False
         except KeyboardInterrupt:
-            if not judged:
-                raise
             stopped += ", interrupted while candidates were told apart"
-        final = {candidate.indices for candidate in finals}
-        best_first = [*ranked(finals), *(c for c in ranked(judged) if c.indices not in final)]
-        checked = ((candidate, holds(self.constraints, candidate.indices)) for candidate in best_first)
-        best, rows = next((pair for pair in checked if pair[1] is not None), (None, None))
-        if best is None or rows is None:
-            raise self._none_feasible(stopped)
-        return NasResult(
+        except Exception as error:
+            failure = error
+            stopped += f", {type(error).__name__} while candidates were told apart: {error}"
+        done = {candidate.indices for candidate in finals}
+        best_first = [*ranked(finals), *(c for c in ranked(judged) if c.indices not in done)]
+        if cut_short:
+            judged_ones = {candidate.indices for candidate in judged}
+            others = (one for one in dict.fromkeys([*pool, *self.met]) if one not in judged_ones)
+            in_turn = [*best_first, *map(self._unjudged, others)]
+        else:
+            in_turn = best_first
+        best, rows, refuted = None, list[Row](), set[tuple[int, ...]]()
+        try:
+            for candidate in in_turn:
+                if (found := holds(self.constraints, candidate.indices)) is not None:
+                    best, rows = candidate, found
+                    break
+                refuted.add(candidate.indices)
+        except (Exception, KeyboardInterrupt) as error:  # a device that no longer answers, for one
+            failure = failure or error
+            rest = [candidate for candidate in in_turn if candidate.indices not in refuted]
+            best = next((candidate for candidate in rest if candidate.indices in self.met), rest[0])
+            rows, remeasured = self._remembered(best), False
+        if best is None:
+            raise failure or self._none_feasible(stopped)
+        result = NasResult(
             selection=best.selection,
             loss=best.loss,
             accuracy=best.accuracy,
             constraints=rows,
-            candidates=best_first,
+            candidates=best_first or [best],
             history=self.history,
             feasibility=self.known,
             stopped=stopped,
             seconds=time.perf_counter() - self.began,
+            remeasured=remeasured,
         )
+        return result, failure
+
+    def _tell_apart(self, pool: list[tuple[int, ...]], judged: list[Candidate], finals: list[Candidate]) -> None:
+        """Fill the lists one after another: likely selections, those judged, and those judged by all of the data."""
+        s = self.settings
+        rng = np.random.default_rng(s.seed)
+        pool += likely(self.supernet, self.constraints, self.met, number=s.candidates, rng=rng)
+        self.calibration = list(itertools.islice(self.train, s.calibration))
+        part = list(itertools.islice(self.val, RANKING_BATCHES))
+        for one in pool:
+            judged.append(self._judged(one, part))
+        for candidate in ranked(judged)[: s.finalists]:
+            finals.append(self._judged(candidate.indices, in_order(self.val)))
 
     def _judged(self, selection: tuple[int, ...], data: Any) -> Candidate:
         return judge(self.supernet, selection, self.calibration, data, self.settings.loss)
+
+    def _unjudged(self, selection: tuple[int, ...]) -> Candidate:
+        return Candidate(self.supernet.space.labels(selection), selection, math.nan, math.nan, 0)
+
+    def _remembered(self, candidate: Candidate) -> list[Row]:
+        """The report of a selection by the values of the constraints when it was met the last time."""
+        if (met := self.met.get(candidate.indices)) is None:
+            return []
+        return [constraint.row(value) for constraint, value in zip(self.constraints, met.values, strict=True)]
 
     def _none_feasible(self, stopped: str) -> NoFeasibleArchitectureError:
         reason = f"no architecture that satisfies every bound was met ({stopped})"
         if self.nearest is None:
             return NoFeasibleArchitectureError(reason, None, self.known.constraints)
-        indices = np.array(self.nearest.indices)
-        rows = [constraint.report(indices) for constraint in self.constraints]
+        indices, rows = np.array(self.nearest.indices), list[Row]()
+        with suppress(Exception):  # what fails here hides no more than the report
+            rows = [constraint.report(indices) for constraint in self.constraints]
         return NoFeasibleArchitectureError(reason, self.supernet.space.labels(indices), rows)
 
     # -- checkpoints --------------------------------------------------------------------------------------------------
@@ -310,16 +402,35 @@ class Run:
             "seed": s.seed,
             "batches": len(self.train),
             "options": [[str(d), *map(str, o)] for d, o in self.supernet.space.options.items()],
-            "constraints": [str(constraint) for constraint in self.constraints],
+            "constraints": [f"{constraint} ({constraint.bound!r})" for constraint in self.constraints],
         }
 
     def _generators(self) -> list[torch.Generator]:
         own = [generator_of(self.train), generator_of(self.val)]
         return [self.paths, *(generator for generator in own if generator is not None)]
 
-    def _save(self, path: Path) -> None:
+    def _saved(self, path: Path) -> None:
+        """Write a checkpoint; where that fails, as on a full disk, the search goes on without."""
+        partial_path = partial_file(path)
+        try:
+            with partial_path.open("wb") as file:
+                torch.save(self._state(), file)
+                file.flush()
+                os.fsync(file.fileno())
+            os.replace(partial_path, path)
+        except (OSError, RuntimeError) as error:  # PyTorch reports some failed writes as the latter
+            with suppress(OSError):
+                partial_path.unlink(missing_ok=True)
+            warnings.warn(
+                f"checkpoint {path} was not written after epoch {self.epoch - 1}: {type(error).__name__}: {error}; the "
+                "search goes on",
+                stacklevel=2,
+            )
+
+    def _state(self) -> dict[str, Any]:
         state, nearest = self.guide.state, self.nearest
-        whole = {
+        return {
+            "format": FORMAT,
             "signature": self._signature(),
             "epoch": self.epoch,
             "model": self.model.state_dict(),
@@ -329,50 +440,71 @@ class Run:
             "random": torch.get_rng_state(),
             "random_cuda": torch.cuda.get_rng_state(self.device) if self.device.type == "cuda" else None,
             "history": [asdict(record) for record in self.history],
-            "met": list(self.met.items()),
+            "met": [(selection, met.epoch, met.values) for selection, met in self.met.items()],
             "nearest": None if nearest is None else (nearest.indices, nearest.excess),
         }
-        partial_path = path.with_name(path.name + ".partial")
-        torch.save(whole, partial_path)
-        os.replace(partial_path, path)
 
     def _restore(self, saved: dict[str, Any], path: Path) -> None:
-        now = self._signature()
+        now, there = self._signature(), saved["signature"]
         for name, value in now.items():
-            if saved["signature"][name] != value:
+            if there.get(name) != value:
                 raise ValueError(
-                    f"checkpoint {path} belongs to another search: its {name} is {saved['signature'][name]}, "
-                    f"not {value}"
+                    f"checkpoint {path} belongs to another search: its {name} is {there.get(name)}, not {value}"
                 )
-        self.epoch = saved["epoch"]
-        self.model.load_state_dict(saved["model"])
-        for part, state in zip((self.optimizer, self.chooser, self.schedule), saved["optimizers"], strict=True):
-            part.load_state_dict(state)
+        try:
+            self._take(saved)
+        except (KeyError, TypeError, ValueError, IndexError, AttributeError, RuntimeError) as error:
+            raise ValueError(f"checkpoint {path} is damaged: {type(error).__name__}: {error}") from error
+
+    def _take(self, saved: dict[str, Any]) -> None:
+        epoch = whole(saved["epoch"], "epoch", least=0)
+        history = [Epoch(**record) for record in saved["history"]]
+        met = {tuple(selection): Met(at, tuple(values)) for selection, at, values in saved["met"]}
+        nearest = None if saved["nearest"] is None else Nearest(*saved["nearest"])
         guarded = saved["safeguard"]
-        self.guide.state = SafeguardState(
+        state = SafeguardState(
             None if guarded["witness"] is None else np.array(guarded["witness"]),
             guarded["violated"],
             None if guarded["target"] is None else np.array(guarded["target"]),
             guarded["escalations"],
         )
-        for generator, state in zip(self._generators(), saved["generators"], strict=True):
-            generator.set_state(state)
+        self.model.load_state_dict(saved["model"])
+        for part, part_state in zip((self.optimizer, self.chooser, self.schedule), saved["optimizers"], strict=True):
+            part.load_state_dict(part_state)
+        for generator, generator_state in zip(self._generators(), saved["generators"], strict=True):
+            generator.set_state(generator_state)
         torch.set_rng_state(saved["random"])
         if saved["random_cuda"] is not None:
             torch.cuda.set_rng_state(saved["random_cuda"], self.device)
-        self.history = [Epoch(**record) for record in saved["history"]]
-        self.met = dict(saved["met"])
-        self.nearest = None if saved["nearest"] is None else Nearest(*saved["nearest"])
+        self.epoch, self.history, self.met, self.nearest, self.guide.state = epoch, history, met, nearest, state
+
+
+def partial_file(path: Path) -> Path:
+    """Where a checkpoint is written before it takes its place."""
+    return path.with_name(path.name + ".partial")
 
 
 def _loaded(path: Path) -> dict[str, Any]:
     try:
+        with zipfile.ZipFile(path) as archive:
+            if (damaged := archive.testzip()) is not None:  # PyTorch reads on where a checksum is wrong
+                raise zipfile.BadZipFile(f"{damaged} is damaged")
         saved = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:
         raise ValueError(f"checkpoint {path} cannot be read: {type(error).__name__}: {error}") from error
-    if not isinstance(saved, dict) or "signature" not in saved:
+    if not isinstance(saved, dict) or not isinstance(saved.get("signature"), dict):
         raise ValueError(f"checkpoint {path} was not written by cggd_nas.search")
+    if saved.get("format") != FORMAT:
+        raise ValueError(
+            f"checkpoint {path} has format {saved.get('format', 1)}, and this version of cggd_nas reads format "
+            f"{FORMAT}; begin the search anew"
+        )
     return saved
+
+
+def _check_gradient(total: Tensor) -> None:
+    if not total.requires_grad:
+        raise ValueError("the objective gives the logits no gradient; it must depend on supernet.parameters")
 
 
 def _require(parameters: Sequence[nn.Parameter], wanted: bool) -> None:

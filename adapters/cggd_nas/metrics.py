@@ -16,9 +16,10 @@ from cggd.metrics import Additive, Function, Metric
 from cggd.metrics.base import own, whole
 from cggd_nas import measure
 from cggd_nas.export import export_onnx
-from cggd_nas.extract import as_supernet, extract
+from cggd_nas.extract import extract
 from cggd_nas.lookup import LookupTable, check_table
 from cggd_nas.memory import PeakMemory
+from cggd_nas.plain import as_supernet
 from cggd_nas.supernet import Supernet
 from cggd_nas.trace import Example, Trace, tensors_of
 from cggd_nas.walk import Walk
@@ -67,8 +68,10 @@ class Costs:
     _lock: RLock = field(init=False, default_factory=RLock)
 
     def __post_init__(self) -> None:
-        tensors_of(self.example)
+        example = tensors_of(self.example)
         own(self, supernet=as_supernet(self.model))
+        if self.supernet.example is None:
+            self.supernet.example = example
 
     @cached_property
     def walk(self) -> Walk:

@@ -15,8 +15,9 @@ from cggd.constraints import Constraint, check_constraints
 from cggd.feasibility import Diagnosis, SmallestBound, diagnose, smallest_bound
 from cggd.metrics import Metric, values_of
 from cggd.metrics.base import check_metric, whole
-from cggd_nas.extract import as_supernet
+from cggd.rounding import true_texts
 from cggd_nas.metrics import Costs
+from cggd_nas.plain import as_supernet
 from cggd_nas.supernet import Supernet
 from cggd_nas.trace import Example
 
@@ -62,9 +63,10 @@ class Bound:
     @property
     def satisfiable(self) -> bool | None:
         """None where it is not known."""
-        if self.tightest.value is not None and self.constraint.satisfied(self.tightest.value):
+        value, selection = self.tightest.value, self.tightest.selection
+        if self.share > 0 or (selection is not None and self.constraint.report(selection).satisfied):
             return True
-        return False if self.tightest.proved else None
+        return False if self.tightest.proved and (value is None or not self.constraint.satisfied(value)) else None
 
 
 @dataclass(frozen=True, eq=False)
@@ -91,11 +93,9 @@ class Profile:
         for heading in ("metric", "minimum", "median", "maximum", "unit"):
             costs.add_column(heading, justify="left" if heading in ("metric", "unit") else "right")
         for row in self.ranges:
-            ends = [
-                f"{value:.6g}{'' if proved else '?'}"
-                for value, proved in zip((row.minimum, row.maximum), row.proved, strict=True)
-            ]
-            costs.add_row(row.name, ends[0], f"{row.median:.6g}", ends[1], row.unit)
+            least, median, greatest = true_texts(row.minimum, row.median, row.maximum)
+            marks = ["" if proved else "?" for proved in row.proved]
+            costs.add_row(row.name, least + marks[0], median, greatest + marks[1], row.unit)
         parts: list[RenderableType] = [costs]
         if not all(all(row.proved) for row in self.ranges):
             parts.append("? the furthest that was found, not proved")
@@ -111,7 +111,10 @@ class Profile:
             table.add_column(heading)
         words = {True: "yes", False: "no", None: "unknown"}
         for bound in self.bounds:
-            table.add_row(str(bound.constraint), words[bound.satisfiable], f"{bound.share:.0%}", str(bound.tightest))
+            share = f"{bound.share:.0%}"
+            if share in ("0%", "100%"):  # none and all are said of none and all only
+                share = f"{100 * bound.share:.3g}%"
+            table.add_row(str(bound.constraint), words[bound.satisfiable], share, str(bound.tightest))
         return table
 
     def __str__(self) -> str:
@@ -216,7 +219,7 @@ def profile(
         [
             Bound(
                 bound,
-                float(np.mean(bound.satisfied(values[bound.metric]))),
+                float(np.mean(bound.satisfied(bound.values(rows)))),
                 (least if bound.sense == "<=" else greatest)[bound.metric],
             )
             for bound in bounds

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Hashable
 from dataclasses import dataclass
 
@@ -18,9 +19,10 @@ class NasResult:
     Attributes
     ----------
     selection : dict
-        It satisfied every constraint when evaluated afresh.
+        It satisfied every constraint when they were evaluated again before it was returned; see `remeasured`.
     loss, accuracy : float
-        On all validation data, with the supernet's weights.
+        On all validation data, with the supernet's weights; NaN where the search failed before it was judged, and the
+        accuracy also where outputs are no tensor of classes.
     constraints : list of Row
     candidates : list of Candidate
         All candidates, the best first; those that saw all validation data come before the others.
@@ -30,6 +32,10 @@ class NasResult:
     stopped : str
         Why the search ended.
     seconds : float
+    remeasured : bool
+        False only in the result that a `cggd.SearchError` carries, where evaluating the constraints again failed: the
+        selection satisfied them when it was met during the search, and `constraints` holds the values of then (none
+        where they are not known).
     """
 
     selection: dict[Hashable, Hashable]
@@ -41,12 +47,15 @@ class NasResult:
     feasibility: Feasibility
     stopped: str
     seconds: float
+    remeasured: bool = True
 
     def summary(self) -> str:
         """The result in a few lines."""
-        lines = [f"feasible: every bound is met ({self.stopped}, {self.seconds:.0f} s)"]
+        said = "every bound is met" if self.remeasured else "every bound was met in the search, and not measured again"
+        lines = [f"feasible: {said} ({self.stopped}, {self.seconds:.0f} s)"]
         lines += [f"  {row}" for row in self.constraints]
-        lines += [f"validation loss {self.loss:.4g}, accuracy {self.accuracy:.2%}, with shared weights"]
+        accuracy = "" if math.isnan(self.accuracy) else f", accuracy {self.accuracy:.2%}"
+        lines += [f"validation loss {self.loss:.4g}{accuracy}, with shared weights"]
         lines += [f"  {decision}: {option}" for decision, option in self.selection.items()]
         if self.history:
             last = self.history[-1]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Callable, Iterable, Iterator, Sized
 from dataclasses import dataclass
@@ -11,8 +12,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from cggd import SearchError
 from cggd.metrics.base import whole
-from cggd_nas.batches import pairs
+from cggd_nas.batches import generator_of, pairs
 from cggd_nas.depthwise import fast_depthwise
 from cggd_nas.measure import evaluating
 
@@ -21,6 +23,8 @@ Loss = Callable[[Tensor, Tensor], Tensor]
 # NAS-Bench-201's training of all its networks (Dong and Yang, ICLR 2020, table 1): SGD with Nesterov momentum 0.9, a
 # learning rate of 0.1 and a weight decay of 5e-4.
 LEARNING_RATE, MOMENTUM, WEIGHT_DECAY = 0.1, 0.9, 5e-4
+
+_CLASS_LOSSES = (nn.CrossEntropyLoss, nn.NLLLoss)
 
 # What BERT draws its embeddings with (Devlin et al., 2019), and vision transformers their tables of positions.
 FREE_DEVIATION = 0.02
@@ -36,7 +40,8 @@ class Scores:
         Mean over the samples.
     accuracy : float
         Share of targets, one for each sample or, as in segmentation, for each of its places, that are the class of the
-        largest output; between 0 and 1, NaN where targets are no classes.
+        largest output; between 0 and 1. NaN where targets are no classes or outputs no tensor with numbers for each
+        class, in the second dimension or in the last.
     n : int
         Samples.
     """
@@ -70,7 +75,7 @@ def evaluate(
     loader : iterable of (inputs, targets)
         Batches; moved to the device of the module.
     loss : callable
-        From outputs and targets to the mean loss of a batch.
+        From outputs and targets to the mean loss of a batch. Outputs are what the module returns, of whatever kind.
 
     Examples
     --------
@@ -80,20 +85,30 @@ def evaluate(
     """
     device = _device(module)
     total, right, n, decided = 0.0, 0, 0, 0
-    classes = True
+    classes = set[int | None]()
     with evaluating(module), torch.no_grad():
         for inputs, targets in pairs(loader, "loader"):
             inputs, targets = inputs.to(device), targets.to(device)
             outputs = module(inputs)
             total += float(loss(outputs, targets)) * len(targets)
             n += len(targets)
-            classes = classes and not targets.is_floating_point() and outputs.ndim == targets.ndim + 1
-            if classes:
-                right += int((outputs.argmax(1) == targets).sum())
+            classes.add(dim := _dim_of_classes(outputs, targets, loss))
+            if dim is not None:
+                right += int((outputs.argmax(dim) == targets).sum())
                 decided += targets.numel()
     if n == 0:
         raise ValueError("loader holds no samples; one that can be iterated only once holds none the second time")
-    return Scores(total / n, right / decided if classes and decided else math.nan, n)
+    return Scores(total / n, right / decided if decided and None not in classes else math.nan, n)
+
+
+def _dim_of_classes(outputs: Any, targets: Tensor, loss: Loss) -> int | None:
+    """The dimension of outputs that holds a number for each class of targets, if it is known."""
+    if not isinstance(outputs, Tensor) or targets.is_floating_point() or outputs.ndim != targets.ndim + 1:
+        return None
+    fitting = [d for d in dict.fromkeys((1, outputs.ndim - 1)) if outputs.select(d, 0).shape == targets.shape]
+    # PyTorch's losses have them in the second; sequences often have them in the last.
+    by_torch = loss in (functional.cross_entropy, functional.nll_loss) or isinstance(loss, _CLASS_LOSSES)
+    return fitting[0] if len(fitting) == 1 or (fitting and by_torch) else None
 
 
 def retrain(
@@ -135,6 +150,10 @@ def retrain(
     ------
     ValueError
         If weights are to be drawn anew and `reinitialise` cannot.
+    SearchError
+        If something fails after the first epoch: its ``result`` is the `Retrained` until then. The module keeps the
+        weights that it has. A batch of `val` is evaluated before the training, so that most of what cannot work is said
+        then.
     """
     whole(epochs, "epochs", least=1)
     if not isinstance(train, Sized) or not len(train):
@@ -142,8 +161,9 @@ def retrain(
     if isinstance(val, Iterator):
         raise TypeError(f"val is gone through after each epoch, and must be a DataLoader or a list, got {val!r}")
     seed = whole(seed, "seed", least=0)
-    device, scores = _device(module), []
+    device, scores = _device(module), list[Scores]()
     with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []), fast_depthwise(module):
+        _rehearse(module, val, loss)
         torch.manual_seed(seed)
         if fresh:
             reinitialise(module)
@@ -151,17 +171,34 @@ def retrain(
             module.parameters(), lr=learning_rate, momentum=momentum, weight_decay=weight_decay, nesterov=momentum > 0
         )
         schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, learning_rate, total_steps=epochs * len(train))
-        for epoch in range(1, epochs + 1):
-            module.train()
-            for inputs, targets in pairs(train, "train"):
-                optimizer.zero_grad()
-                loss(module(inputs.to(device)), targets.to(device)).backward()
-                optimizer.step()
-                schedule.step()
-            scores.append(evaluate(module, val, loss=loss))
-            if progress is not None:
-                progress(epoch, scores[-1])
+        try:
+            for epoch in range(1, epochs + 1):
+                module.train()
+                for inputs, targets in pairs(train, "train"):
+                    optimizer.zero_grad()
+                    loss(module(inputs.to(device)), targets.to(device)).backward()
+                    optimizer.step()
+                    schedule.step()
+                scores.append(evaluate(module, val, loss=loss))
+                if progress is not None:
+                    progress(epoch, scores[-1])
+        except Exception as error:
+            if not scores:
+                raise
+            message = f"{type(error).__name__}: {error} (the scores of {len(scores)} epochs are in .result)"
+            raise SearchError(message, Retrained(tuple(scores))) from error  # pyright: ignore[reportArgumentType]
     return Retrained(tuple(scores))
+
+
+def _rehearse(module: nn.Module, val: Iterable[tuple[Tensor, Tensor]], loss: Loss) -> None:
+    """Evaluate the first batch, with the order of all batches kept."""
+    generator = generator_of(val)
+    state = None if generator is None else generator.get_state()
+    try:
+        evaluate(module, itertools.islice(val, 1), loss=loss)
+    finally:
+        if generator is not None and state is not None:
+            generator.set_state(state)
 
 
 def reinitialise(module: nn.Module) -> None:

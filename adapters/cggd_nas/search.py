@@ -26,7 +26,7 @@ from cggd_nas.batches import Batches, as_batches
 from cggd_nas.candidates import NoFeasibleArchitectureError
 from cggd_nas.guide import TorchGuide, check_precision
 from cggd_nas.history import Epoch
-from cggd_nas.loop import Objective, OptimizerOf, Run, Settings, Writer
+from cggd_nas.loop import Objective, OptimizerOf, Run, Settings, Writer, partial_file
 from cggd_nas.relaxations import GumbelSoftmax, Relaxation
 from cggd_nas.result import NasResult
 from cggd_nas.retrain import Loss
@@ -98,7 +98,8 @@ def search(
         On metrics of the supernet's space.
     epochs : int
     loss : callable
-        From outputs and targets to the mean loss of a batch.
+        From outputs and targets to the mean loss of a batch. Outputs are what the network returns, of whatever kind;
+        candidates are judged by this loss. Accuracies are known of tensors of classes alone.
     objective : callable, optional
         From the task loss and the supernet to what the architecture minimises, such as
         ``penalized(constraints, tf_nas)``. With it the guide is off.
@@ -145,10 +146,12 @@ def search(
         Before the training, if the bounds are proved to be out of reach; after it, if no selection that satisfies all
         of them was met. It carries the nearest selection, and by how much it misses each bound.
     SearchError
-        If something fails in an epoch, such as a metric or a function given, and a selection that satisfies every bound
-        was met before; its ``result`` is the `NasResult` until then. Otherwise the failure itself is raised.
+        If something fails in an epoch or while candidates are told apart, such as a metric or a function given, and a
+        selection that satisfies every bound was met before; its ``result`` is the `NasResult` until then. Otherwise the
+        failure itself is raised. A checkpoint that cannot be written is no more than a warning.
     ValueError, TypeError
-        If an argument is wrong, or a loss is not finite.
+        If an argument is wrong, or a loss is not finite. The first batches of `train` and `val` are judged before the
+        training, so that a loss or data that do not work are said at once.
 
     Examples
     --------
@@ -181,6 +184,8 @@ def search(
     path = None if checkpoint is None else Path(checkpoint)
     if path is not None and not path.parent.is_dir():
         raise FileNotFoundError(f"checkpoint must lie in a folder that exists, got {str(path)!r}")
+    if path is not None:
+        _check_writable(path)
     check_precision(supernet.parameters)
     _check_relaxation(relaxation, supernet, needed=objective is None)
     settings = Settings(
@@ -219,6 +224,17 @@ def search(
         torch.manual_seed(seed)
         run = Run(guide, settings, data[0], data[1], weight_optimizer, architecture_optimizer, known)
         return run.run(console)
+
+
+def _check_writable(path: Path) -> None:
+    part = partial_file(path)
+    try:
+        part.open("wb").close()
+        part.unlink()
+        if path.is_dir():
+            raise IsADirectoryError("it is a folder")
+    except OSError as error:
+        raise ValueError(f"checkpoint must be a file that can be written, got {str(path)!r}: {error}") from error
 
 
 def _check_relaxation(relaxation: Any, supernet: Supernet, *, needed: bool) -> None:

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import copy
+import warnings
 from typing import Any
 
+import torch
 from torch import Tensor, nn
+from torch.nn.utils import parametrize
 
 from cggd.metrics.base import whole
 from cggd_nas.choices import Selection
@@ -19,6 +22,10 @@ class Sliced(nn.Module):
 
     In the supernet it is the layer itself; `plain` cuts its weights to the chosen widths. A depthwise convolution and a
     batch norm have as many outputs as inputs: name their decision as `inputs`, as `outputs`, or as both.
+
+    Weights must be parameters, or have a parametrization that keeps weights that are cut as they are, such as
+    ``torch.nn.utils.parametrizations.weight_norm``. Those that a hook computes before each call, as the older
+    ``torch.nn.utils.weight_norm``, ``spectral_norm`` and pruning do, cannot be cut: the hook would undo it.
 
     Parameters
     ----------
@@ -62,8 +69,16 @@ class Sliced(nn.Module):
             raise ValueError(f"a convolution with 1 or as many groups as channels can be sliced, got {module!r}")
         if isinstance(module, _CONVOLUTIONS) and module.transposed:
             raise TypeError(f"a transposed convolution cannot be sliced, got {module!r}")
+        _check_weights(module)
         self.module, self.inputs, self.outputs = module, inputs, outputs
         self.features_per_channel = features_per_channel
+        if parametrize.is_parametrized(module):
+            self._cut_to(dict.fromkeys(self.follows, "1"))  # to see whether it can be done
+
+    @property
+    def follows(self) -> tuple[str, ...]:
+        """The decisions that its channels follow."""
+        return tuple(dict.fromkeys(decision for decision in (self.inputs, self.outputs) if decision is not None))
 
     def forward(self, x: Tensor) -> Tensor:
         """What the layer makes of all channels."""
@@ -71,6 +86,10 @@ class Sliced(nn.Module):
 
     def plain(self, selection: Selection) -> nn.Module:
         """A copy of the layer with the chosen channels only."""
+        _check_weights(self.module)  # hooks may have come since
+        return self._cut_to(selection)
+
+    def _cut_to(self, selection: Selection) -> nn.Module:
         module: Any = copy.deepcopy(self.module)
         if self.inputs is not None:
             _cut_inputs(module, _width(selection, self.inputs), self.features_per_channel)
@@ -118,4 +137,37 @@ def _cut(module: nn.Module, name: str, width: int, *, dim: int) -> None:
     if tensor.shape[dim] < width:
         raise ValueError(f"a layer of {tensor.shape[dim]} channels or features cannot be cut to {width}")
     kept = tensor.detach().narrow(dim, 0, width).clone()
-    setattr(module, name, nn.Parameter(kept, tensor.requires_grad) if isinstance(tensor, nn.Parameter) else kept)
+    if parametrize.is_parametrized(module, name):
+        _set_parametrized(module, name, kept)
+    else:
+        setattr(module, name, nn.Parameter(kept, tensor.requires_grad) if isinstance(tensor, nn.Parameter) else kept)
+
+
+def _set_parametrized(module: nn.Module, name: str, kept: Tensor) -> None:
+    """Set weights that a parametrization computes, and see whether it computes them."""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of buffers that PyTorch resizes
+            setattr(module, name, kept)
+            computed = getattr(module, name)
+        same = computed.shape == kept.shape and (kept.is_meta or torch.allclose(computed, kept, rtol=1e-4, atol=1e-6))
+    except (RuntimeError, ValueError, NotImplementedError):
+        same = False
+    if not same:
+        kinds = ", ".join(type(part).__name__ for part in module.parametrizations[name])  # pyright: ignore
+        raise TypeError(
+            f"{name} of {module!r} has the parametrization {kinds}, which does not keep weights that are cut as they "
+            "are; call torch.nn.utils.parametrize.remove_parametrizations on the layer before it is put into Sliced"
+        )
+
+
+def _check_weights(module: nn.Module) -> None:
+    """Raise where a layer's weights are computed anew before each call."""
+    for name in ("weight", "bias"):
+        value = getattr(module, name, None)
+        if value is not None and name not in module._parameters and not parametrize.is_parametrized(module, name):
+            raise TypeError(
+                f"{name} of {module!r} is computed before each call, as by torch.nn.utils.weight_norm, spectral_norm "
+                "or prune, and cannot be cut; use torch.nn.utils.parametrizations.weight_norm, or make the weights "
+                "permanent (remove_weight_norm, remove_spectral_norm, prune.remove)"
+            )

@@ -32,6 +32,10 @@ class Supernet:
         For each decision the modules that share it, by their paths in the network.
     parameters : list of nn.Parameter
         The logits, one per decision, in the order of ``space.decisions``.
+    example : tuple of Tensor, or None
+        Arguments of a forward pass, floating-point ones without their numbers, by which `cggd_nas.extract` compares.
+    agreed : set of tuple of int
+        Selections of which supernet and extracted network were found to compute the same.
 
     Examples
     --------
@@ -52,6 +56,9 @@ class Supernet:
         self.model, self.space, self.choices = model, space, choices
         self._how: Relaxation | tuple[int, ...] = GumbelSoftmax()
         self._generator: torch.Generator | None = None
+        # What extraction needs to know, see cggd_nas.agreement.
+        self.example: tuple[Tensor, ...] | None = None
+        self.agreed: set[tuple[int, ...]] = set()
 
     @property
     def parameters(self) -> list[nn.Parameter]:
@@ -147,13 +154,15 @@ class Supernet:
         return itertools.chain.from_iterable(shared.values() for shared in self.choices.values())
 
     def _before_forward(self, model: nn.Module, args: tuple) -> None:
-        self.draw()
+        _draw_outside_graphs(self, args)
 
     def __repr__(self) -> str:
         return f"Supernet({type(self.model).__name__}, {self.space})"
 
 
-def _draw(supernet: Supernet) -> None:
+def _draw(supernet: Supernet, args: tuple = ()) -> None:
+    if supernet.example is None and args and all(isinstance(x, Tensor) for x in args):
+        supernet.example = _example(args)
     how = supernet._how
     for d, (logits, shared) in enumerate(zip(supernet.parameters, supernet.choices.values(), strict=True)):
         mixing = Mixing((how[d],)) if isinstance(how, tuple) else how.draw(logits, supernet._generator)
@@ -161,8 +170,15 @@ def _draw(supernet: Supernet) -> None:
             choice.mixing = mixing
 
 
+def _example(tensors: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+    """Arguments of two samples; numbers only where they are indices or masks, which not all values may be."""
+    lengths = {len(x) if x.ndim else -1 for x in tensors}
+    few = [x[:2] for x in tensors] if len(lengths) == 1 and lengths != {-1} else tensors
+    return tuple(torch.empty_like(x, device="meta") if x.is_floating_point() else x.detach().clone() for x in few)
+
+
 # What is drawn depends on random numbers and on numbers in tensors, which no compiled graph may hold.
-_draw_outside_graphs: Callable[[Supernet], None] = cast(Any, torch.compiler.disable(_draw))
+_draw_outside_graphs: Callable[..., None] = cast(Any, torch.compiler.disable(_draw))
 
 
 def collect(model: nn.Module, graph: nx.Graph | None = None) -> Supernet:
@@ -188,7 +204,8 @@ def collect(model: nn.Module, graph: nx.Graph | None = None) -> Supernet:
     ------
     ValueError
         If there is no choice; if choices of one decision have different options; if a choice stands inside an option of
-        its own decision; if the model is in ``DataParallel`` over several devices.
+        its own decision; if a layer in `Sliced` follows a decision that there is not; if the model is in
+        ``DataParallel`` over several devices.
     """
     if not isinstance(model, nn.Module):
         raise TypeError(f"model must be an nn.Module, got {model!r}")
@@ -208,6 +225,13 @@ def collect(model: nn.Module, graph: nx.Graph | None = None) -> Supernet:
                 raise ValueError(
                     f"choices of decision {decision!r} must have the same options in the same order, got "
                     f"{first.labels} at {path!r} and {choice.labels} at {other!r}"
+                )
+    for path, module in model.named_modules():
+        for decision in getattr(module, "follows", ()):
+            if decision not in options:
+                raise ValueError(
+                    f"the channels of the layer at {path!r} follow decision {decision!r}, which the model lacks; it "
+                    f"has {', '.join(map(repr, options))}"
                 )
     space = ChoiceSpace(options, _checked(graph, found))
     for decision, shared in found.items():

@@ -13,8 +13,9 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 
-from cggd_nas.extract import changes, stripped
+from cggd_nas.agreement import check_agreement
 from cggd_nas.parts import Call, Separated
+from cggd_nas.plain import changes, stripped
 from cggd_nas.supernet import Supernet
 from cggd_nas.trace import Example, Recorder, Result, Trace, meta_copy, meta_tensors, recording, running_on, trace_meta
 
@@ -34,10 +35,17 @@ class Walk:
     ----------
     supernet : Supernet
     example : Tensor or sequence of Tensor
+
+    Raises
+    ------
+    ValueError
+        If extracted networks compute something else than the supernet (`check_agreement`), so that costs would be
+        those of other networks than it trains.
     """
 
     def __init__(self, supernet: Supernet, example: Example) -> None:
         self.supernet, self._inputs = supernet, meta_tensors(example)
+        check_agreement(supernet, example=example)
         self.selection: Mapping[Hashable, Hashable] = {}
         self._made: dict[int, tuple[nn.Module, nn.Module]] = {}
         self._recorder, self._calls, self._depth = Recorder(), list[Call](), 0

@@ -89,3 +89,18 @@ def test_metrics_that_cannot_be_measured_need_a_function():
     (row,) = verify(module, [guess <= 1e6], measures)
     assert row.satisfied
     assert row.value > 0
+
+
+@pytest.mark.parametrize("name", ["additive", "nats_topology", "widths"])
+def test_what_a_network_was_found_to_satisfy_is_verified_on_it(name):
+    """Bounds at the very values of networks: sums of parts in the metric, one count of the whole network here."""
+    supernet, example = made(name)
+    costs = Costs(supernet, example)
+    metric = costs.macs()
+    for selection in some_selections(supernet, 12):
+        module, value = extract(supernet, selection), metric(selection)
+        (below, above) = verify(module, [metric <= value, metric >= value], costs.measures)
+        assert below.satisfied
+        assert above.satisfied
+        more = verify(module, [metric <= value - 1e-6, metric >= value + 1e-6], costs.measures)
+        assert not any(row.satisfied for row in more)

@@ -130,3 +130,25 @@ def test_what_json_changes_is_refused():
 def test_other_text_is_refused(text):
     with pytest.raises(ValueError, match="text must be"):
         Architecture.from_json(text)
+
+
+def written(**changes):
+    return json.dumps({**json.loads(Architecture({"a": "b"}, builder="nets.make").to_json()), **changes})
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (written(selections={}), r"has no 'selections'; did you mean 'selection'\?"),
+        (written(seed=3), "has no 'seed'; it has selection, builder, arguments"),
+        (written(selection=["b"]), r"whose 'selection' is an object, got \['b'\]"),
+        (written(builder=None), "whose 'builder' is a string, got None"),
+        (written(arguments=3), "whose 'arguments' is an object, got 3"),
+        (written().replace('"a": "b"', '"a": "b", "a": "c"'), "'a' is there twice"),
+        (written().replace("{", "[", 1), "text must be JSON"),
+        ("[" * 100_000, "text must be JSON"),
+    ],
+)
+def test_text_that_says_something_else_is_refused(text, message):
+    with pytest.raises(ValueError, match=message):
+        Architecture.from_json(text)

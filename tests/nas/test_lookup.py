@@ -66,7 +66,10 @@ GOOD = "module,option,input_shape,value,unit,device,date\n"
         (GOOD + "a,b,1x3,1,ms,x,31.1.2026\n", "line 2: expected a date such as 2026-01-31, got '31.1.2026'"),
         (GOOD + "a,b,1x3,1,ms,x,2026-01-31\n" * 2, r"line 3: there are two values of a \[b\] given 1x3"),
         (GOOD + 'a,"b,1x3', "line 2: expected fields with closed quotes"),
-        (GOOD + "a,b,1x3,1,ms,x,2026-01-31\na,c,1x3,1,s,x,2026-01-31\n", "entries must have one unit, got 'ms', 's'"),
+        (
+            GOOD + "a,b,1x3,1,ms,x,2026-01-31\na,c,1x3,1,s,x,2026-01-31\n",
+            "table.csv: entries must have one unit, got",
+        ),
         (GOOD + "a,b,1x3,1,ms,x,2026-01-31\na,c,1x3,1,ms,y,2026-01-31\n", "entries must have one device, got 'x', 'y'"),
     ],
 )
@@ -227,3 +230,26 @@ def test_missing_entries_are_found_at_evaluation_where_parts_interact():
     assert metric([0, 0, 0]) > 0
     with pytest.raises(MetricError, match=r"no entry for \d parts: 'the network|no entry for \d parts: '1 \[2\]"):
         metric([1, 0, 0])
+
+
+@pytest.mark.parametrize("name", ["additive", "nested"])
+def test_bounds_allow_for_the_rounding_of_the_sum_of_entries(name):
+    """Whether the metric is additive or a function: 0.1 ms three times are 0.3 ms, and no more."""
+    supernet, example = made(name)
+    walk = Costs(supernet, example).walk
+    selection = some_selections(supernet, 1)[0]
+    parts = len(walk.calls(selection))
+
+    def constant(value):
+        return lambda module, arguments: measure.Measurement(value, 0.0, 1, 1, "board")
+
+    for value, bound in ((0.1, parts / 10), (0.7, 7 * parts / 10), (3.0, 3.0 * parts)):
+        table = measure_lookup(supernet, example, measure=constant(value))
+        metric = table.metric(supernet, example)
+        assert isinstance(metric, Additive) == (name == "additive")
+        assert (metric <= bound).report(selection).satisfied
+        assert (metric >= bound).report(selection).satisfied
+        assert not (metric <= bound * (1 - 1e-12)).report(selection).satisfied
+        indices = supernet.space.indices(selection)
+        switches = (metric <= bound).table(indices)[supernet.space.layout.flat(indices)]  # to what it is already
+        assert (metric <= bound).satisfied(switches).all()

@@ -1,3 +1,5 @@
+import itertools
+
 import numpy as np
 import pytest
 
@@ -97,3 +99,39 @@ def test_wrong_arguments():
         profile(supernet, example, samples=0)
     with pytest.raises(TypeError, match="each of metrics must be a Metric"):
         profile(supernet, example, metrics=["latency"])
+
+
+def test_numbers_read_as_they_are():
+    supernet, example = made("alone")
+    sizes = {"conv": 17179869186, "pool": 17179869184}
+    size = Function(supernet.space, lambda s: sizes[s["only"]], name="size", unit="B")
+    table = str(profile(supernet, example, metrics=[size], show=False))
+    assert [word for word in table.split() if word.isdecimal()][-3:] == ["17179869184", "17179869185", "17179869186"]
+
+
+def test_bounds_are_met_as_constraints_say():
+    """By their own rounding, and at their confidence."""
+    supernet, example = made("additive")
+    space = supernet.space
+    tenths = Additive(space, np.full(space.n_options, 0.1), name="tenths")
+    assert tenths(space.labels([0] * space.n_decisions)) != space.n_decisions / 10
+    known = profile(supernet, example, [tenths <= space.n_decisions / 10], metrics=[], show=False).bounds[0]
+    assert (known.share, known.satisfiable) == (1.0, True)
+    draws = iter(np.random.default_rng(0).normal(size=10_000).tolist())
+    noisy = Function(space, lambda s: 5.0 + next(draws), repeats=3, name="noisy")
+    limit = (noisy <= 5.5).at_confidence(0.99)
+    bound = profile(supernet, example, [limit], metrics=[], time_limit=0.5, show=False).bounds[0]
+    rows = space.enumerate()
+    assert bound.share == pytest.approx(np.mean(limit.satisfied(limit.values(rows))))
+    assert bound.satisfiable == (True if bound.share else None)
+
+
+def test_none_and_all_are_said_of_none_and_all_only():
+    supernet, example = made("nats_topology")
+    rare = Function(supernet.space, lambda s: float(next(calls) % 200 == 7), name="rare")
+    calls = itertools.count()
+    known = profile(supernet, example, [rare >= 0.5, rare <= 0.5], metrics=[], time_limit=0.1, show=False)
+    assert [bound.share for bound in known.bounds] == [0.005, 0.995]
+    rows = [line for line in str(known).splitlines() if "rare >=" in line or "rare <=" in line]
+    assert "0.5%" in rows[0]
+    assert "99.5%" in rows[1]
