@@ -13,6 +13,8 @@ from pathlib import Path
 from typing import Literal, NoReturn
 
 StrPath = str | PathLike[str]
+_FORMULA = re.compile(r"'*[=+\-@\t\r]")
+
 Sense = Literal["minimize", "maximize"]
 
 
@@ -80,6 +82,36 @@ def not_a_number(word: str) -> str:
         return "the cell is empty; expected a number"
     hint = ", with a decimal point instead of a comma" if re.fullmatch(r"[-+]?[\d.]*,\d+.*", word) else ""
     return f"expected a finite number{hint}, got {word!r}"
+
+
+def csv_cell(text: object) -> str:
+    """Text for a cell of a CSV file that a spreadsheet program does not take for a formula.
+
+    A text that begins with ``=``, ``+``, ``-``, ``@``, a tab or a carriage return gets an apostrophe before it, and so
+    does one that begins with apostrophes before such a character, so that `csv_text` gives every text again.
+
+    References
+    ----------
+    OWASP, "CSV Injection".
+
+    Examples
+    --------
+    >>> csv_cell("=1+1"), csv_cell("conv3"), csv_cell("'=1+1")
+    ("'=1+1", 'conv3', "''=1+1")
+    """
+    text = str(text)
+    return f"'{text}" if _FORMULA.match(text) else text
+
+
+def csv_text(cell: str) -> str:
+    """The text that `csv_cell` made a cell of.
+
+    Examples
+    --------
+    >>> csv_text("'=1+1"), csv_text("'tis")
+    ('=1+1', "'tis")
+    """
+    return cell[1:] if cell.startswith("'") and _FORMULA.match(cell) else cell
 
 
 def fail(path: StrPath, line: int, message: str) -> NoReturn:
