@@ -1,4 +1,4 @@
-"""Entries of files: JSON that is read strictly, and keys that no format knows."""
+"""Entries of files: JSON that is read strictly, and keys that a format does not know."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def check_keys(mapping: Any, known: Collection[str], where: str) -> None:
     --------
     >>> check_keys({"duration": 3, "demand": 1}, ("duration", "demands"), "mode 1")
     Traceback (most recent call last):
-    ValueError: mode 1 has the unknown key 'demand'; did you mean 'demands'? Known are 'duration', 'demands'
+    ValueError: mode 1 has the unknown key 'demand'; known are 'duration', 'demands'; did you mean 'demands'?
     """
     known = list(known)
     if not isinstance(mapping, Mapping):
@@ -50,35 +50,51 @@ def check_keys(mapping: Any, known: Collection[str], where: str) -> None:
             like = get_close_matches(key, known, n=1) if isinstance(key, str) and len(key) <= COMPARED else []
             # Names that differ in capitals alone, or of which one is the beginning of the other.
             like = like or [name for name in known if str(key).lower() in (name.lower(), f"{name.lower()}s")]
-            hint = f"; did you mean {like[0]!r}? Known" if like else "; known"
-            raise ValueError(f"{where} has the unknown key {shortened(key)}{hint} are {few(known, 20)}")
+            hint = f"; did you mean {like[0]!r}?" if like else ""
+            raise ValueError(f"{where} has the unknown key {shortened(key)}; known are {few(known, 20)}{hint}")
 
 
-def parse_json(text: str) -> Any:
+def parse_json(text: str | bytes | bytearray, path: object = "", *, finite: bool = True) -> Any:
     """What JSON holds, read strictly.
+
+    Parameters
+    ----------
+    text : str or bytes
+    path : str or path
+        The file that it comes from, for messages.
+    finite : bool
+        Whether a number such as 1e999 is an error here; otherwise it is infinite, and the reader says where it stands.
 
     Raises
     ------
     ValueError
         If it is not JSON, an object has a key twice, a number is not finite, lists are nested too deeply, or a string
-        holds half of a surrogate pair, which no file and no terminal takes.
+        holds half of a surrogate pair, which neither files nor terminals take.
 
     Examples
     --------
-    >>> parse_json('{"a": 1, "a": 2}')
+    >>> parse_json('{"a": 1, "a": 2}', "problem.json")
     Traceback (most recent call last):
-    ValueError: an object has the key 'a' twice
+    ValueError: problem.json: not JSON: an object has the key 'a' twice
     """
+    begin = f"{path}: " if path != "" else ""
     try:
-        data = json.loads(text, object_pairs_hook=_object, parse_constant=_refuse, parse_float=_finite)
+        if not isinstance(text, str):
+            text = text.decode(json.detect_encoding(text))
+        data = json.loads(
+            text, object_pairs_hook=_object, parse_constant=_refuse, parse_float=_finite if finite else None
+        )
         if _SURROGATE.search(text):
             json.dumps(data, ensure_ascii=False).encode()
     except json.JSONDecodeError as error:
-        raise ValueError(f"line {error.lineno}: not JSON: {error.msg} (column {error.colno})") from None
+        place = f"{path}, line {error.lineno}: " if begin else f"line {error.lineno}: "
+        raise ValueError(f"{place}not JSON: {error.msg} (column {error.colno})") from None
     except UnicodeEncodeError:
-        raise ValueError("a string holds half of a surrogate pair, which is no character") from None
+        raise ValueError(f"{begin}not JSON: a string holds half of a surrogate pair, which is no character") from None
     except RecursionError:
-        raise ValueError("lists or objects are nested too deeply to be read") from None
+        raise ValueError(f"{begin}not JSON: lists or objects are nested too deeply to be read") from None
+    except ValueError as error:
+        raise ValueError(f"{begin}not JSON: {error}") from None
     return data
 
 
