@@ -9,6 +9,7 @@ from cggd.io.bounds import parse_bound
 from cggd.io.instances import read_gap, read_mmkp
 from cggd.io.options import read_options, write_options
 from cggd.io.problems import read_problem, write_problem
+from cggd.io.selections import write_selection
 from cggd.io.text import csv_cell
 
 __all__ = [
@@ -21,4 +22,5 @@ __all__ = [
     "read_problem",
     "write_options",
     "write_problem",
+    "write_selection",
 ]

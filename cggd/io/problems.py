@@ -242,7 +242,7 @@ def _to_peak(space: ChoiceSpace, own: dict, where: str, names: dict) -> Peak:
     for column, what, n in ((0, "stage", n_stages), (1, "option", space.n_options)):
         if ((table[:, column] < 0) | (table[:, column] >= n)).any():
             wrong = table[(table[:, column] < 0) | (table[:, column] >= n), column][0]
-            raise ValueError(f"entries: {what} {wrong:.0f} is not there; they are counted from 0 to {n - 1}")
+            raise ValueError(f"entries: {what} {wrong:g} is not there; they are counted from 0 to {n - 1}")
     place = table[:, :2].astype(int).T
     return Peak(space, None, sparse.csr_array((table[:, 2], tuple(place)), shape=(n_stages, space.n_options)), **names)
 
