@@ -201,7 +201,7 @@ def _fits(numbers: NDArray[np.float64], at: int, problems: float | None = None) 
     found = 0
     while at + 1 < len(numbers):
         m, n = numbers[at : at + 2].tolist()
-        if m < 1 or n < 1 or m % 1 or n % 1:
+        if m < 1 or n < 1 or m % 1 or n % 1 or m * n > len(numbers):
             return False
         at += int(2 + 2 * m * n + m)
         found += 1
