@@ -532,7 +532,7 @@ def main(arguments: list[str] | None = None) -> None:
     """Run the program and leave with its exit status."""
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):  # letters that the terminal cannot show
-            stream.reconfigure(errors="backslashreplace")
+            stream.reconfigure(errors="backslashreplace")  # pyright: ignore[reportAttributeAccessIssue]
     with warnings.catch_warnings():
         warnings.showwarning = _warn
         status = _run(arguments)
