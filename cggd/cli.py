@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import time
+import traceback
+import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from importlib.metadata import entry_points
@@ -12,69 +15,108 @@ from typing import Annotated, Any
 
 import numpy as np
 import typer
-from rich import box
-from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
-from rich.table import Table
-from rich.text import Text
 
 import cggd
 from cggd import demo as demonstration
 from cggd.constraints import Constraint
 from cggd.feasibility import diagnose, smallest_bound
 from cggd.fronts import SweepError, SweepProgress, sweep
-from cggd.io import parse_bound, read_options, read_problem
-from cggd.io.text import read_text, write_text
+from cggd.io import parse_bound, read_options, read_problem, write_selection
+from cggd.io.text import check_writable, not_a_number, read_text, write_text
 from cggd.metrics import Metric, values_of
 from cggd.metrics.base import CHUNK
 from cggd.options import Progress as SearchProgress
 from cggd.plotting import plot_budgets, plot_search
 from cggd.plotting.axes import load_pyplot
+from cggd.printable import in_columns, on_one_line
 from cggd.problem import Problem
 from cggd.result import Result
+from cggd.rounding import number_text
 from cggd.search import SearchError, solve
+from cggd.terminal import complain, err, say, say_json
 
 FEASIBLE, WRONG_INPUT, NOT_FEASIBLE, INTERRUPTED = 0, 1, 2, 130
 
 # A line this often tells a log that a search without a terminal is alive.
 PLAIN_SECONDS = 5.0
 
+# More bounds than this are a slip: a sweep searches under each of them.
+MOST_BOUNDS = 10_000
+
 app = typer.Typer(
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
-    help="Choose one option per decision, under bounds on anything that can be evaluated.\n\n"
-    "Exit status: 0 a feasible selection was found, 1 wrong input, 2 infeasible or unknown.",
+    rich_markup_mode=None,
+    help="Choose one option for each decision so that an objective is as good as possible within given bounds.\n\n"
+    "Exit status: 0 a feasible selection was found; 1 the input is wrong or a file cannot be written; 2 no selection "
+    "satisfies the bounds, or none was found.",
 )
-out, err = Console(soft_wrap=True), Console(stderr=True, soft_wrap=True)
 
-OptionTable = Annotated[Path, typer.Argument(help="CSV option table (decision, option, metrics), or problem as JSON")]
-Limits = Annotated[list[str] | None, typer.Option("--limit", help='bound such as "weight<=100"; may be repeated')]
-Forbid = Annotated[list[str] | None, typer.Option(help='"decision=option" not to choose; may be repeated')]
-Polish = Annotated[bool, typer.Option(help="improve what the descent found, to a proof of optimality where it can")]
-Gap = Annotated[float, typer.Option(help="stop within this share of the bound: 0.01 for one percent")]
-Seed = Annotated[int, typer.Option(min=0, help="same seed, same answer")]
+
+def _number(text: str | float) -> float:
+    """A number of the command line, which reads like one in a table."""
+    if isinstance(text, str) and ("_" in text or not text.isascii()):
+        raise typer.BadParameter(not_a_number(text))
+    try:
+        return float(text)
+    except ValueError:
+        raise typer.BadParameter(not_a_number(str(text))) from None
+
+
+def _number_option(help: str, *names: str) -> Any:
+    return typer.Option(*names, parser=_number, metavar="NUMBER", help=help)
+
+
+OptionTable = Annotated[
+    Path, typer.Argument(help="CSV table with the columns decision, option and one per metric; or a problem as JSON")
+]
+Limits = Annotated[
+    list[str] | None, typer.Option("--limit", help='a bound, such as "weight<=100"; may be given several times')
+]
+Forbid = Annotated[
+    list[str] | None, typer.Option(help='an option that must not be chosen, "decision=option"; may be repeated')
+]
+Polish = Annotated[
+    bool, typer.Option(help="after the search, improve the selection and try to prove that it is optimal")
+]
+Gap = Annotated[
+    float, _number_option("stop when the selection is this close to the proved bound: 0.01 for one per cent", "--gap")
+]
+Seed = Annotated[int, typer.Option(min=0, help="seed of the random numbers; the same seed gives the same answer")]
+Steps = Annotated[int, typer.Option(help="number of steps of each start")]
+Starts = Annotated[int, typer.Option(help="number of independent starts (in a sweep: for each bound)")]
+Maximize = Annotated[str | None, typer.Option(help="name of the metric to maximize")]
+Minimize = Annotated[str | None, typer.Option(help="name of the metric to minimize")]
 
 
 @app.command("solve")
 def solve_command(
     options: OptionTable,
-    maximize: Annotated[str | None, typer.Option(help="metric to maximise")] = None,
-    minimize: Annotated[str | None, typer.Option(help="metric to minimise")] = None,
+    maximize: Maximize = None,
+    minimize: Minimize = None,
     limit: Limits = None,
     forbid: Forbid = None,
-    seconds: Annotated[float | None, typer.Option("--time", help="seconds after which to stop")] = None,
-    steps: Annotated[int, typer.Option(help="steps of each start")] = 600,
-    starts: Annotated[int, typer.Option(help="independent starts")] = 6,
+    seconds: Annotated[float | None, _number_option("stop after this many seconds", "--time")] = None,
+    steps: Steps = 600,
+    starts: Starts = 6,
     polish: Polish = True,
     gap: Gap = 0.0,
     seed: Seed = 0,
-    save: Annotated[Path | None, typer.Option("--out", help="write the result as JSON")] = None,
-    checkpoint: Annotated[Path | None, typer.Option(help="keep the state here, and continue from it")] = None,
-    json: Annotated[bool, typer.Option("--json", help="print the result as JSON and nothing else")] = False,
+    table: Annotated[Path | None, typer.Option("--csv", help="write the selection to this file, as CSV")] = None,
+    save: Annotated[Path | None, typer.Option("--out", help="write the result to this file, as JSON")] = None,
+    checkpoint: Annotated[
+        Path | None, typer.Option(help="save the state of the search in this file, and continue from it if it exists")
+    ] = None,
+    json: Annotated[bool, typer.Option("--json", help="print the result as JSON, and nothing else")] = False,
 ) -> None:
-    """Find the best selection that satisfies every bound."""
-    _check_file(save)
+    """Find the best selection that satisfies every bound.
+
+    Spaces of up to 12 decisions are printed in full. Of larger ones, the decisions are printed whose option is not
+    the default: the option that takes the least of every limited sum, or else the first in the file. --csv writes all.
+    """
+    _check_outputs(options, {"--csv": table, "--out": save, "--checkpoint": checkpoint})
     problem, _ = _problem(options, maximize, minimize, limit or [])
     settings: dict[str, Any] = {"seed": seed, "steps": steps, "starts": starts, "time_limit": seconds}
     settings |= {"polish": polish, "gap": gap, "forbid": _forbidden(problem, forbid or [])}
@@ -83,48 +125,58 @@ def solve_command(
         with _reporting(problem, starts * steps, quiet=json) as show:
             result = solve(problem, callback=lambda p: show(_done(p), _words(p)), **settings)
     except SearchError as error:
-        err.print(f"error: {error}", style="red", markup=False)
+        complain(f"error: {error}")
         result = error.result
-    _deliver(result, save, as_json=json)
+    files = {table: lambda path: write_selection(result.selection, path)}
+    files |= {save: lambda path: write_text(path, result.to_json())}
+    with _writing(files):
+        say_json(result.to_json(history=False)) if json else say(result.summary())
+    raise typer.Exit(FEASIBLE if result.feasible else NOT_FEASIBLE)
 
 
 @app.command("sweep")
 def sweep_command(
     options: OptionTable,
-    metric: Annotated[str, typer.Option(help="metric whose bound is swept")],
+    metric: Annotated[str, typer.Option(help="name of the metric whose bound is varied")],
     bounds: Annotated[
         str,
         typer.Option(
-            help="bounds on the metric: a list 3,4,5; or least:greatest:how many, 3:8:6; or a whole number alone, how "
-            "many to spread between the least that works and the one that the best selection without a bound needs "
-            '(the single bound 10 is "10,")'
+            help="bounds on the metric: a list, 3,4,5; or least:greatest:number, 3:8:6; or only a whole number of "
+            "bounds, spread between the smallest that works and the one that the best selection without a bound needs "
+            '(write "10," for the single bound 10)'
         ),
     ],
-    at_least: Annotated[bool, typer.Option("--at-least", help="bound the metric from below, not from above")] = False,
-    maximize: Annotated[str | None, typer.Option(help="metric to maximise")] = None,
-    minimize: Annotated[str | None, typer.Option(help="metric to minimise")] = None,
+    at_least: Annotated[
+        bool, typer.Option("--at-least", help="use lower bounds (metric >= bound) instead of upper bounds")
+    ] = False,
+    maximize: Maximize = None,
+    minimize: Minimize = None,
     limit: Limits = None,
     forbid: Forbid = None,
-    seconds: Annotated[float | None, typer.Option("--time", help="seconds for all bounds together")] = None,
-    steps: Annotated[int, typer.Option(help="steps of each start")] = 600,
-    starts: Annotated[int, typer.Option(help="independent starts for each bound")] = 6,
+    seconds: Annotated[float | None, _number_option("seconds for all bounds together", "--time")] = None,
+    steps: Steps = 600,
+    starts: Starts = 6,
     polish: Polish = True,
     gap: Gap = 0.0,
     seed: Seed = 0,
-    table: Annotated[Path | None, typer.Option("--csv", help="write the curve as CSV")] = None,
+    table: Annotated[
+        Path | None,
+        typer.Option(
+            "--csv", help="write the curve and the selections to this file, as CSV: a row per bound, decision"
+        ),
+    ] = None,
     picture: Annotated[Path | None, typer.Option("--plot", help="draw the curve into this file")] = None,
-    save: Annotated[Path | None, typer.Option("--out", help="write the results as JSON")] = None,
-    json: Annotated[bool, typer.Option("--json", help="print the results as JSON and nothing else")] = False,
+    save: Annotated[Path | None, typer.Option("--out", help="write the results to this file, as JSON")] = None,
+    json: Annotated[bool, typer.Option("--json", help="print the results as JSON, and nothing else")] = False,
 ) -> None:
     """Find the best objective for each of several bounds on a metric.
 
-    They replace a bound of that kind that a problem in JSON has on the metric. Exit status: 0 where every bound has a
-    feasible selection, 1 wrong input, 2 where some has none, or was not reached.
+    If a problem in JSON already has such a bound on the metric, it is replaced. Exit status: 0 if a feasible selection
+    was found for every bound, 1 if the input is wrong, 2 if some bound has none or was not searched.
     """
-    for path, option in ((table, "--csv"), (picture, "--plot"), (save, "--out")):
-        _check_file(path, option)
+    _check_outputs(options, {"--csv": table, "--plot": picture, "--out": save})
     if picture is not None:
-        load_pyplot()  # raises where it is missing
+        _check_picture(picture, "--plot")
     problem, metrics = _problem(options, maximize, minimize, [])
     if metric not in metrics:
         raise ValueError(f"--metric: {options} has no metric {metric!r}; it has {', '.join(metrics)}")
@@ -144,20 +196,18 @@ def sweep_command(
 
             front = sweep(problem.objective, kept, swept, wanted, callback=callback, **settings)
     except SweepError as error:
-        err.print(f"error: {error}", style="red", markup=False)
+        complain(f"error: {error}")
         front = error.front
-    if json:
-        print(front.to_json())
-    else:
-        out.print(front.summary(), markup=False, highlight=False)
-    if table is not None:
-        front.to_csv(table)
-    if save is not None:
-        write_text(save, front.to_json())
-    if picture is not None:
+
+    def draw(path: Path) -> None:
         figure, ax = _load_pyplot().subplots(figsize=(6.4, 4.2), layout="constrained")
         front.plot(ax)
-        figure.savefig(picture, dpi=120)
+        _save_picture(figure, path)
+
+    files = {table: lambda path: front.to_csv(path, selections=True)}
+    files |= {save: lambda path: write_text(path, front.to_json()), picture: draw}
+    with _writing(files):
+        say_json(front.to_json()) if json else say(front.summary())
     raise typer.Exit(FEASIBLE if front.feasible else NOT_FEASIBLE)
 
 
@@ -165,94 +215,96 @@ def sweep_command(
 def check(
     options: OptionTable,
     limit: Limits = None,
-    seconds: Annotated[float, typer.Option("--time", help="seconds for each question to the solver")] = 10.0,
-    samples: Annotated[int, typer.Option(min=1, help="selections drawn where there are more than that")] = 10_000,
+    seconds: Annotated[float, _number_option("seconds for each call of the solver", "--time")] = 10.0,
+    samples: Annotated[int, typer.Option(min=1, help="draw this many selections where there are more")] = 10_000,
     seed: Seed = 0,
 ) -> None:
-    """Say what each bound leaves, whether all can be met together, and how tight they could be."""
+    """Check bounds: how many selections satisfy each, whether all can hold together, and how tight each could be."""
     if not seconds > 0:
         raise ValueError(f"--time must be more than 0 seconds, got {seconds:g}")
     space, constraints = _bounds(options, limit or [])
     shares, together, of = _satisfied(space, constraints, samples, seed)
-    table = Table("bound", "least", "greatest", "satisfied by", "verdict")
+    rows = [["bound", "least", "greatest", "satisfied by", "verdict"]]
     for c, share in zip(constraints, shares, strict=True):
         low, high = c.metric.limits()
         worst, easiest = (high, low) if c.sign > 0 else (low, high)
         verdict = "always met" if c.satisfied(worst) else "can be met" if c.satisfied(easiest) else "cannot be met"
-        table.add_row(Text(repr(c)[11:-1]), f"{low:.6g}", f"{high:.6g}", f"{share:.1%}", verdict)
-    out.print(space, table, f"all together: {together:.2%} of {of}")
+        rows.append([on_one_line(repr(c)[11:-1]), number_text(low), number_text(high), f"{share:.1%}", verdict])
+    say("\n".join([str(space), *in_columns(rows), f"all together: {together:.2%} of {of}"]))
     settings: dict[str, Any] = {"seed": seed, "time_limit": seconds}
     diagnosis = diagnose(constraints, **settings)
-    out.print(str(diagnosis), markup=False, highlight=False)
+    say(diagnosis)
     if not diagnosis.feasibility.feasible:
         raise typer.Exit(NOT_FEASIBLE)
-    out.print("how tight each bound could be, the others as they are")
+    say("how tight each bound could be while the others stay as they are")
     for c in constraints:
         others = [other for other in constraints if other is not c]
-        out.print(f"  {smallest_bound(c.metric, others, sense=c.sense, **settings)}", markup=False, highlight=False)
+        say(f"  {smallest_bound(c.metric, others, sense=c.sense, **settings)}")
 
 
 @app.command()
 def demo(save: Annotated[Path, typer.Option("--out", help="folder for the picture")] = Path("out")) -> None:
-    """Solve the search space of the paper from data that ships with the package, and draw a picture."""
+    """Search for neural networks on data that comes with the package, compare with the best ones, draw a picture."""
     _make_folder(save)
+    check_writable(save / "demo.png", "--out")
     began = time.perf_counter()
-    out.print(
+    say(
         "Neural architecture search on NATS-Bench (15,625 cells, CIFAR-10) under latency and energy bounds of an edge\n"
         "GPU. The search sees validation accuracy after 12 epochs; test accuracy after 200 epochs judges the result."
     )
     done = demonstration.run()
-    columns = ("bound", "feasible", "satisfied", "accuracy", "best", "loss", "seconds")
-    table = Table(*columns, box=box.SIMPLE_HEAD, pad_edge=False, collapse_padding=True)
+    rows = [["bound", "feasible", "satisfied", "accuracy", "best", "loss", "seconds"]]
     for s in done:
         accuracy = f"{np.mean(s.accuracies):.2f} %" if s.accuracies else "-"
-        table.add_row(
-            s.name,
-            str(s.feasible),
-            f"{s.satisfied} of {len(s.runs)}",
-            accuracy,
-            f"{s.best:.2f} %",
-            f"{s.loss:.2f} %" if s.accuracies else "-",
-            f"{s.seconds:.2f}",
-        )
-    out.print(table)
-    out.print(
-        f"feasible: cells within the bounds; best: the best test accuracy among them; accuracy: mean over seeds;\n"
-        f"loss: its relative distance to the best (in the paper {demonstration.PAPER_LOSS} %); seconds: of a run.\n\n"
+        loss = f"{s.loss:.2f} %" if s.accuracies else "-"
+        held = f"{s.satisfied} of {len(s.runs)}"
+        rows.append([s.name, str(s.feasible), held, accuracy, f"{s.best:.2f} %", loss, f"{s.seconds:.2f}"])
+    say("\n".join(["", *in_columns(rows), ""]))
+    say(
+        f"feasible: number of cells within the bounds; satisfied: runs whose cell is within them; accuracy: mean test\n"
+        f"accuracy of the runs; best: the best test accuracy within the bounds; loss: relative distance of accuracy\n"
+        f"to best (in the paper {demonstration.PAPER_LOSS} %); seconds: median time of a run.\n\n"
         f"The best run under {done[0].name}:"
     )
     best = max(done[0].runs, key=lambda run: run.value if run.value is not None else -np.inf)
-    out.print(best.summary(), markup=False, highlight=False)
+    say(best.summary())
     path = save / "demo.png"
     try:
         demonstration.picture(done, path)
-        out.print(f"picture    {path}")
+        say(f"picture    {path}")
     except ImportError as error:
-        out.print(f"no picture: {error}", markup=False)
-    out.print(f"{len(done) * len(done[0].runs)} searches and a picture in {time.perf_counter() - began:.1f} s")
+        say(f"no picture: {error}")
+    say(f"{len(done) * len(done[0].runs)} searches and a picture in {time.perf_counter() - began:.1f} s")
     raise typer.Exit(FEASIBLE if all(s.satisfied == len(s.runs) for s in done) else NOT_FEASIBLE)
 
 
 @app.command()
 def plot(
     result: Annotated[Path, typer.Argument(help="result as JSON, written by cggd solve --out")],
-    save: Annotated[Path | None, typer.Option("--out", help="picture to write; by default beside the result")] = None,
+    save: Annotated[
+        Path | None, typer.Option("--out", help="picture to write; if left out, a PNG file beside the result")
+    ] = None,
 ) -> None:
-    """Draw the course of a search and the use of its budgets."""
+    """Draw the course of a search and how much of each bound the selection uses."""
     path = save or Path(str(result).removesuffix(".gz")).with_suffix(".png")
-    _check_file(path)
-    found = Result.from_json(read_text(result))
+    _check_outputs(result, {"--out": path})
+    _check_picture(path, "--out")
+    text = read_text(result)
+    try:
+        found = Result.from_json(text)
+    except ValueError as error:
+        raise ValueError(f"{result}: {error}") from None
     figure, (left, right) = _load_pyplot().subplots(1, 2, figsize=(13, 5), layout="constrained")
     plot_search(found, ax=left)
     plot_budgets(found, ax=right)
-    figure.savefig(path, dpi=120)
-    out.print(path, markup=False)
+    _save_picture(figure, path)
+    say(path)
 
 
 @app.command()
 def version() -> None:
     """Print the version."""
-    out.print(f"cggd {cggd.__version__}", highlight=False)
+    say(f"cggd {cggd.__version__}")
 
 
 # -- input ------------------------------------------------------------------------------------------------------------
@@ -305,36 +357,68 @@ def _wanted(text: str) -> list[float] | int:
     """The bounds that --bounds asks for, or how many."""
     parts = text.split(":")
     try:
+        if "_" in text or not text.isascii() or (text.strip().isdecimal() and int(text) > MOST_BOUNDS):
+            raise ValueError
         if len(parts) == 3:
             n = int(parts[2])
-            if n < 1:
+            if not 1 <= n <= MOST_BOUNDS:
                 raise ValueError
             return np.linspace(float(parts[0]), float(parts[1]), n).tolist()
         return int(text) if text.strip().isdecimal() else [float(word) for word in text.removesuffix(",").split(",")]
     except ValueError:
-        raise ValueError(f"--bounds must be 3,4,5 or 3:8:6 or how many to spread, got {text!r}") from None
+        raise ValueError(
+            f"--bounds must be 3,4,5 or 3:8:6 or how many to spread, got {text!r}; a sweep has at most {MOST_BOUNDS}"
+        ) from None
 
 
 def _forbidden(problem: Problem, texts: list[str]) -> dict[Any, list[Any]] | None:
     """Labels in files are text; those of a problem in JSON may be numbers, and are matched by how they print."""
     forbid: dict[Any, list[Any]] = {}
+    names = {str(d): d for d in problem.space.decisions} if texts else {}
     for text in texts:
-        decision, found, option = text.partition("=")
-        if not found:
+        if "=" not in text:
             raise ValueError(f"--forbid must be decision=option, got {text!r}")
-        names = {str(d): d for d in problem.space.decisions}
-        label = names.get(decision.strip(), decision.strip())
-        options = {str(o): o for o in problem.space.option_labels(label)}
-        forbid.setdefault(label, []).append(options.get(option.strip(), option.strip()))
+        # Labels may hold = themselves: every place at which the text may be cut is tried.
+        cuts = [(text[:i].strip(), text[i + 1 :].strip()) for i, letter in enumerate(text) if letter == "="]
+        found = []
+        for decision, option in cuts:
+            if decision in names:
+                options = {str(o): o for o in problem.space.option_labels(names[decision])}
+                found += [(names[decision], options[option])] if option in options else []
+        if len(found) > 1:
+            raise ValueError(f"--forbid {text!r} can be read in several ways: {found}")
+        if not found:  # the search says which label is unknown
+            decision, option = next((cut for cut in cuts if cut[0] in names), cuts[0])
+            found = [(names.get(decision, decision), option)]
+        forbid.setdefault(found[0][0], []).append(found[0][1])
     return forbid or None
 
 
-def _check_file(path: Path | None, option: str = "--out") -> None:
-    """Raise where a path cannot become a file, before a search is spent on it."""
-    if path is not None and path.is_dir():
-        raise ValueError(f"{option} must be a file, got the folder {path}")
-    if path is not None and not path.parent.is_dir():
-        raise ValueError(f"{option} must be a file in a folder that exists, got {path}")
+def _check_outputs(source: Path, outputs: Mapping[str, Path | None]) -> None:
+    """Raise where a file cannot be written, or would be written over, before a search is spent on it."""
+    taken = {os.path.realpath(source): "the input"}
+    for option, path in outputs.items():
+        if path is None:
+            continue
+        check_writable(path, option)
+        place = os.path.realpath(path)
+        if not os.path.exists(place) or os.path.isfile(place):  # a device takes any number of files
+            if place in taken:
+                raise ValueError(f"{option} must be a file of its own, got {path}, which is {taken[place]} already")
+            taken[place] = f"the file of {option}"
+
+
+def _check_picture(path: Path, option: str) -> None:
+    """Raise where matplotlib is missing or does not know the format."""
+    known = _load_pyplot().figure(figsize=(1, 1)).canvas.get_supported_filetypes()
+    _load_pyplot().close()
+    if path.suffix and path.suffix[1:].lower() not in known:
+        raise ValueError(f"{option} must end in .{', .'.join(sorted(known))}, got {path}")
+
+
+def _save_picture(figure: Any, path: Path) -> None:
+    """A name without an ending is kept as it is, and holds a PNG."""
+    figure.savefig(path, dpi=120, format=path.suffix[1:].lower() or "png")
 
 
 def _make_folder(path: Path) -> None:
@@ -342,6 +426,8 @@ def _make_folder(path: Path) -> None:
         path.mkdir(parents=True, exist_ok=True)
     except (FileExistsError, NotADirectoryError):
         raise ValueError(f"--out must be a folder, and a file is in its place: {path}") from None
+    except OSError as error:
+        raise ValueError(f"--out: the folder {path} cannot be made: {error.strerror or error}") from None
 
 
 def _load_pyplot() -> Any:
@@ -378,9 +464,9 @@ def _satisfied(
 
 
 def _words(p: SearchProgress) -> str:
-    best = "nothing feasible yet" if p.best is None else f"best {p.best:.6g}"
+    best = "nothing feasible yet" if p.best is None else f"best {number_text(p.best)}"
     if p.phase == "polish":
-        return f"polish, {best}" + ("" if p.bound is None else f", bound {p.bound:.6g}")
+        return f"polish, {best}" + ("" if p.bound is None else f", bound {number_text(p.bound)}")
     return f"start {p.start + 1}/{p.starts}, {best}"
 
 
@@ -395,9 +481,9 @@ def _reporting(problem: Problem, steps: int, *, quiet: bool) -> Iterator[Callabl
     if quiet:
         yield lambda done, words: None
     elif err.is_terminal:
-        columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.percentage:>3.0f}%"))
+        columns = (TextColumn("{task.description}", markup=False), BarColumn(), TextColumn("{task.percentage:>3.0f}%"))
         with Progress(*columns, TimeElapsedColumn(), console=err, transient=True) as bar:
-            task = bar.add_task(problem.objective.name, total=steps)
+            task = bar.add_task(on_one_line(problem.objective.name), total=steps)
             yield lambda done, words: bar.update(task, completed=done, description=words)
     else:
         began = last = time.perf_counter()
@@ -407,19 +493,27 @@ def _reporting(problem: Problem, steps: int, *, quiet: bool) -> Iterator[Callabl
             now = time.perf_counter()
             if now - last > PLAIN_SECONDS:
                 last = now
-                err.print(f"{now - began:.0f} s: {words}, step {done}/{steps}", markup=False, highlight=False)
+                complain(f"{now - began:.0f} s: {words}, step {done}/{steps}", style="")
 
         yield line
 
 
-def _deliver(result: Result, save: Path | None, *, as_json: bool) -> None:
-    if as_json:
-        print(result.to_json(history=False))
-    else:
-        out.print(result.summary(), markup=False, highlight=False)
-    if save is not None:
-        write_text(save, result.to_json())
-    raise typer.Exit(FEASIBLE if result.feasible else NOT_FEASIBLE)
+@contextmanager
+def _writing(files: Mapping[Path | None, Callable[[Path], Any]]) -> Iterator[None]:
+    """Write files, then let the answer be printed, and then raise what went wrong with a file.
+
+    Files come first, since a reader may close standard output; and an answer is printed even if the disk is full.
+    """
+    failed: OSError | None = None
+    for path, write in files.items():
+        if path is not None:
+            try:
+                write(path)
+            except OSError as error:
+                failed = failed or error
+    yield
+    if failed is not None:
+        raise failed
 
 
 # -- the program ------------------------------------------------------------------------------------------------------
@@ -431,27 +525,74 @@ def _add_adapters() -> None:
         try:
             app.add_typer(point.load(), name=point.name)
         except Exception as error:
-            err.print(f"command {point.name!r} is not available: {error}", style="yellow", markup=False)
+            complain(f"command {point.name!r} is not available: {error}", style="yellow")
 
 
 def main(arguments: list[str] | None = None) -> None:
     """Run the program and leave with its exit status."""
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):  # letters that the terminal cannot show
+            stream.reconfigure(errors="backslashreplace")  # pyright: ignore[reportAttributeAccessIssue]
+    with warnings.catch_warnings():
+        warnings.showwarning = _warn
+        status = _run(arguments)
+        try:
+            if sys.stdout is not None:
+                sys.stdout.flush()
+        except BrokenPipeError:
+            status = _close_output()
+        except OSError as error:
+            _close_output()
+            complain(f"error: standard output cannot be written: {error.strerror or error}")
+            status = WRONG_INPUT
+    sys.exit(status)
+
+
+def _run(arguments: list[str] | None) -> int:
+    """Run the program, and say what went wrong."""
     _add_adapters()
     command = typer.main.get_command(app)
     try:
         status = command.main(arguments, prog_name="cggd", standalone_mode=False)
-    except (ValueError, TypeError, OSError, ImportError) as error:
-        err.print(f"error: {error}", style="red", markup=False, highlight=False)
-        status = WRONG_INPUT
+        return status if isinstance(status, int) else FEASIBLE
+    except BrokenPipeError:
+        return _close_output()
     except (KeyboardInterrupt, typer.Abort):
-        status = INTERRUPTED
+        return INTERRUPTED
+    except (ValueError, TypeError, OSError, ImportError) as error:
+        complain(f"error: {error}")
+    except MemoryError:
+        complain("error: there is not enough memory; give fewer decisions or options, or use a larger machine")
+    except RecursionError:
+        complain("error: labels are nested too deeply")
     except Exception as error:
-        # Errors of the command line itself know how to show themselves.
-        if not hasattr(error, "show"):
-            raise
-        error.show()  # pyright: ignore[reportAttributeAccessIssue]
-        status = WRONG_INPUT
-    sys.exit(status if isinstance(status, int) else FEASIBLE)
+        _complain_of(error)
+    return WRONG_INPUT
+
+
+def _complain_of(error: Exception) -> None:
+    """Errors of the command line itself know their message; any other is one of this program."""
+    if hasattr(error, "format_message"):
+        context = getattr(error, "ctx", None)
+        if type(error).__name__ == "NoArgsIsHelpError":  # its message is the help
+            error.show()  # pyright: ignore[reportAttributeAccessIssue]
+            return
+        place = f"; see {context.command_path} --help" if context is not None else ""
+        complain(f"error: {error.format_message().rstrip('.')}{place}")  # pyright: ignore[reportAttributeAccessIssue]
+    else:
+        complain("".join(traceback.format_exception(error)).rstrip(), style="")
+        complain("error: this is a fault of cggd; please report it with the lines above")
+
+
+def _close_output() -> int:
+    """Whoever reads standard output has gone: what is left of it goes nowhere, quietly."""
+    with open(os.devnull, "w") as nowhere:
+        os.dup2(nowhere.fileno(), sys.stdout.fileno())
+    return WRONG_INPUT
+
+
+def _warn(message: Warning | str, category: type[Warning], *place: Any, **more: Any) -> None:
+    complain(f"warning: {message}", style="yellow")
 
 
 if __name__ == "__main__":

@@ -14,17 +14,21 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cggd.constraints import Constraint, check_constraints
-from cggd.io.text import StrPath, write_text
+from cggd.io.text import StrPath, csv_cell, write_text
 from cggd.metrics import Metric
 from cggd.metrics.base import check_choice, check_metric, whole
 from cggd.options import Options, Progress
 from cggd.plotting.front import plot_front
+from cggd.printable import in_columns, on_one_line
 from cggd.problem import Problem
-from cggd.result import Result, Status
+from cggd.result import Result, Status, percent_text
+from cggd.rounding import number_text, true_texts
 from cggd.search import SearchError, minimize, solve
 
 Sense = Literal["minimize", "maximize"]
 MetricSense = Literal["<=", ">="]
+
+_COLUMNS = ("bound", "value", "metric_value", "status", "proved", "gap")
 
 # A search makes at least one step, even where its share of the time is used up.
 SHORTEST = 1e-6
@@ -139,31 +143,38 @@ class Front:
         """A table for people: a line for each bound."""
         metric = f"{self.metric} [{self.metric_unit}]" if self.metric_unit else self.metric
         objective = f"{self.objective} [{self.unit}]" if self.unit else self.objective
-        rows = [[f"{self.metric_sense} bound", self.metric, self.objective, "gap", "status"]]
+        names = [on_one_line(self.metric), on_one_line(self.objective)]
+        rows = [[f"{self.metric_sense} bound", *names, "gap", "status"]]
         for p in self.points:
-            numbers = [_text(x) for x in (p.bound, p.metric_value, p.result.value)]
-            gap = "-" if p.result.gap is None else f"{p.result.gap:.3%}"
+            numbers = [*_pair(p.bound, p.metric_value), "-" if p.result.value is None else number_text(p.result.value)]
+            gap = "-" if p.result.gap is None else percent_text(p.result.gap)
             rows.append([*numbers, gap, p.result.status.name.lower()])
-        widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-        lines = [f"{self.sense:<10} {objective} for each bound on {metric}"]
-        for row in rows:
-            lines.append("  " + "  ".join(cell.rjust(width) for cell, width in zip(row, widths, strict=True)))
+        lines = [on_one_line(f"{self.sense:<10} {objective} for each bound on {metric}"), *in_columns(rows)]
         called = f", {self.evaluations} evaluations" if self.evaluations else ""
-        lines.append(f"sweep      {self.stopped}, in {self.seconds:.2f} s{called}")
+        lines.append(f"sweep      {on_one_line(self.stopped)}, in {self.seconds:.2f} s{called}")
         return "\n".join(lines)
 
-    def to_csv(self, path: StrPath | None = None) -> str:
-        """The curve as CSV, one row per point, which is also written to a path if one is given.
+    def to_csv(self, path: StrPath | None = None, *, selections: bool = False) -> str:
+        """The curve as CSV, which is also written to a path if one is given.
 
         Columns: ``bound``, ``value``, ``metric_value``, ``status``, ``proved`` and ``gap``; numbers to the last bit, a
-        cell is empty where nothing is known. Selections are in `to_json`.
+        cell is empty where nothing is known.
+
+        Parameters
+        ----------
+        path : str or path, optional
+        selections : bool
+            False: a row for each point. True: the columns ``decision`` and ``option`` besides, and a row for each
+            decision of each point; a point without a selection has one row, in which they are empty.
         """
         text = io.StringIO()
         writer = csv.writer(text, lineterminator="\n")
-        writer.writerow(["bound", "value", "metric_value", "status", "proved", "gap"])
+        writer.writerow([*_COLUMNS, "decision", "option"] if selections else _COLUMNS)
         for p in self.points:
             r = p.result
-            writer.writerow([p.bound, r.value, p.metric_value, r.status.name, r.bound, r.gap])
+            facts = [p.bound, r.value, p.metric_value, r.status.name, r.bound, r.gap]
+            chosen = r.selection.items() if r.selection is not None else [("", "")]
+            writer.writerows([[*facts, csv_cell(d), csv_cell(o)] for d, o in chosen] if selections else [facts])
         if path is not None:
             write_text(path, text.getvalue())
         return text.getvalue()
@@ -451,5 +462,6 @@ def _swept_value(result: Result) -> float:
     return result.constraints[-1].value
 
 
-def _text(number: float | None) -> str:
-    return "-" if number is None else f"{number:.6g}"
+def _pair(bound: float, value: float | None) -> list[str]:
+    """A bound and the metric's value as text, so that they read as they compare."""
+    return [number_text(bound), "-"] if value is None else true_texts(bound, value)

@@ -302,7 +302,8 @@ class LinearProgram:
             # By how much rows must be missed in all, and multipliers that prove it.
             n = len(self.rows)
             wider = sparse.hstack([scaled.matrix, -sparse.eye_array(n)], format="csr")
-            equal = sparse.hstack([scaled.equal, sparse.csr_array((scaled.equal.shape[0], n))], format="csr")
+            none = sparse.csr_array((len(self.first), n))
+            equal = sparse.hstack([scaled.equal, none], format="csr")
             result = solve(
                 np.concatenate([np.zeros(self.n_columns), np.ones(n)]),
                 wider,

@@ -12,6 +12,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cggd.constraints import Row
+from cggd.entries import check_keys, parse_json, shortened
+from cggd.printable import on_one_line
+from cggd.rounding import number_text, true_texts
 
 
 class Status(Enum):
@@ -84,6 +87,9 @@ class Result:
     objective, unit, sense : str
         Name and unit of the objective, and ``"minimize"`` or ``"maximize"``.
     seed : int
+    not_default : ndarray of int, or None
+        Positions of the decisions whose option, in the selection or else in `nearest`, is not their default: the
+        option that takes the least of every limited sum, or else the first (`cggd.defaults`).
     """
 
     selection: dict[Hashable, Hashable] | None
@@ -101,6 +107,7 @@ class Result:
     unit: str
     sense: str
     seed: int
+    not_default: NDArray[np.int64] | None = None
 
     @property
     def feasible(self) -> bool:
@@ -114,27 +121,52 @@ class Result:
             return None
         return abs(self.value - self.bound) / max(abs(self.bound), 1e-12) if self.value != self.bound else 0.0
 
-    def summary(self, *, decisions: int = 12) -> str:
-        """A few lines for people: status, objective, the report of the constraints and the first decisions."""
+    def summary(self, *, decisions: int = 12, listed: int = 100) -> str:
+        """A few lines for people: status, objective, the report of the constraints and what was chosen.
+
+        Parameters
+        ----------
+        decisions : int
+            Of a space of at most so many decisions, all are listed; of a larger one, those whose option is not their
+            default (`not_default`).
+        listed : int
+            How many of those are listed at the most.
+        """
         lines = [f"status     {self.status.value}"]
         if self.value is not None:
             unit = f" {self.unit}" if self.unit else ""
-            known = f" (bound {self.bound:.6g}, gap {self.gap:.3%})" if self.bound is not None else ""
-            lines.append(f"{self.sense:<10} {self.objective} = {self.value:.6g}{unit}{known}")
+            value, known = number_text(self.value), ""
+            if self.bound is not None and self.gap is not None:
+                value, bound = true_texts(self.value, self.bound)
+                known = f" (bound {bound}, gap {percent_text(self.gap)})"
+            lines.append(on_one_line(f"{self.sense:<10} {self.objective} = {value}{unit}{known}"))
         if self.constraints:
             lines.append("constraints" if self.value is not None else "constraints of the nearest selection")
-            lines += [f"  {row}" for row in self.constraints]
+            lines += [f"  {on_one_line(row)}" for row in self.constraints]
         shown = self.selection if self.selection is not None else self.nearest
         if shown is not None:
-            lines.append("selection" if self.selection is not None else "nearest selection, not feasible")
-            lines += [f"  {d}: {o}" for d, o in list(shown.items())[:decisions]]
-            if len(shown) > decisions:
-                lines.append(f"  ... and {len(shown) - decisions} more decisions")
+            title = "selection" if self.selection is not None else "nearest selection, not feasible"
+            lines += self._choices(title, list(shown.items()), decisions, listed)
         called = f", {self.evaluations} evaluations" if self.evaluations else ""
         lines.append(
-            f"search     {len(self.history)} steps in {self.seconds:.2f} s{called}, seed {self.seed}; {self.stopped}"
+            f"search     {len(self.history)} steps in {self.seconds:.2f} s{called}, seed {self.seed}; "
+            f"{on_one_line(self.stopped)}"
         )
         return "\n".join(lines)
+
+    def _choices(self, title: str, pairs: list[tuple[Hashable, Hashable]], decisions: int, listed: int) -> list[str]:
+        """The title and a line for each decision that is to be seen, and how many are not."""
+        n = len(pairs)
+        if n > decisions and self.not_default is not None:
+            pairs = [pairs[i] for i in self.not_default.tolist()]
+            title += f": {len(pairs)} of {n} decisions do not have their default option"
+        most = n if n <= decisions else listed
+        lines = [title, *(f"  {on_one_line(d)}: {on_one_line(o)}" for d, o in pairs[:most])]
+        if len(pairs) > most:
+            lines.append(f"  ... and {len(pairs) - most} more decisions")
+        if left := n - len(pairs):
+            lines.append(f"  default of the other {left}: the option that takes the least of every limit, or the first")
+        return lines
 
     def to_json(self, *, history: bool = True) -> str:
         """All of it as JSON, which `from_json` reads. Labels may be strings, numbers, bools, None or tuples of them."""
@@ -154,6 +186,7 @@ class Result:
             "evaluations": self.evaluations,
             "seconds": self.seconds,
             "seed": self.seed,
+            "not_default": None if self.not_default is None else self.not_default.tolist(),
             "history": {name: _plain(array) for name, array in vars(self.history).items()} if history else None,
         }
         return json.dumps(data, default=label_to_json, allow_nan=False)
@@ -170,11 +203,15 @@ class Result:
         if not isinstance(text, str | bytes | bytearray):
             raise TypeError(f"text must be a string that to_json wrote, got {text!r}")
         try:
-            data = json.loads(text)
-        except ValueError as error:
-            raise ValueError(f"not JSON: {error}") from None
+            return cls._read(parse_json(text))
+        except RecursionError:
+            raise ValueError("a damaged cggd result: labels are nested too deeply") from None
+
+    @classmethod
+    def _read(cls, data: Any) -> Result:
         if not isinstance(data, Mapping) or data.get("format") != "cggd-result-1":
             raise ValueError('not a cggd result: expected an object with "format": "cggd-result-1"')
+        check_keys(data, _KEYS, "the cggd result")
         try:
             return cls._of(data)
         except KeyError as error:
@@ -184,6 +221,7 @@ class Result:
 
     @classmethod
     def _of(cls, data: Mapping[str, Any]) -> Result:
+        check_keys(data["objective"], ("name", "unit", "sense"), "its objective")
         steps = data["history"] or {"start": [], "value": [], "violation": [], "best": [], "seconds": []}
         history = {name: np.array(column, dtype=int if name == "start" else float) for name, column in steps.items()}
         n = len(history["start"])
@@ -192,13 +230,15 @@ class Result:
             raise ValueError(f"its history has {n} steps, but other lengths in {lengths}")
         return cls(
             selection=_mapping(data["selection"]),
-            indices=None if data["indices"] is None else np.array(data["indices"], dtype=np.int64),
-            value=data["value"],
+            indices=None if data["indices"] is None else _positions(data["indices"]),
+            value=None if data["value"] is None else _number(data["value"], "value"),
             status=Status[data["status"]],
             stopped=data["stopped"],
-            constraints=[Row(**row | {name: float(row[name]) for name in _NUMBERS}) for row in data["constraints"]],
+            constraints=[
+                Row(**row | {name: _number(row[name], name) for name in _NUMBERS}) for row in data["constraints"]
+            ],
             nearest=_mapping(data["nearest"]),
-            bound=data["bound"],
+            bound=None if data["bound"] is None else _number(data["bound"], "bound"),
             history=History(**history),
             evaluations=data["evaluations"],
             seconds=data["seconds"],
@@ -206,10 +246,39 @@ class Result:
             unit=data["objective"]["unit"],
             sense=data["objective"]["sense"],
             seed=data["seed"],
+            # Files of older versions do not say.
+            not_default=None if data.get("not_default") is None else _positions(data["not_default"]),
         )
 
 
+# Every key of a result's file; two of them are not read, since the rest decides them.
+_KEYS = (
+    *("format", "status", "feasible", "stopped", "objective", "value", "bound", "gap", "selection", "indices"),
+    *("nearest", "constraints", "evaluations", "seconds", "seed", "not_default", "history"),
+)
 _NUMBERS = ("value", "bound", "slack")
+
+
+def percent_text(share: float) -> str:
+    """A share in per cent, which reads 0 only where it is.
+
+    Examples
+    --------
+    >>> percent_text(0.0125), percent_text(2e-8), percent_text(0.0)
+    ('1.250%', '2e-06%', '0.000%')
+    """
+    return f"{share:.3%}" if share == 0 or abs(share) >= 5e-6 else f"{100 * share:.2g}%"
+
+
+def _number(entry: Any, name: str) -> float:
+    """A number, or an infinite one as `_finite` writes it."""
+    if isinstance(entry, bool) or not (isinstance(entry, int | float) or entry in ("inf", "-inf")):
+        raise ValueError(f"{name} must be a number, got {shortened(entry)}")
+    return float(entry)
+
+
+def _positions(numbers: Any) -> NDArray[np.int64]:
+    return np.array(numbers, dtype=np.int64)
 
 
 def _finite(row: dict[str, Any]) -> dict[str, Any]:

@@ -15,6 +15,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from cggd import checkpoint as checkpoints
 from cggd.constraints import Constraint, check_constraints
+from cggd.defaults import default_options
 from cggd.feasibility import conflict_of_shares, seek
 from cggd.grid import grid, proved
 from cggd.guide import Guide, Observation, allowed_by
@@ -552,6 +553,8 @@ class _Search:
             if self.nearest is not None or self.candidates:
                 nearest = self.nearest[1] if self.nearest is not None else self.candidates[-1]
                 rows = [c.row(v) for c, v in zip(self.problem.constraints, nearest.values.tolist(), strict=True)]
+        shown = chosen if chosen is not None else nearest
+        default = None if shown is None else shown.selection == default_options(self.problem)
         return Result(
             selection=None if chosen is None else self.space.labels(chosen.selection),
             indices=None if chosen is None else chosen.selection,
@@ -568,6 +571,7 @@ class _Search:
             unit=self.problem.objective.unit,
             sense=self.problem.sense,
             seed=self.options.seed,
+            not_default=None if default is None else np.flatnonzero(~default),
         )
 
     def _afresh(self, candidate: _Candidate) -> _Candidate:

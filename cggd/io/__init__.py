@@ -4,12 +4,17 @@ What is wrong with a file raises a ValueError that names the file, the line wher
 Every reader takes gzip as well; what is written to a path that ends in ``.gz`` is compressed.
 """
 
+from cggd.entries import check_keys
 from cggd.io.bounds import parse_bound
 from cggd.io.instances import read_gap, read_mmkp
 from cggd.io.options import read_options, write_options
 from cggd.io.problems import read_problem, write_problem
+from cggd.io.selections import write_selection
+from cggd.io.text import csv_cell
 
 __all__ = [
+    "check_keys",
+    "csv_cell",
     "parse_bound",
     "read_gap",
     "read_mmkp",
@@ -17,4 +22,5 @@ __all__ = [
     "read_problem",
     "write_options",
     "write_problem",
+    "write_selection",
 ]

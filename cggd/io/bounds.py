@@ -7,13 +7,13 @@ from collections.abc import Mapping
 from typing import Literal
 
 from cggd.constraints import Constraint
-from cggd.io.text import not_a_number
+from cggd.io.text import not_a_number, to_number
 from cggd.metrics import Metric
 from cggd.space import few
 
 # The bound holds no comparison sign, so that names may.
 _BOUND = re.compile(r"(.*?)\s*(<=|>=|=<|=>|==|≤|≥|<|>|=)\s*([^<>=≤≥]*)", re.DOTALL)
-_NUMBER = re.compile(r"(q?)\s*([+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?)\s*(.*)", re.DOTALL)
+_NUMBER = re.compile(r"(q?)\s*([+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?)\s*(.*)", re.DOTALL | re.ASCII)
 _SENSES: dict[str, Literal["<=", ">="]] = {"<=": "<=", "≤": "<=", ">=": ">=", "≥": ">="}
 
 
@@ -71,14 +71,14 @@ def parse_bound(text: str, metrics: Mapping[str, Metric]) -> Constraint:
 def _bound_value(text: str, metric: Metric) -> float:
     quantile, number, rest = match.groups() if (match := _NUMBER.fullmatch(text)) else ("", "", text)
     if number and not quantile and rest in ("", metric.unit):
-        return float(number)
+        return to_number(number)
     if quantile and not rest:
-        return metric.quantile(float(number))
+        return metric.quantile(to_number(number))
     if number and not quantile and rest == "max":
-        return float(number) * metric.maximum()
+        return to_number(number) * metric.maximum()
     if rest == "%":
         raise ValueError(f"{text} may mean two things; write q0.5 for a quantile or 0.5max for a share of the maximum")
-    if number and re.fullmatch(r",\d.*", rest):
+    if number and re.match(r"[,._]\d", rest):  # 1,5 and 1_000
         raise ValueError(not_a_number(text))
     unit = f", with or without the unit {metric.unit}" if metric.unit else ""
     raise ValueError(f"expected a number{unit}, a quantile such as q0.5 or a share such as 0.6max, got {text!r}")

@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cggd.constraints import Constraint
-from cggd.io.text import Sense, StrPath, fail, number_rows, whole
+from cggd.io.text import Sense, StrPath, fail, most_bytes, number_rows, whole
 from cggd.metrics import Additive
 from cggd.problem import Problem
 from cggd.space import ChoiceSpace
@@ -79,9 +79,9 @@ def read_mmkp(path: StrPath, sense: Sense) -> Problem:
     items = np.array([numbers for _, numbers in rows if len(numbers) == m + 1]).reshape(-1, m + 1)
     # A number alone on its line begins a group, as an item has at least one weight.
     if per_group and len(items) == len(rows):
+        if len(items) != n * per_group[0]:  # a header may promise more than memory holds
+            fail(path, line, f"the file ends here; expected {n} groups of {per_group[0]} items, got {len(items)} items")
         sizes = per_group * n
-        if len(items) != sum(sizes):
-            fail(path, line, f"the file ends here; expected {n} groups of {sizes[0]} items, got {len(items)} items")
     else:
         sizes = _sizes(path, rows, n, per_group)
     space = ChoiceSpace.from_sizes(sizes)
@@ -175,6 +175,8 @@ def read_gap(path: StrPath, sense: Sense) -> list[Problem]:
                 f"got {len(numbers) - at}",
             )
         costs, loads, capacities = np.split(numbers[at + 2 : stop], [m * n, 2 * m * n])
+        if m * n * m * 8 > most_bytes():  # a load is a table of all options, and each agent has one
+            fail(path, lines[at], f"{m} agents and {n} jobs take more memory than there is; give fewer agents")
         problems.append(_assignment(costs.reshape(m, n), loads.reshape(m, n), capacities, sense))
         at = stop
     if at < len(numbers):
@@ -199,7 +201,7 @@ def _fits(numbers: NDArray[np.float64], at: int, problems: float | None = None) 
     found = 0
     while at + 1 < len(numbers):
         m, n = numbers[at : at + 2].tolist()
-        if m < 1 or n < 1 or m % 1 or n % 1:
+        if m < 1 or n < 1 or m % 1 or n % 1 or m * n > len(numbers):
             return False
         at += int(2 + 2 * m * n + m)
         found += 1

@@ -6,22 +6,42 @@ import csv
 import io
 import re
 from collections.abc import Hashable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
-from cggd.io.text import StrPath, fail, is_number, not_a_number, read_text, write_text
+from cggd.io.text import (
+    StrPath,
+    csv_cell,
+    csv_text,
+    fail,
+    is_number,
+    not_a_number,
+    read_text,
+    to_numbers,
+    write_text,
+)
 from cggd.metrics import Additive
 from cggd.space import ChoiceSpace, few
+
+_ANNOUNCED = re.compile(r"(\"?sep=.\"?)\r?\n")
+_THOUSANDS = re.compile(r"[-+]?[1-9]\d{0,2}\.\d{3}", re.ASCII)
 
 
 def read_options(path: StrPath) -> tuple[ChoiceSpace, dict[str, Additive]]:
     r"""Read a table of options: one row per option, one column per metric.
 
     The header names the columns ``decision`` and ``option`` and, in any order, those of the metrics; a heading
-    ``latency [ms]`` makes a metric ``latency`` with the unit ``ms``. Rows may stand in any order. Fields are cut by
-    commas, semicolons or tabs, and may be quoted; numbers have a decimal point. Labels are text, without the blanks
-    around them.
+    ``latency [ms]`` makes a metric ``latency`` with the unit ``ms``. Rows may stand in any order. Fields are separated
+    by commas, semicolons or tabs, and may be quoted. Labels are text, without the blanks around them,
+    and without an apostrophe before ``=``, ``+``, ``-`` or ``@``, which keeps spreadsheet programs from taking them for
+    formulas.
+
+    Numbers have a decimal point and nothing between thousands. A column that can be read in two ways is refused:
+    ``1.250`` beside ``900`` may be 1250 or 1.25. Where another cell settles it (``0.900``, ``1.5``, ``1250``), it is
+    read; so are columns of numbers that all have three decimals, unless semicolons separate the fields, which comes
+    with a decimal comma, and no number of the file has a decimal point for certain.
 
     Parameters
     ----------
@@ -55,9 +75,12 @@ def read_options(path: StrPath) -> tuple[ChoiceSpace, dict[str, Additive]]:
     2.5
     """
     text = read_text(path)
+    announced = _ANNOUNCED.match(text)  # a first line such as sep=; that Excel writes and reads
+    text = text if announced is None else text[: announced.start(1)] + "\n" + text[announced.end() :]
     delimiter = _delimiter(path, text)
     records = _records(path, text, delimiter)
     header_line, header = next(records)
+    header = [csv_text(cell) for cell in header]
     columns = _headings(path, header_line, header)
     at_decision, at_option = header.index("decision"), header.index("option")
     groups: dict[Hashable, dict[Hashable, int]] = {}
@@ -68,7 +91,7 @@ def read_options(path: StrPath) -> tuple[ChoiceSpace, dict[str, Additive]]:
             more = delimiter == "," and len(cells) > len(header)
             hint = "; numbers need a decimal point instead of a comma" if more else ""
             fail(path, line, f"expected {len(header)} fields ({', '.join(header)}), got {len(cells)}{hint}")
-        decision, option = cells[at_decision], cells[at_option]
+        decision, option = csv_text(cells[at_decision]), csv_text(cells[at_option])
         if not decision or not option:
             fail(path, line, f"the cell of column {'option' if decision else 'decision'!r} is empty; expected a label")
         options = groups.setdefault(decision, {})
@@ -82,17 +105,19 @@ def read_options(path: StrPath) -> tuple[ChoiceSpace, dict[str, Additive]]:
         fail(path, header_line, "there is no row below the header; expected one row per option")
     space = ChoiceSpace({decision: list(options) for decision, options in groups.items()})
     order = [row for options in groups.values() for row in options.values()]
-    metrics = {}
-    for name, (place, unit) in columns.items():
-        values = _column(path, name, [row[place] for row in rows], lines)
-        metrics[name] = Additive(space, values[order], name=name, unit=unit)
+    cells = {name: [row[place] for row in rows] for name, (place, _) in columns.items()}
+    values = {name: _column(path, name, column, lines) for name, column in cells.items()}
+    _check_points(path, cells, lines, comma_is_usual=delimiter == ";")
+    metrics = {n: Additive(space, values[n][order], name=n, unit=unit) for n, (_, unit) in columns.items()}
     return space, metrics
 
 
 def write_options(space: ChoiceSpace, metrics: Iterable[Additive] | Mapping[str, Additive], path: StrPath) -> None:
     """Write a table that `read_options` reads, with the same numbers.
 
-    Labels are written as text, and are read as text: the option ``3`` comes back as ``"3"``.
+    Labels are written as text, and are read as text: the option ``3`` comes back as ``"3"``. A label or a name that a
+    spreadsheet program would take for a formula, such as ``=1+1`` or ``-3``, is written with an apostrophe before it,
+    which `read_options` takes away.
 
     Parameters
     ----------
@@ -146,12 +171,12 @@ def write_options(space: ChoiceSpace, metrics: Iterable[Additive] | Mapping[str,
                 )
         if len(set(labels)) < len(labels):
             raise ValueError(f"options of decision {decision!r} are the same when written as text: {few(options)}")
-        rows += [[str(decision), label] for label in labels]
+        rows += [[csv_cell(decision), csv_cell(label)] for label in labels]
     if len({str(decision) for decision in space.decisions}) < space.n_decisions:
         raise ValueError(f"decisions are the same when written as text: {few(space.decisions)}")
     table = io.StringIO(newline="")
     writer = csv.writer(table, lineterminator="\n")
-    writer.writerow(header)
+    writer.writerow(map(csv_cell, header))
     columns = [metric.values.tolist() for metric in metrics]
     writer.writerows(labels + list(numbers) for labels, *numbers in zip(rows, *columns, strict=True))
     write_text(path, table.getvalue())
@@ -218,10 +243,46 @@ def _survives(label: str) -> bool:
 
 def _column(path: StrPath, name: str, cells: list[str], lines: list[int]) -> NDArray[np.float64]:
     try:
-        values = np.fromiter(map(float, cells), float, len(cells))
+        return to_numbers(cells)
     except ValueError:
-        values = None
-    if values is None or not np.isfinite(values).all():
         at = next(i for i, cell in enumerate(cells) if not is_number(cell))
         fail(path, lines[at], f"column {name!r}: {not_a_number(cells[at])}")
-    return values
+
+
+@dataclass(frozen=True)
+class _Points:
+    """What the points in a column of numbers may mean: the place of the first that may be between thousands."""
+
+    first: int | None
+    decimal: bool
+    whole: bool
+
+    @classmethod
+    def of(cls, cells: list[str]) -> _Points:
+        first, whole = None, False
+        for place, cell in enumerate(cells):
+            if _THOUSANDS.fullmatch(cell):
+                first = place if first is None else first
+            elif not cell.lstrip("+-").isdecimal():
+                return cls(None, decimal=True, whole=False)  # 0.900, 1.5, 1e3: the point is a decimal point
+            elif len(cell.lstrip("+-")) > 3:
+                return cls(None, decimal=False, whole=True)  # 1250: nothing stands between thousands
+            else:
+                whole = True
+        return cls(first, decimal=False, whole=whole)
+
+
+def _check_points(path: StrPath, cells: dict[str, list[str]], lines: list[int], *, comma_is_usual: bool) -> None:
+    """Raise where the points of a column may stand between thousands as well as before decimals."""
+    points = {name: _Points.of(column) for name, column in cells.items()}
+    doubtful = comma_is_usual and not any(p.decimal for p in points.values())
+    for name, p in points.items():
+        if p.first is not None and (p.whole or doubtful):
+            cell = cells[name][p.first]
+            plain = cell.replace(".", "")
+            fail(
+                path,
+                lines[p.first],
+                f"column {name!r}: {cell!r} may be {plain}, with a point between thousands, or {float(cell):g}; "
+                f"write {plain} or {cell}0",
+            )

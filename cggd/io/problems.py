@@ -6,14 +6,15 @@ import json
 from collections.abc import Callable, Hashable, Sequence
 from functools import partial
 from math import inf, isfinite
-from typing import Any, NoReturn, TypeVar
+from typing import Any, TypeVar
 
 import networkx as nx
 import numpy as np
 from scipy import sparse
 
 from cggd.constraints import Constraint
-from cggd.io.text import StrPath, fail, read_text, write_text
+from cggd.entries import check_keys, parse_json, shortened
+from cggd.io.text import StrPath, most_bytes, read_text, write_text
 from cggd.metrics import Additive, LongestPath, Metric, Peak, Table
 from cggd.metrics.base import as_number
 from cggd.problem import Problem
@@ -23,6 +24,9 @@ from cggd.space import ENUMERABLE, ChoiceSpace, as_floats, few
 _T = TypeVar("_T")
 
 FORMAT = "cggd-problem-1"
+
+# What a stage takes in memory at the least: its load for each selection of a batch.
+STAGE_BYTES = 256
 
 
 def write_problem(problem: Problem, path: StrPath) -> None:
@@ -119,15 +123,11 @@ def read_problem(path: StrPath) -> Problem:
     >>> problem.objective({("in", "out"): "conv"})
     0.3
     """
-    text = read_text(path)
-    try:
-        data = json.loads(text, parse_constant=_refuse)
-    except json.JSONDecodeError as error:
-        fail(path, error.lineno, f"not JSON: {error.msg} (column {error.colno})")
-    except (ValueError, RecursionError) as error:
-        raise ValueError(f"{path}: not JSON: {error}") from None
+    data = parse_json(read_text(path), path, finite=False)
     try:
         return _to_problem(data)
+    except RecursionError:
+        raise ValueError(f"{path}: lists are nested too deeply to be read") from None
     except (ValueError, TypeError, OverflowError, nx.NetworkXException) as error:
         raise ValueError(f"{path}: {error}") from error
 
@@ -165,6 +165,8 @@ def _to_problem(data: Any) -> Problem:
         name, sense, bound = _fields(entry, where, "metric", "sense", "bound")
         never_binds = -inf if sense == ">=" else inf
         metric = named(name, where)
+        if bound in (inf, -inf):
+            raise ValueError(f"{where}: bound must be a finite number, or null where it never binds, got {bound}")
         bounds.append(_within(where, Constraint, metric, never_binds if bound is None else bound, sense))
     sense, name = _fields(objective, "objective", "sense", "metric")
     return _within("objective", Problem, named(name, "objective"), bounds, sense)
@@ -230,9 +232,17 @@ def _to_peak(space: ChoiceSpace, own: dict, where: str, names: dict) -> Peak:
         return Peak(space, values, None if stages is None else _mapping(stages, "stages"), **names)
     (usage,) = _fields(own, where, "usage")
     n_stages, entries = _fields(usage, "usage", "n_stages", "entries")
+    if isinstance(n_stages, bool) or not isinstance(n_stages, int) or n_stages < 1:
+        raise ValueError(f"n_stages must be a positive whole number, got {shortened(n_stages)}")
+    if n_stages * STAGE_BYTES > most_bytes():
+        raise ValueError(f"n_stages must be at most {most_bytes() // STAGE_BYTES} on this machine, got {n_stages}")
     table = as_floats(_list(entries, "entries") or np.zeros((0, 3)), "entries")
     if table.ndim != 2 or table.shape[1] != 3 or (table[:, :2] % 1).any():
         raise ValueError("entries must be lists of a stage, an option and its use")
+    for column, what, n in ((0, "stage", n_stages), (1, "option", space.n_options)):
+        if ((table[:, column] < 0) | (table[:, column] >= n)).any():
+            wrong = table[(table[:, column] < 0) | (table[:, column] >= n), column][0]
+            raise ValueError(f"entries: {what} {wrong:g} is not there; they are counted from 0 to {n - 1}")
     place = table[:, :2].astype(int).T
     return Peak(space, None, sparse.csr_array((table[:, 2], tuple(place)), shape=(n_stages, space.n_options)), **names)
 
@@ -312,17 +322,17 @@ def _to_graph(data: Any, where: str) -> nx.Graph | None:
 def _fields(data: Any, where: str, *required: str, **defaults: Any) -> list[Any]:
     """Values of the named keys of an object, which has no others."""
     if not isinstance(data, dict):
-        raise ValueError(f"{where} must be an object with {few(required)}, got {_short(data)}")
+        raise ValueError(f"{where} must be an object with {few(required)}, got {shortened(data)}")
     if missing := [key for key in required if key not in data]:
-        raise ValueError(f"{where} lacks {few(missing)}")
-    if unknown := [key for key in data if key not in required and key not in defaults]:
-        raise ValueError(f"{where} has the unknown key {unknown[0]!r}; known are {few([*required, *defaults], 20)}")
+        like = [key for key in data if key not in required and key not in defaults and isinstance(key, str)]
+        raise ValueError(f"{where} lacks {few(missing)}{f'; it has {few(like)} instead' if like else ''}")
+    check_keys(data, [*required, *defaults], where)
     return [data[key] for key in required] + [data.get(key, default) for key, default in defaults.items()]
 
 
 def _list(data: Any, where: str) -> list:
     if not isinstance(data, list):
-        raise ValueError(f"{where} must be a list, got {_short(data)}")
+        raise ValueError(f"{where} must be a list, got {shortened(data)}")
     return data
 
 
@@ -340,7 +350,7 @@ def _mapping(data: Any, where: str, *, list_of: bool = True) -> dict[Hashable, A
 
 def _label(data: Any) -> Hashable:
     if isinstance(data, dict):
-        raise ValueError(f"labels must be strings, numbers, bools, null or lists of them, got {_short(data)}")
+        raise ValueError(f"labels must be strings, numbers, bools, null or lists of them, got {shortened(data)}")
     return tuple(map(_label, data)) if isinstance(data, list) else data
 
 
@@ -351,12 +361,3 @@ def _within(where: str, make: Callable[..., _T], *arguments: Any) -> _T:
     except (ValueError, TypeError) as error:
         prefix = "" if str(error).startswith(where) else f"{where}: "
         raise ValueError(f"{prefix}{error}") from error
-
-
-def _short(data: Any) -> str:
-    text = repr(data)
-    return text if len(text) <= 40 else f"{text[:37]}..."
-
-
-def _refuse(constant: str) -> NoReturn:
-    raise ValueError(f"{constant} is not a number")

@@ -4,42 +4,141 @@ from __future__ import annotations
 
 import gzip
 import io
+import os
 import re
+import stat
 import zlib
-from codecs import BOM_UTF8
-from math import inf, isfinite
+from codecs import BOM_UTF8, BOM_UTF16_BE, BOM_UTF16_LE
+from collections.abc import Sequence
+from contextlib import suppress
+from errno import EACCES
 from os import PathLike
 from pathlib import Path
 from typing import Literal, NoReturn
 
+import numpy as np
+from numpy.typing import NDArray
+
+from cggd.entries import shortened
+
+try:
+    import resource
+except ImportError:  # Windows has no such limits
+    resource = None
+
 StrPath = str | PathLike[str]
+# Memory of a machine that does not say how much it has.
+ASSUMED = 1 << 33
+
+_FOREIGN = re.compile(r"[^-+0-9.eE]")
+
+_FORMULA = re.compile(r"'*[=+\-@\t\r]")
+
 Sense = Literal["minimize", "maximize"]
 
 
 def read_text(path: StrPath) -> str:
-    """The text of a file, unpacked where it is gzip."""
+    """The text of a file, unpacked where it is gzip.
+
+    No more is read or unpacked than this machine has room for (`most_bytes`): a few megabytes of gzip may unpack to
+    gigabytes, and a device never ends.
+    """
+    most = most_bytes()
     try:
-        data = Path(path).read_bytes()
+        with Path(path).open("rb") as file:
+            data = file.read(most + 1)
     except FileNotFoundError:
         raise FileNotFoundError(f"{path}: no such file") from None
     except IsADirectoryError:
         raise IsADirectoryError(f"{path}: expected a file, got a folder") from None
-    if data.startswith(b"\x1f\x8b"):
+    except OSError as error:
+        raise type(error)(f"{path}: cannot be read: {error.strerror or error}") from None
+    if data.startswith(b"\x1f\x8b") and len(data) <= most:
         try:
-            data = gzip.decompress(data)
+            with gzip.open(io.BytesIO(data)) as packed:
+                data = packed.read(most + 1)
         except (OSError, EOFError, zlib.error) as error:
             raise ValueError(f"{path}: expected whole gzip data: {error}") from None
+    if len(data) > most:
+        raise ValueError(
+            f"{path}: holds more than {most / 1e6:.0f} MB of text, a sixteenth of this machine's memory; "
+            "give a smaller file, or use a machine with more memory"
+        )
+    if data.startswith((BOM_UTF16_LE, BOM_UTF16_BE)):
+        fail(path, 1, f"expected UTF-8 text, got byte {data[0]:#04x} of UTF-16; save the file as UTF-8")
     try:
-        return data.removeprefix(BOM_UTF8).decode()
+        text = data.removeprefix(BOM_UTF8).decode()
     except UnicodeDecodeError as error:
         fail(path, data.count(b"\n", 0, error.start) + 1, f"expected UTF-8 text, got byte {data[error.start]:#04x}")
+    if (at := text.find("\0")) >= 0:
+        fail(path, text.count("\n", 0, at) + 1, "expected text, got a zero byte")
+    return text
+
+
+def most_bytes() -> int:
+    """How many bytes of text are read at the most: a sixteenth of the memory that this process may use.
+
+    A table in memory takes some ten times its file: its cells are strings, then numbers.
+    """
+    room = [ASSUMED]
+    with suppress(AttributeError, OSError, ValueError):
+        room = [os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")]
+    if resource is not None:
+        limit = resource.getrlimit(resource.RLIMIT_AS)[0]
+        room += [limit] if limit != resource.RLIM_INFINITY else []
+    for name in ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes"):
+        with suppress(OSError, ValueError):
+            room.append(int(Path(name).read_text()))
+    return min(room) // 16
 
 
 def write_text(path: StrPath, text: str) -> None:
     """Write text, packed where the path ends in ``.gz``."""
     data = text.encode()
-    # Without a time stamp the same contents give the same bytes.
-    Path(path).write_bytes(gzip.compress(data, mtime=0) if str(path).endswith(".gz") else data)
+    try:
+        # Without a time stamp the same contents give the same bytes.
+        Path(path).write_bytes(gzip.compress(data, mtime=0) if str(path).endswith(".gz") else data)
+    except OSError as error:
+        raise type(error)(f"{path}: cannot be written: {error.strerror or error}") from None
+
+
+def check_writable(path: StrPath, argument: str) -> None:
+    """Raise where a file cannot be written, before work is spent on what it is to hold.
+
+    An existing file keeps its contents and its date, and no file is left behind where there was none.
+
+    Parameters
+    ----------
+    path : str or path
+    argument : str
+        What named the file, for the message.
+
+    Raises
+    ------
+    ValueError
+        If the path is a folder, lies in none, or may not be written.
+    """
+    if os.path.isdir(path):
+        raise ValueError(f"{argument} must be a file, got the folder {path}")
+    try:
+        target = os.path.realpath(path)
+        if not os.path.isdir(os.path.dirname(target)):
+            raise ValueError(f"{argument} must be a file in a folder that exists, got {path}")
+        if not os.path.exists(target):
+            # Whether a name may be made in a folder is known for sure by making it alone.
+            os.close(os.open(target, os.O_WRONLY | os.O_CREAT | os.O_EXCL))
+            os.unlink(target)
+        elif stat.S_ISFIFO(os.stat(target).st_mode):
+            if not os.access(target, os.W_OK):
+                raise PermissionError(EACCES, os.strerror(EACCES))
+        else:
+            handle = os.open(target, os.O_WRONLY | os.O_APPEND | getattr(os, "O_NOCTTY", 0))
+            try:
+                os.write(handle, b"")  # a device that is full says so
+            finally:
+                os.close(handle)
+    except OSError as error:
+        raise ValueError(f"{argument}: {path} cannot be written: {error.strerror or error}") from None
 
 
 def number_rows(path: StrPath, first: str) -> list[tuple[int, list[float]]]:
@@ -48,12 +147,9 @@ def number_rows(path: StrPath, first: str) -> list[tuple[int, list[float]]]:
     for line, text in enumerate(io.StringIO(read_text(path), newline=None), start=1):
         if words := text.split():
             try:
-                numbers = [float(word) for word in words]
+                rows.append((line, to_numbers(words).tolist()))
             except ValueError:
-                numbers = [inf]
-            if not all(map(isfinite, numbers)):
                 fail(path, line, next(not_a_number(word) for word in words if not is_number(word)))
-            rows.append((line, numbers))
     if not rows:
         fail(path, 1, f"the file is empty; expected {first}")
     return rows
@@ -66,20 +162,104 @@ def whole(path: StrPath, line: int, number: float) -> int:
     return int(number)
 
 
+def to_numbers(words: Sequence[str]) -> NDArray[np.float64]:
+    """Finite numbers of words: the one reading of numbers in tables, text files, bounds and options.
+
+    A number has digits, perhaps a sign, a decimal point and an exponent. What Python reads besides, underscores,
+    ``inf``, ``nan`` and the digits of other scripts, is none.
+
+    Raises
+    ------
+    ValueError
+        If a word is no such number; it does not say which.
+
+    Examples
+    --------
+    >>> to_numbers(["1.5", "-2e3"])
+    array([ 1.5e+00, -2.0e+03])
+    """
+    if _FOREIGN.search("".join(words)):
+        raise ValueError("a word holds a character that numbers do not have")
+    numbers = np.fromiter(map(float, words), float, len(words))
+    if not np.isfinite(numbers).all():
+        raise ValueError("a number is too large")
+    return numbers
+
+
+def to_number(word: str) -> float:
+    """A finite number.
+
+    Raises
+    ------
+    ValueError
+        If the word is none.
+
+    Examples
+    --------
+    >>> to_number("1_000")
+    Traceback (most recent call last):
+    ValueError: expected a finite number without underscores, got '1_000'; write 1000
+    """
+    if not is_number(word):
+        raise ValueError(not_a_number(word))
+    return float(word)
+
+
 def is_number(word: str) -> bool:
     """Whether a word is a finite number."""
     try:
-        return isfinite(float(word))
+        to_numbers([word])
     except ValueError:
         return False
+    return True
 
 
 def not_a_number(word: str) -> str:
-    """What is wrong with a word that is no finite number."""
+    """What is wrong with a word that is no finite number, and what to write where that can be guessed."""
     if not word:
         return "the cell is empty; expected a number"
+    got = shortened(word)
+    if re.fullmatch(r"[-+]?\d[\d_]*(\.[\d_]*)?", word, re.ASCII) and "_" in word:
+        plain = shortened(word.replace("_", ""))[1:-1]
+        return f"expected a finite number without underscores, got {got}; write {plain}"
+    for mark in (",", "."):  # 1,250 and 1.250.000
+        if re.fullmatch(rf"[-+]?[1-9]\d{{0,2}}(\{mark}\d{{3}})+", word, re.ASCII):
+            plain = word.replace(mark, "")
+            other = f", or with a decimal point instead of a comma: {word.replace(mark, '.')}0" if mark == "," else ""
+            one = "" if word.count(mark) > 1 else other
+            return f"expected a finite number without marks between thousands, got {got}; write {plain}{one}"
     hint = ", with a decimal point instead of a comma" if re.fullmatch(r"[-+]?[\d.]*,\d+.*", word) else ""
-    return f"expected a finite number{hint}, got {word!r}"
+    return f"expected a finite number{hint}, got {got}"
+
+
+def csv_cell(text: object) -> str:
+    """Text for a cell of a CSV file that a spreadsheet program does not take for a formula.
+
+    A text that begins with ``=``, ``+``, ``-``, ``@``, a tab or a carriage return gets an apostrophe before it, and so
+    does one that begins with apostrophes before such a character, so that `csv_text` gives every text again.
+
+    References
+    ----------
+    OWASP, "CSV Injection".
+
+    Examples
+    --------
+    >>> csv_cell("=1+1"), csv_cell("conv3"), csv_cell("'=1+1")
+    ("'=1+1", 'conv3', "''=1+1")
+    """
+    text = str(text)
+    return f"'{text}" if _FORMULA.match(text) else text
+
+
+def csv_text(cell: str) -> str:
+    """The text that `csv_cell` made a cell of.
+
+    Examples
+    --------
+    >>> csv_text("'=1+1"), csv_text("'tis")
+    ('=1+1', "'tis")
+    """
+    return cell[1:] if cell.startswith("'") and _FORMULA.match(cell) else cell
 
 
 def fail(path: StrPath, line: int, message: str) -> NoReturn:

@@ -8,6 +8,9 @@ from typing import TYPE_CHECKING, Any, cast
 import numpy as np
 from numpy.typing import NDArray
 
+from cggd import rounding
+from cggd.printable import on_one_line
+
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
@@ -64,14 +67,14 @@ def draw_legend(ax: Axes, handles: Sequence[Any], labels: Sequence[str]) -> None
 
 
 def label_words(label: Any, most: int = 24) -> str:
-    """A label as text: cut where it is long, its dollar signs not taken for formulas."""
-    text = str(label)
+    """A label as text: on one line, cut where it is long, its dollar signs not taken for formulas."""
+    text = on_one_line(label)
     return (text if len(text) <= most else text[: most - 1] + "…").replace("$", r"\$")
 
 
 def number_text(value: float, unit: str) -> str:
     """A number with its unit."""
-    return f"{value:.6g}".replace("-", MINUS) + (f" {label_words(unit)}" if unit else "")
+    return rounding.number_text(value).replace("-", MINUS) + (f" {label_words(unit)}" if unit else "")
 
 
 def quantity_text(name: str, unit: str) -> str:

@@ -1,0 +1,133 @@
+"""Entries of files: JSON that is read strictly, and keys that a format does not know."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Collection, Mapping
+from difflib import get_close_matches
+from math import isfinite
+from typing import Any, NoReturn
+
+from cggd.space import few
+
+# Longer keys are not compared with the known ones: the time grows with the product of the lengths.
+COMPARED = 60
+
+_SURROGATE = re.compile(r"\\u[dD][89a-fA-F]")
+
+
+def check_keys(mapping: Any, known: Collection[str], where: str) -> None:
+    """Raise where a mapping has a key that its format does not know.
+
+    Parameters
+    ----------
+    mapping : mapping
+        An object as it was read from a file.
+    known : collection of str
+        All keys that it may have.
+    where : str
+        What the object is, for the message.
+
+    Raises
+    ------
+    ValueError
+        If it has another key, which the message names beside the known key that is most like it; or if it is no
+        mapping.
+
+    Examples
+    --------
+    >>> check_keys({"duration": 3, "demand": 1}, ("duration", "demands"), "mode 1")
+    Traceback (most recent call last):
+    ValueError: mode 1 has the unknown key 'demand'; known are 'duration', 'demands'; did you mean 'demands'?
+    """
+    known = list(known)
+    if not isinstance(mapping, Mapping):
+        raise ValueError(f"{where} must be an object with {few(known, 20)}, got {shortened(mapping)}")
+    names = set(known)
+    for key in mapping:
+        if key not in names:
+            like = get_close_matches(key, known, n=1) if isinstance(key, str) and len(key) <= COMPARED else []
+            # Names that differ in capitals alone, or of which one is the beginning of the other.
+            like = like or [name for name in known if str(key).lower() in (name.lower(), f"{name.lower()}s")]
+            hint = f"; did you mean {like[0]!r}?" if like else ""
+            raise ValueError(f"{where} has the unknown key {shortened(key)}; known are {few(known, 20)}{hint}")
+
+
+def parse_json(text: str | bytes | bytearray, path: object = "", *, finite: bool = True) -> Any:
+    """What JSON holds, read strictly.
+
+    Parameters
+    ----------
+    text : str or bytes
+    path : str or path
+        The file that it comes from, for messages.
+    finite : bool
+        Whether a number such as 1e999 is an error here; otherwise it is infinite, and the reader says where it stands.
+
+    Raises
+    ------
+    ValueError
+        If it is not JSON, an object has a key twice, a number is not finite, lists are nested too deeply, or a string
+        holds half of a surrogate pair, which neither files nor terminals take.
+
+    Examples
+    --------
+    >>> parse_json('{"a": 1, "a": 2}', "problem.json")
+    Traceback (most recent call last):
+    ValueError: problem.json: not JSON: an object has the key 'a' twice
+    """
+    begin = f"{path}: " if path != "" else ""
+    try:
+        if not isinstance(text, str):
+            text = text.decode(json.detect_encoding(text))
+        data = json.loads(
+            text, object_pairs_hook=_object, parse_constant=_refuse, parse_float=_finite if finite else None
+        )
+        if _SURROGATE.search(text):
+            json.dumps(data, ensure_ascii=False).encode()
+    except json.JSONDecodeError as error:
+        place = f"{path}, line {error.lineno}: " if begin else f"line {error.lineno}: "
+        raise ValueError(f"{place}not JSON: {error.msg} (column {error.colno})") from None
+    except UnicodeEncodeError:
+        raise ValueError(f"{begin}not JSON: a string holds half of a surrogate pair, which is no character") from None
+    except RecursionError:
+        raise ValueError(f"{begin}not JSON: lists or objects are nested too deeply to be read") from None
+    except ValueError as error:
+        raise ValueError(f"{begin}not JSON: {error}") from None
+    return data
+
+
+def shortened(thing: Any) -> str:
+    """How a thing is written in code, cut where it is long.
+
+    Examples
+    --------
+    >>> shortened("a" * 100)
+    "'aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa..."
+    """
+    # The whole of a large object need not be written for its beginning.
+    text = repr(thing[:50]) if isinstance(thing, str | list) else repr(thing)
+    return text if len(text) <= 40 else f"{text[:37]}..."
+
+
+def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        seen: set[str] = set()
+        for key, _ in pairs:
+            if key in seen:
+                raise ValueError(f"an object has the key {shortened(key)} twice")
+            seen.add(key)
+    return found
+
+
+def _refuse(constant: str) -> NoReturn:
+    raise ValueError(f"{constant} is not a number of JSON; write a finite number")
+
+
+def _finite(text: str) -> float:
+    number = float(text)
+    if not isfinite(number):
+        raise ValueError(f"{shortened(text)} is more than a number may be (about 1.8e308)")
+    return number

@@ -1,0 +1,46 @@
+"""Text that is safe to print: without control characters, which could command a terminal or hide what stands there."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+
+# C0 but tabs and line feeds, DEL, C1 (ECMA-48); lines and paragraphs of Unicode; what turns the direction of writing
+# (Boucher & Anderson, "Trojan Source", USENIX Security 2023); halves of surrogate pairs, which cannot be encoded.
+_UNSAFE = re.compile(
+    "[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028\u2029\u202a-\u202e\u2066-\u2069\ufeff\ud800-\udfff]"
+)
+
+
+def printable(text: object) -> str:
+    r"""Text in which control characters are written as escapes; line feeds and tabs stay.
+
+    Examples
+    --------
+    >>> printable("a\x1b[31mb")
+    'a\\x1b[31mb'
+    """
+    return _UNSAFE.sub(lambda match: ascii(match[0])[1:-1], str(text))
+
+
+def on_one_line(text: object) -> str:
+    r"""Printable text whose line feeds and tabs are written as escapes too, so that a label cannot pass for a line.
+
+    Examples
+    --------
+    >>> on_one_line("stem\nstatus  optimal")
+    'stem\\nstatus  optimal'
+    """
+    return printable(text).replace("\n", "\\n").replace("\t", "\\t")
+
+
+def in_columns(rows: Sequence[Sequence[str]], indent: str = "  ") -> list[str]:
+    """Lines of a table whose cells are aligned on the right; no cell is cut.
+
+    Examples
+    --------
+    >>> in_columns([["bound", "value"], ["5", "17179869184"]])
+    ['  bound        value', '      5  17179869184']
+    """
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    return [indent + "  ".join(c.rjust(w) for c, w in zip(row, widths, strict=True)) for row in rows]
