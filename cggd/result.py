@@ -62,7 +62,7 @@ class Result:
     Attributes
     ----------
     selection : dict or None
-        The best selection found, by labels; None where no feasible one was found.
+        The best selection found, by labels; None where no feasible one was found. See `remeasured`.
     indices : ndarray of int, shape (n_decisions,), or None
     value : float or None
         The objective of the selection.
@@ -74,7 +74,7 @@ class Result:
         Value, bound and slack of every constraint, evaluated afresh on the selection. Without a feasible selection:
         on the one that came nearest, which `nearest` holds.
     nearest : dict or None
-        Where no feasible selection was found: the one with the smallest violation.
+        Where no selection is known to be feasible: the one with the smallest violation.
     bound : float or None
         A number that no feasible objective can beat, where one is known.
     history : History
@@ -84,6 +84,10 @@ class Result:
     objective, unit, sense : str
         Name and unit of the objective, and ``"minimize"`` or ``"maximize"``.
     seed : int
+    remeasured : bool
+        Whether the selection was evaluated again before it was returned. False only where that was not possible: an
+        evaluation failed, or Ctrl-C came. Then `value` and `constraints` are those of the first evaluation, which
+        satisfied every constraint, and the status is UNKNOWN.
     """
 
     selection: dict[Hashable, Hashable] | None
@@ -101,6 +105,7 @@ class Result:
     unit: str
     sense: str
     seed: int
+    remeasured: bool = True
 
     @property
     def feasible(self) -> bool:
@@ -116,7 +121,7 @@ class Result:
 
     def summary(self, *, decisions: int = 12) -> str:
         """A few lines for people: status, objective, the report of the constraints and the first decisions."""
-        lines = [f"status     {self.status.value}"]
+        lines = [f"status     {self.status.value if self.remeasured else _NOT_REMEASURED}"]
         if self.value is not None:
             unit = f" {self.unit}" if self.unit else ""
             known = f" (bound {self.bound:.6g}, gap {self.gap:.3%})" if self.bound is not None else ""
@@ -154,6 +159,7 @@ class Result:
             "evaluations": self.evaluations,
             "seconds": self.seconds,
             "seed": self.seed,
+            "remeasured": self.remeasured,
             "history": {name: _plain(array) for name, array in vars(self.history).items()} if history else None,
         }
         return json.dumps(data, default=label_to_json, allow_nan=False)
@@ -206,9 +212,13 @@ class Result:
             unit=data["objective"]["unit"],
             sense=data["objective"]["sense"],
             seed=data["seed"],
+            remeasured=data.get("remeasured", True),  # files of older versions do not say so
         )
 
 
+_NOT_REMEASURED = (
+    "unknown: the selection satisfied every constraint when it was found, but could not be evaluated again"
+)
 _NUMBERS = ("value", "bound", "slack")
 
 
