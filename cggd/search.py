@@ -302,7 +302,7 @@ class _Search:
         self.initial: NDArray[np.int64] | None = None
         self.starts: list[Start] = []
         self.evaluation = _Timed(options.executor)
-        self.rng = np.random.default_rng()
+        self.rng: np.random.Generator | None = None
         self.slope: NDArray[np.float64] | None = None
         self.saved = began
         self.start = 0
@@ -463,8 +463,8 @@ class _Search:
 
     def _begun(self) -> _Descent:
         """The state before the first step of the current start."""
-        self.rng = np.random.default_rng([self.options.seed, self.start])
-        logits = NOISE * self.rng.standard_normal(self.space.n_options)
+        self.rng = rng = np.random.default_rng([self.options.seed, self.start])
+        logits = NOISE * rng.standard_normal(self.space.n_options)
         if self.initial is not None:
             given = np.flatnonzero(self.initial >= 0)
             logits[self.space.offsets[given] + self.initial[given]] += HEAD_START
@@ -477,7 +477,7 @@ class _Search:
             logits=logits,
             guarded=SafeguardState(self._witness()),
             rescale=self.options.rescale,
-            rng_state=dict(self.rng.bit_generator.state),
+            rng_state=dict(rng.bit_generator.state),
             n_history=len(self.history),
         )
 
@@ -625,7 +625,7 @@ class _Search:
             guarded=guarded,
             scale=scale,
             rescale=rescale,
-            rng_state=dict(self.rng.bit_generator.state),
+            rng_state=now.rng_state if self.rng is None else dict(self.rng.bit_generator.state),
             n_history=len(self.history),
             step=now.step + 1,
             stale=0 if improved else now.stale + 1,
@@ -658,6 +658,7 @@ class _Search:
             hot, cold = self.starts[self.start].temperature
             temperature = annealed(now.step, self.options.steps, start=hot, end=cold)
             probabilities = softmax(now.logits, layout, temperature=temperature)
+            assert self.rng is not None
             selection = sample(now.logits / temperature, layout, self.rng)
         gradient = table_of(objective, selection).astype(float)
         gradient *= self.problem.sign
@@ -711,8 +712,8 @@ class _Search:
         if self.options.time_limit is None:
             return True
         spare = SPARE_SHARE * self.options.time_limit + SPARE_SECONDS
-        late_by = self.seconds + ANSWER_SECONDS * self.space.n_decisions - self.options.time_limit
-        return seconds <= spare - late_by and (late or late_by < 0)
+        left = self._left()
+        return seconds <= left + spare and (late or left > 0)
 
     def _has_time(self, seconds: float) -> bool:
         """Whether a part of the search is begun; what is not is left out, and the search says so at its end."""
