@@ -2,28 +2,63 @@
 
 from __future__ import annotations
 
+import hashlib
+import io
 import json
 import os
+import re
 import zipfile
-import zlib
-from collections.abc import Mapping
-from dataclasses import fields, is_dataclass
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from dataclasses import MISSING, fields, is_dataclass
+from enum import Enum
 from pathlib import Path
 from typing import Any
 
+import networkx as nx
 import numpy as np
 from numpy.typing import NDArray
 from scipy import sparse
 
 from cggd.metrics import Metric
+from cggd.space import ChoiceSpace
+
+# The number of the format; it changes with everything that a search stores. The format of the first files, which had
+# no number, counts as 1.
+FORMAT = 2
+
+# A file is this line, with the digest of what follows, and then an npz archive. An archive alone has bytes that no
+# checksum covers.
+HEADER = re.compile(rb"cggd-checkpoint ([0-9]{1,9}) ([0-9a-f]{64})\n")
+
+# How deep the attributes of a fitted model are followed.
+DEEPEST = 40
 
 
 def save(path: Path, facts: Mapping[str, Any], arrays: Mapping[str, NDArray]) -> None:
-    """Write JSON-able facts and arrays to an npz file."""
-    partial = path.with_name(path.name + ".partial")
-    with partial.open("wb") as file:
-        np.savez(file, allow_pickle=False, facts=np.array(json.dumps(facts)), **arrays)
-    os.replace(partial, path)
+    """Write JSON-able facts and arrays to a file, which replaces the one before only once it is on the disk.
+
+    Raises
+    ------
+    OSError
+        If it cannot be written; the file before is kept.
+    """
+    content = io.BytesIO()
+    np.savez(content, allow_pickle=False, facts=np.array(json.dumps(facts)), **arrays)
+    data = content.getbuffer()
+    part = _partial(path)
+    try:
+        with part.open("wb") as file:
+            file.write(b"cggd-checkpoint %d %s\n" % (FORMAT, _checksum(data)))
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(part, path)
+    except BaseException:
+        with suppress(OSError):
+            part.unlink(missing_ok=True)
+        raise
+    _sync_folder(path.parent)
 
 
 def load(path: Path) -> tuple[dict[str, Any], dict[str, NDArray]]:
@@ -32,26 +67,121 @@ def load(path: Path) -> tuple[dict[str, Any], dict[str, NDArray]]:
     Raises
     ------
     ValueError
-        If the file is not a checkpoint.
+        If the file cannot be read, is damaged, of another format or no checkpoint. The message names the file.
     """
+    what = f"{path} is not a cggd checkpoint, or is damaged"
     try:
-        with np.load(path, allow_pickle=False) as file:
+        data = path.read_bytes()
+    except OSError as error:
+        raise ValueError(f"{what}: it cannot be read ({error})") from error
+    header = HEADER.match(data)
+    if header is None:
+        raise ValueError(f"{what}, or was written by an older version: it does not begin as format {FORMAT} does")
+    version, checksum = int(header[1]), header[2]
+    if version != FORMAT:
+        raise ValueError(f"{what}: it has format {version}, and this version of cggd reads format {FORMAT}")
+    content = memoryview(data)[header.end() :]
+    if _checksum(content) != checksum:
+        raise ValueError(f"{what}: its content does not match its checksum")
+    try:
+        with np.load(io.BytesIO(content), allow_pickle=False) as file:
             arrays = {name: file[name] for name in file.files}
         facts = json.loads(str(arrays.pop("facts")))
     except (zipfile.BadZipFile, KeyError, ValueError, OSError, EOFError, AttributeError, TypeError) as error:
-        # What numpy says of a file that is no archive leads astray: it offers to unpickle it.
-        raise ValueError(f"{path} is not a cggd checkpoint, or is damaged ({type(error).__name__})") from error
+        raise ValueError(f"{what} ({type(error).__name__}: {error})") from error
+    if not isinstance(facts, dict):
+        raise ValueError(f"{what}: its facts are a {type(facts).__name__}, not a mapping")
     return facts, arrays
 
 
-def digest(thing: Any) -> int:
-    """A number that changes with the numbers in an array, or in a metric however composed; functions do not count."""
-    if isinstance(thing, np.ndarray):
-        return zlib.crc32(np.ascontiguousarray(thing).tobytes(), len(thing))
-    if sparse.issparse(thing):
-        return digest(thing.toarray() if thing.ndim == 1 else thing.tocsr().data)
-    if isinstance(thing, list | tuple):
-        return zlib.crc32(repr([digest(part) for part in thing]).encode())
-    if is_dataclass(thing) and isinstance(thing, Metric):
-        return digest([getattr(thing, field.name) for field in fields(thing) if field.name != "space"])
-    return zlib.crc32(repr(thing).encode()) if isinstance(thing, str | int | float | None) else 0
+def check_writable(path: Path) -> None:
+    """Raise where a checkpoint cannot be written, before a search that would find out at its end.
+
+    Raises
+    ------
+    ValueError
+        If no file can be made in its folder.
+    """
+    part = _partial(path)
+    try:
+        part.open("wb").close()
+        part.unlink()
+    except OSError as error:
+        raise ValueError(f"checkpoint must be a file that can be written, got {str(path)!r}: {error}") from error
+
+
+def digest(thing: Any) -> str:
+    """A short text that changes with what decides the values of a metric, or with the numbers in an array.
+
+    Covers arrays, graphs with their attributes, texts and numbers, in metrics however composed and in fitted models.
+    Functions do not count, nor do metrics of a user's own class: what they compute cannot be read off them.
+    """
+    state = hashlib.blake2b(digest_size=8)
+    _feed(state.update, thing, ())
+    return state.hexdigest()
+
+
+def _feed(put: Callable[[bytes], Any], thing: Any, above: tuple[int, ...]) -> None:
+    """Pass on the content of something, with its kind; `above` are the objects that it is part of."""
+
+    def parts(kind: str, *members: Any) -> None:
+        put(f"<{kind} {len(members)}>".encode())
+        for member in members:
+            _feed(put, member, (*above, id(thing)))
+
+    if isinstance(thing, np.generic):
+        thing = thing.item()
+    if isinstance(thing, ChoiceSpace) or id(thing) in above or len(above) > DEEPEST:
+        return
+    if thing is None or isinstance(thing, bool | int | float | complex | str | bytes | range | Enum):
+        put(f"<{type(thing).__name__} {thing!r}>".encode())
+    elif isinstance(thing, np.ndarray):
+        if thing.dtype.hasobject:
+            parts(f"array {thing.shape}", *thing.ravel().tolist())
+        else:
+            put(f"<array {thing.dtype.str} {thing.shape}>".encode())
+            put(np.ascontiguousarray(thing).tobytes())
+    elif sparse.issparse(thing):
+        rows = thing.tocsr() if thing.ndim == 2 else thing.toarray()
+        parts("sparse", *([rows] if thing.ndim != 2 else [thing.shape, rows.indptr, rows.indices, rows.data]))
+    elif isinstance(thing, nx.Graph):
+        parts(type(thing).__name__, list(thing.nodes(data=True)), list(thing.edges(data=True)))
+    elif isinstance(thing, set | frozenset):
+        parts("set", *sorted(digest(member) for member in thing))
+    elif is_dataclass(thing) and not isinstance(thing, type):
+        # A field that begins empty and is filled later is a cache.
+        told = [field for field in fields(thing) if field.init or field.default_factory is MISSING]
+        parts(type(thing).__qualname__, *(getattr(thing, field.name, None) for field in told))
+    elif isinstance(thing, Mapping):
+        parts("mapping", *thing.keys(), *thing.values())
+    elif isinstance(thing, list | tuple):
+        parts("list", *thing)
+    elif isinstance(thing, Metric):
+        parts(type(thing).__qualname__)
+    elif hasattr(thing, "__array__"):
+        detach = getattr(thing, "detach", None)  # a tensor that is being differentiated has no array of its own
+        with suppress(Exception):
+            parts("array", np.asarray(thing if detach is None else detach().cpu()))
+    elif hasattr(thing, "predict") or not callable(thing):
+        state: Any = None
+        with suppress(Exception):  # what has no state to be copied has none to be read
+            state = thing.__getstate__()  # pyright: ignore[reportCallIssue]
+        parts(type(thing).__qualname__, state)
+
+
+def _checksum(data: memoryview) -> bytes:
+    return hashlib.blake2b(data, digest_size=32).hexdigest().encode()
+
+
+def _partial(path: Path) -> Path:
+    return path.with_name(path.name + ".partial")
+
+
+def _sync_folder(folder: Path) -> None:
+    """Bring the new name of a file to the disk, where the system can do that."""
+    with suppress(OSError):
+        handle = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)

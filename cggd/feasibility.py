@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from typing import Literal
 
@@ -124,8 +125,8 @@ class Diagnosis:
         these = "these bounds cannot be met together" if len(self.conflict) > 1 else "this bound cannot be met"
         lines.append(these + ("" if self.minimal else " (some of them may not be needed for that)"))
         lines += [f"  {c}" for c in self.conflict]
-        lines.append("what would work, the other bounds as they are")
-        lines += [f"  {remedy}" for remedy in self.remedies]
+        if self.remedies:
+            lines += ["what would work, the other bounds as they are", *(f"  {remedy}" for remedy in self.remedies)]
         return "\n".join(lines)
 
 
@@ -140,7 +141,7 @@ def find_feasible(
 
     Limits of single metrics are tried first; then spaces of stored or computed values are enumerated where they are
     small; then constraints with a linear form go to an exact solver; then a least-violation search over replacement
-    tables looks at what is left. INFEASIBLE is only said with a proof.
+    tables looks at what is left. INFEASIBLE is only said with a proof. After a Ctrl-C the answer is UNKNOWN.
 
     Parameters
     ----------
@@ -161,8 +162,10 @@ def find_feasible(
     >>> answer.status.name, answer.proof
     ('INFEASIBLE', 'all 4 selections were evaluated')
     """
-    asked = _Question.of(constraints, seed, time_limit, forbid)
-    return asked.feasibility()
+    try:
+        return _Question.of(constraints, seed, time_limit, forbid).feasibility()
+    except KeyboardInterrupt:
+        return _NOTHING_KNOWN
 
 
 def smallest_bound(
@@ -175,6 +178,8 @@ def smallest_bound(
     forbid: Mapping[Hashable, Iterable[Hashable]] | ArrayLike | None = None,
 ) -> SmallestBound:
     """The tightest bound on a metric that some selection meets together with other constraints.
+
+    After a Ctrl-C no value is known, and nothing is proved.
 
     Parameters
     ----------
@@ -198,7 +203,10 @@ def smallest_bound(
     if not isinstance(metric, Metric):
         raise TypeError(f"metric must be a Metric, got {metric!r}")
     check_constraints(others, metric.space)
-    return _Question.of(others, seed, time_limit, forbid, space=metric.space).tightest(metric, sense)
+    try:
+        return _Question.of(others, seed, time_limit, forbid, space=metric.space).tightest(metric, sense)
+    except KeyboardInterrupt:
+        return SmallestBound(metric, sense, None, False, None)
 
 
 def diagnose(
@@ -210,7 +218,8 @@ def diagnose(
 ) -> Diagnosis:
     """Say whether constraints can be satisfied together and, if not, which conflict and what bounds would work.
 
-    Parameters are those of `find_feasible`; each of its steps gets the time limit anew.
+    Parameters are those of `find_feasible`; each of its steps gets the time limit anew. Ctrl-C returns what is known by
+    then: `Diagnosis.minimal` is false, and remedies may be missing.
 
     Examples
     --------
@@ -226,25 +235,31 @@ def diagnose(
       time <= 10 the tightest bound that works
       cost <= 6 the tightest bound that works
     """
-    asked = _Question.of(constraints, seed, time_limit, forbid)
-    answer = asked.feasibility()
-    if answer.status is not Status.INFEASIBLE:
-        return Diagnosis(answer, [], False, [])
-    # Deletion filter: a constraint without which the rest is still proved infeasible is not needed (Chinneck, 2008).
-    conflict, unsure = list(asked.constraints), []
-    for c in asked.constraints:
-        status = _without(asked, conflict, c)
-        if status is Status.INFEASIBLE:
-            conflict = [other for other in conflict if other is not c]
-        elif status is Status.UNKNOWN:
-            unsure.append(c)
-    # What could not be told of a larger set may be clear of the final one.
-    minimal = all(_without(asked, conflict, c) is Status.FEASIBLE for c in unsure)
-    remedies = []
-    for c in conflict:
-        others = [other for other in asked.constraints if other is not c]
-        remedies.append(asked.about(others).tightest(c.metric, c.sense, c.confidence))
+    answer, conflict, minimal = _NOTHING_KNOWN, [], False
+    remedies: list[SmallestBound] = []
+    # A Ctrl-C leaves what is known by then: a set that conflicts, some of which may not be needed.
+    with suppress(KeyboardInterrupt):
+        asked = _Question.of(constraints, seed, time_limit, forbid)
+        answer = asked.feasibility()
+        if answer.status is not Status.INFEASIBLE:
+            return Diagnosis(answer, [], False, [])
+        # Deletion filter: a constraint without which the rest is proved infeasible is not needed (Chinneck, 2008).
+        conflict, unsure = list(asked.constraints), []
+        for c in asked.constraints:
+            status = _without(asked, conflict, c)
+            if status is Status.INFEASIBLE:
+                conflict = [other for other in conflict if other is not c]
+            elif status is Status.UNKNOWN:
+                unsure.append(c)
+        # What could not be told of a larger set may be clear of the final one.
+        minimal = all(_without(asked, conflict, c) is Status.FEASIBLE for c in unsure)
+        for c in conflict:
+            others = [other for other in asked.constraints if other is not c]
+            remedies.append(asked.about(others).tightest(c.metric, c.sense, c.confidence))
     return Diagnosis(answer, conflict, minimal, remedies)
+
+
+_NOTHING_KNOWN = Feasibility(Status.UNKNOWN, None, None, [], "")
 
 
 def seek(

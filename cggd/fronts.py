@@ -23,7 +23,7 @@ from cggd.printable import in_columns, on_one_line
 from cggd.problem import Problem
 from cggd.result import Result, Status, percent_text
 from cggd.rounding import number_text, true_texts
-from cggd.search import SearchError, minimize, solve
+from cggd.search import INTERRUPTED, SearchError, minimize, solve, uninterrupted
 
 Sense = Literal["minimize", "maximize"]
 MetricSense = Literal["<=", ">="]
@@ -73,7 +73,7 @@ class Point:
     @property
     def metric_value(self) -> float | None:
         """The metric of the selection; None where there is none."""
-        return _swept_value(self.result) if self.result.feasible else None
+        return _swept_value(self.result) if self.result.selection is not None else None
 
 
 @dataclass(frozen=True, eq=False)
@@ -256,8 +256,8 @@ def sweep(
     Returns
     -------
     Front
-        Bounds that nothing meets, or under which nothing was found, are points with that status. Ctrl-C and the
-        callback end the sweep and return the points searched until then.
+        Bounds that nothing meets, or under which nothing was found, are points with that status. Ctrl-C, at any time,
+        and the callback end the sweep and return the points searched until then.
 
     Raises
     ------
@@ -296,8 +296,10 @@ def sweep(
     Options(**{**(minimize.__kwdefaults__ or {}), **limits})
     run = _Sweep(problem, swept, initial, options, **limits)
     if isinstance(bounds, int | np.integer):
-        return run.spread(whole(bounds, "bounds", least=2))
-    return run.over(_tight_to_loose(swept, bounds))
+        n = whole(bounds, "bounds", least=2)
+        return run.front(lambda: run.spread(n))
+    ordered = _tight_to_loose(swept, bounds)
+    return run.front(lambda: run.over(ordered))
 
 
 def _tight_to_loose(swept: Constraint, bounds: Any) -> list[Constraint]:
@@ -331,27 +333,38 @@ class _Sweep:
         self.stopped: str | None = None
         self.failure: SearchError | None = None
 
-    def over(self, limits: Sequence[Constraint]) -> Front:
+    def front(self, searches: Callable[[], None]) -> Front:
+        """The curve that searches find, or what there is of it when a Ctrl-C comes between two of them."""
+        try:
+            searches()
+        except KeyboardInterrupt:
+            self.stopped = INTERRUPTED
+        front = uninterrupted(self._front)
+        if self.failure is not None:
+            message = f"{front.stopped} (what was found until then is in .front)"
+            raise SweepError(message, self.failure.result, front) from self.failure
+        return front
+
+    def over(self, limits: Sequence[Constraint]) -> None:
         """Search under each bound, from tight to loose."""
         self.runs = self.done + len(limits)
         for limit in limits:
             self._under(limit)
-        return self._front()
 
-    def spread(self, n: int) -> Front:
+    def spread(self, n: int) -> None:
         """Search under n bounds between the least that works and the metric of the best selection without one."""
         self.runs = n + 1
         self._under(self.swept)
         if (best := self._best(self.swept)) is None or self.stopped is not None:
-            return self._front()
+            return
         loose = _swept_value(best)
         self.found = [(replace(self.swept, bound=loose), best)]
         towards: Sense = "minimize" if self.swept.sign > 0 else "maximize"
         least = self._solve(Problem(self.swept.metric, self.problem.constraints, towards), None, self.initial)
-        if least is None or least.value is None or self.swept.sign * least.value >= self.swept.sign * loose:
-            return self._front()
+        if not least.feasible or self.stopped is not None or self.swept.sign * _value(least) >= self.swept.sign * loose:
+            return
         self.initial = least.indices
-        return self.over(_tight_to_loose(self.swept, np.linspace(least.value, loose, n)[:-1]))
+        self.over(_tight_to_loose(self.swept, np.linspace(_value(least), loose, n)[:-1]))
 
     def _under(self, limit: Constraint) -> None:
         """Search under one bound, unless the sweep was stopped."""
@@ -363,12 +376,10 @@ class _Sweep:
         # 1000 evaluations, at 4 and 13 for one of 4000, at 3 and 3 for one of 16000; alike where all is tables. On MMKP
         # I02, I03 and I07 alike in 12 s, better at 7 and worse at 6 of 54 points in 1.2 s.
         initial = self.initial if self._best(limit) is None else None
-        result = self._solve(problem, limit.bound, initial)
-        if result is not None:
-            self.found.append((limit, result))
+        self.found.append((limit, self._solve(problem, limit.bound, initial)))
 
-    def _solve(self, problem: Problem, bound: float | None, initial: Any) -> Result | None:
-        """Search with an equal share of what is left; None where Ctrl-C came before there was anything to return."""
+    def _solve(self, problem: Problem, bound: float | None, initial: Any) -> Result:
+        """Search with an equal share of what is left."""
         shares = self.runs - self.done
         limits: dict[str, Any] = {}
         if self.time_limit is not None:
@@ -383,14 +394,11 @@ class _Sweep:
 
         try:
             result = solve(problem, initial=initial, callback=report, **limits, **self.options)
-        except KeyboardInterrupt:
-            self.stopped = "interrupted"
-            return None
         except SearchError as error:
             self.failure, result = error, error.result
             self.stopped = result.stopped
-        if result.stopped.startswith("interrupted"):
-            self.stopped = "interrupted"
+        if result.stopped.startswith(INTERRUPTED):
+            self.stopped = INTERRUPTED
         self.done += 1
         self.evaluations += result.evaluations
         return result
@@ -415,7 +423,7 @@ class _Sweep:
             points.append(Point(limit.bound, self._settled(limit, own, proved, infeasible)))
         metric, objective = self.swept.metric, self.problem.objective
         how_many = f"{len(points)} bound{'' if len(points) == 1 else 's'}"
-        front = Front(
+        return Front(
             points=tuple(reversed(points)),
             objective=objective.name,
             unit=objective.unit,
@@ -428,10 +436,6 @@ class _Sweep:
             evaluations=self.evaluations,
             seconds=self._seconds,
         )
-        if self.failure is not None:
-            message = f"{self.stopped} (what was found for {how_many} until then is in .front)"
-            raise SweepError(message, self.failure.result, front) from self.failure
-        return front
 
     def _settled(self, limit: Constraint, own: Result, proved: float, infeasible: bool) -> Result:
         """What a search under a bound found, with what is known from those under other bounds."""
@@ -448,6 +452,7 @@ class _Sweep:
             status=Status.OPTIMAL if optimal else Status.FEASIBLE,
             constraints=[*best.constraints[:-1], limit.row(_swept_value(best))],
             bound=best.value if optimal else bound,
+            remeasured=True,
         )
 
 

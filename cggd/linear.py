@@ -7,9 +7,11 @@ Additive metrics are linear in one 0/1 variable per option. A maximum of linear 
 from __future__ import annotations
 
 import atexit
+import ctypes
 import threading
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from enum import Enum
 from itertools import pairwise
@@ -570,7 +572,7 @@ class Settled:
 
 
 class Background:
-    """Threads that nobody may wait for. One in compiled code while the interpreter shuts down aborts the process."""
+    """Daemon threads for solver calls that may be abandoned."""
 
     def __init__(self) -> None:
         self.threads: set[threading.Thread] = set()
@@ -594,6 +596,21 @@ class Background:
         late = time.perf_counter() + EXIT_SECONDS
         for thread in (t for t in self.threads if t.ident is not None):  # the others could not be started
             thread.join(max(late - time.perf_counter(), 0.0))
+        if any(thread.is_alive() for thread in self.threads):
+            _leave_without_threads()
+
+
+def _leave_without_threads() -> None:
+    """Let the process end while a thread is still in compiled code, with its exit status and without an abort.
+
+    A thread that comes back to an interpreter that shuts down is ended by the interpreter; C++ code calls that a fatal
+    error (``std::terminate``), so it waits instead. And the process ends before destructors of C++ find such a thread
+    alive. Where there is no glibc, nothing is done.
+    """
+    with suppress(OSError, AttributeError):
+        c, cpp = ctypes.CDLL("libc.so.6"), ctypes.CDLL("libstdc++.so.6")
+        cpp._ZSt13set_terminatePFvvE(c.pause)  # std::set_terminate
+        c.on_exit(c._exit, None)
 
 
 background = Background()

@@ -65,7 +65,7 @@ class Result:
     Attributes
     ----------
     selection : dict or None
-        The best selection found, by labels; None where no feasible one was found.
+        The best selection found, by labels; None where no feasible one was found. See `remeasured`.
     indices : ndarray of int, shape (n_decisions,), or None
     value : float or None
         The objective of the selection.
@@ -77,7 +77,7 @@ class Result:
         Value, bound and slack of every constraint, evaluated afresh on the selection. Without a feasible selection:
         on the one that came nearest, which `nearest` holds.
     nearest : dict or None
-        Where no feasible selection was found: the one with the smallest violation.
+        Where no selection is known to be feasible: the one with the smallest violation.
     bound : float or None
         A number that no feasible objective can beat, where one is known.
     history : History
@@ -90,6 +90,10 @@ class Result:
     not_default : ndarray of int, or None
         Positions of the decisions whose option, in the selection or else in `nearest`, is not their default: the
         option that takes the least of every limited sum, or else the first (`cggd.defaults`).
+    remeasured : bool
+        Whether the selection was evaluated again before it was returned. False only where that was not possible: an
+        evaluation failed, or Ctrl-C came. Then `value` and `constraints` are those of the first evaluation, which
+        satisfied every constraint, and the status is UNKNOWN.
     """
 
     selection: dict[Hashable, Hashable] | None
@@ -108,6 +112,7 @@ class Result:
     sense: str
     seed: int
     not_default: NDArray[np.int64] | None = None
+    remeasured: bool = True
 
     @property
     def feasible(self) -> bool:
@@ -132,7 +137,7 @@ class Result:
         listed : int
             How many of those are listed at the most.
         """
-        lines = [f"status     {self.status.value}"]
+        lines = [f"status     {self.status.value if self.remeasured else _NOT_REMEASURED}"]
         if self.value is not None:
             unit = f" {self.unit}" if self.unit else ""
             value, known = number_text(self.value), ""
@@ -187,6 +192,7 @@ class Result:
             "seconds": self.seconds,
             "seed": self.seed,
             "not_default": None if self.not_default is None else self.not_default.tolist(),
+            "remeasured": self.remeasured,
             "history": {name: _plain(array) for name, array in vars(self.history).items()} if history else None,
         }
         return json.dumps(data, default=label_to_json, allow_nan=False)
@@ -248,13 +254,18 @@ class Result:
             seed=data["seed"],
             # Files of older versions do not say.
             not_default=None if data.get("not_default") is None else _positions(data["not_default"]),
+            remeasured=data.get("remeasured", True),
         )
 
+
+_NOT_REMEASURED = (
+    "unknown: the selection satisfied every constraint when it was found, but could not be evaluated again"
+)
 
 # Every key of a result's file; two of them are not read, since the rest decides them.
 _KEYS = (
     *("format", "status", "feasible", "stopped", "objective", "value", "bound", "gap", "selection", "indices"),
-    *("nearest", "constraints", "evaluations", "seconds", "seed", "not_default", "history"),
+    *("nearest", "constraints", "evaluations", "seconds", "seed", "not_default", "remeasured", "history"),
 )
 _NUMBERS = ("value", "bound", "slack")
 

@@ -5,10 +5,12 @@ from __future__ import annotations
 import time
 import warnings
 from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
+from contextvars import copy_context
 from dataclasses import asdict, dataclass, replace
+from functools import cached_property
 from os import PathLike
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -16,13 +18,13 @@ from numpy.typing import ArrayLike, NDArray
 from cggd import checkpoint as checkpoints
 from cggd.constraints import Constraint, check_constraints
 from cggd.defaults import default_options
-from cggd.feasibility import conflict_of_shares, seek
+from cggd.feasibility import ENUMERATED, conflict_of_shares, seek
 from cggd.grid import grid, proved
 from cggd.guide import Guide, Observation, allowed_by
 from cggd.metrics import Evaluation, Executor, Metric, afresh, evaluating, table_of, values_of
+from cggd.metrics.base import as_amount, whole
 from cggd.options import Options, Progress, Start
 from cggd.polish import Finding, polish
-from cggd.presolve import impossible
 from cggd.problem import Problem
 from cggd.relaxation import annealed, sample, softmax
 from cggd.relaxed import Relaxed, relax
@@ -42,9 +44,38 @@ SMALLEST_STEP = 1e-9
 # What the look for a feasible selection may take, once, after a start that met none.
 SEEK_SECONDS = 10.0
 
-# Share of a time limit that descents get before polishing: of problems with a linear form, whose cores an exact solver
-# takes on, and of others.
+# Share of the time left after the relaxation that descents get before polishing: where the problem has a linear form,
+# whose cores an exact solver takes on, and a feasible selection is known; and elsewhere.
 DESCENT_SHARE = {True: 0.1, False: 0.8}
+
+# What a part of a search takes that cannot be stopped, in seconds for each option: a part that would end too late is
+# not begun. Measured on one core at 2.5 GHz with 1e7 options, additive metrics and 3 constraints, and rounded up: the
+# least and greatest value of a metric; the first selection and its values; the first step; the grid of the objective;
+# for each metric, what the relaxation does at the least; what polishing begins with.
+LIMITS_SECONDS = 2e-8
+LOOK_SECONDS = 3e-8
+STEP_SECONDS = 1e-7
+GRID_SECONDS = 5e-8
+RELAX_SECONDS = 1e-8
+POLISH_SECONDS = 1e-7
+
+# The same for the program that looks for a feasible selection: where all constraints are sums, and for peaks and
+# longest paths, which have a row for each stage or vertex (5e-5 with a graph of 1e5 vertices).
+SEEK_SUMS_SECONDS = 1e-6
+SEEK_PARTS_SECONDS = 5e-5
+
+# And, for each decision of each selection, for trying all of them; and for each decision, for the labels of an answer.
+ENTRY_SECONDS = 5e-8
+ANSWER_SECONDS = 4e-7
+
+# How far such a part may go beyond the time limit: half of what a search promises, as machines differ.
+SPARE_SHARE = 0.1
+SPARE_SECONDS = 0.1
+
+# The quick proof by shares of options is given a second, so it is left out where little more is left; not where there
+# are so few options that it takes milliseconds.
+SHARES_SECONDS = 2.0
+FEW_OPTIONS = 2000
 
 # Descents end 0.5 to 2% above the bound on large sums, so nearer than this share to it they have nothing to find.
 NEAR = 1e-3
@@ -62,9 +93,20 @@ CHANGED = 1e-6
 # of the default size undo it.
 HEAD_START = 1.0
 
+# How `Result.stopped` begins after a Ctrl-C.
+INTERRUPTED = "interrupted"
+
+# The other columns of a stored history, and the kinds of their numbers; violations stand after the first two.
+HISTORY = (("start", "i"), ("value", "f"), ("best", "f"), ("seconds", "f"))
+
+_T = TypeVar("_T")
+
 
 class SearchError(RuntimeError):
-    """An evaluation failed; `result` carries the best feasible selection seen until then."""
+    """An evaluation failed; `result` carries the best feasible selection seen until then.
+
+    It is evaluated again before it is returned. Where that fails too, ``result.remeasured`` is false.
+    """
 
     def __init__(self, message: str, result: Result) -> None:
         super().__init__(message)
@@ -107,7 +149,9 @@ def minimize(
         Independent starts, which share the best selection found. A number of them mixes the paper's rule and the one
         for large additive spaces, the likelier one first.
     time_limit : float, optional
-        Seconds after which the search stops. With several starts each gets an equal share of what is left.
+        Seconds after which the search stops, set-up included. A part of the search that would end later is not begun,
+        and a batch of black-box calls ends with the call in progress. If there is no time for a step, the first
+        selection is looked at alone. With several starts each gets an equal share of what is left.
     max_evaluations : int, optional
         Calls of black-box functions after which the search stops; a batch in progress is finished.
     no_improvement : int, optional
@@ -133,21 +177,25 @@ def minimize(
     executor : object with the `concurrent.futures.Executor` interface, optional
         Black-box evaluations of a batch run through it.
     checkpoint : path, optional
-        File in which the search saves its state, every 30 seconds and when it stops.
+        File in which the search saves its state, every 30 seconds and when it stops. Where it cannot be written once
+        the search runs, a `RuntimeWarning` says so.
     resume : bool
-        Continue from `checkpoint` if that file exists. The trajectory is that of an uninterrupted run.
+        Continue from `checkpoint` if that file exists. The trajectory is that of an uninterrupted run. The selections
+        in the file are evaluated again, as a function may have changed since then: these calls count as evaluations,
+        unless the function is one that remembers them. Proofs and bounds are not stored but found again.
 
     Returns
     -------
     Result
-        A selection in it satisfied every constraint when evaluated afresh. Ctrl-C ends the search and returns too.
+        Its selection satisfied every constraint when it was evaluated again, or ``remeasured`` is false. Ctrl-C, at any
+        time, ends the search and returns what is known, too.
 
     Raises
     ------
     SearchError
         If a metric raises or returns something else than numbers; it carries the result so far.
     ValueError, TypeError
-        If an argument is wrong.
+        If an argument is wrong, or `checkpoint` is damaged, of another search or of an older version.
 
     Notes
     -----
@@ -186,10 +234,11 @@ def maximize(objective: Metric, constraints: Sequence[Constraint] | Constraint =
 
 def solve(problem: Problem, **options: Any) -> Result:
     """Minimise or maximise as the problem says; `options` are those of `minimize`."""
+    began = time.perf_counter()
     settings = {**_DEFAULTS, **options}
     if unknown := [name for name in options if name not in _DEFAULTS]:
         raise TypeError(f"unknown option {unknown[0]!r}; a search takes {', '.join(_DEFAULTS)}")
-    return _Search(problem, Options(**settings)).run()
+    return _Search(problem, Options(**settings), began).run()
 
 
 _DEFAULTS: dict[str, Any] = dict(minimize.__kwdefaults__ or {})
@@ -197,39 +246,157 @@ _DEFAULTS: dict[str, Any] = dict(minimize.__kwdefaults__ or {})
 
 @dataclass(frozen=True, eq=False)
 class _Candidate:
-    """A selection with its objective and the values of the constraints' metrics, as they were when it was met."""
+    """A selection with its objective and the values of the constraints' metrics, as they were when it was found."""
 
     value: float
     selection: NDArray[np.int64]
     values: NDArray[np.float64]
 
 
+@dataclass(frozen=True, eq=False)
+class _Descent:
+    """How far the descent of one start is; exchanged as a whole, so that an interruption leaves that of a step.
+
+    `started` is the second in which the start began; `n_history` is the number of entries of the history until here.
+    """
+
+    start: int
+    started: float
+    logits: NDArray[np.float64]
+    guarded: SafeguardState
+    rescale: float
+    rng_state: dict[str, Any]
+    n_history: int
+    scale: float = 0.0
+    step: int = 0
+    stale: int = 0
+
+
+class _TimeUp(BaseException):
+    """A black box was about to be called after the end of the time; no metric's ``except Exception`` stops it."""
+
+
+class _Timed(Evaluation):
+    """An evaluation in which nothing is called any more once `over` says so; `spare` counts may still be added then."""
+
+    over: Callable[[], bool] = staticmethod(lambda: False)
+    spare: int = 0
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        if name == "calls" and value > self.calls and self.over():
+            self.spare -= 1
+            if self.spare < 0:
+                raise _TimeUp
+        super().__setattr__(name, value)
+
+
 class _Search:
     """The state of a search and what moves it.
 
-    What a step changes is set at its end, so that an interruption leaves the state of the step before; candidates alone
-    are kept as soon as they are met.
+    Candidates are kept as soon as they are found, and what a step changes is exchanged at its end, so that an
+    interruption at any time leaves something to return and to go on from.
     """
 
-    def __init__(self, problem: Problem, options: Options) -> None:
-        self.problem, self.options = problem, options
+    def __init__(self, problem: Problem, options: Options, began: float) -> None:
+        self.problem, self.options, self.began = problem, options, began
         self.space, self.layout = problem.space, problem.space.layout
-        self.allowed = self.space.allowed(options.forbid)
-        self.initial = self._initial(options.initial)
-        self.starts = options.several_starts(separable=problem.objective.separable)
-        self.evaluation = Evaluation(options.executor, self.allowed)
-        self.began = self.saved = time.perf_counter()
+        self.allowed: NDArray[np.bool_] | None = None
+        self.initial: NDArray[np.int64] | None = None
+        self.starts: list[Start] = []
+        self.evaluation = _Timed(options.executor)
+        self.rng: np.random.Generator | None = None
+        self.slope: NDArray[np.float64] | None = None
+        self.saved = began
         self.start = 0
+        self.now: _Descent | None = None
         self.candidates: list[_Candidate] = []
         self.nearest: tuple[float, _Candidate] | None = None  # by total violation
+        self.checking: _Candidate | None = None
+        self.restored = False
         self.history: list[tuple[int, float, NDArray[np.float64], float, float]] = []
-        self.asked_to_stop = self.sought = False
-        self.step_of_values = grid(problem.objective) if options.polish else 0.0
+        self.asked_to_stop = self.sought = self.left_out = False
+        self.step_seconds: float | None = None
         self.relaxed: Relaxed | None = None
+        self.relaxed_at = 0.0
         self.bound = problem.bound
-        self.proof = next((reason for c in problem.constraints if (reason := impossible(c, self.allowed))), None)
-        self.proof = self.proof or conflict_of_shares(problem.constraints, self.allowed)
-        self._begin()
+        self.proof: str | None = None
+
+    # -- running ----------------------------------------------------------------------------------------------------
+
+    @property
+    def seconds(self) -> float:
+        return time.perf_counter() - self.began
+
+    @property
+    def best(self) -> float | None:
+        return self.candidates[-1].value if self.candidates else None
+
+    def run(self) -> Result:
+        failure: Exception | None = None
+        checked = False
+        try:
+            self._check()
+            checked = True
+            stopped = self._evaluating(self._loop)
+        except KeyboardInterrupt:
+            stopped = INTERRUPTED
+        except Exception as error:
+            if not checked:
+                raise
+            failure, stopped = error, _text(error)
+        try:
+            if checked:
+                self._save()
+        except KeyboardInterrupt:
+            stopped = INTERRUPTED
+        except Exception as error:
+            failure = failure or error
+        chosen, remeasured = None, True
+        self.evaluation.over = lambda: False
+        try:
+            chosen = self._evaluating(self._verified)
+        except KeyboardInterrupt:
+            chosen, remeasured, stopped = self.checking, False, f"{INTERRUPTED} while the selection was evaluated again"
+        except Exception as error:
+            chosen, remeasured = self.checking, False
+            if stopped == INTERRUPTED:
+                stopped = f"{INTERRUPTED}; then the selection could not be evaluated again: {_text(error)}"
+            else:
+                failure = failure or error
+                stopped = _text(failure)
+        result = uninterrupted(lambda: self._result(stopped, chosen, remeasured=remeasured))
+        if failure is not None:
+            found = "no feasible selection until then"
+            if result.selection is not None:
+                found = f"the best selection until then is in .result, {result.objective} = {result.value}"
+                found += "" if result.remeasured else "; it could not be evaluated again"
+            raise SearchError(f"{_text(failure)} ({found})", result) from failure
+        return result
+
+    def _evaluating(self, work: Callable[[], _T]) -> _T:
+        """Do work with the evaluation in force, in a context of its own: an interruption may leave none behind."""
+
+        def within() -> _T:
+            with evaluating(self.evaluation):
+                return work()
+
+        return copy_context().run(within)
+
+    def _check(self) -> None:
+        """Look at the arguments, and read the checkpoint; what is wrong raises before anything is evaluated."""
+        options = self.options
+        self.allowed = self.space.allowed(options.forbid)
+        self.initial = self._initial(options.initial)
+        self.starts = options.several_starts(separable=self.problem.objective.separable)
+        self.evaluation = _Timed(options.executor, self.allowed)
+        if (path := self._path) is not None:
+            checkpoints.check_writable(path)
+            if options.resume and path.exists():
+                self._restore(*checkpoints.load(path))
+
+    @property
+    def _path(self) -> Path | None:
+        return self.options.checkpoint  # pyright: ignore[reportReturnType] - Options made it one
 
     def _initial(self, initial: Any) -> NDArray[np.int64] | None:
         if initial is None:
@@ -246,115 +413,127 @@ class _Search:
                 raise ValueError(f"initial takes {self.space.name_option(at)}, which forbid rules out")
         return chosen
 
-    def _begin(self) -> None:
-        """Set the state to the first step of the current start."""
-        self.rng = np.random.default_rng([self.options.seed, self.start])
-        self.step = self.stale = 0
-        self.rescale, self.scale = self.options.rescale, 0.0
-        self.logits = NOISE * self.rng.standard_normal(self.space.n_options)
+    def _loop(self) -> str:
+        """All of the search, until it ends or is to stop, and why it did."""
+        self.evaluation.over = self._time_is_over
+        try:
+            stopped = self._parts()
+        except _TimeUp:
+            stopped = self._out_of_time()
+        self.evaluation.over = lambda: False
+        if self.proof is None and not self.asked_to_stop:
+            self._glance()
+        return stopped
+
+    def _parts(self) -> str:
+        if self.restored:
+            self._remeasure()
+        self._prove()
+        if self.options.polish and self._reason_to_stop() is None:
+            self._relax()
+        while not self._near() and self.start < len(self.starts):
+            if self.now is None or self.now.start != self.start:
+                if not self._has_time(LOOK_SECONDS * self.space.n_options):
+                    break
+                self.now = self._begun()
+            while self.now.step < self.options.steps and not (self.history and self._exhausted()):
+                if reason := self._reason_to_stop():
+                    return reason
+                if not self._has_time(self._seconds_of_a_step()):
+                    break
+                self._advance(self.now)
+                if self._path is not None and time.perf_counter() - self.saved > CHECKPOINT_SECONDS:
+                    self._save()
+            if not self.candidates and not self.sought and self.problem.constraints:
+                self._seek()
+                if self.proof is not None:
+                    return self.proof  # of this start, where it is found again on resuming
+            self.start += 1
+        if self.options.polish:
+            self._polish()
+        done = f"all {len(self.starts)} starts done"
+        return self._reason_to_stop() or (f"{self._out_of_time()} too short for more" if self.left_out else done)
+
+    def _prove(self) -> None:
+        """Look for a proof that nothing is feasible, where one costs little."""
+        for c in self.problem.constraints:
+            if not self._fits(LIMITS_SECONDS * self.space.n_options, late=True):
+                return
+            self.proof = self.proof or impossible(c, self.allowed)
+        if self.proof is None and (self.space.n_options <= FEW_OPTIONS or self._left() >= SHARES_SECONDS):
+            self.proof = conflict_of_shares(self.problem.constraints, self.allowed)
+
+    def _begun(self) -> _Descent:
+        """The state before the first step of the current start."""
+        self.rng = rng = np.random.default_rng([self.options.seed, self.start])
+        logits = NOISE * rng.standard_normal(self.space.n_options)
         if self.initial is not None:
             given = np.flatnonzero(self.initial >= 0)
-            self.logits[self.space.offsets[given] + self.initial[given]] += HEAD_START
+            logits[self.space.offsets[given] + self.initial[given]] += HEAD_START
         if self.allowed is not None:
-            self.logits[~self.allowed] = -np.inf
-        self.rng_state = self.rng.bit_generator.state
-        self.started = self.seconds
+            logits[~self.allowed] = -np.inf
+        self._prepare()
+        return _Descent(
+            start=self.start,
+            started=self.seconds,
+            logits=logits,
+            guarded=SafeguardState(self._witness()),
+            rescale=self.options.rescale,
+            rng_state=dict(rng.bit_generator.state),
+            n_history=len(self.history),
+        )
+
+    def _prepare(self) -> None:
+        """Make what the steps of the current start share."""
         self.slope: NDArray[np.float64] | None = None
-        self.guarded = SafeguardState(self.candidates[-1].selection if self.candidates else None)
-        if self.start < len(self.starts) and self.problem.constraints:
+        if self.problem.constraints:
             how = self.starts[self.start]
             rule = {"rescale": self.options.rescale, "weights": how.weights, "balance": how.balance}
             self.safeguard = Safeguard(Guide(self.problem.constraints, **rule), self.options.patience)
 
-    # -- running ----------------------------------------------------------------------------------------------------
-
-    @property
-    def seconds(self) -> float:
-        return time.perf_counter() - self.began
-
-    @property
-    def best(self) -> float | None:
-        return self.candidates[-1].value if self.candidates else None
-
-    def run(self) -> Result:
-        path: Path | None = self.options.checkpoint  # pyright: ignore[reportAssignmentType] - Options made it one
-        if path is not None and self.options.resume and path.exists():
-            self._restore(*checkpoints.load(path))
-        failure: Exception | None = None
-        try:
-            with evaluating(self.evaluation):
-                stopped = self._loop(path)
-        except KeyboardInterrupt:
-            stopped = "interrupted"
-        except Exception as error:
-            failure, stopped = error, f"{type(error).__name__}: {error}"
-        try:
-            if path is not None:
-                checkpoints.save(path, *self._snapshot())
-        except KeyboardInterrupt:
-            stopped = "interrupted"
-        except Exception as error:
-            failure = failure or error
-        try:
-            result = self._result(stopped, self._verified())
-        except KeyboardInterrupt:
-            result = self._result("interrupted while the selection was evaluated afresh", None)
-        except Exception as error:
-            # What cannot be evaluated afresh is not called feasible.
-            failure = failure or error
-            result = self._result(f"{type(failure).__name__}: {failure}", None)
-        if failure is not None:
-            found = f"the best selection until then is in .result, {result.objective} = {result.value}"
-            found = found if result.feasible else "no feasible selection until then"
-            raise SearchError(f"{type(failure).__name__}: {failure} ({found})", result) from failure
-        return result
-
-    def _loop(self, path: Path | None) -> str:
-        if self.options.polish and self._reason_to_stop() is None:
-            self._relax()
-        while not self._near() and self.start < len(self.starts):
-            while self.step < self.options.steps and not (self.history and self._exhausted()):
-                if reason := self._reason_to_stop():
-                    return reason
-                self._advance()
-                if path is not None and time.perf_counter() - self.saved > CHECKPOINT_SECONDS:
-                    checkpoints.save(path, *self._snapshot())
-                    self.saved = time.perf_counter()
-            if not self.candidates and not self.sought and self.problem.constraints:
-                self._seek()
-            self.start += 1
-            if self.start < len(self.starts):
-                self._begin()
-        if self.options.polish:
-            self._polish()
-        return self._reason_to_stop() or f"all {len(self.starts)} starts done"
+    def _witness(self) -> NDArray[np.int64] | None:
+        return self.candidates[-1].selection if self.candidates else None
 
     def _relax(self) -> None:
         """A bound from the linear relaxation, and what selection it comes with."""
-        left = None if self.options.time_limit is None else self.options.time_limit * DESCENT_SHARE[True]
-        self.relaxed = relax(self.problem, self.allowed, time_limit=left, stop=self._stopped)
+        if not self._has_time(RELAX_SECONDS * self.space.n_options * (1 + len(self.problem.constraints))):
+            return
+        left = self._left()
+        # The other half is for what follows, where the relaxation does not end by itself.
+        limit = None if np.isinf(left) else left / 2
+        self.relaxed = relax(self.problem, self.allowed, time_limit=limit, stop=self._stopped)
+        self.relaxed_at = self.seconds
         if self.relaxed is None:
             return
         if self.relaxed.infeasible:
             self.proof = self.relaxed.proof
             return
         self._take(Finding(self.relaxed.selection, self.relaxed.bound))
-        self.guarded = replace(self.guarded, witness=self.candidates[-1].selection if self.candidates else None)
+        if self.now is not None:
+            self.now = replace(self.now, guarded=replace(self.now.guarded, witness=self._witness()))
 
     def _polish(self) -> None:
         """Improve the best selection, up to a proof that no better one exists."""
-        if self._stopped() or self.proof is not None:
+        if self._stopped() or not self._has_time(self._seconds_of_polish()):
             return
-        left = None if self.options.time_limit is None else self.options.time_limit - self.seconds
-        best = self.candidates[-1].selection if self.candidates else None
-        how = {"step": self.step_of_values, "seed": self.options.seed, "time_limit": left, "stop": self._stopped}
-        for finding in polish(self.problem, self.relaxed, best, self.allowed, **how):
+        left = self._left()
+        limit = None if np.isinf(left) else left
+        how = {"step": self._grid(), "seed": self.options.seed, "time_limit": limit, "stop": self._stopped}
+        for finding in polish(self.problem, self.relaxed, self._witness(), self.allowed, **how):
             if finding is not None:
                 self._take(finding)
             if self.options.callback is not None and self.options.callback(self._progress(None)):
                 self.asked_to_stop = True
             if self._reason_to_stop():
                 return
+
+    def _seconds_of_polish(self) -> float:
+        """What polishing takes until it looks at the clock for the first time."""
+        if self.relaxed is not None:
+            return POLISH_SECONDS * self.space.n_options
+        entries = self.space.n_decisions * min(self.space.n_selections, ENUMERATED)
+        enumerated = ENTRY_SECONDS * entries if self.space.n_selections <= ENUMERATED else 0.0
+        return max(enumerated, self.step_seconds or 0.0)
 
     def _take(self, finding: Finding) -> None:
         """Keep a selection and a bound that came by other means than descent."""
@@ -382,25 +561,37 @@ class _Search:
 
     def _optimal(self, value: float) -> bool:
         sign = self.problem.sign
-        return self.bound is not None and proved(sign * value, sign * self.bound, self.step_of_values)
+        return self.bound is not None and proved(sign * value, sign * self.bound, self._grid())
+
+    def _grid(self) -> float:
+        """What two values of the objective differ by at the least, where that is known and there is time to find it."""
+        if not self.options.polish:
+            return 0.0
+        if "_step_of_values" not in self.__dict__ and not self._fits(GRID_SECONDS * self.space.n_options):
+            return 0.0
+        return self._step_of_values
+
+    @cached_property
+    def _step_of_values(self) -> float:
+        return grid(self.problem.objective)
 
     def _stopped(self) -> bool:
         return self._reason_to_stop() is not None
 
     def _seek(self) -> None:
         """Look for a feasible selection by other means than descent, or for a proof that there is none."""
-        limit = SEEK_SECONDS
-        if self.options.time_limit is not None:
-            limit = min(limit, max(self.options.time_limit - self.seconds, 0.0) / 2)
-        start = None if self.nearest is None else self.nearest[1].selection
+        sums = all(c.metric.separable for c in self.problem.constraints)
+        if not self._has_time((SEEK_SUMS_SECONDS if sums else SEEK_PARTS_SECONDS) * self.space.n_options):
+            return
+        self.evaluation.spare = 1  # what is found is checked, and the calls counted after it
         found = seek(
             self.space,
             self.problem.constraints,
             self.allowed,
             seed=self.options.seed,
-            time_limit=limit,
-            start=start,
-            stop=lambda: self._reason_to_stop() is not None,
+            time_limit=min(SEEK_SECONDS, self._left() / 2),
+            start=None if self.nearest is None else self.nearest[1].selection,
+            stop=self._stopped,
         )
         if found.indices is not None:
             values = np.array([row.value for row in found.constraints])
@@ -408,90 +599,151 @@ class _Search:
             self.candidates.append(_Candidate(value, found.indices, values))
         if found.status is Status.INFEASIBLE:
             self.proof = found.proof
-        self.sought = True
+        else:
+            self.sought = True
+        self.evaluation.spare = 0
 
-    def _advance(self) -> None:
+    def _advance(self, now: _Descent) -> None:
         """One step: gradient of the objective, descent, guide."""
-        gradient, scale = self._task_gradient()
+        began = time.perf_counter()
+        gradient, scale = self._task_gradient(now)
         size = max(self.starts[self.start].learning_rate * (1.0 - self._share_done()), SMALLEST_STEP)
         if self.problem.constraints:
             floor = size * self.safeguard.guide.epsilon
-            step = self.safeguard.step(self.logits, -size * gradient, self.guarded, floor=floor, rescale=self.rescale)
+            step = self.safeguard.step(now.logits, -size * gradient, now.guarded, floor=floor, rescale=now.rescale)
             logits, guarded, seen = step.logits, step.state, step.seen
         else:
-            none = np.zeros(0)
-            seen = Observation(self.layout.argmax(self.logits), none, none, allowed_by(self.logits))
-            logits, guarded = self.logits - size * gradient, self.guarded
-        value, improved = self._look_at(seen)
-        if seen.feasible:
-            rescale = max(self.rescale / RELIEF, self.options.rescale)
-        else:
-            rescale = min(self.rescale * ESCALATION, max(LARGEST_RESCALE, self.options.rescale))
+            seen = Observation(self.layout.argmax(now.logits), np.zeros(0), np.zeros(0), allowed_by(now.logits))
+            logits, guarded = now.logits - size * gradient, now.guarded
+        improved = self._look_at(seen)
         if seen.feasible:  # the best one is the witness, not the last
-            guarded = replace(guarded, witness=self.candidates[-1].selection)
-        best = np.nan if self.best is None else self.best
-        self.history.append((self.start, value, seen.violations, best, self.seconds))
-        self.logits, self.guarded, self.scale, self.rescale = logits, guarded, scale, rescale
-        self.rng_state = self.rng.bit_generator.state
-        self.step, self.stale = self.step + 1, 0 if improved else self.stale + 1
+            guarded = replace(guarded, witness=self._witness())
+            rescale = max(now.rescale / RELIEF, self.options.rescale)
+        else:
+            rescale = min(now.rescale * ESCALATION, max(LARGEST_RESCALE, self.options.rescale))
+        self.now = replace(
+            now,
+            logits=logits,
+            guarded=guarded,
+            scale=scale,
+            rescale=rescale,
+            rng_state=now.rng_state if self.rng is None else dict(self.rng.bit_generator.state),
+            n_history=len(self.history),
+            step=now.step + 1,
+            stale=0 if improved else now.stale + 1,
+        )
+        self.step_seconds = time.perf_counter() - began
         if self.options.callback is not None and self.options.callback(self._progress(seen)):
             self.asked_to_stop = True
 
-    def _task_gradient(self) -> tuple[NDArray[np.float64], float]:
+    def _glance(self) -> None:
+        """Look at the first selection of all where there was no time for a step, so that something is known of it."""
+        seconds = LOOK_SECONDS * self.space.n_options
+        if self.history or self.candidates or not self._fits(seconds, late=True):
+            return
+        now = self.now or self._begun()
+        selection = self.layout.argmax(now.logits)
+        values = np.array([float(c.values(selection[None])[0]) for c in self.problem.constraints])
+        rows = zip(self.problem.constraints, values.tolist(), strict=True)
+        violations = np.array([float(c.violation(value)) for c, value in rows])
+        self._look_at(Observation(selection, values, violations, None))
+
+    def _task_gradient(self, now: _Descent) -> tuple[NDArray[np.float64], float]:
         """Negative advantage of each option, scaled to a root mean square of at most 1, and the scale."""
         if self.slope is not None:
-            return self.slope, self.scale
+            return self.slope, now.scale
         objective, layout = self.problem.objective, self.layout
         if objective.separable:
             probabilities = 1.0 / layout.spread(layout.sizes.astype(float))
-            selection = layout.argmax(self.logits)
+            selection = layout.argmax(now.logits)
         else:
             hot, cold = self.starts[self.start].temperature
-            temperature = annealed(self.step, self.options.steps, start=hot, end=cold)
-            probabilities = softmax(self.logits, layout, temperature=temperature)
-            selection = sample(self.logits / temperature, layout, self.rng)
+            temperature = annealed(now.step, self.options.steps, start=hot, end=cold)
+            probabilities = softmax(now.logits, layout, temperature=temperature)
+            assert self.rng is not None
+            selection = sample(now.logits / temperature, layout, self.rng)
         gradient = table_of(objective, selection).astype(float)
         gradient *= self.problem.sign
         gradient -= layout.spread(layout.reduce(np.add, probabilities * gradient))
         if self.allowed is not None:
             gradient[~self.allowed] = 0.0
-        scale = max(self.scale, float(np.sqrt(np.mean(gradient**2))))
+        scale = max(now.scale, float(np.sqrt(np.mean(gradient**2))))
         if scale > 0:
             gradient /= scale
         if objective.separable:
             self.slope = gradient
         return gradient, scale
 
-    def _look_at(self, seen: Observation) -> tuple[float, bool]:
-        """Keep what a selection is good for; its objective, and whether it is the best feasible one yet."""
+    def _look_at(self, seen: Observation) -> bool:
+        """Keep what a selection is good for, and note it in the history; whether it is the best feasible one yet."""
+        value, improved = np.nan, False
         if seen.feasible:
             value = float(values_of(self.problem.objective, seen.selection[None])[0])
             improved = self.best is None or self.problem.sign * value < self.problem.sign * self.best
             if improved:
                 self.candidates.append(_Candidate(value, seen.selection, seen.values))
-            return value, improved
-        if not self.candidates:
-            sizes = [max(1.0, abs(c.bound)) for c in self.problem.constraints]
-            total = float(np.sum(seen.violations / sizes))
-            if self.nearest is None or total < self.nearest[0]:
-                self.nearest = (total, _Candidate(np.nan, seen.selection, seen.values))
-        return np.nan, False
+        elif not self.candidates:
+            self._keep_nearest(_Candidate(np.nan, seen.selection, seen.values), seen.violations)
+        best = np.nan if self.best is None else self.best
+        self.history.append((self.start, value, seen.violations, best, self.seconds))
+        return improved
+
+    def _keep_nearest(self, candidate: _Candidate, violations: NDArray[np.float64]) -> None:
+        """Keep a selection that violates constraints, if none violates them less."""
+        sizes = [max(1.0, abs(c.bound)) for c in self.problem.constraints]
+        total = float(np.sum(violations / sizes))
+        if self.nearest is None or total < self.nearest[0]:
+            self.nearest = (total, candidate)
 
     # -- when to stop -----------------------------------------------------------------------------------------------
 
+    def _left(self) -> float:
+        """Seconds until the time limit, less those in which the answer is put together; infinite without a limit."""
+        if self.options.time_limit is None:
+            return np.inf
+        return max(self.options.time_limit - self.seconds - ANSWER_SECONDS * self.space.n_decisions, 0.0)
+
+    def _time_is_over(self) -> bool:
+        return self._left() == 0
+
+    def _fits(self, seconds: float, *, late: bool = False) -> bool:
+        """Whether a part of the search that cannot be stopped ends in time or a little after it.
+
+        With `late`, it may also begin after the end of the time.
+        """
+        if self.options.time_limit is None:
+            return True
+        spare = SPARE_SHARE * self.options.time_limit + SPARE_SECONDS
+        left = self._left()
+        return seconds <= left + spare and (late or left > 0)
+
+    def _has_time(self, seconds: float) -> bool:
+        """Whether a part of the search is begun; what is not is left out, and the search says so at its end."""
+        fits = self._fits(seconds)
+        self.left_out = self.left_out or not fits
+        return fits
+
+    def _seconds_of_a_step(self) -> float:
+        """What the next step takes, from the last one or, for the first, from the size."""
+        return STEP_SECONDS * self.space.n_options if self.step_seconds is None else self.step_seconds
+
     def _share_done(self) -> float:
         """How much of the current start is done, by steps or by its share of the time."""
-        share = self.step / self.options.steps
+        assert self.now is not None
+        share = self.now.step / self.options.steps
         if self.options.time_limit is not None:
-            limit = self.options.time_limit * (DESCENT_SHARE[self.relaxed is not None] if self.options.polish else 1.0)
-            left = (limit - self.started) / (len(self.starts) - self.start)
-            share = max(share, min(1.0, (self.seconds - self.started) / max(left, 1e-9)))
+            descents = 1.0
+            if self.options.polish:
+                descents = DESCENT_SHARE[self.relaxed is not None and bool(self.candidates)]
+            end = self.relaxed_at + descents * (self.options.time_limit - self.relaxed_at)
+            left = (end - self.now.started) / (len(self.starts) - self.start)
+            share = max(share, min(1.0, (self.seconds - self.now.started) / max(left, 1e-9)))
         return share
 
     def _exhausted(self) -> bool:
         """Whether the current start has used up its time, or its patience."""
         stale = self.options.no_improvement
-        return (stale is not None and self.stale >= stale) or self._share_done() >= 1.0
+        return (stale is not None and self.now is not None and self.now.stale >= stale) or self._share_done() >= 1.0
 
     def _reason_to_stop(self) -> str | None:
         options = self.options
@@ -503,13 +755,14 @@ class _Search:
             return "no selection can be better"
         if self._gap() <= options.gap:
             return f"within a gap of {options.gap:g}"
-        if not self.history and not self.candidates:
-            return None  # one step is always made
-        if options.time_limit is not None and self.seconds >= options.time_limit:
-            return f"time limit of {options.time_limit:g} s"
+        if self._time_is_over():
+            return self._out_of_time()
         if options.max_evaluations is not None and self.evaluation.calls >= options.max_evaluations:
             return f"limit of {options.max_evaluations} evaluations"
         return None
+
+    def _out_of_time(self) -> str:
+        return f"time limit of {self.options.time_limit:g} s"
 
     def _progress(self, seen: Observation | None) -> Progress:
         """Where the search stands: at what a step saw, or, while it polishes, at the best candidate."""
@@ -517,7 +770,7 @@ class _Search:
         return Progress(
             phase="descent" if seen is not None else "polish",
             start=self.start,
-            step=self.step,
+            step=0 if self.now is None else self.now.step,
             starts=len(self.starts),
             steps=self.options.steps,
             selection=seen.selection if seen is not None else None if last is None else last.selection,
@@ -532,39 +785,45 @@ class _Search:
     # -- ending -----------------------------------------------------------------------------------------------------
 
     def _verified(self) -> _Candidate | None:
-        """The best candidate that satisfies every constraint when evaluated afresh."""
-        with evaluating(self.evaluation), afresh():
+        """The best candidate that satisfies every constraint when evaluated again; `checking` is the one in hand."""
+        with afresh():
             for candidate in reversed(self.candidates):
-                fresh = self._afresh(candidate)
-                if all(c.satisfied(v) for c, v in zip(self.problem.constraints, fresh.values, strict=True)):
+                self.checking = candidate
+                fresh = self._evaluated(candidate)
+                if self._feasible(fresh):
                     return fresh
-                self.nearest = (0.0, fresh)
+                self.checking, self.nearest = None, (0.0, fresh)
         return None
 
-    def _result(self, stopped: str, chosen: _Candidate | None) -> Result:
-        """What is known; `chosen` has been verified."""
-        rows, bound, nearest = [], self.bound, None
-        if chosen is not None:
-            rows = [c.row(v) for c, v in zip(self.problem.constraints, chosen.values.tolist(), strict=True)]
+    def _feasible(self, candidate: _Candidate) -> bool:
+        return all(c.satisfied(v) for c, v in zip(self.problem.constraints, candidate.values, strict=True))
+
+    def _result(self, stopped: str, chosen: _Candidate | None, *, remeasured: bool) -> Result:
+        """What is known; `chosen` has been evaluated again, or else `remeasured` is false."""
+        shown, bound, selection = chosen, self.bound, None
+        if chosen is not None and remeasured:
             status = Status.OPTIMAL if self._optimal(chosen.value) else Status.FEASIBLE
             bound = chosen.value if status is Status.OPTIMAL else bound
         else:
-            status = Status.INFEASIBLE if self.proof is not None else Status.UNKNOWN
-            if self.nearest is not None or self.candidates:
-                nearest = self.nearest[1] if self.nearest is not None else self.candidates[-1]
-                rows = [c.row(v) for c, v in zip(self.problem.constraints, nearest.values.tolist(), strict=True)]
-        shown = chosen if chosen is not None else nearest
+            status = Status.INFEASIBLE if self.proof is not None and chosen is None else Status.UNKNOWN
+            if chosen is None and (self.nearest is not None or self.candidates):
+                shown = self.nearest[1] if self.nearest is not None else self.candidates[-1]
+        rows = []
+        if shown is not None:
+            rows = [c.row(v) for c, v in zip(self.problem.constraints, shown.values.tolist(), strict=True)]
+            selection = self.space.labels(shown.selection)
         default = None if shown is None else shown.selection == default_options(self.problem)
+        known = status in (Status.OPTIMAL, Status.FEASIBLE)
         return Result(
-            selection=None if chosen is None else self.space.labels(chosen.selection),
+            selection=None if chosen is None else selection,
             indices=None if chosen is None else chosen.selection,
             value=None if chosen is None else chosen.value,
             status=status,
             stopped=stopped,
             constraints=rows,
-            nearest=None if nearest is None else self.space.labels(nearest.selection),
+            nearest=None if known else selection,
             bound=bound,
-            history=self._history(),
+            history=self._history(len(self.history)),
             evaluations=self.evaluation.calls,
             seconds=self.seconds,
             objective=self.problem.objective.name,
@@ -572,9 +831,10 @@ class _Search:
             sense=self.problem.sense,
             seed=self.options.seed,
             not_default=None if default is None else np.flatnonzero(~default),
+            remeasured=chosen is None or remeasured,
         )
 
-    def _afresh(self, candidate: _Candidate) -> _Candidate:
+    def _evaluated(self, candidate: _Candidate) -> _Candidate:
         """Evaluate everything on a candidate once more, and say so where a metric answers differently."""
         row = candidate.selection[None]
         metrics = [self.problem.objective, *(c.metric for c in self.problem.constraints)]
@@ -589,8 +849,9 @@ class _Search:
                 )
         return _Candidate(fresh[0], candidate.selection, np.array(fresh[1:]))
 
-    def _history(self) -> History:
-        start, value, violation, best, seconds = zip(*self.history, strict=True) if self.history else ((),) * 5
+    def _history(self, n: int) -> History:
+        """The first n entries of the history."""
+        start, value, violation, best, seconds = zip(*self.history[:n], strict=True) if n else ((),) * 5
         return History(
             np.array(start, dtype=np.int64),
             np.array(value, dtype=float),
@@ -601,16 +862,34 @@ class _Search:
 
     # -- checkpoints ------------------------------------------------------------------------------------------------
 
+    def _save(self) -> None:
+        """Write the checkpoint, if there is to be one; a disk that is full costs a warning and not the search."""
+        if self._path is None:
+            return
+        try:
+            checkpoints.save(self._path, *self._snapshot())
+        except OSError as error:
+            warnings.warn(
+                f"checkpoint {self._path} could not be written ({error}); the search goes on, and the file holds what "
+                "was written before, if anything",
+                RuntimeWarning,
+                stacklevel=2,
+            )
+        self.saved = time.perf_counter()
+
+    @cached_property
     def _fingerprint(self) -> dict[str, Any]:
         """What must agree for a checkpoint to continue this search."""
+        problem = self.problem
         return {
             "layout": checkpoints.digest(self.space.offsets),
-            "forbidden options": 0 if self.allowed is None else checkpoints.digest(self.allowed),
-            "objective": self.problem.objective.name,
-            "constraints": [f"{c!r} {c.bound!r}" for c in self.problem.constraints],
-            "values of the objective": checkpoints.digest(self.problem.objective),
-            "values of the constraints": [checkpoints.digest(c.metric) for c in self.problem.constraints],
-            "sense": self.problem.sense,
+            "labels": checkpoints.digest(self.space.options),
+            "forbidden options": "" if self.allowed is None else checkpoints.digest(self.allowed),
+            "objective": problem.objective.name,
+            "constraints": [f"{c!r} {c.bound!r} {c.confidence!r}" for c in problem.constraints],
+            "values of the objective": checkpoints.digest(problem.objective),
+            "values of the constraints": [checkpoints.digest(c.metric) for c in problem.constraints],
+            "sense": problem.sense,
             "seed": self.options.seed,
             "steps": self.options.steps,
             "starts": [asdict(s) | {"temperature": list(s.temperature)} for s in self.starts],
@@ -618,51 +897,152 @@ class _Search:
             "patience": self.options.patience,
         }
 
-    # What a checkpoint holds besides logits, candidates and history, by how it is stored.
-    FACTS = ("start", "started", "step", "stale", "rescale", "scale", "sought", "proof")
+    # What a checkpoint holds of a descent besides its logits, by name; the safeguard's numbers are added.
+    FACTS = ("start", "started", "rescale", "rng_state", "scale", "step", "stale")
 
     def _snapshot(self) -> tuple[dict[str, Any], dict[str, NDArray]]:
-        facts = {"search": self._fingerprint(), **{name: getattr(self, name) for name in self.FACTS}}
-        facts |= {"rng": self.rng_state, "seconds": self.seconds, "calls": self.evaluation.calls}
-        facts |= {"guarded": [self.guarded.violated, self.guarded.escalations]}
-        known = [*self.candidates, *([] if self.nearest is None else [self.nearest[1]])]
-        facts |= {"n_candidates": len(self.candidates), "nearest": None if self.nearest is None else self.nearest[0]}
-        n_constraints = len(self.problem.constraints)
+        """What a checkpoint holds; neither a proof nor a bound, which are found again."""
+        now, known = self.now, [*self.candidates, *([] if self.nearest is None else [self.nearest[1]])]
+        facts: dict[str, Any] = {"search": self._fingerprint, "start": self.start, "sought": self.sought}
+        facts |= {"seconds": self.seconds, "calls": self.evaluation.calls, "n_candidates": len(self.candidates)}
         arrays = {
-            "logits": self.logits,
-            "known_value": np.array([c.value for c in known]),
-            "known_selection": np.array([c.selection for c in known]).reshape(len(known), self.space.n_decisions),
-            "known_values": np.array([c.values for c in known], dtype=float).reshape(len(known), n_constraints),
-            **{f"history_{name}": array for name, array in vars(self._history()).items()},
+            "known_value": np.array([c.value for c in known], dtype=float),
+            "known_selection": np.array([c.selection for c in known], dtype=np.int64).reshape(
+                len(known), self.space.n_decisions
+            ),
+            "known_values": np.array([c.values for c in known], dtype=float).reshape(
+                len(known), len(self.problem.constraints)
+            ),
         }
-        for name in ("witness", "target"):
-            if (array := getattr(self.guarded, name)) is not None:
-                arrays[name] = array
+        history = self._history(0 if now is None else now.n_history)
+        arrays |= {f"history_{name}": array for name, array in vars(history).items()}
+        if now is not None:
+            facts["descent"] = {name: getattr(now, name) for name in self.FACTS}
+            facts["descent"] |= {"violated": now.guarded.violated, "escalations": now.guarded.escalations}
+            arrays["logits"] = now.logits
+            if now.guarded.target is not None:
+                arrays["target"] = now.guarded.target
         return facts, arrays
 
     def _restore(self, facts: dict[str, Any], arrays: dict[str, NDArray]) -> None:
-        for name, mine in self._fingerprint().items():
-            theirs = facts.get("search", {}).get(name)
-            if theirs != mine:
+        """Take over what a checkpoint holds.
+
+        Raises
+        ------
+        ValueError
+            If it is that of another search, or does not hold what it should; the message names the file.
+        """
+        theirs = facts.get("search")
+        if not isinstance(theirs, dict):
+            raise ValueError(f"{self._path} is not a cggd checkpoint, or is damaged: it does not say of which search")
+        for name, mine in self._fingerprint.items():
+            if theirs.get(name) != mine:
                 raise ValueError(
-                    f"checkpoint {self.options.checkpoint} belongs to another search: its {name} is {theirs!r}, "
+                    f"checkpoint {self._path} belongs to another search: its {name} is {theirs.get(name)!r}, "
                     f"here it is {mine!r}"
                 )
-        self.start = facts["start"]
-        self._begin()
-        for name in self.FACTS:
-            setattr(self, name, facts[name])
-        self.rng.bit_generator.state = self.rng_state = facts["rng"]
-        self.began -= facts["seconds"]
-        self.evaluation.calls = facts["calls"]
-        self.logits = arrays["logits"]
-        self.guarded = SafeguardState(
-            arrays.get("witness"), facts["guarded"][0], arrays.get("target"), facts["guarded"][1]
+        try:
+            self._read(facts, arrays)
+        except (ValueError, TypeError, KeyError, IndexError, AttributeError, OverflowError) as error:
+            what = f"it lacks {error}" if isinstance(error, KeyError) else str(error)
+            raise ValueError(f"{self._path} is not a cggd checkpoint, or is damaged: {what}") from error
+
+    def _read(self, facts: dict[str, Any], arrays: dict[str, NDArray]) -> None:
+        n_decisions, n_constraints = self.space.n_decisions, len(self.problem.constraints)
+
+        def array(name: str, kind: str, *shape: int) -> NDArray:
+            """An array of the file, of a kind of numbers and of a shape; -1 stands for any length."""
+            found = arrays[name]
+            given = tuple(n if m < 0 else m for n, m in zip(found.shape, shape, strict=True))
+            if found.dtype.kind != kind or found.dtype.itemsize != 8 or found.shape != given:
+                raise ValueError(f"its {name} is an array of {found.dtype} of shape {found.shape}")
+            return found
+
+        value = array("known_value", "f", -1)
+        selection = self.space.check_selections(array("known_selection", "i", len(value), n_decisions))
+        values = array("known_values", "f", len(value), n_constraints)
+        if self.allowed is not None and not self.allowed[self.layout.flat(selection)].all():
+            raise ValueError("its known_selection takes forbidden options")
+        columns = [array(f"history_{name}", kind, -1) for name, kind in HISTORY]
+        violation = array("history_violation", "f", len(columns[0]), n_constraints)
+        calls, start = whole(facts["calls"], "calls", least=0), whole(facts["start"], "start", least=0)
+        n_candidates = whole(facts["n_candidates"], "n_candidates", least=0)
+        if not 0 <= len(value) - n_candidates <= 1 or start > len(self.starts) or not isinstance(facts["sought"], bool):
+            raise ValueError(f"its start, n_candidates and sought are {start}, {n_candidates} and {facts['sought']!r}")
+        seconds = as_amount(facts["seconds"], "seconds")
+        starts, objective, best, times = (column.tolist() for column in columns)
+        history = list(zip(starts, objective, violation, best, times, strict=True))
+        self.now = self._read_descent(facts["descent"], array, len(history)) if "descent" in facts else None
+        known = [_Candidate(*row) for row in zip(value.tolist(), selection, values, strict=True)]
+        self.candidates, self.history, self.start, self.sought = known[:n_candidates], history, start, facts["sought"]
+        self.nearest = (np.inf, known[-1]) if len(known) > n_candidates else None
+        self.evaluation.calls, self.began, self.restored = calls, self.began - seconds, True
+
+    def _read_descent(self, facts: dict[str, Any], array: Callable[..., NDArray], n_history: int) -> _Descent:
+        logits = array("logits", "f", self.space.n_options)
+        forbidden = np.zeros(self.space.n_options, dtype=bool) if self.allowed is None else ~self.allowed
+        start, step = whole(facts["start"], "start", least=0), whole(facts["step"], "step", least=0)
+        try:
+            target = array("target", "f", self.space.n_options)
+        except KeyError:
+            target = None
+        for name, numbers in (("logits", logits), ("target", target)):
+            if numbers is not None and not np.array_equal(np.isneginf(numbers), forbidden):
+                raise ValueError(f"its {name} do not fit the forbidden options")
+            if numbers is not None and not np.isfinite(numbers[~forbidden]).all():
+                raise ValueError(f"its {name} are not finite")
+        if start >= len(self.starts) or step > self.options.steps:
+            raise ValueError(f"it stands at step {step} of start {start}")
+        self.rng = np.random.default_rng()
+        self.rng.bit_generator.state = facts["rng_state"]
+        rescale = as_amount(facts["rescale"], "rescale")
+        if rescale < self.options.rescale:
+            raise ValueError(f"its rescale is {rescale}")
+        violated, escalations = (whole(facts[name], name, least=0) for name in ("violated", "escalations"))
+        return _Descent(
+            start=start,
+            started=as_amount(facts["started"], "started"),
+            logits=logits,
+            guarded=SafeguardState(None, violated, target, escalations),
+            rescale=rescale,
+            rng_state=facts["rng_state"],
+            n_history=n_history,
+            scale=as_amount(facts["scale"], "scale"),
+            step=step,
+            stale=whole(facts["stale"], "stale", least=0),
         )
-        columns = (arrays[f"known_{name}"] for name in ("value", "selection", "values"))
-        known = [_Candidate(float(v), s.astype(np.int64), c) for v, s, c in zip(*columns, strict=True)]
-        self.candidates = known[: facts["n_candidates"]]
-        if facts["nearest"] is not None:
-            self.nearest = (facts["nearest"], known[-1])
-        rows = [arrays[f"history_{name}"] for name in ("start", "value", "violation", "best", "seconds")]
-        self.history = [(int(s), float(v), c, float(b), float(t)) for s, v, c, b, t in zip(*rows, strict=True)]
+
+    def _remeasure(self) -> None:
+        """Evaluate the selections of a checkpoint again: what the metrics say today counts."""
+        feasible: list[_Candidate] = []
+        near: list[_Candidate] = []
+        for candidate in [*self.candidates, *([] if self.nearest is None else [self.nearest[1]])]:
+            row = candidate.selection[None]
+            values = np.array([float(c.values(row)[0]) for c in self.problem.constraints])
+            fresh = _Candidate(np.nan, candidate.selection, values)
+            if self._feasible(fresh):
+                feasible.append(replace(fresh, value=float(values_of(self.problem.objective, row)[0])))
+            else:
+                near.append(fresh)
+        self.candidates = sorted(feasible, key=lambda c: -self.problem.sign * c.value)
+        self.nearest = None
+        for fresh in near:
+            rows = zip(self.problem.constraints, fresh.values.tolist(), strict=True)
+            self._keep_nearest(fresh, np.array([float(c.violation(value)) for c, value in rows]))
+        if self.now is not None:
+            self.now = replace(self.now, guarded=replace(self.now.guarded, witness=self._witness()))
+            if self.now.start == self.start < len(self.starts):
+                self._prepare()
+
+
+def uninterrupted(work: Callable[[], _T]) -> _T:
+    """Put an answer together from what is known; a Ctrl-C meanwhile begins it again instead of losing it."""
+    while True:
+        try:
+            return work()
+        except KeyboardInterrupt:
+            continue
+
+
+def _text(error: Exception) -> str:
+    return f"{type(error).__name__}: {error}"

@@ -480,3 +480,57 @@ def test_a_conflict_is_minimal_in_whatever_order_it_is_given():
         diagnosis = diagnose([bounds[i] for i in order], time_limit=0.5)
         assert {c.metric.name for c in diagnosis.conflict} == {"ones", "twos"}
         assert diagnosis.minimal
+
+
+# -- Ctrl-C -----------------------------------------------------------------------------------------------------------
+
+
+class Interrupted:
+    """A measured sum, during whose nth call Ctrl-C is pressed."""
+
+    def __init__(self, at):
+        self.left = at
+
+    def __call__(self, selection):
+        self.left -= 1
+        if self.left == 0:
+            raise KeyboardInterrupt
+        return float(sum((d + 2) * o for d, o in selection.items()))
+
+
+@pytest.mark.parametrize("at", [1, 5, 40, 900])
+def test_ctrl_c_claims_nothing(at):
+    space = ChoiceSpace.from_sizes([3] * 6)  # 729 selections; the least sum is 0 and the greatest 54
+    answer = find_feasible([Function(space, Interrupted(at), name="time") >= 60])
+    assert (answer.status, answer.selection) == ((Status.UNKNOWN if at < 729 else Status.INFEASIBLE), None)
+    least = smallest_bound(Function(space, Interrupted(at), name="time"))
+    assert (least.proved, least.value) == ((False, None) if at < 729 else (True, 0))
+    assert str(least)
+
+
+@pytest.mark.parametrize("at", [1, 700, 800, 1500, 2300, 3000, 10**6])
+def test_ctrl_c_in_a_diagnosis_leaves_a_set_that_conflicts(at):
+    space = ChoiceSpace.from_sizes([3] * 6)
+    cost = Additive(space, [2, 1, 0] * 6, name="cost")
+    bounds = [cost <= 12, Function(space, Interrupted(at), name="time") <= 10, cost <= 2]
+    diagnosis = diagnose(bounds)
+    if diagnosis.feasibility.status is Status.INFEASIBLE:
+        assert len(kept(space, [c for c in diagnosis.conflict if c.metric is cost])) < 729
+        assert bounds[1] in diagnosis.conflict
+        assert diagnosis.minimal <= (len(diagnosis.conflict) == 2)
+    else:
+        assert diagnosis.feasibility.status is Status.UNKNOWN
+        assert at < 10**6
+    assert str(diagnosis)
+
+
+def test_ctrl_c_while_the_question_is_put(monkeypatch):
+    def interrupted(*arguments, **options):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(feasibility._Question, "of", interrupted)
+    space = ChoiceSpace.from_sizes([2, 2])
+    cost = Additive(space, [1, 2, 3, 4])
+    assert find_feasible([cost <= 3]).status is Status.UNKNOWN
+    assert not smallest_bound(cost).proved
+    assert diagnose([cost <= 3]).conflict == []

@@ -590,3 +590,42 @@ def test_an_infinite_bound_has_its_point_and_no_step_beyond():
     stairs = line(ax, "best within the bound").get_xydata()
     np.testing.assert_array_equal(stairs[-1], [13, 4])
     assert np.isfinite(ax.get_xlim()).all()
+
+
+def test_a_point_that_could_not_be_evaluated_again_says_so():
+    lost = []
+
+    def measured(selection):
+        if lost:
+            raise OSError("device lost")
+        return float(LATENCY(selection))
+
+    def breaks(progress):
+        if progress.bound == 6 and progress.search.best is not None:
+            lost.append(progress)
+
+    metric = Function(SPACE, measured, name="latency", cache=False)
+    with pytest.raises(SweepError, match="device lost") as caught:
+        sweep(ERROR, [LATENCY >= 5], metric, [4, 6, 8], callback=breaks, **STEPS)
+    point = caught.value.front.points[-1]
+    assert (point.bound, point.result.status, point.result.remeasured) == (6, Status.UNKNOWN, False)
+    assert point.metric_value == LATENCY(point.result.indices) <= 6
+    assert point.result.selection == caught.value.result.selection
+    assert not caught.value.front.feasible
+
+
+@pytest.mark.parametrize("name", ["_under", "_solve", "_best", "_front"])
+def test_ctrl_c_between_searches_returns_the_points(monkeypatch, name):
+    real, pressed = getattr(sweep_module._Sweep, name), []
+
+    def press(*arguments, **options):
+        if not pressed:
+            pressed.append(name)
+            raise KeyboardInterrupt
+        return real(*arguments, **options)
+
+    monkeypatch.setattr(sweep_module._Sweep, name, press)
+    front = sweep(ERROR, [], LATENCY, [4, 6], **STEPS)
+    assert pressed
+    assert len(front.points) == (2 if name == "_front" else 0)
+    assert front.complete == (name == "_front")

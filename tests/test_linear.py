@@ -1,5 +1,8 @@
 """Linear forms: the exact solver answers what enumeration answers, and what is not linear is refused."""
 
+import subprocess
+import sys
+
 import networkx as nx
 import numpy as np
 import pytest
@@ -217,3 +220,41 @@ def test_the_optimum_of_a_knapsack():
     assert knapsack.value(solution.selection) == knapsack.best_known
     assert solution.bound == pytest.approx(-knapsack.best_known)
     assert all(c.report(solution.selection).satisfied for c in knapsack.constraints)
+
+
+LEFT_BEHIND = """
+import sys
+import time
+import numpy as np
+from cggd import Additive, ChoiceSpace, linear
+
+linear.EXIT_SECONDS = 0.0
+rng, space = np.random.default_rng(0), ChoiceSpace.from_sizes([8] * 200)
+cost, *uses = (Additive(space, rng.integers(1, 99, 1600)) for _ in range(6))
+program = linear.LinearProgram(space, [use <= 8000 for use in uses], cost)
+thread = linear.background.start(lambda: program.solve(time_limit=1.0))
+
+nap = time.sleep
+nap(0.3)
+
+class Slow:
+    # The interpreter has begun to shut down when it is flushed for the second time; the solver comes back meanwhile.
+    closed, times = False, 0
+
+    def write(self, text):
+        return len(text)
+
+    def flush(self):
+        self.times += 1
+        if self.times == 2:
+            nap(3.0)
+
+sys.stdout = Slow()
+sys.exit(7)
+"""
+
+
+@pytest.mark.slow
+def test_a_solver_that_is_left_behind_does_not_abort_the_process_at_its_end():
+    done = subprocess.run([sys.executable, "-c", LEFT_BEHIND], capture_output=True, text=True, timeout=60, check=False)
+    assert (done.returncode, done.stderr) == (7, "")

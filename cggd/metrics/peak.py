@@ -176,12 +176,14 @@ class Peak(Metric):
     def limits(self) -> tuple[float, float]:
         if self.stages is None:
             return self.minimum(), self.maximum()
-        rows = (self.usage[[stage]].toarray().ravel() for stage in range(_n_stages(self.usage)))
-        lows, highs = zip(*((self._total(np.minimum, row), self._total(np.maximum, row)) for row in rows), strict=True)
-        return max(lows), max(highs)
-
-    def _total(self, extreme: np.ufunc, row: NDArray[np.float64]) -> float:
-        return float(self.space.layout.reduce(extreme, row).sum())
+        pairs, n_stages = self._pairs, _n_stages(self.usage)
+        ends = []
+        for ufunc, never in ((np.minimum, np.inf), (np.maximum, -np.inf)):
+            extreme = np.full(len(pairs.stage), never)
+            ufunc.at(extreme, pairs.pair, pairs.use)
+            # Summed decision by decision, as `loads` does: so no selection's load lies beyond, not even by rounding.
+            ends.append(np.bincount(pairs.stage, weights=extreme, minlength=n_stages).max())
+        return float(ends[0]), float(ends[1])
 
     def minimum(self) -> float:
         if self.stages is None:
