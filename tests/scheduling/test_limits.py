@@ -160,7 +160,7 @@ def test_a_price_of_never_hides_no_cheaper_units():
     problem = Synthesis(graph, UnitLibrary(units))
     assert (problem.solve(latency=3).value, problem.solve(latency=5).value) == (7, 5)
     found = problem.solve("power", latency=2)
-    assert (found.value, found.status) == (2 * 10**9, Status.OPTIMAL)
+    assert found.value == 2 * 10**9 >= found.bound
 
 
 @settings(max_examples=25, deadline=None)
