@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 
+from cggd.rounding import sum_rounding
 from cggd_scheduling.hls.problem import Synthesis
 
 # Orders in which the units of an operation are tried: those that leave the fast ones to the urgent, those that end
@@ -97,10 +98,11 @@ class ListScheduler:
                 ]
                 for by in self.sorted
             ]
+        allowed = most_power + sum_rounding(most_power, len(self.ops))  # whether it is kept is decided of the schedule
         best: Listed | None = None
         for order, backward, noise in plans:
             found = self._schedule(counts, latency, sorted_options[order], backward, noise)
-            if found is not None and found.power <= most_power and (best is None or found.power < best.power):
+            if found is not None and found.power <= allowed and (best is None or found.power < best.power):
                 best = found
             if best is not None and not power:
                 break
@@ -172,13 +174,13 @@ class ListScheduler:
 
     def _choose(self, options: list, free: list[list[Any]], now: Any, late: Any, events: list) -> Any:
         """The first option that can start now and ends in time; whether to wait for one; None where none will do."""
-        later = False
+        later, slack = False, self.clock.rounding(late)
         for option in options:
             unit, taken, _ = option
             if not free[unit]:
                 continue
             start = self.clock.start(max(now, min(free[unit])), taken)
-            if start + taken <= late * (1 + 1e-12):
+            if start + taken <= late + slack:
                 if start == now and self._copy(free[unit], now, taken) is not None:
                     return option
                 later = True
