@@ -130,10 +130,8 @@ def _most(fit: Fit, limits: Limits, open_: NDArray[np.bool_]) -> float:
 
 def _largest(fit: Fit) -> float:
     """Largest eigenvalue of the inverse of the Gram matrix, scaled to blocks of identity for each variable."""
-    scale = np.zeros_like(fit.inverse)
-    place = {int(column): n for n, column in enumerate(fit.inside)}
-    for variable in np.flatnonzero(fit.selected).tolist():
-        at = [place[int(c)] for c in fit.gram.columns[variable]]
-        sizes, directions = np.linalg.eigh(fit.inverse[np.ix_(at, at)])
-        scale[np.ix_(at, at)] = (directions / np.sqrt(sizes)) @ directions.T
-    return float(np.linalg.eigvalsh(scale @ fit.inverse @ scale)[-1]) if len(fit.inside) else 1.0
+    if len(fit.inside) == 0:
+        return 1.0
+    owner = fit.gram.owner[fit.inside]
+    across = [np.linalg.qr(fit.basis[owner == v].T)[0] for v in np.unique(owner).tolist()]
+    return float(np.linalg.norm(np.concatenate(across, axis=1), 2) ** 2)

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cggd import Additive, ChoiceSpace, Constraint, Metric
-from cggd_features.gram import Gram
+from cggd_features.gram import Columns, Gram
 from cggd_features.limits import Limits
 
 
@@ -71,6 +71,9 @@ def reduced(gram: Gram, limits: Limits, kept: NDArray[np.int64]) -> tuple[Gram, 
         gram.target[at],
         [np.arange(end - len(c), end) for c, end in zip(columns, ends, strict=True)],
         gram.total,
+        gram.stretch,
+        None if gram.exact is None else Columns(gram.exact.matrix[:, at], gram.exact.target),
+        None if gram.doubtful is None else gram.doubtful[kept],
     )
     budgets, others = ([smaller(c) for c in constraints] for constraints in (limits.budgets, limits.others))
     return small, Limits(space, budgets, others, limits.must[kept], limits.never[kept])
