@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -36,6 +37,17 @@ class Embedded(Metric):
 
     def replacements(self, selection: NDArray[np.int64]) -> NDArray[np.float64]:
         return self.metric.replacements(self._whole(selection[None])[0]).reshape(-1, 2)[self.kept].ravel()
+
+    def rounded(self, selections: NDArray[np.int64], sign: float) -> tuple[NDArray[np.float64], Any]:
+        return self.metric.rounded(self._whole(selections), sign)
+
+    def rounded_table(
+        self, selection: NDArray[np.int64], sign: float, *, local: bool = False
+    ) -> tuple[NDArray[np.float64], Any]:
+        table, rounding = self.metric.rounded_table(self._whole(selection[None])[0], sign, local=local)
+        if np.ndim(rounding):
+            rounding = rounding.reshape(-1, 2)[self.kept].ravel()
+        return table.reshape(-1, 2)[self.kept].ravel(), rounding
 
     def _whole(self, selections: NDArray[np.int64]) -> NDArray[np.int64]:
         whole = np.zeros((len(selections), self.metric.space.n_decisions), dtype=np.int64)
