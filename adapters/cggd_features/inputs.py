@@ -193,7 +193,9 @@ def cost_metric(variables: Variables, costs: Any, discounted: Any, name: str, un
             seen[variable] = label
             price[variable], group[variable] = as_amount(value, f"{where}[{key!r}]"), number
             if price[variable] > full[variable]:
-                raise ValueError(f"{where}[{key!r}] must be at most the full cost {number_text(full[variable])}, got {value!r}")
+                raise ValueError(
+                    f"{where}[{key!r}] must be at most the full cost {number_text(full[variable])}, got {value!r}"
+                )
     numbers = np.unique(group, return_inverse=True)[1]
     entry = np.where(np.isin(np.arange(len(full)), list(seen)), full - price, 0.0)
     return SharedCost(space, price, entry, numbers, name=unit)

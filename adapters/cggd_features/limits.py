@@ -202,8 +202,7 @@ class Limits:
     def possible(self, inside: NDArray[np.bool_], open_: NDArray[np.bool_]) -> bool:
         """Whether a selection of all variables `inside` and some of those `open_` may satisfy everything; no proof."""
         return all(
-            _least(c, inside, open_) <= c.limit + slack
-            for c, slack in zip(self.constraints, self._slack, strict=True)
+            _least(c, inside, open_) <= c.limit + slack for c, slack in zip(self.constraints, self._slack, strict=True)
         )
 
     def savings(self, selected: NDArray[np.bool_]) -> list[tuple[float, NDArray[np.float64]]]:

@@ -200,9 +200,7 @@ class Multinomial(Metric):
     def _quadratic(self) -> Gram:
         _ = self._shares_of_classes  # raises where a class has no weight
         target = indicators(self.y, self.weights)
-        gram = Gram.of(
-            self.X, target, self.columns, weights=self.weights, alpha=self.alpha, intercept=self.intercept
-        )
+        gram = Gram.of(self.X, target, self.columns, weights=self.weights, alpha=self.alpha, intercept=self.intercept)
         return replace(gram, total=gram.total * target.shape[1])
 
     @cached_property
@@ -216,9 +214,7 @@ class Multinomial(Metric):
     def _shares_of_classes(self) -> NDArray[np.float64]:
         shares = np.bincount(self.y, self.weights) / self.weights.sum()
         if not shares.all():
-            raise ValueError(
-                "sample_weight must be more than 0 for samples of every class, got one class of weight 0"
-            )
+            raise ValueError("sample_weight must be more than 0 for samples of every class, got one class of weight 0")
         return shares
 
     @cached_property

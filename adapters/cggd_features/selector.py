@@ -420,7 +420,9 @@ class BudgetedSelector(MetaEstimatorMixin, SelectorMixin, BaseEstimator):
     def _keep(self, shop: Shop, found: Found) -> None:
         """Verify what was found, and set the fitted attributes."""
         if not shop.limits.holds(found.selected):
-            raise RuntimeError("the selection violates a bound when it is evaluated again; does a cost change its answer?")
+            raise RuntimeError(
+                "the selection violates a bound when it is evaluated again; does a cost change its answer?"
+            )
         self._shop_ = shop
         self.support_ = shop.variables.support(found.selected)
         self.total_cost_ = shop.cost(found.selected)
