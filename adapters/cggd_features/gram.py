@@ -72,7 +72,8 @@ class Columns:
 
     def factor(self, inside: NDArray[np.int64]) -> tuple[NDArray, NDArray, NDArray[np.int64], bool]:
         """A QR factor of some columns: Q, R, the places of the independent ones, and whether it is sure which are."""
-        q, r, order = linalg.qr(self.matrix[:, inside], mode="economic", pivoting=True, check_finite=False)
+        found: Any = linalg.qr(self.matrix[:, inside], mode="economic", pivoting=True, check_finite=False)
+        q, r, order = found
         sizes = np.diag(r) ** 2
         rank = int((sizes > NOISE).sum())
         return q[:, :rank], r[:rank, :rank], order[:rank], not ((sizes > NOISE) & (sizes < DECIDED)).any()
@@ -448,12 +449,12 @@ class _Data:
         """Columns and outputs in as many rows as there are of both, by QR factors, and which columns are constant."""
         n, p = self.X.shape
         size = max(CHUNK, 4 * (p + self.y.shape[1])) if sparse.issparse(self.X) else n
-        rows = np.zeros((0, p + self.y.shape[1]))
+        rows: NDArray[np.float64] = np.zeros((0, p + self.y.shape[1]))
         for first in range(0, n, size):
             part = slice(first, first + size)
             rows = np.concatenate([rows, np.column_stack([self._dense(part), self.outputs[part]])])
             if len(rows) > rows.shape[1]:
-                rows = np.linalg.qr(rows, mode="r")
+                rows = np.asarray(np.linalg.qr(rows, mode="r"))
         return rows[:, :p], rows[:, p:], self._constant((rows[:, :p] ** 2).sum(axis=0))
 
     def _dense(self, part: slice) -> NDArray[np.float64]:
