@@ -11,7 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cggd import ChoiceSpace, Metric
-from cggd.metrics.base import as_number
+from cggd.metrics.base import as_number, table_of, values_of
+from cggd.rounding import WHOLE, is_whole, sum_rounding
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -55,8 +56,26 @@ class SharedCost(Metric):
         return int(self.group.max()) + 1
 
     def evaluate(self, selections: NDArray[np.int64]) -> NDArray[np.float64]:
-        own = selections @ self.discounted
-        return own + np.array([_paid(self._two_least(row.astype(bool))[0]) for row in selections])
+        entries = [_finite(self._two_least(row.astype(bool))[0]) for row in selections]
+        own = np.where(selections.astype(bool), self.discounted, 0.0)
+        return np.concatenate([own, np.reshape(entries, (len(selections), self._n_groups))], axis=1).sum(axis=1)
+
+    def rounded(self, selections: NDArray[np.int64], sign: float) -> tuple[NDArray[np.float64], Any]:
+        values = values_of(self, selections)
+        return values, self._rounding(values)
+
+    def rounded_table(
+        self, selection: NDArray[np.int64], sign: float, *, local: bool = False
+    ) -> tuple[NDArray[np.float64], Any]:
+        table = table_of(self, selection, local=local)
+        return table, self._rounding(table)
+
+    def _rounding(self, values: NDArray[np.float64]) -> Any:
+        """Of sums of prices, none of which is negative; 0 where all prices are whole numbers."""
+        whole = is_whole(self.discounted) and is_whole(self.entry)
+        if whole and self.discounted.sum() + self.entry.sum() < WHOLE:
+            return 0.0
+        return sum_rounding(np.abs(values), len(self.discounted) + self._n_groups)
 
     def replacements(self, selection: NDArray[np.int64]) -> NDArray[np.float64]:
         selected = selection.astype(bool)

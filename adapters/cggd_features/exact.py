@@ -29,22 +29,30 @@ from cggd_features.subset import EQUAL
 # Nodes before the search gives up: about a second for 40 variables.
 NODES = 1_000
 
+# Share by which an eigenvalue may be off.
+ROUNDING = 1e-9
+
 # A fit on more columns is too much work for its eigenvalues to pay.
 LARGEST = 200
 
 
 @dataclass(frozen=True, eq=False)
 class Proof:
-    """The best subset found, and what no subset within the limits exceeds."""
+    """The best subset found, and what no subset within the limits exceeds.
+
+    The bound is none (`sure` is false) where the search met columns of which rounding hides whether they add something
+    to the others.
+    """
 
     selected: NDArray[np.bool_]
     value: float
     bound: float
+    sure: bool
 
     @property
     def optimal(self) -> bool:
         """Whether no subset is better."""
-        return self.bound <= self.value + EQUAL
+        return self.sure and self.bound <= self.value + EQUAL
 
 
 def branch_and_bound(
@@ -66,17 +74,18 @@ def branch_and_bound(
         After so many the search ends with a bound.
     stop : callable
     """
-    value, ties = gram.explained(best), count()
+    (value, sure), ties = gram.measured(best), count()
     heap: list[tuple[float, int, NDArray[np.bool_], NDArray[np.bool_], int]] = []
 
     def consider(inside: NDArray[np.bool_], open_: NDArray[np.bool_], bound: float) -> None:
         """Bound a node, keep what is best in it where that is plain, and put it on the heap where it is not."""
-        nonlocal best, value
+        nonlocal best, value, sure
         if not limits.possible(inside, open_):
             return
         open_ = open_ & replace(limits, must=inside, never=~inside & ~open_).affordable
         everything = inside | open_
         fit = gram.at(everything)
+        sure &= fit.sure
         if fit.value <= value + EQUAL:
             return
         if limits.holds(everything):
@@ -98,12 +107,15 @@ def branch_and_bound(
         rest[variable] = False
         joined = inside.copy()
         joined[variable] = True
-        if limits.holds(joined) and (with_it := gram.explained(joined)) > value + EQUAL:
-            best, value = joined, with_it
+        if limits.holds(joined):
+            with_it, certain = gram.measured(joined)
+            sure &= certain
+            if with_it > value + EQUAL:
+                best, value = joined, with_it
         consider(joined, rest, -bound)
         consider(inside, rest, -bound)
     left = max((-bound for bound, *_ in heap), default=value)
-    return Proof(best, value, max(left, value))
+    return Proof(best, value, max(left, value), sure)
 
 
 def _most(fit: Fit, limits: Limits, open_: NDArray[np.bool_]) -> float:
@@ -111,7 +123,7 @@ def _most(fit: Fit, limits: Limits, open_: NDArray[np.bool_]) -> float:
     if fit.dependent or len(fit.inside) > LARGEST:
         return fit.value
     losses = fit.losses
-    largest = _largest(fit)
+    largest = _largest(fit) * (1 + ROUNDING)
     most = fit.value
     for excess, saved in limits.savings(fit.selected):
         at = np.flatnonzero(open_ & (saved > 0))
@@ -130,10 +142,8 @@ def _most(fit: Fit, limits: Limits, open_: NDArray[np.bool_]) -> float:
 
 def _largest(fit: Fit) -> float:
     """Largest eigenvalue of the inverse of the Gram matrix, scaled to blocks of identity for each variable."""
-    scale = np.zeros_like(fit.inverse)
-    place = {int(column): n for n, column in enumerate(fit.inside)}
-    for variable in np.flatnonzero(fit.selected).tolist():
-        at = [place[int(c)] for c in fit.gram.columns[variable]]
-        sizes, directions = np.linalg.eigh(fit.inverse[np.ix_(at, at)])
-        scale[np.ix_(at, at)] = (directions / np.sqrt(sizes)) @ directions.T
-    return float(np.linalg.eigvalsh(scale @ fit.inverse @ scale)[-1]) if len(fit.inside) else 1.0
+    if len(fit.inside) == 0:
+        return 1.0
+    owner = fit.gram.owner[fit.inside]
+    across = [np.linalg.qr(fit.basis[owner == v].T)[0] for v in np.unique(owner).tolist()]
+    return float(np.linalg.norm(np.concatenate(across, axis=1), 2) ** 2)

@@ -13,8 +13,14 @@ from numpy.typing import NDArray
 if TYPE_CHECKING:
     from cggd_features.gram import Gram
 
-# A column of length 1 of which less than this is left, once others are known, is a combination of them.
+# The square of what is left of a column of length 1, once others are known. Products of columns hold it to 1e-15, so
+# that above CLEAR it has eleven digits. Below COLLINEAR it has six or fewer, and counts as nothing where products are
+# all there is. Where the columns themselves are at hand, it counts as nothing below NOISE, which is the rounding of
+# their entries, and is accurate above DECIDED; between the two nobody can say whether a column adds anything.
+CLEAR = 1e-4
 COLLINEAR = 1e-9
+DECIDED = 1e-20
+NOISE = 1e-27
 
 # Swaps are computed for so many pairs at a time, whose numbers the cache of a processor holds.
 BLOCK = 2**15
@@ -28,12 +34,19 @@ class Fit:
     ----------
     selected : bool array of shape (n_variables,)
     inside : ndarray of int, shape (s,)
-        The columns in the fit, in the order of the rows of K, b and U.
-    inverse, coef, residual : ndarray
-        K, b and r of the formulas of `cggd_features.gram`. U is not kept: an addition and a removal each need one
-        combination of rows of the Gram matrix, and only swaps need all of it, in blocks.
+        The columns X_S in the fit, in the order of the rows of T.
+    basis : ndarray of shape (s, s)
+        T of the formulas of `cggd_features.gram`: the columns of ``X_S T`` are orthonormal.
+    rows, effects : ndarray of shape (s, n_columns) and (s, n_outputs)
+        V and w: products of those with all columns, and with the outputs.
+    residual : ndarray of shape (n_columns, n_outputs)
+        r, products of the columns with what is not explained.
     left : list of ndarray
         The blocks D_jj, for each class of variables in `Gram.classes`, shape (n, k, k).
+    clear : bool
+        Whether each column inside has more than `CLEAR` left once those before it are known.
+    sure : bool
+        Whether it is certain which columns add something to others.
     dependent : bool
         Whether selected columns are combinations of other selected ones. Those then count as if they were not there,
         so that `losses` and `swaps` may overstate what is lost with another one.
@@ -42,83 +55,112 @@ class Fit:
     gram: Gram
     selected: NDArray[np.bool_]
     inside: NDArray[np.int64]
-    inverse: NDArray[np.float64]
-    coef: NDArray[np.float64]
+    basis: NDArray[np.float64]
+    rows: NDArray[np.float64]
+    effects: NDArray[np.float64]
     residual: NDArray[np.float64]
     left: Sequence[NDArray[np.float64]]
+    clear: bool
+    sure: bool
     dependent: bool
 
     @cached_property
     def value(self) -> float:
         """R^2 of the subset."""
-        return float((self.coef * self.gram.target[self.inside]).sum())
-
-    @cached_property
-    def rows(self) -> NDArray[np.float64]:
-        """Products of the columns inside with all columns, shape (s, n_columns)."""
-        return self.gram.matrix[self.inside]
+        return float((self.effects**2).sum())
 
     def plus(self, variable: int) -> Fit:
-        """The fit with one more variable, in O(s p); one that adds nothing beyond rounding is refused."""
+        """The fit with one more variable, in O(s p); computed anew where it is nearly a combination of the others."""
         own = self.gram.columns[variable]
-        if len(own) == 0 or self.dependent:
+        if len(own) == 0 or not self.clear:
             return self.gram.at(_switched(self.selected, variable))
-        used = self.inverse @ self.rows[:, own]
+        used = self.rows[:, own]
         rest = self.gram.matrix[own] - used.T @ self.rows
         sizes, directions = np.linalg.eigh(rest[:, own]) if len(own) > 1 else (rest[0, own], np.ones((1, 1)))
-        if sizes.min() <= COLLINEAR:
+        if sizes.min() <= CLEAR:
             return self.gram.at(_switched(self.selected, variable))
-        kept = (directions / sizes) @ directions.T
-        new_effect = kept @ rest
-        step = kept @ self.residual[own]
-        corner = used @ kept
-        inverse = np.empty((len(used) + len(own),) * 2)
-        np.add(self.inverse, corner @ used.T, out=inverse[: len(used), : len(used)])
-        inverse[: len(used), len(used) :] = -corner
-        inverse[len(used) :, : len(used)] = -corner.T
-        inverse[len(used) :, len(used) :] = kept
+        turn = directions / np.sqrt(sizes)
+        new, step = turn.T @ rest, turn.T @ self.residual[own]
+        n = len(used)
+        basis = np.zeros((n + len(own),) * 2)
+        basis[:n, :n] = self.basis
+        basis[:n, n:] = -self.basis @ (used @ turn)
+        basis[n:, n:] = turn
         left = []
         for (_, columns), block in zip(self.gram.classes, self.left, strict=True):
-            taken = np.einsum("kvi,kvj->vij", rest[:, columns], new_effect[:, columns])
-            left.append(block - taken)
+            left.append(block - np.einsum("kvi,kvj->vij", new[:, columns], new[:, columns]))
         return replace(
             self,
             selected=_switched(self.selected, variable),
             inside=np.concatenate([self.inside, own]),
-            inverse=inverse,
-            coef=np.concatenate([self.coef - used @ step, step]),
-            residual=self.residual - rest.T @ step,
+            basis=basis,
+            rows=np.concatenate([self.rows, new]),
+            effects=np.concatenate([self.effects, step]),
+            residual=self.residual - new.T @ step,
             left=left,
         )
 
     def minus(self, variable: int) -> Fit:
-        """The fit with one variable less, in O(s p)."""
-        gone = np.isin(self.inside, self.gram.columns[variable])
-        if self.dependent or not gone.any():
+        """The fit with one variable less, in O(s p); computed anew where it was nearly a combination of the others."""
+        at = np.flatnonzero(np.isin(self.inside, self.gram.columns[variable]))
+        if not self.clear or len(at) == 0:
             return self.gram.at(_switched(self.selected, variable))
-        kept = np.linalg.inv(self.inverse[np.ix_(gone, gone)])
-        across = self.inverse[np.ix_(~gone, gone)] @ kept
-        lost, step = self.inverse[gone] @ self.rows, kept @ self.coef[gone]
+        if (self.basis[at] ** 2).sum() >= 1 / CLEAR:
+            return self.gram.at(_switched(self.selected, variable))
+        # Reflections turn the directions that the others do not span into the last ones, which then are left out.
+        basis, rows, effects, kept = self.basis, self.rows, self.effects, len(self.inside)
+        for place in at.tolist():
+            across = basis[place, :kept] / np.linalg.norm(basis[place, :kept])
+            across[-1] += np.copysign(1.0, across[-1])
+            twice = 2.0 * across / (across @ across)
+            basis = basis[:, :kept] - np.outer(basis[:, :kept] @ across, twice)
+            head = rows[:kept] - np.outer(twice, across @ rows[:kept])
+            rows = np.concatenate([head, rows[kept:]])
+            head = effects[:kept] - np.outer(twice, across @ effects[:kept])
+            effects = np.concatenate([head, effects[kept:]])
+            kept -= 1
+        lost, step = rows[kept:], effects[kept:]
         left = []
         for (_, columns), block in zip(self.gram.classes, self.left, strict=True):
-            returned = np.einsum("kvi,kvj->vij", lost[:, columns], (kept @ lost)[:, columns])
-            left.append(block + returned)
+            left.append(block + np.einsum("kvi,kvj->vij", lost[:, columns], lost[:, columns]))
         return replace(
             self,
             selected=_switched(self.selected, variable),
-            inside=self.inside[~gone],
-            inverse=self.inverse[np.ix_(~gone, ~gone)] - across @ self.inverse[np.ix_(gone, ~gone)],
-            coef=self.coef[~gone] - across @ self.coef[gone],
+            inside=np.delete(self.inside, at),
+            basis=np.delete(basis[:, :kept], at, axis=0),
+            rows=rows[:kept],
+            effects=effects[:kept],
             residual=self.residual + lost.T @ step,
             left=left,
         )
 
     @cached_property
+    def _beside(self) -> tuple[Sequence[NDArray[np.float64]], NDArray[np.float64]]:
+        """`left` and `residual`, from the columns themselves where a column that stands alone has little left."""
+        exact, left, residual = self.gram.exact, list(self.left), self.residual
+        if exact is None or not self.clear:  # an unclear fit was computed from the columns
+            return left, residual
+        for number, (variables, own) in enumerate(self.gram.classes):
+            small = ~self.selected[variables] & (left[number][:, 0, 0] < CLEAR) & (own.shape[1] == 1)
+            if small.any():
+                at = own[small, 0]
+                inside = exact.matrix[:, self.inside] @ self.basis
+                rest = exact.matrix[:, at] - inside @ self.rows[:, at]
+                rest -= inside @ (inside.T @ rest)
+                left[number], residual = left[number].copy(), residual.copy()
+                left[number][small, 0, 0] = (rest**2).sum(axis=0)
+                residual[at] = rest.T @ exact.target
+        return left, residual
+
+    @cached_property
     def gains(self) -> NDArray[np.float64]:
         """What each variable would add to R^2, shape (n_variables,); 0 for the selected."""
         gains = np.zeros(len(self.gram.columns))
-        for (variables, columns), left in zip(self.gram.classes, self.left, strict=True):
-            gains[variables] = _quadratic(left, self.residual[columns])
+        blocks, residual = self._beside
+        for (variables, columns), left in zip(self.gram.classes, blocks, strict=True):
+            gains[variables], clear = self._quadratic(left, residual[columns])
+            for variable in variables[~clear & ~self.selected[variables]].tolist():
+                gains[variable] = self.gram.explained(_switched(self.selected, variable)) - self.value
         gains[self.selected] = 0.0
         return gains
 
@@ -127,8 +169,15 @@ class Fit:
         """What R^2 would lose with each variable, shape (n_variables,); 0 for those not selected."""
         losses = np.zeros(len(self.gram.columns))
         for variables, places in self._chosen:
-            losses[variables] = _quadratic(self.inverse[places[:, :, None], places[:, None, :]], self.coef[places])
+            losses[variables] = ((np.swapaxes(self._across(places), 1, 2) @ self.effects) ** 2).sum(axis=(1, 2))
         return losses
+
+    def _across(self, places: NDArray[np.int64]) -> NDArray[np.float64]:
+        """Orthonormal directions that only the columns at some places (i, k) span, shape (i, s, k)."""
+        turns = np.swapaxes(self.basis[places], 1, 2)
+        if places.shape[1] == 1:
+            return turns / np.linalg.norm(turns, axis=1, keepdims=True)
+        return np.linalg.qr(turns)[0]
 
     @cached_property
     def _chosen(self) -> Sequence[tuple[NDArray[np.int64], NDArray[np.int64]]]:
@@ -171,36 +220,56 @@ class Fit:
 
     def _explained_instead(self, places: NDArray[np.int64], out: NDArray[np.float64]) -> None:
         """What each variable explains once those at some places, shape (i, k), are left out, shape (i, n_variables)."""
-        kept = np.linalg.inv(self.inverse[places[:, :, None], places[:, None, :]])  # (i, k, k)
-        step = np.einsum("ikl,ilq->ikq", kept, self.coef[places])
-        effects = (self.inverse[places.ravel()] @ self.rows).reshape(*places.shape, -1)  # of U
-        for (variables, columns), left in zip(self.gram.classes, self.left, strict=True):
+        across = np.swapaxes(self._across(places), 1, 2)  # (i, k, s)
+        step = across @ self.effects
+        effects = (across.reshape(-1, across.shape[2]) @ self.rows).reshape(*places.shape, -1)
+        blocks, beside = self._beside
+        for (variables, columns), left in zip(self.gram.classes, blocks, strict=True):
             if columns.shape[1] == 1 and places.shape[1] == 1:
                 effect = effects[:, 0, columns[:, 0]]  # (i, j)
-                spread = left[:, 0, 0] + kept[:, :, 0] * effect**2
+                spread = left[:, 0, 0] + effect**2
                 explained = np.zeros_like(effect)
-                for output in range(self.residual.shape[1]):
-                    explained += (self.residual[columns[:, 0], output] + step[:, :, output] * effect) ** 2
-                out[:, variables] = explained / np.where(spread > COLLINEAR, spread, np.inf)
-            else:
-                effect = effects[:, :, columns]  # (i, k, j, l)
-                residual = self.residual[columns][None] + np.einsum("ikjl,ikq->ijlq", effect, step)
-                spread = left[None] + np.einsum("ikjl,ikm,imjn->ijln", effect, kept, effect, optimize=True)
-                out[:, variables] = _quadratic(spread, residual)
+                for output in range(beside.shape[1]):
+                    explained += (beside[columns[:, 0], output] + step[:, :, output] * effect) ** 2
+                out[:, variables] = explained / np.where(spread > self.gram.nothing, spread, np.inf)
+                continue
+            effect = effects[:, :, columns]  # (i, k, j, l)
+            residual = beside[columns][None] + np.einsum("ikjl,ikq->ijlq", effect, step)
+            spread = left[None] + np.einsum("ikjl,ikjn->ijln", effect, effect, optimize=True)
+            out[:, variables], clear = self._quadratic(spread, residual)
+            for row, number in np.argwhere(~clear & ~self.selected[variables]).tolist():
+                gone = _switched(self.selected, int(self._owner[places[row, 0]]))
+                swapped = _switched(gone, int(variables[number]))
+                # Below what is left with the variable out; the loss is taken off by the caller.
+                loss = float((step[row] ** 2).sum())
+                out[row, variables[number]] = self.gram.explained(swapped) - self.value + loss
+
+    @property
+    def _owner(self) -> NDArray[np.int64]:
+        """The variable of each column inside."""
+        return self.gram.owner[self.inside]
+
+    def _quadratic(
+        self, matrices: NDArray[np.float64], vectors: NDArray[np.float64]
+    ) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
+        """Sums over outputs of ``v' inv(M) v``, (..., k, k) and (..., k, n_outputs) to (...), and where they are clear.
+
+        Null directions count as nothing. What the columns themselves would say better is not clear.
+        """
+        nothing = self.gram.nothing
+        if matrices.shape[-1] == 1:
+            size = matrices[..., 0, 0]
+            squares = (vectors**2).sum(axis=(-1, -2))
+            out = np.divide(squares, size, out=np.zeros_like(size), where=size > nothing)
+            return out, np.ones(size.shape, dtype=bool)
+        sizes, directions = np.linalg.eigh(matrices)
+        squares = ((np.swapaxes(directions, -1, -2) @ vectors) ** 2).sum(axis=-1)
+        clear = sizes[..., 0] > CLEAR if self.gram.exact is not None else np.ones(sizes.shape[:-1], dtype=bool)
+        out = np.divide(squares, sizes, out=np.zeros_like(squares), where=sizes > max(nothing, COLLINEAR)).sum(axis=-1)
+        return out, clear
 
 
 def _switched(selected: NDArray[np.bool_], variable: int) -> NDArray[np.bool_]:
     out = selected.copy()
     out[variable] = not out[variable]
     return out
-
-
-def _quadratic(matrices: NDArray[np.float64], vectors: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Sums over outputs of ``v' inv(M) v``, (..., k, k) and (..., k, n_outputs) to (...); without null directions."""
-    if matrices.shape[-1] == 1:
-        size = matrices[..., 0, 0]
-        squares = (vectors**2).sum(axis=(-1, -2))
-        return np.divide(squares, size, out=np.zeros_like(size), where=size > COLLINEAR)
-    sizes, directions = np.linalg.eigh(matrices)
-    squares = ((np.swapaxes(directions, -1, -2) @ vectors) ** 2).sum(axis=-1)
-    return np.divide(squares, sizes, out=np.zeros_like(squares), where=sizes > COLLINEAR).sum(axis=-1)

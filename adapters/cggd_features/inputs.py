@@ -12,15 +12,15 @@ from numpy.typing import NDArray
 
 from cggd import Additive, ChoiceSpace, Constraint, Function, Metric, diagnose, find_feasible, smallest_bound
 from cggd.metrics.base import as_amount, as_number, whole
+from cggd.rounding import number_text, true_texts
 from cggd_features.costs import SharedCost
 from cggd_features.limits import Limits
 
 # Seconds for the question whether budgets can be met at all, where the empty selection does not answer it.
 SEEK_SECONDS = 10.0
 
-# The largest cost that adds up to a number, and what it must reach for bounds to tell one from none.
+# The largest cost of which a sum is a number.
 LARGEST = 1e290
-SMALLEST = 1e-9
 
 
 @dataclass(frozen=True, eq=False)
@@ -176,10 +176,6 @@ def cost_metric(variables: Variables, costs: Any, discounted: Any, name: str, un
     largest = float(full.max(initial=0.0))
     if largest > LARGEST:
         raise ValueError(f"{argument} must be at most {LARGEST:g}, got {largest:g}; give them in a larger unit")
-    if 0 < largest < SMALLEST:
-        raise ValueError(
-            f"{argument} are at most {largest:g}, and budgets are held to 1e-12; give both in a smaller unit"
-        )
     if not discounted:
         return Additive(space, np.column_stack([np.zeros(len(full)), full]).ravel(), name=unit)
     if not isinstance(discounted, Mapping):
@@ -197,7 +193,9 @@ def cost_metric(variables: Variables, costs: Any, discounted: Any, name: str, un
             seen[variable] = label
             price[variable], group[variable] = as_amount(value, f"{where}[{key!r}]"), number
             if price[variable] > full[variable]:
-                raise ValueError(f"{where}[{key!r}] must be at most the full cost {full[variable]:g}, got {value!r}")
+                raise ValueError(
+                    f"{where}[{key!r}] must be at most the full cost {number_text(full[variable])}, got {value!r}"
+                )
     numbers = np.unique(group, return_inverse=True)[1]
     entry = np.where(np.isin(np.arange(len(full)), list(seen)), full - price, 0.0)
     return SharedCost(space, price, entry, numbers, name=unit)
@@ -313,14 +311,15 @@ class Shop:
             least = smallest_bound(constraint.metric, rest, **how)
             if least.value is not None and not constraint.satisfied(least.value):
                 what = "budget" if name is None else f"budget[{name!r}]"
+                bound, needed = true_texts(constraint.bound, least.value)
                 raise ValueError(
-                    f"{what} = {constraint.bound:g} cannot be met: with must_include, must_exclude, at_most and "
-                    f"at_least as they are the least possible cost is {least.value:g}"
+                    f"{what} = {bound} cannot be met: with must_include, must_exclude, at_most and "
+                    f"at_least as they are the least possible cost is {needed}"
                 )
         raise ValueError(f"budgets, at_most and at_least cannot be met together: {diagnose(limits.constraints, **how)}")
 
     def cost(self, selected: NDArray[np.bool_]) -> float | dict[Hashable, float]:
-        """What a selection costs in all, evaluated afresh: a number, or one for each budget by its name."""
+        """What a selection costs in all: a number, or one for each budget by its name."""
         row = selected.astype(np.int64)[None]
         total = {name: float(c.values(row)[0]) for name, c in self.budgets.items()}
         return total.get(None, total)

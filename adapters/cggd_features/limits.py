@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 
@@ -11,6 +11,11 @@ from numpy.typing import NDArray
 
 from cggd import Additive, ChoiceSpace, Constraint
 from cggd_features.costs import SharedCost
+
+# A selection whose cost exceeds a bound by less than its rounding satisfies it (`cggd.Constraint`). Sums that are
+# updated add up in another order than those that decide, so switches are taken up to this share of the rounding, and
+# branches are ruled out beyond this multiple of it.
+INNER, OUTER = 0.5, 2.0
 
 # A bound below this share of what everything costs is nothing to measure costs in.
 TINY = 1e-9
@@ -89,15 +94,41 @@ class Limits:
         return replace(self, budgets=[c.metric <= share * c.bound for c in self.budgets])
 
     @cached_property
+    def _rounding(self) -> list[float]:
+        """Rounding of each constraint's sums, as a share of the sum."""
+        everything = np.ones((1, self.space.n_decisions), dtype=np.int64)
+        out = []
+        for c in self.constraints:
+            value, rounding = c.metric.rounded(everything, c.sign)
+            out.append(float(np.max(rounding)) / abs(float(value[0])) if value[0] else 0.0)
+        return out
+
+    @cached_property
+    def _slack(self) -> list[float]:
+        """By how much each constraint's sums, in any order, may exceed its bound for all that rounding does."""
+        return [OUTER * share * size for share, size in zip(self._rounding, self._largest, strict=True)]
+
+    @cached_property
+    def _largest(self) -> list[float]:
+        everything = np.ones((1, self.space.n_decisions), dtype=np.int64)
+        return [abs(float(c.metric.evaluate(everything)[0])) for c in self.constraints]
+
+    def _tables(self, selected: NDArray[np.bool_]) -> Iterator[tuple[Constraint, NDArray, NDArray[np.bool_]]]:
+        """Each constraint with its replacement table, shape (n_variables, 2), and which entries satisfy it."""
+        for c, rounding in zip(self.constraints, self._rounding, strict=True):
+            table = c.metric.rounded_table(selected.astype(np.int64), c.sign)[0].reshape(-1, 2)
+            yield c, table, _within(c, table, rounding)
+
+    @cached_property
     def affordable(self) -> NDArray[np.bool_]:
         """Variables that some selection within the limits may have, as far as single bounds tell."""
         out = self.free.copy()
-        for c in self.constraints:
+        for c, slack in zip(self.constraints, self._slack, strict=True):
             if isinstance(c.metric, Additive):
                 steps = c.sign * np.diff(c.metric.values.reshape(-1, 2), axis=1)[:, 0]
-                out &= _least(c, self.must, self.free) + np.maximum(steps, 0.0) <= c.limit
+                out &= _least(c, self.must, self.free) + np.maximum(steps, 0.0) <= c.limit + slack
             elif isinstance(c.metric, SharedCost) and c.sign > 0:
-                out &= c.metric.least_with_each(self.must, self.free) <= c.limit
+                out &= c.metric.least_with_each(self.must, self.free) <= c.limit + slack
         return out | self.must
 
     def holds(self, selected: NDArray[np.bool_]) -> bool:
@@ -109,30 +140,31 @@ class Limits:
     def additions(self, selected: NDArray[np.bool_]) -> NDArray[np.bool_]:
         """Variables that fit besides the selected ones, shape (n_variables,)."""
         fit = self.free & ~selected
-        for c in self.constraints:
-            fit &= c.satisfied(c.table(selected.astype(np.int64)).reshape(-1, 2)[:, 1])
+        for _, _, within in self._tables(selected):
+            fit &= within[:, 1]
         return fit
 
     def removals(self, selected: NDArray[np.bool_]) -> NDArray[np.bool_]:
         """Selected variables without which the rest satisfies everything, shape (n_variables,)."""
         fit = self.free & selected
-        for c in self.constraints:
-            fit &= c.satisfied(c.table(selected.astype(np.int64)).reshape(-1, 2)[:, 0])
+        for _, _, within in self._tables(selected):
+            fit &= within[:, 0]
         return fit
 
     def swaps(self, selected: NDArray[np.bool_], out: NDArray[np.int64]) -> NDArray[np.bool_]:
         """Whether each variable fits in the place of each of some selected ones, shape (n_out, n_variables)."""
         fit = np.outer(self.free[out], self.free & ~selected)
-        for c in self.constraints:
+        for c, rounding in zip(self.constraints, self._rounding, strict=True):
             if isinstance(c.metric, Additive):
                 steps = np.diff(c.metric.values.reshape(-1, 2), axis=1)[:, 0]
                 value = float(c.metric.evaluate(selected.astype(np.int64)[None])[0])
-                fit &= c.satisfied((value - steps[out])[:, None] + steps)
+                fit &= _within(c, (value - steps[out])[:, None] + steps, rounding)
                 continue
             for row, variable in enumerate(out.tolist()):
                 rest = selected.astype(np.int64)
                 rest[variable] = 0
-                fit[row] &= c.satisfied(c.table(rest).reshape(-1, 2)[:, 1])
+                table = c.metric.rounded_table(rest, c.sign)[0].reshape(-1, 2)
+                fit[row] &= _within(c, table[:, 1], rounding)
         return fit
 
     def price(self, selected: NDArray[np.bool_]) -> float:
@@ -159,24 +191,27 @@ class Limits:
     def excess(self, selected: NDArray[np.bool_]) -> tuple[float, NDArray[np.float64]]:
         """By how much the bounds are missed, in shares of them, and by how much with each selected variable out."""
         now, without = 0.0, np.zeros(len(selected))
-        for c in self.constraints:
-            table = c.violation(c.table(selected.astype(np.int64)).reshape(-1, 2)) / (
-                abs(c.bound) if abs(c.bound) > TINY else 1.0
-            )
-            now += float(table[0, int(selected[0])])
-            without += table[:, 0]
+        for c, table, within in self._tables(selected):
+            size = abs(c.bound) if abs(c.bound) > TINY else 1.0
+            with np.errstate(invalid="ignore"):  # inf - inf, of a bound that never binds
+                missed = np.where(within, 0.0, c.sign * (table - c.bound)) / size
+            now += float(missed[0, int(selected[0])])
+            without += missed[:, 0]
         return now, np.where(selected & self.free, without, np.inf)
 
     def possible(self, inside: NDArray[np.bool_], open_: NDArray[np.bool_]) -> bool:
         """Whether a selection of all variables `inside` and some of those `open_` may satisfy everything; no proof."""
-        return all(_least(c, inside, open_) <= c.limit for c in self.constraints)
+        return all(
+            _least(c, inside, open_) <= c.limit + slack for c, slack in zip(self.constraints, self._slack, strict=True)
+        )
 
     def savings(self, selected: NDArray[np.bool_]) -> list[tuple[float, NDArray[np.float64]]]:
         """For each bound that is exceeded: by how much, and what leaving out each variable saves at the most."""
         out = []
         row = selected.astype(np.int64)[None]
-        for c in self.constraints:
-            if c.satisfied(c.values(row)[0]):
+        for c, slack in zip(self.constraints, self._slack, strict=True):
+            excess = c.sign * float(c.values(row)[0]) - c.limit - slack
+            if excess <= 0:
                 continue
             if isinstance(c.metric, Additive):
                 saved = c.sign * np.diff(c.metric.values.reshape(-1, 2), axis=1)[:, 0]
@@ -184,8 +219,13 @@ class Limits:
                 saved = c.metric.discounted + c.metric.entry
             else:
                 continue
-            out.append((c.sign * float(c.values(row)[0]) - c.limit, np.maximum(saved, 0.0)))
+            out.append((excess, np.maximum(saved, 0.0)))
         return out
+
+
+def _within(c: Constraint, values: NDArray[np.float64], rounding: float) -> NDArray[np.bool_]:
+    """Whether values that may have been summed in another order satisfy a bound."""
+    return c.sign * values <= c.limit + INNER * rounding * np.abs(values)
 
 
 def _least(c: Constraint, inside: NDArray[np.bool_], open_: NDArray[np.bool_]) -> float:

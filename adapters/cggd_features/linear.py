@@ -61,18 +61,23 @@ def solve(
     penalty : float
         Of an information criterion: ``log(1 - R^2) + penalty * columns`` is to be least, and nothing is proved.
     prove : bool
-        Ask branch and bound, where there are few columns.
+        Ask branch and bound, where there are few columns, and give a bound.
+
+    Notes
+    -----
+    There is no proof and no bound where rounding hides whether a column adds anything to others (`Gram.measured`).
     """
     sizes = np.array([len(c) for c in gram.columns])
     toll = Toll(sizes * penalty, logarithmic=penalty > 0)
     few = len(gram.matrix) <= PROVABLE
-    prove = prove and few and penalty == 0
     met = list(along_rates(gram, limits, start, toll, most=max([1.0, *shares]), stop=clock.share(0.4).over))
     everything = start | limits.free
     if penalty == 0 and limits.holds(everything):
-        selected = thrifty(gram.at(everything), limits).selected
-        score = gram.explained(selected)
-        return Found(selected, score, Status.OPTIMAL, score, [(fit.selected, fit.value) for fit in met])
+        fit = gram.at(everything)
+        selected = thrifty(fit, limits).selected
+        score = gram.score(gram.explained(selected))
+        status, bound = (Status.OPTIMAL, score) if fit.sure and prove else (Status.FEASIBLE, None)
+        return Found(selected, score, status, bound, [(fit.selected, gram.score(fit.value)) for fit in met])
     # Where prices are shared, greedy subsets of all variables may lie outside of what the rates find promising.
     powers = POWERS if limits.shared else ()
     seeds = [greedy(gram.at(start), limits, power, toll, clock.share(0.2).over) for power in powers]
@@ -84,13 +89,15 @@ def solve(
     fit = max([fit, *(fit for fit in near if narrow.holds(fit.selected))], key=narrow_toll.worth)
     selected = fit.selected if penalty else _searched(fit, narrow, seed, clock.share(0.7), STEPS if few else 1)
     selected, bound, status = _whole(selected, kept, start), None, Status.FEASIBLE
-    if prove:
+    if prove and few and penalty == 0:
         proof = branch_and_bound(gram, limits, selected, stop=clock.over)
-        selected, bound = proof.selected, proof.bound
+        selected, bound = proof.selected, proof.bound if proof.sure else None
         status = Status.OPTIMAL if proof.optimal else status
     else:
         selected = filled(gram.at(selected), limits, toll, clock.over).selected
-        bound = gram.explained(limits.affordable) if len(gram.matrix) <= BOUNDED else None
+        if prove and len(gram.matrix) <= BOUNDED:
+            most, sure = gram.measured(limits.affordable)
+            bound = most if sure else None
     selected = thrifty(gram.at(selected), limits).selected
     subsets = [fit.selected for fit in near]
     for share in shares:
@@ -101,11 +108,12 @@ def solve(
                 found = branch_and_bound(small, scaled, found, nodes=PATH_NODES, stop=clock.over).selected
             subsets.append(thrifty(small.at(found), scaled).selected)
     wholes = [_whole(s, kept, start) for s in subsets]
-    selected = max([selected, *(s for s in wholes if limits.holds(s))], key=lambda s: toll.worth(gram.at(s)))
-    score = gram.explained(selected)
+    held = [s for s in (selected, *wholes, start) if limits.holds(s)]
+    selected = max(held, key=lambda s: toll.worth(gram.at(s)))
+    score = gram.score(gram.explained(selected))
     if bound is not None:
-        bound = score if status is Status.OPTIMAL else max(bound, score)
-    return Found(selected, score, status, bound, [(s, gram.explained(s)) for s in wholes])
+        bound = score if status is Status.OPTIMAL else max(gram.score(bound), score)
+    return Found(selected, score, status, bound, [(s, gram.score(gram.explained(s))) for s in wholes])
 
 
 def _promising(limits: Limits, start: NDArray[np.bool_], met: Sequence[Fit]) -> NDArray[np.int64]:

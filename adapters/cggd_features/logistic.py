@@ -5,21 +5,23 @@ weights (IRLS). So the subset search runs on the Gram matrix of that, at the nul
 the subset found, for as long as an exact refit confirms that this is better. Additions and swaps that the closed forms
 rank highest are then refitted one by one. Nothing is proved: the quadratic model bounds nothing.
 
-Several classes are searched on the quadratic model of the multinomial likelihood at the null model alone: least squares
-of the classes' indicators, whitened by their covariance (Rao's score statistic; Pillai's trace).
+Several classes are searched on the quadratic model of the multinomial likelihood at the null model: least squares of
+the classes' indicators, whitened by their covariance (Rao's score statistic; Pillai's trace). Which of the subsets that
+it proposes is best is decided by exact refits, too.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy import sparse
-from scipy.special import expit
+from scipy.optimize import minimize
+from scipy.special import expit, logsumexp
 
 from cggd import ChoiceSpace, Metric
 from cggd_features.core import by_core
@@ -33,6 +35,12 @@ from cggd_features.subset import EQUAL, Toll, along_rates, climb, force, search
 CONVERGED = 1e-10
 ITERATIONS = 50
 
+# L-BFGS for several classes takes at most so many steps; orthogonal columns take a few dozen.
+DESCENTS = 500
+
+# Directions of the selected columns that are below this share of the longest are rounding.
+DEPENDENT = 3e-14
+
 # Working weights are at least this: a probability of 0 or 1 would count for nothing.
 SMALLEST_WEIGHT = 1e-6
 
@@ -40,7 +48,8 @@ SMALLEST_WEIGHT = 1e-6
 ROUNDS = 5
 PROPOSALS = 12
 
-# Up to so many variables the core's search tries switches in ones and twos on exact refits as well.
+# Up to so many variables the core's search tries switches in ones and twos on exact refits of two classes as well;
+# those of several take a hundred times as long.
 SMALL = 20
 
 
@@ -72,7 +81,8 @@ class Likelihood(Metric):
     intercept: bool
     name: str = field(default="deviance explained", kw_only=True)
     unit: str = field(default="", kw_only=True)
-    _known: dict[bytes, float] = field(init=False, default_factory=dict)
+    cheap: ClassVar[bool] = True
+    _known: dict[bytes, tuple[float, float]] = field(init=False, default_factory=dict)
 
     def evaluate(self, selections: NDArray[np.int64]) -> NDArray[np.float64]:
         return np.array([self.value(row.astype(bool)) for row in selections])
@@ -81,10 +91,19 @@ class Likelihood(Metric):
         return 0.0, 1.0
 
     def value(self, selected: NDArray[np.bool_]) -> float:
-        """Share of the deviance explained by a selection, shape (n_variables,)."""
+        """Share of the deviance explained by a selection, shape (n_variables,), the penalty counted as deviance."""
+        return self._shares(selected)[0]
+
+    def score(self, selected: NDArray[np.bool_]) -> float:
+        """Share of the deviance explained, without the penalty: `sklearn.metrics.d2_log_loss_score`."""
+        return self._shares(selected)[1]
+
+    def _shares(self, selected: NDArray[np.bool_]) -> tuple[float, float]:
         key = np.packbits(selected).tobytes()
         if key not in self._known:
-            self._known[key] = max(0.0, 1.0 - self._fit(selected)[1] / self.null)
+            eta, penalised = self._fit(selected)
+            plain = self._deviance(eta) / self._deviance(np.full(len(self.y), self._centre))
+            self._known[key] = max(0.0, 1.0 - penalised / self.null), 1.0 - plain
         return self._known[key]
 
     def gram(self, selected: NDArray[np.bool_]) -> Gram:
@@ -113,14 +132,7 @@ class Likelihood(Metric):
 
     def _fit(self, selected: NDArray[np.bool_]) -> tuple[NDArray[np.float64], float]:
         """Linear predictors and penalised deviance, by Newton's method with halved steps."""
-        chosen = [self.columns[v] for v in np.flatnonzero(selected).tolist()]
-        at = np.concatenate(chosen) if chosen else np.zeros(0, dtype=np.int64)
-        Z = self.X[:, at].toarray() if sparse.issparse(self.X) else self.X[:, at]
-        scale = np.sqrt((Z**2).mean(axis=0))
-        scale[scale == 0] = 1.0
-        Z, penalty = Z / scale, self.alpha / scale**2
-        if self.intercept:
-            Z, penalty = np.column_stack([np.ones(len(Z)), Z]), np.concatenate([[0.0], penalty])
+        Z, penalty = _design(self.X, self.columns, selected, self.alpha, self.intercept)
         beta = np.zeros(Z.shape[1])
         if self.intercept:
             beta[0] = self._centre
@@ -147,8 +159,110 @@ class Likelihood(Metric):
         return eta, deviance
 
 
+@dataclass(frozen=True, eq=False, repr=False)
+class Multinomial(Metric):
+    """`Likelihood` for several classes: multinomial logistic regression on the selected variables.
+
+    Parameters are those of `Likelihood`, with numbers of classes from 0 in `y`.
+    """
+
+    space: ChoiceSpace
+    columns: Sequence[NDArray[np.int64]]
+    X: Any
+    y: NDArray[np.int64]
+    weights: NDArray[np.float64]
+    alpha: float
+    intercept: bool
+    name: str = field(default="deviance explained", kw_only=True)
+    unit: str = field(default="", kw_only=True)
+    cheap: ClassVar[bool] = False
+    _known: dict[bytes, tuple[float, float]] = field(init=False, default_factory=dict)
+
+    def evaluate(self, selections: NDArray[np.int64]) -> NDArray[np.float64]:
+        return np.array([self.value(row.astype(bool)) for row in selections])
+
+    def limits(self) -> tuple[float, float]:
+        return 0.0, 1.0
+
+    def value(self, selected: NDArray[np.bool_]) -> float:
+        """Share of the deviance explained by a selection, shape (n_variables,), the penalty counted as deviance."""
+        return self._shares(selected)[0]
+
+    def score(self, selected: NDArray[np.bool_]) -> float:
+        """Share of the deviance explained, without the penalty: `sklearn.metrics.d2_log_loss_score`."""
+        return self._shares(selected)[1]
+
+    def gram(self, selected: NDArray[np.bool_]) -> Gram:
+        """The quadratic model at the null model, whatever is selected."""
+        return self._quadratic
+
+    @cached_property
+    def _quadratic(self) -> Gram:
+        _ = self._shares_of_classes  # raises where a class has no weight
+        target = indicators(self.y, self.weights)
+        gram = Gram.of(self.X, target, self.columns, weights=self.weights, alpha=self.alpha, intercept=self.intercept)
+        return replace(gram, total=gram.total * target.shape[1])
+
+    @cached_property
+    def null(self) -> float:
+        """Deviance of the model without features."""
+        if not self.intercept:
+            return 2.0 * float(self.weights.sum()) * float(np.log(self._shares_of_classes.size))
+        return self._null_of_shares
+
+    @cached_property
+    def _shares_of_classes(self) -> NDArray[np.float64]:
+        shares = np.bincount(self.y, self.weights) / self.weights.sum()
+        if not shares.all():
+            raise ValueError("sample_weight must be more than 0 for samples of every class, got one class of weight 0")
+        return shares
+
+    @cached_property
+    def _null_of_shares(self) -> float:
+        return -2.0 * float(self.weights @ np.log(self._shares_of_classes)[self.y])
+
+    def _shares(self, selected: NDArray[np.bool_]) -> tuple[float, float]:
+        key = np.packbits(selected).tobytes()
+        if key not in self._known:
+            penalised, plain = self._fit(selected)
+            self._known[key] = max(0.0, 1.0 - penalised / self.null), 1.0 - plain / self._null_of_shares
+        return self._known[key]
+
+    def _fit(self, selected: NDArray[np.bool_]) -> tuple[float, float]:
+        """Deviance with and without the penalty at the maximum of the penalised likelihood, by L-BFGS."""
+        Z, penalty = _design(self.X, self.columns, selected, self.alpha, self.intercept)
+        n_classes = self._shares_of_classes.size
+        # Coefficients of the classes add up to 0 at the optimum: those of an orthonormal basis of such are free.
+        contrasts = np.linalg.qr(np.eye(n_classes)[:, 1:] - 1.0 / n_classes)[0]
+        known, total = np.arange(len(self.y)), float(self.weights.sum())
+        begin = np.zeros((Z.shape[1], n_classes - 1))
+        if self.intercept:
+            begin[0] = np.log(self._shares_of_classes) @ contrasts
+        if begin.size == 0:
+            return self.null, self.null
+
+        def deviances(flat: NDArray[np.float64]) -> tuple[float, float, NDArray[np.float64]]:
+            theta = flat.reshape(begin.shape)
+            eta = Z @ theta @ contrasts.T
+            logs = eta - logsumexp(eta, axis=1, keepdims=True)
+            plain = -2.0 * float(self.weights @ logs[known, self.y])
+            wrong = np.exp(logs)
+            wrong[known, self.y] -= 1.0
+            slope = 2.0 * (Z.T @ (self.weights[:, None] * wrong) @ contrasts + penalty[:, None] * theta)
+            return plain, plain + float(penalty @ (theta**2).sum(axis=1)), slope.ravel()
+
+        def share(flat: NDArray[np.float64]) -> tuple[float, NDArray[np.float64]]:
+            _, penalised, slope = deviances(flat)
+            return penalised / total, slope / total
+
+        how = {"maxiter": DESCENTS, "ftol": 1e-13, "gtol": 1e-9}
+        end = minimize(share, begin.ravel(), jac=True, method="L-BFGS-B", options=how).x
+        plain, penalised, _ = deviances(end)
+        return penalised, plain
+
+
 def solve(
-    likelihood: Likelihood,
+    likelihood: Likelihood | Multinomial,
     limits: Limits,
     start: NDArray[np.bool_],
     *,
@@ -173,20 +287,21 @@ def solve(
             subsets.append(task.settled(scaled, search(null, scaled, start, met, toll, clock.over).selected))
     best = task.settled(limits, search(null, limits, start, met, toll, clock.share(0.5).over).selected)
     best = max([best, *(s for s in subsets if limits.holds(s))], key=task.worth)
-    if len(start) <= SMALL and not penalty and not clock.over():
+    if likelihood.cheap and len(start) <= SMALL and not penalty and not clock.over():
         found = by_core(likelihood, limits, best, steps=1, seed=seed, clock=clock).indices
         if found is not None and likelihood.value(found.astype(bool)) > likelihood.value(best) + EQUAL:
             best = found.astype(bool)
     thrift = thrifty(likelihood.gram(best).at(best), limits).selected
     best = thrift if task.worth(thrift) >= task.worth(best) - EQUAL else best
-    return Found(best, likelihood.value(best), met=[(s, likelihood.value(s)) for s in subsets])
+    best = best if limits.holds(best) else start
+    return Found(best, likelihood.score(best), met=[(s, likelihood.score(s)) for s in subsets])
 
 
 @dataclass(frozen=True, eq=False)
 class _Task:
     """The likelihood with the penalties of a criterion, one for each variable."""
 
-    likelihood: Likelihood
+    likelihood: Likelihood | Multinomial
     penalties: NDArray[np.float64]
     clock: Clock
 
@@ -232,6 +347,30 @@ def _proposals(gram: Gram, limits: Limits, selected: NDArray[np.bool_], toll: To
                 proposal[out[row - 1]] = False
             proposals.append(proposal)
     return proposals
+
+
+def _design(
+    X: Any, columns: Sequence[NDArray[np.int64]], selected: NDArray[np.bool_], alpha: float, intercept: bool
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Orthogonal columns that span the selected ones, 1 first for an intercept, and the ridge penalty of each.
+
+    Singular vectors keep the penalty diagonal, and Newton's method and L-BFGS precise where columns are nearly equal.
+    """
+    chosen = [columns[v] for v in np.flatnonzero(selected).tolist()]
+    at = np.concatenate(chosen) if chosen else np.zeros(0, dtype=np.int64)
+    Z = X[:, at].toarray() if sparse.issparse(X) else X[:, at]
+    if intercept:
+        Z = Z - Z.mean(axis=0)
+    if alpha == 0:
+        lengths = np.linalg.norm(Z, axis=0)
+        Z = Z / np.where(lengths > 0, lengths, 1.0)
+    turned, sizes, _ = np.linalg.svd(Z, full_matrices=False)
+    kept = sizes > DEPENDENT * sizes.max(initial=0.0)
+    root = np.sqrt(len(Z))
+    Z, penalty = turned[:, kept] * root, alpha * (root / sizes[kept]) ** 2
+    if intercept:
+        Z, penalty = np.column_stack([np.ones(len(Z)), Z]), np.concatenate([[0.0], penalty])
+    return Z, penalty
 
 
 def indicators(y: NDArray[np.int64], weights: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import warnings
 from dataclasses import dataclass
+from inspect import signature
 from typing import Any, Literal
 
 import numpy as np
@@ -10,8 +12,14 @@ from numpy.typing import NDArray
 from scipy import sparse
 from sklearn.base import is_classifier
 from sklearn.linear_model import LinearRegression, LogisticRegression, Ridge
-from sklearn.utils.class_weight import compute_sample_weight
+from sklearn.utils.class_weight import compute_class_weight
 from sklearn.utils.multiclass import check_classification_targets
+
+# Whole numbers are likely to be classes where they take at most so many values (the digits are ten), each of them by
+# so many samples on average; of two values R^2 does not depend on which numbers they are. Counts that take more values,
+# and small samples of whole numbers, are not worth a warning to everyone who has them.
+MOST_CLASSES = 10
+LEAST_OF_A_CLASS = 5
 
 Engine = Literal["gram", "wrapper", "gates"]
 
@@ -55,12 +63,20 @@ class Model:
         """Weights of the samples, those of their classes included."""
         out = np.ones(len(y)) if weights is None else weights
         own = getattr(self.estimator, "class_weight", None)
-        return out if own is None or not self.labels else out * compute_sample_weight(own, y)
+        if own is None or not self.labels:
+            return out
+        known, numbers = np.unique(y, return_inverse=True)
+        # Since scikit-learn 1.7 classes are balanced by the weights of their samples.
+        weighted = "sample_weight" in signature(compute_class_weight).parameters
+        how = {"sample_weight": out} if weighted else {}
+        return out * compute_class_weight(own, classes=known, y=y, **how)[numbers]
 
 
 def model_of(estimator: Any, y: NDArray, engine: str, *, plain: bool) -> Model:
     """Check an estimator against the engine that was asked for; `plain` where neither scoring nor cv was given."""
     labels = not _numeric(y)
+    if not labels and (estimator is None or engine == "gates"):
+        _warn_of_labels(y)
     if engine == "gates":
         return Model("gates", estimator, labels)
     if estimator is None:
@@ -88,6 +104,23 @@ def _numeric(y: NDArray) -> bool:
     if y.dtype.kind != "O":
         return False
     return all(isinstance(v, int | float | np.number) and not isinstance(v, bool) for v in np.ravel(y).tolist())
+
+
+def _warn_of_labels(y: NDArray) -> None:
+    """Warn where whole numbers that nobody said to be quantities look like the numbers of classes."""
+    values = np.ravel(y).tolist() if np.ndim(y) == 1 else []
+    if not all(isinstance(v, int | np.integer) for v in values):
+        return
+    known = sorted(set(values))
+    if 3 <= len(known) <= MOST_CLASSES and len(known) * LEAST_OF_A_CLASS <= len(values):
+        shown = ", ".join(map(str, known))
+        warnings.warn(
+            f"y holds {len(known)} different whole numbers, {shown}, and is taken as a quantity, not as classes. If "
+            "they are classes, give labels, as y.astype(str), or estimator=LogisticRegression(); if they are a "
+            "quantity, give floats, as y.astype(float), or estimator=LinearRegression()",
+            UserWarning,
+            stacklevel=4,
+        )
 
 
 def _penalty(estimator: Any) -> float | None:

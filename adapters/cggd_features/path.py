@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from cggd import Constraint
 from cggd_features.inputs import Shop
 
 # A score that is better by less is the same score.
@@ -50,20 +51,17 @@ def path_of(
         if score > last + EQUAL:
             cost, last = shop.cost(selected), score
             mine = selected is chosen[0]
-            budget = {
-                n: _part(c.bound, 1.0 if mine else share, c.metric(row_of(selected))) for n, c in shop.budgets.items()
-            }
+            budget = {n: _part(c, 1.0 if mine else share, selected) for n, c in shop.budgets.items()}
             points.append(PathPoint(budget.get(None, budget), cost, score, shop.variables.support(selected)))
     return points
 
 
-def row_of(selected: NDArray[np.bool_]) -> NDArray[np.int64]:
-    """A selection as the core takes it."""
-    return selected.astype(np.int64)
-
-
-def _part(bound: float, share: float, cost: float) -> float:
-    return share * bound if np.isfinite(bound) else cost if share < 1 else bound
+def _part(c: Constraint, share: float, selected: NDArray[np.bool_]) -> float:
+    """A share of a budget, or the cost of the subset that takes just this share."""
+    cost = float(c.values(selected.astype(np.int64)[None])[0])
+    if not np.isfinite(c.bound):
+        return cost if share < 1 else c.bound
+    return cost if c.bound > 0 and cost / c.bound == share else share * c.bound
 
 
 def _share(shop: Shop, selected: NDArray[np.bool_]) -> float:
@@ -72,7 +70,7 @@ def _share(shop: Shop, selected: NDArray[np.bool_]) -> float:
     for c in shop.budgets.values():
         value = float(c.values(row)[0])
         if np.isfinite(c.bound):
-            shares.append(value / c.bound if c.bound > 0 else (0.0 if value <= c.limit else np.inf))
+            shares.append(value / c.bound if c.bound > 0 else (0.0 if c.satisfied(value) else np.inf))
     return max(shares)
 
 

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from cggd import Additive, ChoiceSpace, Constraint, Metric
-from cggd_features.gram import Gram
+from cggd_features.gram import Columns, Gram
 from cggd_features.limits import Limits
 
 
@@ -36,6 +37,17 @@ class Embedded(Metric):
 
     def replacements(self, selection: NDArray[np.int64]) -> NDArray[np.float64]:
         return self.metric.replacements(self._whole(selection[None])[0]).reshape(-1, 2)[self.kept].ravel()
+
+    def rounded(self, selections: NDArray[np.int64], sign: float) -> tuple[NDArray[np.float64], Any]:
+        return self.metric.rounded(self._whole(selections), sign)
+
+    def rounded_table(
+        self, selection: NDArray[np.int64], sign: float, *, local: bool = False
+    ) -> tuple[NDArray[np.float64], Any]:
+        table, rounding = self.metric.rounded_table(self._whole(selection[None])[0], sign, local=local)
+        if np.ndim(rounding):
+            rounding = rounding.reshape(-1, 2)[self.kept].ravel()
+        return table.reshape(-1, 2)[self.kept].ravel(), rounding
 
     def _whole(self, selections: NDArray[np.int64]) -> NDArray[np.int64]:
         whole = np.zeros((len(selections), self.metric.space.n_decisions), dtype=np.int64)
@@ -71,6 +83,9 @@ def reduced(gram: Gram, limits: Limits, kept: NDArray[np.int64]) -> tuple[Gram, 
         gram.target[at],
         [np.arange(end - len(c), end) for c, end in zip(columns, ends, strict=True)],
         gram.total,
+        gram.stretch,
+        None if gram.exact is None else Columns(gram.exact.matrix[:, at], gram.exact.target),
+        None if gram.doubtful is None else gram.doubtful[kept],
     )
     budgets, others = ([smaller(c) for c in constraints] for constraints in (limits.budgets, limits.others))
     return small, Limits(space, budgets, others, limits.must[kept], limits.never[kept])

@@ -103,12 +103,18 @@ class BudgetedSelector(MetaEstimatorMixin, SelectorMixin, BaseEstimator):
     feature_costs_ : float array of shape (n_features,), or dict of budget name to it
         What each feature costs alone; for columns chosen together, what all of them cost.
     score_ : float
-        Gram: R^2 on the training data (of ridge regression the penalty is counted as an error), or the share of the
-        deviance explained. Wrapper: mean cross-validated score. Gates: see `cggd_features.gates`.
+        Of the selected features. Gram, least squares: R^2 on the training data as `sklearn.metrics.r2_score` has it,
+        averaged over outputs; of ridge regression the penalty is counted as an error. Gram, classes: the share of the
+        deviance on the training data that the fitted model explains, `sklearn.metrics.d2_log_loss_score`, with the
+        weights of samples and classes; a ridge penalty is part of what the search maximises, but not of this share.
+        Wrapper: mean cross-validated score. Gates: see `cggd_features.gates`.
     status_ : cggd.Status
-        OPTIMAL where it is proved that no subset within the budgets scores more.
+        OPTIMAL where it is proved that no subset within the budgets scores more; only for least squares on at most 40
+        columns, or where the budgets pay for everything. A column that is a combination of others up to the rounding
+        of its numbers counts as one; where rounding hides whether it is, nothing is proved.
     bound_ : float or None
-        No subset within the budgets scores more, where such a number is known: of least squares on up to 1,000 columns.
+        No subset within the budgets scores more, where such a number is known: of least squares on up to 1,000
+        columns, none of which are nearly combinations of others where there are more than 400.
     path_ : list of PathPoint
         Subsets of increasing cost and score, the selected one among them, each the best found at its cost.
     cost_path_ : float array of shape (n_points,), or (n_points, n_budgets)
@@ -125,7 +131,7 @@ class BudgetedSelector(MetaEstimatorMixin, SelectorMixin, BaseEstimator):
     Notes
     -----
     Features that the budgets cannot pay for are never bought, and a budget that nothing meets is an error that names
-    the least possible cost. The wrapper leaves out columns that hold no value at all. Costs are evaluated afresh on
+    the least possible cost. The wrapper leaves out columns that hold no value at all. Costs are evaluated again on
     the selection before it is returned.
 
     Examples
@@ -266,13 +272,12 @@ class BudgetedSelector(MetaEstimatorMixin, SelectorMixin, BaseEstimator):
         intercept = model.estimator.fit_intercept
         if model.labels:
             classes, weights = model.classes(y), model.weights(weights, y)
-            if classes.max() == 1:
-                data = (X, classes.astype(float), weights, model.alpha, intercept)
-                likelihood = logistic.Likelihood(shop.variables.space, columns, *data)
-                return logistic.solve(likelihood, limits, start, penalty=penalty, **how)
-            target = logistic.indicators(classes, weights)
-        else:
-            target = model.outputs(y)
+            two = classes.max() == 1
+            kind = logistic.Likelihood if two else logistic.Multinomial
+            known = classes.astype(float) if two else classes
+            likelihood = kind(shop.variables.space, columns, X, known, weights, model.alpha, intercept)
+            return logistic.solve(likelihood, limits, start, penalty=penalty, **how)
+        target = model.outputs(y)
         gram = Gram.of(X, target, columns, weights=weights, alpha=model.alpha, intercept=intercept)
         return linear.solve(gram, limits, start, penalty=penalty / X.shape[0], **how)
 
@@ -415,7 +420,9 @@ class BudgetedSelector(MetaEstimatorMixin, SelectorMixin, BaseEstimator):
     def _keep(self, shop: Shop, found: Found) -> None:
         """Verify what was found, and set the fitted attributes."""
         if not shop.limits.holds(found.selected):
-            raise RuntimeError("the selection violates a bound when evaluated afresh; does a cost change its answer?")
+            raise RuntimeError(
+                "the selection violates a bound when it is evaluated again; does a cost change its answer?"
+            )
         self._shop_ = shop
         self.support_ = shop.variables.support(found.selected)
         self.total_cost_ = shop.cost(found.selected)

@@ -194,7 +194,7 @@ def solve(
         warnings.warn(f"the search ended early: {error}", stacklevel=3)
         result = error.result
     if result.indices is not None:
-        best = max(result.indices.astype(bool), best, key=metric.value)
+        best = max(best, result.indices.astype(bool), key=metric.value)  # of equals the one that was scored
     met, score = metric.subsets(), metric.value(best)
     equal = [s for s, other in met if other >= score - EQUAL and limits.holds(s)]
     best = min([best, *equal], key=lambda s: (round(limits.price(s), 12), s.sum(), np.flatnonzero(s).tolist()))

@@ -62,11 +62,7 @@ WRONG = [
     ({"costs": lambda mask: -1.0}, ValueError, r"costs\(mask\), which it returns, must be at least 0, got -1"),
     ({"estimator": LogisticRegression()}, ValueError, "Unknown label type: continuous"),
     ({"costs": 1e308, "budget": 1e308}, ValueError, "costs must be at most 1e.290, got 1e.308; give them in a larger"),
-    (
-        {"costs": 1e-13, "budget": 2e-13},
-        ValueError,
-        "costs are at most 1e-13, and budgets are held to 1e-12; give both",
-    ),
+    ({"must_include": ["a", "b"], "costs": 2**34 + 1, "budget": 2**35}, ValueError, "34359738368 .* is 34359738370"),
     ({"estimator": "ols"}, TypeError, "estimator must be an estimator with a fit method, got 'ols'"),
     ({"estimator": Ridge(-1.0)}, ValueError, r"'alpha' parameter of Ridge must be .* Got -1\.0 instead"),
     (
@@ -169,6 +165,36 @@ def test_wrong_labels_and_weights(engine, y, weights, message):
 def test_a_class_without_weight():
     with pytest.raises(ValueError, match="sample_weight must be more than 0 for samples of both classes"):
         BudgetedSelector(LogisticRegression(), costs=1, budget=2).fit(X, LABELS, sample_weight=(LABELS == "ill") * 1.0)
+    three = np.array(["a", "b", "c", "c"] * 10)
+    with pytest.raises(ValueError, match="sample_weight must be more than 0 for samples of every class"):
+        BudgetedSelector(LogisticRegression(), costs=1, budget=2).fit(X, three, sample_weight=(three != "a") * 1.0)
+
+
+@pytest.mark.parametrize("engine", ["gram", "wrapper"])
+def test_whole_numbers_that_look_like_classes_get_a_warning_that_says_what_to_do(engine):
+    known = np.array([3, 5, 8] * 13 + [3])
+    selector = BudgetedSelector(costs=1, budget=2, engine=engine, max_fits=20, path=())
+    for y in (known, known.astype(object), pd.Series(known)):
+        with pytest.warns(
+            UserWarning, match=r"3 different whole numbers, 3, 5, 8, .* y.astype\(str\), or estimator=Log"
+        ):
+            selector.fit(X, y)
+
+
+@pytest.mark.parametrize(
+    ("estimator", "y"),
+    [
+        (None, np.array(["3", "5", "8", "8"] * 10)),
+        (None, np.array([3.0, 5.0, 8.0, 8.0] * 10)),
+        (None, np.array([0, 1] * 20)),  # R^2 is the same for any two numbers
+        (None, np.arange(40)),
+        (None, np.random.default_rng(0).poisson(9, 40)),
+        (Ridge(), np.array([3, 5, 8, 8] * 10)),
+        (LogisticRegression(), np.array([3, 5, 8, 8] * 10)),
+    ],
+)
+def test_other_targets_get_no_warning(estimator, y):
+    BudgetedSelector(estimator, costs=1, budget=2, path=()).fit(X, y)
 
 
 @pytest.mark.parametrize("engine", ["gram", "wrapper", "gates"])
