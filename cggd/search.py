@@ -25,6 +25,7 @@ from cggd.metrics import Evaluation, Executor, Metric, afresh, evaluating, table
 from cggd.metrics.base import as_amount, whole
 from cggd.options import Options, Progress, Start
 from cggd.polish import Finding, polish
+from cggd.presolve import impossible
 from cggd.problem import Problem
 from cggd.relaxation import annealed, sample, softmax
 from cggd.relaxed import Relaxed, relax
