@@ -27,12 +27,12 @@ def grid(metric: Metric) -> float:
     >>> grid(Additive(ChoiceSpace.from_sizes([2, 2]), [1.5, 4.5, 0.0, 1.2]))
     0.6
     """
-    numbers, size = metric.addends() or (np.zeros(0), 0.0)
+    numbers, sizes = metric.addends() or (np.zeros(0), np.zeros(0))
     if not numbers.any():
         return 0.0
     # Numbers that lie on no grid mostly show it early: the first ones say how many places to begin with.
-    places = _places(numbers[:FEW], size)
-    places = None if places is None else _places(numbers, size, places)
+    places = _places(numbers[:FEW], sizes[:FEW])
+    places = None if places is None else _places(numbers, sizes, places)
     if places is None:
         return 0.0
     scaled = numbers * 10.0**places
@@ -42,16 +42,15 @@ def grid(metric: Metric) -> float:
     return step if error <= 1e-5 * step else 0.0
 
 
-def _places(numbers: NDArray, size: float, first: int = 0) -> int | None:
+def _places(numbers: NDArray, sizes: NDArray, first: int = 0) -> int | None:
     """Decimal places from the first on with which numbers are whole; None where PLACES do not do."""
-    zeros = max(-int(np.floor(np.log10(size))), 0)
-    first = max(first, zeros)
-    for places in range(first, zeros + PLACES + 1):
+    zeros = max(-int(np.floor(np.log10(sizes.max(initial=1e-300)))), 0)
+    for places in range(max(first, zeros), zeros + PLACES + 1):
         scaled = numbers * 10.0**places
         if np.abs(scaled).max() > 2**50:
             return None
-        # Only rounding may keep the numbers off a grid: what else does adds up over the decisions.
-        if np.abs(scaled - np.rint(scaled)).max() <= 8 * np.finfo(float).eps * 10.0**places * size:
+        # Only rounding may keep a number off the grid: what else does adds up over the decisions.
+        if (np.abs(scaled - np.rint(scaled)) <= 8 * np.finfo(float).eps * 10.0**places * sizes).all():
             return places
     return None
 

@@ -529,7 +529,7 @@ SET_UP = [
     (ChoiceSpace, "allowed"),
     (ChoiceSpace, "indices"),
     (Options, "several_starts"),
-    (search, "out_of_reach"),
+    (search, "impossible"),
     (search, "conflict_of_shares"),
     (search, "relax"),
     (search, "Guide"),

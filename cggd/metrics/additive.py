@@ -137,11 +137,12 @@ class Additive(Metric):
         size = np.abs(low).sum() + abs(self.constant)
         return least if self._exact else least - 2 * self._rounding(size + np.abs(values) + layout.spread(np.abs(low)))
 
-    def addends(self) -> tuple[NDArray[np.float64], float] | None:
+    def addends(self) -> tuple[NDArray[np.float64], NDArray[np.float64]] | None:
         if type(self).evaluate is not Additive.evaluate:
             return None
         values = self.values.astype(float)
-        return values - self.space.layout.spread(values[self.space.offsets[:-1]]), float(np.abs(values).max())
+        first = self.space.layout.spread(values[self.space.offsets[:-1]])
+        return values - first, np.abs(values) + np.abs(first)
 
     def limits(self) -> tuple[float, float]:
         return self.minimum(), self.maximum()

@@ -194,11 +194,11 @@ class Metric(Protocol):
         low, high = self.limits()
         return np.full(self.space.n_options, low if sign > 0 else -high)
 
-    def addends(self) -> tuple[NDArray[np.float64], float] | None:
+    def addends(self) -> tuple[NDArray[np.float64], NDArray[np.float64]] | None:
         """Numbers of whose whole multiples the difference of any two values is a sum; None where none are known.
 
         Where all of them lie on a grid of decimals, so do the values: nothing lies between two neighbouring ones. The
-        second item is the largest number that they were computed from, by which their rounding is measured.
+        second array is the size of what each was computed from, by which its rounding is measured.
         """
         return None
 

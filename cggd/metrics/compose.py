@@ -101,7 +101,7 @@ class Combination(Metric):
         with np.errstate(invalid="ignore"):
             return np.where(np.isfinite(size), least - 2 * sum_rounding(size, len(self.terms) + 1), -np.inf)
 
-    def addends(self) -> tuple[NDArray[np.float64], float] | None:
+    def addends(self) -> tuple[NDArray[np.float64], NDArray[np.float64]] | None:
         parts = [(weight, metric.addends()) for weight, metric in self.terms if weight]
         known = [(weight * part[0], abs(weight) * part[1]) for weight, part in parts if part is not None]
         return _joined(known) if len(known) == len(parts) else None
@@ -190,13 +190,13 @@ class Maximum(Metric):
         parts = [metric.least_with(sign, allowed) for metric in self.metrics]
         return np.max(parts, axis=0) if sign > 0 else np.min(parts, axis=0)
 
-    def addends(self) -> tuple[NDArray[np.float64], float] | None:
+    def addends(self) -> tuple[NDArray[np.float64], NDArray[np.float64]] | None:
         known = [part for metric in self.metrics if (part := metric.addends()) is not None]
         if len(known) < len(self.metrics):
             return None
         first = np.zeros((1, self.space.n_decisions), dtype=np.int64)
         values = np.array([metric.evaluate(first)[0] for metric in self.metrics])
-        return _joined([*known, (values - values[0], float(np.abs(values).max()))])
+        return _joined([*known, (values - values[0], np.abs(values) + abs(values[0]))])
 
     def limits(self) -> tuple[float, float]:
         lows, highs = zip(*(metric.limits() for metric in self.metrics), strict=True)
@@ -206,9 +206,12 @@ class Maximum(Metric):
         return max(metric.maximum() for metric in self.metrics)
 
 
-def _joined(parts: Sequence[tuple[NDArray[np.float64], float]]) -> tuple[NDArray[np.float64], float] | None:
+def _joined(
+    parts: Sequence[tuple[NDArray[np.float64], NDArray[np.float64]]],
+) -> tuple[NDArray[np.float64], NDArray[np.float64]] | None:
     """Addends of several metrics together."""
-    return (np.concatenate([numbers for numbers, _ in parts]), max(size for _, size in parts)) if parts else None
+    numbers, sizes = zip(*parts, strict=True) if parts else ((), ())
+    return (np.concatenate(numbers), np.concatenate(sizes)) if parts else None
 
 
 def _largest(parts: Sequence[tuple[NDArray[np.float64], Any]], sign: float) -> tuple[NDArray[np.float64], Any]:

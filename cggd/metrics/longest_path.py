@@ -201,9 +201,9 @@ class LongestPath(Metric):
         table, rounding = self.rounded_table(extreme, sign)
         return sign * table - 4 * rounding
 
-    def addends(self) -> tuple[NDArray[np.float64], float] | None:
+    def addends(self) -> tuple[NDArray[np.float64], NDArray[np.float64]] | None:
         durations = np.concatenate([np.asarray(self.values, dtype=float), self._dag.fixed])
-        return durations, float(durations.max())
+        return durations, durations
 
     # Longer durations never shorten the longest path, so every decision's extreme gives the metric's.
     def limits(self) -> tuple[float, float]:

@@ -169,9 +169,9 @@ class Peak(Metric):
             least[touched] = np.maximum(least[touched], np.maximum.reduceat(there, pairs.start[touched]))
         return least
 
-    def addends(self) -> tuple[NDArray[np.float64], float] | None:
+    def addends(self) -> tuple[NDArray[np.float64], NDArray[np.float64]] | None:
         use = np.asarray(self.usage.data, dtype=float)
-        return use, float(np.abs(use).max(initial=0.0))
+        return use, np.abs(use)
 
     def limits(self) -> tuple[float, float]:
         if self.stages is None:

@@ -317,6 +317,15 @@ class _Shuffled(Metric):
     def evaluate(self, selections: NDArray[np.int64]) -> NDArray[np.float64]:
         return self.metric.evaluate(self.back(selections))
 
+    def rounded(self, selections: NDArray[np.int64], sign: float) -> tuple[NDArray[np.float64], Any]:
+        return self.metric.rounded(self.back(selections), sign)
+
+    def rounded_table(
+        self, selection: NDArray[np.int64], sign: float, *, local: bool = False
+    ) -> tuple[NDArray[np.float64], Any]:
+        table, rounding = self.metric.rounded_table(self.back(selection[None])[0], sign, local=local)
+        return table[self.order], np.broadcast_to(rounding, table.shape)[self.order]
+
     def replacements(self, selection: NDArray[np.int64]) -> NDArray[np.float64]:
         return self.metric.replacements(self.back(selection[None])[0])[self.order]
 
