@@ -28,6 +28,7 @@ from cggd.metrics import Additive, Combination, LongestPath, Maximum, Metric, Pe
 from cggd.presolve import limits_of, possible
 from cggd.problem import Problem
 from cggd.rounding import UNIT
+from cggd.silence import compiled_code_silenced
 from cggd.space import ChoiceSpace
 
 # How often a running solver is asked whether it is still wanted; a quick one is not kept waiting by it.
@@ -623,7 +624,8 @@ def aside(work: Callable[[], Any], stop: Callable[[], bool]) -> Any:
 
     def run() -> None:
         try:
-            results.append(work())
+            with compiled_code_silenced():
+                results.append(work())
         except BaseException as error:
             failures.append(error)
 
