@@ -172,10 +172,12 @@ def test_a_label_of_two_lines_is_one_line_of_the_report():
     assert "  a\\nstatus     optimal: x\\ty" in minimize(Additive(space, [1.0], name="m")).summary().split("\n")
 
 
-@pytest.mark.parametrize("label", ["=1+1", "+1", "-3", "@x", "\tx", "\rx", "'=x", "''-y", "plain", "'tis", "", "a=b"])
+@pytest.mark.parametrize(
+    "label", ["=1+1", "+1", "-3", "@x", "\tx", "\rx", "\nx", "'=x", "''-y", "plain", "'tis", "", "a=b"]
+)
 def test_cells_are_no_formulas_and_come_back(label):
     cell = csv_cell(label)
-    assert not cell.startswith(("=", "+", "-", "@", "\t", "\r"))
+    assert not cell.startswith(("=", "+", "-", "@", "\t", "\r", "\n"))
     assert csv_text(cell) == label
 
 

@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Any
 import networkx as nx
 
 from cggd import Status
-from cggd.result import label_to_json
-from cggd_scheduling.files import check_keys, csv_cell
+from cggd.entries import label_from_json, label_to_json, parse_json
+from cggd.io import check_keys, csv_cell
 from cggd_scheduling.limits import exceeds, is_whole, time_rounding
 
 if TYPE_CHECKING:
@@ -371,10 +371,13 @@ class Schedule:
         needs, text = self.requirements, io.StringIO()
         resources = [*needs.capacities, *needs.budgets]
         writer = csv.writer(text, lineterminator="\n")
-        writer.writerow(map(csv_cell, ["task", "mode", "lane", "start", "duration", "finish", *resources]))
+        labels, times = ("task", "mode", "lane"), ("start", "duration", "finish")
+        writer.writerow([*labels, *times, *map(csv_cell, resources)])
         for row in self._rows():
             demands = self._alternative(row["task"]).demands
-            writer.writerow(map(csv_cell, [*row.values(), *(demands.get(resource, 0) for resource in resources)]))
+            names = ["" if row[key] is None else csv_cell(row[key]) for key in labels]
+            taken = [demands.get(resource, 0) for resource in resources]
+            writer.writerow([*names, *(row[key] for key in times), *taken])
         return text.getvalue()
 
     def to_json(self) -> str:
@@ -413,10 +416,7 @@ class Schedule:
         ValueError
             If the text is something else.
         """
-        try:
-            data = json.loads(text)
-        except ValueError as error:
-            raise ValueError(f"not JSON: {error}") from None
+        data = parse_json(text)
         if not isinstance(data, dict) or data.get("format") != FORMAT:
             raise ValueError(f'not a cggd schedule: expected an object with "format": "{FORMAT}"')
         try:
@@ -433,12 +433,12 @@ class Schedule:
         for row in rows:
             check_keys(row, ("task", "mode", "lane", "start", "duration", "finish"), f"the row of {row['task']!r}")
         tasks = {
-            as_label(task): {
-                as_label(mode): Alternative(duration, _mapping(demands)) for mode, duration, demands in modes
+            label_from_json(task): {
+                label_from_json(mode): Alternative(duration, _mapping(demands)) for mode, duration, demands in modes
             }
             for task, modes in needs["tasks"]
         }
-        edges = [((as_label(a), as_label(b)), lag) for a, b, lag in needs["precedence"]]
+        edges = [((label_from_json(a), label_from_json(b)), lag) for a, b, lag in needs["precedence"]]
         requirements = Requirements(
             tasks,
             [edge for edge, _ in edges],
@@ -449,7 +449,7 @@ class Schedule:
             needs["unit"],
         )
         start, modes, lanes = (
-            {as_label(r["task"]): as_label(r[key]) for r in rows} for key in ("start", "mode", "lane")
+            {label_from_json(r["task"]): label_from_json(r[key]) for r in rows} for key in ("start", "mode", "lane")
         )
         lanes = {task: lane for task, lane in lanes.items() if lane is not None}
         return cls(requirements, start, modes, lanes, Status[data["status"]], **{key: data[key] for key in plain})
@@ -512,9 +512,4 @@ def _pairs(mapping: Mapping) -> list:
 
 
 def _mapping(pairs: Iterable) -> dict:
-    return {as_label(key): value for key, value in pairs}
-
-
-def as_label(label: Any) -> Any:
-    """A label as JSON gave it: its lists were tuples."""
-    return tuple(as_label(part) for part in label) if isinstance(label, list) else label
+    return {label_from_json(key): value for key, value in pairs}

@@ -32,7 +32,7 @@ ASSUMED = 1 << 33
 
 _FOREIGN = re.compile(r"[^-+0-9.eE]")
 
-_FORMULA = re.compile(r"'*[=+\-@\t\r]")
+_FORMULA = re.compile(r"'*[=+\-@\t\r\n]")
 
 Sense = Literal["minimize", "maximize"]
 
@@ -235,7 +235,7 @@ def not_a_number(word: str) -> str:
 def csv_cell(text: object) -> str:
     """Text for a cell of a CSV file that a spreadsheet program does not take for a formula.
 
-    A text that begins with ``=``, ``+``, ``-``, ``@``, a tab or a carriage return gets an apostrophe before it, and so
+    A text that begins with ``=``, ``+``, ``-``, ``@``, a tab or the end of a line gets an apostrophe before it, and so
     does one that begins with apostrophes before such a character, so that `csv_text` gives every text again.
 
     References
