@@ -14,7 +14,8 @@ from cggd.defaults import default_options
 from cggd.entries import check_keys, parse_json
 from cggd.io import csv_cell, read_gap, read_mmkp, read_options, read_problem, write_options, write_selection
 from cggd.io import text as texts
-from cggd.io.text import check_writable, csv_text, read_text, to_number
+from cggd.io.text import csv_text, read_text, to_number
+from cggd.outputs import check_writable
 from cggd.printable import on_one_line, printable
 
 HEAD = "decision,option,worth,cost\n"
