@@ -114,9 +114,8 @@ def label_from_json(data: Any) -> Hashable:
     ('conv', (3, 3))
     """
     if isinstance(data, Mapping):
-        raise ValueError(
-            f"labels must be strings, numbers, bools, null or lists of them, got the {type(data).__name__} {shortened(data)}"
-        )
+        got = f"the {type(data).__name__} {shortened(data)}"
+        raise ValueError(f"labels must be strings, numbers, bools, null or lists of them, got {got}")
     return tuple(map(label_from_json, data)) if isinstance(data, list) else data
 
 
