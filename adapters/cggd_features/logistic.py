@@ -12,6 +12,7 @@ it proposes is best is decided by exact refits, too.
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -54,7 +55,7 @@ SMALL = 20
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class Likelihood(Metric):
+class Explained(Metric):
     """Share of the deviance that logistic regression on the selected variables explains; each subset is fitted once.
 
     Parameters
@@ -65,7 +66,7 @@ class Likelihood(Metric):
         Of X, for each variable.
     X : array or sparse matrix of shape (n_samples, n_features)
     y : ndarray of shape (n_samples,)
-        0 and 1.
+        Numbers of classes from 0.
     weights : ndarray of shape (n_samples,)
     alpha : float
         Ridge penalty; it counts as deviance.
@@ -75,13 +76,12 @@ class Likelihood(Metric):
     space: ChoiceSpace
     columns: Sequence[NDArray[np.int64]]
     X: Any
-    y: NDArray[np.float64]
+    y: NDArray
     weights: NDArray[np.float64]
     alpha: float
     intercept: bool
     name: str = field(default="deviance explained", kw_only=True)
     unit: str = field(default="", kw_only=True)
-    cheap: ClassVar[bool] = True
     _known: dict[bytes, tuple[float, float]] = field(init=False, default_factory=dict)
 
     def evaluate(self, selections: NDArray[np.int64]) -> NDArray[np.float64]:
@@ -101,10 +101,38 @@ class Likelihood(Metric):
     def _shares(self, selected: NDArray[np.bool_]) -> tuple[float, float]:
         key = np.packbits(selected).tobytes()
         if key not in self._known:
-            eta, penalised = self._fit(selected)
-            plain = self._deviance(eta) / self._deviance(np.full(len(self.y), self._centre))
-            self._known[key] = max(0.0, 1.0 - penalised / self.null), 1.0 - plain
+            penalised, plain = self._deviances(selected)
+            self._known[key] = max(0.0, 1.0 - penalised / self.null), 1.0 - plain / self._null_of_shares
         return self._known[key]
+
+    @cached_property
+    @abstractmethod
+    def null(self) -> float:
+        """Deviance of the model without features."""
+
+    @cached_property
+    @abstractmethod
+    def _null_of_shares(self) -> float:
+        """Deviance of the shares of the classes."""
+
+    @abstractmethod
+    def _deviances(self, selected: NDArray[np.bool_]) -> tuple[float, float]:
+        """Deviance of the fit on a selection, with and without the penalty."""
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class Likelihood(Explained):
+    """`Explained` for two classes: logistic regression; `y` holds 0 and 1."""
+
+    cheap: ClassVar[bool] = True
+
+    def _deviances(self, selected: NDArray[np.bool_]) -> tuple[float, float]:
+        eta, penalised = self._fit(selected)
+        return penalised, self._deviance(eta)
+
+    @cached_property
+    def _null_of_shares(self) -> float:
+        return self._deviance(np.full(len(self.y), self._centre))
 
     def gram(self, selected: NDArray[np.bool_]) -> Gram:
         """The quadratic model at the fit on a selection."""
@@ -160,37 +188,10 @@ class Likelihood(Metric):
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class Multinomial(Metric):
-    """`Likelihood` for several classes: multinomial logistic regression on the selected variables.
+class Multinomial(Explained):
+    """`Explained` for several classes: multinomial logistic regression."""
 
-    Parameters are those of `Likelihood`, with numbers of classes from 0 in `y`.
-    """
-
-    space: ChoiceSpace
-    columns: Sequence[NDArray[np.int64]]
-    X: Any
-    y: NDArray[np.int64]
-    weights: NDArray[np.float64]
-    alpha: float
-    intercept: bool
-    name: str = field(default="deviance explained", kw_only=True)
-    unit: str = field(default="", kw_only=True)
     cheap: ClassVar[bool] = False
-    _known: dict[bytes, tuple[float, float]] = field(init=False, default_factory=dict)
-
-    def evaluate(self, selections: NDArray[np.int64]) -> NDArray[np.float64]:
-        return np.array([self.value(row.astype(bool)) for row in selections])
-
-    def limits(self) -> tuple[float, float]:
-        return 0.0, 1.0
-
-    def value(self, selected: NDArray[np.bool_]) -> float:
-        """Share of the deviance explained by a selection, shape (n_variables,), the penalty counted as deviance."""
-        return self._shares(selected)[0]
-
-    def score(self, selected: NDArray[np.bool_]) -> float:
-        """Share of the deviance explained, without the penalty: `sklearn.metrics.d2_log_loss_score`."""
-        return self._shares(selected)[1]
 
     def gram(self, selected: NDArray[np.bool_]) -> Gram:
         """The quadratic model at the null model, whatever is selected."""
@@ -221,14 +222,7 @@ class Multinomial(Metric):
     def _null_of_shares(self) -> float:
         return -2.0 * float(self.weights @ np.log(self._shares_of_classes)[self.y])
 
-    def _shares(self, selected: NDArray[np.bool_]) -> tuple[float, float]:
-        key = np.packbits(selected).tobytes()
-        if key not in self._known:
-            penalised, plain = self._fit(selected)
-            self._known[key] = max(0.0, 1.0 - penalised / self.null), 1.0 - plain / self._null_of_shares
-        return self._known[key]
-
-    def _fit(self, selected: NDArray[np.bool_]) -> tuple[float, float]:
+    def _deviances(self, selected: NDArray[np.bool_]) -> tuple[float, float]:
         """Deviance with and without the penalty at the maximum of the penalised likelihood, by L-BFGS."""
         Z, penalty = _design(self.X, self.columns, selected, self.alpha, self.intercept)
         n_classes = self._shares_of_classes.size

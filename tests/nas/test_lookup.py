@@ -33,12 +33,8 @@ def test_files_keep_every_entry(tmp_path_factory, values, unit, device):
     path = tmp_path_factory.mktemp("lookup") / "table.csv"
     table.write(path)
     assert LookupTable.read(path).entries == table.entries
-    assert not [
-        cell
-        for row in csv.reader(io.StringIO(path.read_bytes().decode(), newline=""))
-        for cell in row
-        if cell.startswith("=")
-    ]
+    cells = itertools.chain.from_iterable(csv.reader(io.StringIO(path.read_bytes().decode(), newline="")))
+    assert not [cell for cell in cells if cell.startswith("=")]
 
 
 def test_the_format(tmp_path):
