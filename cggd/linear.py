@@ -42,9 +42,11 @@ FEASIBLE = 1e-6
 REDUCED = 1e-7
 
 # Rows and costs are scaled by a power of two to a largest coefficient between half of this and this: to the solver's
-# absolute tolerances, relative ones of 1e-9. Coefficients that scipy's HiGHS drops are smaller than DROPPED.
+# absolute tolerances, relative ones of 1e-9. Smaller coefficients than this are left out of rows, which are loosened by
+# what they may add: each coefficient that is left counts for a hundred tolerances. Beside coefficients of 1e-9, HiGHS
+# has called feasible programs infeasible.
 LARGEST = 1024.0
-DROPPED = 1e-9
+DROPPED = 100 * FEASIBLE
 
 # Rounding of rows that is smaller than this, scaled, is left to the solver's tolerances, which are larger and let more
 # in; rows are loosened by what is larger. (A margin of 1e-6 to 1e-3 in every row makes HiGHS 1.12 lose optima.)
@@ -202,7 +204,7 @@ class LinearProgram:
         self.cost = _NOTHING if objective is None else self._expression(objective, sign)
         for c in constraints:
             if np.isfinite(c.limit):
-                self.rows.append(self._expression(c.metric, c.sign).plus(_constant(-c.limit)))
+                self.rows += [row.plus(_constant(-c.limit)) for row in self._bounded(c.metric, c.sign)]
         if ceiling is not None:
             self.rows.append(self.cost.plus(_constant(-ceiling)))
         for selection in excluded:
@@ -369,8 +371,8 @@ class LinearProgram:
         if small.any():
             # Each column is at most 1, or at most its range.
             reach = np.concatenate([np.ones(n), [max(abs(low), abs(high)) for low, high in self.ranges]])
-            lost = sparse.csr_array((np.abs(matrix.data) * small, matrix.indices, matrix.indptr), shape=matrix.shape)
-            rounding += lost @ reach
+            below = small * np.maximum(np.negative(matrix.data), 0.0)  # without a positive one more is allowed anyway
+            rounding += sparse.csr_array((below, matrix.indices, matrix.indptr), shape=matrix.shape) @ reach
             matrix.data[small] = 0.0
         matrix.eliminate_zeros()
         limits = np.where(rounding > NEGLIGIBLE, limits + rounding, limits)
@@ -404,6 +406,12 @@ class LinearProgram:
         top = self._column(metric)
         self.rows += [part.plus(top.scaled(-1.0)) for part in parts]
         return top.scaled(sign)
+
+    def _bounded(self, metric: Metric, sign: float) -> list[_Affine]:
+        """Linear functions that must all be within a limit of ``sign * metric``; a maximum needs no variable then."""
+        if sign > 0 and type(metric) is Maximum:
+            return [row for part in metric.metrics for row in self._bounded(part, sign)]
+        return self._parts(metric) if sign > 0 and type(metric) is Peak else [self._expression(metric, sign)]
 
     def _parts(self, metric: Metric) -> list[_Affine]:
         """The linear functions of which a metric is the maximum."""
@@ -446,7 +454,7 @@ class LinearProgram:
 
     def _column(self, metric: Metric) -> _Affine:
         """A new variable for a metric, or for a part of it that is not negative, in units of its largest value."""
-        low, high = float(metric.least_with(1.0, self.kept).min()), -float(metric.least_with(-1.0, self.kept).min())
+        low, high = (sign * float(metric.least_with(sign, self.kept)[self.kept].min()) for sign in (1.0, -1.0))
         unit = max(abs(low), abs(high))
         if unit == 0:
             return _NOTHING  # no value but 0
