@@ -10,6 +10,7 @@ from __future__ import annotations
 import argparse
 import csv
 import importlib
+import itertools
 import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, fields
@@ -20,14 +21,28 @@ from types import ModuleType
 from benchmarks.scheduling import report
 from benchmarks.scheduling.cases import Case, cases
 
-# Families of each method, None for all, and the package that it needs.
-METHODS: dict[str, tuple[str, set[str] | None, str]] = {
-    "cggd": ("ours", None, "cggd_scheduling"),
-    "CP-SAT": ("cp_sat", None, "ortools"),
-    "PyJobShop": ("pyjobshop", {"modes", "projects", "job shop"}, "pyjobshop"),
-    "HiGHS": ("highs", {"modes", "units", "placement"}, "scipy"),
-    "priority rule": ("greedy", None, "networkx"),
-    "genetic": ("genetic", None, "pymoo"),
+
+@dataclass(frozen=True)
+class Method:
+    """A module that solves cases, the package that it needs, the kinds of problems it takes (None for all), and whether
+    its answer depends on the seed: one that does not runs once."""
+
+    module: str
+    package: str
+    kinds: frozenset[str] | None = None
+    seeded: bool = True
+
+    def takes(self, case: Case) -> bool:
+        return self.kinds is None or case.kind in self.kinds
+
+
+METHODS = {
+    "cggd": Method("ours", "cggd_scheduling"),
+    "CP-SAT": Method("cp_sat", "ortools"),
+    "PyJobShop": Method("pyjobshop", "pyjobshop", frozenset({"modes", "projects", "job shop"})),
+    "HiGHS": Method("highs", "scipy", frozenset({"modes", "units", "placement"}), seeded=False),
+    "priority rule": Method("greedy", "networkx", seeded=False),
+    "genetic": Method("genetic", "pymoo"),
 }
 
 # What a solver calls a bound may be off by this share.
@@ -52,7 +67,7 @@ class Row:
 
 def run(case: Case, method: str, *, seed: int, seconds: float) -> Row:
     """Let a method have a try at a case, and judge what it returns."""
-    solver: ModuleType = importlib.import_module(f"benchmarks.scheduling.{METHODS[method][0]}")
+    solver: ModuleType = importlib.import_module(f"benchmarks.scheduling.{METHODS[method].module}")
     began = time.perf_counter()
     answer = solver.solve(case, seed=seed, seconds=seconds)
     taken = time.perf_counter() - began
@@ -76,15 +91,15 @@ def main(arguments: Sequence[str] | None = None) -> None:
     options.out.mkdir(parents=True, exist_ok=True)
     file, began = options.out / "scheduling.csv", time.perf_counter()
     done = {(r.family, r.instance, r.method, r.seed, r.limit) for r in read(file)}
-    available = {name: families for name, (_, families, package) in METHODS.items() if find_spec(package)}
-    for family in options.families or cases():
+    installed = [name for name, method in METHODS.items() if find_spec(method.package)]
+    # Seeds are the outer loop, so that a comparison that was cut off has whole seeds.
+    for seed, family in itertools.product(range(options.seeds), options.families or cases()):
         for case in cases(options.quick)[family]():
-            for method in options.methods or available:
-                families = METHODS[method][1]
-                for seed in range(options.seeds) if families is None or family in families else ():
-                    key = (family, case.name, method, seed, seconds)
-                    if key not in done and time.perf_counter() - began < options.budget:
-                        append(file, run(case, method, seed=seed, seconds=seconds))
+            for name in options.methods or installed:
+                method, key = METHODS[name], (family, case.name, name, seed, seconds)
+                wanted = method.takes(case) and (method.seeded or seed == 0) and key not in done
+                if wanted and time.perf_counter() - began < options.budget:
+                    append(file, run(case, name, seed=seed, seconds=seconds))
     print(report.text(read(file)))
 
 
