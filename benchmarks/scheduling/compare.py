@@ -1,8 +1,8 @@
 """Scheduling, cggd beside solvers, priority rules and a genetic algorithm: ``python -m benchmarks scheduling --help``.
 
-Each method sees each instance alone, on one thread, with a time limit; what it returns is checked and valued by a judge
-that knows nothing but the instance. A line per run is appended to a CSV file as it ends, and runs that the file has are
-left out, so that a comparison may be cut off and goes on.
+Each method sees each instance alone, on one thread of a process of its own, with a time limit; what it returns is
+checked and valued by a judge that knows nothing but the instance. A line per run is appended to a CSV file as it ends,
+and runs that the file has are left out, so that a comparison may be cut off and goes on.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, fields
 from importlib.util import find_spec
+from multiprocessing import get_context
 from pathlib import Path
 from types import ModuleType
 
@@ -51,7 +52,10 @@ ROUNDING = 2e-6
 
 @dataclass(frozen=True)
 class Row:
-    """One run, as it stands in the CSV file; a method that found nothing has no value."""
+    """One run, as it stands in the CSV file; a method that found nothing has no value.
+
+    `seconds` are those of the clock and `processor` those that the process got of one or more cores.
+    """
 
     family: str
     instance: str
@@ -63,18 +67,35 @@ class Row:
     proved: bool
     reference: float | None
     seconds: float
+    processor: float
 
 
 def run(case: Case, method: str, *, seed: int, seconds: float) -> Row:
     """Let a method have a try at a case, and judge what it returns."""
     solver: ModuleType = importlib.import_module(f"benchmarks.scheduling.{METHODS[method].module}")
-    began = time.perf_counter()
+    began, before = time.perf_counter(), time.process_time()
     answer = solver.solve(case, seed=seed, seconds=seconds)
-    taken = time.perf_counter() - began
+    taken, processor = time.perf_counter() - began, time.process_time() - before
     value = None if answer is None else case.value(answer)
     bound = None if answer is None or answer.bound is None else float(answer.bound)
     proved = value is not None and bound is not None and value <= bound * (1 + ROUNDING) + 1e-9
-    return Row(case.family, case.name, method, seed, seconds, value, bound, proved, case.reference, round(taken, 3))
+    times = round(taken, 3), round(processor, 3)
+    return Row(case.family, case.name, method, seed, seconds, value, bound, proved, case.reference, *times)
+
+
+def run_alone(case: Case, method: str, *, seed: int, seconds: float) -> Row:
+    """As `run`, in a process that ends with it: what a solver leaves running takes nothing from the next one."""
+    context = get_context("fork")  # with everything imported
+    receiver, sender = context.Pipe(duplex=False)
+    process = context.Process(target=lambda: sender.send(run(case, method, seed=seed, seconds=seconds)))
+    process.start()
+    sender.close()
+    try:
+        return receiver.recv()
+    except EOFError:
+        raise RuntimeError(f"{method} on {case.name} ended without a result; see the error above") from None
+    finally:
+        process.join()
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -92,6 +113,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     file, began = options.out / "scheduling.csv", time.perf_counter()
     done = {(r.family, r.instance, r.method, r.seed, r.limit) for r in read(file)}
     installed = [name for name, method in METHODS.items() if find_spec(method.package)]
+    for name in options.methods or installed:
+        importlib.import_module(f"benchmarks.scheduling.{METHODS[name].module}")
     # Seeds are the outer loop, so that a comparison that was cut off has whole seeds.
     for seed, family in itertools.product(range(options.seeds), options.families or cases()):
         for case in cases(options.quick)[family]():
@@ -99,7 +122,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
                 method, key = METHODS[name], (family, case.name, name, seed, seconds)
                 wanted = method.takes(case) and (method.seeded or seed == 0) and key not in done
                 if wanted and time.perf_counter() - began < options.budget:
-                    append(file, run(case, name, seed=seed, seconds=seconds))
+                    append(file, run_alone(case, name, seed=seed, seconds=seconds))
     print(report.text(read(file)))
 
 
@@ -123,6 +146,7 @@ def read(file: Path) -> list[Row]:
             r["proved"] == "True",
             number(r["reference"]),
             float(r["seconds"]),
+            float(r["processor"]),
         )
         for r in csv.DictReader(file.read_text(encoding="utf-8").splitlines())
     ]

@@ -2,7 +2,7 @@ import pytest
 
 from benchmarks.scheduling import generated, report
 from benchmarks.scheduling.cases import Answer, Case
-from benchmarks.scheduling.compare import METHODS, Row, append, read, run
+from benchmarks.scheduling.compare import METHODS, Row, append, main, read, run, run_alone
 from benchmarks.scheduling.decode import Decoder
 from benchmarks.scheduling.shops import INSTANCES, read_best, read_shops
 from cggd_scheduling import Project, ScheduleError
@@ -82,8 +82,8 @@ def test_the_decoder_starts_each_task_as_early_as_it_fits_in():
 
 def test_rows_are_written_and_read_back(tmp_path):
     rows = [
-        Row("f", "i", "cggd", 0, 1.0, 4.5, None, False, 4.0, 0.25),
-        Row("f", "i", "CP-SAT", 0, 1.0, None, 4.0, False, None, 1.0),
+        Row("f", "i", "cggd", 0, 1.0, 4.5, None, False, 4.0, 0.25, 0.25),
+        Row("f", "i", "CP-SAT", 0, 1.0, None, 4.0, False, None, 1.0, 1.0),
     ]
     for row in rows:
         append(tmp_path / "rows.csv", row)
@@ -91,19 +91,41 @@ def test_rows_are_written_and_read_back(tmp_path):
     assert read(tmp_path / "none.csv") == []
 
 
+def test_a_run_in_a_process_of_its_own_returns_its_row_and_says_where_it_fails():
+    case, best = CASES["units"]
+    row = run_alone(case, "priority rule", seed=0, seconds=1.0)
+    assert (row.family, row.instance, row.method, row.value) == ("units", "u", "priority rule", best)
+    broken = Case("units", "broken", case.problem, "sum", None)
+    with pytest.raises(RuntimeError, match="priority rule on broken ended without a result"):
+        run_alone(broken, "priority rule", seed=0, seconds=1.0)
+
+
+def test_a_comparison_goes_on_where_it_was_cut_off(tmp_path, monkeypatch, capsys):
+    case, _ = CASES["units"]
+    monkeypatch.setattr("benchmarks.scheduling.compare.cases", lambda quick=False: {"units": lambda: iter([case])})
+    options = ["--methods", "priority rule", "genetic", "--seconds", "0.1", "--out", str(tmp_path)]
+    main([*options, "--seeds", "1"])
+    first = read(tmp_path / "scheduling.csv")
+    main([*options, "--seeds", "2"])
+    rows = read(tmp_path / "scheduling.csv")
+    assert rows[: len(first)] == first
+    assert [(row.method, row.seed) for row in rows] == [("priority rule", 0), ("genetic", 0), ("genetic", 1)]
+    assert "**units**: 1 instance, 0.1 s each" in capsys.readouterr().out
+
+
 ROWS = [
-    Row("f", "i", "cggd", 0, 1.0, 12.0, None, False, 10.0, 1.0),
-    Row("f", "i", "cggd", 1, 1.0, 13.0, None, False, 10.0, 1.0),
-    Row("f", "i", "cggd", 2, 1.0, 12.0, None, False, 10.0, 1.0),
-    Row("f", "i", "CP-SAT", 0, 1.0, 11.0, 11.0, True, 10.0, 0.5),
-    Row("f", "i", "CP-SAT", 1, 1.0, 11.0, 11.0, True, 10.0, 0.6),
-    Row("f", "i", "genetic", 0, 1.0, 14.0, None, False, 10.0, 1.0),
-    Row("f", "k", "cggd", 0, 1.0, 5.0, 5.0, True, None, 1.0),
-    Row("f", "k", "cggd", 1, 1.0, 5.0, 5.0, True, None, 1.0),
-    Row("f", "k", "cggd", 2, 1.0, 5.0, 5.0, True, None, 1.0),
-    Row("f", "k", "CP-SAT", 0, 1.0, None, None, False, None, 1.0),
-    Row("f", "k", "CP-SAT", 1, 1.0, 5.0, None, False, None, 1.0),
-    Row("f", "k", "genetic", 0, 1.0, 5.00001, None, False, None, 1.0),
+    Row("f", "i", "cggd", 0, 1.0, 12.0, None, False, 10.0, 1.0, 1.0),
+    Row("f", "i", "cggd", 1, 1.0, 13.0, None, False, 10.0, 1.0, 1.0),
+    Row("f", "i", "cggd", 2, 1.0, 12.0, None, False, 10.0, 1.0, 1.0),
+    Row("f", "i", "CP-SAT", 0, 1.0, 11.0, 11.0, True, 10.0, 0.5, 0.5),
+    Row("f", "i", "CP-SAT", 1, 1.0, 11.0, 11.0, True, 10.0, 0.6, 0.6),
+    Row("f", "i", "genetic", 0, 1.0, 14.0, None, False, 10.0, 1.0, 1.0),
+    Row("f", "k", "cggd", 0, 1.0, 5.0, 5.0, True, None, 1.0, 1.0),
+    Row("f", "k", "cggd", 1, 1.0, 5.0, 5.0, True, None, 1.0, 1.0),
+    Row("f", "k", "cggd", 2, 1.0, 5.0, 5.0, True, None, 1.0, 1.0),
+    Row("f", "k", "CP-SAT", 0, 1.0, None, None, False, None, 1.0, 1.0),
+    Row("f", "k", "CP-SAT", 1, 1.0, 5.0, None, False, None, 1.0, 1.0),
+    Row("f", "k", "genetic", 0, 1.0, 5.00001, None, False, None, 1.0, 1.0),
 ]
 
 
@@ -130,10 +152,10 @@ def test_the_report_lists_losses_as_it_lists_wins():
 
 
 def test_an_instance_without_any_schedule_of_ours_is_a_loss():
-    nothing = Row("f", "j", "cggd", 0, 1.0, None, None, False, None, 1.0)
-    found = Row("f", "j", "CP-SAT", 0, 1.0, 7.0, None, False, None, 1.0)
+    nothing = Row("f", "j", "cggd", 0, 1.0, None, None, False, None, 1.0, 1.0)
+    found = Row("f", "j", "CP-SAT", 0, 1.0, 7.0, None, False, None, 1.0, 1.0)
     assert "| f, 1 s | j | 7 | nothing | CP-SAT 7 |" in report.losses([nothing, found])
-    assert report.losses([nothing, Row("f", "j", "CP-SAT", 0, 1.0, None, None, False, None, 1.0)]) == "None."
+    assert report.losses([nothing, Row("f", "j", "CP-SAT", 0, 1.0, None, None, False, None, 1.0, 1.0)]) == "None."
 
 
 # -- the models of the others -----------------------------------------------------------------------------------------
