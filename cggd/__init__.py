@@ -1,6 +1,6 @@
 """Constraint-guided discrete selection: choose options under bounds on anything that can be evaluated."""
 
-from cggd.constraints import TOLERANCE, Constraint
+from cggd.constraints import Constraint
 from cggd.feasibility import Diagnosis, Feasibility, SmallestBound, diagnose, find_feasible, smallest_bound
 from cggd.fronts import Front, Point, SweepError, SweepProgress, sweep
 from cggd.guide import Guide, GuideStep, Observation
@@ -15,7 +15,6 @@ from cggd.space import ChoiceSpace
 __version__ = "0.1.0"
 
 __all__ = [
-    "TOLERANCE",
     "Additive",
     "ChoiceSpace",
     "Constraint",

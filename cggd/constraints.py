@@ -9,21 +9,21 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from cggd.metrics import Metric, table_of, values_of
+from cggd.metrics import Metric
 from cggd.metrics.base import as_number, check_metric, own
+from cggd.rounding import number_text, snapped, true_texts
 from cggd.space import ChoiceSpace
-
-# A bound is met to within this share of itself: sums of a million terms round by less, and no unit that a user bounds
-# is meaningful to nine digits. Where the bound is 0 or nearly so, sums that cancel still leave rounding behind.
-TOLERANCE = 1e-9
-SMALLEST_TOLERANCE = 1e-12
 
 
 @dataclass(frozen=True, eq=False)
 class Constraint:
     """``metric <= bound`` or ``metric >= bound``; made by comparing a metric with a number.
 
-    A value satisfies the bound when it misses it by no more than `tolerance`, ``max(1e-9 * |bound|, 1e-12)``.
+    A selection satisfies the bound when the metric's value does, up to the rounding of the metric's own summation
+    (`cggd.Metric.rounded`): whole numbers are compared exactly; sums of floats to within a few units in the last place
+    of their largest partial sum, so that ``0.1 + 0.2 <= 0.3`` holds; anything else exactly as it was returned. `values`
+    and `table` return a value that misses the bound by no more than that rounding as the bound itself, so that what
+    they return is compared exactly.
 
     Parameters
     ----------
@@ -82,9 +82,9 @@ class Constraint:
 
     def values(self, selections: NDArray[np.int64]) -> NDArray[np.float64]:
         """Values of the metric that are set against the bound, (n, n_decisions) to (n,): limits at its confidence."""
-        if self.confidence is None:
-            return values_of(self.metric, selections)
-        return self.metric.confidence_limits(selections, self.confidence, self.sign)
+        if self.confidence is not None:
+            return self.metric.confidence_limits(selections, self.confidence, self.sign)
+        return snapped(*self.metric.rounded(selections, self.sign), self.sign, self.bound)
 
     def table(self, selection: NDArray[np.int64], *, local: bool = False) -> NDArray[np.float64]:
         """Replacement table that is set against the bound, shape (n_options,): limits at its confidence.
@@ -92,9 +92,9 @@ class Constraint:
         With `local`, of the parts of the metric, where the bound is from above and must hold for each of them.
         """
         local = local and self.sign > 0
-        if self.confidence is None:
-            return table_of(self.metric, selection, local=local)
-        return self.metric.confidence_table(selection, self.confidence, self.sign, local=local)
+        if self.confidence is not None:
+            return self.metric.confidence_table(selection, self.confidence, self.sign, local=local)
+        return snapped(*self.metric.rounded_table(selection, self.sign, local=local), self.sign, self.bound)
 
     @property
     def space(self) -> ChoiceSpace:
@@ -111,23 +111,19 @@ class Constraint:
         return numbers if self.sign > 0 else -numbers
 
     @property
-    def tolerance(self) -> float:
-        """How far a value may miss the bound and still satisfy it."""
-        return max(TOLERANCE * abs(self.bound), SMALLEST_TOLERANCE) if np.isfinite(self.bound) else 0.0
-
-    @property
     def limit(self) -> float:
-        """``sign * bound + tolerance``: the constraint holds iff ``sign * value <= limit``."""
-        return self.sign * self.bound + self.tolerance
+        """``sign * bound``: what ``sign * value`` must not exceed."""
+        return self.sign * self.bound
 
     def satisfied(self, values: ArrayLike) -> Any:
-        """Whether values of the metric satisfy the bound, elementwise."""
+        """Whether numbers, as `values` and `table` return them, satisfy the bound, elementwise."""
         return self.sign * np.asarray(values, dtype=float) <= self.limit
 
     def violation(self, values: ArrayLike) -> Any:
-        """By how much values of the metric miss the bound, elementwise; 0 where they satisfy it."""
-        excess = self.sign * (np.asarray(values, dtype=float) - self.bound)
-        return np.where(self.satisfied(values), 0.0, excess)
+        """By how much numbers, as `values` and `table` return them, miss the bound, elementwise; 0 where they do not."""
+        values = np.asarray(values, dtype=float)
+        with np.errstate(invalid="ignore"):  # inf - inf, of a bound that never binds
+            return np.where(self.satisfied(values), 0.0, self.sign * (values - self.bound))
 
     def report(self, selection: Mapping[Hashable, Hashable] | ArrayLike) -> Row:
         """Evaluate the metric on a selection and set it against the bound."""
@@ -143,7 +139,7 @@ class Constraint:
         return f"Constraint({self})"
 
     def __str__(self) -> str:
-        return _bound_text(self.metric.name, self.sense, self.bound, self.metric.unit, self.confidence)
+        return _bound_text(self.metric.name, self.sense, number_text(self.bound), self.metric.unit, self.confidence)
 
     def __bool__(self) -> bool:
         raise TypeError(
@@ -166,13 +162,14 @@ class Row:
     confidence: float | None = None
 
     def __str__(self) -> str:
-        fact = f"{self.slack:.6g} left" if self.satisfied else f"violated by {-self.slack:.6g}"
-        return f"{_bound_text(self.name, self.sense, self.bound, self.unit, self.confidence)}: {self.value:.6g}, {fact}"
+        value, bound = true_texts(self.value, self.bound)
+        fact = f"{number_text(self.slack)} left" if self.satisfied else f"violated by {number_text(-self.slack)}"
+        return f"{_bound_text(self.name, self.sense, bound, self.unit, self.confidence)}: {value}, {fact}"
 
 
-def _bound_text(name: str, sense: str, bound: float, unit: str, confidence: float | None) -> str:
+def _bound_text(name: str, sense: str, bound: str, unit: str, confidence: float | None) -> str:
     level = f" at {confidence:.4g} confidence" if confidence is not None else ""
-    return f"{name} {sense} {bound:.6g}{' ' + unit if unit else ''}{level}"
+    return f"{name} {sense} {bound}{' ' + unit if unit else ''}{level}"
 
 
 def check_constraints(

@@ -53,7 +53,7 @@ def three_case(
     tables : array-like of shape (n_options,) or (n_constraints, n_options)
         Replacement tables.
     limits : float, or array-like of shape (n_constraints,) or (n_constraints, n_decisions)
-        Bounds, tolerance included; one per decision where tables are given without what their decisions' options have
+        Bounds; one per decision where tables are given without what their decisions' options have
         in common (`cggd.Metric.shifted`).
     layout : Layout
     weights : {"unit", "difference", "confidence"}

@@ -184,7 +184,7 @@ class Guide:
     ) -> NDArray[np.float64]:
         """Weighted sum of the directions of some violated constraints."""
         constraints, layout = [self.constraints[i] for i in active], self.space.layout
-        limits, ranks = self._bounds[2][active], None
+        limits, ranks = self._bounds[0][active] * self._bounds[1][active], None
         known: list[Shifted] = []
         sums = [c.metric.shifted(selection) for c in constraints] if self.weights != "confidence" else [None]
         if allowed is None and all(part is not None for part in sums):
@@ -192,6 +192,9 @@ class Guide:
             known = [part for part in sums if part is not None]
             rows = [part.values for part in known]
             limits = np.stack([lim - c.sign * p.shift for lim, c, p in zip(limits, constraints, known, strict=True)])
+            limits += np.stack(
+                [np.broadcast_to(p.rounding(row), row.shape) for row, p in zip(limits, known, strict=True)]
+            )
             if self.weights == "unit":
                 ranks = _stacked([c.sign_of(p.ranks()) for c, p in zip(constraints, known, strict=True)])
         else:
@@ -216,16 +219,17 @@ class Guide:
         return directions[0]
 
     @cached_property
-    def _bounds(self) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
-        """Signs, bounds and limits of the constraints as arrays: `Constraint.violation` for all of them at once."""
-        columns = zip(*((c.sign, c.bound, c.limit) for c in self.constraints), strict=True)
-        signs, bounds, limits = (np.array(column) for column in columns)
-        return signs, bounds, limits
+    def _bounds(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """Signs and bounds of the constraints as arrays: `Constraint.violation` for all of them at once."""
+        signs, bounds = (
+            np.array(column) for column in zip(*((c.sign, c.bound) for c in self.constraints), strict=True)
+        )
+        return signs, bounds
 
     def _violations(self, values: NDArray[np.float64]) -> NDArray[np.float64]:
-        signs, bounds, limits = self._bounds
+        signs, bounds = self._bounds
         with np.errstate(invalid="ignore"):  # inf - inf, of a bound that never binds
-            return np.where(signs * values <= limits, 0.0, signs * (values - bounds))
+            return np.where(signs * values <= signs * bounds, 0.0, signs * (values - bounds))
 
     def check_flat(self, array: ArrayLike, argument: str) -> NDArray[np.float64]:
         """Check numbers per option, shape (n_options,); logits may be ``-inf``, where an option is forbidden."""

@@ -11,7 +11,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cggd import Additive, ChoiceSpace, Constraint, Function, Metric, diagnose, find_feasible, smallest_bound
-from cggd.constraints import SMALLEST_TOLERANCE
 from cggd.metrics.base import as_amount, as_number, whole
 from cggd_features.costs import SharedCost
 from cggd_features.limits import Limits
@@ -21,7 +20,7 @@ SEEK_SECONDS = 10.0
 
 # The largest cost that adds up to a number, and what it must reach for bounds to tell one from none.
 LARGEST = 1e290
-SMALLEST = 1e3 * SMALLEST_TOLERANCE
+SMALLEST = 1e-9
 
 
 @dataclass(frozen=True, eq=False)
@@ -179,8 +178,7 @@ def cost_metric(variables: Variables, costs: Any, discounted: Any, name: str, un
         raise ValueError(f"{argument} must be at most {LARGEST:g}, got {largest:g}; give them in a larger unit")
     if 0 < largest < SMALLEST:
         raise ValueError(
-            f"{argument} are at most {largest:g}, and budgets are held to {SMALLEST_TOLERANCE:g}; give both in a "
-            "smaller unit"
+            f"{argument} are at most {largest:g}, and budgets are held to 1e-12; give both in a smaller unit"
         )
     if not discounted:
         return Additive(space, np.column_stack([np.zeros(len(full)), full]).ravel(), name=unit)

@@ -2,20 +2,28 @@
 
 from __future__ import annotations
 
-from math import ceil
+import time
+from dataclasses import dataclass, replace
+from math import ceil, isfinite
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-import cggd
-from cggd import TOLERANCE, Progress, maximum
+from cggd import maximum
 from cggd.linear import LinearProgram, Outcome
 from cggd.metrics import Maximum
 from cggd.relaxed import SMALL
 from cggd_scheduling.project import Project
 
-# A linear program's value is this exact, of numbers that are whole.
-ROUNDING = 1e-6
+# A bound from a linear program, in units of which every value is a multiple, is off by no more than this and this share
+# of itself.
+ROUNDING, SHARE = 1e-6, 1e-9
+
+# The exact solver gets so many nodes for a better bound, and of a time limit this share; nothing where there are more
+# options than EXACT, since a node takes too long then.
+NODES, EXACT_SHARE = 100, 0.1
+EXACT = 2_000
 
 
 def shortest(project: Project) -> Maximum:
@@ -27,47 +35,65 @@ def shortest(project: Project) -> Maximum:
     return maximum(project.critical_path, *work, name="bound")
 
 
-def least_bound(project: Project, *, seed: int = 0, time_limit: float = 1.0) -> int:
-    """A number that no makespan is less than: the least of `shortest` under the budgets, or what is proved of it.
+@dataclass(frozen=True, eq=False)
+class Relaxation:
+    """What is known before a search: a number that no makespan is less than, and shares of the modes.
+
+    Attributes
+    ----------
+    bound : int
+    shares : ndarray of shape (n_options,), optional
+        What the linear program takes of each mode where `shortest` is least; None where it was not solved.
+    """
+
+    bound: int
+    shares: NDArray[np.float64] | None = None
+
+
+def relaxation(project: Project, *, time_limit: float | None = None) -> Relaxation:
+    """The least of `shortest` under the budgets, or what is proved of it, by programs of limited work.
+
+    Parameters
+    ----------
+    project : Project
+    time_limit : float, optional
+        Seconds; without a limit nodes of the exact solver alone bound the work.
 
     Examples
     --------
     >>> project = Project({"a": [(4, {"crew": 2})], "b": [(3, {"crew": 2})]}, renewable={"crew": 3})
-    >>> least_bound(project)
+    >>> relaxation(project).bound
     5
     """
-    step = project.time_step
-
-    def stop(progress: Progress) -> bool:
-        if progress.best is None or progress.bound is None:
-            return False
-        return rounded_up(progress.bound, step) >= rounded_up(progress.best, step)
-
-    metric, oversized = shortest(project), project.oversized
-    result = cggd.minimize(
-        metric, project.constraints, forbid=oversized, seed=seed, time_limit=time_limit, callback=stop
-    )
-    bound = metric.limits()[0] if result.bound is None else result.bound
-    return rounded_up(bound, step)
-
-
-def relaxed_shares(project: Project, *, time_limit: float | None = None) -> NDArray[np.float64] | None:
-    """What the linear program takes of each mode where `shortest` is least, shape (n_options,); None without one."""
-    if project.space.n_options > SMALL:
-        return None
-    allowed = project.space.allowed(project.oversized)
-    relaxed = LinearProgram(project.space, project.constraints, shortest(project), allowed=allowed)
-    found = relaxed.shares(time_limit=time_limit)
-    return found.shares if found.outcome is Outcome.OPTIMAL else None
+    metric, step, space = shortest(project), project.time_step, project.space
+    known = Relaxation(rounded_up(metric.limits()[0], step))
+    if space.n_options > SMALL:
+        return known
+    began = time.perf_counter()
+    program = LinearProgram(space, project.constraints, metric, allowed=space.allowed(project.oversized))
+    relaxed = program.shares(time_limit=time_limit)
+    if relaxed.outcome is not Outcome.OPTIMAL:
+        return known
+    known = Relaxation(max(known.bound, rounded_up(relaxed.bound, step)), relaxed.shares)
+    left = None if time_limit is None else EXACT_SHARE * (time_limit - (time.perf_counter() - began))
+    if space.n_options > EXACT or (left is not None and left <= 0):
+        return known
+    bound = program.solve(node_limit=NODES, time_limit=left).bound
+    return replace(known, bound=max(known.bound, rounded_up(bound, step))) if isfinite(bound) else known
 
 
-def rounded_up(bound: float, unit: int) -> int:
-    """The least multiple of a unit that a number is not above, rounding set aside.
+def least_bound(project: Project, *, time_limit: float | None = None) -> int:
+    """A number that no makespan is less than; the bound of `relaxation`."""
+    return relaxation(project, time_limit=time_limit).bound
+
+
+def rounded_up(bound: float, unit: Any) -> Any:
+    """The least multiple of a unit that a bound is not above, lowered first by what may be wrong with it.
 
     Examples
     --------
     >>> rounded_up(11.2, 5), rounded_up(10.0000001, 5)
     (15, 10)
     """
-    steps = bound / unit
-    return max(ceil(steps - TOLERANCE * steps - ROUNDING) * unit, 0)
+    steps = float(bound / unit)
+    return max(ceil(steps * (1 - SHARE) - ROUNDING) * unit, 0)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import networkx as nx
 
 from cggd.plotting.axes import BAD, GOOD, INK, NEUTRAL, OKABE_ITO, axes_for, label_words, quantity_text, write_note
-from cggd_scheduling.schedule import Schedule, lanes_of
+from cggd_scheduling.schedule import Schedule, lanes_of, shown
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -22,7 +22,8 @@ NAMED = 60
 def plot_gantt(schedule: Schedule, ax: Axes | None = None) -> Axes:
     """Draw when each task runs: a row per machine, unit or device, or as few rows as hold all tasks.
 
-    Tasks on the critical path have a dark edge; those of duration 0 are diamonds; the deadline is a line.
+    Tasks on the critical path (`Schedule.critical_path`) have a dark edge; those of duration 0 are diamonds; the
+    deadline is a line.
 
     Parameters
     ----------
@@ -63,7 +64,7 @@ def plot_gantt(schedule: Schedule, ax: Axes | None = None) -> Axes:
     ax.set_ylim(len(rows) + (0.5 if set(schedule.start) - set(lanes) else -0.5), -0.5)
     ax.set_xlim(left=0)
     ax.set_xlabel(quantity_text("time", schedule.requirements.unit))
-    ax.set_title(f"makespan {schedule.makespan:g}, dark edges: critical path", fontsize="medium", loc="left")
+    ax.set_title(f"makespan {shown(schedule.makespan)}, dark edges: critical path", fontsize="medium", loc="left")
     if 1 < len(modes) <= len(OKABE_ITO):
         from matplotlib.patches import Patch
 
@@ -108,7 +109,9 @@ def plot_usage(schedule: Schedule, resource: Hashable | None = None, ax: Axes | 
 
 
 def plot_network(schedule: Schedule, ax: Axes | None = None) -> Axes:
-    """Draw who waits for whom, placed by start times, with one critical path marked.
+    """Draw who waits for whom, placed by start times, with the critical path marked.
+
+    Where a task on it waited for a machine or a crew, and not for a predecessor, the line between the two is dashed.
 
     Parameters
     ----------
@@ -131,6 +134,10 @@ def plot_network(schedule: Schedule, ax: Axes | None = None) -> Axes:
     for wanted, colour, width in ((False, NEUTRAL, 0.8), (True, BAD, 2.0)):
         some = [edge for edge in edges if (edge in on_path) == wanted]
         nx.draw_networkx_edges(graph, place, edgelist=some, edge_color=colour, width=width, arrowsize=8, **options)
+    waits = nx.DiGraph()
+    waits.add_nodes_from(graph)
+    waits.add_edges_from(edge for edge in on_path if not graph.has_edge(*edge))
+    nx.draw_networkx_edges(waits, place, edge_color=BAD, width=2.0, style="dashed", arrowsize=8, **options)
     if len(graph) <= NAMED:
         labels = {task: label_words(task, 8) for task in graph}
         nx.draw_networkx_labels(graph, place, labels, font_size=7, ax=ax)
@@ -138,7 +145,7 @@ def plot_network(schedule: Schedule, ax: Axes | None = None) -> Axes:
     ax.tick_params(left=False, labelleft=False, bottom=True, labelbottom=True)
     ax.set_xlabel(quantity_text("start", schedule.requirements.unit))
     length = sum(schedule.duration(task) for task in path)
-    ax.set_title(f"one critical path of {len(path)} tasks, {length:g} long", fontsize="medium", loc="left")
+    ax.set_title(f"critical path of {len(path)} tasks, {shown(length)} long", fontsize="medium", loc="left")
     return ax
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import unicodedata
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -24,6 +25,9 @@ FEASIBLE, NOT_FEASIBLE = 0, 2
 
 # Of a group, options may follow the file all the same.
 INTERSPERSED = {"allow_interspersed_args": True}
+
+# Of characters that change the direction of what follows them.
+DIRECTIONS = ("LRE", "RLE", "LRO", "RLO", "PDF", "LRI", "RLI", "FSI", "PDI")
 
 app = typer.Typer(
     add_completion=False, pretty_exceptions_enable=False, context_settings=INTERSPERSED, subcommand_metavar=""
@@ -84,7 +88,7 @@ def schedule(
     if as_json:
         print(found.to_json())
     else:
-        out.print(found.summary(), markup=False, highlight=False)
+        out.print(printable(found.summary()), markup=False, highlight=False)
     if table is not None:
         write_text(table, found.to_csv())
     if save is not None:
@@ -93,6 +97,21 @@ def schedule(
         if path is not None:
             draw(found).figure.savefig(path, dpi=120)
     raise typer.Exit(FEASIBLE if found.feasible else NOT_FEASIBLE)
+
+
+def printable(text: str) -> str:
+    r"""Text with every character that commands a terminal shown by its number: escape sequences, returns, directions.
+
+    Examples
+    --------
+    >>> printable("a\x1b[31mb") == "a\\x1b[31mb"
+    True
+    """
+    return "".join(c if c == "\n" or not _commands(c) else repr(c)[1:-1] for c in text)
+
+
+def _commands(character: str) -> bool:
+    return unicodedata.category(character) in ("Cc", "Cs") or unicodedata.bidirectional(character) in DIRECTIONS
 
 
 def _solver(file: Path, asked: dict[str, Any], schedules: int) -> Callable[..., Schedule]:
@@ -108,7 +127,7 @@ def _solver(file: Path, asked: dict[str, Any], schedules: int) -> Callable[..., 
     if kind == "project":
         given = only(deadline="deadline", minimize="minimize", modes_only="modes_only")
         project = read_project(file)
-        if given.pop("modes_only", False) or "minimize" in given:
+        if given.pop("modes_only", False):
             return partial(select_modes, project, **given)
         return partial(schedule_project, project, schedules=schedules, **given)
     if kind == "job shop":

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Hashable, Mapping
 from pathlib import Path
 from typing import Any
 
 from cggd.io.text import StrPath, read_text, write_text
 from cggd.result import label_to_json
-from cggd_scheduling.files import load_json, named, objects, package, suffix, unpacked
+from cggd_scheduling.files import check_keys, load_json, named, objects, package, suffix, unpacked
 from cggd_scheduling.project import Project, from_lists
 from cggd_scheduling.schedule import as_label
 
@@ -60,6 +61,8 @@ def write_project(project: Project, path: StrPath) -> None:
     - ``"resources"``: objects with ``"resource"`` and either ``"capacity"`` (renewable) or ``"budget"``;
     - ``"activities"``: objects with ``"activity"``, ``"after"`` (a list of activities) and ``"modes"``: objects with
       ``"mode"``, ``"duration"`` and ``"demands"``, an object of numbers. Modes without a label are numbered from 1.
+
+    Any other key is an error.
     """
     if strange := [r for r in [*project.renewable, *project.nonrenewable] if not isinstance(r, str)]:
         raise TypeError(f"resources in JSON must have strings as names, got {strange[0]!r}")
@@ -83,8 +86,10 @@ def write_project(project: Project, path: StrPath) -> None:
 
 
 def _project(data: Mapping[str, Any]) -> Project:
+    check_keys(data, ("format", "name", "unit", "resources", "activities"), "the project")
     renewable, nonrenewable = {}, {}
     for row in objects(data, "resources") if "resources" in data else ():
+        check_keys(row, ("resource", "capacity", "budget"), f"resource {row['resource']!r}")
         if ("capacity" in row) == ("budget" in row):
             raise ValueError(f'resource {row["resource"]!r} needs either "capacity" or "budget"')
         kind, limit = (renewable, row["capacity"]) if "capacity" in row else (nonrenewable, row["budget"])
@@ -95,11 +100,13 @@ def _project(data: Mapping[str, Any]) -> Project:
     edges = []
     for row in objects(data, "activities"):
         activity = as_label(row["activity"])
+        check_keys(row, ("activity", "after", "modes"), f"activity {activity!r}")
         if activity in activities:
             raise ValueError(f"activity {activity!r} is listed twice")
         modes = {}
         for number, mode in enumerate(objects(row, "modes") if "modes" in row else (), start=1):
             label = as_label(mode.get("mode", number))
+            check_keys(mode, ("mode", "duration", "demands"), f"mode {label!r} of activity {activity!r}")
             if label in modes:
                 raise ValueError(f"activity {activity!r} lists mode {label!r} twice")
             modes[label] = mode["duration"], mode.get("demands", {})
@@ -112,12 +119,14 @@ def _project(data: Mapping[str, Any]) -> Project:
 
 def _read_psplib(path: StrPath) -> Project:
     psplib = package("psplib", "files of PSPLIB")
-    read_text(path)  # a missing file, a folder, packed or binary data: errors that say so
+    text = read_text(path)  # a missing file, a folder, packed or binary data: errors that say so
     try:
         with unpacked(path) as plain:
             found = psplib.parse(plain, "psplib")
     except (ValueError, LookupError, TypeError, AttributeError, ArithmeticError) as error:
         raise ValueError(f"{path}: not a project in the format of PSPLIB or MMLIB: {error}") from None
+    with named(path):
+        _check_counts(text)
     n_renewable = sum(resource.renewable for resource in found.resources)
     if not all(resource.renewable for resource in found.resources[:n_renewable]):
         raise ValueError(f"{path}: expected the renewable resources before the non-renewable ones")
@@ -133,3 +142,39 @@ def _read_psplib(path: StrPath) -> Project:
             n_renewable,
             name=Path(str(path).removesuffix(".gz")).stem,
         )
+
+
+def _check_counts(text: str) -> None:
+    """Raise where a file of PSPLIB says how many of something there are and has another number of them.
+
+    The parser passes over such counts, and over rows that they leave out.
+    """
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
+
+    def section(name: str) -> list[list[str]]:
+        """The rows of numbers below a heading."""
+        first = next((n for n, line in enumerate(lines) if name in line), len(lines)) + 1
+        rows: list[list[str]] = []
+        for line in lines[first:]:
+            if line[0].isdigit():
+                rows.append(line.split())
+            elif rows:
+                break
+        return rows
+
+    jobs, modes, room = (section(name) for name in ("PRECEDENCE RELATIONS", "REQUESTS/DURATIONS", "AVAILABILITIES"))
+    said = re.search(r"^\s*jobs\s*\([^)]*\)\s*:\s*(\d+)", text, re.MULTILINE)
+    if said and int(said[1]) != len(jobs):
+        raise ValueError(f"the head says {said[1]} jobs, and {len(jobs)} follow")
+    for number, row in enumerate(jobs, start=1):
+        if int(row[0]) != number:
+            raise ValueError(f"job {number} is called {row[0]} where successors are listed")
+        if len(row) < 3 or len(row) - 3 != int(row[2]):
+            raise ValueError(f"job {number} has {len(row) - 3} successors, where {row[2:3]} are said to follow")
+    if (total := sum(int(row[1]) for row in jobs)) != len(modes):
+        raise ValueError(f"the jobs have {total} modes together, and {len(modes)} are listed")
+    of = [number for number, row in enumerate(jobs, start=1) for _ in range(int(row[1]))]
+    width = len(room[0]) if room else 0
+    for job, row in zip(of, modes, strict=True):
+        if len(row) not in (width + 2, width + 3) or (len(row) == width + 3 and int(row[0]) != job):
+            raise ValueError(f"a mode of job {job} has the numbers {' '.join(row)}, for {width} resources")

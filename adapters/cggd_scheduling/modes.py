@@ -26,9 +26,6 @@ LEAST_SECONDS = 1.0
 # same optima as with 6 starts of 600 steps, in 0.2 s on average instead of 1.3 s.
 DESCENT = {"steps": 50, "starts": 1}
 
-# Time limit of projects that are large, where none is given.
-LARGE_SECONDS = 15.0
-
 # What the diagnosis of budgets that cannot be met may take, each of its steps.
 DIAGNOSIS_SECONDS = 10.0
 
@@ -54,8 +51,8 @@ def select_modes(
     deadline : number, optional
         The critical path must not be longer.
     seed, time_limit, **options
-        As for `cggd.minimize`, with a short descent by default. Projects of more than 2,000 modes in all end after
-        15 s where no limit is given.
+        As for `cggd.minimize`, with a short descent by default. Selections of projects of more than 2,000 modes in all
+        are polished only where a time limit is given.
 
     Returns
     -------
@@ -79,9 +76,7 @@ def select_modes(
     check_time_limit(time_limit)
     if deadline is not None:
         as_number(deadline, "deadline", finite=False)
-    if minimize is not None and minimize not in project.nonrenewable:
-        known = list(project.nonrenewable)
-        raise ValueError(f"minimize must be a non-renewable resource, one of {known}, or None, got {minimize!r}")
+    check_minimize(project, minimize)
     began = time.perf_counter()
     objective = "makespan" if minimize is None else str(minimize)
     requirements = project.requirements(renewable=False, deadline=deadline)
@@ -94,8 +89,8 @@ def select_modes(
     metric: Metric = project.critical_path if minimize is None else project.use(minimize)
     if project.space.n_options > LARGE:
         initial, least = rounded(metric, constraints, time_limit=time_limit)
-        time_limit = LARGE_SECONDS if time_limit is None else time_limit
         options.setdefault("initial", initial)
+        options.setdefault("polish", time_limit is not None)  # without a limit it would go on for very long
     options = DESCENT | options
     step = _step(project, minimize)
     callback = options.pop("callback", None)
@@ -126,6 +121,13 @@ def select_modes(
         facts={"left out": f"capacities of {few(list(project.renewable))}"} if project.renewable else {},
         seconds=seconds,
     ).verify()
+
+
+def check_minimize(project: Project, minimize: Hashable | None) -> None:
+    """Raise ValueError where what is to be used least is no non-renewable resource of a project."""
+    if minimize is not None and minimize not in project.nonrenewable:
+        known = list(project.nonrenewable)
+        raise ValueError(f"minimize must be a non-renewable resource, one of {known}, or None, got {minimize!r}")
 
 
 def earliest_starts(project: Project, modes: dict[Hashable, Hashable]) -> dict[Hashable, int]:

@@ -22,9 +22,9 @@ LARGE = 2_000
 # the path is 0.4% longer than with 1/4 and twice as many.
 FIXED = 0.5
 
-# The last activities are decided exactly, since rounded they might meet no bound, and in this time.
+# The last activities are decided exactly, since rounded they might meet no bound, and within so many nodes.
 EXACT = 40
-EXACT_SECONDS = 2.0
+EXACT_NODES = 1_000
 
 # Shares this near to a whole number are one.
 WHOLE = 1e-6
@@ -59,7 +59,7 @@ def rounded(
         undecided = np.flatnonzero(most < 1.0 - WHOLE)
         if len(undecided) <= EXACT:
             program = LinearProgram(space, constraints, objective, allowed=_fixed(space, selection, undecided))
-            found = program.solve(time_limit=EXACT_SECONDS).selection
+            found = program.solve(node_limit=EXACT_NODES, time_limit=_left(late)).selection
             return found if found is not None and _satisfied(constraints, found) else selection, bound
         surest = undecided[np.argsort(-most[undecided], kind="stable")]
         allowed = _fixed(space, selection, surest[int(FIXED * len(surest)) :])

@@ -5,16 +5,18 @@ from __future__ import annotations
 import csv
 import io
 import json
-from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
+from bisect import bisect_left, bisect_right
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from numbers import Integral, Real
+from numbers import Real
 from typing import TYPE_CHECKING, Any
 
 import networkx as nx
 
-from cggd import TOLERANCE, Status
-from cggd.constraints import SMALLEST_TOLERANCE
+from cggd import Status
 from cggd.result import label_to_json
+from cggd_scheduling.files import check_keys, csv_cell
+from cggd_scheduling.limits import exceeds, is_whole, time_rounding
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -75,7 +77,8 @@ class Schedule:
     """When each task starts and how it is carried out.
 
     Times are whole numbers or floats; a task occupies ``start <= t < start + duration``, so one of duration 0 takes
-    nothing of a renewable resource. Where no schedule was found, `start` is empty and `reason` says why.
+    nothing of a renewable resource. Times that differ by no more than `rounding` are the same time. Where no schedule
+    was found, `start` is empty and `reason` says why.
 
     Parameters
     ----------
@@ -155,23 +158,46 @@ class Schedule:
             return None
         return 0.0 if self.value == self.bound else (self.value - self.bound) / max(abs(self.bound), 1e-12)
 
+    @property
+    def rounding(self) -> Any:
+        """How far a time may be off by the rounding of its sum of durations and lags; 0 where all are whole numbers."""
+        lags = list(self.requirements.lags.values())
+        durations = [self.duration(task) for task in self.start]
+        if all(map(is_whole, [*self.start.values(), *durations, *lags])):
+            return 0
+        return time_rounding(self.makespan, len(durations) + len(lags) + 1)
+
     def used(self, resource: Hashable) -> Any:
         """What all tasks take of a resource together."""
-        return sum(self._alternative(task).demands.get(resource, 0) for task in self.start)
+        return sum(self._demands(resource))
+
+    def _demands(self, resource: Hashable) -> list[Any]:
+        return [self._alternative(task).demands.get(resource, 0) for task in self.start]
 
     def usage(self, resource: Hashable) -> list[tuple[Any, Any]]:
         """What is taken of a renewable resource over time: (time, amount from then on), amounts that differ."""
-        changes: dict[Any, Any] = {}
+        steps = [(time, sum(running.values())) for time, running in self._running(resource)]
+        return [step for step, before in zip(steps, [(0, 0), *steps], strict=False) if step[1] != before[1]]
+
+    def _running(self, resource: Hashable) -> Iterator[tuple[Any, dict[Hashable, Any]]]:
+        """From when on which tasks take how much of a resource; the mapping changes as the iterator goes on."""
+        slack, starts = self.rounding, sorted(set(self.start.values()))
+        begin: dict[Any, dict[Hashable, Any]] = {}
+        end: dict[Any, list[Hashable]] = {}
         for task, start in self.start.items():
             if (taken := self._alternative(task).demands.get(resource, 0)) and self.duration(task) > 0:
-                changes[start] = changes.get(start, 0) + taken
-                changes[self.finish(task)] = changes.get(self.finish(task), 0) - taken
-        steps, level = [], 0
-        for time, change in sorted(changes.items()):
-            level += change
-            if change:
-                steps.append((time, level))
-        return steps
+                finish = self.finish(task)
+                at = bisect_left(starts, finish - slack)  # the start that the task ends at, though sums were rounded
+                if at < len(starts) and start < starts[at] < finish:
+                    finish = starts[at]
+                begin.setdefault(start, {})[task] = taken
+                end.setdefault(finish, []).append(task)
+        running: dict[Hashable, Any] = {}
+        for time in sorted({*begin, *end}):
+            for task in end.get(time, ()):
+                del running[task]
+            running |= begin.get(time, {})
+            yield time, running
 
     def graph(self) -> nx.DiGraph:
         """The tasks with who waits for whom, and the durations that were chosen as node attribute ``duration``."""
@@ -181,19 +207,63 @@ class Schedule:
         return graph
 
     def critical_path(self) -> list[Hashable]:
-        """Tasks on one longest chain of waiting, in order: it alone takes so long, however many resources there are."""
-        lags, graph = self.requirements.lags, self.graph()
-        length: dict[Hashable, Any] = {}
+        """Tasks, in order, each of which could not start before the one before it ended; the last ends the schedule.
+
+        A task waits for a predecessor, for the task before it in its lane, or for a resource that the task before it
+        takes and of which too little is left without its end. From a schedule in which every task starts as early as
+        the others let it, the durations (and lags) of such a chain add up to the makespan; elsewhere it begins with a
+        task that nothing holds up.
+        """
+        slack, awaited = self.rounding, self._awaited()
+        order = {task: n for n, task in enumerate(nx.topological_sort(self.graph()))}
+        begun: dict[Hashable, Any] = {}  # the start of the chain that leads to a task
         before: dict[Hashable, Hashable | None] = {}
-        for task in nx.topological_sort(graph):
-            latest = max(((length[p] + lags.get((p, task), 0), p) for p in graph.pred[task]), key=_first, default=None)
-            length[task] = self.duration(task) + (latest[0] if latest else 0)
-            before[task] = latest[1] if latest else None
-        path, task = [], max(length, key=length.__getitem__, default=None)
+        for task in sorted(self.start, key=lambda t: (self.start[t], self.finish(t), order[t])):
+            known = [other for other in awaited(task) if other in begun]
+            before[task] = min(known, key=begun.__getitem__, default=None)
+            begun[task] = self.start[task] if before[task] is None else begun[before[task]]
+        last = [task for task in begun if self.finish(task) >= self.makespan - slack]
+        path, task = [], min(last, key=begun.__getitem__, default=None)
         while task is not None:
             path.append(task)
             task = before[task]
         return path[::-1]
+
+    def _awaited(self) -> Callable[[Hashable], list[Hashable]]:
+        """What says which tasks a task was waiting for until it started."""
+        needs, slack = self.requirements, self.rounding
+        graph = self.graph()
+        ends = sorted(((self.finish(task), n, task) for n, task in enumerate(self.start)), key=lambda end: end[:2])
+        times = [time for time, _, _ in ends]
+        levels = {resource: self.usage(resource) for resource in needs.capacities}
+
+        def level(resource: Hashable, time: Any) -> Any:
+            """What is taken of a resource just before a time."""
+            at = bisect_left(levels[resource], time - slack, key=_first)
+            return levels[resource][at - 1][1] if at else 0
+
+        def awaited(task: Hashable) -> list[Hashable]:
+            start, demands = self.start[task], self._alternative(task).demands
+            found = [
+                other
+                for other in graph.pred[task]
+                if abs(self.finish(other) + needs.lags.get((other, task), 0) - start) <= slack
+            ]
+            if not self.duration(task):
+                return found
+            scarce = {
+                resource
+                for resource, capacity in needs.capacities.items()
+                if demands.get(resource, 0) and exceeds([level(resource, start), demands[resource]], capacity)
+            }
+            for _, _, other in ends[bisect_left(times, start - slack) : bisect_right(times, start + slack)]:
+                same = task in self.lanes and self.lanes[task] == self.lanes.get(other)
+                shares = any(self._alternative(other).demands.get(resource, 0) for resource in scarce)
+                if other != task and self.duration(other) and (same or shares):
+                    found.append(other)
+            return found
+
+        return awaited
 
     # -- the checker --------------------------------------------------------------------------------------------------
 
@@ -230,26 +300,34 @@ class Schedule:
         yield from (f"{task!r} is no task" for task in self.start if task not in needs.tasks)
 
     def _broken(self) -> Iterator[str]:
-        needs = self.requirements
+        needs, slack = self.requirements, self.rounding
         for first, second in needs.precedence:
             lag = needs.lags.get((first, second), 0)
-            if exceeds(self.finish(first) + lag, self.start[second]):
+            if self.finish(first) + lag - self.start[second] > slack:
                 after = f" and {lag} more have passed" if lag else ""
                 yield f"{second!r} starts at {self.start[second]}, before {first!r} ends at {self.finish(first)}{after}"
         for resource, capacity in needs.capacities.items():
-            over = [(time, level) for time, level in self.usage(resource) if exceeds(level, capacity)]
-            yield from (f"{resource!r}: {level} taken at {time}, capacity {capacity}" for time, level in over[:1])
+            for time, running in self._running(resource):
+                if exceeds(running.values(), capacity):
+                    yield f"{resource!r}: {sum(running.values())} taken at {time}, capacity {capacity}"
+                    break
         for resource, budget in needs.budgets.items():
-            if exceeds(self.used(resource), budget):
+            if exceeds(self._demands(resource), budget):
                 yield f"{resource!r}: {self.used(resource)} taken in all, budget {budget}"
-        if needs.deadline is not None and exceeds(self.makespan, needs.deadline):
+        if self.late:
             yield f"ends at {self.makespan}, after the deadline {needs.deadline}"
         last: dict[Hashable, Hashable] = {}
         for task in sorted((t for t in self.lanes if self.duration(t) > 0), key=self.start.__getitem__):
             lane = self.lanes[task]
-            if lane in last and exceeds(self.finish(last[lane]), self.start[task]):
+            if lane in last and self.finish(last[lane]) - self.start[task] > slack:
                 yield f"{lane!r}: {task!r} starts at {self.start[task]}, before {last[lane]!r} ends"
             last[lane] = task
+
+    @property
+    def late(self) -> bool:
+        """Whether it ends after the deadline."""
+        deadline = self.requirements.deadline
+        return deadline is not None and self.makespan > deadline + self.rounding
 
     # -- how it is shown ----------------------------------------------------------------------------------------------
 
@@ -286,14 +364,17 @@ class Schedule:
             yield {"task": task, "mode": self.modes[task], "lane": self.lanes.get(task), **times}
 
     def to_csv(self) -> str:
-        """A line per task: task, mode, lane, start, duration, finish, and what it takes of each resource."""
+        """A line per task: task, mode, lane, start, duration, finish, and what it takes of each resource.
+
+        A label that a spreadsheet would take for a formula begins with an apostrophe.
+        """
         needs, text = self.requirements, io.StringIO()
         resources = [*needs.capacities, *needs.budgets]
         writer = csv.writer(text, lineterminator="\n")
-        writer.writerow(["task", "mode", "lane", "start", "duration", "finish", *resources])
+        writer.writerow(map(csv_cell, ["task", "mode", "lane", "start", "duration", "finish", *resources]))
         for row in self._rows():
             demands = self._alternative(row["task"]).demands
-            writer.writerow([*row.values(), *(demands.get(resource, 0) for resource in resources)])
+            writer.writerow(map(csv_cell, [*row.values(), *(demands.get(resource, 0) for resource in resources)]))
         return text.getvalue()
 
     def to_json(self) -> str:
@@ -345,7 +426,12 @@ class Schedule:
 
     @classmethod
     def _of(cls, data: Mapping[str, Any]) -> Schedule:
+        plain = ("objective", "value", "bound", "reason", "facts", "seconds")
+        check_keys(data, ("format", "status", *plain, "schedule", "requirements"), "the schedule")
         needs, rows = data["requirements"], data["schedule"]
+        check_keys(needs, ("unit", "deadline", "capacities", "budgets", "precedence", "tasks"), "the requirements")
+        for row in rows:
+            check_keys(row, ("task", "mode", "lane", "start", "duration", "finish"), f"the row of {row['task']!r}")
         tasks = {
             as_label(task): {
                 as_label(mode): Alternative(duration, _mapping(demands)) for mode, duration, demands in modes
@@ -362,12 +448,11 @@ class Schedule:
             needs["deadline"],
             needs["unit"],
         )
-        plain = {key: data[key] for key in ("objective", "value", "bound", "reason", "facts", "seconds")}
         start, modes, lanes = (
             {as_label(r["task"]): as_label(r[key]) for r in rows} for key in ("start", "mode", "lane")
         )
         lanes = {task: lane for task, lane in lanes.items() if lane is not None}
-        return cls(requirements, start, modes, lanes, Status[data["status"]], **plain)
+        return cls(requirements, start, modes, lanes, Status[data["status"]], **{key: data[key] for key in plain})
 
     def gantt(self, ax: Axes | None = None) -> Axes:
         """Draw it as a Gantt chart; see `cggd_scheduling.plot_gantt`."""
@@ -379,17 +464,10 @@ class Schedule:
 def nothing_to_do(requirements: Requirements, objective: str = "makespan") -> Schedule:
     """The schedule of no task at all: it ends at 0, which is late where the deadline is before."""
     deadline = requirements.deadline
-    if deadline is not None and exceeds(0, deadline):
+    if deadline is not None and deadline < 0:
         reason = f"nothing is to be done, which ends at 0; the deadline is {shown(deadline)}"
         return Schedule(requirements, {}, {}, status=Status.INFEASIBLE, objective=objective, reason=reason, bound=0)
     return Schedule(requirements, {}, {}, status=Status.OPTIMAL, objective=objective, value=0, bound=0)
-
-
-def exceeds(amount: Any, limit: Any) -> bool:
-    """Whether an amount is above a limit: exactly for whole numbers, beyond rounding for others."""
-    if isinstance(amount, Integral) and isinstance(limit, Integral):
-        return bool(amount > limit)
-    return bool(amount - limit > max(TOLERANCE * abs(limit), SMALLEST_TOLERANCE))
 
 
 def shown(value: Any) -> str:

@@ -9,8 +9,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from cggd.metrics.base import Metric, Shifted, as_number, check_space, own
+from cggd.metrics.base import Metric, Shifted, as_number, check_space, own, table_of, values_of
 from cggd.ranks import flat_ranks
+from cggd.rounding import WHOLE, is_whole, sum_rounding
 from cggd.space import ChoiceSpace
 
 
@@ -55,6 +56,39 @@ class Additive(Metric):
     def evaluate(self, selections: NDArray[np.int64]) -> NDArray[np.float64]:
         return self.values[self.space.layout.flat(selections)].sum(axis=-1, dtype=float) + self.constant
 
+    def rounded(self, selections: NDArray[np.int64], sign: float) -> tuple[NDArray[np.float64], Any]:
+        values = values_of(self, selections)
+        return values, self._rounding(np.abs(values) if self._one_sided else self._magnitude(selections))
+
+    def rounded_table(
+        self, selection: NDArray[np.int64], sign: float, *, local: bool = False
+    ) -> tuple[NDArray[np.float64], Any]:
+        table = table_of(self, selection, local=local)
+        return table, self._rounding(self._magnitude(selection) + np.abs(self.values, dtype=float))
+
+    def _magnitude(self, selections: NDArray[np.int64]) -> Any:
+        """Sum of the absolute values of what is added, (..., n_decisions) to (...); 0 where sums are exact."""
+        if self._exact:
+            return 0.0
+        return np.abs(self.values[self.space.layout.flat(selections)]).sum(axis=-1, dtype=float) + abs(self.constant)
+
+    def _rounding(self, magnitude: Any) -> Any:
+        return 0.0 if self._exact else sum_rounding(magnitude, self.space.n_decisions + 1)
+
+    @cached_property
+    def _one_sided(self) -> bool:
+        """Whether no two numbers have opposite signs, so that a sum is its own largest partial sum."""
+        ends = float(self.values.min()), float(self.values.max()), self.constant
+        return min(ends) >= 0 or max(ends) <= 0
+
+    @cached_property
+    def _exact(self) -> bool:
+        """Whether all sums are of whole numbers that floats add without rounding."""
+        if not (is_whole(self.constant) and is_whole(self.values)):
+            return False
+        most = self.space.layout.reduce(np.maximum, np.abs(self.values)).sum(dtype=float) + abs(self.constant)
+        return bool(most < WHOLE)
+
     def replacements(self, selection: NDArray[np.int64]) -> NDArray[np.float64]:
         shift = self._shifted(selection).shift
         if self.space.layout.uniform is not None:
@@ -71,7 +105,14 @@ class Additive(Metric):
     def _shifted(self, selection: NDArray[np.int64]) -> Shifted:
         chosen = self.values[self.space.layout.flat(selection)]
         shift = chosen.sum(dtype=float) + self.constant - chosen
-        return Shifted(self.values, shift, lambda: self._ranks, lambda: self._deviation)
+        size = self._magnitude(selection)
+        return Shifted(
+            self.values,
+            shift,
+            lambda: self._ranks,
+            lambda: self._deviation,
+            lambda at: self._rounding(size + np.abs(at)),
+        )
 
     @cached_property
     def _deviation(self) -> float:

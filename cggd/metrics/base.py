@@ -36,12 +36,15 @@ class Shifted:
         The ranks of the values (`cggd.ranks.flat_ranks`), found once.
     deviation : callable
         The standard deviation of the values, found once.
+    rounding : callable
+        From numbers of the size of the values to the rounding of the table where it has them.
     """
 
     values: NDArray
     shift: NDArray[np.float64]
     ranks: Callable[[], NDArray[np.integer]]
     deviation: Callable[[], float]
+    rounding: Callable[[Any], Any]
 
 
 @runtime_checkable
@@ -91,6 +94,29 @@ class Metric(Protocol):
         shows no way out. By default the metric is one part, and this is `replacements`.
         """
         return self.replacements(selection)
+
+    def rounded(self, selections: NDArray[np.int64], sign: float) -> tuple[NDArray[np.float64], Any]:
+        """Values of selections, and by how much the rounding of the metric's own summation may have moved them.
+
+        Parameters
+        ----------
+        selections : ndarray of int, shape (n, n_decisions)
+        sign : float
+            1 where values are bounded from above, -1 where from below: of a maximum, the rounding differs.
+
+        Returns
+        -------
+        values : ndarray of shape (n,)
+        rounding : float or ndarray of shape (n,)
+            0 by default: a value counts as it is returned. See `cggd.rounding`.
+        """
+        return values_of(self, selections), 0.0
+
+    def rounded_table(
+        self, selection: NDArray[np.int64], sign: float, *, local: bool = False
+    ) -> tuple[NDArray[np.float64], Any]:
+        """`rounded` for the replacement table, or that of the local parts, shape (n_options,)."""
+        return table_of(self, selection, local=local), 0.0
 
     def over_switches(self, function: Callable[[NDArray[np.int64]], NDArray], selection: NDArray[np.int64]) -> NDArray:
         """A function of selections applied to every switch of one, shape (n_options,).
@@ -369,13 +395,20 @@ def _checked(metric: Metric, method: str, argument: NDArray, n: int) -> NDArray:
         raise
     except Exception as error:
         raise MetricError(f"{method} of metric {metric.name!r} raised {type(error).__name__}: {error}") from error
+    return check_numbers(metric, method, values, n, argument)
+
+
+def check_numbers(
+    metric: Metric, method: str, values: Any, n: int | None = None, selections: NDArray | None = None
+) -> NDArray:
+    """What a method of a metric returned, as an array of `n` finite numbers; anything else is an error."""
     try:
         array = np.asarray(values)
     except ValueError:
         raise MetricError(
             f"{method} of metric {metric.name!r} must return {n} numbers, shape ({n},), got a ragged list"
         ) from None
-    if array.shape != (n,) or array.dtype.kind not in "fiu":
+    if (n is not None and array.shape != (n,)) or array.dtype.kind not in "fiu":
         raise MetricError(
             f"{method} of metric {metric.name!r} must return {n} numbers, shape ({n},), "
             f"got {array.dtype} of shape {array.shape}"
@@ -385,6 +418,9 @@ def _checked(metric: Metric, method: str, argument: NDArray, n: int) -> NDArray:
         array = array.astype(float)
     if not np.isfinite(array).all():
         at = int(np.argmax(~np.isfinite(array)))
-        where = f"selection {short(argument[at].tolist())}" if method == "evaluate" else metric.space.name_option(at)
+        if method != "evaluate":
+            where = metric.space.name_option(at)
+        else:
+            where = "a selection" if selections is None else f"selection {short(selections[at].tolist())}"
         raise MetricError(f"{method} of metric {metric.name!r} returned {array[at]} for {where}; it must be finite")
     return array

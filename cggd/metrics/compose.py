@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from typing import cast
+from typing import Any, cast
 
 import numpy as np
 from numpy.typing import NDArray
 
 from cggd.metrics.additive import Additive
-from cggd.metrics.base import Metric, as_number, check_metric
+from cggd.metrics.base import Metric, as_number, check_metric, check_numbers
+from cggd.rounding import WHOLE, is_whole, sum_rounding
 from cggd.space import ChoiceSpace
 
 
@@ -29,6 +31,26 @@ class Combination(Metric):
 
     def replacements(self, selection: NDArray[np.int64]) -> NDArray[np.float64]:
         return np.sum([w * metric.replacements(selection) for w, metric in self.terms], axis=0) + self.constant
+
+    def rounded(self, selections: NDArray[np.int64], sign: float) -> tuple[NDArray[np.float64], Any]:
+        return self._added([metric.rounded(selections, math.copysign(sign, w * sign)) for w, metric in self.terms])
+
+    def rounded_table(
+        self, selection: NDArray[np.int64], sign: float, *, local: bool = False
+    ) -> tuple[NDArray[np.float64], Any]:
+        local = local and self._alone is not None
+        how = [(metric, math.copysign(sign, w * sign), local and bool(w)) for w, metric in self.terms]
+        return self._added([metric.rounded_table(selection, s, local=parts) for metric, s, parts in how])
+
+    def _added(self, parts: Sequence[tuple[NDArray[np.float64], Any]]) -> tuple[NDArray[np.float64], Any]:
+        """The weighted sum of values, and its rounding: that of the terms, and of adding them."""
+        added = [w * values for (w, _), (values, _) in zip(self.terms, parts, strict=True)]
+        rounding = sum(abs(w) * r for (w, _), (_, r) in zip(self.terms, parts, strict=True))
+        magnitude = np.sum(np.abs(added), axis=0) + abs(self.constant)
+        numbers = [self.constant, *(w for w, _ in self.terms)]
+        if not (is_whole(numbers) and all(map(is_whole, added)) and magnitude.max(initial=0.0) < WHOLE):
+            rounding = rounding + sum_rounding(magnitude, len(numbers))
+        return check_numbers(self, "evaluate", np.sum(added, axis=0) + self.constant), rounding
 
     @property
     def parted(self) -> bool:
@@ -96,6 +118,14 @@ class Maximum(Metric):
     def evaluate(self, selections: NDArray[np.int64]) -> NDArray[np.float64]:
         return np.max([metric.evaluate(selections) for metric in self.metrics], axis=0)
 
+    def rounded(self, selections: NDArray[np.int64], sign: float) -> tuple[NDArray[np.float64], Any]:
+        return _largest([metric.rounded(selections, sign) for metric in self.metrics], sign)
+
+    def rounded_table(
+        self, selection: NDArray[np.int64], sign: float, *, local: bool = False
+    ) -> tuple[NDArray[np.float64], Any]:
+        return _largest([metric.rounded_table(selection, sign, local=local) for metric in self.metrics], sign)
+
     def replacements(self, selection: NDArray[np.int64]) -> NDArray[np.float64]:
         return np.max([metric.replacements(selection) for metric in self.metrics], axis=0)
 
@@ -147,6 +177,12 @@ class Maximum(Metric):
 
     def maximum(self) -> float:
         return max(metric.maximum() for metric in self.metrics)
+
+
+def _largest(parts: Sequence[tuple[NDArray[np.float64], Any]], sign: float) -> tuple[NDArray[np.float64], Any]:
+    """The largest values, and their rounding: all parts must satisfy a bound from above, some part one from below."""
+    values = np.max([part for part, _ in parts], axis=0)
+    return values, sign * (values - np.max([part - sign * rounding for part, rounding in parts], axis=0))
 
 
 def maximum(*metrics: Metric, name: str | None = None) -> Maximum:

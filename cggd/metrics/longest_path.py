@@ -11,7 +11,8 @@ import networkx as nx
 import numpy as np
 from numpy.typing import NDArray
 
-from cggd.metrics.base import Metric, as_number, check_space, own
+from cggd.metrics.base import Metric, as_number, check_space, own, table_of, values_of
+from cggd.rounding import READ, UNIT, WHOLE, is_whole
 from cggd.space import ChoiceSpace, few
 
 # Paths whose lengths differ by less than this share are the same path summed in another order, and must tie.
@@ -118,6 +119,26 @@ class LongestPath(Metric):
 
     def evaluate(self, selections: NDArray[np.int64]) -> NDArray[np.float64]:
         return self._dag.heads(self._durations(selections)).max(axis=0)
+
+    # Durations are not negative, so the length is its own largest partial sum.
+    def rounded(self, selections: NDArray[np.int64], sign: float) -> tuple[NDArray[np.float64], Any]:
+        values = values_of(self, selections)
+        return values, self._rounding * values
+
+    def rounded_table(
+        self, selection: NDArray[np.int64], sign: float, *, local: bool = False
+    ) -> tuple[NDArray[np.float64], Any]:
+        table = table_of(self, selection, local=local)
+        return table, self._rounding * (table + table.max()) if self._rounding else 0.0
+
+    @cached_property
+    def _rounding(self) -> float:
+        """Relative error of a length; 0 where all are sums of whole numbers that floats add without rounding."""
+        dag, fixed = self._dag, self._dag.fixed
+        most = (float(self.values.max()) + float(fixed.max())) * len(fixed)
+        if most < WHOLE and is_whole(fixed) and is_whole(self.values):
+            return 0.0
+        return UNIT * (2 * dag.depth + READ)
 
     def _durations(self, selections: NDArray[np.int64]) -> NDArray[np.float64]:
         """Duration of each vertex under each selection, shape (n_vertices, n)."""
@@ -258,6 +279,11 @@ class _Dag:
         last = len(self.fixed) - 1
         levels = _levels(last - self.target, last - self.source, len(self.fixed))
         return [(last - sources, starts, last - targets) for sources, starts, targets in levels]
+
+    @property
+    def depth(self) -> int:
+        """Edges on the path with the most of them."""
+        return len(self._forward)
 
     def heads(self, durations: NDArray[np.float64]) -> NDArray[np.float64]:
         """Longest path that ends with each vertex, its own duration included, shape (n_vertices, n)."""

@@ -11,7 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import sparse
 
-from cggd.metrics.base import Metric, check_space, own
+from cggd.metrics.base import Metric, check_space, own, table_of, values_of
+from cggd.rounding import UNIT, WHOLE, is_whole, sum_rounding
 from cggd.space import ChoiceSpace, as_array, few
 
 
@@ -65,13 +66,51 @@ class Peak(Metric):
 
     def loads(self, selections: NDArray[np.int64]) -> NDArray[np.float64]:
         """Use in each stage, shape (n, n_decisions) to (n, n_stages)."""
+        return self._summed(self.usage, selections)
+
+    def _summed(self, usage: sparse.csr_array, selections: NDArray[np.int64]) -> NDArray[np.float64]:
         n, flat = len(selections), self.space.layout.flat(selections)
         cuts = np.arange(n + 1) * self.space.n_decisions
         chosen = sparse.csr_array((np.ones(flat.size), flat.ravel(), cuts), shape=(n, self.space.n_options))
-        return (chosen @ self.usage.T).toarray()
+        return (chosen @ usage.T).toarray()
 
     def evaluate(self, selections: NDArray[np.int64]) -> NDArray[np.float64]:
         return self.loads(selections).max(axis=1)
+
+    def rounded(self, selections: NDArray[np.int64], sign: float) -> tuple[NDArray[np.float64], Any]:
+        values = values_of(self, selections)
+        if self._exact:
+            return values, 0.0
+        if self.usage.data.min(initial=0.0) >= 0:  # a load is its own largest partial sum
+            return values, self._rounding(values)
+        # A bound from above must hold for every stage; one from below for some stage.
+        loads, sizes = self.loads(selections), self._summed(abs(self.usage), selections)
+        return values, sign * (loads.max(axis=1) - (loads - sign * self._rounding(sizes)).max(axis=1))
+
+    def rounded_table(
+        self, selection: NDArray[np.int64], sign: float, *, local: bool = False
+    ) -> tuple[NDArray[np.float64], Any]:
+        table = table_of(self, selection, local=local)
+        if self._exact:
+            return table, 0.0
+        # Entries are made from the loads of the selection by subtracting and adding one number.
+        size = float(self._summed(abs(self.usage), selection[None]).max())
+        return table, self._rounding(size + np.abs(table))
+
+    def _rounding(self, magnitude: Any) -> Any:
+        """Rounding of stages' sums, which are added one after another."""
+        return sum_rounding(magnitude, 2) + UNIT * self._longest * magnitude
+
+    @cached_property
+    def _longest(self) -> int:
+        """The most decisions in a stage."""
+        return int(np.bincount(self._pairs.stage, minlength=1).max(initial=0))
+
+    @cached_property
+    def _exact(self) -> bool:
+        """Whether all loads are sums of whole numbers that floats add without rounding."""
+        usage = self.usage
+        return is_whole(usage.data) and float(np.abs(usage.data).max(initial=0.0)) * max(self._longest, 1) < WHOLE
 
     def replacements(self, selection: NDArray[np.int64]) -> NDArray[np.float64]:
         pairs, loads = self._pairs, self.loads(selection[None])[0]

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from cggd.constraints import TOLERANCE, Row
+from cggd.constraints import Row
 from cggd.plotting.axes import BAD, GOOD, INK, axes_for, bound_text, load_pyplot, load_ticker, number_text, write_note
 from cggd.result import Result
 
@@ -104,7 +104,7 @@ def _share(row: Row) -> float:
     if np.isinf(row.bound):
         return np.nan
     if row.bound == 0:
-        return 100.0 if abs(row.value) <= TOLERANCE else 100.0 + 100.0 * float(np.sign(row.value))
+        return 100.0 + 100.0 * float(np.sign(row.value))
     return 100.0 + 100.0 * (row.value - row.bound) / abs(row.bound)
 
 

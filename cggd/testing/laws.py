@@ -25,8 +25,9 @@ CLOSE = 1e-7
 # Options up to which the loop over pairs is run; beyond, the other laws have to do.
 ORACLE = 2000
 
-# Values that exceed a bound by less may satisfy it or not, depending on the unit: the tolerance is not scale-free.
-UNCLEAR = 1e-6
+# Values that exceed a bound by less than this share of the largest number may be within rounding of it in one unit, and
+# not in another in which all numbers are whole.
+UNCLEAR = 1e-12
 
 
 class LawError(AssertionError):
@@ -273,7 +274,7 @@ def _check_one(
         factor = float(2.0 ** rng.integers(-6, 7))
         scaled = Constraint(factor * metric, factor * c.bound, c.sense, c.confidence)
         beyond = table - c.sign * c.bound
-        if not ((beyond > 0) & (beyond < UNCLEAR)).any():
+        if not ((beyond > 0) & (beyond < UNCLEAR * np.abs(table).max())).any():
             other = _direction([scaled], selection, weights)
             if np.abs(other - direction).max() > 10 * CLOSE:
                 raise fail(

@@ -72,6 +72,9 @@ def test_cost_under_a_deadline_and_modes_alone(cggd, file):
     code, out, _ = cggd(file, "--minimize", "money", "--deadline", 6)
     assert code == 0
     assert "money      0 (bound 0" in out
+    assert "capacity   crew: at most 2 of 2 at once" in out
+    code, out, _ = cggd(file, "--minimize", "money", "--deadline", 6, "--modes-only")
+    assert code == 0
     assert "left out   capacities of 'crew'" in out
     code, out, _ = cggd(file, "--modes-only")
     assert "makespan   4 days" in out

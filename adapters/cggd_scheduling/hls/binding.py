@@ -54,6 +54,16 @@ class Binding:
         return {name: len(lanes[name]) for name in sorted(lanes)}
 
     @cached_property
+    def areas(self) -> list[float]:
+        """Area of each copy."""
+        return [self.problem.unit[name].area for name, n in self.copies.items() for _ in range(n)]
+
+    @cached_property
+    def powers(self) -> list[float]:
+        """Power of the unit of each operation."""
+        return [self.problem.unit[name].power for name in self.listed.unit.values()]
+
+    @cached_property
     def area(self) -> float:
         """Area of all copies."""
         return self.problem.area(self.copies)
@@ -61,7 +71,7 @@ class Binding:
     @cached_property
     def power(self) -> float:
         """Power of the units of all operations."""
-        return sum(self.problem.unit[name].power for name in self.listed.unit.values())
+        return sum(self.powers)
 
     @cached_property
     def latency(self) -> Any:

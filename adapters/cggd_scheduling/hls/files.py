@@ -5,6 +5,8 @@ from __future__ import annotations
 import re
 import warnings
 from collections.abc import Callable, Mapping
+from contextlib import redirect_stdout
+from io import StringIO
 from os import PathLike
 from pathlib import Path
 from typing import Any
@@ -13,12 +15,21 @@ import networkx as nx
 
 from cggd.io.text import read_text
 from cggd.space import few
-from cggd_scheduling.files import load_json, named, package, suffix
+from cggd_scheduling.files import check_keys, load_json, named, package, suffix
 from cggd_scheduling.hls.graph import DataFlowGraph, UnitLibrary
 from cggd_scheduling.hls.problem import Synthesis
 
+FORMAT = "cggd-synthesis-1"
+GRAPH = ("name", "nodes", "edges")
+
 # Attributes of nodes under which files keep the kind of an operation, in the order in which they are looked for.
 KIND = ("kind", "op", "operation", "type", "label")
+
+# What units have and operations have not: as attributes of nodes they would be left out.
+OF_UNITS = ("area", "delay", "power", "duration", "latency")
+
+# Braces within braces up to which a DOT file is read; each more doubles the time of the parser, and 8 take a second.
+DEEPEST = 8
 
 # Names under which pydot lists defaults, and what a last line break leaves.
 RESERVED = ("node", "edge", "graph", '"\\n"')
@@ -35,8 +46,8 @@ def read(
 
     A JSON file (gzipped or not) holds ``nodes``, an object of names and kinds, and ``edges``, a list of pairs; or
     several such graphs by name under ``dfgs``; and the units under ``library``, a list of objects with ``op``,
-    ``area``, ``delay`` and ``power``. GraphML and DOT files hold a graph whose nodes have an attribute ``kind``,
-    ``op``, ``operation``, ``type`` or ``label``.
+    ``area``, ``delay``, and where wanted ``power`` and ``name``. Any other key is an error. GraphML and DOT files hold
+    a graph whose nodes have an attribute ``kind``, ``op``, ``operation``, ``type`` or ``label``.
 
     Parameters
     ----------
@@ -78,13 +89,20 @@ def read_library(path: str | PathLike) -> UnitLibrary:
     """Read units from a JSON file: a list of objects, or an object that has one under ``library``."""
     data = load_json(path)
     with named(path):
-        return UnitLibrary.from_rows(data["library"] if isinstance(data, dict) else data)
+        if isinstance(data, dict):
+            check_keys(data, ("format", "library", "dfgs", *GRAPH), "the library")
+            data = data["library"]
+        return UnitLibrary.from_rows(data)
 
 
 def _read_json(path: Path, which: str | None) -> tuple[DataFlowGraph, Any]:
     data = load_json(path)
     if not isinstance(data, dict) or not {"dfgs", "nodes"} & data.keys():
         raise ValueError('expected an object with "nodes" and "edges", or with "dfgs"')
+    if data.get("format", FORMAT) != FORMAT:
+        raise ValueError(f'expected "format": "{FORMAT}", or none, got {data["format"]!r}')
+    known = ("format", "library", *(("dfgs",) if "dfgs" in data else GRAPH))
+    check_keys(data, known, "the file")
     graphs = data["dfgs"] if "dfgs" in data else {data.get("name", path.stem): data}
     if not isinstance(graphs, Mapping) or not all(isinstance(graph, Mapping) for graph in graphs.values()):
         raise ValueError("dfgs must be an object of names and graphs, each with nodes and edges")
@@ -93,6 +111,7 @@ def _read_json(path: Path, which: str | None) -> tuple[DataFlowGraph, Any]:
     name = which if which is not None else next(iter(graphs), "")
     if name not in graphs:
         raise ValueError(f"it holds no graph {name!r}; there are {few(graphs)}")
+    check_keys(graphs[name], GRAPH if "dfgs" in data else known, f"graph {name!r}")
     nodes = graphs[name]["nodes"]
     if not isinstance(nodes, Mapping):
         raise ValueError(f"nodes must be an object of names and kinds, got {type(nodes).__name__}")
@@ -102,6 +121,8 @@ def _read_json(path: Path, which: str | None) -> tuple[DataFlowGraph, Any]:
 def _of_networkx(graph: nx.DiGraph, name: str) -> DataFlowGraph:
     operations = {}
     for node, attributes in graph.nodes(data=True):
+        if wrong := [key for key in OF_UNITS if key in attributes]:
+            raise ValueError(f"node {node!r} has {wrong[0]}, which no graph has; give it to the units of the library")
         kinds = [str(attributes[key]) for key in KIND if attributes.get(key)]
         if not kinds:
             raise ValueError(f"node {node!r} has no kind; name it in one of the attributes {', '.join(KIND)}")
@@ -117,17 +138,29 @@ def _read_graphml(path: Path, _: str | None) -> tuple[DataFlowGraph, None]:
 
 
 def _read_dot(path: Path, _: str | None) -> tuple[DataFlowGraph, None]:
-    pydot = package("pydot", "DOT files")
-    with warnings.catch_warnings():
+    pydot, text = package("pydot", "DOT files"), read_text(path)
+    if (depth := _depth(text)) > DEEPEST:
+        raise ValueError(f"braces within braces, {depth} deep; up to {DEEPEST} are read")
+    with warnings.catch_warnings(), redirect_stdout(StringIO()) as said:  # pydot prints what is wrong
         warnings.simplefilter("ignore", DeprecationWarning)  # of the parser that pydot uses
-        graphs = pydot.graph_from_dot_data(read_text(path))
+        graphs = pydot.graph_from_dot_data(text)
     if not graphs:
-        raise ValueError("not a DOT file")
+        reason = (said.getvalue().splitlines() or ["nothing in it"])[-1]
+        raise ValueError(f"not a DOT file: {reason}")
     if graphs[0].get_type() != "digraph":
         raise ValueError("its edges have no direction, so that nothing says which operation needs which")
     graph = nx.DiGraph()
     _add_dot(graph, graphs[0], {})
     return _of_networkx(graph, _unquoted(graphs[0].get_name()) or path.stem), None
+
+
+def _depth(text: str) -> int:
+    """How deep braces are nested in DOT, those within strings and comments left out."""
+    deepest = depth = 0
+    for mark in re.findall(r'"(?:\\.|[^"\\])*"|/\*.*?\*/|//[^\n]*|[{}]', text, re.DOTALL):
+        depth += (mark == "{") - (mark == "}")
+        deepest = max(deepest, depth)
+    return deepest
 
 
 def _add_dot(graph: nx.DiGraph, part: Any, defaults: dict[str, str]) -> None:

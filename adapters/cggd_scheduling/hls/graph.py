@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -11,6 +12,7 @@ import networkx as nx
 
 from cggd.metrics.base import as_amount, own
 from cggd.space import few
+from cggd_scheduling.files import check_keys
 
 
 @dataclass(frozen=True, eq=False)
@@ -119,8 +121,8 @@ class UnitLibrary:
 
     def __post_init__(self) -> None:
         own(self, units=tuple(self.units))
-        names = [unit.name for unit in self.units]
-        if twice := [name for name in names if names.count(name) > 1]:
+        counts = Counter(unit.name for unit in self.units)
+        if twice := [name for name, n in counts.items() if n > 1]:
             raise ValueError(f"two units are called {twice[0]!r}; give them names")
 
     @classmethod
@@ -130,10 +132,13 @@ class UnitLibrary:
         for number, row in enumerate(rows):
             if not isinstance(row, Mapping):
                 raise TypeError(f"row {number} of the library must be an object with op, area and delay, got {row!r}")
+            check_keys(row, ("op", "kind", "name", "area", "delay", "power"), f"row {number} of the library")
             missing = [field for field in ("area", "delay") if field not in row]
             if missing or not (row.get("op") or row.get("kind")):
                 raise ValueError(f"row {number} of the library has no {missing[0] if missing else 'op'}: {dict(row)!r}")
             kind = row.get("op") or row["kind"]
+            if row.get("kind", kind) != kind:
+                raise ValueError(f"row {number} of the library has the op {kind!r} and the kind {row['kind']!r}")
             units.append(FunctionalUnit(kind, row["area"], row["delay"], row.get("power", 0.0), row.get("name", "")))
         return cls(units)
 

@@ -172,13 +172,13 @@ class ListScheduler:
 
     def _choose(self, options: list, free: list[list[Any]], now: Any, late: Any, events: list) -> Any:
         """The first option that can start now and ends in time; whether to wait for one; None where none will do."""
-        later = False
+        later, slack = False, self.clock.rounding(late)
         for option in options:
             unit, taken, _ = option
             if not free[unit]:
                 continue
             start = self.clock.start(max(now, min(free[unit])), taken)
-            if start + taken <= late * (1 + 1e-12):
+            if start + taken <= late + slack:
                 if start == now and self._copy(free[unit], now, taken) is not None:
                     return option
                 later = True

@@ -121,9 +121,11 @@ class Master:
             return len(self.problem.order)
         begin, end = clock.occupied(first, last - first)
         _, one = clock.occupied(0, taken)
-        if taken > last - first + 1e-9:
+        if taken > last - first + clock.rounding(last):
             return 0
-        return len(self.problem.order) if one == 0 else math.floor((end - begin) / one + 1e-9)
+        if one == 0:
+            return len(self.problem.order)
+        return math.floor((end - begin + clock.rounding(end)) / one)
 
     def _covered(self, kind: str) -> list[Constraint]:
         """Copies of the units of a kind carry out what lies in each window, of those windows that ask for most."""
@@ -136,7 +138,7 @@ class Master:
                 number = sum(h >= first and t >= tail for h, t in ends)
                 turns = tuple(self._turns(unit, first, self.latency - tail) for unit in units)
                 asked[turns] = max(asked.get(turns, 0), number)
-        needs = [([n / max(t, 1e-9) for t in turns], turns, n) for turns, n in asked.items() if n]
+        needs = [([n / t if t else math.inf for t in turns], turns, n) for turns, n in asked.items() if n]
         hard = [
             (turns, n)
             for i, (share, turns, n) in enumerate(needs)

@@ -14,6 +14,7 @@ from cggd.metrics.base import as_number, own
 from cggd.space import few
 from cggd_scheduling.hls.clock import Clock, ClockedPath
 from cggd_scheduling.hls.graph import DataFlowGraph, FunctionalUnit, UnitLibrary
+from cggd_scheduling.limits import is_whole
 from cggd_scheduling.schedule import Alternative, Requirements
 
 if TYPE_CHECKING:
@@ -75,7 +76,8 @@ class Synthesis:
             raise ValueError(f"clock must be a period of more than 0, got {self.clock}")
         if self.chain and self.clock is None:
             raise ValueError("chain=True needs clock, the period within which operations may follow each other")
-        own(self, timing=Clock(self.clock, self.chain))
+        times = [unit.delay for unit in self.library.units] + ([] if self.clock is None else [self.clock])
+        own(self, timing=Clock(self.clock, self.chain, len(self.graph.operations), all(map(is_whole, times))))
 
     @cached_property
     def units(self) -> dict[Hashable, list[FunctionalUnit]]:

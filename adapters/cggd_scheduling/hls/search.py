@@ -18,21 +18,23 @@ from typing import Any, Literal
 
 from cggd import Constraint, Metric, Result, Status, minimize
 from cggd.metrics.base import as_number, check_choice, check_time_limit, whole
+from cggd_scheduling.bounds import rounded_up
 from cggd_scheduling.hls.binding import Binding
 from cggd_scheduling.hls.listing import Listed, ListScheduler
 from cggd_scheduling.hls.master import Master
 from cggd_scheduling.hls.problem import Synthesis
 from cggd_scheduling.hls.timed import solve_timed
+from cggd_scheduling.limits import decimal_step, exceeds, is_whole
 from cggd_scheduling.modes import explained
-from cggd_scheduling.schedule import Schedule, exceeds, shown
+from cggd_scheduling.schedule import Schedule, shown
 
 Goal = Literal["area", "power", "latency"]
 
 # Descents before the core solves a choice of units exactly; more find nothing that the exact solver does not.
 STEPS, STARTS = 100, 1
 
-# What the program over starts gets, where it is small enough for one.
-NODES, SECONDS = 300, 20.0
+# Nodes of the program over starts, where it is small enough for one.
+NODES = 300
 
 # Latencies that are no whole numbers are told apart down to this share.
 RESOLUTION = 1e-3
@@ -51,8 +53,8 @@ class Limits:
         return " and ".join(f"{name} <= {shown(value)}" for name, value in given.items() if math.isfinite(value))
 
     def met(self, found: Binding) -> bool:
-        pairs = ((found.latency, self.latency), (found.area, self.area), (found.power, self.power))
-        return not any(exceeds(value, limit) for value, limit in pairs)
+        late = found.latency > self.latency + found.problem.timing.rounding(found.latency)
+        return not (late or exceeds(found.areas, self.area) or exceeds(found.powers, self.power))
 
 
 def synthesize(
@@ -129,7 +131,7 @@ class _Search:
 
     def run(self) -> Schedule:
         least, asked = self.problem.least_latency, self.limits.latency
-        if exceeds(least, asked):
+        if least > asked + self.problem.timing.rounding(least):
             path = ", ".join(map(repr, self.problem.critical_path()))
             self.proof = f"latency {shown(asked)} cannot be met: the fastest units take {shown(least)}, along {path}"
         elif not self.problem.graph.operations:
@@ -160,7 +162,7 @@ class _Search:
         for name in ("area", "power"):
             free = replace(limits, **{name: math.inf})
             least = Master(self.problem, name, free.latency, free.area, free.power).solve([], seed=self.seed).bound
-            if least is not None and math.isfinite(least) and exceeds(least, getattr(limits, name)):
+            if least is not None and math.isfinite(least) and least > getattr(limits, name):
                 found += f"; the others ask for {name} {shown(least)} at the least"
         return found
 
@@ -237,7 +239,7 @@ class _Search:
         cuts: list[Constraint] = []
         for _ in range(self.rounds):
             settled = self.objective == "area" and self.best is not None and result.value is not None
-            if result.selection is None or (settled and not exceeds(self._value(self.best), result.value)):
+            if result.selection is None or (settled and self._reaches(result.value)):
                 return
             copies, less = master.copies(result), self.objective != "latency"
             if listed := self.scheduler.fit(copies, limits.latency, limits.power, power=less):
@@ -300,11 +302,11 @@ class _Search:
 
     def _exact(self, limits: Limits) -> None:
         """Where starts are few, the program over them: a better schedule, a better bound, or a proof of none."""
-        left = min(SECONDS, self.until - time.perf_counter())
+        left = self.until - time.perf_counter()
         if left <= 0:
             return
-        bounds = (limits.latency, limits.area, limits.power)
-        timed = solve_timed(self.problem, self.objective, *bounds, nodes=NODES, time_limit=left)
+        bounds, best = (limits.latency, limits.area, limits.power), self._value(self.best)
+        timed = solve_timed(self.problem, self.objective, *bounds, best=best, nodes=NODES, time_limit=left)
         if timed is None:
             return
         if timed.infeasible:
@@ -331,18 +333,28 @@ class _Search:
         self.stopped = "time limit"
         return True
 
-    def _rounded(self) -> float | None:
-        """The bound, up to the next whole number where areas or powers are whole."""
+    def _rounded(self) -> Any:
+        """The bound, up to the next multiple of what areas or powers are multiples of, as they are written."""
         if self.bound is None or self.objective == "latency":
             return self.bound
-        amounts = [float(getattr(unit, self.objective)) for unit in self.problem.unit.values()]
-        if all(amount.is_integer() for amount in amounts):
-            return math.ceil(self.bound - 1e-6 * max(1.0, abs(self.bound)))
-        return self.bound
+        amounts = [getattr(unit, self.objective) for unit in self.problem.unit.values()]
+        if not (step := decimal_step(amounts)) or not math.isfinite(self.bound):
+            return self.bound
+        rounded = rounded_up(self.bound, step)
+        return int(rounded) if all(map(is_whole, amounts)) else float(rounded)
+
+    def _reaches(self, bound: Any) -> bool:
+        """Whether the best schedule has a value of no more than a number, but for the rounding of its sum."""
+        best = self.best
+        if best is None:
+            return False
+        if self.objective == "latency":
+            return best.latency <= bound + self.problem.timing.rounding(best.latency)
+        return not exceeds(getattr(best, f"{self.objective}s"), bound)
 
     def _optimal(self) -> bool:
         bound = self._rounded()
-        return self.best is not None and bound is not None and not exceeds(self._value(self.best), bound)
+        return bound is not None and self._reaches(bound)
 
     def _schedule(self) -> Schedule:
         """The best schedule, with everything that it must meet looked at afresh; or why there is none."""

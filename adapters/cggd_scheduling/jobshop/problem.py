@@ -16,7 +16,7 @@ from cggd import ChoiceSpace, LongestPath, Metric, Peak, maximum
 from cggd.io.text import read_text
 from cggd.metrics.base import as_amount, own
 from cggd.space import few
-from cggd_scheduling.files import load_json, named, package, suffix, unpacked
+from cggd_scheduling.files import check_keys, load_json, named, package, suffix, unpacked
 from cggd_scheduling.schedule import Alternative, Requirements
 
 if TYPE_CHECKING:
@@ -136,8 +136,9 @@ def read(path: str | PathLike, *, instance: str | None = None) -> JobShop:
 
     The first line of a ``.fjs`` file has the numbers of jobs and machines; each further line is a job: the number of
     its operations, then for each the number of machines and pairs of machine, from 1, and duration. JSON (gzipped or
-    not) has ``jobs[j][i]``, a list of pairs of machine and duration; or several such objects by name. Machines are
-    numbered from 0 in a job shop that was read.
+    not) has ``jobs[j][i]``, a list of pairs of machine and duration, and where wanted ``name``, ``n_jobs`` and
+    ``n_machines``; or several such objects by name. Any other key is an error. Machines are numbered from 0 in a job
+    shop that was read.
 
     Parameters
     ----------
@@ -163,8 +164,10 @@ def _of_fjs(path: Path) -> list[list[list[tuple[int, int]]]]:
     lines = [line.split() for line in read_text(path).splitlines() if line.strip()]
     if not lines or len(lines[0]) < 2:
         raise ValueError("not a .fjs file: the first line must have the numbers of jobs and machines")
-    # fjsplib reads what it needs of a line, so that a line with too much or too little must be caught before.
+    # fjsplib reads what it needs of a line and cuts fractions off, so that both must be caught before.
     for number, line in enumerate(lines[1:], 1):
+        if wrong := [word for word in line if not float(word).is_integer()]:
+            raise ValueError(f"job {number} has the number {wrong[0]}, and all of its numbers must be whole")
         numbers, at = [int(float(word)) for word in line], 1
         for i in range(numbers[0]):
             if at >= len(numbers):
@@ -192,7 +195,15 @@ def _of_json(path: Path, instance: str | None) -> tuple[Any, str]:
     name = instance if instance is not None else next(iter(shops), "")
     if name not in shops or not isinstance(shops[name], dict) or "jobs" not in shops[name]:
         raise ValueError(f"it holds no job shop {name!r}; there are {few(shops)}")
-    return shops[name]["jobs"], name
+    shop = shops[name]
+    check_keys(shop, ("name", "jobs", "n_jobs", "n_machines"), f"job shop {name!r}")
+    jobs = shop["jobs"]
+    counted = {"n_jobs": len(jobs), "n_machines": len({pair[0] for job in jobs for pairs in job for pair in pairs})}
+    if shop.get("n_jobs", len(jobs)) != counted["n_jobs"]:
+        raise ValueError(f"n_jobs says {shop['n_jobs']} jobs, and jobs has {counted['n_jobs']}")
+    if shop.get("n_machines", counted["n_machines"]) < counted["n_machines"]:
+        raise ValueError(f"n_machines says {shop['n_machines']} machines, and jobs names {counted['n_machines']}")
+    return jobs, name
 
 
 def _distinct(pairs: Sequence[Sequence[Any]]) -> dict[Any, Any]:

@@ -6,6 +6,7 @@ import math
 import random
 import time
 from collections.abc import Hashable
+from dataclasses import replace
 from typing import Any
 
 from cggd import Status, minimize
@@ -13,7 +14,8 @@ from cggd.metrics.base import as_number, check_time_limit, whole
 from cggd_scheduling.bounds import rounded_up
 from cggd_scheduling.jobshop.problem import JobShop
 from cggd_scheduling.jobshop.tabu import Sequences, search
-from cggd_scheduling.schedule import Schedule, exceeds, nothing_to_do, shown
+from cggd_scheduling.limits import decimal_step, is_whole
+from cggd_scheduling.schedule import Schedule, nothing_to_do, shown
 
 # Steps and starts of the guided search for machines, which the exact solver of the core completes.
 STEPS, STARTS = 100, 1
@@ -62,7 +64,7 @@ def shortest(
     best, reason = dispatched(shop, [int(i) for i in result.indices]), ""
 
     def stop(now: Any) -> bool:
-        return not exceeds(now, goal) or time.perf_counter() >= until
+        return now <= goal or time.perf_counter() >= until
 
     try:
         if result.stopped == "interrupted":
@@ -73,28 +75,28 @@ def shortest(
         reason = "interrupted"
     seconds = time.perf_counter() - began
     heads = _times(best)
-    length = best.makespan(heads)
-    if deadline is not None and exceeds(length, deadline):
-        status = Status.INFEASIBLE if exceeds(bound, deadline) else Status.UNKNOWN
+    operations = list(shop.operations)
+    machines: dict[Hashable, Hashable] = {op: shop.machines[best.machine[n]] for n, op in enumerate(operations)}
+    start: dict[Hashable, Any] = {op: heads[n] for n, op in enumerate(operations)}
+    schedule = Schedule(needs, start, machines, machines, seconds=seconds)
+    length = schedule.makespan
+    if schedule.late:
+        status = Status.INFEASIBLE if bound > deadline + schedule.rounding else Status.UNKNOWN
         proof = f"no schedule is shorter than {shown(bound)}" if status is Status.INFEASIBLE else "none was found"
         text = f"deadline {shown(deadline)}: {proof}; the shortest schedule found takes {shown(length)}"
         return Schedule(needs, {}, {}, status=status, bound=bound, reason=text, seconds=seconds)
-    operations = list(shop.operations)
-    machines: dict[Hashable, Hashable] = {op: shop.machines[best.machine[n]] for n, op in enumerate(operations)}
-    status = Status.FEASIBLE if exceeds(length, bound) else Status.OPTIMAL
+    status = Status.FEASIBLE if length > bound + schedule.rounding else Status.OPTIMAL
     reason = reason or ("no schedule can be shorter" if status is Status.OPTIMAL else "")
-    start: dict[Hashable, Any] = {op: heads[n] for n, op in enumerate(operations)}
     bound = length if status is Status.OPTIMAL else bound
-    schedule = Schedule(needs, start, machines, machines, status=status, bound=bound, reason=reason, seconds=seconds)
-    return schedule.verify()
+    return replace(schedule, status=status, value=length, bound=bound, reason=reason).verify()
 
 
 def _rounded_up(shop: JobShop, bound: float) -> Any:
-    """The bound on the makespan; the next multiple of what all durations are multiples of, where they are whole."""
+    """The bound on the makespan: the next multiple of what all durations are multiples of, as written in decimals."""
     durations = [d for machines in shop.operations.values() for d in machines.values()]
-    if all(isinstance(d, int) for d in durations):
-        return rounded_up(bound, math.gcd(*durations) or 1)
-    return bound
+    step = decimal_step(durations) or 1
+    found = rounded_up(bound, step)
+    return int(found) if all(map(is_whole, durations)) else float(found)
 
 
 def _times(sequences: Sequences) -> list[Any]:

@@ -9,13 +9,17 @@ from __future__ import annotations
 
 import math
 import random
-from collections.abc import Callable, Iterator
-from typing import Protocol
+from collections.abc import Callable, Iterator, Sequence
+from fractions import Fraction
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
+from cggd.rounding import sum_rounding
+from cggd_scheduling.limits import exact
 from cggd_scheduling.placement.metrics import DeviceLoad, TransferPath
+from cggd_scheduling.placement.problem import Device
 
 # The energy of loads is this norm of them: near enough to the largest, and it sees the others. With the temperatures
 # at the start and at the end, as shares of the best value, and the strengths of ties (powers of ten) it was measured
@@ -23,6 +27,9 @@ from cggd_scheduling.placement.metrics import DeviceLoad, TransferPath
 NORM = 12
 HOT, COLD = 0.1, 0.002
 TIES = (0.0, 2.0)
+
+# Loads that are kept up to date move by move drift by less than this share; a better placement is better by more.
+DRIFT = 1e-9
 
 # Moves between looks at the clock.
 MOVES_AT_ONCE = 64
@@ -153,10 +160,23 @@ def dense(metric: DeviceLoad) -> list[list[float]]:
     return table.tolist()
 
 
+def rooms(devices: Sequence[Device], need: Sequence[Any]) -> list[Any]:
+    """The memory of each device, exact; more by what a sum of two numbers is off by, where any is no whole number."""
+    whole = all(isinstance(amount, int) for amount in need)
+    return [
+        math.inf if math.isinf(device.memory) else exact(device.memory) + (0 if whole else _rounding(device.memory))
+        for device in devices
+    ]
+
+
+def _rounding(memory: float) -> Fraction:
+    return Fraction(sum_rounding(memory, 2))
+
+
 def anneal(
     state: State,
     metric: DeviceLoad,
-    need: list[float],
+    need: list[Any],
     rng: random.Random,
     *,
     moves: int,
@@ -170,8 +190,8 @@ def anneal(
         A placement that fits into the memory of the devices; all that follow do.
     metric : DeviceLoad
         Says who is tied to whom, and where a group may be.
-    need : list of float
-        Memory of each group.
+    need : list of number
+        Memory of each group, exact.
     rng : random.Random
     moves : int
     used : callable
@@ -186,7 +206,7 @@ def anneal(
     ):
         for target in targets:
             ties[source][target] = ties[target][source] = ties[source].get(target, 0.0) + cost
-    room = [device.memory for device in devices]
+    room = rooms(devices, need)
     for group, device in enumerate(state.where):
         room[device] -= need[group]
     energy, best = state.energy, state.value
@@ -218,7 +238,7 @@ def anneal(
             energy = then
             room[home] += taken
             room[device] -= taken
-            if state.value < best - 1e-9 * abs(best):
+            if state.value < best * (1 - DRIFT):
                 best = state.value
                 yield np.array(state.where)
         else:

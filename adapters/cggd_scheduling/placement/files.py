@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from os import PathLike
 from typing import Any
 
 from cggd.metrics.base import whole
-from cggd_scheduling.files import load_json, named, objects, package
+from cggd_scheduling.files import check_keys, load_json, named, objects, package
 from cggd_scheduling.placement.problem import Device, Operator, Placement
 
 FORMAT = "cggd-placement-1"
+OWN = ("format", "devices", "operators", "edges", "colocate", "pins", "unit", "memory_unit")
 
-# More devices of a kind than this in a file are taken for an error in it.
-MOST_DEVICES = 10_000
+# More pairs of a node and a device than this in a file are taken for an error in it.
+MOST_PLACES = 1_000_000
 
 # Names of the same fields in the benchmarks' own files and in a form with one row per node.
 _FIELDS = {
@@ -30,6 +32,9 @@ _FIELDS = {
     "size": "memory",
     "bytes": "memory",
 }
+
+# What else such files may say: whether a node belongs to the backward pass, which its colour ties to the forward pass.
+_UNREAD = ("name", "isBackwardNode", "backward")
 
 
 def read(path: str | PathLike) -> Placement:
@@ -58,8 +63,9 @@ def read(path: str | PathLike) -> Placement:
 
 
 def _own(data: Mapping[str, Any]) -> Placement:
-    names = [_label(entry["name"]) for entry in objects(data, "operators")]
-    if twice := [name for name in names if names.count(name) > 1]:
+    check_keys(data, OWN, "the placement")
+    counts = Counter(_label(entry["name"]) for entry in objects(data, "operators"))
+    if twice := [name for name, n in counts.items() if n > 1]:
         raise ValueError(f"operators must have different names, and {twice[0]!r} is one of two")
     operators = {_label(entry["name"]): _operator(entry) for entry in data["operators"]}
     return Placement(
@@ -74,11 +80,10 @@ def _own(data: Mapping[str, Any]) -> Placement:
 
 
 def _operator(entry: Mapping[str, Any]) -> Operator:
+    check_keys(entry, ("name", "times", "memory", "transfer"), f"operator {entry['name']!r}")
     fields = {key: value for key, value in entry.items() if key != "name"}
-    unknown = fields.keys() - {"times", "memory", "transfer"}
-    if unknown or "times" not in fields:
-        wrong = f"an unknown field {min(unknown)!r}" if unknown else "no times"
-        raise ValueError(f"operator {entry['name']!r} has {wrong}; its fields are name, times, memory and transfer")
+    if "times" not in fields:
+        raise ValueError(f"operator {entry['name']!r} has no times")
     try:
         return Operator(**fields)
     except (TypeError, ValueError) as error:
@@ -86,8 +91,7 @@ def _operator(entry: Mapping[str, Any]) -> Operator:
 
 
 def _device(entry: Mapping[str, Any]) -> Device:
-    if unknown := entry.keys() - {"name", "kind", "memory", "link"}:
-        raise ValueError(f"a device has an unknown field {min(unknown)!r}; its fields are name, kind, memory and link")
+    check_keys(entry, ("name", "kind", "memory", "link"), f"device {entry.get('name')!r}")
     return Device(**{**entry, "memory": entry.get("memory", math.inf)})
 
 
@@ -101,24 +105,48 @@ def _label(label: Any) -> Hashable:
 
 
 def _partitioning(data: Mapping[str, Any]) -> Placement:
+    check_keys(data, ("maxSizePerFPGA", "maxFPGAs", "maxCPUs", "nodes", "edges", "columns"), "the file")
     columns = data.get("columns")
+    if columns and (twice := [name for name, n in Counter(columns).items() if n > 1]):
+        raise ValueError(f"columns has {twice[0]!r} twice")
     rows = [dict(zip(columns, row, strict=True)) for row in data["nodes"]] if columns else objects(data, "nodes")
-    nodes = [{_FIELDS[key]: value for key, value in row.items() if key in _FIELDS} for row in rows]
-    edges = [tuple(e) if isinstance(e, list) else (e["sourceId"], e["destId"], e["cost"]) for e in data["edges"]]
-    transfer = {u: cost for u, _, cost in edges}
-    operators, colours = {}, {}
-    for node in nodes:
+    n_devices = sum(whole(data[name], name, least=0) for name in ("maxFPGAs", "maxCPUs"))
+    if n_devices * len(rows) > MOST_PLACES:
+        raise ValueError(f"{len(rows)} nodes on {n_devices} devices are too many: at most {MOST_PLACES} pairs of them")
+    operators: dict[Hashable, Operator] = {}
+    colours: dict[Any, list[Hashable]] = {}
+    transfer = _transfers(data["edges"])
+    for row in rows:
+        check_keys(row, (*_FIELDS, *_UNREAD), f"node {row.get('id')!r}")
+        node = {_FIELDS[key]: value for key, value in row.items() if key in _FIELDS}
+        if node["id"] in operators:
+            raise ValueError(f"nodes must have different ids, and {node['id']!r} is one of two")
         times = {"cpu": node["cpu"]} | ({"acc": node["acc"]} if node["accelerated"] else {})
-        operators[node["id"]] = Operator(times, node["memory"], transfer.get(node["id"], 0.0))
+        operators[node["id"]] = Operator(times, node["memory"], next(iter(transfer.get(node["id"], {}).values()), 0.0))
         if node.get("color", -1) != -1:
             colours.setdefault(node["color"], []).append(node["id"])
-    for name in ("maxFPGAs", "maxCPUs"):
-        if whole(data[name], name, least=0) > MOST_DEVICES:
-            raise ValueError(f"{name} must be at most {MOST_DEVICES}")
     devices = [Device(f"acc{i}", "acc", data["maxSizePerFPGA"]) for i in range(data["maxFPGAs"])]
     devices += [Device(f"cpu{i}", "cpu", link=0.0) for i in range(data["maxCPUs"])]
     together = [group for group in colours.values() if len(group) > 1]
-    return Placement(operators, [(u, v) for u, v, _ in edges], devices, together, unit="ms", memory_unit="bytes")
+    edges = [(u, v) for u, targets in transfer.items() for v in targets]
+    return Placement(operators, edges, devices, together, unit="ms", memory_unit="bytes")
+
+
+def _transfers(edges: Any) -> dict[Hashable, dict[Hashable, float]]:
+    """What an output costs to send, by its node and those that need it: the same for all of these."""
+    found: dict[Hashable, dict[Hashable, float]] = {}
+    for edge in edges:
+        if isinstance(edge, Mapping):
+            check_keys(edge, ("sourceId", "destId", "cost"), "an edge")
+            edge = edge["sourceId"], edge["destId"], edge["cost"]
+        source, target, cost = edge
+        costs = found.setdefault(source, {})
+        if any(other != cost for other in costs.values()):
+            raise ValueError(
+                f"the edges from node {source!r} have different costs; an output is sent once, at one cost"
+            )
+        costs[target] = cost
+    return found
 
 
 def read_onnx(

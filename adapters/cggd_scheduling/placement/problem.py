@@ -13,7 +13,8 @@ import networkx as nx
 from cggd import Additive, ChoiceSpace, Constraint
 from cggd.metrics.base import as_amount, as_number, own
 from cggd.space import few
-from cggd_scheduling.schedule import exceeds
+from cggd_scheduling.limits import exceeds
+from cggd_scheduling.schedule import shown
 
 if TYPE_CHECKING:
     from cggd_scheduling.placement.metrics import DeviceLoad, TransferPath
@@ -194,8 +195,24 @@ class Placement:
         """The devices that all operators of a group can be on, one large enough for them at least to look at."""
         group = list(group)
         names = set.intersection(*(set(self._possible(operator)) for operator in group))
-        need = sum(self.operators[operator].memory for operator in group)
+        need = self.memory(group)
         return [device for device in self.devices if device.name in names and not exceeds(need, device.memory)]
+
+    def memory(self, operators: Iterable[Hashable]) -> list[float]:
+        """What each of some operators takes of the memory of its device."""
+        return [self.operators[operator].memory for operator in operators]
+
+    def fits(self, where: Mapping[Hashable, Any]) -> bool:
+        """Whether operators on devices keep to the memory of each.
+
+        Parameters
+        ----------
+        where : mapping of operator to the name of a device
+        """
+        on: dict[str, list[Hashable]] = {device.name: [] for device in self.devices}
+        for operator in self.operators:
+            on[where[operator]].append(operator)
+        return not any(exceeds(self.memory(on[device.name]), device.memory) for device in self.devices)
 
     def conflicts(self) -> list[str]:
         """What makes a placement impossible that shows without a search, in words: pins, kinds, memory."""
@@ -205,25 +222,27 @@ class Placement:
             if not (common := set.intersection(*sets.values())):
                 found.append(self._disagreement(sets))
             elif not self.possible(group):
-                need = sum(self.operators[operator].memory for operator in group)
+                need = sum(self.memory(group))
                 most = max(device.memory for device in self.devices if device.name in common)
                 found.append(
-                    f"{few(group)} take {need:g}{self._of_memory} together, and no device that they may be on has more "
-                    f"than {most:g}"
+                    f"{few(group)} take {shown(need)}{self._of_memory} together, and no device that they may be on has "
+                    f"more than {shown(most)}"
                 )
             elif len(common) == 1:
                 bound_to[common.pop()] += group
         for device in self.devices:
             there = bound_to[device.name]
-            need = sum(self.operators[operator].memory for operator in there)
+            need = self.memory(there)
             if exceeds(need, device.memory):
                 found.append(
-                    f"{few(there)} must be on {device.name!r} and take {need:g}{self._of_memory}, but it has "
-                    f"{device.memory:g}"
+                    f"{few(there)} must be on {device.name!r} and take {shown(sum(need))}{self._of_memory}, but it has "
+                    f"{shown(device.memory)}"
                 )
-        need, room = (sum(x.memory for x in things) for things in (self.operators.values(), self.devices))
-        if exceeds(need, room) and not found:
-            found.append(f"all operators take {need:g}{self._of_memory}, and all devices have {room:g}")
+        need, room = self.memory(self.operators), [device.memory for device in self.devices]
+        if not found and math.isfinite(sum(room)) and exceeds([*need, *(-memory for memory in room)], 0):
+            found.append(
+                f"all operators take {shown(sum(need))}{self._of_memory}, and all devices have {shown(sum(room))}"
+            )
         return found
 
     def _disagreement(self, sets: Mapping[Hashable, set[str]]) -> str:

@@ -7,6 +7,7 @@ import math
 import random
 import time
 from collections.abc import Hashable, Mapping
+from fractions import Fraction
 from typing import Any, Literal
 
 import networkx as nx
@@ -16,6 +17,8 @@ from numpy.typing import NDArray
 from cggd import Metric, Result, Status, minimize
 from cggd.metrics import values_of
 from cggd.metrics.base import check_choice, check_time_limit, whole
+from cggd_scheduling.bounds import rounded_up
+from cggd_scheduling.limits import common_step, exact, time_rounding
 from cggd_scheduling.placement.anneal import LoadState, PathState, anneal
 from cggd_scheduling.placement.bound import GAP, size, solve_exactly
 from cggd_scheduling.placement.problem import Placement
@@ -30,11 +33,11 @@ FEW = 20_000
 STEPS = 100
 
 # Share of a time limit that the start may take, and of the rest that annealing may; without a limit the exact solver
-# gets so many nodes and seconds.
+# gets so many nodes.
 SHARES = (0.1, 0.5)
-NODES, SECONDS = 200, 30.0
+NODES = 200
 
-# Variables up to which the exact solver gets through its first linear program in about that time.
+# Variables up to which the exact solver gets through its first linear program within 30 s.
 LARGEST = 20_000
 
 
@@ -81,7 +84,7 @@ def place(
         if best is None:
             tried = f"all {problem.space.n_selections} placements were tried, and none fits into the memory"
             return _none(problem, objective, Status.INFEASIBLE, tried, began)
-        return _schedule(problem, objective, best, float(values_of(metric, best[None])[0]), "", began)
+        return _schedule(problem, objective, best, None, "", began)
     first = None if time_limit is None else SHARES[0] * limit
     how = {"steps": STEPS, "starts": 1, "polish": False, "seed": seed, "time_limit": first}
     result = minimize(metric, problem.memory_limits, **how)
@@ -95,10 +98,10 @@ def place(
         left = SHARES[1] * (limit - (time.perf_counter() - began))
         for found in _improved(problem, objective, best, moves, seed, left):
             best = found
-        if exact and objective == "load" and size(problem.load) <= LARGEST:
-            left = SECONDS if time_limit is None else limit - (time.perf_counter() - began)
-            nodes = NODES if time_limit is None else 10**9
-            found, bound = solve_exactly(problem.load, nodes=nodes, time_limit=left)
+        known = float(values_of(metric, best[None])[0])
+        if exact and objective == "load" and known > bound and size(problem.load) <= LARGEST:
+            nodes, left = NODES if time_limit is None else None, limit - (time.perf_counter() - began)
+            found, bound = solve_exactly(problem.load, known, nodes=nodes, time_limit=left)
             best = _better(problem, best, found)
     except KeyboardInterrupt:
         reason = "interrupted"
@@ -110,7 +113,10 @@ def _best_of_all(problem: Placement, metric: Metric) -> NDArray[np.int64] | None
     fits = np.ones(len(rows), dtype=bool)
     for limit in problem.memory_limits:
         fits &= limit.satisfied(limit.values(rows))
-    return rows[fits][np.argmin(values_of(metric, rows[fits]))] if fits.any() else None
+    rows = rows[fits]
+    # Sums of floats in another order may round otherwise, so that the first is looked at once more.
+    best_first = rows[np.argsort(values_of(metric, rows), kind="stable")]
+    return next((row for row in best_first if problem.fits(problem.operator_devices(problem.space.labels(row)))), None)
 
 
 def _improved(problem: Placement, objective: Goal, start: NDArray[np.int64], moves: int, seed: int, seconds: float):
@@ -119,7 +125,7 @@ def _improved(problem: Placement, objective: Goal, start: NDArray[np.int64], mov
     load = problem.load
     where = load.device_of[problem.space.layout.flat(start)].tolist()
     state = LoadState(load, where) if objective == "load" else PathState(problem.critical_path, where)
-    need = [sum(problem.operators[operator].memory for operator in group) for group in problem.groups]
+    need = [sum(map(exact, problem.memory(group))) for group in problem.groups]
     option = {(g, d): i for g, d, i in _options(problem)}
     found = anneal(state, load, need, random.Random(seed), moves=moves, used=lambda: _share(began, seconds))
     for devices in found:
@@ -140,7 +146,7 @@ def _options(problem: Placement):
 
 def _better(problem: Placement, best: NDArray[np.int64], found: NDArray[np.int64] | None) -> NDArray[np.int64]:
     """The exact solver's placement where it truly fits and is better."""
-    if found is None or not all(bool(c.satisfied(c.values(found[None]))[0]) for c in problem.memory_limits):
+    if found is None or not problem.fits(problem.operator_devices(problem.space.labels(found))):
         return best
     values = values_of(problem.load, np.array([best, found]))
     return found if values[1] < values[0] else best
@@ -173,28 +179,51 @@ def _none(problem: Placement, objective: str, status: Status, reason: str, began
 
 
 def _schedule(
-    problem: Placement, objective: Goal, best: NDArray[np.int64], bound: float, reason: str, began: float
+    problem: Placement, objective: Goal, best: NDArray[np.int64], bound: float | None, reason: str, began: float
 ) -> Schedule:
+    """The schedule of the best placement; without a bound there is no better one."""
     where = problem.operator_devices(problem.space.labels(best))
     loads = problem.loads(where)
     needs = requirements(problem, where)
     metric = problem.load if objective == "load" else problem.critical_path
     value = max(loads.values()) if objective == "load" else float(values_of(metric, best[None])[0])
-    optimal = value <= bound * (1 + 2 * GAP)
+    if bound is None:
+        bound, proof = value, "no placement can be better"
+    else:
+        bound, proof = _proof(problem, objective, value, bound)
     facts: dict[str, Any] = {f"load {name}": round(load, 6) for name, load in loads.items()}
     return Schedule(
         needs,
         list_schedule(needs, where),
         where,
         lanes=where,
-        status=Status.OPTIMAL if optimal else Status.FEASIBLE,
+        status=Status.OPTIMAL if proof else Status.FEASIBLE,
         objective=objective,
         value=value,
-        bound=min(bound, value) if bound > 0 else None,
-        reason=reason or ("no placement can be better" if optimal else ""),
+        bound=bound if bound > 0 or proof else None,
+        reason=reason or proof,
         facts=facts,
         seconds=time.perf_counter() - began,
     ).verify()
+
+
+def _proof(problem: Placement, objective: Goal, value: float, bound: float) -> tuple[float, str]:
+    """The bound, and what is proved of a value by it: that none is better, or none by more than the solver can tell.
+
+    All values are multiples of what times and transfers are multiples of, as they are written in decimals. Where these
+    steps are too small for the solver, a placement may be better by a share that it does not see.
+    """
+    times = {time for operator in problem.operators.values() for time in operator.times.values()}
+    shares = {Fraction(repr(device.link)) for device in problem.devices}
+    costs = {Fraction(repr(operator.transfer)) for operator in problem.operators.values()}
+    sent = (cost * share for cost in costs for share in shares)
+    step = common_step([*(Fraction(repr(time)) for time in times), *sent])
+    if step and value / step < 1 / (4 * GAP):
+        bound = max(bound, float(rounded_up(bound, step)))
+    elif objective == "load" and bound < value <= bound * (1 + 4 * GAP):
+        return bound, f"no placement is better by more than {1 - bound / value:.0e} of it"
+    rounding = time_rounding(value, 2 * len(problem.operators))
+    return min(bound, value), "no placement can be better" if value <= bound + rounding else ""
 
 
 def requirements(problem: Placement, where: Mapping[Hashable, str]) -> Requirements:

@@ -1,0 +1,129 @@
+"""Rounding: how far a sum of floats may be from the sum of the decimals it was made from, and numbers as text.
+
+Whether a value satisfies a bound is decided by the metric's own rounding (`cggd.Constraint`). A sum of whole numbers
+below 2**53 has none. A sum of floats has a few units in the last place of its largest partial sum, so that
+``0.1 + 0.2 <= 0.3`` holds. Anything else is compared as it was returned.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+# Relative error of one rounded operation in double precision (Higham, 2002, ch. 2).
+UNIT = 2.0**-53
+
+# Whole numbers up to this are exact, and so are their sums.
+WHOLE = 2.0**53
+
+# Operations on a number before and after the sum: a decimal is rounded when it is read, and so is the bound; scaled and
+# added tables (`2 * a + b`) have rounded once or twice more.
+READ = 6
+
+# numpy adds eight partial sums in blocks of at most 128 numbers, and then block sums in pairs (Higham, 1993).
+BLOCK, LANES = 128, 8
+
+
+def additions(terms: int) -> int:
+    """Additions that one of `terms` numbers goes through in ``numpy.sum``, at the most.
+
+    Examples
+    --------
+    >>> additions(2), additions(100), additions(10**6)
+    (1, 16, 33)
+    """
+    if terms <= LANES:
+        return max(terms - 1, 0)
+    blocks = max(terms / BLOCK, 1.0)
+    # A lane adds its numbers one after another; then there are the lanes, a rest of a block, and the blocks.
+    return min(terms, BLOCK) // LANES + 4 + int(np.ceil(np.log2(blocks)))
+
+
+def sum_rounding(magnitude: Any, terms: int) -> Any:
+    """The largest error of a float sum of decimals, given the sum of their absolute values, elementwise.
+
+    Parameters
+    ----------
+    magnitude : float or ndarray
+        Sum of the absolute values of the numbers that are added.
+    terms : int
+        How many numbers are added.
+
+    Examples
+    --------
+    >>> 0.1 + 0.2 - 0.3 <= sum_rounding(0.3, 2) < 1e-15
+    True
+    """
+    return UNIT * (additions(terms) + READ) * magnitude
+
+
+def is_whole(numbers: Any) -> bool:
+    """Whether all numbers are whole.
+
+    Examples
+    --------
+    >>> is_whole([1.0, 2.0]), is_whole(0.5)
+    (True, False)
+    """
+    numbers = np.asarray(numbers)
+    return numbers.dtype.kind in "iub" or bool((np.rint(numbers) == numbers).all())
+
+
+def snapped(values: NDArray, rounding: Any, sign: float, bound: float) -> NDArray:
+    """Values, those that miss a bound by no more than rounding replaced by the bound.
+
+    Parameters
+    ----------
+    values : ndarray
+    rounding : float or ndarray like `values`
+    sign : float
+        1 for a bound from above, -1 for one from below.
+    bound : float
+
+    Examples
+    --------
+    >>> snapped(np.array([0.1 + 0.2, 0.31, 0.2]), 1e-15, 1.0, 0.3)
+    array([0.3 , 0.31, 0.2 ])
+    """
+    if not np.any(rounding) or np.isinf(bound):
+        return values
+    with np.errstate(over="ignore"):
+        excess = sign * (values - bound)
+    missed = (excess > 0) & (excess <= rounding)
+    return np.where(missed, bound, values) if missed.any() else values
+
+
+def number_text(number: float, digits: int = 6) -> str:
+    """A number as text: whole numbers in full, others with at least `digits` significant digits.
+
+    Examples
+    --------
+    >>> number_text(17179869184), number_text(2 / 3), number_text(1234567.25), number_text(5e-13)
+    ('17179869184', '0.666667', '1234567.25', '5e-13')
+    """
+    number = float(number) + 0.0  # no negative zero
+    if not np.isfinite(number):
+        return str(number)
+    if number == round(number):
+        return f"{number:.0f}" if abs(number) < 1e16 else repr(number)
+    return f"{number:.{max(digits, 9 if abs(number) >= 1e5 else 0)}g}"
+
+
+def true_texts(*numbers: float) -> list[str]:
+    """Numbers as text, with so many digits that different ones read differently and in their order.
+
+    Examples
+    --------
+    >>> true_texts(5.0000001, 5.0)
+    ['5.0000001', '5']
+    """
+    for digits in range(6, 18):
+        texts = [number_text(number, digits) for number in numbers]
+        read = [float(text) for text in texts]
+        pairs = [(a, b) for i, a in enumerate(numbers) for b in numbers[i + 1 :]]
+        shown = [(a, b) for i, a in enumerate(read) for b in read[i + 1 :]]
+        if all((a < b) == (x < y) and (a > b) == (x > y) for (a, b), (x, y) in zip(pairs, shown, strict=True)):
+            break
+    return texts
