@@ -120,7 +120,7 @@ class Constraint:
         return self.sign * np.asarray(values, dtype=float) <= self.limit
 
     def violation(self, values: ArrayLike) -> Any:
-        """By how much numbers, as `values` and `table` return them, miss the bound, elementwise; 0 where they do not."""
+        """By how much numbers, as `values` and `table` return them, miss the bound, elementwise."""
         values = np.asarray(values, dtype=float)
         with np.errstate(invalid="ignore"):  # inf - inf, of a bound that never binds
             return np.where(self.satisfied(values), 0.0, self.sign * (values - self.bound))

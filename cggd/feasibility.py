@@ -11,13 +11,16 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from cggd.constraints import Constraint, Row, check_constraints
-from cggd.linear import LinearProgram, NotLinearError, Outcome, Solution
+from cggd.grid import grid
+from cggd.linear import LinearProgram, NotLinearError, Outcome, Solution, settle
 from cggd.metrics import Additive, LongestPath, Metric, Peak, Table, afresh, values_of
 from cggd.metrics.base import as_number, whole
 from cggd.metrics.compose import Combination, Maximum
+from cggd.presolve import impossible
 from cggd.problem import Problem
 from cggd.relaxed import SMALL
 from cggd.result import Status
+from cggd.rounding import number_text
 from cggd.space import ENUMERABLE, ChoiceSpace
 from cggd.swaps import Visit, search
 
@@ -88,7 +91,7 @@ class SmallestBound:
         if self.value is None:
             return f"no bound on {name} works" if self.proved else f"no bound on {name} that works was found"
         known = "the tightest bound that works" if self.proved else "works, and is the tightest found"
-        return f"{name} {self.sense} {self.value:.6g}{unit} {known}"
+        return f"{name} {self.sense} {number_text(self.value)}{unit} {known}"
 
 
 @dataclass(frozen=True, eq=False)
@@ -317,7 +320,7 @@ class _Question:
 
     def feasibility(self) -> Feasibility:
         for c in self.constraints:
-            if (reason := out_of_reach(c)) is not None:
+            if (reason := impossible(c, self.allowed)) is not None:
                 return Feasibility(Status.INFEASIBLE, None, None, [], reason)
         if self._enumerable(self.constraints) and (listed := self._enumerated(first=True)) is not None:
             selections, kept = listed
@@ -371,16 +374,16 @@ class _Question:
                 return answer(None, True)
             values = sign * values_of(metric, selections[kept])
             return answer(selections[kept[int(np.argmin(values))]], True)
+        problem = Problem(metric, self.constraints, "minimize" if sign > 0 else "maximize")
         try:
-            program = LinearProgram(self.space, self.constraints, metric, sign=sign, allowed=self.allowed)
+            settled = settle(problem, allowed=self.allowed, step=grid(metric), solve=self._solve)
         except NotLinearError:
             pass
         else:
-            solution = self._solve(program)
-            if solution.outcome is Outcome.INFEASIBLE:
+            if settled.proved and settled.selection is None:
                 return answer(None, True)
-            if solution.selection is not None and self._holds(solution.selection):
-                return answer(solution.selection, solution.outcome is Outcome.OPTIMAL)
+            if settled.selection is not None and self._holds(settled.selection):
+                return answer(settled.selection, settled.proved)
         start = None
         if self.constraints:
             others = self.feasibility()
@@ -454,15 +457,6 @@ def conflict_of_shares(constraints: Sequence[Constraint], allowed: NDArray[np.bo
     if program.shares(time_limit=1.0).outcome is Outcome.INFEASIBLE:
         return "the bounds cannot be met together, proved by linear programming (HiGHS)"
     return None
-
-
-def out_of_reach(constraint: Constraint) -> str | None:
-    """Why no selection satisfies a constraint, where the limits of its metric alone prove it."""
-    low, high = constraint.metric.limits()
-    best, side = (low, "less") if constraint.sign > 0 else (high, "more")
-    if constraint.satisfied(best):
-        return None
-    return f"{constraint} cannot hold: no selection has {side} than {best:.6g}"
 
 
 def _is_linear(constraint: Constraint) -> bool:

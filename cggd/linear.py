@@ -21,18 +21,37 @@ from scipy import sparse
 from scipy.optimize import Bounds, LinearConstraint, linprog, milp
 
 from cggd.constraints import Constraint
-from cggd.metrics import Additive, Combination, LongestPath, Maximum, Metric, Peak
+from cggd.grid import proved
+from cggd.metrics import Additive, Combination, LongestPath, Maximum, Metric, Peak, values_of
+from cggd.presolve import limits_of, possible
+from cggd.problem import Problem
+from cggd.rounding import UNIT
 from cggd.space import ChoiceSpace
 
 # How often a running solver is asked whether it is still wanted; a quick one is not kept waiting by it.
 POLL_SECONDS = 0.05
 
 
-# HiGHS calls a selection optimal once it is within this of its bound, whatever the size of the costs; and a dual
-# solution feasible within ROUNDING. Costs are scaled to a largest one of LARGEST, so that both are small shares of it.
+# HiGHS's absolute tolerances, as scipy leaves them: what a mixed-integer program prunes within of the best selection it
+# knows; by how much a row may be missed; and the same of a reduced cost.
 GAP = 1e-6
-ROUNDING = 1e-7
-LARGEST = 1e3
+FEASIBLE = 1e-6
+REDUCED = 1e-7
+
+# Rows and costs are scaled by a power of two to a largest coefficient between half of this and this: to the solver's
+# absolute tolerances, relative ones of 1e-9. Coefficients that scipy's HiGHS drops are smaller than DROPPED.
+LARGEST = 1024.0
+DROPPED = 1e-9
+
+# Rounding of rows that is smaller than this, scaled, is left to the solver's tolerances, which are larger and let more
+# in; rows are loosened by what is larger. (A margin of 1e-6 to 1e-3 in every row makes HiGHS 1.12 lose optima.)
+NEGLIGIBLE = 1e-8
+
+# Rounded operations on each number of a sum or a row: more than numpy needs for sums of 1e7 numbers.
+OPERATIONS = 64
+
+# Selections that are excluded one by one, to prove that no better one lies within the solver's tolerances.
+EXCLUDED = 12
 
 
 # How long the end of the process waits for solvers that were left behind, which stop at their own time limits.
@@ -53,7 +72,17 @@ class Outcome(Enum):
 
 @dataclass(frozen=True, eq=False)
 class Solution:
-    """What the exact solver found: a selection where it has one, and a number that no objective is below."""
+    """What the exact solver found.
+
+    Attributes
+    ----------
+    outcome : Outcome
+        INFEASIBLE is proved: rows are scaled so that the solver's tolerances, which let more in, are all that rounds.
+    selection : ndarray of int, shape (n_decisions,), or None
+        The selection the solver ended with. It may miss a bound by a little, or be not quite the best one.
+    bound : float
+        ``sign * objective`` of no selection is below it; what the solver's tolerances may have added is taken off.
+    """
 
     outcome: Outcome
     selection: NDArray[np.int64] | None
@@ -83,26 +112,32 @@ class Shares:
 
 @dataclass(frozen=True, eq=False)
 class _Affine:
-    """A linear function of some columns, and a constant."""
+    """A linear function of some columns, and a constant.
+
+    `size` is at least the sum of the absolute values of all numbers that are added up to a value of it, those that went
+    into the constant included: what its rounding is measured by.
+    """
 
     columns: NDArray[np.int64]
     coefficients: NDArray[np.float64]
     constant: float
+    size: float
 
     def scaled(self, factor: float) -> _Affine:
-        return _Affine(self.columns, factor * self.coefficients, factor * self.constant)
-
-    @property
-    def size(self) -> float:
-        """The largest number in it."""
-        return max(float(np.abs(self.coefficients).max(initial=0.0)), abs(self.constant))
+        return _Affine(self.columns, factor * self.coefficients, factor * self.constant, abs(factor) * self.size)
 
     def plus(self, other: _Affine) -> _Affine:
         return _Affine(
             np.concatenate([self.columns, other.columns]),
             np.concatenate([self.coefficients, other.coefficients]),
             self.constant + other.constant,
+            self.size + other.size,
         )
+
+    @property
+    def rounding(self) -> float:
+        """What rounding may change in a value."""
+        return OPERATIONS * UNIT * self.size
 
 
 class LinearProgram:
@@ -119,10 +154,14 @@ class LinearProgram:
     allowed : bool array of shape (n_options,), optional
         The other options have no variable, and a decision with one allowed option has none either, so that a program
         over few open decisions of a large space is small.
-    cutoff : float, optional
-        What ``sign * objective`` must not exceed, within the solver's tolerance: a millionth of the largest difference
-        that an option makes. That of a known selection prunes branches without a better one early; it is no means to
-        prove that there is none, as smaller differences are lost.
+    ceiling : float, optional
+        What ``sign * objective`` must not exceed, that of a known selection. It prunes branches without a better one.
+    excluded : list of ndarray of int, shape (n_decisions,)
+        Selections that are not to be found.
+
+    Notes
+    -----
+    Options that break a bound or the ceiling whatever the others are have no variable either (`cggd.presolve`).
 
     Raises
     ------
@@ -138,23 +177,38 @@ class LinearProgram:
         *,
         sign: float = 1.0,
         allowed: NDArray[np.bool_] | None = None,
-        cutoff: float | None = None,
+        ceiling: float | None = None,
+        excluded: Sequence[NDArray[np.int64]] = (),
     ) -> None:
         layout = space.layout
-        kept = np.ones(space.n_options, dtype=bool) if allowed is None else allowed
+        limits = limits_of(constraints)
+        if ceiling is not None and objective is not None:
+            limits.append((objective, sign, ceiling))
+        kept = possible(space, limits, allowed)
+        self.impossible = kept is None
+        if kept is None:
+            kept = np.ones(space.n_options, dtype=bool) if allowed is None else allowed
+        self.kept = kept
         several = layout.spread(layout.reduce(np.add, kept.astype(np.int64)) > 1)
         self.space = space
         self.open, self.fixed = np.flatnonzero(kept & several), np.flatnonzero(kept & ~several)
-        self.n_columns = len(self.open)
+        # The open options of each decision that has any: where they begin, and whose each is.
+        _, self.first, self.row = np.unique(layout.owner[self.open], return_index=True, return_inverse=True)
+        self.ranges: list[tuple[float, float]] = []  # of the variables besides options
         self.rows: list[_Affine] = []  # each at most 0
         self.cost = _NOTHING if objective is None else self._expression(objective, sign)
         for c in constraints:
             if np.isfinite(c.limit):
-                expression = self._expression(c.metric, c.sign)
-                self.rows.append(expression.plus(_constant(-c.limit)))
-        if cutoff is not None:
-            cost, constant = self._costs()
-            self.rows.append(_Affine(np.arange(self.n_columns), cost, constant - cutoff))
+                self.rows.append(self._expression(c.metric, c.sign).plus(_constant(-c.limit)))
+        if ceiling is not None:
+            self.rows.append(self.cost.plus(_constant(-ceiling)))
+        for selection in excluded:
+            self._exclude(selection)
+
+    @property
+    def n_columns(self) -> int:
+        """Options that are open, and variables besides."""
+        return len(self.open) + len(self.ranges)
 
     def solve(
         self,
@@ -178,8 +232,9 @@ class LinearProgram:
         """
         if (settled := self._settled()) is not None:
             return settled
-        cost, unit, constant, equal, matrix, limits = self._arrays()
+        scaled = self._scaled()
         columns = np.arange(self.n_columns)
+        equal = scaled.equal
         if rng is not None:
             columns = rng.permutation(columns)
             equal = cast(Any, equal)[rng.permutation(cast(Any, equal).shape[0])]
@@ -189,17 +244,15 @@ class LinearProgram:
         if node_limit is not None:
             options["node_limit"] = node_limit
         linear = [LinearConstraint(cast(Any, equal)[:, columns], 1, 1)]
-        if matrix is not None:
-            linear.append(cast(Any, LinearConstraint)(matrix[:, columns], -np.inf, limits))
-        lower = np.where(columns < len(self.open), 0.0, -np.inf)
-        upper = np.where(columns < len(self.open), 1.0, np.inf)
+        if len(self.rows):
+            linear.append(cast(Any, LinearConstraint)(scaled.matrix[:, columns], -np.inf, scaled.limits))
         arguments = {
             "integrality": (columns < len(self.open)).astype(int),
-            "bounds": cast(Any, Bounds)(lower, upper),
+            "bounds": cast(Any, Bounds)(scaled.lower[columns], scaled.upper[columns]),
             "constraints": linear,
             "options": options,
         }
-        result = aside(lambda: milp(cost[columns] / unit, **arguments), stop)
+        result = aside(lambda: milp(scaled.cost[columns], **arguments), stop)
         if result is None:
             return Solution(Outcome.STOPPED, None, -np.inf)
         found = None
@@ -211,11 +264,19 @@ class LinearProgram:
         bound: float | None = getattr(result, "mip_dual_bound", None)
         if bound is None and outcome is Outcome.OPTIMAL:
             bound = result.fun  # no decision was open, so there was nothing to branch on
-        bound = unit * bound if bound is not None and np.isfinite(bound) else -np.inf
-        return Solution(outcome, found, bound + constant)
+        if outcome is Outcome.INFEASIBLE:
+            return Solution(outcome, None, np.inf)
+        if bound is None or not np.isfinite(bound):
+            return Solution(outcome, found, -np.inf)
+        error = GAP + REDUCED * (len(self.first) + len(self.ranges)) if scaled.cost.any() else 0.0
+        return Solution(outcome, found, (bound - error) / scaled.unit + scaled.constant - self.cost.rounding)
 
     def shares(self, *, time_limit: float | None = None, stop: Callable[[], bool] = lambda: False) -> Shares:
-        """Solve it with shares of options instead of options: quick, and infeasible only if the program is."""
+        """Solve it with shares of options instead of options: quick, and infeasible only if the program is.
+
+        The bound and the reduced costs are computed anew from the multipliers of the rows, so that no tolerance of the
+        solver counts (Neumaier & Shcherbina, 2004); so is the proof that nothing is feasible.
+        """
         reduced = np.full(self.space.n_options, np.inf)
         reduced[self.open] = reduced[self.fixed] = 0.0
         shares = np.zeros(self.space.n_options)
@@ -223,36 +284,52 @@ class LinearProgram:
             if settled.selection is not None:
                 shares[self.fixed] = 1.0
             return Shares(settled.outcome, settled.bound, reduced, shares)
-        cost, unit, constant, equal, matrix, limits = self._arrays()
-        bounds = np.full((self.n_columns, 2), np.inf)
-        bounds[:, 0] = np.where(np.arange(self.n_columns) < len(self.open), 0.0, -np.inf)
-        options = {} if time_limit is None else {"time_limit": max(time_limit, 1e-3)}
-        given: dict[str, Any] = {
-            "A_eq": equal,
-            "b_eq": np.ones(cast(Any, equal).shape[0]),
-            "bounds": bounds,
-            "options": options,
-        }
-        if matrix is not None:
-            given |= {"A_ub": matrix, "b_ub": limits}
-        result = aside(lambda: linprog(cost / unit, method="highs", **given), stop)
+        scaled = self._scaled()
+        began = time.perf_counter()
+
+        def solve(cost: NDArray, matrix: Any, equal: Any, lower: NDArray, upper: NDArray) -> Any:
+            left = None if time_limit is None else max(time_limit - (time.perf_counter() - began), 1e-3)
+            given: dict[str, Any] = {"A_eq": equal, "b_eq": np.ones(equal.shape[0])}
+            given |= {"bounds": np.column_stack([lower, upper])}
+            given |= {"options": {} if left is None else {"time_limit": left}}
+            if len(self.rows):
+                given |= {"A_ub": matrix, "b_ub": scaled.limits}
+            return aside(lambda: linprog(cost, method="highs", **given), stop)
+
+        upper = np.where(np.arange(self.n_columns) < len(self.open), np.inf, scaled.upper)
+        result = solve(scaled.cost, scaled.matrix, scaled.equal, scaled.lower, upper)
+        if result is not None and _outcome(result.status) is Outcome.INFEASIBLE:
+            # By how much rows must be missed in all, and multipliers that prove it.
+            n = len(self.rows)
+            wider = sparse.hstack([scaled.matrix, -sparse.eye_array(n)], format="csr")
+            equal = sparse.hstack([scaled.equal, sparse.csr_array((scaled.equal.shape[0], n))], format="csr")
+            result = solve(
+                np.concatenate([np.zeros(self.n_columns), np.ones(n)]),
+                wider,
+                equal,
+                np.concatenate([scaled.lower, np.zeros(n)]),
+                np.concatenate([upper, np.full(n, np.inf)]),
+            )
+            if result is not None and result.status == 0:
+                missed, _ = scaled.dual(np.zeros(self.n_columns), -result.ineqlin.marginals, self)
+                if missed > 0:
+                    return Shares(Outcome.INFEASIBLE, np.inf, reduced, shares)
+            result = None
         if result is None or result.status != 0:
-            return Shares(Outcome.STOPPED if result is None else _outcome(result.status), -np.inf, reduced, shares)
-        # Rounding may leave a reduced cost a little below 0, which none is.
-        reduced[self.open] = np.maximum(unit * result.lower.marginals[: len(self.open)], 0.0)
+            return Shares(Outcome.STOPPED, -np.inf, reduced, shares)
+        multipliers = -result.ineqlin.marginals if len(self.rows) else np.zeros(0)
+        bound, costs = scaled.dual(scaled.cost, multipliers, self)
+        reduced[self.open] = costs / scaled.unit
         shares[self.fixed], shares[self.open] = 1.0, result.x[: len(self.open)]
-        bound = unit * result.fun - ROUNDING * unit * self.space.n_decisions + constant
+        bound = bound / scaled.unit + scaled.constant - self.cost.rounding
         return Shares(Outcome.OPTIMAL, bound, reduced, shares)
 
     def _settled(self) -> Solution | None:
-        """The answer where nothing is left to choose, or a row without variables cannot hold whatever is chosen.
-
-        To a solver such a row is a number that may lie within its tolerance.
-        """
-        if any(row.constant > 0 and not row.coefficients.any() for row in self.rows):
+        """The answer where nothing is left to choose, or a row without variables cannot hold whatever is chosen."""
+        if self.impossible or any(row.constant > row.rounding and not row.coefficients.any() for row in self.rows):
             return Solution(Outcome.INFEASIBLE, None, np.inf)
         if self.n_columns == 0:
-            return Solution(Outcome.OPTIMAL, self._selection(np.zeros(0)), self.cost.constant)
+            return Solution(Outcome.OPTIMAL, self._selection(np.zeros(0)), self.cost.constant - self.cost.rounding)
         return None
 
     def _selection(self, shares: NDArray[np.float64]) -> NDArray[np.int64]:
@@ -261,61 +338,56 @@ class LinearProgram:
         flat[self.fixed] = 1.0
         return self.space.layout.argmax(flat)
 
-    @property
-    def resolution(self) -> float:
-        """Costs that differ by less are one to the solver, whose gap is an absolute number."""
-        return 2.0 * GAP * self._unit(self._costs()[0])
-
-    @staticmethod
-    def _unit(cost: NDArray[np.float64]) -> float:
-        return (float(np.abs(cost).max(initial=0.0)) or 1.0) / LARGEST
-
-    def _costs(self) -> tuple[NDArray[np.float64], float]:
-        """What each variable costs, and the constant.
-
-        The least cost of each decision's options is part of the constant: large numbers that they have in common would
-        take up the solver's precision.
-        """
-        cost = np.zeros(self.n_columns)
-        np.add.at(cost, self.cost.columns, self.cost.coefficients)
-        _, first, row = np.unique(self.space.layout.owner[self.open], return_index=True, return_inverse=True)
-        if len(first) == 0:
-            return cost, self.cost.constant
-        least = np.minimum.reduceat(cost[: len(self.open)], first)
-        cost[: len(self.open)] -= least[row]
-        return cost, self.cost.constant + float(least.sum())
-
-    def _arrays(self) -> tuple[NDArray, float, float, sparse.csr_array, sparse.csr_array | None, NDArray]:
-        """Costs, their unit and constant, the rows that say one option each, and the others with their limits."""
-        cost, constant = self._costs()
-        unit = self._unit(cost)
+    def _scaled(self) -> _Scaled:
+        """The program as arrays, scaled."""
         n = len(self.open)
-        _, row = np.unique(self.space.layout.owner[self.open], return_inverse=True)
-        equal = sparse.csr_array(
-            (np.ones(n), (row, np.arange(n))), shape=(int(row.max(initial=-1)) + 1, self.n_columns)
-        )
-        matrix, limits = self._matrix() if self.rows else (None, np.zeros(0))
-        return cost, unit, constant, equal, matrix, limits
-
-    def _matrix(self) -> tuple[sparse.csr_array, NDArray[np.float64]]:
-        """Rows scaled to a largest coefficient of 1, so that the solver's tolerance is a relative one."""
-        sizes = [len(row.columns) for row in self.rows]
-        index = np.repeat(np.arange(len(self.rows)), sizes)
-        columns = np.concatenate([row.columns for row in self.rows])
-        coefficients = np.concatenate([row.coefficients for row in self.rows])
+        cost, constant = np.zeros(self.n_columns), self.cost.constant
+        np.add.at(cost, self.cost.columns, self.cost.coefficients)
+        if n:
+            # Large numbers that the options of a decision have in common would take up the solver's precision.
+            least = np.minimum.reduceat(cost[:n], self.first)
+            cost[:n] -= least[self.row]
+            constant += float(least.sum())
+        unit = _power(float(np.abs(cost).max(initial=0.0)))
+        equal = sparse.csr_array((np.ones(n), (self.row, np.arange(n))), shape=(len(self.first), self.n_columns))
+        index = np.repeat(np.arange(len(self.rows)), [len(row.columns) for row in self.rows])
+        columns = np.concatenate([row.columns for row in self.rows] or [np.zeros(0, dtype=np.int64)])
+        coefficients = np.concatenate([row.coefficients for row in self.rows] or [np.zeros(0)])
         matrix = sparse.csr_array((coefficients, (index, columns)), shape=(len(self.rows), self.n_columns))
-        largest = abs(matrix).max(axis=1).toarray().ravel()
-        largest[largest == 0] = 1.0
-        limits = np.array([-row.constant for row in self.rows])
-        return sparse.csr_array(sparse.diags_array(1.0 / largest) @ matrix), limits / largest
+        factors = np.array(
+            [_power(float(abs(part).max(initial=0.0))) for part in np.split(matrix.data, matrix.indptr[1:-1])]
+        )
+        factors = factors[: len(self.rows)]
+        matrix = sparse.csr_array(sparse.diags_array(factors) @ matrix) if len(self.rows) else matrix
+        small = np.abs(matrix.data) < DROPPED
+        rounding = factors * np.array([row.rounding for row in self.rows])
+        limits = factors * np.array([-row.constant for row in self.rows])
+        if small.any():
+            # Each column is at most 1, or at most its range.
+            reach = np.concatenate([np.ones(n), [max(abs(low), abs(high)) for low, high in self.ranges]])
+            lost = sparse.csr_array((np.abs(matrix.data) * small, matrix.indices, matrix.indptr), shape=matrix.shape)
+            rounding += lost @ reach
+            matrix.data[small] = 0.0
+        matrix.eliminate_zeros()
+        limits = np.where(rounding > NEGLIGIBLE, limits + rounding, limits)
+        low, high = (np.array([ends[i] for ends in self.ranges]) for i in (0, 1))
+        lower, upper = np.concatenate([np.zeros(n), low]), np.concatenate([np.ones(n), high])
+        return _Scaled(cost * unit, unit, constant, equal, matrix, limits, rounding, lower, upper)
 
     # -- expressions ------------------------------------------------------------------------------------------------
 
     def _expression(self, metric: Metric, sign: float) -> _Affine:
         """``sign * metric``, or a variable that is no less than it and is pressed down on it."""
         if type(metric) is Additive:
-            total = metric.values[self.fixed].sum(dtype=float) + metric.constant
-            return _Affine(np.arange(len(self.open)), sign * metric.values[self.open].astype(float), sign * total)
+            fixed, values = metric.values[self.fixed].astype(float), sign * metric.values[self.open].astype(float)
+            constant, size = sign * (fixed.sum() + metric.constant), np.abs(fixed).sum() + abs(metric.constant)
+            if len(values):
+                # Options of a decision share their least value, so that coefficients are what a choice changes.
+                least = np.minimum.reduceat(values, self.first)
+                size += np.maximum.reduceat(np.abs(values), self.first).sum()
+                constant += least.sum()
+                values -= least[self.row]
+            return _Affine(np.arange(len(self.open)), values, float(constant), float(size))
         if type(metric) is Combination:
             total = _constant(sign * metric.constant)
             for weight, term in metric.terms:
@@ -325,7 +397,7 @@ class LinearProgram:
         parts = self._parts(metric)
         if sign < 0:
             raise NotLinearError(f"{metric.name!r} is a maximum, which is linear only where it is bounded from above")
-        top = self._column(max(part.size for part in parts))
+        top = self._column(metric)
         self.rows += [part.plus(top.scaled(-1.0)) for part in parts]
         return top.scaled(sign)
 
@@ -339,7 +411,8 @@ class LinearProgram:
             fixed = whole[:, self.fixed].sum(axis=1).tolist()
             columns, data = usage.indices.astype(np.int64), usage.data
             cuts = [slice(a, b) for a, b in pairwise(usage.indptr.tolist())]
-            return [_Affine(columns[cut], data[cut], constant) for cut, constant in zip(cuts, fixed, strict=True)]
+            sizes = abs(whole[:, np.append(self.open, self.fixed)]).sum(axis=1).tolist()
+            return [_Affine(columns[c], data[c], *ends) for c, *ends in zip(cuts, fixed, sizes, strict=True)]
         if type(metric) is LongestPath:
             return self._finishes(metric)
         raise NotLinearError(f"{metric.name!r} is a {type(metric).__name__}, which has no linear form")
@@ -347,8 +420,7 @@ class LinearProgram:
     def _finishes(self, path: LongestPath) -> list[_Affine]:
         """When each vertex without a successor ends: no earlier than it can, its predecessors ending before it."""
         durations, edges, last = path.vertices()
-        longest = max(float(np.max(path.values)), *(fixed for _, fixed in durations))
-        ends = [self._column(longest) for _ in durations]
+        ends = [self._column(path) for _ in durations]
         arrivals = [*((None, v) for v in range(len(durations))), *edges]
         for u, v in arrivals:
             decision, fixed = durations[v]
@@ -362,13 +434,138 @@ class LinearProgram:
         first, last = self.space.offsets[decision : decision + 2].tolist()
         columns = np.arange(*np.searchsorted(self.open, [first, last]))
         a, b = np.searchsorted(self.fixed, [first, last])
-        fixed = path.values[self.fixed[a:b]].sum(dtype=float)
-        return _Affine(columns, np.asarray(path.values[self.open[columns]], dtype=float), float(fixed))
+        fixed, values = (
+            path.values[self.fixed[a:b]].sum(dtype=float),
+            np.asarray(path.values[self.open[columns]], float),
+        )
+        return _Affine(columns, values, float(fixed), float(fixed) + float(values.max(initial=0.0)))
 
-    def _column(self, size: float) -> _Affine:
-        """A new variable, measured in units of `size`, so that coefficients of a row stay comparable."""
-        self.n_columns += 1
-        return _Affine(np.array([self.n_columns - 1]), np.array([size or 1.0]), 0.0)
+    def _column(self, metric: Metric) -> _Affine:
+        """A new variable for a metric, or for a part of it that is not negative, in units of its largest value."""
+        low, high = float(metric.least_with(1.0, self.kept).min()), -float(metric.least_with(-1.0, self.kept).min())
+        unit = max(abs(low), abs(high))
+        if unit == 0:
+            return _NOTHING  # no value but 0
+        self.ranges.append((min(low / unit, 0.0), max(high / unit, 0.0)))
+        return _Affine(np.array([self.n_columns - 1]), np.array([unit]), 0.0, unit)
+
+    def _exclude(self, selection: NDArray[np.int64]) -> None:
+        """A row that one selection alone breaks."""
+        flat = self.space.layout.flat(selection)
+        taken = np.flatnonzero(np.isin(self.open, flat))
+        n_open = len(self.first)
+        if len(taken) == n_open and np.isin(self.fixed, flat).all():
+            self.rows.append(_Affine(taken, np.ones(n_open), 1.0 - n_open, 2.0 * n_open))
+
+
+@dataclass(frozen=True, eq=False)
+class _Scaled:
+    """A program as arrays: costs times `unit`, one option each, rows, limits and their rounding, ends of columns."""
+
+    cost: NDArray[np.float64]
+    unit: float
+    constant: float
+    equal: sparse.csr_array
+    matrix: sparse.csr_array
+    limits: NDArray[np.float64]
+    rounding: NDArray[np.float64]
+    lower: NDArray[np.float64]
+    upper: NDArray[np.float64]
+
+    def dual(
+        self, cost: NDArray[np.float64], multipliers: NDArray[np.float64], program: LinearProgram
+    ) -> tuple[float, NDArray[np.float64]]:
+        """A bound on what costs add up to, for any multipliers of the rows, and reduced costs of the open options."""
+        n, first = len(program.open), program.first
+        y = np.maximum(multipliers, 0.0)
+        taken = cost + y @ self.matrix
+        error = OPERATIONS * UNIT * (1 + len(y) / OPERATIONS) * (np.abs(cost) + y @ abs(self.matrix))
+        low = taken - error
+        ends = np.minimum(low[n:] * self.lower[n:], low[n:] * self.upper[n:])
+        ends = np.minimum(ends, np.minimum((taken + error)[n:] * self.lower[n:], (taken + error)[n:] * self.upper[n:]))
+        least = np.minimum.reduceat(low[:n], first) if n else np.zeros(0)
+        paid = y * (self.limits + self.rounding)
+        total = least.sum() + ends.sum() - paid.sum()
+        size = np.abs(least).sum() + np.abs(ends).sum() + np.abs(paid).sum()
+        return float(total - OPERATIONS * UNIT * size), np.maximum(low[:n] - least[program.row], 0.0)
+
+
+def settle(
+    problem: Problem,
+    *,
+    allowed: NDArray[np.bool_] | None = None,
+    known: NDArray[np.int64] | None = None,
+    step: float = 0.0,
+    solve: Callable[[LinearProgram], Solution],
+) -> Settled:
+    """The best selection of a linear problem, and whether that is proved.
+
+    A solver's answer is within its tolerances. Where values lie on a grid of a `step` that is larger, its bound is a
+    proof; elsewhere selections that are known are excluded, until the bound of what is left is no better than they.
+
+    Parameters
+    ----------
+    problem : Problem
+    allowed : bool array of shape (n_options,), optional
+    known : ndarray of int, shape (n_decisions,), optional
+        The best selection known, which satisfies the constraints.
+    step : float
+        What any two different objectives differ by at the least; 0 where that is not known.
+    solve : callable
+        Solves a program, with the limits in force.
+
+    Raises
+    ------
+    NotLinearError
+        If something has no linear form.
+    """
+    sign = problem.sign
+
+    def cost_of(selection: NDArray[np.int64]) -> float:
+        return sign * float(values_of(problem.objective, selection[None])[0])
+
+    best, cost = known, np.inf if known is None else cost_of(known)
+    excluded = [] if known is None or step else [known]
+    bound, found = -np.inf, False
+    for _ in range(EXCLUDED):
+        program = LinearProgram(
+            problem.space,
+            problem.constraints,
+            problem.objective,
+            sign=sign,
+            allowed=allowed,
+            ceiling=cost if np.isfinite(cost) else None,
+            excluded=excluded,
+        )
+        solution = solve(program)
+        found = found or solution.selection is not None
+        # What is excluded costs as much as the best or more, or violates a bound.
+        bound = max(bound, min(solution.bound, cost))
+        if solution.outcome is Outcome.INFEASIBLE:
+            return Settled(best, cost, True, solution.outcome)
+        selection = solution.selection
+        if selection is not None and _holds(problem, selection) and (now := cost_of(selection)) < cost:
+            best, cost = selection, now
+        if solution.outcome is Outcome.STOPPED or selection is None:
+            break
+        if proved(cost, bound, step):
+            return Settled(best, bound, True, solution.outcome)
+        excluded.append(selection)
+    return Settled(best, bound, False, Outcome.STOPPED)
+
+
+def _holds(problem: Problem, selection: NDArray[np.int64]) -> bool:
+    return all(bool(c.satisfied(c.values(selection[None]))[0]) for c in problem.constraints)
+
+
+@dataclass(frozen=True, eq=False)
+class Settled:
+    """The best selection, if there is one, a bound on ``sign * objective``, and whether no better one exists."""
+
+    selection: NDArray[np.int64] | None
+    bound: float
+    proved: bool
+    outcome: Outcome
 
 
 class Background:
@@ -428,7 +625,12 @@ def _outcome(status: int) -> Outcome:
 
 
 def _constant(value: float) -> _Affine:
-    return _Affine(np.zeros(0, dtype=np.int64), np.zeros(0), value)
+    return _Affine(np.zeros(0, dtype=np.int64), np.zeros(0), value, abs(value))
+
+
+def _power(largest: float) -> float:
+    """The power of two that brings a largest number to between half of LARGEST and LARGEST; 1 for zero."""
+    return 2.0 ** min(np.log2(LARGEST) - np.frexp(largest)[1], 1000.0) if largest else 1.0
 
 
 _NOTHING = _constant(0.0)

@@ -19,11 +19,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cggd.feasibility import enumerated
-from cggd.linear import LinearProgram, Outcome, background
-from cggd.metrics import Metric, values_of
+from cggd.grid import proved
+from cggd.linear import LinearProgram, Outcome, Solution, background, settle
+from cggd.metrics import values_of
 from cggd.problem import Problem
 from cggd.relaxed import Relaxed
-from cggd.sums import sum_of
 from cggd.swaps import Violation, pair, shaken, walk
 
 # Options beyond one per decision in the first core; on MMKP I07 it holds the best known selection within 0.1 s.
@@ -67,14 +67,8 @@ POLL_SECONDS = 0.05
 PATIENCE = 50
 WALKS = 200
 
-# Sums of the same numbers in another order differ by this share at the most.
-ROUNDING = 1e-12
-
-# Decimal places that are looked at to see whether objectives lie on a grid.
-PLACES = 6
-
-# Numbers looked at first.
-FEW = 10_000
+# Spaces of at most this many selections are tried whole before a solver is asked.
+FEW_SELECTIONS = 20_000
 
 
 @dataclass(frozen=True, eq=False)
@@ -84,51 +78,6 @@ class Finding:
     selection: NDArray[np.int64] | None
     bound: float | None = None
     proof: str | None = None
-
-
-def grid(metric: Metric) -> float:
-    """Distance that any two different values of a sum keep at the least; 0 where none is known.
-
-    Examples
-    --------
-    >>> from cggd import Additive, ChoiceSpace
-    >>> grid(Additive(ChoiceSpace.from_sizes([2, 2]), [1.5, 4.5, 0.0, 1.2]))
-    0.6
-    """
-    parts = sum_of(metric)
-    if parts is None:
-        return 0.0
-    layout, values = metric.space.layout, np.asarray(parts[0], dtype=float)
-    differences = values - layout.spread(values[layout.offsets[:-1]])
-    # Values that lie on no grid mostly show it early: the first ones say how many places to begin with.
-    places = _places(differences[:FEW], values)
-    places = None if places is None else _places(differences, values, places)
-    if places is None:
-        return 0.0
-    scaled = differences * 10.0**places
-    whole = np.rint(scaled)
-    step = float(np.gcd.reduce(whole.astype(np.int64))) / 10.0**places
-    error = layout.n_decisions * float(np.abs(scaled - whole).max()) / 10.0**places
-    return step if error <= 1e-5 * step else 0.0
-
-
-def _places(differences: NDArray, values: NDArray, first: int = 0) -> int | None:
-    """Decimal places from the first on with which numbers are whole; None where PLACES do not do."""
-    for places in range(first, PLACES + 1):
-        scaled = differences * 10.0**places
-        if np.abs(scaled).max() > 2**50:
-            return None
-        # Only rounding may keep the numbers off a grid: what else does adds up over the decisions.
-        off = np.abs(scaled - np.rint(scaled)).max()
-        if off <= 4 * np.finfo(float).eps * 10.0**places * np.abs(values).max():
-            return places
-    return None
-
-
-def proved(cost: float, bound: float, step: float) -> bool:
-    """Whether no cost can be lower than this one, given a bound on it and the grid on which costs lie."""
-    rounding = ROUNDING * max(abs(cost), abs(bound))
-    return cost - bound <= max(step - 1e-4 * step - rounding, rounding)
 
 
 def polish(
@@ -155,11 +104,12 @@ def polish(
     step, seed, time_limit, stop
         See `solve_cores`.
     """
-    if relaxed is not None:
+    few = problem.space.n_selections <= FEW_SELECTIONS
+    if (few or relaxed is None) and (every := enumerated(problem, allowed, stop=stop)) is not None:
+        yield _best_of(problem, *every)
+    elif relaxed is not None:
         how = {"step": step, "seed": seed, "time_limit": time_limit, "stop": stop}
         yield from solve_cores(problem, relaxed.reduced(), relaxed.bound, best, **how)
-    elif (every := enumerated(problem, allowed, stop=stop)) is not None:
-        yield _best_of(problem, *every)
     elif best is not None:
         rng = np.random.default_rng([seed, WORKERS])
         yield from swap(problem, best, rng, allowed=allowed, again=time_limit is not None)
@@ -268,7 +218,8 @@ class _Cores:
             if last and self._within() > PROVABLE:
                 break
             # The last one is the proof, and gets what time there is.
-            finished = self._solve(extra, PROOF_SHARE * self._left() if last else self._seconds(SHARES[1]), None)
+            seconds = PROOF_SHARE * self._left() if last else self._seconds(SHARES[1])
+            finished = self._solve(extra, seconds, None, last=last)
             if last and finished:
                 return
             if not finished and (last or self.time_limit is None):
@@ -284,49 +235,42 @@ class _Cores:
             extra, share = (float(np.exp(rng.uniform(*np.log(ends)))) for ends in (CORES, shares))
             self._solve(int(extra), self._seconds(share), rng, cut=rng.random() < CUT)
 
-    def _solve(self, extra: int, seconds: float, rng: np.random.Generator | None, *, cut: bool = False) -> bool:
-        """Solve one core, with `cut` for better selections than the best one alone; whether the solver finished it."""
+    def _solve(
+        self, extra: int, seconds: float, rng: np.random.Generator | None, *, cut: bool = False, last: bool = False
+    ) -> bool:
+        """Solve one core, with `cut` for better selections than the best one alone; whether the solver finished it.
+
+        The `last` core holds all options that a better selection may take, and is solved up to a proof.
+        """
         core, problem = self._core(extra), self.problem
-        # Halfway to the next better value, so that rounding does not matter.
-        cutoff = self.cost - self.step / 2 if cut and np.isfinite(self.cost) else None
-        program = LinearProgram(
-            self.space,
-            problem.constraints,
-            problem.objective,
-            sign=problem.sign,
-            allowed=core,
-            cutoff=cutoff,
-        )
+        late = time.perf_counter() + seconds
         nodes = NODES if self.time_limit is None else None
-        limit = None if np.isinf(seconds) else seconds
-        solution = program.solve(time_limit=limit, node_limit=nodes, rng=rng, stop=self._over)
-        inside, selection = solution.bound, solution.selection
-        if solution.outcome is Outcome.INFEASIBLE:
-            inside = np.inf
-        if cutoff is not None:
-            inside = -np.inf  # the solver's tolerance may hide what is a little better
+
+        def solve(program: LinearProgram) -> Solution:
+            limit = None if np.isinf(late) else max(late - time.perf_counter(), 0.0)
+            return program.solve(time_limit=limit, node_limit=nodes, rng=rng, stop=self._over)
+
+        if last:
+            settled = settle(problem, allowed=core, known=self.best, step=self.step, solve=solve)
+            with self.lock:
+                self._learn(core, settled.selection, np.inf if settled.selection is None else settled.bound)
+            return settled.proved
+        # Halfway to the next better value, so that rounding does not matter.
+        ceiling = self.cost - self.step / 2 if cut and np.isfinite(self.cost) else None
+        how = {"sign": problem.sign, "allowed": core, "ceiling": ceiling}
+        solution = solve(LinearProgram(self.space, problem.constraints, problem.objective, **how))
+        selection = solution.selection
         if selection is not None and not all(c.satisfied(c.values(selection[None])).all() for c in problem.constraints):
-            selection = None  # feasible within the solver's tolerance alone
+            selection = None  # within the bounds by the solver's tolerance alone
         with self.lock:
-            self._learn(core, selection, inside, solution.outcome is Outcome.OPTIMAL, program.resolution)
+            self._learn(core, selection, min(solution.bound, self.cost) if cut else solution.bound)
         return solution.outcome is not Outcome.STOPPED
 
-    def _learn(
-        self,
-        core: NDArray[np.bool_],
-        selection: NDArray[np.int64] | None,
-        inside: float,
-        optimal: bool,
-        resolution: float,
-    ) -> None:
+    def _learn(self, core: NDArray[np.bool_], selection: NDArray[np.int64] | None, inside: float) -> None:
         """Keep a selection that was found in a core, and what costs are bounded by, in the core and with the rest."""
         problem = self.problem
-        if selection is not None:
-            cost = self._cost(selection)
-            if cost < self.cost:
-                self.best, self.cost = selection, cost
-            if optimal and cost - inside <= resolution:
-                inside = min(cost, self.cost)
+        if selection is not None and (cost := self._cost(selection)) < self.cost:
+            self.best, self.cost = selection, cost
         # What is not in the core costs at least its reduced cost more than the relaxation.
         outside = self.relaxed + float(self.reduced[~core].min(initial=np.inf))
         self.bound = max(self.bound, min(inside, outside))
@@ -340,9 +284,7 @@ class _Cores:
 
     def _most(self) -> float:
         """The largest reduced cost of an option in a better selection."""
-        return (
-            self.cost - self.step - self.relaxed + 1e-9 * max(1.0, abs(self.cost)) if self.best is not None else np.inf
-        )
+        return self.cost - 0.999 * self.step - self.relaxed + 1e-9 * abs(self.cost) if self.best is not None else np.inf
 
     def _within(self) -> int:
         """Options beyond one per decision that a better selection may take; one more than PROVABLE stands for more."""

@@ -119,6 +119,7 @@ def true_texts(*numbers: float) -> list[str]:
     >>> true_texts(5.0000001, 5.0)
     ['5.0000001', '5']
     """
+    texts: list[str] = []
     for digits in range(6, 18):
         texts = [number_text(number, digits) for number in numbers]
         read = [float(text) for text in texts]

@@ -15,11 +15,13 @@ from numpy.typing import ArrayLike, NDArray
 
 from cggd import checkpoint as checkpoints
 from cggd.constraints import Constraint, check_constraints
-from cggd.feasibility import conflict_of_shares, out_of_reach, seek
+from cggd.feasibility import conflict_of_shares, seek
+from cggd.grid import grid, proved
 from cggd.guide import Guide, Observation, allowed_by
 from cggd.metrics import Evaluation, Executor, Metric, afresh, evaluating, table_of, values_of
 from cggd.options import Options, Progress, Start
-from cggd.polish import Finding, grid, polish, proved
+from cggd.polish import Finding, polish
+from cggd.presolve import impossible
 from cggd.problem import Problem
 from cggd.relaxation import annealed, sample, softmax
 from cggd.relaxed import Relaxed, relax
@@ -224,7 +226,7 @@ class _Search:
         self.step_of_values = grid(problem.objective) if options.polish else 0.0
         self.relaxed: Relaxed | None = None
         self.bound = problem.bound
-        self.proof = next((reason for c in problem.constraints if (reason := out_of_reach(c))), None)
+        self.proof = next((reason for c in problem.constraints if (reason := impossible(c, self.allowed))), None)
         self.proof = self.proof or conflict_of_shares(problem.constraints, self.allowed)
         self._begin()
 

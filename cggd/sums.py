@@ -114,9 +114,10 @@ class Tables:
             starts = self.layout.offsets[decisions] - options.start
             for t, table in enumerate(self.tables):
                 block = self.signs[t] * table[options].astype(float)
-                ends = np.abs(block)
-                size[t] += np.maximum.reduceat(ends, starts).sum()
                 open_ = slice(None) if self.allowed is None else self.allowed[options]
+                ends = np.zeros(len(block))
+                ends[open_] = np.abs(block[open_])
+                size[t] += np.maximum.reduceat(ends, starts).sum()
                 for end, ufunc, never in ((low, np.minimum, np.inf), (high, np.maximum, -np.inf)):
                     may = np.full(len(block), never)
                     may[open_] = block[open_]

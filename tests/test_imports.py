@@ -1,14 +1,19 @@
 """The core stays light, and everything it offers is documented."""
 
+import importlib.util
 import inspect
 import subprocess
 import sys
+import tomllib
 from functools import cached_property
+from pathlib import Path
 
 import pytest
 
 import cggd
 
+ROOT = Path(__file__).parents[1]
+PACKAGES = sorted(init.parent.name for folder in (ROOT, ROOT / "adapters") for init in folder.glob("cggd*/__init__.py"))
 HEAVY = {"torch", "sklearn", "matplotlib", "hypothesis", "pandas"}
 
 
@@ -46,3 +51,24 @@ def test_public_members_are_documented_or_inherit_it(name):
         )
     ]
     assert not [member for member in methods if not inspect.getdoc(getattr(thing, member))]
+
+
+@pytest.mark.parametrize("package", PACKAGES)
+def test_package_says_that_it_is_typed(package):
+    spec = importlib.util.find_spec(package)
+    assert spec is not None
+    assert spec.submodule_search_locations
+    assert any((Path(folder) / "py.typed").is_file() for folder in spec.submodule_search_locations)
+
+
+def test_wheels_hold_the_marks_of_types():
+    build = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["tool"]["setuptools"]
+    assert "py.typed" in build["package-data"]["*"]
+    assert len(PACKAGES) == 4
+
+
+def test_sdist_holds_what_tests_read():
+    held = (ROOT / "MANIFEST.in").read_text(encoding="utf-8").split()
+    needed = ["benchmarks", "docs", "examples", "tests", "tools", "CHANGELOG.md", "CONTRIBUTING.md", "Makefile"]
+    assert not {*needed, "conftest.py", "constraints.txt"} - set(held)
+    assert not [name for name in needed if not (ROOT / name).exists()]

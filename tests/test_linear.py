@@ -62,7 +62,7 @@ def test_the_solver_finds_what_enumeration_finds(data, problem):
         costs = problem.sign * objective.evaluate(found)
         cutoff = float(data.draw(st.sampled_from(sorted(costs)))) + data.draw(st.sampled_from([-0.01, 0.01]))
         found = found[costs <= cutoff]
-    solution = LinearProgram(space, constraints, objective, sign=problem.sign, allowed=allowed, cutoff=cutoff).solve()
+    solution = LinearProgram(space, constraints, objective, sign=problem.sign, allowed=allowed, ceiling=cutoff).solve()
     if len(found) == 0:
         assert solution.outcome is Outcome.INFEASIBLE
         assert solution.selection is None
@@ -197,7 +197,7 @@ def test_an_error_of_the_solver_is_not_lost(monkeypatch):
 
     monkeypatch.setattr(linear, "milp", broken)
     with pytest.raises(MemoryError, match="too large"):
-        LinearProgram(SPACE, [COST <= 3]).solve()
+        LinearProgram(SPACE, [COST <= 6, COST >= 4]).solve()
 
 
 def test_the_interpreter_ends_after_all_that_runs_in_the_background():

@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 from cggd import Additive, ChoiceSpace, Function, LongestPath, Peak, Status, Table, maximize, minimize
 from cggd.datasets import mmkp
 from cggd.feasibility import enumerated, find_feasible
-from cggd.polish import grid, polish, proved, solve_cores, swap
+from cggd.grid import grid, proved
+from cggd.polish import polish, solve_cores, swap
 from cggd.problem import Problem
 from cggd.relaxed import relax
 from cggd.testing import choice_spaces, problems

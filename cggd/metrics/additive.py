@@ -126,6 +126,23 @@ class Additive(Metric):
     def separable(self) -> bool:
         return True
 
+    def least_with(self, sign: float, allowed: NDArray[np.bool_]) -> NDArray[np.float64]:
+        if type(self).evaluate is not Additive.evaluate:
+            return Metric.least_with(self, sign, allowed)  # a subclass with values of its own
+        layout = self.space.layout
+        values = sign * self.values.astype(float)
+        low = layout.reduce(np.minimum, np.where(allowed, values, np.inf))
+        least = values + layout.spread(low.sum() + sign * self.constant - low)
+        # Both the sums here and those of `evaluate` round.
+        size = np.abs(low).sum() + abs(self.constant)
+        return least if self._exact else least - 2 * self._rounding(size + np.abs(values) + layout.spread(np.abs(low)))
+
+    def addends(self) -> tuple[NDArray[np.float64], float] | None:
+        if type(self).evaluate is not Additive.evaluate:
+            return None
+        values = self.values.astype(float)
+        return values - self.space.layout.spread(values[self.space.offsets[:-1]]), float(np.abs(values).max())
+
     def limits(self) -> tuple[float, float]:
         return self.minimum(), self.maximum()
 

@@ -179,6 +179,29 @@ class Metric(Protocol):
         """Numbers between which every value lies, found without evaluating anything; infinite where none is known."""
         return -np.inf, np.inf
 
+    def least_with(self, sign: float, allowed: NDArray[np.bool_]) -> NDArray[np.float64]:
+        """What ``sign * value`` is at least if a selection takes an option, its rounding taken off, shape (n_options,).
+
+        By default the end of `limits` for every option. Closed forms know more: see `cggd.presolve`.
+
+        Parameters
+        ----------
+        sign : float
+            1 for least values, -1 for greatest ones.
+        allowed : bool array of shape (n_options,)
+            The options that the other decisions may take, at least one for each; entries of other options mean nothing.
+        """
+        low, high = self.limits()
+        return np.full(self.space.n_options, low if sign > 0 else -high)
+
+    def addends(self) -> tuple[NDArray[np.float64], float] | None:
+        """Numbers of whose whole multiples the difference of any two values is a sum; None where none are known.
+
+        Where all of them lie on a grid of decimals, so do the values: nothing lies between two neighbouring ones. The
+        second item is the largest number that they were computed from, by which their rounding is measured.
+        """
+        return None
+
     def minimum(self) -> float:
         """Least value over the space.
 

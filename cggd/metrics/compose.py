@@ -91,6 +91,21 @@ class Combination(Metric):
     def noisy(self) -> bool:
         return any(metric.noisy for _, metric in self.terms)
 
+    def least_with(self, sign: float, allowed: NDArray[np.bool_]) -> NDArray[np.float64]:
+        least = np.full(self.space.n_options, sign * self.constant)
+        size = np.abs(least)
+        for weight, metric in self.terms:
+            if weight:
+                part = abs(weight) * metric.least_with(math.copysign(sign, weight * sign), allowed)
+                least, size = least + part, size + np.abs(part)
+        with np.errstate(invalid="ignore"):
+            return np.where(np.isfinite(size), least - 2 * sum_rounding(size, len(self.terms) + 1), -np.inf)
+
+    def addends(self) -> tuple[NDArray[np.float64], float] | None:
+        parts = [(weight, metric.addends()) for weight, metric in self.terms if weight]
+        known = [(weight * part[0], abs(weight) * part[1]) for weight, part in parts if part is not None]
+        return _joined(known) if len(known) == len(parts) else None
+
     def limits(self) -> tuple[float, float]:
         ends = [sorted((w * low, w * high)) for w, (low, high) in ((w, m.limits()) for w, m in self.terms) if w]
         return self.constant + sum(low for low, _ in ends), self.constant + sum(high for _, high in ends)
@@ -171,12 +186,29 @@ class Maximum(Metric):
     def noisy(self) -> bool:
         return any(metric.noisy for metric in self.metrics)
 
+    def least_with(self, sign: float, allowed: NDArray[np.bool_]) -> NDArray[np.float64]:
+        parts = [metric.least_with(sign, allowed) for metric in self.metrics]
+        return np.max(parts, axis=0) if sign > 0 else np.min(parts, axis=0)
+
+    def addends(self) -> tuple[NDArray[np.float64], float] | None:
+        known = [part for metric in self.metrics if (part := metric.addends()) is not None]
+        if len(known) < len(self.metrics):
+            return None
+        first = np.zeros((1, self.space.n_decisions), dtype=np.int64)
+        values = np.array([metric.evaluate(first)[0] for metric in self.metrics])
+        return _joined([*known, (values - values[0], float(np.abs(values).max()))])
+
     def limits(self) -> tuple[float, float]:
         lows, highs = zip(*(metric.limits() for metric in self.metrics), strict=True)
         return max(lows), max(highs)
 
     def maximum(self) -> float:
         return max(metric.maximum() for metric in self.metrics)
+
+
+def _joined(parts: Sequence[tuple[NDArray[np.float64], float]]) -> tuple[NDArray[np.float64], float] | None:
+    """Addends of several metrics together."""
+    return (np.concatenate([numbers for numbers, _ in parts]), max(size for _, size in parts)) if parts else None
 
 
 def _largest(parts: Sequence[tuple[NDArray[np.float64], Any]], sign: float) -> tuple[NDArray[np.float64], Any]:
@@ -220,7 +252,8 @@ def combine(left: Metric, right: Metric | float) -> Metric:
     _same_space((left, right))
     name, unit = f"{left.name} + {right.name}", _common_unit((left, right))
     if isinstance(left, Additive) and isinstance(right, Additive):
-        return Additive(left.space, left.values + right.values, left.constant + right.constant, name=name, unit=unit)
+        values = np.add(left.values, right.values, dtype=float)
+        return Additive(left.space, values, left.constant + right.constant, name=name, unit=unit)
     a, b = _terms(left), _terms(right)
     # A metric that occurs twice is one term, since its errors are not independent of themselves.
     weights: dict[int, float] = {}
@@ -237,7 +270,8 @@ def scale(metric: Metric, factor: float) -> Metric:
         return metric
     name = f"-{metric.name}" if factor == -1 else f"{factor:g} {metric.name}"
     if isinstance(metric, Additive):
-        return replace(metric, values=metric.values * factor, constant=metric.constant * factor, name=name)
+        values = np.multiply(metric.values, factor, dtype=float)
+        return replace(metric, values=values, constant=metric.constant * factor, name=name)
     whole = _terms(metric)
     return replace(
         whole, terms=tuple((w * factor, m) for w, m in whole.terms), constant=whole.constant * factor, name=name

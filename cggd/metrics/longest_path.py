@@ -15,9 +15,6 @@ from cggd.metrics.base import Metric, as_number, check_space, own, table_of, val
 from cggd.rounding import READ, UNIT, WHOLE, is_whole
 from cggd.space import ChoiceSpace, few
 
-# Paths whose lengths differ by less than this share are the same path summed in another order, and must tie.
-ROUNDING = 1e-12
-
 
 @dataclass(frozen=True, eq=False, repr=False)
 class LongestPath(Metric):
@@ -165,7 +162,8 @@ class LongestPath(Metric):
         avoiding = self._dag.longest_avoiding(heads, tails)[vertex]
         table[options] = np.maximum(avoiding, table[options])
         length = heads.max()
-        table[np.abs(table - length) <= ROUNDING * length] = length
+        # Paths whose lengths differ by less are the same path summed in another order, and must tie.
+        table[np.abs(table - length) <= 2 * self._rounding * length] = length
         return table
 
     @property
@@ -196,6 +194,16 @@ class LongestPath(Metric):
         decisions = self.space.layout.owner[options]
         rows[np.arange(len(options)), decisions] = options - self.space.offsets[decisions]
         return rows
+
+    def least_with(self, sign: float, allowed: NDArray[np.bool_]) -> NDArray[np.float64]:
+        # Longer durations never shorten the longest path: the others' extremes leave the extreme table.
+        extreme = self.space.layout.argmax(np.where(allowed, -sign * self.values, -np.inf))
+        table, rounding = self.rounded_table(extreme, sign)
+        return sign * table - 4 * rounding
+
+    def addends(self) -> tuple[NDArray[np.float64], float] | None:
+        durations = np.concatenate([np.asarray(self.values, dtype=float), self._dag.fixed])
+        return durations, float(durations.max())
 
     # Longer durations never shorten the longest path, so every decision's extreme gives the metric's.
     def limits(self) -> tuple[float, float]:

@@ -108,9 +108,11 @@ class Peak(Metric):
 
     @cached_property
     def _exact(self) -> bool:
-        """Whether all loads are sums of whole numbers that floats add without rounding."""
+        """Whether no load is rounded: stages of one decision, or of whole numbers that floats add exactly."""
         usage = self.usage
-        return is_whole(usage.data) and float(np.abs(usage.data).max(initial=0.0)) * max(self._longest, 1) < WHOLE
+        return self._longest <= 1 or (
+            is_whole(usage.data) and float(np.abs(usage.data).max(initial=0.0)) * self._longest < WHOLE
+        )
 
     def replacements(self, selection: NDArray[np.int64]) -> NDArray[np.float64]:
         pairs, loads = self._pairs, self.loads(selection[None])[0]
@@ -143,6 +145,33 @@ class Peak(Metric):
         others = (loads[pairs.stage] - used)[pairs.pair] + pairs.use
         table[pairs.touched_options] = np.maximum.reduceat(others, pairs.start[pairs.touched_options])
         return table
+
+    def least_with(self, sign: float, allowed: NDArray[np.bool_]) -> NDArray[np.float64]:
+        pairs, layout = self._pairs, self.space.layout
+        ufunc, never = (np.minimum, np.inf) if sign > 0 else (np.maximum, -np.inf)
+        # What each decision adds to each of its stages at the least, or at the most.
+        ends = np.full(len(pairs.stage), never)
+        option = np.repeat(np.arange(self.space.n_options), pairs.count[layout.owner])
+        ufunc.at(ends, pairs.pair[allowed[option]], pairs.use[allowed[option]])
+        n_stages = _n_stages(self.usage)
+        loads = np.bincount(pairs.stage, weights=ends, minlength=n_stages)
+        rounding = 0.0
+        if not self._exact:
+            sizes = np.bincount(pairs.stage, weights=np.abs(ends), minlength=n_stages)
+            rounding = 2 * self._rounding(sizes[pairs.stage[pairs.pair]] + np.abs(pairs.use) + np.abs(ends[pairs.pair]))
+            loads = loads - sign * 2 * self._rounding(sizes)
+        if sign < 0:
+            return np.full(self.space.n_options, -loads.max())
+        least = np.full(self.space.n_options, loads.max())
+        if len(pairs.touched_options):
+            there = loads[pairs.stage[pairs.pair]] - ends[pairs.pair] + pairs.use - rounding
+            touched = pairs.touched_options
+            least[touched] = np.maximum(least[touched], np.maximum.reduceat(there, pairs.start[touched]))
+        return least
+
+    def addends(self) -> tuple[NDArray[np.float64], float] | None:
+        use = np.asarray(self.usage.data, dtype=float)
+        return use, float(np.abs(use).max(initial=0.0))
 
     def limits(self) -> tuple[float, float]:
         if self.stages is None:

@@ -193,3 +193,74 @@ def test_packed_files_of_libraries_are_unpacked(tmp_path):
 def test_a_package_that_is_missing_is_named():
     with pytest.raises(ImportError, match=r"such files need no_such_package: pip install cggd\[scheduling\]"):
         files.package("no_such_package", "such files")
+
+
+def objects_in(data, path=()):
+    """Where an object stands whose keys have a meaning."""
+    for place in places(data):
+        at = data
+        for key in place:
+            at = at[key]
+        names = {"demands", "times", "nodes", "dfgs", "pins"}  # their keys are names
+        if isinstance(at, dict) and not (place and place[-1] in names):
+            yield place, at
+
+
+@pytest.mark.parametrize(("data", "read"), FILES)
+def test_a_key_that_nothing_reads_is_an_error_that_names_a_known_one(tmp_path, data, read):
+    path = tmp_path / "file.json"
+    for place, at in objects_in(data):
+        for key in at:
+            wrong = f"{key}z"
+            path.write_text(json.dumps(changed(data, (*place, wrong), 1)))
+            with pytest.raises(ValueError, match=f"unknown key '{wrong}'") as raised:
+                read(path)
+            assert f"did you mean {key!r}?" in str(raised.value)
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "read", "words"),
+    [
+        ("a.fjs", "1000000000 1000000000 1\n1 1 1 3\n", jobshop.read, "1000000000 jobs, and 1 follow"),
+        ("a.fjs", "1 1 1\n1 1000000000 1 3\n", jobshop.read, "its 1 operations make"),
+        ("a.fjs", "1 1 1\n1 1 1 2.5\n", jobshop.read, "must be whole"),
+        ("a.mm", PSPLIB.replace(":  4", ":  1000000000"), read_project, "says 1000000000 jobs, and 4 follow"),
+        ("a.mm", PSPLIB.replace("   2        2   ", "   2   1000000000"), read_project, "PSPLIB|modes"),
+        ("a.mm", PSPLIB.replace("2   3\n", "2\n", 1), read_project, "job 1 has 1 successors"),
+        ("a.json", json.dumps({**PARTITIONING, "maxCPUs": 10**9}), placement.read, "1000000001 devices are too many"),
+    ],
+)
+def test_counts_that_no_file_can_have_are_refused(tmp_path, name, text, read, words):
+    pytest.importorskip("psplib")
+    pytest.importorskip("fjsplib")
+    path = tmp_path / name
+    path.write_text(text)
+    with pytest.raises(ValueError, match=words) as raised:
+        read(path)
+    assert str(raised.value).startswith(str(path))
+
+
+def test_nested_dot_and_attributes_of_units_are_refused(tmp_path, capsys):
+    pytest.importorskip("pydot")
+    library = hls.UnitLibrary([hls.FunctionalUnit("ADD", 1, 1)])
+    path = tmp_path / "graph.dot"
+    for text, words in (
+        ("digraph g {" + "subgraph {" * 2000 + "a" + "}" * 2001, "2001 deep"),
+        ("digraph g { a [op=ADD, delay=4] }", "node 'a' has delay"),
+        ("digraph g { a [op=ADD", "not a DOT file"),
+    ):
+        path.write_text(text)
+        with pytest.raises(ValueError, match=words):
+            hls.read(path, library=library)
+    path.write_text('digraph g { /* {{{{{{{{{ */ a [op=ADD, label="{{{{{{{{{"] }')
+    assert list(hls.read(path, library=library).graph.operations) == ["a"]
+    assert capsys.readouterr().out == ""
+
+
+def test_labels_deep_within_lists_are_refused(tmp_path):
+    path = tmp_path / "deep.json"
+    path.write_text(
+        '{"format": "cggd-project-1", "activities": [{"activity": ' + "[" * 900 + "]" * 900 + ', "modes": []}]}'
+    )
+    with pytest.raises(ValueError, match=r"deep\.json"):
+        read_project(path)

@@ -1,3 +1,5 @@
+import csv
+import io
 import json
 
 import pytest
@@ -143,3 +145,15 @@ def test_files_of_no_kind(cggd, tmp_path, text):
     code, _, err = cggd(path)
     assert code == 1
     assert "strange.json" in err
+
+
+def test_labels_are_no_formulas_in_a_table_and_no_commands_in_a_terminal(cggd, tmp_path):
+    path, table = tmp_path / "p.json", tmp_path / "t.csv"
+    for label in ("=1+1", "+1", "-1", "@x", "\tx", "\rx", "a\x1b[31mb\x9bc\u202ed"):
+        project = Project({label: {label: (3, {label: 1})}}, renewable={label: 2})
+        write_project(project, path)
+        code, out, _ = cggd(path, "--csv", table)
+        assert code == 0
+        assert not set(out) & set("\x1b\x9b\u202e\r\t")
+        for row in csv.reader(io.StringIO(table.read_bytes().decode(), newline="")):
+            assert not any(cell.startswith(("=", "+", "-", "@", "\t", "\r")) for cell in row)

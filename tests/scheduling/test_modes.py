@@ -101,13 +101,13 @@ def test_rounded_shares_meet_the_bounds_and_large_projects_begin_there(monkeypat
         (int(a), b) for b in range(1, n) for a in rng.choice(np.arange(max(0, b - 9), b), min(b, 2), replace=False)
     ]
     project = Project(rows, edges, {}, {"n": 120 * 18})
-    selection, bound = rounded(project.critical_path, project.constraints, time_limit=5.0)
+    selection, bound = rounded(project.critical_path, project.constraints)
     assert all(c.report(selection).satisfied for c in project.constraints)
     exact = select_modes(project, time_limit=2.0)
     assert bound <= exact.bound <= exact.makespan
     assert exact.bound <= project.critical_path(selection) <= 1.2 * bound
     monkeypatch.setattr(modes, "LARGE", 100)
-    large = select_modes(project, time_limit=2.0)
+    large = select_modes(project)
     assert bound <= large.bound <= large.makespan <= project.critical_path(selection)
 
 

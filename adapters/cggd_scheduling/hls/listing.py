@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 
+from cggd.rounding import sum_rounding
 from cggd_scheduling.hls.problem import Synthesis
 
 # Orders in which the units of an operation are tried: those that leave the fast ones to the urgent, those that end
@@ -97,10 +98,11 @@ class ListScheduler:
                 ]
                 for by in self.sorted
             ]
+        allowed = most_power + sum_rounding(most_power, len(self.ops))  # whether it is kept is decided of the schedule
         best: Listed | None = None
         for order, backward, noise in plans:
             found = self._schedule(counts, latency, sorted_options[order], backward, noise)
-            if found is not None and found.power <= most_power and (best is None or found.power < best.power):
+            if found is not None and found.power <= allowed and (best is None or found.power < best.power):
                 best = found
             if best is not None and not power:
                 break

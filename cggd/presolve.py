@@ -1,0 +1,73 @@
+"""Presolve: options that no selection within the bounds can take.
+
+Tables that hold both 3.5 and 1e9, where 1e9 means "never", leave no solver enough digits for the 3.5. Options that
+break a bound whatever the other decisions choose are removed first, so that what is scaled and solved afterwards has
+numbers of one magnitude (Savelsbergh, 1994, section 1).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cggd.constraints import Constraint
+from cggd.metrics import Metric
+from cggd.rounding import true_texts
+from cggd.space import ChoiceSpace
+
+# Removing an option may show that others are impossible; what this many rounds do not show is left to the solver.
+ROUNDS = 10
+
+# A metric, a sign, and what ``sign * metric`` must not exceed.
+Limit = tuple[Metric, float, float]
+
+
+def limits_of(constraints: Iterable[Constraint]) -> list[Limit]:
+    """The limits that constraints set on values as they are; confidence limits say less about single options."""
+    return [(c.metric, c.sign, c.limit) for c in constraints if c.confidence is None and np.isfinite(c.limit)]
+
+
+def possible(
+    space: ChoiceSpace, limits: Sequence[Limit], allowed: NDArray[np.bool_] | None = None
+) -> NDArray[np.bool_] | None:
+    """Options that a selection within all limits may take, shape (n_options,); None where that proves there is none.
+
+    Each limit is applied by itself, so an option that is left may still be in no selection.
+
+    Examples
+    --------
+    >>> from cggd import Additive
+    >>> space = ChoiceSpace.from_sizes([2, 2])
+    >>> cost = Additive(space, [1.0, 1e9, 2.0, 3.0])
+    >>> possible(space, limits_of([cost <= 4.0]))
+    array([ True, False,  True,  True])
+    >>> possible(space, limits_of([cost <= 2.5])) is None
+    True
+    """
+    mask = np.ones(space.n_options, dtype=bool) if allowed is None else allowed.copy()
+    for _ in range(ROUNDS):
+        before = np.count_nonzero(mask)
+        for metric, sign, limit in limits:
+            mask &= metric.least_with(sign, mask) <= limit
+            if not space.layout.reduce(np.logical_or, mask).all():
+                return None
+        if np.count_nonzero(mask) == before:
+            break
+    return mask
+
+
+def impossible(constraint: Constraint, allowed: NDArray[np.bool_] | None = None) -> str | None:
+    """Why no selection satisfies a constraint, where the metric's own extremes prove it."""
+    if constraint.confidence is not None:
+        return None
+    mask = np.ones(constraint.space.n_options, dtype=bool) if allowed is None else allowed
+    least = float(constraint.metric.least_with(constraint.sign, mask)[mask].min())
+    if least <= constraint.limit:
+        return None
+    side, (reached, _) = (
+        "less" if constraint.sign > 0 else "more",
+        true_texts(constraint.sign * least, constraint.bound),
+    )
+    return f"{constraint} cannot hold: no selection has {side} than {reached}"
