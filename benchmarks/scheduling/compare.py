@@ -54,7 +54,7 @@ ROUNDING = 2e-6
 class Row:
     """One run, as it stands in the CSV file; a method that found nothing has no value.
 
-    `seconds` are those of the clock and `processor` those that the process got of one or more cores.
+    `seconds` are those of the clock and `processor` those that the process got of one or more cores, where measured.
     """
 
     family: str
@@ -67,7 +67,7 @@ class Row:
     proved: bool
     reference: float | None
     seconds: float
-    processor: float
+    processor: float | None
 
 
 def run(case: Case, method: str, *, seed: int, seconds: float) -> Row:
@@ -146,7 +146,7 @@ def read(file: Path) -> list[Row]:
             r["proved"] == "True",
             number(r["reference"]),
             float(r["seconds"]),
-            float(r["processor"]),
+            number(r["processor"]),
         )
         for r in csv.DictReader(file.read_text(encoding="utf-8").splitlines())
     ]

@@ -114,7 +114,8 @@ def text(rows: Sequence[Row]) -> str:
             spread = f" ({100 * min(by_seed):.2f} to {max(by_seed):.2%})" if len(by_seed) > 1 else ""
             shown = f"{mean(gaps):.2%}{spread} | {max(gaps):.1%}" if gaps else "- | -"
             found, reached = sum(row.value is not None for row in runs), sum(g == 0 for g in gaps)
-            proved, seconds = sum(g.proved for g in groups), f"{median(row.processor for row in runs):.2f}"
+            proved, spent = sum(g.proved for g in groups), [r.processor for r in runs if r.processor is not None]
+            seconds = f"{median(spent):.2f}" if spent else "-"
             lines.append(
                 f"| {method} | {len(seeds)} | {found} of {len(runs)} | {reached} | {shown} | {proved} | {seconds} |"
             )

@@ -83,7 +83,7 @@ def test_the_decoder_starts_each_task_as_early_as_it_fits_in():
 def test_rows_are_written_and_read_back(tmp_path):
     rows = [
         Row("f", "i", "cggd", 0, 1.0, 4.5, None, False, 4.0, 0.25, 0.25),
-        Row("f", "i", "CP-SAT", 0, 1.0, None, 4.0, False, None, 1.0, 1.0),
+        Row("f", "i", "CP-SAT", 0, 1.0, None, 4.0, False, None, 1.0, None),
     ]
     for row in rows:
         append(tmp_path / "rows.csv", row)
@@ -119,13 +119,13 @@ ROWS = [
     Row("f", "i", "cggd", 2, 1.0, 12.0, None, False, 10.0, 1.0, 1.0),
     Row("f", "i", "CP-SAT", 0, 1.0, 11.0, 11.0, True, 10.0, 0.5, 0.5),
     Row("f", "i", "CP-SAT", 1, 1.0, 11.0, 11.0, True, 10.0, 0.6, 0.6),
-    Row("f", "i", "genetic", 0, 1.0, 14.0, None, False, 10.0, 1.0, 1.0),
+    Row("f", "i", "genetic", 0, 1.0, 14.0, None, False, 10.0, 1.0, None),
     Row("f", "k", "cggd", 0, 1.0, 5.0, 5.0, True, None, 1.0, 1.0),
     Row("f", "k", "cggd", 1, 1.0, 5.0, 5.0, True, None, 1.0, 1.0),
     Row("f", "k", "cggd", 2, 1.0, 5.0, 5.0, True, None, 1.0, 1.0),
     Row("f", "k", "CP-SAT", 0, 1.0, None, None, False, None, 1.0, 1.0),
     Row("f", "k", "CP-SAT", 1, 1.0, 5.0, None, False, None, 1.0, 1.0),
-    Row("f", "k", "genetic", 0, 1.0, 5.00001, None, False, None, 1.0, 1.0),
+    Row("f", "k", "genetic", 0, 1.0, 5.00001, None, False, None, 1.0, None),
 ]
 
 
@@ -137,7 +137,7 @@ def test_the_report_shows_medians_spread_and_proofs(tmp_path):
     # Medians of 12 and 5; means over instances of 1/11, 2/11 and 1/11, halved.
     assert "| cggd | 3 | 6 of 6 | 1 | 4.55% (4.55 to 9.09%) | 9.1% | 1 | 1.00 |" in table
     assert "| CP-SAT | 2 | 3 of 4 | 1 | 0.00% (0.00 to 0.00%) | 0.0% | 1 | 0.80 |" in table
-    assert "| genetic | 1 | 2 of 2 | 1 | 13.64% | 27.3% | 0 | 1.00 |" in table
+    assert "| genetic | 1 | 2 of 2 | 1 | 13.64% | 27.3% | 0 | - |" in table
     report.draw(ROWS, tmp_path / "gaps.png")
     assert (tmp_path / "gaps.png").stat().st_size > 1000
 
