@@ -54,5 +54,5 @@ def project(n: int, modes: int, strength: float, *, seed: int) -> Project:
         [[b for b in range(n) if a in before[b]] for a in range(n)],
         [*map(int, capacities), *map(int, budgets)],
         RENEWABLE,
-        name=f"drawn, {n} activities, {modes} modes, strength {strength:g}",
+        name=f"drawn {n}x{modes}, strength {strength:g}",
     )

@@ -162,13 +162,14 @@ def losses(rows: Sequence[Row]) -> str:
 
 
 def unproved(rows: Sequence[Row]) -> str:
-    """For each family and other method, the instances that it proves with every seed and we do not."""
+    """By family, the instances that other methods prove with every seed and we do not, and which methods these are."""
     found: dict[tuple[str, float, str], list[str]] = {}
     for (family, limit, instance), methods in by_instance(rows).items():
-        for name, runs in methods.items():
-            if OURS in methods and runs.proved and not methods[OURS].proved:
-                found.setdefault((family, limit, name), []).append(instance)
-    lines = [f"- {f}, {limit:g} s, {name}: {'; '.join(which)}" for (f, limit, name), which in found.items()]
+        if OURS in methods and not methods[OURS].proved:
+            others = ", ".join(name for name, runs in methods.items() if runs.proved)
+            if others:
+                found.setdefault((family, limit, others), []).append(instance)
+    lines = [f"- {f}, {limit:g} s, {others}: {'; '.join(which)}" for (f, limit, others), which in found.items()]
     return "\n".join(lines) or "None."
 
 
@@ -182,21 +183,23 @@ def _shown(value: float) -> str:
 
 
 def draw(rows: Sequence[Row], path: Path) -> None:
-    """Mean gap of each method in each family, a point each."""
+    """Mean gap of each method in each family, of the medians over the seeds, a point each."""
     import matplotlib
 
     matplotlib.use("Agg")
     import matplotlib.pyplot as plt
 
-    best = references(rows)
+    best, instances = references(rows), by_instance(rows)
     families = list(dict.fromkeys(row.family for row in rows))
     methods = list(dict.fromkeys(row.method for row in rows))
     figure, ax = plt.subplots(figsize=(11, 4.6), layout="constrained")
     for number, method in enumerate(methods):
         points = []
         for at, family in enumerate(families):
-            runs = [row for row in rows if (row.family, row.method) == (family, method)]
-            gaps = [g for row in runs if (g := gap(row, best)) is not None]
+            medians = {
+                key: runs[method].value for key, runs in instances.items() if key[0] == family and method in runs
+            }
+            gaps = [_share(value, best[family, key[2]]) for key, value in medians.items() if value < inf]
             if gaps:
                 points.append((at + 0.1 * (number - len(methods) / 2), 100 * mean(gaps)))
         style: dict[str, Any] = {"color": "black", "ms": 9, "zorder": 5} if method == OURS else {"ms": 6}
