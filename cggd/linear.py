@@ -55,6 +55,9 @@ NEGLIGIBLE = 1e-8
 # Rounded operations on each number of a sum or a row: more than numpy needs for sums of 1e7 numbers.
 OPERATIONS = 64
 
+# By how much taking out what the options of a decision share must make a row's largest coefficient smaller.
+SHARED = 16.0
+
 # Selections that are excluded one by one, to prove that no better one lies within the solver's tolerances.
 EXCLUDED = 12
 
@@ -388,11 +391,13 @@ class LinearProgram:
             fixed, values = metric.values[self.fixed].astype(float), sign * metric.values[self.open].astype(float)
             constant, size = sign * (fixed.sum() + metric.constant), np.abs(fixed).sum() + abs(metric.constant)
             if len(values):
-                # Options of a decision share their least value, so that coefficients are what a choice changes.
-                least = np.minimum.reduceat(values, self.first)
                 size += np.maximum.reduceat(np.abs(values), self.first).sum()
-                constant += least.sum()
-                values -= least[self.row]
+                least = np.minimum.reduceat(values, self.first)
+                changes = values - least[self.row]
+                # A large number that the options of a decision share says nothing about a choice, and is taken out. A
+                # small one stays: HiGHS finds the best selections of MMKP I07 sooner with it.
+                if np.abs(changes).max() * SHARED < np.abs(values).max():
+                    values, constant = changes, constant + least.sum()
             return _Affine(np.arange(len(self.open)), values, float(constant), float(size))
         if type(metric) is Combination:
             total = _constant(sign * metric.constant)
