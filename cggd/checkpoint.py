@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import io
 import json
-import os
 import re
 import zipfile
 from collections.abc import Callable, Mapping
@@ -21,6 +20,7 @@ from numpy.typing import NDArray
 from scipy import sparse
 
 from cggd.metrics import Metric
+from cggd.outputs import replacing
 from cggd.space import ChoiceSpace
 
 # The number of the format; it changes with everything that a search stores. The format of the first files, which had
@@ -46,19 +46,9 @@ def save(path: Path, facts: Mapping[str, Any], arrays: Mapping[str, NDArray]) ->
     content = io.BytesIO()
     np.savez(content, allow_pickle=False, facts=np.array(json.dumps(facts)), **arrays)
     data = content.getbuffer()
-    part = _partial(path)
-    try:
-        with part.open("wb") as file:
-            file.write(b"cggd-checkpoint %d %s\n" % (FORMAT, _checksum(data)))
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(part, path)
-    except BaseException:
-        with suppress(OSError):
-            part.unlink(missing_ok=True)
-        raise
-    _sync_folder(path.parent)
+    with replacing(path) as file:
+        file.write(b"cggd-checkpoint %d %s\n" % (FORMAT, _checksum(data)))
+        file.write(data)
 
 
 def load(path: Path) -> tuple[dict[str, Any], dict[str, NDArray]]:
@@ -92,22 +82,6 @@ def load(path: Path) -> tuple[dict[str, Any], dict[str, NDArray]]:
     if not isinstance(facts, dict):
         raise ValueError(f"{what}: its facts are a {type(facts).__name__}, not a mapping")
     return facts, arrays
-
-
-def check_writable(path: Path) -> None:
-    """Raise where a checkpoint cannot be written, before a search that would find out at its end.
-
-    Raises
-    ------
-    ValueError
-        If no file can be made in its folder.
-    """
-    part = _partial(path)
-    try:
-        part.open("wb").close()
-        part.unlink()
-    except OSError as error:
-        raise ValueError(f"checkpoint must be a file that can be written, got {str(path)!r}: {error}") from error
 
 
 def digest(thing: Any) -> str:
@@ -171,17 +145,3 @@ def _feed(put: Callable[[bytes], Any], thing: Any, above: tuple[int, ...]) -> No
 
 def _checksum(data: memoryview) -> bytes:
     return hashlib.blake2b(data, digest_size=32).hexdigest().encode()
-
-
-def _partial(path: Path) -> Path:
-    return path.with_name(path.name + ".partial")
-
-
-def _sync_folder(folder: Path) -> None:
-    """Bring the new name of a file to the disk, where the system can do that."""
-    with suppress(OSError):
-        handle = os.open(folder, os.O_RDONLY)
-        try:
-            os.fsync(handle)
-        finally:
-            os.close(handle)

@@ -23,12 +23,13 @@ from cggd.constraints import Constraint
 from cggd.feasibility import diagnose, smallest_bound
 from cggd.fronts import SweepError, SweepProgress, sweep
 from cggd.io import parse_bound, read_options, read_problem, write_selection
-from cggd.io.text import check_writable, not_a_number, read_text, write_text
+from cggd.io.text import not_a_number, read_text, write_text
 from cggd.metrics import Metric, values_of
 from cggd.metrics.base import CHUNK
 from cggd.options import Progress as SearchProgress
+from cggd.outputs import check_outputs, check_writable, writing
 from cggd.plotting import plot_budgets, plot_search
-from cggd.plotting.axes import load_pyplot
+from cggd.plotting.pictures import check_picture, load_plain_pyplot, save_picture
 from cggd.printable import in_columns, on_one_line
 from cggd.problem import Problem
 from cggd.result import Result
@@ -116,7 +117,7 @@ def solve_command(
     Spaces of up to 12 decisions are printed in full. Of larger ones, the decisions are printed whose option is not
     the default: the option that takes the least of every limited sum, or else the first in the file. --csv writes all.
     """
-    _check_outputs(options, {"--csv": table, "--out": save, "--checkpoint": checkpoint})
+    check_outputs([options], {"--csv": table, "--out": save, "--checkpoint": checkpoint})
     problem, _ = _problem(options, maximize, minimize, limit or [])
     settings: dict[str, Any] = {"seed": seed, "steps": steps, "starts": starts, "time_limit": seconds}
     settings |= {"polish": polish, "gap": gap, "forbid": _forbidden(problem, forbid or [])}
@@ -129,7 +130,7 @@ def solve_command(
         result = error.result
     files = {table: lambda path: write_selection(result.selection, path)}
     files |= {save: lambda path: write_text(path, result.to_json())}
-    with _writing(files):
+    with writing(files):
         say_json(result.to_json(history=False)) if json else say(result.summary())
     raise typer.Exit(FEASIBLE if result.feasible else NOT_FEASIBLE)
 
@@ -174,9 +175,9 @@ def sweep_command(
     If a problem in JSON already has such a bound on the metric, it is replaced. Exit status: 0 if a feasible selection
     was found for every bound, 1 if the input is wrong, 2 if some bound has none or was not searched.
     """
-    _check_outputs(options, {"--csv": table, "--plot": picture, "--out": save})
+    check_outputs([options], {"--csv": table, "--plot": picture, "--out": save})
     if picture is not None:
-        _check_picture(picture, "--plot")
+        check_picture(picture, "--plot")
     problem, metrics = _problem(options, maximize, minimize, [])
     if metric not in metrics:
         raise ValueError(f"--metric: {options} has no metric {metric!r}; it has {', '.join(metrics)}")
@@ -200,13 +201,13 @@ def sweep_command(
         front = error.front
 
     def draw(path: Path) -> None:
-        figure, ax = _load_pyplot().subplots(figsize=(6.4, 4.2), layout="constrained")
+        figure, ax = load_plain_pyplot().subplots(figsize=(6.4, 4.2), layout="constrained")
         front.plot(ax)
-        _save_picture(figure, path)
+        save_picture(figure, path)
 
     files = {table: lambda path: front.to_csv(path, selections=True)}
     files |= {save: lambda path: write_text(path, front.to_json()), picture: draw}
-    with _writing(files):
+    with writing(files):
         say_json(front.to_json()) if json else say(front.summary())
     raise typer.Exit(FEASIBLE if front.feasible else NOT_FEASIBLE)
 
@@ -287,17 +288,17 @@ def plot(
 ) -> None:
     """Draw the course of a search and how much of each bound the selection uses."""
     path = save or Path(str(result).removesuffix(".gz")).with_suffix(".png")
-    _check_outputs(result, {"--out": path})
-    _check_picture(path, "--out")
+    check_outputs([result], {"--out": path})
+    check_picture(path, "--out")
     text = read_text(result)
     try:
         found = Result.from_json(text)
     except ValueError as error:
         raise ValueError(f"{result}: {error}") from None
-    figure, (left, right) = _load_pyplot().subplots(1, 2, figsize=(13, 5), layout="constrained")
+    figure, (left, right) = load_plain_pyplot().subplots(1, 2, figsize=(13, 5), layout="constrained")
     plot_search(found, ax=left)
     plot_budgets(found, ax=right)
-    _save_picture(figure, path)
+    save_picture(figure, path)
     say(path)
 
 
@@ -394,33 +395,6 @@ def _forbidden(problem: Problem, texts: list[str]) -> dict[Any, list[Any]] | Non
     return forbid or None
 
 
-def _check_outputs(source: Path, outputs: Mapping[str, Path | None]) -> None:
-    """Raise where a file cannot be written, or would be written over, before a search is spent on it."""
-    taken = {os.path.realpath(source): "the input"}
-    for option, path in outputs.items():
-        if path is None:
-            continue
-        check_writable(path, option)
-        place = os.path.realpath(path)
-        if not os.path.exists(place) or os.path.isfile(place):  # a device takes any number of files
-            if place in taken:
-                raise ValueError(f"{option} must be a file of its own, got {path}, which is {taken[place]} already")
-            taken[place] = f"the file of {option}"
-
-
-def _check_picture(path: Path, option: str) -> None:
-    """Raise where matplotlib is missing or does not know the format."""
-    known = _load_pyplot().figure(figsize=(1, 1)).canvas.get_supported_filetypes()
-    _load_pyplot().close()
-    if path.suffix and path.suffix[1:].lower() not in known:
-        raise ValueError(f"{option} must end in .{', .'.join(sorted(known))}, got {path}")
-
-
-def _save_picture(figure: Any, path: Path) -> None:
-    """A name without an ending is kept as it is, and holds a PNG."""
-    figure.savefig(path, dpi=120, format=path.suffix[1:].lower() or "png")
-
-
 def _make_folder(path: Path) -> None:
     try:
         path.mkdir(parents=True, exist_ok=True)
@@ -428,13 +402,6 @@ def _make_folder(path: Path) -> None:
         raise ValueError(f"--out must be a folder, and a file is in its place: {path}") from None
     except OSError as error:
         raise ValueError(f"--out: the folder {path} cannot be made: {error.strerror or error}") from None
-
-
-def _load_pyplot() -> Any:
-    """matplotlib.pyplot, which then draws into files and needs no screen."""
-    pyplot = load_pyplot()
-    pyplot.switch_backend("Agg")
-    return pyplot
 
 
 # -- counting ---------------------------------------------------------------------------------------------------------
@@ -496,24 +463,6 @@ def _reporting(problem: Problem, steps: int, *, quiet: bool) -> Iterator[Callabl
                 complain(f"{now - began:.0f} s: {words}, step {done}/{steps}", style="")
 
         yield line
-
-
-@contextmanager
-def _writing(files: Mapping[Path | None, Callable[[Path], Any]]) -> Iterator[None]:
-    """Write files, then let the answer be printed, and then raise what went wrong with a file.
-
-    Files come first, since a reader may close standard output; and an answer is printed even if the disk is full.
-    """
-    failed: OSError | None = None
-    for path, write in files.items():
-        if path is not None:
-            try:
-                write(path)
-            except OSError as error:
-                failed = failed or error
-    yield
-    if failed is not None:
-        raise failed
 
 
 # -- the program ------------------------------------------------------------------------------------------------------

@@ -1,13 +1,15 @@
-"""Entries of files: JSON that is read strictly, and keys that a format does not know."""
+"""Entries of files: JSON that is read strictly, its keys, and its labels."""
 
 from __future__ import annotations
 
 import json
 import re
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Hashable, Mapping
 from difflib import get_close_matches
 from math import isfinite
 from typing import Any, NoReturn
+
+import numpy as np
 
 from cggd.space import few
 
@@ -96,6 +98,32 @@ def parse_json(text: str | bytes | bytearray, path: object = "", *, finite: bool
     except ValueError as error:
         raise ValueError(f"{begin}not JSON: {error}") from None
     return data
+
+
+def label_from_json(data: Any) -> Hashable:
+    """A label as JSON holds it: its tuples are lists there.
+
+    Raises
+    ------
+    ValueError
+        If it is an object, or holds one.
+
+    Examples
+    --------
+    >>> label_from_json(["conv", [3, 3]])
+    ('conv', (3, 3))
+    """
+    if isinstance(data, Mapping):
+        got = f"the {type(data).__name__} {shortened(data)}"
+        raise ValueError(f"labels must be strings, numbers, bools, null or lists of them, got {got}")
+    return tuple(map(label_from_json, data)) if isinstance(data, list) else data
+
+
+def label_to_json(value: Any) -> Any:
+    """What `json` does not know of a label: numpy scalars become numbers, anything else is an error."""
+    if isinstance(value, np.generic):
+        return value.item()
+    raise TypeError(f"labels in JSON must be strings, numbers, bools, None or tuples of them, got {value!r}")
 
 
 def shortened(thing: Any) -> str:

@@ -139,17 +139,11 @@ class Options:
         if self.executor is not None and not hasattr(self.executor, "submit"):
             raise TypeError(f"executor must have a submit method as in concurrent.futures, got {self.executor!r}")
         if self.checkpoint is not None:
-            self._check_checkpoint(self.checkpoint)
+            if not isinstance(self.checkpoint, str | os.PathLike):
+                raise TypeError(f"checkpoint must be a path, got {self.checkpoint!r}")
+            own(self, checkpoint=Path(self.checkpoint))
         elif self.resume:
             raise ValueError("resume=True needs checkpoint, the file to continue from")
-
-    def _check_checkpoint(self, checkpoint: Any) -> None:
-        if not isinstance(checkpoint, str | os.PathLike):
-            raise TypeError(f"checkpoint must be a path, got {checkpoint!r}")
-        path = Path(checkpoint)
-        if path.is_dir() or not path.parent.is_dir():
-            raise ValueError(f"checkpoint must be a file in a folder that exists, got {str(path)!r}")
-        own(self, checkpoint=path)
 
     def several_starts(self, *, separable: bool) -> list[Start]:
         """The starts one by one; a number of them mixes two kinds, the likelier one more often."""

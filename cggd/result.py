@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cggd.constraints import Row
-from cggd.entries import check_keys, parse_json, shortened
+from cggd.entries import check_keys, label_from_json, label_to_json, parse_json, shortened
 from cggd.printable import on_one_line
 from cggd.rounding import number_text, true_texts
 
@@ -303,18 +303,7 @@ def _pairs(selection: Mapping | None) -> list | None:
 
 
 def _mapping(pairs: list | None) -> dict | None:
-    return None if pairs is None else {_hashable(d): _hashable(o) for d, o in pairs}
-
-
-def _hashable(label: Any) -> Any:
-    return tuple(_hashable(part) for part in label) if isinstance(label, list) else label
-
-
-def label_to_json(value: Any) -> Any:
-    """What `json` does not know of a label: numpy scalars become numbers, anything else is an error."""
-    if isinstance(value, np.generic):
-        return value.item()
-    raise TypeError(f"labels in JSON must be strings, numbers, bools, None or tuples of them, got {value!r}")
+    return None if pairs is None else {label_from_json(d): label_from_json(o) for d, o in pairs}
 
 
 def _plain(array: NDArray) -> list:

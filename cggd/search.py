@@ -24,6 +24,7 @@ from cggd.guide import Guide, Observation, allowed_by
 from cggd.metrics import Evaluation, Executor, Metric, afresh, evaluating, table_of, values_of
 from cggd.metrics.base import as_amount, whole
 from cggd.options import Options, Progress, Start
+from cggd.outputs import check_writable
 from cggd.polish import Finding, polish
 from cggd.presolve import impossible
 from cggd.problem import Problem
@@ -391,7 +392,7 @@ class _Search:
         self.starts = options.several_starts(separable=self.problem.objective.separable)
         self.evaluation = _Timed(options.executor, self.allowed)
         if (path := self._path) is not None:
-            checkpoints.check_writable(path)
+            check_writable(path, "checkpoint", replaced=True)
             if options.resume and path.exists():
                 self._restore(*checkpoints.load(path))
 

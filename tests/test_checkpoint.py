@@ -1,6 +1,7 @@
 """Checkpoints: what a file holds, what tells it from another one, and what damage is told."""
 
 import json
+import os
 from enum import Enum
 
 import networkx as nx
@@ -164,7 +165,7 @@ def test_a_file_is_replaced_as_a_whole_or_not_at_all(tmp_path, monkeypatch):
     def full(handle):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(checkpoints.os, "fsync", full)
+    monkeypatch.setattr(os, "fsync", full)
     with pytest.raises(OSError, match="No space left"):
         save(path, {"n": 2}, {"a": np.arange(4)})
     facts, arrays = load(path)
@@ -191,6 +192,14 @@ def test_a_path_that_cannot_be_written_is_told_before_the_search(tmp_path):
     with pytest.raises(ValueError, match=r"checkpoint must be a file that can be written, got '.*search\.ckpt'"):
         minimize(metric, checkpoint=tmp_path / "search.ckpt")
     assert not calls
+
+
+def test_a_pipe_is_not_replaced_by_a_checkpoint(tmp_path):
+    path = tmp_path / "pipe"
+    os.mkfifo(path)
+    with pytest.raises(ValueError, match=r"checkpoint must be a file that can be replaced, got .*pipe, a device"):
+        minimize(COST, checkpoint=path)
+    assert path.is_fifo()
 
 
 # -- what is restored -------------------------------------------------------------------------------------------------

@@ -14,7 +14,8 @@ from cggd.defaults import default_options
 from cggd.entries import check_keys, parse_json
 from cggd.io import csv_cell, read_gap, read_mmkp, read_options, read_problem, write_options, write_selection
 from cggd.io import text as texts
-from cggd.io.text import check_writable, csv_text, read_text, to_number
+from cggd.io.text import csv_text, read_text, to_number
+from cggd.outputs import check_writable
 from cggd.printable import on_one_line, printable
 
 HEAD = "decision,option,worth,cost\n"
@@ -172,10 +173,12 @@ def test_a_label_of_two_lines_is_one_line_of_the_report():
     assert "  a\\nstatus     optimal: x\\ty" in minimize(Additive(space, [1.0], name="m")).summary().split("\n")
 
 
-@pytest.mark.parametrize("label", ["=1+1", "+1", "-3", "@x", "\tx", "\rx", "'=x", "''-y", "plain", "'tis", "", "a=b"])
+@pytest.mark.parametrize(
+    "label", ["=1+1", "+1", "-3", "@x", "\tx", "\rx", "\nx", "'=x", "''-y", "plain", "'tis", "", "a=b"]
+)
 def test_cells_are_no_formulas_and_come_back(label):
     cell = csv_cell(label)
-    assert not cell.startswith(("=", "+", "-", "@", "\t", "\r"))
+    assert not cell.startswith(("=", "+", "-", "@", "\t", "\r", "\n"))
     assert csv_text(cell) == label
 
 

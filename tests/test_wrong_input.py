@@ -1044,7 +1044,7 @@ def test_a_damaged_checkpoint(damage, tmp_path):
     with pytest.raises(ValueError, match=r"search\.ckpt is not a cggd checkpoint, or is damaged"):
         checkpoints.load(path)
     with pytest.raises(
-        ValueError, match=r"search\.ckpt is not a cggd checkpoint, or is damaged|must be a file in a folder"
+        ValueError, match=r"search\.ckpt is not a cggd checkpoint, or is damaged|must be a file, got the folder"
     ):
         search(checkpoint=path, resume=True)
 

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import difflib
 import json
-from collections import Counter
 from collections.abc import Callable, Hashable, Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
@@ -12,6 +10,8 @@ from typing import Any
 from numpy.typing import ArrayLike
 from torch import nn
 
+from cggd.entries import parse_json
+from cggd.io import check_keys
 from cggd_nas.agreement import check_agreement
 from cggd_nas.plain import as_supernet, plain_network
 from cggd_nas.supernet import Supernet
@@ -102,7 +102,7 @@ class Architecture:
 
     def to_json(self) -> str:
         """The specification as JSON text."""
-        written = json.dumps({"format": FORMAT, **asdict(self)}, indent=2)
+        written = json.dumps({"format": FORMAT, **asdict(self)}, indent=2, allow_nan=False)
         if Architecture.from_json(written) != self:
             raise TypeError(f"selection and arguments must be of types that JSON keeps, such as strings, got {self}")
         return written
@@ -111,14 +111,12 @@ class Architecture:
     def from_json(cls, text: str) -> Architecture:
         """Read what `to_json` wrote."""
         try:
-            read = json.loads(text, object_pairs_hook=_without_repeats)
-        except (ValueError, RecursionError) as error:
+            read = parse_json(text)
+        except ValueError as error:
             raise ValueError(f"text must be JSON of an architecture: {error}") from None
         if not isinstance(read, dict) or read.pop("format", None) != FORMAT:
             raise ValueError(f"text must be a JSON object of format {FORMAT!r} with {', '.join(_FIELDS)}")
-        for name in read.keys() - _FIELDS.keys():
-            near = difflib.get_close_matches(name, _FIELDS, 1)
-            raise ValueError(f"text must be of an architecture, which has no {name!r}{_meant(near)}")
+        check_keys(read, _FIELDS, "the architecture")
         for name, kind in _FIELDS.items():
             if not isinstance(read.get(name), kind):
                 what = "an object" if kind is dict else "a string"
@@ -139,13 +137,3 @@ class Architecture:
 
 
 _FIELDS: dict[str, type] = {"selection": dict, "builder": str, "arguments": dict}
-
-
-def _without_repeats(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    if repeated := [name for name, count in Counter(name for name, _ in pairs).items() if count > 1]:
-        raise ValueError(f"{repeated[0]!r} is there twice")
-    return dict(pairs)
-
-
-def _meant(near: list[str]) -> str:
-    return f"; did you mean {near[0]!r}?" if near else f"; it has {', '.join(_FIELDS)}"

@@ -17,7 +17,7 @@ import torch
 from numpy.typing import ArrayLike, NDArray
 from torch import Tensor, nn
 
-from cggd.io.text import StrPath, fail, is_number, not_a_number, read_text, write_text
+from cggd.io.text import StrPath, csv_cell, csv_text, fail, is_number, not_a_number, read_text, write_text
 from cggd.metrics import Additive, Function, Metric, table_of, values_of
 from cggd.rounding import is_whole, sum_rounding
 from cggd.space import few
@@ -59,6 +59,8 @@ class LookupTable:
     - ``value``, ``unit``: a number with a decimal point, for example milliseconds, and its unit;
     - ``device``, ``date``: what it was measured on, and when, as ``2026-01-31``.
 
+    Text that a spreadsheet program would take for a formula has an apostrophe before it, as in `cggd.io.write_options`.
+
     Parameters
     ----------
     entries : mapping of Place to Entry
@@ -95,7 +97,8 @@ class LookupTable:
         writer.writerow(COLUMNS)
         for place, entry in self.entries.items():
             shape = " ".join("x".join(map(str, shape)) for shape in place.shapes)
-            writer.writerow([place.path, place.option, shape, entry.value, entry.unit, entry.device, entry.date])
+            path, option, unit, device = map(csv_cell, (place.path, place.option, entry.unit, entry.device))
+            writer.writerow([path, option, shape, entry.value, unit, device, entry.date])
         return text.getvalue()
 
     def write(self, path: StrPath) -> None:
@@ -316,7 +319,7 @@ def _real_tensor(x: Tensor) -> Tensor:
 def _row(path: StrPath, line: int, cells: list[str]) -> tuple[Place, Entry]:
     if len(cells) != len(COLUMNS):
         fail(path, line, f"expected {len(COLUMNS)} fields ({', '.join(COLUMNS)}), got {len(cells)}")
-    module, option, shape, value, unit, device, day = (cell.strip() for cell in cells)
+    module, option, shape, value, unit, device, day = (csv_text(cell.strip()) for cell in cells)
     if not re.fullmatch(r"(\d+(x\d+)*( |$))*", shape):
         fail(path, line, f"expected an input shape such as 1x16x32x32, got {shape!r}")
     if not is_number(value):

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import itertools
 import math
-import os
 import time
 import warnings
 import zipfile
@@ -25,6 +24,7 @@ from cggd import Constraint, Feasibility, SafeguardState, SearchError
 from cggd.constraints import Row
 from cggd.guide import Observation
 from cggd.metrics.base import whole
+from cggd.outputs import replacing
 from cggd.relaxation import annealed
 from cggd_nas.batches import Batches, generator_of, in_order, pairs, repeated
 from cggd_nas.candidates import Candidate, Nearest, NoFeasibleArchitectureError, excess, holds, judge, likely, ranked
@@ -411,16 +411,10 @@ class Run:
 
     def _saved(self, path: Path) -> None:
         """Write a checkpoint; where that fails, as on a full disk, the search goes on without."""
-        partial_path = partial_file(path)
         try:
-            with partial_path.open("wb") as file:
+            with replacing(path) as file:
                 torch.save(self._state(), file)
-                file.flush()
-                os.fsync(file.fileno())
-            os.replace(partial_path, path)
         except (OSError, RuntimeError) as error:  # PyTorch reports some failed writes as the latter
-            with suppress(OSError):
-                partial_path.unlink(missing_ok=True)
             warnings.warn(
                 f"checkpoint {path} was not written after epoch {self.epoch - 1}: {type(error).__name__}: {error}; the "
                 "search goes on",
@@ -477,11 +471,6 @@ class Run:
         if saved["random_cuda"] is not None:
             torch.cuda.set_rng_state(saved["random_cuda"], self.device)
         self.epoch, self.history, self.met, self.nearest, self.guide.state = epoch, history, met, nearest, state
-
-
-def partial_file(path: Path) -> Path:
-    """Where a checkpoint is written before it takes its place."""
-    return path.with_name(path.name + ".partial")
 
 
 def _loaded(path: Path) -> dict[str, Any]:

@@ -21,12 +21,13 @@ from cggd import Constraint, Feasibility, Status, find_feasible
 from cggd.constraints import check_constraints
 from cggd.directions import Weights
 from cggd.metrics.base import whole
+from cggd.outputs import check_writable
 from cggd.swaps import Violation, walk
 from cggd_nas.batches import Batches, as_batches
 from cggd_nas.candidates import NoFeasibleArchitectureError
 from cggd_nas.guide import TorchGuide, check_precision
 from cggd_nas.history import Epoch
-from cggd_nas.loop import Objective, OptimizerOf, Run, Settings, Writer, partial_file
+from cggd_nas.loop import Objective, OptimizerOf, Run, Settings, Writer
 from cggd_nas.relaxations import GumbelSoftmax, Relaxation
 from cggd_nas.result import NasResult
 from cggd_nas.retrain import Loss
@@ -185,7 +186,7 @@ def search(
     if path is not None and not path.parent.is_dir():
         raise FileNotFoundError(f"checkpoint must lie in a folder that exists, got {str(path)!r}")
     if path is not None:
-        _check_writable(path)
+        check_writable(path, "checkpoint", replaced=True)
     check_precision(supernet.parameters)
     _check_relaxation(relaxation, supernet, needed=objective is None)
     settings = Settings(
@@ -224,17 +225,6 @@ def search(
         torch.manual_seed(seed)
         run = Run(guide, settings, data[0], data[1], weight_optimizer, architecture_optimizer, known)
         return run.run(console)
-
-
-def _check_writable(path: Path) -> None:
-    part = partial_file(path)
-    try:
-        part.open("wb").close()
-        part.unlink()
-        if path.is_dir():
-            raise IsADirectoryError("it is a folder")
-    except OSError as error:
-        raise ValueError(f"checkpoint must be a file that can be written, got {str(path)!r}: {error}") from error
 
 
 def _check_relaxation(relaxation: Any, supernet: Supernet, *, needed: bool) -> None:

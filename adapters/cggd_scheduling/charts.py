@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 import networkx as nx
 
 from cggd.plotting.axes import BAD, GOOD, INK, NEUTRAL, OKABE_ITO, axes_for, label_words, quantity_text, write_note
-from cggd_scheduling.schedule import Schedule, lanes_of, shown
+from cggd.rounding import number_text
+from cggd_scheduling.schedule import Schedule, lanes_of
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -64,7 +65,7 @@ def plot_gantt(schedule: Schedule, ax: Axes | None = None) -> Axes:
     ax.set_ylim(len(rows) + (0.5 if set(schedule.start) - set(lanes) else -0.5), -0.5)
     ax.set_xlim(left=0)
     ax.set_xlabel(quantity_text("time", schedule.requirements.unit))
-    ax.set_title(f"makespan {shown(schedule.makespan)}, dark edges: critical path", fontsize="medium", loc="left")
+    ax.set_title(f"makespan {number_text(schedule.makespan)}, dark edges: critical path", fontsize="medium", loc="left")
     if 1 < len(modes) <= len(OKABE_ITO):
         from matplotlib.patches import Patch
 
@@ -145,7 +146,7 @@ def plot_network(schedule: Schedule, ax: Axes | None = None) -> Axes:
     ax.tick_params(left=False, labelleft=False, bottom=True, labelbottom=True)
     ax.set_xlabel(quantity_text("start", schedule.requirements.unit))
     length = sum(schedule.duration(task) for task in path)
-    ax.set_title(f"critical path of {len(path)} tasks, {shown(length)} long", fontsize="medium", loc="left")
+    ax.set_title(f"critical path of {len(path)} tasks, {number_text(length)} long", fontsize="medium", loc="left")
     return ax
 
 

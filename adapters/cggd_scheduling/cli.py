@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-import unicodedata
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from rich.console import Console
 
 from cggd.io.text import write_text
-from cggd.plotting.axes import load_pyplot
+from cggd.outputs import check_outputs, writing
+from cggd.plotting.pictures import check_picture, save_picture
+from cggd.terminal import say, say_json
 from cggd_scheduling import hls, jobshop, placement
 from cggd_scheduling.charts import plot_gantt, plot_network, plot_usage
 from cggd_scheduling.files import load_json, suffix
@@ -26,13 +26,9 @@ FEASIBLE, NOT_FEASIBLE = 0, 2
 # Of a group, options may follow the file all the same.
 INTERSPERSED = {"allow_interspersed_args": True}
 
-# Of characters that change the direction of what follows them.
-DIRECTIONS = ("LRE", "RLE", "LRO", "RLO", "PDF", "LRI", "RLI", "FSI", "PDI")
-
 app = typer.Typer(
     add_completion=False, pretty_exceptions_enable=False, context_settings=INTERSPERSED, subcommand_metavar=""
 )
-out = Console(soft_wrap=True)
 
 
 @app.callback(invoke_without_command=True, no_args_is_help=True)
@@ -76,42 +72,22 @@ def schedule(
     Exit status: 0 a schedule was found, 1 wrong input, 2 infeasible or unknown.
     """
     pictures = {"--gantt": (gantt, plot_gantt), "--usage": (usage, _all_usage), "--network": (network, plot_network)}
-    files = {"--csv": table, "--out": save} | {option: path for option, (path, _) in pictures.items()}
-    for option, path in files.items():
-        _check_file(path, option)
-    if any(path for path, _ in pictures.values()):
-        load_pyplot().switch_backend("Agg")  # raises where it is missing; draws into files and needs no screen
+    drawn = {option: path for option, (path, _) in pictures.items() if path is not None}
+    check_outputs([file, library], {**drawn, "--csv": table, "--out": save})
+    for option, path in drawn.items():
+        check_picture(path, option)
     asked = {"deadline": deadline, "minimize": minimize, "modes_only": modes_only or None}
     asked |= {"graph": graph, "library": library, "clock": clock, "chain": chain or None, "area": area, "power": power}
     solve = _solver(file, {name: value for name, value in asked.items() if value is not None}, schedules)
     found = solve(seed=seed, time_limit=seconds)
-    if as_json:
-        print(found.to_json())
-    else:
-        out.print(printable(found.summary()), markup=False, highlight=False)
-    if table is not None:
-        write_text(table, found.to_csv())
-    if save is not None:
-        write_text(save, found.to_json())
-    for path, draw in pictures.values():
-        if path is not None:
-            draw(found).figure.savefig(path, dpi=120)
+    files = {path: partial(_draw, draw, found) for path, draw in pictures.values()}
+    files |= {
+        table: lambda path: write_text(path, found.to_csv()),
+        save: lambda path: write_text(path, found.to_json()),
+    }
+    with writing(files):
+        say_json(found.to_json()) if as_json else say(found.summary())
     raise typer.Exit(FEASIBLE if found.feasible else NOT_FEASIBLE)
-
-
-def printable(text: str) -> str:
-    r"""Text with every character that commands a terminal shown by its number: escape sequences, returns, directions.
-
-    Examples
-    --------
-    >>> printable("a\x1b[31mb") == "a\\x1b[31mb"
-    True
-    """
-    return "".join(c if c == "\n" or not _commands(c) else repr(c)[1:-1] for c in text)
-
-
-def _commands(character: str) -> bool:
-    return unicodedata.category(character) in ("Cc", "Cs") or unicodedata.bidirectional(character) in DIRECTIONS
 
 
 def _solver(file: Path, asked: dict[str, Any], schedules: int) -> Callable[..., Schedule]:
@@ -163,11 +139,9 @@ def _kind(file: Path) -> str:
     raise ValueError(f'{file}: neither a project ("format": "{FORMAT}") nor a data-flow graph nor a placement')
 
 
+def _draw(draw: Callable[[Schedule], Any], found: Schedule, path: Path) -> None:
+    save_picture(draw(found).figure, path)
+
+
 def _all_usage(found: Schedule) -> Any:
     return plot_usage(found)
-
-
-def _check_file(path: Path | None, option: str) -> None:
-    """Raise where a path cannot become a file, before a search is spent on it."""
-    if path is not None and (path.is_dir() or not path.parent.is_dir()):
-        raise ValueError(f"{option} must be a file in a folder that exists, got {path}")

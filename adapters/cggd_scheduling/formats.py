@@ -8,11 +8,11 @@ from collections.abc import Hashable, Mapping
 from pathlib import Path
 from typing import Any
 
+from cggd.entries import label_from_json, label_to_json
+from cggd.io import check_keys
 from cggd.io.text import StrPath, read_text, write_text
-from cggd.result import label_to_json
-from cggd_scheduling.files import check_keys, load_json, named, objects, package, suffix, unpacked
+from cggd_scheduling.files import load_json, named, objects, package, suffix, unpacked
 from cggd_scheduling.project import Project, from_lists
-from cggd_scheduling.schedule import as_label
 
 FORMAT = "cggd-project-1"
 
@@ -99,19 +99,19 @@ def _project(data: Mapping[str, Any]) -> Project:
     activities: dict[Hashable, Any] = {}
     edges = []
     for row in objects(data, "activities"):
-        activity = as_label(row["activity"])
+        activity = label_from_json(row["activity"])
         check_keys(row, ("activity", "after", "modes"), f"activity {activity!r}")
         if activity in activities:
             raise ValueError(f"activity {activity!r} is listed twice")
         modes = {}
         for number, mode in enumerate(objects(row, "modes") if "modes" in row else (), start=1):
-            label = as_label(mode.get("mode", number))
+            label = label_from_json(mode.get("mode", number))
             check_keys(mode, ("mode", "duration", "demands"), f"mode {label!r} of activity {activity!r}")
             if label in modes:
                 raise ValueError(f"activity {activity!r} lists mode {label!r} twice")
             modes[label] = mode["duration"], mode.get("demands", {})
         activities[activity] = modes
-        edges += [(as_label(before), activity) for before in row.get("after", [])]
+        edges += [(label_from_json(before), activity) for before in row.get("after", [])]
     return Project(
         activities, edges, renewable, nonrenewable, unit=data.get("unit", ""), name=data.get("name", "project")
     )

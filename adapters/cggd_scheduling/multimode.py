@@ -15,12 +15,13 @@ import cggd
 from cggd import Status
 from cggd.linear import LinearProgram, Outcome
 from cggd.metrics.base import as_number, check_time_limit, whole
+from cggd.rounding import true_texts
 from cggd_scheduling.bounds import relaxation
 from cggd_scheduling.generation import Instance
 from cggd_scheduling.modes import check_minimize, explained, select_modes
 from cggd_scheduling.population import Search
 from cggd_scheduling.project import Project, check_project
-from cggd_scheduling.schedule import Schedule, nothing_to_do, shown
+from cggd_scheduling.schedule import Schedule, nothing_to_do
 
 # The field's usual limit (Hartmann & Kolisch, EJOR 2000).
 SCHEDULES = 5000
@@ -138,11 +139,10 @@ def _shortest(
         stopped = stopped or ("deadline met" if makespan <= goal else "time limit")
     stopped = "; ".join(filter(None, [stopped, f"{search.made} schedules made"]))
     if deadline is not None and makespan > deadline:
+        least, found, last = true_texts(bound, makespan, deadline)
         if bound > deadline:
-            return none(Status.INFEASIBLE, f"no schedule ends before {bound}; the deadline is {shown(deadline)}", bound)
-        return none(
-            Status.UNKNOWN, f"the shortest schedule found takes {makespan}, the deadline is {shown(deadline)}", bound
-        )
+            return none(Status.INFEASIBLE, f"no schedule ends before {least}; the deadline is {last}", bound)
+        return none(Status.UNKNOWN, f"the shortest schedule found takes {found}, the deadline is {last}", bound)
     taken = dict(zip(instance.names, search.best.modes, strict=True))
     labels = {a: options[taken[a]].label for a, options in zip(instance.names, instance.options, strict=True)}
     start = dict(zip(instance.names, search.best.start, strict=True))

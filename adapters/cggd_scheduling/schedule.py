@@ -14,8 +14,10 @@ from typing import TYPE_CHECKING, Any
 import networkx as nx
 
 from cggd import Status
-from cggd.result import label_to_json
-from cggd_scheduling.files import check_keys, csv_cell
+from cggd.entries import label_from_json, label_to_json, parse_json
+from cggd.io import check_keys, csv_cell
+from cggd.printable import on_one_line
+from cggd.rounding import number_text, true_texts
 from cggd_scheduling.limits import exceeds, is_whole, time_rounding
 
 if TYPE_CHECKING:
@@ -333,26 +335,36 @@ class Schedule:
 
     def summary(self, *, tasks: int = 12) -> str:
         """A few lines for people."""
-        needs, unit = self.requirements, f" {self.requirements.unit}" if self.requirements.unit else ""
+        needs = self.requirements
         lines = [f"status     {self.status.value}"]
         if not self.feasible:
             return "\n".join([*lines, *self.reason.splitlines()])
-        lines.append(f"makespan   {shown(self.makespan)}{unit}")
-        known = f" (bound {shown(self.bound)}, gap {self.gap:.2%})" if self.bound is not None else ""
+        unit = f" {on_one_line(needs.unit)}" if needs.unit else ""
+        value, known = "" if self.value is None else number_text(self.value), ""
+        if self.value is not None and self.bound is not None:
+            numbers = (self.value, self.bound)  # an optimal value is its bound, up to rounding
+            optimal = self.status is Status.OPTIMAL
+            value, bound = map(number_text, numbers) if optimal else true_texts(*numbers)
+            known = f" (bound {bound}, gap {self.gap:.2%})"
         if self.objective == "makespan":
-            lines[-1] += known
-        elif self.value is not None:
-            lines.append(f"{self.objective:<10} {shown(self.value)}{known}")
-        lines += [f"{name:<10} {shown(fact)}" for name, fact in self.facts.items()]
+            lines.append(f"makespan   {value or number_text(self.makespan)}{unit}{known}")
+        else:
+            lines.append(f"makespan   {number_text(self.makespan)}{unit}")
+            lines += [f"{on_one_line(self.objective):<10} {value}{known}"] if value else []
+        lines += [f"{on_one_line(name):<10} {_fact(fact)}" for name, fact in self.facts.items()]
         for resource, budget in needs.budgets.items():
-            lines.append(f"budget     {resource}: {shown(self.used(resource))} of {shown(budget)}")
+            used, limit = _limited(self._demands(resource), budget)
+            lines.append(f"budget     {on_one_line(resource)}: {used} of {limit}")
         for resource, capacity in needs.capacities.items():
-            most = max((level for _, level in self.usage(resource)), default=0)
-            lines.append(f"capacity   {resource}: at most {shown(most)} of {shown(capacity)} at once")
+            levels = (list(running.values()) for _, running in self._running(resource))
+            most, limit = _limited(max(levels, key=sum, default=[]), capacity)
+            lines.append(f"capacity   {on_one_line(resource)}: at most {most} of {limit} at once")
         rows = sorted(self._rows(), key=lambda row: row["start"])
         for row in rows[:tasks]:
-            at = f" on {row['lane']}" if row["lane"] not in (None, row["mode"]) else ""
-            lines.append(f"  {shown(row['start'])} to {shown(row['finish'])}: {row['task']}, mode {row['mode']}{at}")
+            task, mode, lane = (on_one_line(row[key]) for key in ("task", "mode", "lane"))
+            at = f" on {lane}" if row["lane"] not in (None, row["mode"]) else ""
+            start, finish = true_texts(row["start"], row["finish"])
+            lines.append(f"  {start} to {finish}: {task}, mode {mode}{at}")
         if len(rows) > tasks:
             lines.append(f"  ... and {len(rows) - tasks} more tasks")
         lines.append(f"search     {self.seconds:.2f} s" + (f"; {self.reason}" if self.reason else ""))
@@ -371,10 +383,13 @@ class Schedule:
         needs, text = self.requirements, io.StringIO()
         resources = [*needs.capacities, *needs.budgets]
         writer = csv.writer(text, lineterminator="\n")
-        writer.writerow(map(csv_cell, ["task", "mode", "lane", "start", "duration", "finish", *resources]))
+        labels, times = ("task", "mode", "lane"), ("start", "duration", "finish")
+        writer.writerow([*labels, *times, *map(csv_cell, resources)])
         for row in self._rows():
             demands = self._alternative(row["task"]).demands
-            writer.writerow(map(csv_cell, [*row.values(), *(demands.get(resource, 0) for resource in resources)]))
+            names = ["" if row[key] is None else csv_cell(row[key]) for key in labels]
+            taken = [demands.get(resource, 0) for resource in resources]
+            writer.writerow([*names, *(row[key] for key in times), *taken])
         return text.getvalue()
 
     def to_json(self) -> str:
@@ -413,10 +428,7 @@ class Schedule:
         ValueError
             If the text is something else.
         """
-        try:
-            data = json.loads(text)
-        except ValueError as error:
-            raise ValueError(f"not JSON: {error}") from None
+        data = parse_json(text)
         if not isinstance(data, dict) or data.get("format") != FORMAT:
             raise ValueError(f'not a cggd schedule: expected an object with "format": "{FORMAT}"')
         try:
@@ -433,12 +445,12 @@ class Schedule:
         for row in rows:
             check_keys(row, ("task", "mode", "lane", "start", "duration", "finish"), f"the row of {row['task']!r}")
         tasks = {
-            as_label(task): {
-                as_label(mode): Alternative(duration, _mapping(demands)) for mode, duration, demands in modes
+            label_from_json(task): {
+                label_from_json(mode): Alternative(duration, _mapping(demands)) for mode, duration, demands in modes
             }
             for task, modes in needs["tasks"]
         }
-        edges = [((as_label(a), as_label(b)), lag) for a, b, lag in needs["precedence"]]
+        edges = [((label_from_json(a), label_from_json(b)), lag) for a, b, lag in needs["precedence"]]
         requirements = Requirements(
             tasks,
             [edge for edge, _ in edges],
@@ -449,7 +461,7 @@ class Schedule:
             needs["unit"],
         )
         start, modes, lanes = (
-            {as_label(r["task"]): as_label(r[key]) for r in rows} for key in ("start", "mode", "lane")
+            {label_from_json(r["task"]): label_from_json(r[key]) for r in rows} for key in ("start", "mode", "lane")
         )
         lanes = {task: lane for task, lane in lanes.items() if lane is not None}
         return cls(requirements, start, modes, lanes, Status[data["status"]], **{key: data[key] for key in plain})
@@ -465,22 +477,19 @@ def nothing_to_do(requirements: Requirements, objective: str = "makespan") -> Sc
     """The schedule of no task at all: it ends at 0, which is late where the deadline is before."""
     deadline = requirements.deadline
     if deadline is not None and deadline < 0:
-        reason = f"nothing is to be done, which ends at 0; the deadline is {shown(deadline)}"
+        reason = f"nothing is to be done, which ends at 0; the deadline is {number_text(deadline)}"
         return Schedule(requirements, {}, {}, status=Status.INFEASIBLE, objective=objective, reason=reason, bound=0)
     return Schedule(requirements, {}, {}, status=Status.OPTIMAL, objective=objective, value=0, bound=0)
 
 
-def shown(value: Any) -> str:
-    """A number as people read it: whole numbers with all their digits, others without what rounding adds.
+def _limited(amounts: Sequence[Any], limit: Any) -> list[str]:
+    """A sum and its limit as text; what rounding adds to a sum within its limit is left out."""
+    total = sum(amounts)
+    return true_texts(total if exceeds(amounts, limit) else min(total, limit), limit)
 
-    Examples
-    --------
-    >>> shown(50000001), shown(0.1 + 0.2), shown(21.0), shown("2 MUL@10")
-    ('50000001', '0.3', '21', '2 MUL@10')
-    """
-    if isinstance(value, float):
-        return f"{value:.0f}" if value.is_integer() and abs(value) < 1e15 else f"{value:.9g}"
-    return str(value)
+
+def _fact(fact: Any) -> str:
+    return number_text(float(fact)) if isinstance(fact, Real) else on_one_line(fact)
 
 
 def lanes_of(
@@ -512,9 +521,4 @@ def _pairs(mapping: Mapping) -> list:
 
 
 def _mapping(pairs: Iterable) -> dict:
-    return {as_label(key): value for key, value in pairs}
-
-
-def as_label(label: Any) -> Any:
-    """A label as JSON gave it: its lists were tuples."""
-    return tuple(as_label(part) for part in label) if isinstance(label, list) else label
+    return {label_from_json(key): value for key, value in pairs}

@@ -13,12 +13,11 @@ import numpy as np
 from scipy import sparse
 
 from cggd.constraints import Constraint
-from cggd.entries import check_keys, parse_json, shortened
+from cggd.entries import check_keys, label_from_json, label_to_json, parse_json, shortened
 from cggd.io.text import StrPath, most_bytes, read_text, write_text
 from cggd.metrics import Additive, LongestPath, Metric, Peak, Table
 from cggd.metrics.base import as_number
 from cggd.problem import Problem
-from cggd.result import label_to_json
 from cggd.space import ENUMERABLE, ChoiceSpace, as_floats, few
 
 _T = TypeVar("_T")
@@ -141,10 +140,10 @@ def _to_problem(data: Any) -> Problem:
     options: dict[Hashable, Sequence[Hashable]] = {}
     for number, entry in enumerate(_list(decisions, "decisions")):
         label, labels = _fields(entry, f"decisions[{number}]", "decision", "options")
-        decision = _label(label)
+        decision = label_from_json(label)
         if decision in options:
             raise ValueError(f"decisions[{number}]: decision {decision!r} is there already")
-        options[decision] = [_label(option) for option in _list(labels, f"options of decision {decision!r}")]
+        options[decision] = [label_from_json(option) for option in _list(labels, f"options of decision {decision!r}")]
     space = ChoiceSpace(options, _to_graph(graph, "graph"))
 
     metrics: dict[str, Metric] = {}
@@ -310,9 +309,9 @@ def _to_graph(data: Any, where: str) -> nx.Graph | None:
         raise ValueError(f"{where}: directed and multigraph must be true or false, got {directed!r} and {multigraph!r}")
     classes = (nx.Graph, nx.DiGraph, nx.MultiGraph, nx.MultiDiGraph)
     graph: Any = classes[directed + 2 * multigraph]()
-    graph.add_nodes_from((_label(node), {}) for node in _list(nodes, "nodes"))
+    graph.add_nodes_from((label_from_json(node), {}) for node in _list(nodes, "nodes"))
     for edge in _list(edges, "edges"):
-        ends = [_label(end) for end in _list(edge, "an edge")]
+        ends = [label_from_json(end) for end in _list(edge, "an edge")]
         if len(ends) != 2 + multigraph or not all(graph.has_node(end) for end in ends[:2]):
             raise ValueError(f"{where}: edge {ends!r} must join two of the nodes")
         graph.add_edge(*ends)
@@ -344,14 +343,8 @@ def _mapping(data: Any, where: str, *, list_of: bool = True) -> dict[Hashable, A
             raise ValueError(
                 f"{where} must hold pairs of a label and {'a list' if list_of else 'a number'}, got {pair}"
             )
-        mapping[_label(pair[0])] = [_label(item) for item in pair[1]] if list_of else pair[1]
+        mapping[label_from_json(pair[0])] = [label_from_json(item) for item in pair[1]] if list_of else pair[1]
     return mapping
-
-
-def _label(data: Any) -> Hashable:
-    if isinstance(data, dict):
-        raise ValueError(f"labels must be strings, numbers, bools, null or lists of them, got {shortened(data)}")
-    return tuple(map(_label, data)) if isinstance(data, list) else data
 
 
 def _within(where: str, make: Callable[..., _T], *arguments: Any) -> _T:

@@ -6,12 +6,10 @@ import gzip
 import io
 import os
 import re
-import stat
 import zlib
 from codecs import BOM_UTF8, BOM_UTF16_BE, BOM_UTF16_LE
 from collections.abc import Sequence
 from contextlib import suppress
-from errno import EACCES
 from os import PathLike
 from pathlib import Path
 from typing import Literal, NoReturn
@@ -32,7 +30,7 @@ ASSUMED = 1 << 33
 
 _FOREIGN = re.compile(r"[^-+0-9.eE]")
 
-_FORMULA = re.compile(r"'*[=+\-@\t\r]")
+_FORMULA = re.compile(r"'*[=+\-@\t\r\n]")
 
 Sense = Literal["minimize", "maximize"]
 
@@ -100,45 +98,6 @@ def write_text(path: StrPath, text: str) -> None:
         Path(path).write_bytes(gzip.compress(data, mtime=0) if str(path).endswith(".gz") else data)
     except OSError as error:
         raise type(error)(f"{path}: cannot be written: {error.strerror or error}") from None
-
-
-def check_writable(path: StrPath, argument: str) -> None:
-    """Raise where a file cannot be written, before work is spent on what it is to hold.
-
-    An existing file keeps its contents and its date, and no file is left behind where there was none.
-
-    Parameters
-    ----------
-    path : str or path
-    argument : str
-        What named the file, for the message.
-
-    Raises
-    ------
-    ValueError
-        If the path is a folder, lies in none, or may not be written.
-    """
-    if os.path.isdir(path):
-        raise ValueError(f"{argument} must be a file, got the folder {path}")
-    try:
-        target = os.path.realpath(path)
-        if not os.path.isdir(os.path.dirname(target)):
-            raise ValueError(f"{argument} must be a file in a folder that exists, got {path}")
-        if not os.path.exists(target):
-            # Whether a name may be made in a folder is known for sure by making it alone.
-            os.close(os.open(target, os.O_WRONLY | os.O_CREAT | os.O_EXCL))
-            os.unlink(target)
-        elif stat.S_ISFIFO(os.stat(target).st_mode):
-            if not os.access(target, os.W_OK):
-                raise PermissionError(EACCES, os.strerror(EACCES))
-        else:
-            handle = os.open(target, os.O_WRONLY | os.O_APPEND | getattr(os, "O_NOCTTY", 0))
-            try:
-                os.write(handle, b"")  # a device that is full says so
-            finally:
-                os.close(handle)
-    except OSError as error:
-        raise ValueError(f"{argument}: {path} cannot be written: {error.strerror or error}") from None
 
 
 def number_rows(path: StrPath, first: str) -> list[tuple[int, list[float]]]:
@@ -235,7 +194,7 @@ def not_a_number(word: str) -> str:
 def csv_cell(text: object) -> str:
     """Text for a cell of a CSV file that a spreadsheet program does not take for a formula.
 
-    A text that begins with ``=``, ``+``, ``-``, ``@``, a tab or a carriage return gets an apostrophe before it, and so
+    A text that begins with ``=``, ``+``, ``-``, ``@``, a tab or the end of a line gets an apostrophe before it, and so
     does one that begins with apostrophes before such a character, so that `csv_text` gives every text again.
 
     References

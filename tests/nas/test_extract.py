@@ -139,12 +139,12 @@ def written(**changes):
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        (written(selections={}), r"has no 'selections'; did you mean 'selection'\?"),
-        (written(seed=3), "has no 'seed'; it has selection, builder, arguments"),
+        (written(selections={}), r"the architecture has the unknown key 'selections'; .*; did you mean 'selection'\?"),
+        (written(seed=3), "has the unknown key 'seed'; known are 'selection', 'builder', 'arguments'"),
         (written(selection=["b"]), r"whose 'selection' is an object, got \['b'\]"),
         (written(builder=None), "whose 'builder' is a string, got None"),
         (written(arguments=3), "whose 'arguments' is an object, got 3"),
-        (written().replace('"a": "b"', '"a": "b", "a": "c"'), "'a' is there twice"),
+        (written().replace('"a": "b"', '"a": "b", "a": "c"'), "has the key 'a' twice"),
         (written().replace("{", "[", 1), "text must be JSON"),
         ("[" * 100_000, "text must be JSON"),
     ],

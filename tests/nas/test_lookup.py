@@ -1,3 +1,5 @@
+import csv
+import io
 import itertools
 
 import pytest
@@ -31,6 +33,12 @@ def test_files_keep_every_entry(tmp_path_factory, values, unit, device):
     path = tmp_path_factory.mktemp("lookup") / "table.csv"
     table.write(path)
     assert LookupTable.read(path).entries == table.entries
+    assert not [
+        cell
+        for row in csv.reader(io.StringIO(path.read_bytes().decode(), newline=""))
+        for cell in row
+        if cell.startswith("=")
+    ]
 
 
 def test_the_format(tmp_path):

@@ -138,6 +138,23 @@ def test_wrong_input(cggd, file, arguments, words):
     assert words in err
 
 
+@pytest.mark.parametrize("option", ["--csv", "--out", "--gantt", "--usage", "--network"])
+def test_outputs_are_looked_at_before_the_search(cggd, file, tmp_path, monkeypatch, option):
+    pytest.importorskip("matplotlib")
+    monkeypatch.setattr("cggd_scheduling.cli.schedule_project", lambda *a, **k: pytest.fail("searched first"))
+    before, text = sorted(tmp_path.iterdir()), file.read_text()
+    for path, words in ((tmp_path, "got the folder"), (tmp_path / ("x" * 300), "can be written"), (file, "the input")):
+        code, out, err = cggd(file, option, path)
+        assert (code, out) == (1, "")
+        assert f"{option} must be a file" in err
+        assert words in err
+    if option not in ("--csv", "--out"):
+        assert f"{option} must end in" in cggd(file, option, tmp_path / "g.xyz")[2]
+    other = "--out" if option == "--csv" else "--csv"
+    assert "a file of its own" in cggd(file, option, tmp_path / "f", other, tmp_path / "." / "f")[2]
+    assert (sorted(tmp_path.iterdir()), file.read_text()) == (before, text)
+
+
 @pytest.mark.parametrize("text", ["{", "[]", json.dumps({"format": "other"})])
 def test_files_of_no_kind(cggd, tmp_path, text):
     path = tmp_path / "strange.json"

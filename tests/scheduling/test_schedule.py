@@ -175,6 +175,15 @@ def test_the_summary_has_all_digits_of_whole_numbers_and_none_that_rounding_adds
     text = Schedule(Requirements(tasks), {"a": 0, "b": 20_000_000}, {"a": 1, "b": 1}).summary()
     assert "makespan   50000001" in text
     assert "20000000 to 50000001: b" in text
+    tasks = {"a\tb\nstatus": {1: Alternative(1, {"oil": 0.1})}, "b": {1: Alternative(1, {"oil": 0.2})}}
+    needs = Requirements(tasks, capacities={"oil": 0.3}, budgets={"oil": 9.5})
+    text = Schedule(needs, dict.fromkeys(tasks, 0), dict.fromkeys(tasks, 1)).verify().summary()
+    assert "capacity   oil: at most 0.3 of 0.3 at once" in text
+    assert "budget     oil: 0.3 of 9.5" in text
+    assert "  0 to 1: a\\tb\\nstatus, mode 1" in text.split("\n")
+    needs = Requirements({"a": {1: Alternative(100_000.00001)}})
+    text = Schedule(needs, {"a": 0}, {"a": 1}, bound=100_000).summary()
+    assert "makespan   100000.00001 (bound 100000, gap 0.00%)" in text
     text = Schedule(Requirements({"a": {1: Alternative(0.2)}}), {"a": 0.1}, {"a": 1}, facts={"x": 0.1 + 0.2}).summary()
     assert "x          0.3\n" in text
     assert "0.1 to 0.3: a" in text

@@ -13,9 +13,10 @@ from typing import Any
 
 import networkx as nx
 
+from cggd.io import check_keys
 from cggd.io.text import read_text
 from cggd.space import few
-from cggd_scheduling.files import check_keys, load_json, named, package, suffix
+from cggd_scheduling.files import load_json, named, package, suffix
 from cggd_scheduling.hls.graph import DataFlowGraph, UnitLibrary
 from cggd_scheduling.hls.problem import Synthesis
 

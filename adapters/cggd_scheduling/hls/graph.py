@@ -10,9 +10,9 @@ from typing import Any
 
 import networkx as nx
 
+from cggd.io import check_keys
 from cggd.metrics.base import as_amount, own
 from cggd.space import few
-from cggd_scheduling.files import check_keys
 
 
 @dataclass(frozen=True, eq=False)

@@ -18,6 +18,7 @@ from typing import Any, Literal
 
 from cggd import Constraint, Metric, Result, Status, minimize
 from cggd.metrics.base import as_number, check_choice, check_time_limit, whole
+from cggd.rounding import number_text, true_texts
 from cggd_scheduling.bounds import rounded_up
 from cggd_scheduling.hls.binding import Binding
 from cggd_scheduling.hls.listing import Listed, ListScheduler
@@ -26,7 +27,7 @@ from cggd_scheduling.hls.problem import Synthesis
 from cggd_scheduling.hls.timed import solve_timed
 from cggd_scheduling.limits import decimal_step, exceeds, is_whole
 from cggd_scheduling.modes import explained
-from cggd_scheduling.schedule import Schedule, shown
+from cggd_scheduling.schedule import Schedule
 
 Goal = Literal["area", "power", "latency"]
 
@@ -50,7 +51,7 @@ class Limits:
 
     def __str__(self) -> str:
         given = {"latency": self.latency, "area": self.area, "power": self.power}
-        return " and ".join(f"{name} <= {shown(value)}" for name, value in given.items() if math.isfinite(value))
+        return " and ".join(f"{name} <= {number_text(value)}" for name, value in given.items() if math.isfinite(value))
 
     def met(self, found: Binding) -> bool:
         late = found.latency > self.latency + found.problem.timing.rounding(found.latency)
@@ -133,7 +134,8 @@ class _Search:
         least, asked = self.problem.least_latency, self.limits.latency
         if least > asked + self.problem.timing.rounding(least):
             path = ", ".join(map(repr, self.problem.critical_path()))
-            self.proof = f"latency {shown(asked)} cannot be met: the fastest units take {shown(least)}, along {path}"
+            given, needed = true_texts(asked, least)
+            self.proof = f"latency {given} cannot be met: the fastest units take {needed}, along {path}"
         elif not self.problem.graph.operations:
             self.bound = 0.0
             self._keep(Listed({}, {}, 0.0))
@@ -163,7 +165,7 @@ class _Search:
             free = replace(limits, **{name: math.inf})
             least = Master(self.problem, name, free.latency, free.area, free.power).solve([], seed=self.seed).bound
             if least is not None and math.isfinite(least) and least > getattr(limits, name):
-                found += f"; the others ask for {name} {shown(least)} at the least"
+                found += f"; the others ask for {name} {true_texts(least, getattr(limits, name))[0]} at the least"
         return found
 
     # -- a copy for each operation ------------------------------------------------------------------------------------

@@ -11,11 +11,12 @@ from typing import Any
 
 from cggd import Status, minimize
 from cggd.metrics.base import as_number, check_time_limit, whole
+from cggd.rounding import true_texts
 from cggd_scheduling.bounds import rounded_up
 from cggd_scheduling.jobshop.problem import JobShop
 from cggd_scheduling.jobshop.tabu import Sequences, search
 from cggd_scheduling.limits import decimal_step, is_whole
-from cggd_scheduling.schedule import Schedule, nothing_to_do, shown
+from cggd_scheduling.schedule import Schedule, nothing_to_do
 
 # Steps and starts of the guided search for machines, which the exact solver of the core completes.
 STEPS, STARTS = 100, 1
@@ -80,10 +81,11 @@ def shortest(
     start: dict[Hashable, Any] = {op: heads[n] for n, op in enumerate(operations)}
     schedule = Schedule(needs, start, machines, machines, seconds=seconds)
     length = schedule.makespan
-    if schedule.late:
+    if deadline is not None and schedule.late:
         status = Status.INFEASIBLE if bound > deadline + schedule.rounding else Status.UNKNOWN
-        proof = f"no schedule is shorter than {shown(bound)}" if status is Status.INFEASIBLE else "none was found"
-        text = f"deadline {shown(deadline)}: {proof}; the shortest schedule found takes {shown(length)}"
+        least, last, found = true_texts(bound, deadline, length)
+        proof = f"no schedule is shorter than {least}" if status is Status.INFEASIBLE else "none was found"
+        text = f"deadline {last}: {proof}; the shortest schedule found takes {found}"
         return Schedule(needs, {}, {}, status=status, bound=bound, reason=text, seconds=seconds)
     status = Status.FEASIBLE if length > bound + schedule.rounding else Status.OPTIMAL
     reason = reason or ("no schedule can be shorter" if status is Status.OPTIMAL else "")

@@ -8,8 +8,10 @@ from collections.abc import Callable, Hashable, Mapping, Sequence
 from os import PathLike
 from typing import Any
 
+from cggd.entries import label_from_json
+from cggd.io import check_keys
 from cggd.metrics.base import whole
-from cggd_scheduling.files import check_keys, load_json, named, objects, package
+from cggd_scheduling.files import load_json, named, objects, package
 from cggd_scheduling.placement.problem import Device, Operator, Placement
 
 FORMAT = "cggd-placement-1"
@@ -64,15 +66,15 @@ def read(path: str | PathLike) -> Placement:
 
 def _own(data: Mapping[str, Any]) -> Placement:
     check_keys(data, OWN, "the placement")
-    counts = Counter(_label(entry["name"]) for entry in objects(data, "operators"))
+    counts = Counter(label_from_json(entry["name"]) for entry in objects(data, "operators"))
     if twice := [name for name, n in counts.items() if n > 1]:
         raise ValueError(f"operators must have different names, and {twice[0]!r} is one of two")
-    operators = {_label(entry["name"]): _operator(entry) for entry in data["operators"]}
+    operators = {label_from_json(entry["name"]): _operator(entry) for entry in data["operators"]}
     return Placement(
         operators,
-        [(_label(u), _label(v)) for u, v in data["edges"]],
+        [(label_from_json(u), label_from_json(v)) for u, v in data["edges"]],
         [_device(entry) for entry in objects(data, "devices")],
-        [[_label(operator) for operator in group] for group in data.get("colocate", ())],
+        [[label_from_json(operator) for operator in group] for group in data.get("colocate", ())],
         _pins(data.get("pins", {})),
         data.get("unit", ""),
         data.get("memory_unit", ""),
@@ -97,11 +99,7 @@ def _device(entry: Mapping[str, Any]) -> Device:
 
 def _pins(pins: Any) -> dict[Hashable, Any]:
     pairs = pins.items() if isinstance(pins, Mapping) else pins
-    return {_label(operator): devices for operator, devices in pairs}
-
-
-def _label(label: Any) -> Hashable:
-    return tuple(map(_label, label)) if isinstance(label, list) else label
+    return {label_from_json(operator): devices for operator, devices in pairs}
 
 
 def _partitioning(data: Mapping[str, Any]) -> Placement:

@@ -12,9 +12,9 @@ import networkx as nx
 
 from cggd import Additive, ChoiceSpace, Constraint
 from cggd.metrics.base import as_amount, as_number, own
+from cggd.rounding import true_texts
 from cggd.space import few
 from cggd_scheduling.limits import exceeds
-from cggd_scheduling.schedule import shown
 
 if TYPE_CHECKING:
     from cggd_scheduling.placement.metrics import DeviceLoad, TransferPath
@@ -222,11 +222,11 @@ class Placement:
             if not (common := set.intersection(*sets.values())):
                 found.append(self._disagreement(sets))
             elif not self.possible(group):
-                need = sum(self.memory(group))
                 most = max(device.memory for device in self.devices if device.name in common)
+                taken, given = true_texts(sum(self.memory(group)), most)
                 found.append(
-                    f"{few(group)} take {shown(need)}{self._of_memory} together, and no device that they may be on has "
-                    f"more than {shown(most)}"
+                    f"{few(group)} take {taken}{self._of_memory} together, and no device that they may be on has more "
+                    f"than {given}"
                 )
             elif len(common) == 1:
                 bound_to[common.pop()] += group
@@ -234,15 +234,14 @@ class Placement:
             there = bound_to[device.name]
             need = self.memory(there)
             if exceeds(need, device.memory):
+                taken, given = true_texts(sum(need), device.memory)
                 found.append(
-                    f"{few(there)} must be on {device.name!r} and take {shown(sum(need))}{self._of_memory}, but it has "
-                    f"{shown(device.memory)}"
+                    f"{few(there)} must be on {device.name!r} and take {taken}{self._of_memory}, but it has {given}"
                 )
         need, room = self.memory(self.operators), [device.memory for device in self.devices]
         if not found and math.isfinite(sum(room)) and exceeds([*need, *(-memory for memory in room)], 0):
-            found.append(
-                f"all operators take {shown(sum(need))}{self._of_memory}, and all devices have {shown(sum(room))}"
-            )
+            taken, given = true_texts(sum(need), sum(room))
+            found.append(f"all operators take {taken}{self._of_memory}, and all devices have {given}")
         return found
 
     def _disagreement(self, sets: Mapping[Hashable, set[str]]) -> str:
