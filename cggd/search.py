@@ -453,7 +453,7 @@ class _Search:
             self.start += 1
         if self.options.polish:
             self._polish()
-        done = f"all {len(self.starts)} starts done"
+        done = "1 start done" if len(self.starts) == 1 else f"all {len(self.starts)} starts done"
         return self._reason_to_stop() or (f"{self._out_of_time()} too short for more" if self.left_out else done)
 
     def _prove(self) -> None:

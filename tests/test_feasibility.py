@@ -422,7 +422,7 @@ def test_projects_without_enough_material_are_diagnosed(infeasible_projects, nam
         below = find_feasible([other, c.metric <= budget - 1])
         assert below.status is Status.INFEASIBLE
         assert f"  {c.metric.name} <= {c.bound:g} kg\n" in text
-        assert f"  {c.metric.name} <= {budget:g} kg the tightest bound that works" in text
+        assert f"  {c.metric.name} <= {budget:g} kg is the tightest bound that works" in text
         assert all(c.report(remedy.selection).value <= budget for c in [c.metric <= budget])
         assert other.report(remedy.selection).satisfied
 
