@@ -126,4 +126,5 @@ def test_a_proof_holds_whatever_the_solver_may_be_off_by(seed):
     best = problem.objective.evaluate(every[problem.constraints[0].satisfied(problem.constraints[0].values(every))])
     settled = settle(problem, step=grid(problem.objective), solve=lambda program: program.solve())
     assert settled.bound <= best.min()
+    assert settled.selection is not None
     assert not settled.proved or problem.objective(settled.selection) == best.min()
