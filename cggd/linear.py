@@ -558,7 +558,7 @@ def settle(
 
     best, cost = known, np.inf if known is None else cost_of(known)
     excluded = [] if known is None or step else [known]
-    bound, found = -np.inf, False
+    bound = -np.inf
     for _ in range(EXCLUDED):
         program = LinearProgram(
             problem.space,
@@ -570,11 +570,12 @@ def settle(
             excluded=excluded,
         )
         solution = solve(program)
-        found = found or solution.selection is not None
         # What is excluded costs as much as the best or more, or violates a bound.
         bound = max(bound, min(solution.bound, cost))
         if solution.outcome is Outcome.INFEASIBLE:
-            return Settled(best, cost, True, solution.outcome)
+            # A known selection that was not excluded is within the program: then the solver is wrong.
+            wrong = best is not None and not any(np.array_equal(best, other) for other in excluded)
+            return Settled(best, -np.inf if wrong else cost, not wrong, solution.outcome)
         selection = solution.selection
         if selection is not None and _holds(problem, selection) and (now := cost_of(selection)) < cost:
             best, cost = selection, now

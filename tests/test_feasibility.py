@@ -172,7 +172,11 @@ def test_infeasible_is_said_where_it_is_proved_and_nowhere_else(data, problem):
     with without_enumeration():
         answer = find_feasible(constraints, forbid=forbid)
     check_found(answer, constraints, forbid)
-    assert (answer.status is Status.INFEASIBLE) == provable(space, constraints, forbid)
+    if answer.status is Status.INFEASIBLE:
+        assert len(kept(space, constraints, forbid)) == 0
+    # What is forbidden may prove more than this oracle knows.
+    if provable(space, constraints, forbid):
+        assert answer.status is Status.INFEASIBLE
     if answer.status is Status.UNKNOWN:
         assert len(answer.constraints) == len(constraints)
         assert not all(row.satisfied for row in answer.constraints)
