@@ -91,7 +91,7 @@ class SmallestBound:
         name, unit = self.metric.name, f" {self.metric.unit}" if self.metric.unit else ""
         if self.value is None:
             return f"no bound on {name} works" if self.proved else f"no bound on {name} that works was found"
-        known = "the tightest bound that works" if self.proved else "works, and is the tightest found"
+        known = "is the tightest bound that works" if self.proved else "works, and is the tightest found"
         return f"{name} {self.sense} {number_text(self.value)}{unit} {known}"
 
 
@@ -126,7 +126,8 @@ class Diagnosis:
         lines.append(these + ("" if self.minimal else " (some of them may not be needed for that)"))
         lines += [f"  {c}" for c in self.conflict]
         if self.remedies:
-            lines += ["what would work, the other bounds as they are", *(f"  {remedy}" for remedy in self.remedies)]
+            lines.append("what would work while the other bounds stay as they are")
+            lines += [f"  {remedy}" for remedy in self.remedies]
         return "\n".join(lines)
 
 
@@ -196,7 +197,7 @@ def smallest_bound(
     >>> space = ChoiceSpace.from_sizes([2, 2])
     >>> time, cost = Additive(space, [1, 5, 1, 5], name="time"), Additive(space, [5, 1, 5, 1], name="cost")
     >>> print(smallest_bound(cost, [time <= 6]))
-    cost <= 6 the tightest bound that works
+    cost <= 6 is the tightest bound that works
     """
     if sense not in ("<=", ">="):
         raise ValueError(f'sense must be "<=" or ">=", got {sense!r}')
@@ -231,9 +232,9 @@ def diagnose(
     these bounds cannot be met together
       time <= 6
       cost <= 5
-    what would work, the other bounds as they are
-      time <= 10 the tightest bound that works
-      cost <= 6 the tightest bound that works
+    what would work while the other bounds stay as they are
+      time <= 10 is the tightest bound that works
+      cost <= 6 is the tightest bound that works
     """
     answer, conflict, minimal = _NOTHING_KNOWN, [], False
     remedies: list[SmallestBound] = []
@@ -363,7 +364,7 @@ class _Question:
         return Feasibility(Status.UNKNOWN, None, None, rows, "")
 
     def _found(self, selection: NDArray[np.int64]) -> Feasibility | None:
-        """The answer that a selection is, if it satisfies every constraint when evaluated afresh."""
+        """The answer that a selection is, if it satisfies every constraint when they are evaluated again."""
         with afresh():
             rows = [c.report(selection) for c in self.constraints]
         if not all(row.satisfied for row in rows):

@@ -253,7 +253,7 @@ class _Cores:
         if last:
             settled = settle(problem, allowed=core, known=self.best, step=self.step, solve=solve)
             with self.lock:
-                self._learn(core, settled.selection, np.inf if settled.selection is None else settled.bound)
+                self._learn(core, settled.selection, settled.bound)
             return settled.proved
         # Halfway to the next better value, so that rounding does not matter.
         ceiling = self.cost - self.step / 2 if cut and np.isfinite(self.cost) else None

@@ -62,6 +62,9 @@ def impossible(constraint: Constraint, allowed: NDArray[np.bool_] | None = None)
     """Why no selection satisfies a constraint, where the metric's own extremes prove it."""
     if constraint.confidence is not None:
         return None
+    low, high = constraint.metric.limits()
+    if allowed is None and (low if constraint.sign > 0 else -high) <= constraint.limit:
+        return None  # the quick way
     mask = np.ones(constraint.space.n_options, dtype=bool) if allowed is None else allowed
     least = float(constraint.metric.least_with(constraint.sign, mask)[mask].min())
     if least <= constraint.limit:

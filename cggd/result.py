@@ -23,7 +23,7 @@ class Status(Enum):
     OPTIMAL = "optimal: the selection satisfies every constraint, and no better one exists (proved)"
     FEASIBLE = "feasible: the selection satisfies every constraint"
     INFEASIBLE = "infeasible: no selection satisfies the constraints (proved)"
-    UNKNOWN = "unknown: no selection that satisfies the constraints was found, and none was ruled out"
+    UNKNOWN = "unknown: no selection that satisfies the constraints was found, and it is not proved that there is none"
 
 
 @dataclass(frozen=True, eq=False)
@@ -74,7 +74,7 @@ class Result:
     stopped : str
         Why the search stopped.
     constraints : list of Row
-        Value, bound and slack of every constraint, evaluated afresh on the selection. Without a feasible selection:
+        Value, bound and slack of every constraint, evaluated again on the selection. Without a feasible selection:
         on the one that came nearest, which `nearest` holds.
     nearest : dict or None
         Where no selection is known to be feasible: the one with the smallest violation.
@@ -116,7 +116,7 @@ class Result:
 
     @property
     def feasible(self) -> bool:
-        """Whether the selection satisfies every constraint, as evaluated afresh before it was returned."""
+        """Whether the selection satisfies every constraint; they were evaluated again before it was returned."""
         return self.status in (Status.OPTIMAL, Status.FEASIBLE)
 
     @property
@@ -170,7 +170,8 @@ class Result:
         if len(pairs) > most:
             lines.append(f"  ... and {len(pairs) - most} more decisions")
         if left := n - len(pairs):
-            lines.append(f"  default of the other {left}: the option that takes the least of every limit, or the first")
+            rule = "the option that takes the least of every limited sum, or else the first"
+            lines.append(f"  default of the other {left}: {rule}")
         return lines
 
     def to_json(self, *, history: bool = True) -> str:

@@ -453,7 +453,7 @@ class _Search:
             self.start += 1
         if self.options.polish:
             self._polish()
-        done = f"all {len(self.starts)} starts done"
+        done = "1 start done" if len(self.starts) == 1 else f"all {len(self.starts)} starts done"
         return self._reason_to_stop() or (f"{self._out_of_time()} too short for more" if self.left_out else done)
 
     def _prove(self) -> None:
@@ -734,10 +734,11 @@ class _Search:
         assert self.now is not None
         share = self.now.step / self.options.steps
         if self.options.time_limit is not None:
-            descents = 1.0
-            if self.options.polish:
-                descents = DESCENT_SHARE[self.relaxed is not None and bool(self.candidates)]
-            end = self.relaxed_at + descents * (self.options.time_limit - self.relaxed_at)
+            settled = self.relaxed is not None and bool(self.candidates)
+            descents = DESCENT_SHARE[settled] if self.options.polish else 1.0
+            # A relaxation that brought a selection has done what descents are for, and counts as their time.
+            since = 0.0 if settled else self.relaxed_at
+            end = since + descents * (self.options.time_limit - since)
             left = (end - self.now.started) / (len(self.starts) - self.start)
             share = max(share, min(1.0, (self.seconds - self.now.started) / max(left, 1e-9)))
         return share

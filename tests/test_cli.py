@@ -270,8 +270,8 @@ def test_check_says_how_tight_each_bound_could_be_given_the_others(cggd, table):
     assert "\nfeasible: the selection satisfies every constraint\n" in out
     assert "optimal" not in out
     # By hand: accuracy of at least 5.5 takes conv3, none, large (5.6 at 5 ms) or more; 5.6 is the most within 5.3 ms.
-    assert "latency <= 5 ms the tightest bound that works" in out
-    assert "accuracy >= 5.6 % the tightest bound that works" in out
+    assert "latency <= 5 ms is the tightest bound that works" in out
+    assert "accuracy >= 5.6 % is the tightest bound that works" in out
 
 
 def test_check_names_what_conflicts_and_what_would_work(cggd, table):
@@ -284,12 +284,12 @@ def test_check_names_what_conflicts_and_what_would_work(cggd, table):
     assert "weight >= 70" in conflict
     assert "accuracy" not in conflict
     # By hand: 70 of weight takes conv3, none, large, at 5 ms; within 3.6 ms the heaviest is conv3, none, small.
-    assert "latency <= 5 ms the tightest bound that works" in remedies
-    assert "weight >= 30 the tightest bound that works" in remedies
+    assert "latency <= 5 ms is the tightest bound that works" in remedies
+    assert "weight >= 30 is the tightest bound that works" in remedies
     code, out, _ = cggd("check", table, "--limit", "latency<=1")
     assert code == 2
     assert "cannot be met" in out
-    assert "latency <= 3.5 ms the tightest bound that works" in out
+    assert "latency <= 3.5 ms is the tightest bound that works" in out
 
 
 def test_check_calls_nothing_infeasible_that_it_did_not_prove(cggd, table, monkeypatch):
@@ -366,7 +366,7 @@ def test_check_bounds_the_objective_of_a_problem_too(cggd, table, tmp_path):
     assert cggd("check", path, "--limit", "accuracy>=5.6")[0] == 0
     code, out, _ = cggd("check", path, "--limit", "accuracy>=5.7")
     assert code == 2
-    assert "accuracy >= 5.6 % the tightest bound that works" in out
+    assert "accuracy >= 5.6 % is the tightest bound that works" in out
 
 
 def test_results_may_be_packed(cggd, table, tmp_path):

@@ -83,16 +83,17 @@ class Exact:
     low: np.ndarray
     value: np.ndarray
     high: np.ndarray
+    size: Any = 0  # total magnitude of the numbers that are added, where they are added to others in one table
 
     @classmethod
     def rounded(cls, value: np.ndarray, magnitude: np.ndarray, terms: int) -> Exact:
         """A sum of so many terms of so large a total magnitude, which rounds."""
         slop = np.array([(terms + 4) * m // 2**52 + 1 for m in magnitude], dtype=object)
-        return cls(value - slop, value, value + slop)
+        return cls(value - slop, value, value + slop, magnitude)
 
     @classmethod
-    def exactly(cls, value: np.ndarray) -> Exact:
-        return cls(value, value, value)
+    def exactly(cls, value: np.ndarray, size: Any = 0) -> Exact:
+        return cls(value, value, value, size)
 
 
 @dataclass(frozen=True)
@@ -161,9 +162,8 @@ def additive(rng: np.random.Generator, space: ChoiceSpace, numbers: np.ndarray |
     def exact(selections: np.ndarray) -> Exact:
         chosen = selected(read_numbers, space, selections)
         value = chosen.sum(axis=1) + read(constant)
-        if whole:
-            return Exact.exactly(value)
-        return Exact.rounded(value, np.abs(chosen).sum(axis=1) + abs(read(constant)), terms)
+        size = np.abs(chosen).sum(axis=1) + abs(read(constant))
+        return Exact.exactly(value, size) if whole else Exact.rounded(value, size, terms)
 
     return Known(Additive(space, numbers, constant, name="sum"), exact, True, whole)
 
@@ -297,6 +297,8 @@ def combination(rng: np.random.Generator, space: ChoiceSpace) -> Known:
         magnitude = (
             np.maximum(np.abs(a.low), np.abs(a.high)) + np.abs(times(b.low, weight)) + np.abs(times(b.high, weight))
         )
+        # Tables of sums are added before anything is chosen, and round by what they hold.
+        magnitude = magnitude + a.size + abs(times(b.size + 0 * b.value, weight))
         slop = Exact.rounded(value, magnitude + abs(read(shift)), terms)
         spread = slop.high - slop.value
         if first.decimal and second.decimal:  # sums of large terms that cancel round by what the terms do

@@ -253,8 +253,8 @@ def _checked(constraints: Sequence[Constraint], seed: int, console: Console) -> 
         )
     if known.status is Status.UNKNOWN:
         warnings.warn(
-            "no architecture that satisfies every bound was found before the training, and none was ruled out; the "
-            f"nearest has {'; '.join(map(str, known.constraints))}",
+            "no architecture that satisfies every bound was found before the training, and it is not proved that there "
+            f"is none; the nearest has {'; '.join(map(str, known.constraints))}",
             stacklevel=3,
         )
     else:

@@ -16,8 +16,10 @@ from functools import cache
 from pathlib import Path
 from typing import Any, Literal
 
+from benchmarks.scheduling import generated
+from benchmarks.scheduling.shops import INSTANCES, read_best, read_shops
 from cggd.datasets import data_folder
-from cggd_scheduling import Project, Requirements, Schedule
+from cggd_scheduling import Project, Requirements, Schedule, read_project
 from cggd_scheduling.hls import read as read_synthesis
 from cggd_scheduling.jobshop import JobShop
 from cggd_scheduling.jobshop import read as read_job_shop
@@ -26,6 +28,12 @@ from cggd_scheduling.placement import read as read_placement
 from cggd_scheduling.project import from_lists
 
 Goal = Literal["makespan", "sum", "copies", "load"]
+
+# Shops of at most so many operations are small: CP-SAT proves nearly all of them within 5 s on one thread.
+SMALL_SHOP = 100
+
+# Activities, modes and resource strength of the projects that are drawn; the seed is 0.
+DRAWN = [(n, modes, strength) for n in (12, 20, 30) for modes in (1, 3) for strength in (0.2, 0.5)]
 
 
 @dataclass(frozen=True)
@@ -44,6 +52,7 @@ class Case:
     Attributes
     ----------
     family, name : str
+        The table that it belongs to, and the instance.
     problem : Project, Synthesis, JobShop or Placement
         As cggd takes it.
     goal : {"makespan", "sum", "copies", "load"}
@@ -55,6 +64,8 @@ class Case:
         The best value known.
     objective : str
         What cggd is asked to minimise.
+    kind : str
+        What sort of problem it is, which decides who solves it and how; by default, what the family is called.
     """
 
     family: str
@@ -65,6 +76,10 @@ class Case:
     cost: Mapping[Hashable, float] = field(default_factory=dict)
     reference: float | None = None
     objective: str = ""
+    kind: str = ""
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "kind", self.kind or self.family)
 
     def value(self, answer: Answer) -> float:
         """What an answer is worth, computed here from nothing but the instance; an error where it breaks something."""
@@ -145,10 +160,30 @@ def _placement() -> Iterator[Case]:
     yield Case("placement", "BERT-3", problem, "load", None, {}, 21.908, "load")
 
 
-def _job_shops() -> Iterator[Case]:
+def _shop(family: str, name: str, shop: JobShop, best: float) -> Case:
+    return Case(family, name, shop, "makespan", shop.requirements(), {}, best, kind="job shop")
+
+
+def _flexible_shops() -> Iterator[Case]:
     for name, best in (("mk01", 40.0), ("mk04", 60.0)):
-        shop: JobShop = read_job_shop(folder() / "fjsp.json.gz", instance=name)
-        yield Case("job shop", name, shop, "makespan", shop.requirements(), {}, best)
+        yield _shop("flexible shops", name, read_job_shop(folder() / "fjsp.json.gz", instance=name), best)
+
+
+def _classical_shops(large: bool) -> Iterator[Case]:
+    best = read_best(INSTANCES / "job_shops.csv")
+    for name, shop in read_shops(INSTANCES / "job_shops.txt").items():
+        if large == (len(shop.operations) > SMALL_SHOP):
+            yield _shop(f"{'large' if large else 'small'} classical shops", name, shop, float(best[name].upper))
+
+
+def _unseen_projects() -> Iterator[Case]:
+    # The optimum of j301_1 is that of PSPLIB; nothing is published with the others.
+    found = [read_project(path) for path in sorted(INSTANCES.glob("*.[ms]m"))]
+    for project in [*found, *(generated.project(*size, seed=0) for size in DRAWN)]:
+        best = 43.0 if project.name == "j301_1" else None
+        yield Case(
+            "unseen projects", project.name, project, "makespan", project.requirements(), {}, best, kind="projects"
+        )
 
 
 def cases(quick: bool = False) -> dict[str, Callable[[], Iterator[Case]]]:
@@ -159,7 +194,10 @@ def cases(quick: bool = False) -> dict[str, Callable[[], Iterator[Case]]]:
         "units": lambda: _thinned(_synthesis(shared=False), 12 if quick else 3),
         "shared units": lambda: _thinned(_synthesis(shared=True), 12 if quick else 2),
         "placement": _placement,
-        "job shop": _job_shops,
+        "flexible shops": _flexible_shops,
+        "small classical shops": lambda: _thinned(_classical_shops(large=False), 8 if quick else 1),
+        "large classical shops": lambda: _thinned(_classical_shops(large=True), 8 if quick else 1),
+        "unseen projects": lambda: _thinned(_unseen_projects(), 6 if quick else 1),
     }
 
 

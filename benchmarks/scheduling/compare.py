@@ -1,8 +1,8 @@
 """Scheduling, cggd beside solvers, priority rules and a genetic algorithm: ``python -m benchmarks scheduling --help``.
 
-Each method sees each instance alone, on one thread, with a time limit; what it returns is checked and valued by a judge
-that knows nothing but the instance. A line per run is appended to a CSV file as it ends, and runs that the file has are
-left out, so that a comparison may be cut off and goes on.
+Each method sees each instance alone, on one thread of a process of its own, with a time limit; what it returns is
+checked and valued by a judge that knows nothing but the instance. A line per run is appended to a CSV file as it ends,
+and runs that the file has are left out, so that a comparison may be cut off and goes on.
 """
 
 from __future__ import annotations
@@ -10,24 +10,40 @@ from __future__ import annotations
 import argparse
 import csv
 import importlib
+import itertools
 import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, fields
 from importlib.util import find_spec
+from multiprocessing import get_context
 from pathlib import Path
 from types import ModuleType
 
 from benchmarks.scheduling import report
 from benchmarks.scheduling.cases import Case, cases
 
-# Families of each method, None for all, and the package that it needs.
-METHODS: dict[str, tuple[str, set[str] | None, str]] = {
-    "cggd": ("ours", None, "cggd_scheduling"),
-    "CP-SAT": ("cp_sat", None, "ortools"),
-    "PyJobShop": ("pyjobshop", {"modes", "projects", "job shop"}, "pyjobshop"),
-    "HiGHS": ("highs", {"modes", "units", "placement"}, "scipy"),
-    "priority rule": ("greedy", None, "networkx"),
-    "genetic": ("genetic", None, "pymoo"),
+
+@dataclass(frozen=True)
+class Method:
+    """A module that solves cases, the package that it needs, the kinds of problems it takes (None for all), and whether
+    its answer depends on the seed: one that does not runs once."""
+
+    module: str
+    package: str
+    kinds: frozenset[str] | None = None
+    seeded: bool = True
+
+    def takes(self, case: Case) -> bool:
+        return self.kinds is None or case.kind in self.kinds
+
+
+METHODS = {
+    "cggd": Method("ours", "cggd_scheduling"),
+    "CP-SAT": Method("cp_sat", "ortools"),
+    "PyJobShop": Method("pyjobshop", "pyjobshop", frozenset({"modes", "projects", "job shop"})),
+    "HiGHS": Method("highs", "scipy", frozenset({"modes", "units", "placement"}), seeded=False),
+    "priority rule": Method("greedy", "networkx", seeded=False),
+    "genetic": Method("genetic", "pymoo"),
 }
 
 # What a solver calls a bound may be off by this share.
@@ -36,7 +52,10 @@ ROUNDING = 2e-6
 
 @dataclass(frozen=True)
 class Row:
-    """One run, as it stands in the CSV file; a method that found nothing has no value."""
+    """One run, as it stands in the CSV file; a method that found nothing has no value.
+
+    `seconds` are those of the clock and `processor` those that the process got of one or more cores, where measured.
+    """
 
     family: str
     instance: str
@@ -48,18 +67,35 @@ class Row:
     proved: bool
     reference: float | None
     seconds: float
+    processor: float | None
 
 
 def run(case: Case, method: str, *, seed: int, seconds: float) -> Row:
     """Let a method have a try at a case, and judge what it returns."""
-    solver: ModuleType = importlib.import_module(f"benchmarks.scheduling.{METHODS[method][0]}")
-    began = time.perf_counter()
+    solver: ModuleType = importlib.import_module(f"benchmarks.scheduling.{METHODS[method].module}")
+    began, before = time.perf_counter(), time.process_time()
     answer = solver.solve(case, seed=seed, seconds=seconds)
-    taken = time.perf_counter() - began
+    taken, processor = time.perf_counter() - began, time.process_time() - before
     value = None if answer is None else case.value(answer)
     bound = None if answer is None or answer.bound is None else float(answer.bound)
     proved = value is not None and bound is not None and value <= bound * (1 + ROUNDING) + 1e-9
-    return Row(case.family, case.name, method, seed, seconds, value, bound, proved, case.reference, round(taken, 3))
+    times = round(taken, 3), round(processor, 3)
+    return Row(case.family, case.name, method, seed, seconds, value, bound, proved, case.reference, *times)
+
+
+def run_alone(case: Case, method: str, *, seed: int, seconds: float) -> Row:
+    """As `run`, in a process that ends with it: what a solver leaves running takes nothing from the next one."""
+    context = get_context("fork")  # with everything imported
+    receiver, sender = context.Pipe(duplex=False)
+    process = context.Process(target=lambda: sender.send(run(case, method, seed=seed, seconds=seconds)))
+    process.start()
+    sender.close()
+    try:
+        return receiver.recv()
+    except EOFError:
+        raise RuntimeError(f"{method} on {case.name} ended without a result; see the error above") from None
+    finally:
+        process.join()
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -76,15 +112,17 @@ def main(arguments: Sequence[str] | None = None) -> None:
     options.out.mkdir(parents=True, exist_ok=True)
     file, began = options.out / "scheduling.csv", time.perf_counter()
     done = {(r.family, r.instance, r.method, r.seed, r.limit) for r in read(file)}
-    available = {name: families for name, (_, families, package) in METHODS.items() if find_spec(package)}
-    for family in options.families or cases():
+    installed = [name for name, method in METHODS.items() if find_spec(method.package)]
+    for name in options.methods or installed:
+        importlib.import_module(f"benchmarks.scheduling.{METHODS[name].module}")
+    # Seeds are the outer loop, so that a comparison that was cut off has whole seeds.
+    for seed, family in itertools.product(range(options.seeds), options.families or cases()):
         for case in cases(options.quick)[family]():
-            for method in options.methods or available:
-                families = METHODS[method][1]
-                for seed in range(options.seeds) if families is None or family in families else ():
-                    key = (family, case.name, method, seed, seconds)
-                    if key not in done and time.perf_counter() - began < options.budget:
-                        append(file, run(case, method, seed=seed, seconds=seconds))
+            for name in options.methods or installed:
+                method, key = METHODS[name], (family, case.name, name, seed, seconds)
+                wanted = method.takes(case) and (method.seeded or seed == 0) and key not in done
+                if wanted and time.perf_counter() - began < options.budget:
+                    append(file, run_alone(case, name, seed=seed, seconds=seconds))
     print(report.text(read(file)))
 
 
@@ -108,6 +146,7 @@ def read(file: Path) -> list[Row]:
             r["proved"] == "True",
             number(r["reference"]),
             float(r["seconds"]),
+            number(r["processor"]),
         )
         for r in csv.DictReader(file.read_text(encoding="utf-8").splitlines())
     ]

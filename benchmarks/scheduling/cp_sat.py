@@ -1,8 +1,9 @@
-"""OR-tools CP-SAT: optional intervals for modes, cumulative resources, and a model of its own for placements."""
+"""OR-tools CP-SAT: optional intervals for modes, machines and cumulative resources; placements have their own model."""
 
 from __future__ import annotations
 
 from collections.abc import Hashable, Mapping
+from math import ceil, floor
 from typing import Any
 
 from ortools.sat.python import cp_model
@@ -12,8 +13,9 @@ from cggd_scheduling import Requirements
 from cggd_scheduling.placement import Placement
 from cggd_scheduling.placement.metrics import Outputs
 
-# Times and costs of placements are whole numbers of this many to the unit.
-GRAIN = 1e6
+# Times of placements are whole numbers of this many to the unit, rounded down so that a bound stays one. The coarser
+# they are, the better CP-SAT searches: on BERT-3 it reached 23 to 42 ms in 5 s with 1e3, and 35 to 46 with 1e6.
+GRAIN = 1e3
 
 
 def solve(case: Case, *, seed: int, seconds: float) -> Answer | None:
@@ -58,6 +60,9 @@ def _tasks(model: cp_model.CpModel, case: Case) -> tuple[Mapping[Hashable, Mappi
         for unit, number in copies.items():
             of_unit = [interval for (_, mode), interval in intervals.items() if mode == unit]
             model.add_cumulative(of_unit, [1] * len(of_unit), number)
+            # Implied, and what the bound comes from: the copies have this much time in all.
+            work = (way[unit].duration * chosen[task][unit] for task, way in needs.tasks.items() if unit in way)
+            model.add(sum(work) <= horizon * number)
         model.minimize(sum(int(case.cost[unit]) * number for unit, number in copies.items()))
     elif case.goal == "sum":
         every = (int(case.cost[mode]) * x for options in chosen.values() for mode, x in options.items())
@@ -77,7 +82,10 @@ def _resources(model: cp_model.CpModel, needs: Requirements, chosen: Mapping, in
             for mode, alternative in modes.items()
             if alternative.demands.get(resource, 0)
         ]
-        model.add_cumulative([interval for interval, _ in taken], [amount for _, amount in taken], capacity)
+        if capacity == 1:
+            model.add_no_overlap(interval for interval, _ in taken)
+        else:
+            model.add_cumulative([interval for interval, _ in taken], [amount for _, amount in taken], capacity)
     for resource, budget in needs.budgets.items():
         amounts = [
             alternative.demands.get(resource, 0) * chosen[task][mode]
@@ -96,7 +104,7 @@ def _place(problem: Placement, solver: cp_model.CpSolver) -> Answer | None:
         model.add_exactly_one(options.values())
         for device in problem.possible(group):
             time = sum(problem.operators[operator].times[device.kind] for operator in group)
-            load[device.name].append(round(time * GRAIN) * options[device.name])
+            load[device.name].append(floor(time * GRAIN) * options[device.name])
     outputs = Outputs.of(problem)
     for source, targets, cost in zip(outputs.source.tolist(), outputs.targets, outputs.cost.tolist(), strict=True):
         for device in problem.devices:
@@ -106,10 +114,10 @@ def _place(problem: Placement, solver: cp_model.CpSolver) -> Answer | None:
                     there = on[target][device.name]
                     model.add_bool_or([there.negated(), here, received])
                     model.add_bool_or([here.negated(), there, sent])
-                load[device.name] += [round(cost * device.link * GRAIN) * literal for literal in (received, sent)]
+                load[device.name] += [floor(cost * device.link * GRAIN) * literal for literal in (received, sent)]
     for device in problem.devices:
         if device.memory < float("inf"):
-            needed = [round(sum(problem.operators[op].memory for op in group)) for group in problem.groups]
+            needed = [ceil(sum(problem.operators[op].memory for op in group)) for group in problem.groups]
             model.add(
                 sum(n * options[device.name] for n, options in zip(needed, on, strict=True)) <= int(device.memory)
             )

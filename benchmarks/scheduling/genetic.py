@@ -8,6 +8,9 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from pymoo.algorithms.soo.nonconvex.brkga import BRKGA
+from pymoo.core.problem import ElementwiseProblem
+from pymoo.termination import get_termination
 
 from benchmarks.scheduling.cases import Answer, Case
 from benchmarks.scheduling.decode import Decoder
@@ -20,10 +23,6 @@ Decode = Callable[[NDArray[np.float64]], tuple[float, Answer | None]]
 
 
 def solve(case: Case, *, seed: int, seconds: float) -> Answer | None:
-    from pymoo.algorithms.soo.nonconvex.brkga import BRKGA
-    from pymoo.core.problem import ElementwiseProblem
-    from pymoo.termination import get_termination
-
     until = time.perf_counter() + seconds
     n_keys, decode = _placing(case.problem) if case.goal == "load" else _scheduling(case)
     best: list[tuple[float, Answer]] = []

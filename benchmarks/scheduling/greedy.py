@@ -18,7 +18,7 @@ def solve(case: Case, *, seed: int, seconds: float) -> Answer | None:
     decoder = Decoder(case)
     if case.goal in ("sum", "copies"):
         return _units(case, decoder)
-    if case.family == "job shop":
+    if case.kind == "job shop":
         return _dispatch(decoder)
     modes = _affordable(decoder)
     if modes is None:

@@ -19,11 +19,11 @@ def solve(case: Case, *, seed: int, seconds: float) -> Answer | None:
 def _solved(case: Case, seed: int, seconds: float) -> Schedule:
     problem = case.problem
     how = {"seed": seed, "time_limit": seconds}
-    if case.family == "modes":
+    if case.kind == "modes":
         return select_modes(problem, **how)
-    if case.family == "projects":
+    if case.kind == "projects":
         return schedule_project(problem, schedules=ENDLESS, **how)
     if case.goal in ("sum", "copies"):
         assert case.needs is not None
         return problem.solve(case.objective, latency=case.needs.deadline, share=case.goal == "copies", **how)
-    return problem.solve(moves=ENDLESS if case.family == "job shop" else 60_000, **how)
+    return problem.solve(moves=ENDLESS if case.kind == "job shop" else 60_000, **how)

@@ -1,32 +1,25 @@
-"""PyJobShop, with OR-tools CP-SAT below it: projects and job shops; its objectives know no areas and no loads."""
+"""PyJobShop, with OR-tools CP-SAT below it: projects and job shops; its objectives know no areas and no loads.
+
+Modelled as in its examples ``flexible_job_shop`` and ``project_scheduling`` and as its own readers of files do: what
+serves one task at a time is a machine, which makes intervals that must not overlap, and other capacities are renewable
+resources.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Hashable
+from typing import Any
+
+from pyjobshop import Model
+
 from benchmarks.scheduling.cases import Answer, Case
+from cggd_scheduling import Requirements
 
 
 def solve(case: Case, *, seed: int, seconds: float) -> Answer | None:
-    from pyjobshop import Model
-
     needs = case.needs
     assert needs is not None
-    model = Model()
-    resources = {name: model.add_renewable(capacity=capacity) for name, capacity in needs.capacities.items()}
-    resources |= {name: model.add_consumable(capacity=budget) for name, budget in needs.budgets.items()}
-    tasks = {task: model.add_task() for task in needs.tasks}
-    labels = []
-    for task, modes in needs.tasks.items():
-        for label, alternative in modes.items():
-            taken = {name: n for name, n in alternative.demands.items() if n and name in resources}
-            model.add_mode(
-                tasks[task],
-                [resources[name] for name in taken],
-                duration=alternative.duration,
-                demands=list(taken.values()),
-            )
-            labels.append(label)
-    for a, b in needs.precedence:
-        model.add_end_before_start(tasks[a], tasks[b])
+    model, labels = build(needs)
     found = model.solve(time_limit=seconds, display=False, num_workers=1, random_seed=seed)
     if found.best is None or not found.best.tasks:
         return None
@@ -34,3 +27,25 @@ def solve(case: Case, *, seed: int, seconds: float) -> Answer | None:
     return Answer(
         {t: labels[p.mode] for t, p in parts.items()}, {t: p.start for t, p in parts.items()}, found.lower_bound
     )
+
+
+def build(needs: Requirements) -> tuple[Model, list[Hashable]]:
+    """PyJobShop's model of the requirements, and the label of each of its modes."""
+    model = Model()
+    resources: dict[Hashable, Any] = {}
+    for name, capacity in needs.capacities.items():
+        resources[name] = model.add_machine() if capacity == 1 else model.add_renewable(capacity=capacity)
+    for name, budget in needs.budgets.items():
+        resources[name] = model.add_consumable(capacity=budget)
+    tasks = {task: model.add_task() for task in needs.tasks}
+    labels = []
+    for task, modes in needs.tasks.items():
+        for label, alternative in modes.items():
+            taken = {name: n for name, n in alternative.demands.items() if n and name in resources}
+            # A machine is taken as a whole: PyJobShop lets nobody demand an amount of it.
+            amounts = [n if needs.capacities.get(name) != 1 else 0 for name, n in taken.items()]
+            model.add_mode(tasks[task], [resources[name] for name in taken], alternative.duration, amounts)
+            labels.append(label)
+    for a, b in needs.precedence:
+        model.add_end_before_start(tasks[a], tasks[b])
+    return model, labels

@@ -8,7 +8,10 @@ from __future__ import annotations
 
 import argparse
 import shutil
+from collections import Counter
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from math import inf
 from pathlib import Path
 from statistics import mean, median
 from typing import TYPE_CHECKING, Any
@@ -42,75 +45,167 @@ def references(rows: Iterable[Row]) -> dict[tuple[str, str], float]:
 
 def gap(row: Row, best: dict[tuple[str, str], float]) -> float | None:
     """Share by which a value is above the best known."""
-    if row.value is None:
-        return None
-    reference = best[row.family, row.instance]
-    share = (row.value - reference) / max(abs(reference), 1e-12)
+    return None if row.value is None else _share(row.value, best[row.family, row.instance])
+
+
+def _share(value: float, reference: float) -> float:
+    share = (value - reference) / max(abs(reference), 1e-12)
     return 0.0 if share < EQUAL else share
+
+
+@dataclass(frozen=True)
+class Runs:
+    """The runs of one method on one instance, one for each seed."""
+
+    rows: tuple[Row, ...]
+
+    @property
+    def value(self) -> float:
+        """The median; infinite where most runs found nothing."""
+        return median(inf if row.value is None else row.value for row in self.rows)
+
+    @property
+    def proved(self) -> bool:
+        """Whether every run proved its value."""
+        return all(row.proved for row in self.rows)
+
+    @property
+    def shown(self) -> str:
+        """The median, and the least and largest value where they differ."""
+        values = sorted(inf if row.value is None else row.value for row in self.rows)
+        spread = f" ({_shown(values[0])} to {_shown(values[-1])})" if values[-1] > values[0] else ""
+        return f"{_shown(self.value)}{spread}"
+
+
+Instance = tuple[str, float, str]
+
+
+def by_instance(rows: Iterable[Row]) -> dict[Instance, dict[str, Runs]]:
+    """The runs of each method, by family, limit and instance."""
+    found: dict[Instance, dict[str, list[Row]]] = {}
+    for row in rows:
+        found.setdefault((row.family, row.limit, row.instance), {}).setdefault(row.method, []).append(row)
+    return {key: {name: Runs(tuple(runs)) for name, runs in methods.items()} for key, methods in found.items()}
 
 
 def text(rows: Sequence[Row]) -> str:
     """A table for each family and limit: what each method reached."""
-    parts, best = [], references(rows)
+    parts, best, instances = [], references(rows), by_instance(rows)
     for family, limit in dict.fromkeys((row.family, row.limit) for row in rows):
         here = [row for row in rows if (row.family, row.limit) == (family, limit)]
-        instances = len({row.instance for row in here})
+        number = len({row.instance for row in here})
         lines = [
-            f"**{family}**: {instances} instance{'s' if instances > 1 else ''}, {limit:g} s each",
+            f"**{family}**: {number} instance{'s' if number > 1 else ''}, {limit:g} s each",
             "",
-            "| method | schedules found | best known reached | mean gap | largest gap | proved | median seconds |",
-            "|---|---|---|---|---|---|---|",
+            "| method | seeds | schedules found | best known reached | mean gap (seeds) | largest gap | proved "
+            "| processor seconds |",
+            "|---|---|---|---|---|---|---|---|",
         ]
         for method in sorted(dict.fromkeys(row.method for row in here), key=lambda name: name != OURS):
             runs = [row for row in here if row.method == method]
-            gaps = [g for row in runs if (g := gap(row, best)) is not None]
-            shown = f"{mean(gaps):.2%} | {max(gaps):.1%}" if gaps else "- | -"
-            reached, proved = sum(g == 0 for g in gaps), sum(row.proved for row in runs)
-            seconds = f"{median(row.seconds for row in runs):.2f}"
-            lines.append(f"| {method} | {len(gaps)} of {len(runs)} | {reached} | {shown} | {proved} | {seconds} |")
+            seeds = sorted({row.seed for row in runs})
+            groups = [g[method] for key, g in instances.items() if key[:2] == (family, limit) and method in g]
+            gaps = [_share(g.value, best[family, g.rows[0].instance]) for g in groups if g.value < inf]
+            by_seed = [
+                mean(of_seed)
+                for seed in seeds
+                if (of_seed := [g for row in runs if row.seed == seed and (g := gap(row, best)) is not None])
+            ]
+            spread = f" ({100 * min(by_seed):.2f} to {max(by_seed):.2%})" if len(by_seed) > 1 else ""
+            shown = f"{mean(gaps):.2%}{spread} | {max(gaps):.1%}" if gaps else "- | -"
+            found, reached = sum(row.value is not None for row in runs), sum(g == 0 for g in gaps)
+            proved, spent = sum(g.proved for g in groups), [r.processor for r in runs if r.processor is not None]
+            seconds = f"{median(spent):.2f}" if spent else "-"
+            lines.append(
+                f"| {method} | {len(seeds)} | {found} of {len(runs)} | {reached} | {shown} | {proved} | {seconds} |"
+            )
         parts.append("\n".join(lines))
     return "\n\n".join(parts)
 
 
+def versus(rows: Sequence[Row]) -> str:
+    """A table of each family and other method: on how many instances which of the two is better, and proves alone."""
+    counts: dict[tuple[str, float, str], Counter[str]] = {}
+    for (family, limit, _), methods in by_instance(rows).items():
+        for name in methods.keys() - {OURS} if OURS in methods else ():
+            mine, other = methods[OURS], methods[name]
+            count = counts.setdefault((family, limit, name), Counter())
+            count["won" if _better(mine, other) else "lost" if _better(other, mine) else "equal"] += 1
+            count["proved"] += mine.proved and not other.proved
+            count["unproved"] += other.proved and not mine.proved
+    order = {name: at for at, name in enumerate(dict.fromkeys(row.method for row in rows))}
+    families = {family: at for at, family in enumerate(dict.fromkeys(row.family for row in rows))}
+    lines = [
+        f"| family | other method | {OURS} better | equal | other better | proved by {OURS} alone | by other alone |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    for family, limit, name in sorted(counts, key=lambda key: (families[key[0]], key[1], order[key[2]])):
+        shown = " | ".join(
+            str(counts[family, limit, name][what]) for what in ("won", "equal", "lost", "proved", "unproved")
+        )
+        lines.append(f"| {family}, {limit:g} s | {name} | {shown} |")
+    return "\n".join(lines)
+
+
 def losses(rows: Sequence[Row]) -> str:
-    """Instances on which another method's value is better than ours, one per line."""
-    ours = {(r.family, r.instance, r.seed, r.limit): r.value for r in rows if r.method == OURS}
-    worse: dict[tuple[str, str, float], list[str]] = {}
-    for row in rows:
-        mine = ours.get((row.family, row.instance, row.seed, row.limit))
-        if row.method != OURS and row.value is not None and (mine is None or row.value < mine * (1 - EQUAL)):
-            values = worse.setdefault((row.family, row.instance, row.limit), [f"{OURS} {_shown(mine)}"])
-            values.append(f"{row.method} {_shown(row.value)}")
-    lines = [f"- {family}, {name}, {limit:g} s: {', '.join(v)}" for (family, name, limit), v in worse.items()]
+    """A table of the instances on which the median of another method is better than ours."""
+    best, lines = references(rows), []
+    for (family, limit, instance), methods in by_instance(rows).items():
+        mine = methods.get(OURS)
+        better = {name: runs for name, runs in methods.items() if mine is not None and _better(runs, mine)}
+        if mine is not None and better:
+            others = ", ".join(f"{name} {runs.shown}" for name, runs in better.items())
+            known = _shown(best[family, instance])
+            lines.append(f"| {family}, {limit:g} s | {instance} | {known} | {mine.shown} | {others} |")
+    head = [f"| family | instance | best known | {OURS} | better |", "|---|---|---|---|---|"]
+    return "\n".join([*head, *lines]) if lines else "None."
+
+
+def unproved(rows: Sequence[Row]) -> str:
+    """By family, the instances that other methods prove with every seed and we do not, and which methods these are."""
+    found: dict[tuple[str, float, str], list[str]] = {}
+    for (family, limit, instance), methods in by_instance(rows).items():
+        if OURS in methods and not methods[OURS].proved:
+            others = ", ".join(name for name, runs in methods.items() if runs.proved)
+            if others:
+                found.setdefault((family, limit, others), []).append(instance)
+    lines = [f"- {f}, {limit:g} s, {others}: {'; '.join(which)}" for (f, limit, others), which in found.items()]
     return "\n".join(lines) or "None."
 
 
-def _shown(value: float | None) -> str:
-    return "nothing" if value is None else f"{value:.6g}"
+def _better(a: Runs, b: Runs) -> bool:
+    """Whether the median of a is less than that of b, by more than rounding."""
+    return a.value < b.value and not (b.value < inf and _share(b.value, a.value) == 0)
+
+
+def _shown(value: float) -> str:
+    return "nothing" if value == inf else f"{value:.6g}"
 
 
 def draw(rows: Sequence[Row], path: Path) -> None:
-    """Mean gap of each method in each family, a point each."""
+    """Mean gap of each method in each family, of the medians over the seeds, a point each."""
     import matplotlib
 
     matplotlib.use("Agg")
     import matplotlib.pyplot as plt
 
-    best = references(rows)
+    best, instances = references(rows), by_instance(rows)
     families = list(dict.fromkeys(row.family for row in rows))
     methods = list(dict.fromkeys(row.method for row in rows))
-    figure, ax = plt.subplots(figsize=(8, 4.2), layout="constrained")
+    figure, ax = plt.subplots(figsize=(11, 4.6), layout="constrained")
     for number, method in enumerate(methods):
         points = []
         for at, family in enumerate(families):
-            runs = [row for row in rows if (row.family, row.method) == (family, method)]
-            gaps = [g for row in runs if (g := gap(row, best)) is not None]
+            medians = {
+                key: runs[method].value for key, runs in instances.items() if key[0] == family and method in runs
+            }
+            gaps = [_share(value, best[family, key[2]]) for key, value in medians.items() if value < inf]
             if gaps:
                 points.append((at + 0.1 * (number - len(methods) / 2), 100 * mean(gaps)))
         style: dict[str, Any] = {"color": "black", "ms": 9, "zorder": 5} if method == OURS else {"ms": 6}
         if points:
             ax.plot([x for x, _ in points], [y for _, y in points], "o", label=method, **style)
-    ax.set_xticks(range(len(families)), families)
+    ax.set_xticks(range(len(families)), [family.replace(" ", "\n") for family in families])
     ax.set_yscale("symlog", linthresh=0.1)
     ax.set_ylim(bottom=-0.01)
     ax.set_ylabel("mean gap to the best known [%]")
@@ -131,7 +226,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     rows = read(options.csv)
     page = options.out / "scheduling_benchmarks.md"
     insert(f"{text(rows)}\n\n![mean gaps](scheduling_gaps.png)", page, MARK)
+    insert(versus(rows), page, f"{MARK}-versus")
     insert(losses(rows), page, f"{MARK}-losses")
+    insert(unproved(rows), page, f"{MARK}-unproved")
     if options.csv.resolve() != (options.out / "scheduling_benchmarks.csv").resolve():
         shutil.copyfile(options.csv, options.out / "scheduling_benchmarks.csv")
     draw(rows, options.out / "scheduling_gaps.png")

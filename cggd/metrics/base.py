@@ -16,6 +16,10 @@ from cggd.space import ENUMERABLE, ChoiceSpace, count
 if TYPE_CHECKING:
     from cggd.constraints import Constraint
 
+# What a class says of the values that its own `evaluate` returns.
+SAID_OF_VALUES = ("replacements", "local_replacements", "shifted", "separable", "parted", "rounded", "rounded_table")
+SAID_OF_VALUES += ("limits", "least_with", "addends", "minimum", "maximum", "quantile")
+
 # Numbers that a batch of sampled selections may hold (32 MB of int64).
 CHUNK = 4_000_000
 
@@ -74,6 +78,18 @@ class Metric(Protocol):
     space: ChoiceSpace
     name: str
     unit: str
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        """Let a subclass with an `evaluate` of its own inherit nothing that is said of the values of another."""
+        super().__init_subclass__(**kwargs)
+        order = cls.__mro__
+
+        def where(name: str) -> int:
+            return next(i for i, one in enumerate(order) if name in vars(one))
+
+        for name in SAID_OF_VALUES:
+            if where("evaluate") < where(name):
+                setattr(cls, name, getattr(Metric, name))
 
     def evaluate(self, selections: NDArray[np.int64]) -> NDArray[np.float64]:
         """Values of selections, shape (n, n_decisions) to (n,)."""

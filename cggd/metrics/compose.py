@@ -249,12 +249,12 @@ def combine(left: Metric, right: Metric | float) -> Metric:
         number = as_number(right, f"what is added to {left.name!r}")
         if number == 0:
             return left
-        if isinstance(left, Additive):
+        if type(left) is Additive:  # a subclass may answer otherwise
             return replace(left, constant=left.constant + number)
         return replace(_terms(left), constant=_terms(left).constant + number)
     _same_space((left, right))
     name, unit = f"{left.name} + {right.name}", _common_unit((left, right))
-    if isinstance(left, Additive) and isinstance(right, Additive):
+    if type(left) is Additive and type(right) is Additive:
         values = np.add(left.values, right.values, dtype=float)
         return Additive(left.space, values, left.constant + right.constant, name=name, unit=unit)
     a, b = _terms(left), _terms(right)
@@ -272,7 +272,7 @@ def scale(metric: Metric, factor: float) -> Metric:
     if factor == 1:
         return metric
     name = f"-{metric.name}" if factor == -1 else f"{factor:g} {metric.name}"
-    if isinstance(metric, Additive):
+    if type(metric) is Additive:
         values = np.multiply(metric.values, factor, dtype=float)
         return replace(metric, values=values, constant=metric.constant * factor, name=name)
     whole = _terms(metric)
@@ -282,7 +282,7 @@ def scale(metric: Metric, factor: float) -> Metric:
 
 
 def _terms(metric: Metric) -> Combination:
-    if isinstance(metric, Combination):
+    if type(metric) is Combination:
         return metric
     return Combination(metric.space, ((1.0, metric),), name=metric.name, unit=metric.unit)
 

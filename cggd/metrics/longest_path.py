@@ -229,6 +229,12 @@ class LongestPath(Metric):
         last = np.setdiff1d(np.arange(len(decisions)), self._dag.source).tolist()
         return list(zip(decisions, self._dag.fixed.tolist(), strict=True)), edges, last
 
+    def spans(self, allowed: NDArray[np.bool_]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """Between which times each vertex ends, whatever allowed options are chosen, rounding allowed for."""
+        ends = [self.space.layout.argmax(np.where(allowed, sign * self.values, -np.inf)) for sign in (-1, 1)]
+        early, late = self._dag.heads(self._durations(np.array(ends))).T
+        return early - 2 * self._rounding * early, late + 2 * self._rounding * late
+
     def critical_path(self, selection: Mapping[Hashable, Hashable] | Any) -> list[Hashable]:
         """Nodes and decided edges on one longest path under a selection, in order."""
         durations = self._durations(self.space.indices(selection)[None])

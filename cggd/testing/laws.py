@@ -38,8 +38,9 @@ def check_metric(metric: Metric, *, selections: NDArray[np.int64] | None = None,
     """Check that a metric keeps the laws of metrics.
 
     One finite number per selection; the same answer twice, alone and in a batch; its argument is left alone; values
-    lie within `limits`; every entry of the replacement table is what a fresh evaluation gives, and the entry of a
-    chosen option is the value; `local_replacements` nowhere exceed the table.
+    lie within `limits`, and are no less than `least_with` says of their options, in either sense; every entry of
+    the replacement table is what a fresh evaluation gives, and the entry of a chosen option is the value;
+    `local_replacements` nowhere exceed the table.
 
     Parameters
     ----------
@@ -87,6 +88,14 @@ def _check_values(metric: Metric, row: NDArray[np.int64], value: float, scale: f
         return
     _same(metric, "must give the same answer twice", row, alone, again, scale)
     _same(metric, "must give the same answer alone and in a batch", row, alone, value, scale)
+    chosen, everything = metric.space.layout.flat(row), np.ones(metric.space.n_options, dtype=bool)
+    for sign in (1.0, -1.0):
+        least = float(metric.least_with(sign, everything)[chosen].max())
+        if least > sign * value:
+            raise LawError(
+                f"{metric.name}: least_with says that {sign:g} times the value at {_at(metric, row)} is at least "
+                f"{least}, but the value is {value}"
+            )
     low, high = metric.limits()
     if not low - scale <= value <= high + scale:
         raise LawError(f"{metric.name}: limits are {low} and {high}, but the value at {_at(metric, row)} is {value}")

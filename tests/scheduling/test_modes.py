@@ -57,7 +57,7 @@ def test_an_infeasible_deadline_is_named():
     found = select_modes(Project({"a": [3, 5], "b": [2]}, [("a", "b")], unit="days"), deadline=4)
     assert found.status is Status.INFEASIBLE
     assert "critical path <= 4 days" in found.reason
-    assert "critical path <= 5 days the tightest bound that works" in found.reason
+    assert "critical path <= 5 days is the tightest bound that works" in found.reason
 
 
 def test_unknown_resources_are_named():

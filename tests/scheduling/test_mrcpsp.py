@@ -106,15 +106,15 @@ def test_budgets_in_each_others_way_are_named():
     rows = {"a": [(1, {"x": 3, "y": 0}), (1, {"x": 0, "y": 3})], "b": [(1, {"x": 1, "y": 1})]}
     found = schedule_project(Project(rows, (), {}, {"x": 2, "y": 2}))
     assert found.status is Status.INFEASIBLE
-    assert "x <= 4 the tightest bound that works" in found.reason
-    assert "y <= 4 the tightest bound that works" in found.reason
+    assert "x <= 4 is the tightest bound that works" in found.reason
+    assert "y <= 4 is the tightest bound that works" in found.reason
 
 
 def test_a_mode_above_a_capacity_does_not_count_toward_the_budgets():
     rows = {"a": [(1, {"r": 2, "n": 0}), (1, {"r": 1, "n": 5})]}
     found = schedule_project(Project(rows, (), {"r": 1}, {"n": 4}))
     assert found.status is Status.INFEASIBLE
-    assert "n <= 5 the tightest bound that works" in found.reason
+    assert "n <= 5 is the tightest bound that works" in found.reason
 
 
 def test_an_interrupt_keeps_the_best_schedule(monkeypatch):

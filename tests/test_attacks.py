@@ -1,0 +1,130 @@
+"""Claims that once were false: each with the smallest problem that showed it."""
+
+import networkx as nx
+import numpy as np
+import pytest
+
+import cggd.polish
+from cggd import Additive, ChoiceSpace, LongestPath, Peak, Status, Table, find_feasible, maximize, minimize
+from cggd.grid import grid
+from cggd.linear import settle
+from cggd.polish import solve_cores
+from cggd.problem import Problem
+from cggd.relaxed import relax
+
+
+def planted(seed, n=20, rows=3, most=10**4):
+    """Sums of whole numbers that must be exact, and one selection that has them: hard to find, easy to check."""
+    rng = np.random.default_rng(seed)
+    space, chosen = ChoiceSpace.from_sizes([2] * n), rng.integers(0, 2, n)
+    constraints = []
+    for weights in rng.integers(1, most, (rows, n)):
+        total = Additive(space, np.column_stack([np.zeros(n), weights]).ravel())
+        constraints += [total <= total(chosen), total >= total(chosen)]
+    return Problem(Additive(space, rng.integers(0, 9, 2 * n)), constraints), chosen
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_a_solver_that_was_stopped_without_a_selection_proves_nothing(seed, monkeypatch):
+    monkeypatch.setattr(cggd.polish, "NODES", 1)
+    problem, chosen = planted(seed)
+    relaxed = relax(problem)
+    assert relaxed is not None
+    findings = [f for f in solve_cores(problem, relaxed.reduced(), relaxed.bound, None) if f is not None]
+    assert findings
+    assert all(f.proof is None for f in findings)
+    assert all(f.bound is None or f.bound <= problem.objective(chosen) for f in findings)
+
+
+# -- metrics of one's own, made from those of the library --------------------------------------------------------------
+
+
+class SquaredSum(Additive):
+    def evaluate(self, selections):
+        return super().evaluate(selections) ** 2
+
+
+class NegativePeak(Peak):
+    def evaluate(self, selections):
+        return -super().evaluate(selections)
+
+
+class NegativePath(LongestPath):
+    def evaluate(self, selections):
+        return -super().evaluate(selections)
+
+
+class SquaredTable(Table):
+    def evaluate(self, selections):
+        return super().evaluate(selections) ** 2
+
+
+class Shifting:
+    def evaluate(self, selections):
+        return 7.0 - 2.0 * super().evaluate(selections)  # pyright: ignore[reportAttributeAccessIssue]
+
+
+class ShiftedSum(Shifting, Additive):
+    """With an `evaluate` that stands before the sum's, though in no class that is a metric."""
+
+
+def own_metrics():
+    space = ChoiceSpace.from_sizes([3, 3])
+    numbers = [-5.0, 1, 2, -4, 0, 3]
+    graph = nx.DiGraph([(0, 1)])
+    yield SquaredSum(space, numbers)
+    yield ShiftedSum(space, numbers)
+    yield NegativePeak(space, numbers)
+    yield NegativePath(space, graph, np.abs(numbers))
+    yield SquaredTable(space, np.arange(9.0) - 5)
+
+
+@pytest.mark.parametrize("metric", list(own_metrics()), ids=lambda metric: type(metric).__name__)
+def test_nothing_is_inherited_that_was_said_of_other_values(metric):
+    every = metric.space.enumerate()
+    values = metric.evaluate(every)
+    low, high = metric.limits()
+    assert low <= values.min() <= values.max() <= high
+    assert (metric.minimum(), metric.maximum()) == (values.min(), values.max())
+    for composed, right in ((-metric, -values), (metric + 1, values + 1), (2 * metric + metric, 3 * values)):
+        assert composed.evaluate(every).tolist() == right.tolist()
+    for find, best in ((minimize, values.min()), (maximize, values.max())):
+        result = find(metric, steps=20, starts=1)
+        assert result.value == best or result.status is not Status.OPTIMAL
+        assert result.bound is None or find(-metric, steps=20, starts=1).bound is None
+    assert find_feasible([metric <= values.min()]).feasible
+    assert find_feasible([metric >= values.max()]).feasible
+    for selection, value in zip(every, values, strict=True):
+        assert metric.replacements(selection)[metric.space.layout.flat(selection)].tolist() == [value] * 2
+
+
+# -- sums beside maxima, with numbers that stand for "never" -----------------------------------------------------------
+
+
+def marked(seed):
+    """A sum of small whole numbers and a maximum, a few of whose parts are a million times as large."""
+    rng = np.random.default_rng(seed)
+    n, k = 8, 3
+    space = ChoiceSpace.from_sizes([k] * n)
+    small, uses, durations = rng.integers(0, 6, (3, n * k)).astype(float)
+    durations[rng.random(n * k) < 0.08] = uses[rng.random(n * k) < 0.08] = 10.0 ** rng.integers(6, 10)
+    if seed % 2:
+        top = Peak(space, uses, {s: rng.choice(n, 4, replace=False).tolist() for s in range(4)})
+    else:
+        graph = nx.DiGraph([(u, v) for u in range(n) for v in range(u + 1, n) if rng.random() < 0.3])
+        graph.add_nodes_from((v, {"duration": float(rng.choice([0, 3, 10**6]))}) for v in range(n))
+        top = LongestPath(space, graph, durations)
+    weights = Additive(space, rng.integers(0, 6, n * k))
+    needed = float(np.quantile(weights.evaluate(space.enumerate()), 0.9))
+    return Problem(Additive(space, small) + 3 * top, [weights >= needed])
+
+
+@pytest.mark.parametrize("seed", [*range(20), 145, 185, 266, 280, 291])
+def test_a_proof_holds_whatever_the_solver_may_be_off_by(seed):
+    problem = marked(seed)
+    every = problem.space.enumerate()
+    best = problem.objective.evaluate(every[problem.constraints[0].satisfied(problem.constraints[0].values(every))])
+    settled = settle(problem, step=grid(problem.objective), solve=lambda program: program.solve())
+    assert settled.bound <= best.min()
+    assert settled.selection is not None
+    assert not settled.proved or problem.objective(settled.selection) == best.min()
