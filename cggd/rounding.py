@@ -108,7 +108,8 @@ def number_text(number: float, digits: int = 6) -> str:
         return str(number)
     if number == round(number):
         return f"{number:.0f}" if abs(number) < 1e16 else repr(number)
-    return f"{number:.{max(digits, 9 if abs(number) >= 1e5 else 0)}g}"
+    before = len(f"{abs(number):.0f}") if 1e5 <= abs(number) < 1e15 else 0  # the point, and two places after it
+    return f"{number:.{max(digits, before + 2 if before else 0)}g}"
 
 
 def true_texts(*numbers: float) -> list[str]:

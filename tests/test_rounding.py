@@ -192,3 +192,4 @@ def test_numbers_as_text():
     assert number_text(0.1 + 0.2) == "0.3"
     assert number_text(float("inf")) == "inf"
     assert is_whole(np.array([1, 2], dtype=np.int8))
+    assert number_text(17179869184.5) == "17179869184.5"
