@@ -501,7 +501,8 @@ class _Scaled:
     @property
     def smallest(self) -> float:
         """The smallest number in a row or a cost that is not the rounding of 0."""
-        numbers = np.abs(np.concatenate([self.matrix.data, self.limits, self.cost]))
+        limits = self.limits[np.diff(self.matrix.indptr) > 0]  # a row without coefficients is no matter for the solver
+        numbers = np.abs(np.concatenate([self.matrix.data, limits, self.cost]))
         return float(numbers.min(initial=np.inf, where=numbers >= DROPPED))
 
     def dual(

@@ -91,7 +91,7 @@ def _check_values(metric: Metric, row: NDArray[np.int64], value: float, scale: f
     chosen, everything = metric.space.layout.flat(row), np.ones(metric.space.n_options, dtype=bool)
     for sign in (1.0, -1.0):
         least = float(metric.least_with(sign, everything)[chosen].max())
-        if least > sign * value:
+        if least > sign * value + scale:
             raise LawError(
                 f"{metric.name}: least_with says that {sign:g} times the value at {_at(metric, row)} is at least "
                 f"{least}, but the value is {value}"
