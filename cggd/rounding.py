@@ -32,13 +32,14 @@ def additions(terms: int) -> int:
     Examples
     --------
     >>> additions(2), additions(100), additions(10**6)
-    (1, 16, 33)
+    (1, 22, 39)
     """
     if terms <= LANES:
         return max(terms - 1, 0)
     blocks = max(terms / BLOCK, 1.0)
-    # A lane adds its numbers one after another; then there are the lanes, a rest of a block, and the blocks.
-    return min(terms, BLOCK) // LANES + 4 + int(np.ceil(np.log2(blocks)))
+    # A lane adds its numbers one after another; then come three additions of lanes, up to seven of what is left of a
+    # block, and those of blocks.
+    return min(terms, BLOCK) // LANES + 10 + int(np.ceil(np.log2(blocks)))
 
 
 def sum_rounding(magnitude: Any, terms: int) -> Any:

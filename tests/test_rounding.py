@@ -92,13 +92,14 @@ def test_guides_know_the_same_bounds_as_reports(problem):
 def test_a_float_sum_is_within_its_rounding_of_the_exact_one(numbers):
     total = float(np.sum(np.array(numbers)))
     off = abs(Fraction(total) - sum(map(exact, numbers)))
-    assert off <= Fraction(sum_rounding(fsum(map(abs, numbers)), len(numbers))) + Fraction(5e-324)
+    tiny = len(numbers) * Fraction(5e-324)  # the least floats are read to no more than this
+    assert off <= Fraction(sum_rounding(fsum(map(abs, numbers)), len(numbers))) + tiny
 
 
 def test_the_rounding_is_a_few_units_in_the_last_place():
     assert additions(1) == 0
     assert sum_rounding(1.0, 2) <= 4 * np.finfo(float).eps
-    assert sum_rounding(1.0, 10**6) <= 20 * np.finfo(float).eps
+    assert sum_rounding(1.0, 10**6) <= 25 * np.finfo(float).eps
 
 
 def test_a_million_tenths_are_a_hundred_thousand():
