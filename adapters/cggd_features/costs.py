@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cggd import ChoiceSpace, Metric
-from cggd.metrics.base import as_number, table_of, values_of
+from cggd.metrics.base import as_number
 from cggd.rounding import WHOLE, is_whole, sum_rounding
 
 
@@ -60,17 +60,7 @@ class SharedCost(Metric):
         own = np.where(selections.astype(bool), self.discounted, 0.0)
         return np.concatenate([own, np.reshape(entries, (len(selections), self._n_groups))], axis=1).sum(axis=1)
 
-    def rounded(self, selections: NDArray[np.int64], sign: float) -> tuple[NDArray[np.float64], Any]:
-        values = values_of(self, selections)
-        return values, self._rounding(values)
-
-    def rounded_table(
-        self, selection: NDArray[np.int64], sign: float, *, local: bool = False
-    ) -> tuple[NDArray[np.float64], Any]:
-        table = table_of(self, selection, local=local)
-        return table, self._rounding(table)
-
-    def _rounding(self, values: NDArray[np.float64]) -> Any:
+    def rounding_of(self, values: NDArray[np.float64]) -> Any:
         """Of sums of prices, none of which is negative; 0 where all prices are whole numbers."""
         whole = is_whole(self.discounted) and is_whole(self.entry)
         if whole and self.discounted.sum() + self.entry.sum() < WHOLE:

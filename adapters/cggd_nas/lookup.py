@@ -18,7 +18,7 @@ from numpy.typing import ArrayLike, NDArray
 from torch import Tensor, nn
 
 from cggd.io.text import StrPath, csv_cell, csv_text, fail, is_number, not_a_number, read_text, write_text
-from cggd.metrics import Additive, Function, Metric, table_of, values_of
+from cggd.metrics import Additive, Function, Metric
 from cggd.rounding import is_whole, sum_rounding
 from cggd.space import few
 from cggd_nas.measure import Measurement, latency
@@ -207,18 +207,8 @@ class Summed(Function):
 
     terms: int = field(default=0, kw_only=True)
 
-    def rounded(self, selections: NDArray[np.int64], sign: float) -> tuple[NDArray[np.float64], Any]:
-        values = values_of(self, selections)
-        return values, self._rounding(values)
-
-    def rounded_table(
-        self, selection: NDArray[np.int64], sign: float, *, local: bool = False
-    ) -> tuple[NDArray[np.float64], Any]:
-        table = table_of(self, selection, local=local)
-        return table, self._rounding(table)
-
-    def _rounding(self, sums: NDArray[np.float64]) -> Any:
-        return sum_rounding(np.abs(sums), self.terms) if self.terms else 0.0
+    def rounding_of(self, values: NDArray[np.float64]) -> Any:
+        return sum_rounding(np.abs(values), self.terms) if self.terms else 0.0
 
 
 def measure_lookup(

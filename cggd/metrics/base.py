@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 # What a class says of the values that its own `evaluate` returns.
 SAID_OF_VALUES = ("replacements", "local_replacements", "shifted", "separable", "parted", "rounded", "rounded_table")
-SAID_OF_VALUES += ("limits", "least_with", "addends", "minimum", "maximum", "quantile")
+SAID_OF_VALUES += ("rounding_of", "limits", "least_with", "addends", "minimum", "maximum", "quantile")
 
 # Numbers that a batch of sampled selections may hold (32 MB of int64).
 CHUNK = 4_000_000
@@ -126,13 +126,22 @@ class Metric(Protocol):
         rounding : float or ndarray of shape (n,)
             0 by default: a value counts as it is returned. See `cggd.rounding`.
         """
-        return values_of(self, selections), 0.0
+        values = values_of(self, selections)
+        return values, self.rounding_of(values)
 
     def rounded_table(
         self, selection: NDArray[np.int64], sign: float, *, local: bool = False
     ) -> tuple[NDArray[np.float64], Any]:
         """`rounded` for the replacement table, or that of the local parts, shape (n_options,)."""
-        return table_of(self, selection, local=local), 0.0
+        table = table_of(self, selection, local=local)
+        return table, self.rounding_of(table)
+
+    def rounding_of(self, values: NDArray[np.float64]) -> Any:
+        """The rounding of sums where their size alone decides it, a number or an array like `values`; by default 0.
+
+        Where numbers of both signs are added, override `rounded` and `rounded_table` instead.
+        """
+        return 0.0
 
     def over_switches(self, function: Callable[[NDArray[np.int64]], NDArray], selection: NDArray[np.int64]) -> NDArray:
         """A function of selections applied to every switch of one, shape (n_options,).

@@ -11,7 +11,7 @@ import networkx as nx
 import numpy as np
 from numpy.typing import NDArray
 
-from cggd.metrics.base import Metric, as_number, check_space, own, table_of, values_of
+from cggd.metrics.base import Metric, as_number, check_space, own, table_of
 from cggd.rounding import READ, UNIT, WHOLE, is_whole
 from cggd.space import ChoiceSpace, few
 
@@ -118,9 +118,8 @@ class LongestPath(Metric):
         return self._dag.heads(self._durations(selections)).max(axis=0)
 
     # Durations are not negative, so the length is its own largest partial sum.
-    def rounded(self, selections: NDArray[np.int64], sign: float) -> tuple[NDArray[np.float64], Any]:
-        values = values_of(self, selections)
-        return values, self._rounding * values
+    def rounding_of(self, values: NDArray[np.float64]) -> Any:
+        return self._rounding * values
 
     def rounded_table(
         self, selection: NDArray[np.int64], sign: float, *, local: bool = False
