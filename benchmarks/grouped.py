@@ -229,7 +229,7 @@ def nats_cases() -> Iterator[Case]:
 
 
 def enumerated(name: str, problem: Problem, every: NDArray, objective: NDArray, start: Start) -> Case:
-    kept = np.all([c.satisfied(c.metric.evaluate(every)) for c in problem.constraints], axis=0)
+    kept = np.all([c.holds(every) for c in problem.constraints], axis=0)
     return Case(name, problem, float(objective[kept].max()), f"{kept.sum():,} of {len(every):,}", start)
 
 

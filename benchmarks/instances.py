@@ -165,7 +165,7 @@ def shared_bounds(metrics: Sequence[Metric], share: float) -> list[float]:
 
 def _table(name: str, family: str, objective: Metric, constraints: list[Constraint]) -> Instance:
     every = objective.space.enumerate()
-    kept = np.all([c.satisfied(c.metric.evaluate(every)) for c in constraints], axis=0)
+    kept = np.all([c.holds(every) for c in constraints], axis=0)
     best = float(objective.evaluate(every)[kept].max())
     note = f"{kept.sum():,} of {len(every):,} feasible, optimum by enumeration"
     return Instance(name, family, Problem(objective, constraints, "maximize"), best, best, note)

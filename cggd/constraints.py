@@ -11,7 +11,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from cggd.metrics import Metric
 from cggd.metrics.base import as_number, check_metric, own
-from cggd.rounding import number_text, snapped, true_texts
+from cggd.rounding import OPERATIONS, UNIT, number_text, snapped, true_texts
 from cggd.space import ChoiceSpace
 
 
@@ -118,6 +118,22 @@ class Constraint:
     def satisfied(self, values: ArrayLike) -> Any:
         """Whether numbers, as `values` and `table` return them, satisfy the bound, elementwise."""
         return self.sign * np.asarray(values, dtype=float) <= self.limit
+
+    def holds(self, selections: NDArray[np.int64]) -> NDArray[np.bool_]:
+        """Whether selections satisfy the bound, (n, n_decisions) to (n,).
+
+        A model may round differently in a batch than alone, and a value alone counts: selections whose value in the
+        batch misses the bound by less than rounding are evaluated alone.
+        """
+        values = self.values(selections)
+        held = np.asarray(self.satisfied(values))
+        if len(selections) > 1 and not held.all():
+            with np.errstate(invalid="ignore"):
+                excess = self.sign * (values - self.bound)
+                near = ~held & (excess <= OPERATIONS * UNIT * np.maximum(np.abs(values), abs(self.bound)))
+            for i in np.flatnonzero(near):
+                held[i] = self.satisfied(self.values(selections[i : i + 1]))[0]
+        return held
 
     def violation(self, values: ArrayLike) -> Any:
         """By how much numbers, as `values` and `table` return them, miss the bound, elementwise."""

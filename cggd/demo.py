@@ -70,7 +70,7 @@ def run(seeds: int = 10, tick: Callable[[str], None] = lambda name: None) -> lis
     accuracy = nats.test200.evaluate(everything)
     done = []
     for name, constraints in settings(nats):
-        feasible = np.all([c.satisfied(c.metric.evaluate(everything)) for c in constraints], axis=0)
+        feasible = np.all([c.holds(everything) for c in constraints], axis=0)
         runs = []
         for seed in range(seeds):
             runs.append(maximize(nats.val12, constraints, seed=seed, starts=1, polish=False))

@@ -433,7 +433,7 @@ class _Question:
             rows = selections[start : start + at_once]
             good = np.ones(len(rows), dtype=bool)
             for c in self.constraints:
-                good[good] = c.satisfied(c.values(rows[good])) if good.any() else False
+                good[good] = c.holds(rows[good]) if good.any() else False
             held.append(start + np.flatnonzero(good))
             if first and good.any():
                 break

@@ -8,9 +8,10 @@ from functools import cached_property
 from typing import Literal
 
 import numpy as np
+from numpy.typing import NDArray
 
 from cggd.constraints import Constraint, check_constraints
-from cggd.metrics import Metric
+from cggd.metrics import Metric, values_of
 from cggd.metrics.base import check_metric, own
 from cggd.space import ChoiceSpace
 
@@ -53,6 +54,14 @@ class Problem:
     def sign(self) -> float:
         """1 to minimise and -1 to maximise: the smaller ``sign * objective``, the better."""
         return 1.0 if self.sense == "minimize" else -1.0
+
+    def cost(self, selection: NDArray[np.int64]) -> float:
+        """``sign * objective`` of one selection, which is to be minimised."""
+        return self.sign * float(values_of(self.objective, selection[None])[0])
+
+    def satisfied(self, selection: NDArray[np.int64]) -> bool:
+        """Whether one selection satisfies every constraint."""
+        return all(c.holds(selection[None])[0] for c in self.constraints)
 
     @cached_property
     def bound(self) -> float | None:

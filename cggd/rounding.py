@@ -22,6 +22,9 @@ WHOLE = 2.0**53
 # added tables (`2 * a + b`) have rounded once or twice more.
 READ = 6
 
+# Rounded operations on each number of a sum, at the most: more than `additions` and READ make of 1e7 numbers.
+OPERATIONS = 64
+
 # numpy adds eight partial sums in blocks of at most 128 numbers, and then block sums in pairs (Higham, 1993).
 BLOCK, LANES = 128, 8
 

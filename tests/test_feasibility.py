@@ -18,6 +18,7 @@ from cggd import (
     Function,
     LongestPath,
     Peak,
+    Predicted,
     Status,
     diagnose,
     feasibility,
@@ -41,7 +42,7 @@ def kept(space, constraints, forbid=None):
     if forbid is not None:
         held &= ~forbid[space.layout.flat(everything)].any(axis=1)
     for c in constraints:
-        held &= c.satisfied(c.metric.evaluate(everything))
+        held &= c.holds(everything)
     return everything[held]
 
 
@@ -159,6 +160,23 @@ def test_conflicts_are_minimal_and_remedies_work(data, problem):
             assert c.sign * remedy.value == pytest.approx((c.sign * c.metric.evaluate(found)).min())
             assert c.sign * remedy.value > c.limit
         assert str(remedy) in str(answer)
+
+
+class RoundsInBatches:
+    """A model whose predictions in a batch are a unit in the last place larger than alone."""
+
+    def predict(self, X):
+        return X @ np.arange(1.0, 5.0) * (1.0 if len(X) == 1 else 1.0 + 2.0**-52)
+
+
+def test_a_model_that_rounds_differently_in_a_batch_rules_nothing_out():
+    space = ChoiceSpace.from_sizes([2, 2])
+    latency = Predicted(space, RoundsInBatches(), name="latency")
+    least = latency([0, 0])
+    assert (latency <= least).holds(space.enumerate()).tolist() == [True, False, False, False]
+    assert find_feasible([latency <= least]).status is Status.FEASIBLE
+    assert find_feasible([latency <= 0.999 * least]).status is Status.INFEASIBLE
+    assert smallest_bound(latency, [latency <= least]).value == least
 
 
 # -- large spaces: what is not proved is not claimed ----------------------------------------------------------------

@@ -58,7 +58,7 @@ def optimum(problem, bound):
     objective, (size,), metric, _, sense, metric_sense = problem
     everything = objective.space.enumerate()
     value = metric.evaluate(everything)
-    kept = everything[size.satisfied(size.metric.evaluate(everything)) & within(value, metric_sense, bound)]
+    kept = everything[size.holds(everything) & within(value, metric_sense, bound)]
     if len(kept) == 0:
         return None
     return float((np.min if sense == "minimize" else np.max)(objective.evaluate(kept)))

@@ -41,7 +41,7 @@ def kept(space, constraints, allowed=None):
     if allowed is not None:
         held &= allowed[space.layout.flat(selections)].all(axis=1)
     for c in constraints:
-        held &= c.satisfied(c.metric.evaluate(selections))
+        held &= c.holds(selections)
     return selections[held]
 
 

@@ -23,7 +23,7 @@ def test_no_option_of_a_selection_within_the_bounds_is_removed(data, space):
     if allowed is not None:
         held &= allowed[space.layout.flat(selections)].all(axis=1)
     for c in bounds:
-        held &= c.satisfied(c.values(selections))
+        held &= c.holds(selections)
     mask = possible(space, limits_of(bounds), allowed)
     needed = np.unique(space.layout.flat(selections[held]))
     if mask is None:

@@ -42,7 +42,7 @@ LATENCY = Additive(SPACE, [1, 3, 5, 1, 4, 1, 2, 4], name="latency", unit="ms")
 
 def brute_force(objective, constraints):
     everything = objective.space.enumerate()
-    kept = everything[np.all([c.satisfied(c.metric.evaluate(everything)) for c in constraints], axis=0)]
+    kept = everything[np.all([c.holds(everything) for c in constraints], axis=0)]
     return None if len(kept) == 0 else float(objective.evaluate(kept).min())
 
 
