@@ -6,16 +6,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cggd.metrics import Metric
-from cggd.rounding import UNIT
+from cggd.rounding import OPERATIONS, UNIT
 
 # Decimal places that are looked at, from the first digit of numbers below 1 on: the unit of a metric does not matter.
 PLACES = 6
 
 # Numbers looked at first.
 FEW = 10_000
-
-# Rounded operations on a value, more than numpy needs for sums of 1e7 numbers.
-OPERATIONS = 64
 
 
 def grid(metric: Metric) -> float:

@@ -24,10 +24,10 @@ from scipy.optimize import Bounds, LinearConstraint, linprog, milp
 
 from cggd.constraints import Constraint
 from cggd.grid import proved
-from cggd.metrics import Additive, Combination, LongestPath, Maximum, Metric, Peak, values_of
+from cggd.metrics import Additive, Combination, LongestPath, Maximum, Metric, Peak
 from cggd.presolve import limits_of, possible
 from cggd.problem import Problem
-from cggd.rounding import UNIT
+from cggd.rounding import OPERATIONS, UNIT
 from cggd.silence import compiled_code_silenced
 from cggd.space import ChoiceSpace
 
@@ -56,9 +56,6 @@ NEGLIGIBLE = 1e-8
 # proof: it loses optima by more than its tolerances, with presolve (5 of 400 programs with a peak or a longest path of
 # numbers up to 1e9) and without it (2 of 1357).
 TRUSTED = 1e-3
-
-# Rounded operations on each number of a sum or a row: more than numpy needs for sums of 1e7 numbers.
-OPERATIONS = 64
 
 # By how much taking out what the options of a decision share must make a row's largest coefficient smaller.
 SHARED = 16.0
@@ -554,10 +551,7 @@ def settle(
     """
     sign = problem.sign
 
-    def cost_of(selection: NDArray[np.int64]) -> float:
-        return sign * float(values_of(problem.objective, selection[None])[0])
-
-    best, cost = known, np.inf if known is None else cost_of(known)
+    best, cost = known, np.inf if known is None else problem.cost(known)
     excluded = [] if known is None or step else [known]
     bound = -np.inf
     for _ in range(EXCLUDED):
@@ -578,7 +572,7 @@ def settle(
             wrong = best is not None and not any(np.array_equal(best, other) for other in excluded)
             return Settled(best, -np.inf if wrong else cost, not wrong, solution.outcome)
         selection = solution.selection
-        if selection is not None and _holds(problem, selection) and (now := cost_of(selection)) < cost:
+        if selection is not None and problem.satisfied(selection) and (now := problem.cost(selection)) < cost:
             best, cost = selection, now
         if solution.outcome is Outcome.STOPPED or selection is None:
             break
@@ -586,10 +580,6 @@ def settle(
             return Settled(best, bound, True, solution.outcome)
         excluded.append(selection)
     return Settled(best, bound, False, Outcome.STOPPED)
-
-
-def _holds(problem: Problem, selection: NDArray[np.int64]) -> bool:
-    return all(bool(c.satisfied(c.values(selection[None]))[0]) for c in problem.constraints)
 
 
 @dataclass(frozen=True, eq=False)

@@ -175,7 +175,7 @@ class _Cores:
         self.problem, self.space = problem, problem.space
         self.reduced, self.relaxed = reduced, bound
         self.bound, self.step = bound, step
-        self.best, self.cost = best, np.inf if best is None else self._cost(best)
+        self.best, self.cost = best, np.inf if best is None else self.problem.cost(best)
         self.time_limit = None if time_limit == np.inf else time_limit
         self.stop, self.lock = stop, threading.Lock()
         self.began, self.left_behind = time.perf_counter(), False
@@ -260,7 +260,7 @@ class _Cores:
         how = {"sign": problem.sign, "allowed": core, "ceiling": ceiling}
         solution = solve(LinearProgram(self.space, problem.constraints, problem.objective, **how))
         selection = solution.selection
-        if selection is not None and not all(c.satisfied(c.values(selection[None])).all() for c in problem.constraints):
+        if selection is not None and not problem.satisfied(selection):
             selection = None  # within the bounds by the solver's tolerance alone
         with self.lock:
             self._learn(core, selection, min(solution.bound, self.cost) if cut else solution.bound)
@@ -269,7 +269,7 @@ class _Cores:
     def _learn(self, core: NDArray[np.bool_], selection: NDArray[np.int64] | None, inside: float) -> None:
         """Keep a selection that was found in a core, and what costs are bounded by, in the core and with the rest."""
         problem = self.problem
-        if selection is not None and (cost := self._cost(selection)) < self.cost:
+        if selection is not None and (cost := self.problem.cost(selection)) < self.cost:
             self.best, self.cost = selection, cost
         # What is not in the core costs at least its reduced cost more than the relaxation.
         outside = self.relaxed + float(self.reduced[~core].min(initial=np.inf))
@@ -278,9 +278,6 @@ class _Cores:
         self.findings.put(Finding(selection, problem.sign * self.bound if np.isfinite(self.bound) else None, none))
 
     # -- what they ask ----------------------------------------------------------------------------------------------
-
-    def _cost(self, selection: NDArray[np.int64]) -> float:
-        return self.problem.sign * float(values_of(self.problem.objective, selection[None])[0])
 
     def _most(self) -> float:
         """The largest reduced cost of an option in a better selection."""
@@ -334,7 +331,7 @@ def swap(
     """
     space, sign = problem.space, problem.sign
     violation = Violation(problem.constraints)
-    cost = sign * float(values_of(problem.objective, best[None])[0])
+    cost = problem.cost(best)
     start, paired, fruitless = best, None, 0
     while fruitless < WALKS:
         stale, before = 0, cost
@@ -355,7 +352,7 @@ def swap(
                 yield None
         if better is not None:
             start = best = better
-            cost = sign * float(values_of(problem.objective, better[None])[0])
+            cost = problem.cost(better)
             yield Finding(best)
         elif again:
             start = shaken(space, best, rng, allowed)

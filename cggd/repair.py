@@ -29,9 +29,8 @@ def repair(
     for point in points:
         point, selection = tables.minimise(point.multipliers)
         for repaired in _repairs(tables, point, selection, over):
-            row = repaired[None]
-            value = problem.sign * float(problem.objective.evaluate(row)[0])
-            if value < least and all(c.satisfied(c.values(row)[0]) for c in problem.constraints):
+            value = problem.cost(repaired)
+            if value < least and problem.satisfied(repaired):
                 best, least = repaired, value
         near = best is not None and least - points[0].value <= tolerance * abs(least)
         if near or over():

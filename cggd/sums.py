@@ -13,9 +13,7 @@ from numpy.typing import NDArray
 from cggd.layout import Layout
 from cggd.metrics import Additive, Combination, Metric
 from cggd.problem import Problem
-
-# Pairwise summation of at most 1e7 numbers makes fewer additions than this one after another.
-DEPTH = 64
+from cggd.rounding import OPERATIONS
 
 
 def sum_of(metric: Metric) -> tuple[NDArray, float] | None:
@@ -179,9 +177,9 @@ class Tables:
     @property
     def noise(self) -> NDArray[np.float64]:
         """What rounding may change in a sum of each table."""
-        return DEPTH * np.finfo(float).eps * self.extent.size
+        return OPERATIONS * np.finfo(float).eps * self.extent.size
 
     def rounding(self, multipliers: NDArray[np.float64]) -> float:
         """What rounding may add to the dual, or take off a selection's own sums, at the most (Higham, 2002, ch. 4)."""
         paid = float(self.noise[0] + multipliers @ self.noise[1:])
-        return 2 * (1 + len(self.tables) / DEPTH) * paid
+        return 2 * (1 + len(self.tables) / OPERATIONS) * paid
