@@ -33,17 +33,6 @@ def table(tmp_path):
     return str(path)
 
 
-@pytest.fixture
-def cggd(capsys):
-    def run(*arguments):
-        with pytest.raises(SystemExit) as left:
-            cli.main([str(a) for a in arguments])
-        captured = capsys.readouterr()
-        return left.value.code, captured.out, captured.err
-
-    return run
-
-
 def plain(text):
     """Without what a terminal understands and without the boxes that typer draws."""
     return " ".join(re.sub(r"\x1b\[[0-9;]*m|[─│╭╮╰╯]", "", text).split())

@@ -30,17 +30,6 @@ def table(tmp_path):
     return path
 
 
-@pytest.fixture
-def cggd(capsys):
-    def run(*arguments):
-        with pytest.raises(SystemExit) as left:
-            cli.main([str(a) for a in arguments])
-        captured = capsys.readouterr()
-        return left.value.code, captured.out, captured.err
-
-    return run
-
-
 def column(tmp_path, cells, separator=","):
     """A table with one decision and one column, and what is said where it is refused."""
     path = tmp_path / "column.csv"

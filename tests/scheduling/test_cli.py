@@ -29,17 +29,10 @@ class Point:
 
 
 @pytest.fixture
-def cggd(capsys, monkeypatch):
+def cggd(cggd, monkeypatch):
     monkeypatch.setattr(cli, "entry_points", lambda group: [Point()])
     monkeypatch.setattr(cli.app, "registered_groups", [])
-
-    def run(*arguments):
-        with pytest.raises(SystemExit) as left:
-            cli.main(["schedule", *map(str, arguments)])
-        captured = capsys.readouterr()
-        return left.value.code, captured.out, captured.err
-
-    return run
+    return lambda *arguments: cggd("schedule", *arguments)
 
 
 @pytest.fixture
