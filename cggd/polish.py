@@ -175,7 +175,7 @@ class _Cores:
         self.problem, self.space = problem, problem.space
         self.reduced, self.relaxed = reduced, bound
         self.bound, self.step = bound, step
-        self.best, self.cost = best, np.inf if best is None else self.problem.cost(best)
+        self.best, self.cost = best, np.inf if best is None else problem.cost(best)
         self.time_limit = None if time_limit == np.inf else time_limit
         self.stop, self.lock = stop, threading.Lock()
         self.began, self.left_behind = time.perf_counter(), False
@@ -242,7 +242,7 @@ class _Cores:
 
         The `last` core holds all options that a better selection may take, and is solved up to a proof.
         """
-        core, problem = self._core(extra), self.problem
+        core, problem, known = self._core(extra), self.problem, self.best
         late = time.perf_counter() + seconds
         nodes = NODES if self.time_limit is None else None
 
@@ -251,7 +251,7 @@ class _Cores:
             return program.solve(time_limit=limit, node_limit=nodes, rng=rng, stop=self._over)
 
         if last:
-            settled = settle(problem, allowed=core, known=self.best, step=self.step, solve=solve)
+            settled = settle(problem, allowed=core, known=known, step=self.step, solve=solve)
             with self.lock:
                 self._learn(core, settled.selection, settled.bound)
             return settled.proved
@@ -262,19 +262,22 @@ class _Cores:
         selection = solution.selection
         if selection is not None and not problem.satisfied(selection):
             selection = None  # within the bounds by the solver's tolerance alone
+        # The solver's tolerance may hide what is a little below the ceiling. And it is wrong where it rules out a core
+        # that holds a known selection.
+        wrong = solution.outcome is Outcome.INFEASIBLE and known is not None
         with self.lock:
-            self._learn(core, selection, min(solution.bound, self.cost) if cut else solution.bound)
+            self._learn(core, selection, -np.inf if cut or wrong else solution.bound)
         return solution.outcome is not Outcome.STOPPED
 
     def _learn(self, core: NDArray[np.bool_], selection: NDArray[np.int64] | None, inside: float) -> None:
         """Keep a selection that was found in a core, and what costs are bounded by, in the core and with the rest."""
         problem = self.problem
-        if selection is not None and (cost := self.problem.cost(selection)) < self.cost:
+        if selection is not None and (cost := problem.cost(selection)) < self.cost:
             self.best, self.cost = selection, cost
         # What is not in the core costs at least its reduced cost more than the relaxation.
         outside = self.relaxed + float(self.reduced[~core].min(initial=np.inf))
         self.bound = max(self.bound, min(inside, outside))
-        none = "proved by mixed-integer programming (HiGHS)" if np.isinf(self.bound) and self.best is None else None
+        none = "proved by mixed-integer programming (HiGHS)" if self.bound == np.inf and self.best is None else None
         self.findings.put(Finding(selection, problem.sign * self.bound if np.isfinite(self.bound) else None, none))
 
     # -- what they ask ----------------------------------------------------------------------------------------------
