@@ -83,7 +83,7 @@ def relax(
             within = possible(
                 problem.space, [*limits, (problem.objective, problem.sign, problem.sign * sums.value)], mask
             )
-            if within is not None and _lighter(problem, mask, within):
+            if mask is not None and within is not None and _lighter(problem, mask, within):
                 again = lagrangian.relax(problem, allowed=within, time_limit=time_limit, stop=stop)
                 sums = _better(problem, sums, again)
         proof = "the bounds cannot be met together, proved by Lagrangian multipliers" if sums.infeasible else None
@@ -102,8 +102,10 @@ def relax(
     return Relaxed(problem.sign * shares.bound, lambda: shares.reduced, proof=proof if infeasible else None)
 
 
-def _lighter(problem: Problem, mask: NDArray[np.bool_] | None, within: NDArray[np.bool_]) -> bool:
+def _lighter(problem: Problem, mask: NDArray[np.bool_], within: NDArray[np.bool_]) -> bool:
     """Whether the options that are left make much smaller sums than before."""
+    if np.array_equal(mask, within):
+        return False
     sizes = [Tables.of(problem, which) for which in (mask, within)]
     before, after = (tables.extent.size for tables in sizes if tables is not None)
     return bool((after * LIGHTER < before).any())

@@ -46,8 +46,8 @@ SMALLEST_STEP = 1e-9
 # What the look for a feasible selection may take, once, after a start that met none.
 SEEK_SECONDS = 10.0
 
-# Share of the time left after the relaxation that descents get before polishing: where the problem has a linear form,
-# whose cores an exact solver takes on, and a feasible selection is known; and elsewhere.
+# Share of a time limit that descents get before polishing. True: the relaxation brought a feasible selection, and its
+# time counts as theirs; an exact solver takes on what is left. False: all others, of the time after the relaxation.
 DESCENT_SHARE = {True: 0.1, False: 0.8}
 
 # What a part of a search takes that cannot be stopped, in seconds for each option: a part that would end too late is
