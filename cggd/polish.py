@@ -340,7 +340,8 @@ def swap(
         stale, before = 0, cost
         for visit in walk(space, violation, problem.objective, start, rng, sign=sign, allowed=allowed):
             stale += 1
-            if visit.violation == 0 and sign * visit.value < cost:
+            # A table is of many selections at once, and may round otherwise than a selection alone.
+            if visit.violation == 0 and sign * visit.value < cost and problem.satisfied(visit.selection):
                 best, cost, stale = visit.selection, sign * visit.value, 0
                 yield Finding(best)
             else:
@@ -353,7 +354,7 @@ def swap(
             for found in pair(space, violation, problem.objective, best, sign=sign, allowed=allowed):
                 better = found
                 yield None
-        if better is not None:
+        if better is not None and problem.satisfied(better):
             start = best = better
             cost = problem.cost(better)
             yield Finding(best)

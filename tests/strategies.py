@@ -6,6 +6,16 @@ from hypothesis import strategies as st
 
 from cggd import ChoiceSpace
 
+
+def satisfying(constraint, selections):
+    """Whether each selection satisfies a constraint when it is evaluated alone: what a batch rounds is no matter."""
+    values = constraint.values(selections)
+    held = np.array(constraint.satisfied(values))
+    for i in np.flatnonzero(np.abs(values - constraint.bound) <= 1e-9 * (1 + abs(constraint.bound))):
+        held[i] = constraint.report(selections[i]).satisfied
+    return held
+
+
 numbers = st.integers(-4, 4).map(float) | st.floats(-100, 100).map(lambda x: round(x, 3))
 durations = st.integers(0, 4).map(float) | st.floats(0, 100).map(lambda x: round(x, 3))
 labels = st.integers(-3, 9) | st.text("abcxyz", max_size=3) | st.tuples(st.integers(0, 3), st.sampled_from("ab"))

@@ -30,6 +30,7 @@ from cggd import (
 from cggd.datasets import data_folder
 from cggd.linear import LinearProgram, NotLinearError
 from cggd.testing import choice_spaces, metrics, problems, selections, witnessed_problems
+from tests.strategies import satisfying
 
 SCALES = [1e-9, 1e-6, 1e-3, 1.0, 1e3, 1e6, 1e9, 1e12]
 PROJECTS = ["j301_1", "j302_1", "j303_1"]
@@ -42,7 +43,7 @@ def kept(space, constraints, forbid=None):
     if forbid is not None:
         held &= ~forbid[space.layout.flat(everything)].any(axis=1)
     for c in constraints:
-        held &= c.holds(everything)
+        held &= satisfying(c, everything)
     return everything[held]
 
 

@@ -14,6 +14,7 @@ from cggd.datasets import mmkp
 from cggd.linear import Background, LinearProgram, NotLinearError, Outcome
 from cggd.metrics import Combination, Maximum
 from cggd.testing import choice_spaces, metrics, problems
+from tests.strategies import satisfying
 
 SCALES = [1e-9, 1e-6, 1e-3, 1.0, 1e3, 1e6, 1e9, 1e12]
 SPACE = ChoiceSpace({"stem": ["a", "b"], "head": ["c", "d"]})
@@ -41,7 +42,7 @@ def kept(space, constraints, allowed=None):
     if allowed is not None:
         held &= allowed[space.layout.flat(selections)].all(axis=1)
     for c in constraints:
-        held &= c.holds(selections)
+        held &= satisfying(c, selections)
     return selections[held]
 
 

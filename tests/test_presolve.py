@@ -9,6 +9,7 @@ from cggd import Additive, ChoiceSpace, LongestPath, Peak, maximum, minimize, sm
 from cggd.grid import grid
 from cggd.presolve import impossible, limits_of, possible
 from cggd.testing import choice_spaces, constraints, metrics
+from tests.strategies import satisfying
 
 
 @given(st.data(), choice_spaces(max_decisions=5))
@@ -23,7 +24,7 @@ def test_no_option_of_a_selection_within_the_bounds_is_removed(data, space):
     if allowed is not None:
         held &= allowed[space.layout.flat(selections)].all(axis=1)
     for c in bounds:
-        held &= c.holds(selections)
+        held &= satisfying(c, selections)
     mask = possible(space, limits_of(bounds), allowed)
     needed = np.unique(space.layout.flat(selections[held]))
     if mask is None:

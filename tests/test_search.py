@@ -34,6 +34,7 @@ from cggd import (
 from cggd.datasets import mmkp, nats_topology
 from cggd.layout import Layout
 from cggd.options import Options
+from tests.strategies import satisfying
 
 SPACE = ChoiceSpace({"stem": ["a", "b", "c"], "body": ["a", "b"], "head": ["a", "b", "c"]})
 ERROR = Additive(SPACE, [9, 4, 1, 5, 2, 7, 3, 1], name="error", unit="%")
@@ -42,7 +43,7 @@ LATENCY = Additive(SPACE, [1, 3, 5, 1, 4, 1, 2, 4], name="latency", unit="ms")
 
 def brute_force(objective, constraints):
     everything = objective.space.enumerate()
-    kept = everything[np.all([c.holds(everything) for c in constraints], axis=0)]
+    kept = everything[np.all([satisfying(c, everything) for c in constraints], axis=0)]
     return None if len(kept) == 0 else float(objective.evaluate(kept).min())
 
 
