@@ -101,6 +101,7 @@ def test_a_run_in_a_process_of_its_own_returns_its_row_and_says_where_it_fails()
 
 
 def test_a_comparison_goes_on_where_it_was_cut_off(tmp_path, monkeypatch, capsys):
+    pytest.importorskip("pymoo", reason="the genetic algorithm is pymoo's, of the extra bench")
     case, _ = CASES["units"]
     monkeypatch.setattr("benchmarks.scheduling.compare.cases", lambda quick=False: {"units": lambda: iter([case])})
     options = ["--methods", "priority rule", "genetic", "--seconds", "0.1", "--out", str(tmp_path)]

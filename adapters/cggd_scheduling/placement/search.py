@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from cggd import Metric, Result, Status, minimize
 from cggd.metrics import values_of
 from cggd.metrics.base import check_choice, check_time_limit, whole
+from cggd.rounding import WHOLE
 from cggd_scheduling.bounds import rounded_up
 from cggd_scheduling.limits import common_step, exact, time_rounding
 from cggd_scheduling.placement.anneal import LoadState, PathState, anneal
@@ -210,8 +211,9 @@ def _schedule(
 def _proof(problem: Placement, objective: Goal, value: float, bound: float) -> tuple[float, str]:
     """The bound, and what is proved of a value by it: that none is better, or none by more than the solver can tell.
 
-    All values are multiples of what times and transfers are multiples of, as they are written in decimals. Where these
-    steps are too small for the solver, a placement may be better by a share that it does not see.
+    All values are multiples of what times and transfers are multiples of, as they are written in decimals. Where this
+    step is too small for the solver, nothing is proved. Where it is too small for floats, as it is of measured times,
+    the proof is that of a placement that none is better than by more than a share, which is named.
     """
     times = {time for operator in problem.operators.values() for time in operator.times.values()}
     shares = {Fraction(repr(device.link)) for device in problem.devices}
@@ -220,7 +222,7 @@ def _proof(problem: Placement, objective: Goal, value: float, bound: float) -> t
     step = common_step([*(Fraction(repr(time)) for time in times), *sent])
     if step and value / step < 1 / (4 * GAP):
         bound = max(bound, float(rounded_up(bound, step)))
-    elif objective == "load" and bound < value <= bound * (1 + 4 * GAP):
+    elif objective == "load" and bound < value <= bound * (1 + 4 * GAP) and not (step and value / step < WHOLE):
         return bound, f"no placement is better by more than {1 - bound / value:.0e} of it"
     rounding = time_rounding(value, 2 * len(problem.operators))
     return min(bound, value), "no placement can be better" if value <= bound + rounding else ""
