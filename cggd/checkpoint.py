@@ -23,12 +23,11 @@ from cggd.metrics import Metric
 from cggd.outputs import replacing
 from cggd.space import ChoiceSpace
 
-# The number of the format; it changes with everything that a search stores. The format of the first files, which had
-# no number, counts as 1.
+# Number of the format. It is raised whenever the stored data change. The first files had no number and count as 1.
 FORMAT = 2
 
-# A file is this line, with the digest of what follows, and then an npz archive. An archive alone has bytes that no
-# checksum covers.
+# A file is this line, which holds a checksum of the rest, and then an npz archive. The archive's own checksums do not
+# cover all of its bytes.
 HEADER = re.compile(rb"cggd-checkpoint ([0-9]{1,9}) ([0-9a-f]{64})\n")
 
 # How deep the attributes of a fitted model are followed.
@@ -36,12 +35,12 @@ DEEPEST = 40
 
 
 def save(path: Path, facts: Mapping[str, Any], arrays: Mapping[str, NDArray]) -> None:
-    """Write JSON-able facts and arrays to a file, which replaces the one before only once it is on the disk.
+    """Write facts (as JSON) and arrays to a file, which replaces the former file only when it is on the disk.
 
     Raises
     ------
     OSError
-        If it cannot be written; the file before is kept.
+        If the file cannot be written; the former file is kept.
     """
     content = io.BytesIO()
     np.savez(content, allow_pickle=False, facts=np.array(json.dumps(facts)), **arrays)
@@ -57,7 +56,7 @@ def load(path: Path) -> tuple[dict[str, Any], dict[str, NDArray]]:
     Raises
     ------
     ValueError
-        If the file cannot be read, is damaged, of another format or no checkpoint. The message names the file.
+        If the file cannot be read, is damaged, has another format or is no checkpoint. The message names the file.
     """
     what = f"{path} is not a cggd checkpoint, or is damaged"
     try:
@@ -85,10 +84,10 @@ def load(path: Path) -> tuple[dict[str, Any], dict[str, NDArray]]:
 
 
 def digest(thing: Any) -> str:
-    """A short text that changes with what decides the values of a metric, or with the numbers in an array.
+    """A hash of the data that determine a metric's values, or of the numbers in an array.
 
-    Covers arrays, graphs with their attributes, texts and numbers, in metrics however composed and in fitted models.
-    Functions do not count, nor do metrics of a user's own class: what they compute cannot be read off them.
+    It covers arrays, graphs with their attributes, texts and numbers, in composed metrics and in fitted models. It does
+    not cover the code of functions and of metric classes written by users.
     """
     state = hashlib.blake2b(digest_size=8)
     _feed(state.update, thing, ())
@@ -96,7 +95,7 @@ def digest(thing: Any) -> str:
 
 
 def _feed(put: Callable[[bytes], Any], thing: Any, above: tuple[int, ...]) -> None:
-    """Pass on the content of something, with its kind; `above` are the objects that it is part of."""
+    """Feed the type and content of an object to the hash; `above` are the ids of the objects that contain it."""
 
     def parts(kind: str, *members: Any) -> None:
         put(f"<{kind} {len(members)}>".encode())
@@ -123,7 +122,7 @@ def _feed(put: Callable[[bytes], Any], thing: Any, above: tuple[int, ...]) -> No
     elif isinstance(thing, set | frozenset):
         parts("set", *sorted(digest(member) for member in thing))
     elif is_dataclass(thing) and not isinstance(thing, type):
-        # A field that begins empty and is filled later is a cache.
+        # A field that is not an argument and begins empty is a cache, and is left out.
         told = [field for field in fields(thing) if field.init or field.default_factory is MISSING]
         parts(type(thing).__qualname__, *(getattr(thing, field.name, None) for field in told))
     elif isinstance(thing, Mapping):
@@ -138,7 +137,7 @@ def _feed(put: Callable[[bytes], Any], thing: Any, above: tuple[int, ...]) -> No
             parts("array", np.asarray(thing if detach is None else detach().cpu()))
     elif hasattr(thing, "predict") or not callable(thing):
         state: Any = None
-        with suppress(Exception):  # what has no state to be copied has none to be read
+        with suppress(Exception):  # some objects have no state that can be copied
             state = thing.__getstate__()  # pyright: ignore[reportCallIssue]
         parts(type(thing).__qualname__, state)
 

@@ -39,10 +39,10 @@ from cggd.terminal import complain, err, say, say_json
 
 FEASIBLE, WRONG_INPUT, NOT_FEASIBLE, INTERRUPTED = 0, 1, 2, 130
 
-# A line this often tells a log that a search without a terminal is alive.
+# Interval between the progress lines of a search without a terminal.
 PLAIN_SECONDS = 5.0
 
-# More bounds than this are a slip: a sweep searches under each of them.
+# Largest number of bounds of a sweep, which searches under each of them; more are taken for a mistake.
 MOST_BOUNDS = 10_000
 
 app = typer.Typer(
@@ -57,7 +57,7 @@ app = typer.Typer(
 
 
 def _number(text: str | float) -> float:
-    """A number of the command line, which reads like one in a table."""
+    """A number of the command line, read by the same rules as one in a table."""
     if isinstance(text, str) and ("_" in text or not text.isascii()):
         raise typer.BadParameter(not_a_number(text))
     try:
@@ -379,7 +379,7 @@ def _forbidden(problem: Problem, texts: list[str]) -> dict[Any, list[Any]] | Non
     for text in texts:
         if "=" not in text:
             raise ValueError(f"--forbid must be decision=option, got {text!r}")
-        # Labels may hold = themselves: every place at which the text may be cut is tried.
+        # Labels may contain =, so the text is cut at each = in turn.
         cuts = [(text[:i].strip(), text[i + 1 :].strip()) for i, letter in enumerate(text) if letter == "="]
         found = []
         for decision, option in cuts:
@@ -480,7 +480,7 @@ def _add_adapters() -> None:
 def main(arguments: list[str] | None = None) -> None:
     """Run the program and leave with its exit status."""
     for stream in (sys.stdout, sys.stderr):
-        if hasattr(stream, "reconfigure"):  # letters that the terminal cannot show
+        if hasattr(stream, "reconfigure"):  # for characters that the terminal cannot show
             stream.reconfigure(errors="backslashreplace")  # pyright: ignore[reportAttributeAccessIssue]
     with warnings.catch_warnings():
         warnings.showwarning = _warn
@@ -498,7 +498,7 @@ def main(arguments: list[str] | None = None) -> None:
 
 
 def _run(arguments: list[str] | None) -> int:
-    """Run the program, and say what went wrong."""
+    """Run the program, print errors, and return the exit status."""
     _add_adapters()
     command = typer.main.get_command(app)
     try:
@@ -520,7 +520,7 @@ def _run(arguments: list[str] | None) -> int:
 
 
 def _complain_of(error: Exception) -> None:
-    """Errors of the command line itself know their message; any other is one of this program."""
+    """Print an error: a usage error with its own message, any other with a traceback as a fault of cggd."""
     if hasattr(error, "format_message"):
         context = getattr(error, "ctx", None)
         if type(error).__name__ == "NoArgsIsHelpError":  # its message is the help
@@ -534,7 +534,7 @@ def _complain_of(error: Exception) -> None:
 
 
 def _close_output() -> int:
-    """Whoever reads standard output has gone: what is left of it goes nowhere, quietly."""
+    """Discard the rest of standard output, whose reader has closed it."""
     with open(os.devnull, "w") as nowhere:
         os.dup2(nowhere.fileno(), sys.stdout.fileno())
     return WRONG_INPUT

@@ -19,11 +19,11 @@ from cggd.space import ChoiceSpace
 class Constraint:
     """``metric <= bound`` or ``metric >= bound``; made by comparing a metric with a number.
 
-    A selection satisfies the bound when the metric's value does, up to the rounding of the metric's own summation
-    (`cggd.Metric.rounded`): whole numbers are compared exactly; sums of floats to within a few units in the last place
-    of their largest partial sum, so that ``0.1 + 0.2 <= 0.3`` holds; anything else exactly as it was returned. `values`
-    and `table` return a value that misses the bound by no more than that rounding as the bound itself, so that what
-    they return is compared exactly.
+    A selection satisfies the bound when the metric's value does, up to the rounding error of the metric's own summation
+    (`cggd.Metric.rounded`). Whole numbers are compared exactly. Sums of floats may miss the bound by a few units in the
+    last place of their largest partial sum, so ``0.1 + 0.2 <= 0.3`` holds. Anything else is compared exactly as it was
+    returned. Where a value misses the bound by no more than its rounding error, `values` and `table` return the bound
+    itself, so their results can be compared exactly.
 
     Parameters
     ----------
@@ -116,14 +116,15 @@ class Constraint:
         return self.sign * self.bound
 
     def satisfied(self, values: ArrayLike) -> Any:
-        """Whether numbers, as `values` and `table` return them, satisfy the bound, elementwise."""
+        """Whether numbers returned by `values` or `table` satisfy the bound, elementwise."""
         return self.sign * np.asarray(values, dtype=float) <= self.limit
 
     def holds(self, selections: NDArray[np.int64]) -> NDArray[np.bool_]:
         """Whether selections satisfy the bound, (n, n_decisions) to (n,).
 
-        A model may round differently in a batch than alone, and a value alone counts: selections whose value in the
-        batch misses the bound by less than rounding are evaluated alone.
+        A model may round differently in a batch than for a single selection, and only the value of the single selection
+        counts. Selections whose value in the batch misses the bound by less than rounding are therefore evaluated again
+        one by one.
         """
         values = self.values(selections)
         held = np.asarray(self.satisfied(values))
@@ -136,9 +137,9 @@ class Constraint:
         return held
 
     def violation(self, values: ArrayLike) -> Any:
-        """By how much numbers, as `values` and `table` return them, miss the bound, elementwise."""
+        """By how much numbers returned by `values` or `table` miss the bound, elementwise."""
         values = np.asarray(values, dtype=float)
-        with np.errstate(invalid="ignore"):  # inf - inf, of a bound that never binds
+        with np.errstate(invalid="ignore"):  # inf - inf, where a bound never binds
             return np.where(self.satisfied(values), 0.0, self.sign * (values - self.bound))
 
     def report(self, selection: Mapping[Hashable, Hashable] | ArrayLike) -> Row:

@@ -1,4 +1,4 @@
-"""The default option of each decision, beside which a report tells what was chosen."""
+"""The default option of each decision; a report of a large selection lists only the decisions that differ from it."""
 
 from __future__ import annotations
 
@@ -10,10 +10,11 @@ from cggd.sums import sum_of
 
 
 def default_options(problem: Problem) -> NDArray[np.int64]:
-    """Find the option that each decision has where nothing is asked of it.
+    """Find the default option of each decision.
 
-    That is the option that takes the least of every limited sum, the constraints ``metric <= bound`` whose metric is a
-    sum; the first of several such options; and the first of all where none takes the least of every sum.
+    A limited sum is a constraint ``metric <= bound`` whose metric is a sum. The default is the option that takes the
+    least of every limited sum, or the first of several such options. Where no option takes the least of every sum, the
+    default is the first option of the decision.
 
     Parameters
     ----------

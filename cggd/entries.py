@@ -1,4 +1,4 @@
-"""Entries of files: JSON that is read strictly, its keys, and its labels."""
+"""Entries of files: strict reading of JSON, of its keys and of its labels."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import numpy as np
 
 from cggd.space import few
 
-# Longer keys are not compared with the known ones: the time grows with the product of the lengths.
+# Keys longer than this are not compared with the known ones: the time grows with the product of the lengths.
 COMPARED = 60
 
 _SURROGATE = re.compile(r"\\u[dD][89a-fA-F]")
@@ -34,8 +34,7 @@ def check_keys(mapping: Any, known: Collection[str], where: str) -> None:
     Raises
     ------
     ValueError
-        If it has another key, which the message names beside the known key that is most like it; or if it is no
-        mapping.
+        If it has an unknown key or is not a mapping. The message names the unknown key and the known key most like it.
 
     Examples
     --------
@@ -57,7 +56,7 @@ def check_keys(mapping: Any, known: Collection[str], where: str) -> None:
 
 
 def parse_json(text: str | bytes | bytearray, path: object = "", *, finite: bool = True) -> Any:
-    """What JSON holds, read strictly.
+    """Read JSON strictly.
 
     Parameters
     ----------
@@ -65,13 +64,14 @@ def parse_json(text: str | bytes | bytearray, path: object = "", *, finite: bool
     path : str or path
         The file that it comes from, for messages.
     finite : bool
-        Whether a number such as 1e999 is an error here; otherwise it is infinite, and the reader says where it stands.
+        Whether a number such as 1e999 is an error. Otherwise it is returned as infinity, and the caller reports its
+        place.
 
     Raises
     ------
     ValueError
         If it is not JSON, an object has a key twice, a number is not finite, lists are nested too deeply, or a string
-        holds half of a surrogate pair, which neither files nor terminals take.
+        holds half of a surrogate pair, which cannot be written to files or terminals.
 
     Examples
     --------
@@ -101,7 +101,7 @@ def parse_json(text: str | bytes | bytearray, path: object = "", *, finite: bool
 
 
 def label_from_json(data: Any) -> Hashable:
-    """A label as JSON holds it: its tuples are lists there.
+    """Convert a label from JSON, where tuples are lists.
 
     Raises
     ------
@@ -120,21 +120,21 @@ def label_from_json(data: Any) -> Hashable:
 
 
 def label_to_json(value: Any) -> Any:
-    """What `json` does not know of a label: numpy scalars become numbers, anything else is an error."""
+    """Convert what `json` cannot write: numpy scalars become numbers, anything else is an error."""
     if isinstance(value, np.generic):
         return value.item()
     raise TypeError(f"labels in JSON must be strings, numbers, bools, None or tuples of them, got {value!r}")
 
 
 def shortened(thing: Any) -> str:
-    """How a thing is written in code, cut where it is long.
+    """The `repr` of an object, cut to 40 characters.
 
     Examples
     --------
     >>> shortened("a" * 100)
     "'aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa..."
     """
-    # The whole of a large object need not be written for its beginning.
+    # Only the beginning of a large object is converted.
     text = repr(thing[:50]) if isinstance(thing, str | list) else repr(thing)
     return text if len(text) <= 40 else f"{text[:37]}..."
 

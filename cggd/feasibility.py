@@ -219,8 +219,8 @@ def diagnose(
 ) -> Diagnosis:
     """Say whether constraints can be satisfied together and, if not, which conflict and what bounds would work.
 
-    Parameters are those of `find_feasible`; each of its steps gets the time limit anew. Ctrl-C returns what is known by
-    then: `Diagnosis.minimal` is false, and remedies may be missing.
+    Parameters are those of `find_feasible`; the time limit holds for each step separately. Ctrl-C returns what is known
+    so far; then `Diagnosis.minimal` may be false and remedies may be missing.
 
     Examples
     --------
@@ -238,7 +238,7 @@ def diagnose(
     """
     answer, conflict, minimal = _NOTHING_KNOWN, [], False
     remedies: list[SmallestBound] = []
-    # A Ctrl-C leaves what is known by then: a set that conflicts, some of which may not be needed.
+    # After a Ctrl-C the conflict found so far is returned; it may hold constraints that are not needed.
     with suppress(KeyboardInterrupt):
         asked = _Question.of(constraints, seed, time_limit, forbid)
         answer = asked.feasibility()
@@ -252,7 +252,7 @@ def diagnose(
                 conflict = [other for other in conflict if other is not c]
             elif status is Status.UNKNOWN:
                 unsure.append(c)
-        # What could not be told of a larger set may be clear of the final one.
+        # A constraint undecided in a larger set may be decided in the final, smaller one.
         minimal = all(_without(asked, conflict, c) is Status.FEASIBLE for c in unsure)
         for c in conflict:
             others = [other for other in asked.constraints if other is not c]
@@ -364,7 +364,7 @@ class _Question:
         return Feasibility(Status.UNKNOWN, None, None, rows, "")
 
     def _found(self, selection: NDArray[np.int64]) -> Feasibility | None:
-        """The answer that a selection is, if it satisfies every constraint when they are evaluated again."""
+        """The answer FEASIBLE with this selection, if it satisfies every constraint when evaluated again."""
         with afresh():
             rows = [c.report(selection) for c in self.constraints]
         if not all(row.satisfied for row in rows):
@@ -413,14 +413,14 @@ class _Question:
 
     def _enumerable(self, constraints: Sequence[Constraint]) -> bool:
         if any(c.metric.noisy for c in constraints):
-            return False  # chance would prove it
+            return False  # a noisy value proves nothing
         most = ENUMERATED if all(_computed(c.metric) for c in constraints) else ENUMERATED_CALLS
         return self.space.n_selections <= min(most, ENUMERABLE)
 
     def _enumerated(self, *, first: bool = False) -> tuple[NDArray[np.int64], NDArray[np.int64]] | None:
-        """All selections that may be chosen, and the numbers of those that satisfy every constraint.
+        """All allowed selections, and the indices of those that satisfy every constraint.
 
-        With `first` no further than the first of them. None where time is over before the end.
+        With `first`, evaluation stops at the first feasible one. None if the time is over before the end.
         """
         selections = self.space.enumerate()
         if self.allowed is not None:
@@ -451,7 +451,7 @@ class _Question:
         return self._left == 0 or self.stop()
 
     def _solve(self, program: LinearProgram) -> Solution:
-        # The solver stops by itself and then has something to show; it is only left behind where it does not.
+        # At its time limit the solver returns its best selection. It is abandoned only if it does not stop in time.
         late = time.perf_counter() + self._left + GRACE_SECONDS
         return program.solve(time_limit=self._left, stop=lambda: self.stop() or time.perf_counter() > late)
 
@@ -462,8 +462,8 @@ class _Question:
 
 
 def conflict_of_shares(constraints: Sequence[Constraint], allowed: NDArray[np.bool_] | None) -> str | None:
-    """Why no selection satisfies constraints, where already shares of options cannot: quick, so it is asked first."""
-    # The size is asked first: to see whether a constraint is linear, its rows are built.
+    """Why no selection satisfies the constraints, if the linear relaxation proves it; None otherwise."""
+    # The size is tested first, since the test of linearity builds the rows of a constraint.
     if len(constraints) < 2 or constraints[0].space.n_options > SMALL:
         return None
     linear = [c for c in constraints if _is_linear(c)]

@@ -236,17 +236,19 @@ def sweep(
         What every point must satisfy besides its bound; may be empty.
     metric : Metric
     bounds : list of float, or int
-        Bounds on the metric; repeated ones count once, and an infinite one never binds. A whole number is how many to
-        spread evenly from the least bound that was found to work to the metric of the best selection without a bound.
+        Bounds on the metric. Repeated bounds count once, and an infinite bound never binds. A whole number asks for
+        that many bounds, spread evenly from the tightest bound known to be feasible to the metric's value at the best
+        selection without a bound.
     sense : {"minimize", "maximize"}
         Of the objective.
     metric_sense : {"<=", ">="}
         Whether the metric is bounded from above or from below.
     time_limit, max_evaluations : float, int, optional
-        For all points together; each search gets an equal share of what is left. As in `minimize`, a step is always
-        made, here one for each point.
+        For all points together; each search gets an equal share of what is left. As in `minimize`, a
+        search without time for a step evaluates its first selection.
     initial : mapping or array-like, optional
-        A selection to begin with, as for `minimize`, under bounds for which no tighter one's search found any.
+        A selection to begin with, as for `minimize`. It is used for a bound if no search under a tighter bound found a
+        selection.
     callback : callable, optional
         Called with a `SweepProgress` after each step; a true return value ends the sweep.
     **options
@@ -256,8 +258,8 @@ def sweep(
     Returns
     -------
     Front
-        Bounds that nothing meets, or under which nothing was found, are points with that status. Ctrl-C, at any time,
-        and the callback end the sweep and return the points searched until then.
+        A bound that is infeasible, or under which nothing was found, is a point with that status. Ctrl-C (at any time)
+        and the callback end the sweep; the points found so far are returned.
 
     Raises
     ------
@@ -268,10 +270,10 @@ def sweep(
 
     Notes
     -----
-    A selection that meets a bound meets every looser one, so every point takes the best selection within its bound
-    that any of the searches found, from the tightest bound to the loosest: the curve is monotone, and a bound without
-    a selection is never looser than one with. In the other direction, what is proved of a looser bound (that no
-    objective is better than a number, or that nothing is feasible) holds for all tighter ones.
+    A selection within a bound is also within every looser one. Every point therefore takes the best selection within
+    its bound that any search found. The curve is monotone, and a bound without a selection is never looser than one
+    with a selection. Conversely, a proof for a looser bound (that no objective is better than a number, or that nothing
+    is feasible) holds for all tighter bounds.
 
     Examples
     --------
@@ -334,7 +336,7 @@ class _Sweep:
         self.failure: SearchError | None = None
 
     def front(self, searches: Callable[[], None]) -> Front:
-        """The curve that searches find, or what there is of it when a Ctrl-C comes between two of them."""
+        """Run the searches and return the curve; after a Ctrl-C between two searches, the points found so far."""
         try:
             searches()
         except KeyboardInterrupt:
@@ -468,5 +470,5 @@ def _swept_value(result: Result) -> float:
 
 
 def _pair(bound: float, value: float | None) -> list[str]:
-    """A bound and the metric's value as text, so that they read as they compare."""
+    """A bound and the metric's value as text, with enough digits to show which one is larger."""
     return [number_text(bound), "-"] if value is None else true_texts(bound, value)

@@ -1,4 +1,4 @@
-"""Grids: decimals on which all values of a metric lie, so that a bound within one step of a value proves it."""
+"""Grids: all values of a metric may be multiples of one step; a bound within one step of a value then proves it."""
 
 from __future__ import annotations
 
@@ -8,15 +8,16 @@ from numpy.typing import NDArray
 from cggd.metrics import Metric
 from cggd.rounding import OPERATIONS, UNIT
 
-# Decimal places that are looked at, from the first digit of numbers below 1 on: the unit of a metric does not matter.
+# Number of decimal places that are tried. Below 1 they count from the first digit that is not 0, so that the unit of a
+# metric does not matter.
 PLACES = 6
 
-# Numbers looked at first.
+# Number of values that are tested first.
 FEW = 10_000
 
 
 def grid(metric: Metric) -> float:
-    """Distance that any two different values of a metric keep at the least; 0 where none is known.
+    """Lower bound on the distance between any two different values of a metric; 0 where none is known.
 
     Examples
     --------
@@ -27,7 +28,7 @@ def grid(metric: Metric) -> float:
     numbers, sizes = metric.addends() or (np.zeros(0), np.zeros(0))
     if not numbers.any():
         return 0.0
-    # Numbers that lie on no grid mostly show it early: the first ones say how many places to begin with.
+    # Where there is no grid, the first numbers usually show it. Otherwise they give the number of places to begin with.
     places = _places(numbers[:FEW], sizes[:FEW])
     places = None if places is None else _places(numbers, sizes, places)
     if places is None:
@@ -40,19 +41,19 @@ def grid(metric: Metric) -> float:
 
 
 def _places(numbers: NDArray, sizes: NDArray, first: int = 0) -> int | None:
-    """Decimal places from the first on with which numbers are whole; None where PLACES do not do."""
+    """Smallest number of decimal places, at least `first`, that all numbers fit in; None if PLACES are too few."""
     zeros = max(-int(np.floor(np.log10(sizes.max(initial=1e-300)))), 0)
     for places in range(max(first, zeros), zeros + PLACES + 1):
         scaled = numbers * 10.0**places
         if np.abs(scaled).max() > 2**50:
             return None
-        # Only rounding may keep a number off the grid: what else does adds up over the decisions.
+        # Only rounding errors are tolerated: larger deviations would add up over the decisions.
         if (np.abs(scaled - np.rint(scaled)) <= 8 * np.finfo(float).eps * 10.0**places * sizes).all():
             return places
     return None
 
 
 def proved(cost: float, bound: float, step: float) -> bool:
-    """Whether no cost can be lower than this one, given a bound on it and the grid on which costs lie."""
+    """Whether `cost` is optimal, given a lower bound on costs and the step of the grid on which costs lie."""
     rounding = OPERATIONS * UNIT * max(abs(cost), abs(bound))
     return cost - bound <= max(step - 1e-4 * step - rounding, 0.0)

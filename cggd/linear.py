@@ -1,7 +1,7 @@
 """Linear forms: problems as mixed-integer programs, for the exact solver (HiGHS, through scipy).
 
-Additive metrics are linear in one 0/1 variable per option. A maximum of linear parts (`Peak`, `LongestPath`,
-`Maximum`) is, where it is only bounded from above or minimised, one more variable that no part exceeds.
+Additive metrics are linear in one 0/1 variable per option. A maximum of linear parts (`Peak`, `LongestPath`, `Maximum`)
+has a linear form where it is minimised or bounded from above: one more variable that no part exceeds.
 """
 
 from __future__ import annotations
@@ -31,40 +31,42 @@ from cggd.rounding import OPERATIONS, UNIT
 from cggd.silence import compiled_code_silenced
 from cggd.space import ChoiceSpace
 
-# How often a running solver is asked whether it is still wanted; a quick one is not kept waiting by it.
+# Interval at which the search checks whether to abandon a running solver. A solver that ends earlier causes no waiting.
 POLL_SECONDS = 0.05
 
 
-# HiGHS's absolute tolerances, as scipy leaves them: what a mixed-integer program prunes within of the best selection it
-# knows; by how much a row, or an end of a variable, may be missed; and the same of a reduced cost.
+# Absolute tolerances of HiGHS, at scipy's defaults. GAP: branches that improve the best known selection by less are
+# pruned. FEASIBLE: by how much a row or the range of a variable may be violated. REDUCED: the same for a reduced cost.
 GAP = 1e-6
 FEASIBLE = 1e-6
 REDUCED = 1e-7
 
-# Rows and costs are scaled by a power of two to a largest coefficient between half of this and this, and variables
-# besides options reach from 0 to this: to the solver's absolute tolerances, relative ones of 1e-9. Smaller coefficients
-# than DROPPED are left out of rows, which are loosened by what they may add: each coefficient that is left counts for a
-# hundred tolerances. Beside coefficients of 1e-9, HiGHS has called feasible programs infeasible.
+# Rows and costs are scaled by a power of two, to a largest coefficient between LARGEST / 2 and LARGEST. Auxiliary
+# variables (those that stand for no option) reach from 0 to LARGEST. The solver's absolute tolerances are then relative
+# ones of 1e-9. Coefficients below DROPPED are removed from rows, and the rows are loosened by what they could add, so
+# that every remaining coefficient is at least a hundred tolerances. HiGHS has called feasible programs infeasible that
+# had coefficients of 1e-9.
 LARGEST = 1024.0
 DROPPED = 100 * FEASIBLE
 
-# Rounding of rows that is smaller than this, scaled, is left to the solver's tolerances, which are larger and let more
-# in; rows are loosened by what is larger. (A margin of 1e-6 to 1e-3 in every row makes HiGHS 1.12 lose optima.)
+# Scaled rows whose rounding error is larger than this are loosened by it. Smaller errors are covered by the solver's
+# tolerances, which are larger. (A margin of 1e-6 to 1e-3 in every row makes HiGHS 1.12 lose optima.)
 NEGLIGIBLE = 1e-8
 
-# Where there are variables besides options, and rows or costs hold numbers below this, what HiGHS 1.12 says is no
-# proof: it loses optima by more than its tolerances, with presolve (5 of 400 programs with a peak or a longest path of
-# numbers up to 1e9) and without it (2 of 1357).
+# Verdicts of HiGHS 1.12 are no proofs for programs that have auxiliary variables and, in rows or costs, numbers below
+# TRUSTED. There it loses optima by more than its tolerances, with presolve (5 of 400 programs with a peak or a longest
+# path of numbers up to 1e9) and without it (2 of 1357).
 TRUSTED = 1e-3
 
-# By how much taking out what the options of a decision share must make a row's largest coefficient smaller.
+# The number that all options of a decision share is subtracted from a row only if this makes the row's largest
+# coefficient smaller by more than this factor.
 SHARED = 16.0
 
-# Selections that are excluded one by one, to prove that no better one lies within the solver's tolerances.
+# Largest number of selections that are excluded one by one, to prove that the solver's tolerances hide no better one.
 EXCLUDED = 12
 
 
-# How long the end of the process waits for solvers that were left behind, which stop at their own time limits.
+# How long the process waits at its end for abandoned solvers, which stop at their own time limits.
 EXIT_SECONDS = 2.0
 
 
@@ -87,11 +89,11 @@ class Solution:
     Attributes
     ----------
     outcome : Outcome
-        INFEASIBLE is proved: rows are scaled so that the solver's tolerances, which let more in, are all that rounds.
+        INFEASIBLE is a proof for the exact bounds too: the solver's tolerances only admit more selections.
     selection : ndarray of int, shape (n_decisions,), or None
-        The selection the solver ended with. It may miss a bound by a little, or be not quite the best one.
+        The selection the solver ended with. It may miss a bound slightly, and may be slightly worse than the best.
     bound : float
-        ``sign * objective`` of no selection is below it; what the solver's tolerances may have added is taken off.
+        Lower bound on ``sign * objective`` of all selections; the solver's tolerances are subtracted.
     """
 
     outcome: Outcome
@@ -101,17 +103,17 @@ class Solution:
 
 @dataclass(frozen=True, eq=False)
 class Shares:
-    """What the linear program says, with shares of options instead of options.
+    """Solution of the linear relaxation, in which each decision takes shares of its options.
 
     Attributes
     ----------
     outcome : Outcome
     bound : float
-        ``sign * objective`` of no selection is below it.
+        Lower bound on ``sign * objective`` of all selections.
     reduced : ndarray of shape (n_options,)
         Reduced costs: a selection with option o costs at least ``bound + reduced[o]``. Infinite where forbidden.
     shares : ndarray of shape (n_options,)
-        What the program takes of each option; zeros where it was not solved.
+        The share of each option in the solution; zeros if the program was not solved.
     """
 
     outcome: Outcome
@@ -122,10 +124,10 @@ class Shares:
 
 @dataclass(frozen=True, eq=False)
 class _Affine:
-    """A linear function of some columns, and a constant.
+    """A linear function of some columns, plus a constant.
 
-    `size` is at least the sum of the absolute values of all numbers that are added up to a value of it, those that went
-    into the constant included: what its rounding is measured by.
+    `size` is an upper bound on the sum of the absolute values of all numbers that are added to compute a value,
+    including those in the constant. The rounding error is estimated from it.
     """
 
     columns: NDArray[np.int64]
@@ -146,7 +148,7 @@ class _Affine:
 
     @property
     def rounding(self) -> float:
-        """What rounding may change in a value."""
+        """Upper bound on the rounding error of a value."""
         return OPERATIONS * UNIT * self.size
 
 
@@ -158,20 +160,22 @@ class LinearProgram:
     space : ChoiceSpace
     constraints : list of Constraint
     objective : Metric, optional
-        Without one any feasible selection will do.
+        Without an objective, any feasible selection is a solution.
     sign : float
         1 to minimise the objective, -1 to maximise it.
     allowed : bool array of shape (n_options,), optional
-        The other options have no variable, and a decision with one allowed option has none either, so that a program
-        over few open decisions of a large space is small.
+        The other options get no variable. A decision with one allowed option gets none either, so a program over few
+        open decisions of a large space is small.
     ceiling : float, optional
-        What ``sign * objective`` must not exceed, that of a known selection. It prunes branches without a better one.
+        Upper bound on ``sign * objective``, such as the value of a known selection. It prunes branches without a better
+        selection.
     excluded : list of ndarray of int, shape (n_decisions,)
-        Selections that are not to be found.
+        Selections that the program must not return.
 
     Notes
     -----
-    Options that break a bound or the ceiling whatever the others are have no variable either (`cggd.presolve`).
+    An option that breaks a bound or the ceiling, whatever the other decisions choose, gets no variable either
+    (`cggd.presolve`).
 
     Raises
     ------
@@ -202,9 +206,9 @@ class LinearProgram:
         several = layout.spread(layout.reduce(np.add, kept.astype(np.int64)) > 1)
         self.space = space
         self.open, self.fixed = np.flatnonzero(kept & several), np.flatnonzero(kept & ~several)
-        # The open options of each decision that has any: where they begin, and whose each is.
+        # For each decision with open options: where they begin. For each open option: the number of its decision.
         _, self.first, self.row = np.unique(layout.owner[self.open], return_index=True, return_inverse=True)
-        self.ranges: list[tuple[float, float]] = []  # of the variables besides options
+        self.ranges: list[tuple[float, float]] = []  # of the auxiliary variables
         self.rows: list[_Affine] = []  # each at most 0
         self.cost = _NOTHING if objective is None else self._expression(objective, sign)
         for c in constraints:
@@ -217,7 +221,7 @@ class LinearProgram:
 
     @property
     def n_columns(self) -> int:
-        """Options that are open, and variables besides."""
+        """Number of open options and auxiliary variables."""
         return len(self.open) + len(self.ranges)
 
     def solve(
@@ -228,16 +232,16 @@ class LinearProgram:
         rng: np.random.Generator | None = None,
         stop: Callable[[], bool] = lambda: False,
     ) -> Solution:
-        """Solve it, until `time_limit` seconds have passed or `stop` says so; a Ctrl-C gets through.
+        """Solve it, until `time_limit` seconds have passed or `stop` returns true; Ctrl-C interrupts it.
 
         Parameters
         ----------
         time_limit : float, optional
         node_limit : int, optional
-            Branch-and-bound nodes after which it stops, at the same place each time.
+            Branch-and-bound nodes after which it stops. Repeated runs stop at the same node.
         rng : numpy.random.Generator, optional
-            Shuffles variables and rows. An exact solver's luck depends on their order; several orders make several
-            tries.
+            Shuffles variables and rows. The course of an exact solver depends on their order, so several orders give
+            several different attempts.
         stop : callable
         """
         if (settled := self._settled()) is not None:
@@ -275,21 +279,21 @@ class LinearProgram:
             return Solution(Outcome.STOPPED, found, -np.inf)
         bound: float | None = getattr(result, "mip_dual_bound", None)
         if bound is None and outcome is Outcome.OPTIMAL:
-            bound = result.fun  # no decision was open, so there was nothing to branch on
+            bound = result.fun  # without open decisions there are no branches
         if outcome is Outcome.INFEASIBLE:
             return Solution(outcome, None, np.inf)
         if bound is None or not np.isfinite(bound):
             return Solution(outcome, found, -np.inf)
         error = GAP + REDUCED * (len(self.first) + len(self.ranges)) if scaled.cost.any() else 0.0
-        # Each variable besides options may be off by the tolerance, and one that has a cost by what it rests on is.
+        # Each auxiliary variable may be off by the tolerance, and so may the variables that one with a cost depends on.
         error += FEASIBLE * len(self.ranges) * float(np.abs(scaled.cost[len(self.open) :]).sum())
         return Solution(outcome, found, (bound - error) / scaled.unit + scaled.constant - self.cost.rounding)
 
     def shares(self, *, time_limit: float | None = None, stop: Callable[[], bool] = lambda: False) -> Shares:
-        """Solve it with shares of options instead of options: quick, and infeasible only if the program is.
+        """Solve the linear relaxation: it is quick, and if it is infeasible, so is the program.
 
-        The bound and the reduced costs are computed anew from the multipliers of the rows, so that no tolerance of the
-        solver counts (Neumaier & Shcherbina, 2004); so is the proof that nothing is feasible.
+        The bound, the reduced costs and the proof of infeasibility are computed again from the multipliers of the rows.
+        They therefore do not depend on the solver's tolerances (Neumaier & Shcherbina, 2004).
         """
         reduced = np.full(self.space.n_options, np.inf)
         reduced[self.open] = reduced[self.fixed] = 0.0
@@ -313,7 +317,7 @@ class LinearProgram:
         upper = np.where(np.arange(self.n_columns) < len(self.open), np.inf, scaled.upper)
         result = solve(scaled.cost, scaled.matrix, scaled.equal, scaled.lower, upper)
         if result is not None and _outcome(result.status) is Outcome.INFEASIBLE:
-            # By how much rows must be missed in all, and multipliers that prove it.
+            # Minimise the total violation of the rows; the multipliers prove that it is positive.
             n = len(self.rows)
             wider = sparse.hstack([scaled.matrix, -sparse.eye_array(n)], format="csr")
             none = sparse.csr_array((len(self.first), n))
@@ -340,7 +344,7 @@ class LinearProgram:
         return Shares(Outcome.OPTIMAL, bound, reduced, shares)
 
     def _settled(self) -> Solution | None:
-        """The answer where nothing is left to choose, or a row without variables cannot hold whatever is chosen."""
+        """The solution, if no decision is open or a row without variables is violated; otherwise None."""
         if self.impossible or any(row.constant > row.rounding and not row.coefficients.any() for row in self.rows):
             return Solution(Outcome.INFEASIBLE, None, np.inf)
         if self.n_columns == 0:
@@ -359,7 +363,7 @@ class LinearProgram:
         cost, constant = np.zeros(self.n_columns), self.cost.constant
         np.add.at(cost, self.cost.columns, self.cost.coefficients)
         if n:
-            # Large numbers that the options of a decision have in common would take up the solver's precision.
+            # A large number shared by all options of a decision would use up the solver's digits; it is subtracted.
             least = np.minimum.reduceat(cost[:n], self.first)
             cost[:n] -= least[self.row]
             constant += float(least.sum())
@@ -380,7 +384,7 @@ class LinearProgram:
         if small.any():
             # Each column is at most 1, or at most its range.
             reach = np.concatenate([np.ones(n), [max(abs(low), abs(high)) for low, high in self.ranges]])
-            below = small * np.maximum(np.negative(matrix.data), 0.0)  # without a positive one more is allowed anyway
+            below = small * np.maximum(np.negative(matrix.data), 0.0)  # removing a positive one only loosens the row
             rounding += sparse.csr_array((below, matrix.indices, matrix.indptr), shape=matrix.shape) @ reach
             matrix.data[small] = 0.0
         matrix.eliminate_zeros()
@@ -392,7 +396,7 @@ class LinearProgram:
     # -- expressions ------------------------------------------------------------------------------------------------
 
     def _expression(self, metric: Metric, sign: float) -> _Affine:
-        """``sign * metric``, or a variable that is no less than it and is pressed down on it."""
+        """``sign * metric``, or an epigraph variable for it."""
         if type(metric) is Additive:
             fixed, values = metric.values[self.fixed].astype(float), sign * metric.values[self.open].astype(float)
             constant, size = sign * (fixed.sum() + metric.constant), np.abs(fixed).sum() + abs(metric.constant)
@@ -400,7 +404,7 @@ class LinearProgram:
                 size += np.maximum.reduceat(np.abs(values), self.first).sum()
                 least = np.minimum.reduceat(values, self.first)
                 changes = values - least[self.row]
-                # A large number that the options of a decision share says nothing about a choice, and is taken out. A
+                # A large number shared by all options of a decision does not distinguish them, and is subtracted. A
                 # small one stays: HiGHS finds the best selections of MMKP I07 sooner with it.
                 if np.abs(changes).max() * SHARED < np.abs(values).max():
                     values, constant = changes, constant + least.sum()
@@ -420,7 +424,7 @@ class LinearProgram:
         return top.scaled(sign)
 
     def _bounded(self, metric: Metric, sign: float) -> list[_Affine]:
-        """Linear functions that must all be within a limit of ``sign * metric``; a maximum needs no variable then."""
+        """Linear functions that must all satisfy a limit on ``sign * metric``; a maximum then needs no variable."""
         if sign > 0 and type(metric) is Maximum:
             return [row for part in metric.metrics for row in self._bounded(part, sign)]
         return self._parts(metric) if sign > 0 and type(metric) is Peak else [self._expression(metric, sign)]
@@ -442,7 +446,7 @@ class LinearProgram:
         raise NotLinearError(f"{metric.name!r} is a {type(metric).__name__}, which has no linear form")
 
     def _finishes(self, path: LongestPath) -> list[_Affine]:
-        """When each vertex without a successor ends: no earlier than it can, its predecessors ending before it."""
+        """End times of the vertices without a successor; rows make each vertex start after its predecessors end."""
         durations, edges, last = path.vertices()
         ends = [self._column(*span) for span in zip(*(end.tolist() for end in path.spans(self.kept)), strict=True)]
         arrivals = [*((None, v) for v in range(len(durations))), *edges]
@@ -465,7 +469,7 @@ class LinearProgram:
         return _Affine(columns, values, float(fixed), float(fixed) + float(values.max(initial=0.0)))
 
     def _column(self, low: float, high: float) -> _Affine:
-        """A new variable between two ends, in units of what it may change: the least leaves the solver's numbers."""
+        """A new variable between two ends, shifted and scaled to reach from 0 to LARGEST in the solver."""
         size = max(abs(low), abs(high))
         if high <= low:
             return _Affine(_NOTHING.columns, _NOTHING.coefficients, high, size)
@@ -473,7 +477,7 @@ class LinearProgram:
         return _Affine(np.array([self.n_columns - 1]), np.array([(high - low) / LARGEST]), low, size)
 
     def _exclude(self, selection: NDArray[np.int64]) -> None:
-        """A row that one selection alone breaks."""
+        """Add a row that only this selection violates."""
         flat = self.space.layout.flat(selection)
         taken = np.flatnonzero(np.isin(self.open, flat))
         n_open = len(self.first)
@@ -483,7 +487,7 @@ class LinearProgram:
 
 @dataclass(frozen=True, eq=False)
 class _Scaled:
-    """A program as arrays: costs times `unit`, one option each, rows, limits and their rounding, ends of columns."""
+    """A program as arrays: scaled costs, one option per decision, rows, limits, their rounding, ends of columns."""
 
     cost: NDArray[np.float64]
     unit: float
@@ -497,15 +501,15 @@ class _Scaled:
 
     @property
     def smallest(self) -> float:
-        """The smallest number in a row or a cost that is not the rounding of 0."""
-        limits = self.limits[np.diff(self.matrix.indptr) > 0]  # a row without coefficients is no matter for the solver
+        """The smallest number in rows and costs, without those so small that they may be rounding errors of 0."""
+        limits = self.limits[np.diff(self.matrix.indptr) > 0]  # the solver ignores rows without coefficients
         numbers = np.abs(np.concatenate([self.matrix.data, limits, self.cost]))
         return float(numbers.min(initial=np.inf, where=numbers >= DROPPED))
 
     def dual(
         self, cost: NDArray[np.float64], multipliers: NDArray[np.float64], program: LinearProgram
     ) -> tuple[float, NDArray[np.float64]]:
-        """A bound on what costs add up to, for any multipliers of the rows, and reduced costs of the open options."""
+        """Lower bound on the total cost, valid for any multipliers, and reduced costs of the open options."""
         n, first = len(program.open), program.first
         y = np.maximum(multipliers, 0.0)
         taken = cost + y @ self.matrix
@@ -530,8 +534,9 @@ def settle(
 ) -> Settled:
     """The best selection of a linear problem, and whether that is proved.
 
-    A solver's answer is within its tolerances. Where values lie on a grid of a `step` that is larger, its bound is a
-    proof; elsewhere selections that are known are excluded, until the bound of what is left is no better than they.
+    A solver's answer is correct only within its tolerances. If the values lie on a grid whose `step` is larger than the
+    tolerances, the solver's bound is a proof. Otherwise the known selections are excluded one by one, until the bound
+    of the remaining ones is no better than the best known one.
 
     Parameters
     ----------
@@ -540,9 +545,9 @@ def settle(
     known : ndarray of int, shape (n_decisions,), optional
         The best selection known, which satisfies the constraints.
     step : float
-        What any two different objectives differ by at the least; 0 where that is not known.
+        Lower bound on the difference between any two different objectives; 0 where none is known.
     solve : callable
-        Solves a program, with the limits in force.
+        Solves a program within the limits on time and nodes.
 
     Raises
     ------
@@ -565,10 +570,10 @@ def settle(
             excluded=excluded,
         )
         solution = solve(program)
-        # What is excluded costs as much as the best or more, or violates a bound.
+        # Each excluded selection costs at least as much as the best one, or violates a bound.
         bound = max(bound, min(solution.bound, cost))
         if solution.outcome is Outcome.INFEASIBLE:
-            # A known selection that was not excluded is within the program: then the solver is wrong.
+            # If a known selection was not excluded, it solves the program, and the solver is wrong.
             wrong = best is not None and not any(np.array_equal(best, other) for other in excluded)
             return Settled(best, -np.inf if wrong else cost, not wrong, solution.outcome)
         selection = solution.selection
@@ -611,7 +616,7 @@ class Background:
         return thread
 
     def close(self) -> None:
-        """Let nothing start any more, and wait for what did."""
+        """Start no more threads, and wait up to EXIT_SECONDS for the running ones."""
         with self.lock:
             self.closed = True
         late = time.perf_counter() + EXIT_SECONDS
@@ -622,11 +627,11 @@ class Background:
 
 
 def _leave_without_threads() -> None:
-    """Let the process end while a thread is still in compiled code, with its exit status and without an abort.
+    """Let the process end with its exit status, and without an abort, while a thread is still in compiled code.
 
-    A thread that comes back to an interpreter that shuts down is ended by the interpreter; C++ code calls that a fatal
-    error (``std::terminate``), so it waits instead. And the process ends before destructors of C++ find such a thread
-    alive. Where there is no glibc, nothing is done.
+    The interpreter ends a thread that returns to it during shutdown. C++ treats this as a fatal error and calls
+    ``std::terminate``; the handler set here waits instead. The process then ends before C++ destructors find such a
+    thread alive. Without glibc, nothing is done.
     """
     with suppress(OSError, AttributeError):
         c, cpp = ctypes.CDLL("libc.so.6"), ctypes.CDLL("libstdc++.so.6")
@@ -638,7 +643,7 @@ background = Background()
 
 
 def aside(work: Callable[[], Any], stop: Callable[[], bool]) -> Any:
-    """Result of work in another thread, or None where it was not waited for: compiled code hears no Ctrl-C."""
+    """Run HiGHS in a thread, as it does not react to Ctrl-C; None if `stop` ended the waiting."""
     results: list[Any] = []
     failures: list[BaseException] = []
 

@@ -1,4 +1,4 @@
-"""Files that are written: whether they can be, told before work is spent on what they are to hold; and how."""
+"""Output files: a check before the work begins that they can be written, and the writing."""
 
 from __future__ import annotations
 
@@ -13,22 +13,22 @@ from typing import Any, BinaryIO
 
 
 def check_writable(path: str | PathLike[str], argument: str, *, replaced: bool = False) -> None:
-    """Raise where a file cannot be written, before work is spent on what it is to hold.
+    """Raise an error if a file cannot be written, before time is spent on computing its contents.
 
-    An existing file keeps its contents and its date, and no file is left behind where there was none.
+    An existing file keeps its contents and its date. Where there was no file, none is left behind.
 
     Parameters
     ----------
     path : str or path
     argument : str
-        What named the file, for the message.
+        The argument or option that names the file, for the message.
     replaced : bool
-        Whether it is written by `replacing`, which needs a place beside it.
+        Whether `replacing` writes it, which makes a second file in the same folder.
 
     Raises
     ------
     ValueError
-        If the path is a folder, lies in none, or may not be written.
+        If the path is a folder, if its folder does not exist, or if it may not be written.
     """
     if os.path.isdir(path):
         raise ValueError(f"{argument} must be a file, got the folder {path}")
@@ -43,7 +43,7 @@ def check_writable(path: str | PathLike[str], argument: str, *, replaced: bool =
             part.open("wb").close()
             part.unlink()
         elif not os.path.exists(target):
-            # Whether a name may be made in a folder is known for sure by making it alone.
+            # Only creating the file shows for sure that it can be created.
             os.close(os.open(target, os.O_WRONLY | os.O_CREAT | os.O_EXCL))
             os.unlink(target)
         elif stat.S_ISFIFO(os.stat(target).st_mode):
@@ -52,7 +52,7 @@ def check_writable(path: str | PathLike[str], argument: str, *, replaced: bool =
         else:
             handle = os.open(target, os.O_WRONLY | os.O_APPEND | getattr(os, "O_NOCTTY", 0))
             try:
-                os.write(handle, b"")  # a device that is full says so
+                os.write(handle, b"")  # raises on a full device
             finally:
                 os.close(handle)
     except OSError as error:
@@ -61,7 +61,7 @@ def check_writable(path: str | PathLike[str], argument: str, *, replaced: bool =
 
 
 def check_outputs(inputs: Collection[Path | None], outputs: Mapping[str, Path | None]) -> None:
-    """Raise where a file cannot be written, or would be written over, before work is spent on it.
+    """Raise an error, before the work begins, if an output cannot be written or would overwrite another file.
 
     Parameters
     ----------
@@ -84,14 +84,14 @@ def check_outputs(inputs: Collection[Path | None], outputs: Mapping[str, Path | 
 
 @contextmanager
 def writing(files: Mapping[Path | None, Callable[[Path], Any]]) -> Iterator[None]:
-    """Write files, then let the answer be printed, and then raise what went wrong with a file.
+    """Write files, let the caller print the answer, and then raise the first error of a file.
 
-    Files come first, since a reader may close standard output; and an answer is printed even if the disk is full.
+    Files come first, since the reader of standard output may close it. The answer is printed even if the disk is full.
 
     Parameters
     ----------
     files : mapping of path or None to callable
-        What writes each file; None is passed over.
+        The function that writes each file; the key None is skipped.
     """
     failed: OSError | None = None
     for path, write in files.items():
@@ -107,9 +107,9 @@ def writing(files: Mapping[Path | None, Callable[[Path], Any]]) -> Iterator[None
 
 @contextmanager
 def replacing(path: Path) -> Iterator[BinaryIO]:
-    """A file to write into, which takes the place of the one before only once it is whole and on the disk.
+    """Open a file for writing that replaces the former file only when it is complete and on the disk.
 
-    Whatever is raised while it is written, the file before is kept, and nothing is left beside it.
+    If an error is raised during writing, the former file is kept and the incomplete one is removed.
 
     Parameters
     ----------
@@ -134,7 +134,7 @@ def _partial(path: Path) -> Path:
 
 
 def _sync_folder(folder: Path) -> None:
-    """Bring the new name of a file to the disk, where the system can do that."""
+    """Write the new name of a file to the disk, on systems that can do that."""
     with suppress(OSError):
         handle = os.open(folder, os.O_RDONLY)
         try:

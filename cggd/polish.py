@@ -1,10 +1,10 @@
-"""Polish: from a good selection to a better one, and where it can be to a proof that there is none.
+"""Polish: improve a good selection and, where possible, prove that no better one exists.
 
-Where objective and constraints are linear, the *reduced core* is solved exactly: options whose reduced cost exceeds
-the gap between the best selection and the bound are in no better selection, and those with a large reduced cost in
-few; so cores of the likeliest options are solved by branch and bound (HiGHS), growing until they hold every option
-within the gap. That is a proof (Balas & Zemel, 1980; Pisinger, 1995, for knapsacks). Anything else is
-improved by switches, in ones and twos (`cggd.swaps`).
+Where objective and constraints are linear, *reduced cores* are solved exactly. An option whose reduced cost exceeds the
+gap between the best selection and the bound is in no better selection. An option with a large reduced cost is in few.
+Branch and bound (HiGHS) therefore solves cores of the options with the smallest reduced costs. The cores grow until one
+holds every option within the gap, and its solution is a proof (Balas & Zemel, 1980; Pisinger, 1995, for knapsacks).
+Other problems are improved by single switches and pairs of switches (`cggd.swaps`).
 """
 
 from __future__ import annotations
@@ -29,51 +29,52 @@ from cggd.swaps import Violation, pair, shaken, walk
 # Options beyond one per decision in the first core; on MMKP I07 it holds the best known selection within 0.1 s.
 FIRST_CORE = 20
 
-# Between cores of 20 and 40 lies the largest that is finished within a second on c_21, and holds its best known value.
+# On c_21, the largest core that finishes within 1 s has 20 to 40 options and holds the best known value.
 GROWTH = 1.5
 
-# A core of more than one in so many of the options that count is passed over for the last one, which is the proof.
+# A core that would hold more than 1 in SMALL of all options within the gap is skipped: the last core, which holds all
+# of them and gives the proof, is solved instead.
 SMALL = 3
 
-# Cores of this many options are those in which HiGHS finds good selections of MMKP I04, I07, c_21 and c_24 within a
-# second or two; which one and when is luck, so sizes and orders are drawn.
+# In cores of this many options HiGHS finds good selections of MMKP I04, I07, c_21 and c_24 within a second or two.
+# Which size and order succeeds is unpredictable, so both are drawn at random.
 CORES = (25, 200)
 
-# A core of more options than this beyond one per decision is not finished within a minute where constraints are many.
+# With many constraints, a core of more options than this beyond one per decision does not finish within a minute.
 PROVABLE = 400
 
 # Branch-and-bound nodes a core gets without a time limit, so that the same seed gives the same result: up to a second.
 NODES = 500
 
-# Share of the time limit that one core gets, drawn between these, and what the shortest tries get at the most: short
-# tries suit some problems (MMKP I07, c_24), also where there is much time, and long ones others (I04). The last core of
-# a chain, which is the proof, gets a larger share of what is left.
+# The time for one core is a share of the time limit, drawn between SHARES; the lower end is at most SHORT_SECONDS.
+# Short attempts suit some problems (MMKP I07, c_24) even with much time, and long ones suit others (I04). The last
+# core of a chain, which gives the proof, gets PROOF_SHARE of the remaining time.
 SHARES = (1 / 15, 1 / 4)
 SHORT_SECONDS = 1.0
 PROOF_SHARE = 0.9
 
-# How often a core is solved for better selections than the best one alone. It prunes the search and steers it away from
-# what is known: that helps on c_24 (gaps of -0.19 to 0.04 % instead of 0.09 to 0.48 %) and hurts on c_21. What comes of
-# it is no proof.
+# Share of the cores in which only selections better than the best known one are allowed. This prunes the search and
+# leads it away from the known one. It helps on c_24 (gaps of -0.19 to 0.04 % instead of 0.09 to 0.48 %) and hurts on
+# c_21. The outcome is no proof.
 CUT = 0.5
 
-# Cores solved side by side: the solver runs outside of Python's lock.
+# Number of cores solved in parallel: the solver releases Python's global interpreter lock.
 WORKERS = 2
 
-# How often whoever waits for a core may look at the clock.
+# Interval at which a wait for a core checks the clock.
 POLL_SECONDS = 0.05
 
-# Switches without a better selection after which a walk ends, and such walks in a row after which there are no more.
+# A walk ends after PATIENCE switches without a better selection. The search ends after WALKS such walks in a row.
 PATIENCE = 50
 WALKS = 200
 
-# Spaces of at most this many selections are tried whole before a solver is asked.
+# Spaces of at most this many selections are enumerated before a solver is used.
 FEW_SELECTIONS = 20_000
 
 
 @dataclass(frozen=True, eq=False)
 class Finding:
-    """A feasible selection, or a number that no objective is better than, or both; or a proof that there is none."""
+    """A feasible selection, a bound that no objective can beat, or both; or a proof that nothing is feasible."""
 
     selection: NDArray[np.int64] | None
     bound: float | None = None
@@ -97,8 +98,8 @@ def polish(
     ----------
     problem : Problem
     relaxed : Relaxed or None
-        Its relaxation, where it has one: then reduced cores are solved. Otherwise all selections are tried, where they
-        are few and need no calls of a black box, and switches of the best one where not.
+        The relaxation of the problem, if it has one; then reduced cores are solved. Small spaces that need no calls of
+        a black box are enumerated. In all other cases the best selection is improved by switches.
     best : ndarray of int, shape (n_decisions,), or None
     allowed : bool array of shape (n_options,), optional
     step, seed, time_limit, stop
@@ -217,7 +218,7 @@ class _Cores:
             last = extra >= self._within()
             if last and self._within() > PROVABLE:
                 break
-            # The last one is the proof, and gets what time there is.
+            # The last core gives the proof, and gets most of the remaining time.
             seconds = PROOF_SHARE * self._left() if last else self._seconds(SHARES[1])
             finished = self._solve(extra, seconds, None, last=last)
             if last and finished:
@@ -238,9 +239,10 @@ class _Cores:
     def _solve(
         self, extra: int, seconds: float, rng: np.random.Generator | None, *, cut: bool = False, last: bool = False
     ) -> bool:
-        """Solve one core, with `cut` for better selections than the best one alone; whether the solver finished it.
+        """Solve one core; return whether the solver finished it.
 
-        The `last` core holds all options that a better selection may take, and is solved up to a proof.
+        With `cut`, only selections better than the best known one are allowed. The `last` core holds all options that a
+        better selection may take, and is solved up to a proof.
         """
         core, problem, known = self._core(extra), self.problem, self.best
         late = time.perf_counter() + seconds
@@ -261,26 +263,26 @@ class _Cores:
         solution = solve(LinearProgram(self.space, problem.constraints, problem.objective, **how))
         selection = solution.selection
         if selection is not None and not problem.satisfied(selection):
-            selection = None  # within the bounds by the solver's tolerance alone
-        # The solver's tolerance may hide what is a little below the ceiling. And it is wrong where it rules out a core
-        # that holds a known selection.
+            selection = None  # within the bounds only by the solver's tolerance
+        # The solver's tolerance may hide a selection slightly below the ceiling. A verdict of infeasible is wrong for a
+        # core that holds a known selection.
         wrong = solution.outcome is Outcome.INFEASIBLE and known is not None
         with self.lock:
             self._learn(core, selection, -np.inf if cut or wrong else solution.bound)
         return solution.outcome is not Outcome.STOPPED
 
     def _learn(self, core: NDArray[np.bool_], selection: NDArray[np.int64] | None, inside: float) -> None:
-        """Keep a selection that was found in a core, and what costs are bounded by, in the core and with the rest."""
+        """Keep a selection found in a core, and update the bound from the core and from the options outside it."""
         problem = self.problem
         if selection is not None and (cost := problem.cost(selection)) < self.cost:
             self.best, self.cost = selection, cost
-        # What is not in the core costs at least its reduced cost more than the relaxation.
+        # A selection with an option outside the core costs at least the relaxation's bound plus its reduced cost.
         outside = self.relaxed + float(self.reduced[~core].min(initial=np.inf))
         self.bound = max(self.bound, min(inside, outside))
         none = "proved by mixed-integer programming (HiGHS)" if self.bound == np.inf and self.best is None else None
         self.findings.put(Finding(selection, problem.sign * self.bound if np.isfinite(self.bound) else None, none))
 
-    # -- what they ask ----------------------------------------------------------------------------------------------
+    # -- helpers ----------------------------------------------------------------------------------------------------
 
     def _most(self) -> float:
         """The largest reduced cost of an option in a better selection."""
@@ -291,7 +293,7 @@ class _Cores:
         return int(np.searchsorted(self.lowest, self._most(), side="right")) - self.space.n_decisions
 
     def _core(self, extra: int) -> NDArray[np.bool_]:
-        """The likeliest options, `extra` beyond one per decision, of those that a better selection may take."""
+        """Of the options a better selection may take, those of least reduced cost: `extra` beyond one per decision."""
         at = min(self.space.n_decisions + extra, len(self.lowest)) - 1
         core = self.reduced <= min(self.lowest[at], self._most())
         if self.best is not None:

@@ -1,8 +1,8 @@
 """Presolve: options that no selection within the bounds can take.
 
-Tables that hold both 3.5 and 1e9, where 1e9 means "never", leave no solver enough digits for the 3.5. Options that
-break a bound whatever the other decisions choose are removed first, so that what is scaled and solved afterwards has
-numbers of one magnitude (Savelsbergh, 1994, section 1).
+Some tables hold both 3.5 and 1e9, where 1e9 means "never". A solver then has too few digits left for the 3.5. Options
+that break a bound whatever the other decisions choose are therefore removed before scaling. The remaining numbers have
+one magnitude (Savelsbergh, 1994, section 1).
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from cggd.metrics import Metric
 from cggd.rounding import true_texts
 from cggd.space import ChoiceSpace
 
-# Removing an option may show that others are impossible; what this many rounds do not show is left to the solver.
+# Largest number of rounds. Removing an option may make others impossible; those still left are up to the solver.
 ROUNDS = 10
 
 # A metric, a sign, and what ``sign * metric`` must not exceed.
@@ -25,16 +25,17 @@ Limit = tuple[Metric, float, float]
 
 
 def limits_of(constraints: Iterable[Constraint]) -> list[Limit]:
-    """The limits that constraints set on values as they are; confidence limits say less about single options."""
+    """Limits of all constraints without a confidence; confidence limits say less about single options."""
     return [(c.metric, c.sign, c.limit) for c in constraints if c.confidence is None and np.isfinite(c.limit)]
 
 
 def possible(
     space: ChoiceSpace, limits: Sequence[Limit], allowed: NDArray[np.bool_] | None = None
 ) -> NDArray[np.bool_] | None:
-    """Options that a selection within all limits may take, shape (n_options,); None where that proves there is none.
+    """Options that a selection within all limits may take, shape (n_options,); None if some decision has none.
 
-    Each limit is applied by itself, so an option that is left may still be in no selection.
+    None proves that no selection is within all limits. Each limit is applied by itself, so an option that is kept may
+    still be in no feasible selection.
 
     Examples
     --------
@@ -64,7 +65,7 @@ def impossible(constraint: Constraint, allowed: NDArray[np.bool_] | None = None)
         return None
     low, high = constraint.metric.limits()
     if allowed is None and (low if constraint.sign > 0 else -high) <= constraint.limit:
-        return None  # the quick way
+        return None  # quick test first
     mask = np.ones(constraint.space.n_options, dtype=bool) if allowed is None else allowed
     least = float(constraint.metric.least_with(constraint.sign, mask)[mask].min())
     if least <= constraint.limit:

@@ -1,19 +1,20 @@
-"""Text that is safe to print: without control characters, which could command a terminal or hide what stands there."""
+"""Text that is safe to print: without control characters, which could control a terminal or hide other text."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Sequence
 
-# C0 but tabs and line feeds, DEL, C1 (ECMA-48); lines and paragraphs of Unicode; what turns the direction of writing
-# (Boucher & Anderson, "Trojan Source", USENIX Security 2023); halves of surrogate pairs, which cannot be encoded.
+# C0 except tab and line feed, DEL, C1 (ECMA-48); line and paragraph separators of Unicode; characters that change the
+# direction of writing (Boucher & Anderson, "Trojan Source", USENIX Security 2023); halves of surrogate pairs, which
+# cannot be encoded.
 _UNSAFE = re.compile(
     "[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028\u2029\u202a-\u202e\u2066-\u2069\ufeff\ud800-\udfff]"
 )
 
 
 def printable(text: object) -> str:
-    r"""Text in which control characters are written as escapes; line feeds and tabs stay.
+    r"""Replace control characters with escapes; line feeds and tabs stay.
 
     Examples
     --------
@@ -24,7 +25,7 @@ def printable(text: object) -> str:
 
 
 def on_one_line(text: object) -> str:
-    r"""Printable text whose line feeds and tabs are written as escapes too, so that a label cannot pass for a line.
+    r"""Replace line feeds and tabs with escapes too, so that a label cannot look like a line of a report.
 
     Examples
     --------

@@ -1,4 +1,4 @@
-"""Relaxed problems: bounds and reduced costs, from multipliers of sums, or else from a linear program."""
+"""Relaxations: bounds and reduced costs, from Lagrangian multipliers of sums or from a linear program."""
 
 from __future__ import annotations
 
@@ -14,19 +14,20 @@ from cggd.presolve import limits_of, possible
 from cggd.problem import Problem
 from cggd.sums import Tables
 
-# Options up to which those that the bounds rule out are removed first: a few walks over all tables.
+# Up to this many options, those that the bounds rule out are removed first. That takes a few passes over all tables.
 PRESOLVED = 1_000_000
 
-# Relaxed again without what is worse than a selection, where that makes some sums this much smaller.
+# The relaxation is solved a second time, without the options that are worse than the selection found, if that makes
+# some sum smaller by this factor.
 LIGHTER = 10.0
 
-# Options up to which a linear program with a peak or a longest path is solved in about a second.
+# Up to this many options, a linear program with a peak or a longest path takes about a second.
 SMALL = 20_000
 
 
 @dataclass(frozen=True, eq=False)
 class Relaxed:
-    """What the linear relaxation of a problem says.
+    """Bound and reduced costs of the linear relaxation of a problem.
 
     Attributes
     ----------
@@ -36,9 +37,9 @@ class Relaxed:
         Gives reduced costs, shape (n_options,): a selection with option o has a ``sign * objective`` of at least
         ``sign * bound + reduced()[o]``; infinite where forbidden.
     selection : ndarray of int, shape (n_decisions,), or None
-        One that satisfies the constraints, where it came with the bound.
+        A selection that satisfies the constraints, if the relaxation found one.
     proof : str or None
-        Why no selection satisfies the constraints, where that is proved.
+        Why no selection satisfies the constraints, if that is proved.
     """
 
     bound: float
@@ -59,7 +60,7 @@ def relax(
     time_limit: float | None = None,
     stop: Callable[[], bool] = lambda: False,
 ) -> Relaxed | None:
-    """Relax a problem; None where it has no linear form, or its linear program is too large or was stopped.
+    """Relax a problem; None if it has no linear form, or if its linear program is too large or was stopped.
 
     Examples
     --------
@@ -79,7 +80,8 @@ def relax(
     sums = lagrangian.relax(problem, allowed=mask, time_limit=time_limit, stop=stop)
     if sums is not None:
         if small and sums.value is not None and not stop():
-            # Options that cost more than the selection found are not needed, and may hide what the others cost.
+            # Options that cost more than the selection found are not needed, and their large numbers may hide the
+            # differences between the others.
             within = possible(
                 problem.space, [*limits, (problem.objective, problem.sign, problem.sign * sums.value)], mask
             )
@@ -103,7 +105,7 @@ def relax(
 
 
 def _lighter(problem: Problem, mask: NDArray[np.bool_], within: NDArray[np.bool_]) -> bool:
-    """Whether the options that are left make much smaller sums than before."""
+    """Whether some sum of the remaining options is much smaller than before."""
     if np.array_equal(mask, within):
         return False
     sizes = [Tables.of(problem, which) for which in (mask, within)]
@@ -114,7 +116,7 @@ def _lighter(problem: Problem, mask: NDArray[np.bool_], within: NDArray[np.bool_
 def _better(
     problem: Problem, first: lagrangian.Relaxation, again: lagrangian.Relaxation | None
 ) -> lagrangian.Relaxation:
-    """The better of two relaxations, of which the second leaves out what is worse than the first's selection."""
+    """Combine two relaxations; the second leaves out options that are worse than the first's selection."""
     if again is None or again.infeasible or first.value is None:
         return first
     values = [r.value for r in (again, first) if r.value is not None]

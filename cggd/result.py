@@ -74,12 +74,12 @@ class Result:
     stopped : str
         Why the search stopped.
     constraints : list of Row
-        Value, bound and slack of every constraint, evaluated again on the selection. Without a feasible selection:
-        on the one that came nearest, which `nearest` holds.
+        Value, bound and slack of every constraint, evaluated again on the selection. Without a feasible selection they
+        are those of `nearest`.
     nearest : dict or None
-        Where no selection is known to be feasible: the one with the smallest violation.
+        The selection with the smallest violation, if no selection is known to be feasible.
     bound : float or None
-        A number that no feasible objective can beat, where one is known.
+        A number that no feasible objective can beat, if one is known.
     history : History
     evaluations : int
         Calls of black-box functions.
@@ -88,12 +88,12 @@ class Result:
         Name and unit of the objective, and ``"minimize"`` or ``"maximize"``.
     seed : int
     not_default : ndarray of int, or None
-        Positions of the decisions whose option, in the selection or else in `nearest`, is not their default: the
-        option that takes the least of every limited sum, or else the first (`cggd.defaults`).
+        Positions of the decisions whose option in the selection (or in `nearest`) is not the default. The default is
+        the option that takes the least of every limited sum, or else the first one (`cggd.defaults`).
     remeasured : bool
-        Whether the selection was evaluated again before it was returned. False only where that was not possible: an
-        evaluation failed, or Ctrl-C came. Then `value` and `constraints` are those of the first evaluation, which
-        satisfied every constraint, and the status is UNKNOWN.
+        Whether the selection was evaluated again before it was returned. False only if an evaluation failed or Ctrl-C
+        interrupted it. Then `value` and `constraints` are those of the first evaluation, which satisfied every
+        constraint, and the status is UNKNOWN.
     """
 
     selection: dict[Hashable, Hashable] | None
@@ -116,7 +116,7 @@ class Result:
 
     @property
     def feasible(self) -> bool:
-        """Whether the selection satisfies every constraint; they were evaluated again before it was returned."""
+        """Whether the selection satisfied every constraint when they were evaluated again before the return."""
         return self.status in (Status.OPTIMAL, Status.FEASIBLE)
 
     @property
@@ -132,10 +132,10 @@ class Result:
         Parameters
         ----------
         decisions : int
-            Of a space of at most so many decisions, all are listed; of a larger one, those whose option is not their
-            default (`not_default`).
+            A space of at most this many decisions is listed in full. Of a larger space, the decisions whose option is
+            not the default are listed (`not_default`).
         listed : int
-            How many of those are listed at the most.
+            Largest number of decisions listed for a larger space.
         """
         lines = [f"status     {self.status.value if self.remeasured else _NOT_REMEASURED}"]
         if self.value is not None:
@@ -253,7 +253,7 @@ class Result:
             unit=data["objective"]["unit"],
             sense=data["objective"]["sense"],
             seed=data["seed"],
-            # Files of older versions do not say.
+            # Files of older versions lack these two keys.
             not_default=None if data.get("not_default") is None else _positions(data["not_default"]),
             remeasured=data.get("remeasured", True),
         )
@@ -263,7 +263,7 @@ _NOT_REMEASURED = (
     "unknown: the selection satisfied every constraint when it was found, but could not be evaluated again"
 )
 
-# Every key of a result's file; two of them are not read, since the rest decides them.
+# All keys of a result's file. `feasible` and `gap` are not read, since they follow from the others.
 _KEYS = (
     *("format", "status", "feasible", "stopped", "objective", "value", "bound", "gap", "selection", "indices"),
     *("nearest", "constraints", "evaluations", "seconds", "seed", "not_default", "remeasured", "history"),
@@ -272,7 +272,7 @@ _NUMBERS = ("value", "bound", "slack")
 
 
 def percent_text(share: float) -> str:
-    """A share in per cent, which reads 0 only where it is.
+    """A share in per cent; only a share of exactly 0 is shown as 0.
 
     Examples
     --------

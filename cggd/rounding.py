@@ -1,8 +1,8 @@
-"""Rounding: how far a sum of floats may be from the sum of the decimals it was made from, and numbers as text.
+"""Rounding: how far a sum of floats may be from the exact sum of its decimals, and numbers as text.
 
-Whether a value satisfies a bound is decided by the metric's own rounding (`cggd.Constraint`). A sum of whole numbers
-below 2**53 has none. A sum of floats has a few units in the last place of its largest partial sum, so that
-``0.1 + 0.2 <= 0.3`` holds. Anything else is compared as it was returned.
+A value satisfies a bound if it misses the bound by at most the metric's own rounding error (`cggd.Constraint`). A sum
+of whole numbers below 2**53 has no rounding error. A sum of floats has one of a few units in the last place of its
+largest partial sum, so ``0.1 + 0.2 <= 0.3`` holds. Anything else is compared as it was returned.
 """
 
 from __future__ import annotations
@@ -18,19 +18,19 @@ UNIT = 2.0**-53
 # Whole numbers up to this are exact, and so are their sums.
 WHOLE = 2.0**53
 
-# Operations on a number before and after the sum: a decimal is rounded when it is read, and so is the bound; scaled and
-# added tables (`2 * a + b`) have rounded once or twice more.
+# Rounded operations on a number before and after the sum. A decimal is rounded when it is read, and so is the bound.
+# Tables that were scaled and added (`2 * a + b`) were rounded once or twice more.
 READ = 6
 
-# Rounded operations on each number of a sum, at the most: more than `additions` and READ make of 1e7 numbers.
+# Upper bound on the rounded operations on each number of a sum. `additions` and READ stay below it for 1e7 numbers.
 OPERATIONS = 64
 
-# numpy adds eight partial sums in blocks of at most 128 numbers, and then block sums in pairs (Higham, 1993).
+# numpy adds blocks of at most 128 numbers in eight partial sums (lanes), and the block sums in pairs (Higham, 1993).
 BLOCK, LANES = 128, 8
 
 
 def additions(terms: int) -> int:
-    """Additions that one of `terms` numbers goes through in ``numpy.sum``, at the most.
+    """Largest number of additions that one of `terms` numbers goes through in ``numpy.sum``.
 
     Examples
     --------
@@ -40,8 +40,8 @@ def additions(terms: int) -> int:
     if terms <= LANES:
         return max(terms - 1, 0)
     blocks = max(terms / BLOCK, 1.0)
-    # A lane adds its numbers one after another; then come three additions of lanes, up to seven of what is left of a
-    # block, and those of blocks.
+    # A lane adds its numbers one after another. Then come three additions of lanes, up to seven additions of numbers
+    # that fill no lane, and the additions of blocks.
     return min(terms, BLOCK) // LANES + 10 + int(np.ceil(np.log2(blocks)))
 
 
@@ -76,7 +76,7 @@ def is_whole(numbers: Any) -> bool:
 
 
 def snapped(values: NDArray, rounding: Any, sign: float, bound: float) -> NDArray:
-    """Values, those that miss a bound by no more than rounding replaced by the bound.
+    """Return the values; a value that misses the bound by no more than rounding is replaced by the bound.
 
     Parameters
     ----------
@@ -112,12 +112,12 @@ def number_text(number: float, digits: int = 6) -> str:
         return str(number)
     if number == round(number):
         return f"{number:.0f}" if abs(number) < 1e16 else repr(number)
-    before = len(f"{abs(number):.0f}") if 1e5 <= abs(number) < 1e15 else 0  # the point, and two places after it
+    before = len(f"{abs(number):.0f}") if 1e5 <= abs(number) < 1e15 else 0  # then two decimal places are shown
     return f"{number:.{max(digits, before + 2 if before else 0)}g}"
 
 
 def true_texts(*numbers: float) -> list[str]:
-    """Numbers as text, with so many digits that different ones read differently and in their order.
+    """Numbers as text, with enough digits that different numbers read differently and in the right order.
 
     Examples
     --------

@@ -33,9 +33,9 @@ from cggd.relaxed import Relaxed, relax
 from cggd.result import History, Result, Status
 from cggd.safeguard import Safeguard, SafeguardState
 
-# While violated, R grows by this factor each step; a feasible step takes back what 30 violated ones gave, so that R
-# settles where one step in thirty is feasible. Measured on MMKP I07, 12 seeds, loss against the LP bound: 0.77%, and
-# 0.80 to 0.94% for factors of 1.02 to 1.10 and 9 to 19 steps: the plateau is flat.
+# R grows by ESCALATION in each violated step. A feasible step undoes the growth of 30 violated steps, so that R settles
+# where one step in thirty is feasible. Measured on MMKP I07, 12 seeds, loss against the LP bound: 0.77%. Factors of
+# 1.02 to 1.10 with 9 to 19 steps gave 0.80 to 0.94%, so the choice matters little.
 ESCALATION = 1.02
 RELIEF = ESCALATION**30
 LARGEST_RESCALE = 20.0
@@ -43,17 +43,18 @@ LARGEST_RESCALE = 20.0
 # A decaying step ends at 0, where no direction could act.
 SMALLEST_STEP = 1e-9
 
-# What the look for a feasible selection may take, once, after a start that met none.
+# Time limit of the single call of `seek`, after a start that found no feasible selection.
 SEEK_SECONDS = 10.0
 
-# Share of a time limit that descents get before polishing. True: the relaxation brought a feasible selection, and its
-# time counts as theirs; an exact solver takes on what is left. False: all others, of the time after the relaxation.
+# Share of the time limit for descents; polishing gets the rest. True: the relaxation gave a feasible selection, its
+# time counts as time of descents, and an exact solver uses the rest. False: all other problems; the share is one of
+# the time after the relaxation.
 DESCENT_SHARE = {True: 0.1, False: 0.8}
 
-# What a part of a search takes that cannot be stopped, in seconds for each option: a part that would end too late is
-# not begun. Measured on one core at 2.5 GHz with 1e7 options, additive metrics and 3 constraints, and rounded up: the
-# least and greatest value of a metric; the first selection and its values; the first step; the grid of the objective;
-# for each metric, what the relaxation does at the least; what polishing begins with.
+# Duration of the parts of a search that cannot be stopped, in seconds per option. A part that would end too late is not
+# begun. Measured on one core at 2.5 GHz with 1e7 options, additive metrics and 3 constraints, and rounded up. In this
+# order: the least and greatest value of a metric; the first selection and its values; the first step; the grid of the
+# objective; the shortest possible relaxation, per metric; the beginning of polishing.
 LIMITS_SECONDS = 2e-8
 LOOK_SECONDS = 3e-8
 STEP_SECONDS = 1e-7
@@ -61,53 +62,54 @@ GRID_SECONDS = 5e-8
 RELAX_SECONDS = 1e-8
 POLISH_SECONDS = 1e-7
 
-# The same for the program that looks for a feasible selection: where all constraints are sums, and for peaks and
-# longest paths, which have a row for each stage or vertex (5e-5 with a graph of 1e5 vertices).
+# The same for the program that looks for a feasible selection. SUMS: all constraints are sums. PARTS: there are peaks
+# or longest paths, which have a row for each stage or vertex (5e-5 with a graph of 1e5 vertices).
 SEEK_SUMS_SECONDS = 1e-6
 SEEK_PARTS_SECONDS = 5e-5
 
-# And, for each decision of each selection, for trying all of them; and for each decision, for the labels of an answer.
+# Enumeration, in seconds per decision of each selection; and the labels of an answer, in seconds per decision.
 ENTRY_SECONDS = 5e-8
 ANSWER_SECONDS = 4e-7
 
-# How far such a part may go beyond the time limit: half of what a search promises, as machines differ.
+# By how much such a part may exceed the time limit: half of what a search promises, as machines differ.
 SPARE_SHARE = 0.1
 SPARE_SECONDS = 0.1
 
-# The quick proof by shares of options is given a second, so it is left out where little more is left; not where there
-# are so few options that it takes milliseconds.
+# The proof by a linear relaxation may take a second. It is skipped if less than SHARES_SECONDS are left, unless there
+# are at most FEW_OPTIONS options; then it takes milliseconds.
 SHARES_SECONDS = 2.0
 FEW_OPTIONS = 2000
 
-# Descents end 0.5 to 2% above the bound on large sums, so nearer than this share to it they have nothing to find.
+# Descents on large sums end 0.5 to 2% above the bound. A selection closer to the bound than this share needs none.
 NEAR = 1e-3
 
 # Logits start as noise of this size: it breaks ties and nothing else.
 NOISE = 1e-3
 
-# A checkpoint is written this often; a search loses at most as much to a power cut.
+# Interval between checkpoints; a power cut loses at most this much of a search.
 CHECKPOINT_SECONDS = 30.0
 
-# A deterministic metric may round differently in a batch than alone; a difference above this share is a change.
+# A deterministic metric may round differently in a batch than for one selection. A relative difference above this is
+# reported as a changed answer.
 CHANGED = 1e-6
 
-# What a selection given as `initial` gets ahead of the other options: it is the first one evaluated, and a few steps
-# of the default size undo it.
+# Logits of the options in `initial` begin higher than the others by this much. The selection is then the first one
+# evaluated, and a few steps of the default size can leave it.
 HEAD_START = 1.0
 
 # How `Result.stopped` begins after a Ctrl-C.
 INTERRUPTED = "interrupted"
 
-# The other columns of a stored history, and the kinds of their numbers; violations stand after the first two.
+# The columns of a stored history except the violations, and the kinds of their numbers.
 HISTORY = (("start", "i"), ("value", "f"), ("best", "f"), ("seconds", "f"))
 
 _T = TypeVar("_T")
 
 
 class SearchError(RuntimeError):
-    """An evaluation failed; `result` carries the best feasible selection seen until then.
+    """An evaluation failed; `result` carries the best feasible selection found before.
 
-    It is evaluated again before it is returned. Where that fails too, ``result.remeasured`` is false.
+    That selection is evaluated again before it is returned. If this fails too, ``result.remeasured`` is false.
     """
 
     def __init__(self, message: str, result: Result) -> None:
@@ -151,9 +153,9 @@ def minimize(
         Independent starts, which share the best selection found. A number of them mixes the paper's rule and the one
         for large additive spaces, the likelier one first.
     time_limit : float, optional
-        Seconds after which the search stops, set-up included. A part of the search that would end later is not begun,
-        and a batch of black-box calls ends with the call in progress. If there is no time for a step, the first
-        selection is looked at alone. With several starts each gets an equal share of what is left.
+        Seconds after which the search stops, including the set-up. A part of the search that would end later is not
+        begun, and a batch of black-box calls ends with the call in progress. If there is no time for a step, only the
+        first selection is evaluated. Several starts get equal shares of the remaining time.
     max_evaluations : int, optional
         Calls of black-box functions after which the search stops; a batch in progress is finished.
     no_improvement : int, optional
@@ -167,10 +169,10 @@ def minimize(
     patience : int
         Violated steps in a row after which the safeguard leads back to the best feasible selection.
     polish : bool
-        Before the descent, find a bound that no selection can beat, where the problem is linear; after it, improve the
-        best selection: by exact solution of reduced cores where the problem is linear, by trying all selections where
-        they are few and stored, by switches otherwise. With a `time_limit` what is left of it is used, unless
-        optimality is proved; without one, about as long as a start takes.
+        Before the descent, if the problem is linear, find a bound that no selection can beat. After the descent,
+        improve the best selection: by exact solution of reduced cores if the problem is linear, by enumeration if the
+        selections are few and stored, otherwise by switches. Polishing uses the rest of the `time_limit` unless
+        optimality is proved; without a limit it takes about as long as a start.
     gap : float
         Stop as soon as the value is within this share of the bound; 0 asks for the optimum.
     callback : callable, optional
@@ -179,18 +181,18 @@ def minimize(
     executor : object with the `concurrent.futures.Executor` interface, optional
         Black-box evaluations of a batch run through it.
     checkpoint : path, optional
-        File in which the search saves its state, every 30 seconds and when it stops. Where it cannot be written once
-        the search runs, a `RuntimeWarning` says so.
+        File in which the search saves its state, every 30 seconds and when it stops. If the file cannot be written
+        while the search runs, a `RuntimeWarning` says so.
     resume : bool
         Continue from `checkpoint` if that file exists. The trajectory is that of an uninterrupted run. The selections
-        in the file are evaluated again, as a function may have changed since then: these calls count as evaluations,
-        unless the function is one that remembers them. Proofs and bounds are not stored but found again.
+        in the file are evaluated again, as a function may have changed since then. These calls count as evaluations,
+        unless the function caches them. Proofs and bounds are not stored; the search finds them again.
 
     Returns
     -------
     Result
-        Its selection satisfied every constraint when it was evaluated again, or ``remeasured`` is false. Ctrl-C, at any
-        time, ends the search and returns what is known, too.
+        Its selection satisfied every constraint when it was evaluated again, or ``remeasured`` is false. Ctrl-C at any
+        time ends the search, and what is known is returned.
 
     Raises
     ------
@@ -248,7 +250,7 @@ _DEFAULTS: dict[str, Any] = dict(minimize.__kwdefaults__ or {})
 
 @dataclass(frozen=True, eq=False)
 class _Candidate:
-    """A selection with its objective and the values of the constraints' metrics, as they were when it was found."""
+    """A selection with its objective and the values of the constraints' metrics, as first evaluated."""
 
     value: float
     selection: NDArray[np.int64]
@@ -257,9 +259,9 @@ class _Candidate:
 
 @dataclass(frozen=True, eq=False)
 class _Descent:
-    """How far the descent of one start is; exchanged as a whole, so that an interruption leaves that of a step.
+    """State of the descent of one start; it is replaced as a whole, so an interruption leaves the last whole step.
 
-    `started` is the second in which the start began; `n_history` is the number of entries of the history until here.
+    `started` is the time in seconds at which the start began; `n_history` is the length of the history at this state.
     """
 
     start: int
@@ -275,11 +277,11 @@ class _Descent:
 
 
 class _TimeUp(BaseException):
-    """A black box was about to be called after the end of the time; no metric's ``except Exception`` stops it."""
+    """A black box was about to be called after the time limit; an ``except Exception`` in a metric cannot catch it."""
 
 
 class _Timed(Evaluation):
-    """An evaluation in which nothing is called any more once `over` says so; `spare` counts may still be added then."""
+    """An evaluation that makes no more calls once `over` is true, except that `calls` may still grow `spare` times."""
 
     over: Callable[[], bool] = staticmethod(lambda: False)
     spare: int = 0
@@ -293,10 +295,10 @@ class _Timed(Evaluation):
 
 
 class _Search:
-    """The state of a search and what moves it.
+    """The state of a search, and its steps.
 
-    Candidates are kept as soon as they are found, and what a step changes is exchanged at its end, so that an
-    interruption at any time leaves something to return and to go on from.
+    Candidates are stored as soon as they are found, and the state of a descent is replaced at the end of each step. An
+    interruption at any time therefore leaves a result to return and a state to continue from.
     """
 
     def __init__(self, problem: Problem, options: Options, began: float) -> None:
@@ -376,7 +378,7 @@ class _Search:
         return result
 
     def _evaluating(self, work: Callable[[], _T]) -> _T:
-        """Do work with the evaluation in force, in a context of its own: an interruption may leave none behind."""
+        """Run work with this search's evaluation, in a context of its own that an interruption cannot leave set."""
 
         def within() -> _T:
             with evaluating(self.evaluation):
@@ -385,7 +387,7 @@ class _Search:
         return copy_context().run(within)
 
     def _check(self) -> None:
-        """Look at the arguments, and read the checkpoint; what is wrong raises before anything is evaluated."""
+        """Check the arguments and read the checkpoint; errors are raised before anything is evaluated."""
         options = self.options
         self.allowed = self.space.allowed(options.forbid)
         self.initial = self._initial(options.initial)
@@ -416,7 +418,7 @@ class _Search:
         return chosen
 
     def _loop(self) -> str:
-        """All of the search, until it ends or is to stop, and why it did."""
+        """Run all parts of the search; return why it stopped."""
         self.evaluation.over = self._time_is_over
         try:
             stopped = self._parts()
@@ -449,7 +451,7 @@ class _Search:
             if not self.candidates and not self.sought and self.problem.constraints:
                 self._seek()
                 if self.proof is not None:
-                    return self.proof  # of this start, where it is found again on resuming
+                    return self.proof  # `start` stays, so a resumed search finds the proof again
             self.start += 1
         if self.options.polish:
             self._polish()
@@ -457,7 +459,7 @@ class _Search:
         return self._reason_to_stop() or (f"{self._out_of_time()} too short for more" if self.left_out else done)
 
     def _prove(self) -> None:
-        """Look for a proof that nothing is feasible, where one costs little."""
+        """Look for a cheap proof that no selection is feasible."""
         for c in self.problem.constraints:
             if not self._fits(LIMITS_SECONDS * self.space.n_options, late=True):
                 return
@@ -486,7 +488,7 @@ class _Search:
         )
 
     def _prepare(self) -> None:
-        """Make what the steps of the current start share."""
+        """Make the objects that the steps of the current start share."""
         self.slope: NDArray[np.float64] | None = None
         if self.problem.constraints:
             how = self.starts[self.start]
@@ -497,11 +499,11 @@ class _Search:
         return self.candidates[-1].selection if self.candidates else None
 
     def _relax(self) -> None:
-        """A bound from the linear relaxation, and what selection it comes with."""
+        """Take the bound of the linear relaxation, and the selection found with it, if any."""
         if not self._has_time(RELAX_SECONDS * self.space.n_options * (1 + len(self.problem.constraints))):
             return
         left = self._left()
-        # The other half is for what follows, where the relaxation does not end by itself.
+        # If the relaxation does not end by itself, the other half of the time is left for the descents and polishing.
         limit = None if np.isinf(left) else left / 2
         self.relaxed = relax(self.problem, self.allowed, time_limit=limit, stop=self._stopped)
         self.relaxed_at = self.seconds
@@ -530,7 +532,7 @@ class _Search:
                 return
 
     def _seconds_of_polish(self) -> float:
-        """What polishing takes until it looks at the clock for the first time."""
+        """Seconds that polishing takes before it checks the clock for the first time."""
         if self.relaxed is not None:
             return POLISH_SECONDS * self.space.n_options
         entries = self.space.n_decisions * min(self.space.n_selections, ENUMERATED)
@@ -558,7 +560,7 @@ class _Search:
         return abs(self.best - self.bound) / max(abs(self.bound), 1e-12)
 
     def _near(self) -> bool:
-        """Whether a descent has nothing to find any more."""
+        """Whether the best selection is so close to the bound that descents cannot improve it."""
         return self.relaxed is not None and self._gap() <= NEAR
 
     def _optimal(self, value: float) -> bool:
@@ -566,7 +568,7 @@ class _Search:
         return self.bound is not None and proved(sign * value, sign * self.bound, self._grid())
 
     def _grid(self) -> float:
-        """What two values of the objective differ by at the least, where that is known and there is time to find it."""
+        """Step of the grid of objective values; 0 if there is none, or no time to find it."""
         if not self.options.polish:
             return 0.0
         if "_step_of_values" not in self.__dict__ and not self._fits(GRID_SECONDS * self.space.n_options):
@@ -585,7 +587,7 @@ class _Search:
         sums = all(c.metric.separable for c in self.problem.constraints)
         if not self._has_time((SEEK_SUMS_SECONDS if sums else SEEK_PARTS_SECONDS) * self.space.n_options):
             return
-        self.evaluation.spare = 1  # what is found is checked, and the calls counted after it
+        self.evaluation.spare = 1  # for the check of what is found, whose calls are counted at its end
         found = seek(
             self.space,
             self.problem.constraints,
@@ -639,7 +641,7 @@ class _Search:
             self.asked_to_stop = True
 
     def _glance(self) -> None:
-        """Look at the first selection of all where there was no time for a step, so that something is known of it."""
+        """Evaluate the first selection if there was no time for a step, so that a result can report it."""
         seconds = LOOK_SECONDS * self.space.n_options
         if self.history or self.candidates or not self._fits(seconds, late=True):
             return
@@ -677,7 +679,7 @@ class _Search:
         return gradient, scale
 
     def _look_at(self, seen: Observation) -> bool:
-        """Keep what a selection is good for, and note it in the history; whether it is the best feasible one yet."""
+        """Record a selection in the history, and keep it if useful; return whether it is the best feasible one yet."""
         value, improved = np.nan, False
         if seen.feasible:
             value = float(values_of(self.problem.objective, seen.selection[None])[0])
@@ -700,7 +702,7 @@ class _Search:
     # -- when to stop -----------------------------------------------------------------------------------------------
 
     def _left(self) -> float:
-        """Seconds until the time limit, less those in which the answer is put together; infinite without a limit."""
+        """Seconds until the time limit, minus the time for preparing the answer; infinite without a limit."""
         if self.options.time_limit is None:
             return np.inf
         return max(self.options.time_limit - self.seconds - ANSWER_SECONDS * self.space.n_decisions, 0.0)
@@ -709,9 +711,9 @@ class _Search:
         return self._left() == 0
 
     def _fits(self, seconds: float, *, late: bool = False) -> bool:
-        """Whether a part of the search that cannot be stopped ends in time or a little after it.
+        """Whether a part of the search that cannot be stopped would end before the time limit, or only a little later.
 
-        With `late`, it may also begin after the end of the time.
+        With `late`, it may also begin after the time limit.
         """
         if self.options.time_limit is None:
             return True
@@ -720,13 +722,13 @@ class _Search:
         return seconds <= left + spare and (late or left > 0)
 
     def _has_time(self, seconds: float) -> bool:
-        """Whether a part of the search is begun; what is not is left out, and the search says so at its end."""
+        """Whether there is time for a part of the search; a part left out is mentioned in `Result.stopped`."""
         fits = self._fits(seconds)
         self.left_out = self.left_out or not fits
         return fits
 
     def _seconds_of_a_step(self) -> float:
-        """What the next step takes, from the last one or, for the first, from the size."""
+        """Estimated duration of the next step: that of the last one, or for the first step one from the size."""
         return STEP_SECONDS * self.space.n_options if self.step_seconds is None else self.step_seconds
 
     def _share_done(self) -> float:
@@ -736,7 +738,7 @@ class _Search:
         if self.options.time_limit is not None:
             settled = self.relaxed is not None and bool(self.candidates)
             descents = DESCENT_SHARE[settled] if self.options.polish else 1.0
-            # A relaxation that brought a selection has done what descents are for, and counts as their time.
+            # If the relaxation found a selection, it did the work of descents, and its time counts as theirs.
             since = 0.0 if settled else self.relaxed_at
             end = since + descents * (self.options.time_limit - since)
             left = (end - self.now.started) / (len(self.starts) - self.start)
@@ -788,7 +790,10 @@ class _Search:
     # -- ending -----------------------------------------------------------------------------------------------------
 
     def _verified(self) -> _Candidate | None:
-        """The best candidate that satisfies every constraint when evaluated again; `checking` is the one in hand."""
+        """The best candidate that satisfies every constraint when evaluated again.
+
+        `checking` is the candidate that is being evaluated, for the case of an interruption.
+        """
         with afresh():
             for candidate in reversed(self.candidates):
                 self.checking = candidate
@@ -802,7 +807,7 @@ class _Search:
         return all(c.satisfied(v) for c, v in zip(self.problem.constraints, candidate.values, strict=True))
 
     def _result(self, stopped: str, chosen: _Candidate | None, *, remeasured: bool) -> Result:
-        """What is known; `chosen` has been evaluated again, or else `remeasured` is false."""
+        """The result; `chosen` was evaluated again unless `remeasured` is false."""
         shown, bound, selection = chosen, self.bound, None
         if chosen is not None and remeasured:
             status = Status.OPTIMAL if self._optimal(chosen.value) else Status.FEASIBLE
@@ -838,7 +843,7 @@ class _Search:
         )
 
     def _evaluated(self, candidate: _Candidate) -> _Candidate:
-        """Evaluate everything on a candidate once more, and say so where a metric answers differently."""
+        """Evaluate a candidate again, and warn if a metric gives a different value."""
         row = candidate.selection[None]
         metrics = [self.problem.objective, *(c.metric for c in self.problem.constraints)]
         fresh = [float(values_of(self.problem.objective, row)[0])]
@@ -866,7 +871,7 @@ class _Search:
     # -- checkpoints ------------------------------------------------------------------------------------------------
 
     def _save(self) -> None:
-        """Write the checkpoint, if there is to be one; a disk that is full costs a warning and not the search."""
+        """Write the checkpoint, if one is wanted; a full disk is a warning and does not end the search."""
         if self._path is None:
             return
         try:
@@ -900,11 +905,11 @@ class _Search:
             "patience": self.options.patience,
         }
 
-    # What a checkpoint holds of a descent besides its logits, by name; the safeguard's numbers are added.
+    # Attributes of a descent that a checkpoint stores, besides the logits and the numbers of the safeguard.
     FACTS = ("start", "started", "rescale", "rng_state", "scale", "step", "stale")
 
     def _snapshot(self) -> tuple[dict[str, Any], dict[str, NDArray]]:
-        """What a checkpoint holds; neither a proof nor a bound, which are found again."""
+        """Contents of a checkpoint. Proofs and bounds are not stored: a resumed search finds them again."""
         now, known = self.now, [*self.candidates, *([] if self.nearest is None else [self.nearest[1]])]
         facts: dict[str, Any] = {"search": self._fingerprint, "start": self.start, "sought": self.sought}
         facts |= {"seconds": self.seconds, "calls": self.evaluation.calls, "n_candidates": len(self.candidates)}
@@ -928,12 +933,12 @@ class _Search:
         return facts, arrays
 
     def _restore(self, facts: dict[str, Any], arrays: dict[str, NDArray]) -> None:
-        """Take over what a checkpoint holds.
+        """Restore the state from the contents of a checkpoint.
 
         Raises
         ------
         ValueError
-            If it is that of another search, or does not hold what it should; the message names the file.
+            If the checkpoint belongs to another search or is damaged; the message names the file.
         """
         theirs = facts.get("search")
         if not isinstance(theirs, dict):
@@ -954,7 +959,7 @@ class _Search:
         n_decisions, n_constraints = self.space.n_decisions, len(self.problem.constraints)
 
         def array(name: str, kind: str, *shape: int) -> NDArray:
-            """An array of the file, of a kind of numbers and of a shape; -1 stands for any length."""
+            """An array of the file, checked for kind and shape; -1 stands for any length."""
             found = arrays[name]
             given = tuple(n if m < 0 else m for n, m in zip(found.shape, shape, strict=True))
             if found.dtype.kind != kind or found.dtype.itemsize != 8 or found.shape != given:
@@ -1016,7 +1021,7 @@ class _Search:
         )
 
     def _remeasure(self) -> None:
-        """Evaluate the selections of a checkpoint again: what the metrics say today counts."""
+        """Evaluate the selections of a checkpoint again: the current values of the metrics count, not stored ones."""
         feasible: list[_Candidate] = []
         near: list[_Candidate] = []
         for candidate in [*self.candidates, *([] if self.nearest is None else [self.nearest[1]])]:
@@ -1039,7 +1044,7 @@ class _Search:
 
 
 def uninterrupted(work: Callable[[], _T]) -> _T:
-    """Put an answer together from what is known; a Ctrl-C meanwhile begins it again instead of losing it."""
+    """Prepare an answer; if Ctrl-C interrupts this, start again instead of losing the answer."""
     while True:
         try:
             return work()

@@ -1,8 +1,8 @@
-"""Silence: what compiled code prints does not reach standard output, while everything that Python prints does.
+"""Silence: output of compiled code does not reach standard output, while output of Python does.
 
-HiGHS prints some lines whatever its options say (`HighsMipSolverData::transformNewIntegerFeasibleSolution ...`), which
-would break a JSON document on standard output. Python writes to the file descriptor itself; compiled code writes
-through C's `stdout`, so that one is pointed elsewhere while a solver runs. Where the C library has no such variable
+HiGHS prints some lines whatever its options are (`HighsMipSolverData::transformNewIntegerFeasibleSolution ...`). They
+would break a JSON document on standard output. Python writes to the file descriptor, compiled code to the C variable
+`stdout`. That variable points to the null device while a solver runs. Where the C library has no such variable
 (Windows), nothing is done.
 """
 
@@ -22,7 +22,7 @@ _before: int | None = None
 
 @cache
 def _stdout() -> tuple[ctypes.c_void_p, int] | None:
-    """C's variable `stdout`, and a stream to nowhere; None where there is no such variable."""
+    """The C variable `stdout`, and a stream to the null device; None where there is no such variable."""
     try:
         library = ctypes.CDLL(None)
         variable = next(
@@ -37,7 +37,7 @@ def _stdout() -> tuple[ctypes.c_void_p, int] | None:
 
 @contextmanager
 def compiled_code_silenced() -> Iterator[None]:
-    """Send what compiled code prints to nowhere; several threads may do so at once."""
+    """Discard what compiled code prints; several threads may do so at once."""
     global _running, _before
     if (known := _stdout()) is None:
         yield

@@ -1,4 +1,4 @@
-"""The one place where the command line prints: nothing that a file or an argument holds commands the terminal."""
+"""All printing of the command line, so that no text from a file or an argument can control the terminal."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ out, err = Console(soft_wrap=True), Console(stderr=True, soft_wrap=True)
 
 
 def say(text: object = "") -> None:
-    """Print to standard output, letter by letter: no markup, no control characters, no broken lines.
+    """Print text as it is to standard output: no markup, no control characters, no line wrapping.
 
     Parameters
     ----------
@@ -27,13 +27,13 @@ def complain(text: object, *, style: str = "red") -> None:
     ----------
     text : object
     style : str
-        A style of rich, which a terminal shows.
+        A style of rich, for terminals.
     """
     err.print(Text(printable(text), style=style))
 
 
 def say_json(document: str) -> None:
-    r"""Print a JSON document, and nothing else, to standard output; DEL, which JSON may hold as it is, is escaped.
+    r"""Print a JSON document, and nothing else, to standard output; the control character DEL is escaped.
 
     Parameters
     ----------

@@ -34,14 +34,14 @@ def read_options(path: StrPath) -> tuple[ChoiceSpace, dict[str, Additive]]:
 
     The header names the columns ``decision`` and ``option`` and, in any order, those of the metrics; a heading
     ``latency [ms]`` makes a metric ``latency`` with the unit ``ms``. Rows may stand in any order. Fields are separated
-    by commas, semicolons or tabs, and may be quoted. Labels are text, without the blanks around them,
-    and without an apostrophe before ``=``, ``+``, ``-`` or ``@``, which keeps spreadsheet programs from taking them for
-    formulas.
+    by commas, semicolons or tabs, and may be quoted. Labels are text; blanks around them are removed. An apostrophe
+    before ``=``, ``+``, ``-`` or ``@``, which keeps spreadsheet programs from reading a label as a formula, is removed
+    too.
 
     Numbers have a decimal point and nothing between thousands. A column that can be read in two ways is refused:
-    ``1.250`` beside ``900`` may be 1250 or 1.25. Where another cell settles it (``0.900``, ``1.5``, ``1250``), it is
-    read; so are columns of numbers that all have three decimals, unless semicolons separate the fields, which comes
-    with a decimal comma, and no number of the file has a decimal point for certain.
+    ``1.250`` beside ``900`` may be 1250 or 1.25. The column is read if another cell decides (``0.900``, ``1.5``,
+    ``1250``), or if all its numbers have three decimals. The second case is refused in a file with semicolons between
+    the fields, which usually has decimal commas, unless some number of the file certainly has a decimal point.
 
     Parameters
     ----------
@@ -115,21 +115,21 @@ def read_options(path: StrPath) -> tuple[ChoiceSpace, dict[str, Additive]]:
 def write_options(space: ChoiceSpace, metrics: Iterable[Additive] | Mapping[str, Additive], path: StrPath) -> None:
     """Write a table that `read_options` reads, with the same numbers.
 
-    Labels are written as text, and are read as text: the option ``3`` comes back as ``"3"``. A label or a name that a
-    spreadsheet program would take for a formula, such as ``=1+1`` or ``-3``, is written with an apostrophe before it,
-    which `read_options` takes away.
+    Labels are written and read as text: the option ``3`` comes back as ``"3"``. A label or a name that a spreadsheet
+    program would read as a formula, such as ``=1+1`` or ``-3``, is written with an apostrophe before it, which
+    `read_options` removes.
 
     Parameters
     ----------
     space : ChoiceSpace
     metrics : list of Additive, or mapping to them
-        Of this space, and without a constant, for which the table has no place.
+        Metrics of this space without a constant, since the table cannot hold one.
     path : str or path
 
     Raises
     ------
     TypeError, ValueError
-        If a metric is not additive, or the table would not be read as what it was written from. No file is written.
+        If a metric is not additive, or if reading the table would not give the same data. No file is written.
 
     Examples
     --------
@@ -251,7 +251,7 @@ def _column(path: StrPath, name: str, cells: list[str], lines: list[int]) -> NDA
 
 @dataclass(frozen=True)
 class _Points:
-    """What the points in a column of numbers may mean: the place of the first that may be between thousands."""
+    """Meaning of the points in a column of numbers; `first` is the first cell whose point may separate thousands."""
 
     first: int | None
     decimal: bool
@@ -273,7 +273,7 @@ class _Points:
 
 
 def _check_points(path: StrPath, cells: dict[str, list[str]], lines: list[int], *, comma_is_usual: bool) -> None:
-    """Raise where the points of a column may stand between thousands as well as before decimals."""
+    """Raise an error if the points of a column may separate thousands or decimals."""
     points = {name: _Points.of(column) for name, column in cells.items()}
     doubtful = comma_is_usual and not any(p.decimal for p in points.values())
     for name, p in points.items():

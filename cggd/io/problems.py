@@ -24,7 +24,7 @@ _T = TypeVar("_T")
 
 FORMAT = "cggd-problem-1"
 
-# What a stage takes in memory at the least: its load for each selection of a batch.
+# Least memory for a stage, in bytes: its load for each selection of a batch.
 STAGE_BYTES = 256
 
 

@@ -12,12 +12,12 @@ from cggd.io.text import StrPath, csv_cell, write_text
 def write_selection(selection: Mapping[Hashable, Hashable] | None, path: StrPath) -> None:
     """Write a selection as CSV: the columns ``decision`` and ``option``, and a row for each decision.
 
-    Labels that a spreadsheet program would take for formulas have an apostrophe before them, as in `write_options`.
+    Labels that a spreadsheet program would read as formulas get an apostrophe before them, as in `write_options`.
 
     Parameters
     ----------
     selection : mapping of decision to option, or None
-        Such as that of a `Result`; of None, the file has its header alone.
+        Such as `Result.selection`. For None, the file has only its header.
     path : str or path
 
     Raises

@@ -25,7 +25,7 @@ except ImportError:  # Windows has no such limits
     resource = None
 
 StrPath = str | PathLike[str]
-# Memory of a machine that does not say how much it has.
+# Assumed memory of a machine that does not report it.
 ASSUMED = 1 << 33
 
 _FOREIGN = re.compile(r"[^-+0-9.eE]")
@@ -36,10 +36,10 @@ Sense = Literal["minimize", "maximize"]
 
 
 def read_text(path: StrPath) -> str:
-    """The text of a file, unpacked where it is gzip.
+    """Read the text of a file; gzip is unpacked.
 
-    No more is read or unpacked than this machine has room for (`most_bytes`): a few megabytes of gzip may unpack to
-    gigabytes, and a device never ends.
+    At most `most_bytes` are read or unpacked, since a few megabytes of gzip may unpack to gigabytes and a device may
+    never end.
     """
     most = most_bytes()
     try:
@@ -74,9 +74,9 @@ def read_text(path: StrPath) -> str:
 
 
 def most_bytes() -> int:
-    """How many bytes of text are read at the most: a sixteenth of the memory that this process may use.
+    """Largest number of bytes of text to read: a sixteenth of the memory that this process may use.
 
-    A table in memory takes some ten times its file: its cells are strings, then numbers.
+    A table in memory takes about ten times the size of its file: its cells are strings, then numbers.
     """
     room = [ASSUMED]
     with suppress(AttributeError, OSError, ValueError):
@@ -91,7 +91,7 @@ def most_bytes() -> int:
 
 
 def write_text(path: StrPath, text: str) -> None:
-    """Write text, packed where the path ends in ``.gz``."""
+    """Write text, compressed if the path ends in ``.gz``."""
     data = text.encode()
     try:
         # Without a time stamp the same contents give the same bytes.
@@ -101,7 +101,7 @@ def write_text(path: StrPath, text: str) -> None:
 
 
 def number_rows(path: StrPath, first: str) -> list[tuple[int, list[float]]]:
-    """Numbers of each line that is not blank, with its number."""
+    """Line number and numbers of each line that is not blank."""
     rows = []
     for line, text in enumerate(io.StringIO(read_text(path), newline=None), start=1):
         if words := text.split():
@@ -122,15 +122,15 @@ def whole(path: StrPath, line: int, number: float) -> int:
 
 
 def to_numbers(words: Sequence[str]) -> NDArray[np.float64]:
-    """Finite numbers of words: the one reading of numbers in tables, text files, bounds and options.
+    """Convert words to finite numbers, in the same way for tables, text files, bounds and options.
 
-    A number has digits, perhaps a sign, a decimal point and an exponent. What Python reads besides, underscores,
-    ``inf``, ``nan`` and the digits of other scripts, is none.
+    A number has digits and may have a sign, a decimal point and an exponent. Underscores, ``inf``, ``nan`` and digits
+    of other scripts, which Python accepts, are refused.
 
     Raises
     ------
     ValueError
-        If a word is no such number; it does not say which.
+        If a word is not such a number; the message does not say which one.
 
     Examples
     --------
@@ -146,12 +146,12 @@ def to_numbers(words: Sequence[str]) -> NDArray[np.float64]:
 
 
 def to_number(word: str) -> float:
-    """A finite number.
+    """Convert a word to a finite number.
 
     Raises
     ------
     ValueError
-        If the word is none.
+        If the word is not a finite number.
 
     Examples
     --------
@@ -174,7 +174,7 @@ def is_number(word: str) -> bool:
 
 
 def not_a_number(word: str) -> str:
-    """What is wrong with a word that is no finite number, and what to write where that can be guessed."""
+    """Say what is wrong with a word that is not a finite number and, if possible, what to write instead."""
     if not word:
         return "the cell is empty; expected a number"
     got = shortened(word)
@@ -192,10 +192,10 @@ def not_a_number(word: str) -> str:
 
 
 def csv_cell(text: object) -> str:
-    """Text for a cell of a CSV file that a spreadsheet program does not take for a formula.
+    """Text for a cell of a CSV file that a spreadsheet program does not read as a formula.
 
-    A text that begins with ``=``, ``+``, ``-``, ``@``, a tab or the end of a line gets an apostrophe before it, and so
-    does one that begins with apostrophes before such a character, so that `csv_text` gives every text again.
+    A text that begins with ``=``, ``+``, ``-``, ``@``, a tab or the end of a line gets an apostrophe before it. So does
+    a text that begins with apostrophes before such a character; `csv_text` can therefore restore every text.
 
     References
     ----------
@@ -211,7 +211,7 @@ def csv_cell(text: object) -> str:
 
 
 def csv_text(cell: str) -> str:
-    """The text that `csv_cell` made a cell of.
+    """The text from which `csv_cell` made a cell.
 
     Examples
     --------

@@ -67,7 +67,7 @@ class Additive(Metric):
         return table, self._rounding(self._magnitude(selection) + np.abs(self.values, dtype=float))
 
     def _magnitude(self, selections: NDArray[np.int64]) -> Any:
-        """Sum of the absolute values of what is added, (..., n_decisions) to (...); 0 where sums are exact."""
+        """Sum of the absolute values of the addends, (..., n_decisions) to (...); 0 if all sums are exact."""
         if self._exact:
             return 0.0
         return np.abs(self.values[self.space.layout.flat(selections)]).sum(axis=-1, dtype=float) + abs(self.constant)
@@ -83,7 +83,7 @@ class Additive(Metric):
 
     @cached_property
     def _exact(self) -> bool:
-        """Whether all sums are of whole numbers that floats add without rounding."""
+        """Whether all numbers are whole and so small that floats add them without rounding."""
         if not (is_whole(self.constant) and is_whole(self.values)):
             return False
         most = self.space.layout.reduce(np.maximum, np.abs(self.values)).sum(dtype=float) + abs(self.constant)

@@ -16,7 +16,7 @@ from cggd.space import ENUMERABLE, ChoiceSpace, count
 if TYPE_CHECKING:
     from cggd.constraints import Constraint
 
-# What a class says of the values that its own `evaluate` returns.
+# Methods that describe the values of `evaluate`; they hold only for the `evaluate` of their own class.
 SAID_OF_VALUES = ("replacements", "local_replacements", "shifted", "separable", "parted", "rounded", "rounded_table")
 SAID_OF_VALUES += ("rounding_of", "limits", "least_with", "addends", "minimum", "maximum", "quantile")
 
@@ -41,7 +41,7 @@ class Shifted:
     deviation : callable
         The standard deviation of the values, found once.
     rounding : callable
-        From numbers of the size of the values to the rounding of the table where it has them.
+        Rounding error of table entries, given the entries.
     """
 
     values: NDArray
@@ -80,7 +80,7 @@ class Metric(Protocol):
     unit: str
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
-        """Let a subclass with an `evaluate` of its own inherit nothing that is said of the values of another."""
+        """Reset the methods that describe values to the defaults if a subclass has an `evaluate` of its own."""
         super().__init_subclass__(**kwargs)
         order = cls.__mro__
 
@@ -112,13 +112,13 @@ class Metric(Protocol):
         return self.replacements(selection)
 
     def rounded(self, selections: NDArray[np.int64], sign: float) -> tuple[NDArray[np.float64], Any]:
-        """Values of selections, and by how much the rounding of the metric's own summation may have moved them.
+        """Values of selections, and an upper bound on the rounding error of the metric's own summation.
 
         Parameters
         ----------
         selections : ndarray of int, shape (n, n_decisions)
         sign : float
-            1 where values are bounded from above, -1 where from below: of a maximum, the rounding differs.
+            1 if values are bounded from above, -1 if from below; the rounding error of a maximum differs between them.
 
         Returns
         -------
@@ -137,7 +137,7 @@ class Metric(Protocol):
         return table, self.rounding_of(table)
 
     def rounding_of(self, values: NDArray[np.float64]) -> Any:
-        """The rounding of sums where their size alone decides it, a number or an array like `values`; by default 0.
+        """Rounding error that follows from the values alone, as a number or an array like `values`; by default 0.
 
         Where numbers of both signs are added, override `rounded` and `rounded_table` instead.
         """
@@ -205,9 +205,10 @@ class Metric(Protocol):
         return -np.inf, np.inf
 
     def least_with(self, sign: float, allowed: NDArray[np.bool_]) -> NDArray[np.float64]:
-        """What ``sign * value`` is at least if a selection takes an option, its rounding taken off, shape (n_options,).
+        """Lower bound on ``sign * value`` of selections with an option, minus rounding errors, shape (n_options,).
 
-        By default the end of `limits` for every option. Closed forms know more: see `cggd.presolve`.
+        By default it is the end of `limits` for every option. Metrics with a closed form give more, which
+        `cggd.presolve` uses.
 
         Parameters
         ----------
@@ -220,10 +221,10 @@ class Metric(Protocol):
         return np.full(self.space.n_options, low if sign > 0 else -high)
 
     def addends(self) -> tuple[NDArray[np.float64], NDArray[np.float64]] | None:
-        """Numbers of whose whole multiples the difference of any two values is a sum; None where none are known.
+        """Numbers such that any two values differ by a sum of whole multiples of them; None if none are known.
 
-        Where all of them lie on a grid of decimals, so do the values: nothing lies between two neighbouring ones. The
-        second array is the size of what each was computed from, by which its rounding is measured.
+        If all of these numbers are multiples of one step, the values lie on a grid with that step. The second array
+        holds the size of the numbers from which each was computed; its rounding error is estimated from it.
         """
         return None
 
@@ -449,7 +450,7 @@ def _checked(metric: Metric, method: str, argument: NDArray, n: int) -> NDArray:
 def check_numbers(
     metric: Metric, method: str, values: Any, n: int | None = None, selections: NDArray | None = None
 ) -> NDArray:
-    """What a method of a metric returned, as an array of `n` finite numbers; anything else is an error."""
+    """Convert what a method of a metric returned to an array of `n` finite numbers; anything else is an error."""
     try:
         array = np.asarray(values)
     except ValueError:

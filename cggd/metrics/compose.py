@@ -43,7 +43,7 @@ class Combination(Metric):
         return self._added([metric.rounded_table(selection, s, local=parts) for metric, s, parts in how])
 
     def _added(self, parts: Sequence[tuple[NDArray[np.float64], Any]]) -> tuple[NDArray[np.float64], Any]:
-        """The weighted sum of values, and its rounding: that of the terms, and of adding them."""
+        """The weighted sum of values, and its rounding error: that of the terms plus that of their addition."""
         added = [w * values for (w, _), (values, _) in zip(self.terms, parts, strict=True)]
         rounding = sum(abs(w) * r for (w, _), (_, r) in zip(self.terms, parts, strict=True))
         magnitude = np.sum(np.abs(added), axis=0) + abs(self.constant)
@@ -215,7 +215,10 @@ def _joined(
 
 
 def _largest(parts: Sequence[tuple[NDArray[np.float64], Any]], sign: float) -> tuple[NDArray[np.float64], Any]:
-    """The largest values, and their rounding: all parts must satisfy a bound from above, some part one from below."""
+    """The largest values and their rounding error.
+
+    All parts must satisfy an upper bound, but only one part a lower bound; the error therefore depends on `sign`.
+    """
     values = np.max([part for part, _ in parts], axis=0)
     return values, sign * (values - np.max([part - sign * rounding for part, rounding in parts], axis=0))
 

@@ -129,7 +129,7 @@ class LongestPath(Metric):
 
     @cached_property
     def _rounding(self) -> float:
-        """Relative error of a length; 0 where all are sums of whole numbers that floats add without rounding."""
+        """Relative rounding error of a length; 0 if all durations are whole and floats add them without rounding."""
         dag, fixed = self._dag, self._dag.fixed
         most = (float(self.values.max()) + float(fixed.max())) * len(fixed)
         if most < WHOLE and is_whole(fixed) and is_whole(self.values):
@@ -161,7 +161,7 @@ class LongestPath(Metric):
         avoiding = self._dag.longest_avoiding(heads, tails)[vertex]
         table[options] = np.maximum(avoiding, table[options])
         length = heads.max()
-        # Paths whose lengths differ by less are the same path summed in another order, and must tie.
+        # Lengths that differ by less may belong to one path summed in two orders; they are made equal.
         table[np.abs(table - length) <= 2 * self._rounding * length] = length
         return table
 
@@ -195,7 +195,7 @@ class LongestPath(Metric):
         return rows
 
     def least_with(self, sign: float, allowed: NDArray[np.bool_]) -> NDArray[np.float64]:
-        # Longer durations never shorten the longest path: the others' extremes leave the extreme table.
+        # Longer durations never shorten the longest path, so the table at all extreme durations is the extreme table.
         extreme = self.space.layout.argmax(np.where(allowed, -sign * self.values, -np.inf))
         table, rounding = self.rounded_table(extreme, sign)
         return sign * table - 4 * rounding
@@ -229,7 +229,7 @@ class LongestPath(Metric):
         return list(zip(decisions, self._dag.fixed.tolist(), strict=True)), edges, last
 
     def spans(self, allowed: NDArray[np.bool_]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        """Between which times each vertex ends, whatever allowed options are chosen, rounding allowed for."""
+        """Earliest and latest end of each vertex over all allowed options, widened by rounding errors."""
         ends = [self.space.layout.argmax(np.where(allowed, sign * self.values, -np.inf)) for sign in (-1, 1)]
         early, late = self._dag.heads(self._durations(np.array(ends))).T
         return early - 2 * self._rounding * early, late + 2 * self._rounding * late
@@ -295,7 +295,7 @@ class _Dag:
 
     @property
     def depth(self) -> int:
-        """Edges on the path with the most of them."""
+        """Largest number of edges on a path."""
         return len(self._forward)
 
     def heads(self, durations: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -83,7 +83,7 @@ class Peak(Metric):
             return values, 0.0
         if self.usage.data.min(initial=0.0) >= 0:  # a load is its own largest partial sum
             return values, self._rounding(values)
-        # A bound from above must hold for every stage; one from below for some stage.
+        # An upper bound must hold for every stage, a lower bound only for one stage.
         loads, sizes = self.loads(selections), self._summed(abs(self.usage), selections)
         return values, sign * (loads.max(axis=1) - (loads - sign * self._rounding(sizes)).max(axis=1))
 
@@ -93,22 +93,22 @@ class Peak(Metric):
         table = table_of(self, selection, local=local)
         if self._exact:
             return table, 0.0
-        # Entries are made from the loads of the selection by subtracting and adding one number.
+        # An entry is computed from a load of the selection by subtracting one number and adding another.
         size = float(self._summed(abs(self.usage), selection[None]).max())
         return table, self._rounding(size + np.abs(table))
 
     def _rounding(self, magnitude: Any) -> Any:
-        """Rounding of stages' sums, which are added one after another."""
+        """Rounding error of the load of a stage, whose numbers are added one after another."""
         return sum_rounding(magnitude, 2) + UNIT * self._longest * magnitude
 
     @cached_property
     def _longest(self) -> int:
-        """The most decisions in a stage."""
+        """Largest number of decisions in a stage."""
         return int(np.bincount(self._pairs.stage, minlength=1).max(initial=0))
 
     @cached_property
     def _exact(self) -> bool:
-        """Whether no load is rounded: stages of one decision, or of whole numbers that floats add exactly."""
+        """Whether no load is rounded: each stage has one decision, or floats add its whole numbers exactly."""
         usage = self.usage
         return self._longest <= 1 or (
             is_whole(usage.data) and float(np.abs(usage.data).max(initial=0.0)) * self._longest < WHOLE
@@ -149,7 +149,7 @@ class Peak(Metric):
     def least_with(self, sign: float, allowed: NDArray[np.bool_]) -> NDArray[np.float64]:
         pairs, layout = self._pairs, self.space.layout
         ufunc, never = (np.minimum, np.inf) if sign > 0 else (np.maximum, -np.inf)
-        # What each decision adds to each of its stages at the least, or at the most.
+        # The least (or largest) amount that each decision adds to each of its stages.
         ends = np.full(len(pairs.stage), never)
         option = np.repeat(np.arange(self.space.n_options), pairs.count[layout.owner])
         ufunc.at(ends, pairs.pair[allowed[option]], pairs.use[allowed[option]])
@@ -181,7 +181,7 @@ class Peak(Metric):
         for ufunc, never in ((np.minimum, np.inf), (np.maximum, -np.inf)):
             extreme = np.full(len(pairs.stage), never)
             ufunc.at(extreme, pairs.pair, pairs.use)
-            # Summed decision by decision, as `loads` does: so no selection's load lies beyond, not even by rounding.
+            # Summed decision by decision, as in `loads`, so that not even rounding puts a load beyond these limits.
             ends.append(np.bincount(pairs.stage, weights=extreme, minlength=n_stages).max())
         return float(ends[0]), float(ends[1])
 

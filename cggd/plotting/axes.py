@@ -67,7 +67,7 @@ def draw_legend(ax: Axes, handles: Sequence[Any], labels: Sequence[str]) -> None
 
 
 def label_words(label: Any, most: int = 24) -> str:
-    """A label as text: on one line, cut where it is long, its dollar signs not taken for formulas."""
+    """A label as text on one line; long labels are cut, and dollar signs start no formula."""
     text = on_one_line(label)
     return (text if len(text) <= most else text[: most - 1] + "…").replace("$", r"\$")
 

@@ -9,20 +9,20 @@ from cggd.plotting.axes import load_pyplot
 
 
 def load_plain_pyplot() -> Any:
-    """matplotlib.pyplot, which then draws into files and needs no screen; or an error that says what to install."""
+    """Load matplotlib.pyplot for drawing into files, without a screen; if it is missing, say what to install."""
     pyplot = load_pyplot()
     pyplot.switch_backend("Agg")
     return pyplot
 
 
 def check_picture(path: Path, option: str) -> None:
-    """Raise where matplotlib is missing or does not know the format.
+    """Raise an error if matplotlib is missing or does not support the format of a file.
 
     Parameters
     ----------
     path : Path
     option : str
-        What named the file, for the message.
+        The option that names the file, for the message.
     """
     pyplot = load_plain_pyplot()
     known = pyplot.figure(figsize=(1, 1)).canvas.get_supported_filetypes()
@@ -32,5 +32,5 @@ def check_picture(path: Path, option: str) -> None:
 
 
 def save_picture(figure: Any, path: Path) -> None:
-    """Write a figure; a name without an ending is kept as it is, and holds a PNG."""
+    """Write a figure; a file name without an ending is kept, and the file is a PNG."""
     figure.savefig(path, dpi=120, format=path.suffix[1:].lower() or "png")

@@ -25,8 +25,8 @@ CLOSE = 1e-7
 # Options up to which the loop over pairs is run; beyond, the other laws have to do.
 ORACLE = 2000
 
-# Values that exceed a bound by less than this share of the largest number may be within rounding of it in one unit, and
-# not in another in which all numbers are whole.
+# A value that exceeds a bound by less than this share of the largest number may satisfy it within rounding in one unit,
+# and violate it in another unit in which all numbers are whole.
 UNCLEAR = 1e-12
 
 
