@@ -373,7 +373,7 @@ def _wanted(text: str) -> list[float] | int:
 
 
 def _forbidden(problem: Problem, texts: list[str]) -> dict[Any, list[Any]] | None:
-    """Labels in files are text; those of a problem in JSON may be numbers, and are matched by how they print."""
+    """Options to forbid; labels of a problem in JSON may be numbers and are compared as text."""
     forbid: dict[Any, list[Any]] = {}
     names = {str(d): d for d in problem.space.decisions} if texts else {}
     for text in texts:
@@ -438,13 +438,13 @@ def _words(p: SearchProgress) -> str:
 
 
 def _done(p: SearchProgress) -> int:
-    """Steps made or left out."""
+    """Number of steps that were made or skipped."""
     return p.start * p.steps + p.step
 
 
 @contextmanager
 def _reporting(problem: Problem, steps: int, *, quiet: bool) -> Iterator[Callable[[int, str], None]]:
-    """A function that shows steps done, of all, and words: in a bar on a terminal, now and then by a line elsewhere."""
+    """A function that shows the steps done and a text: a bar on a terminal, elsewhere a line from time to time."""
     if quiet:
         yield lambda done, words: None
     elif err.is_terminal:

@@ -97,18 +97,17 @@ class SmallestBound:
 
 @dataclass(frozen=True, eq=False)
 class Diagnosis:
-    """Whether constraints can be satisfied together, and if not, which of them are in each other's way.
+    """Whether constraints can be satisfied together, and if not, which of them conflict.
 
     Attributes
     ----------
     feasibility : Feasibility
     conflict : list of Constraint
-        A minimal set that cannot be satisfied together: without any one of them the rest of the set can. Empty unless
-        infeasibility is proved.
+        Constraints that cannot be satisfied together. Empty unless infeasibility is proved.
     minimal : bool
-        Whether every one of them is proved to be needed.
+        Whether it is proved that without any one constraint of `conflict` the rest of them can be satisfied.
     remedies : list of SmallestBound
-        For each constraint of `conflict`, the bound at which it would go with all the other constraints.
+        For each constraint of `conflict`, the tightest bound that can be satisfied together with all other constraints.
     """
 
     feasibility: Feasibility
@@ -140,9 +139,9 @@ def find_feasible(
 ) -> Feasibility:
     """Find a selection that satisfies every constraint, or prove that there is none.
 
-    Limits of single metrics are tried first; then spaces of stored or computed values are enumerated where they are
-    small; then constraints with a linear form go to an exact solver; then a least-violation search over replacement
-    tables looks at what is left. INFEASIBLE is only said with a proof. After a Ctrl-C the answer is UNKNOWN.
+    The limits of each metric are tested first. Small spaces of stored or computed values are then enumerated. Otherwise
+    an exact solver gets the constraints with a linear form. If that gives no answer, a search over replacement tables
+    looks for the least violation. INFEASIBLE needs a proof. After a Ctrl-C the answer is UNKNOWN.
 
     Parameters
     ----------

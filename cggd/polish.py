@@ -321,8 +321,8 @@ def swap(
 ) -> Iterator[Finding | None]:
     """Improve a feasible selection of any problem by switches; yield what is better, and None in between.
 
-    A tabu walk over single switches, then pairs of a switch that improves but violates and one that repairs it; until
-    neither finds anything better.
+    A tabu walk tries single switches. Then pairs of switches are tried: one improves the objective but violates a
+    constraint, and the other repairs it. Both are repeated until neither finds a better selection.
 
     Parameters
     ----------
@@ -331,8 +331,8 @@ def swap(
     rng : numpy.random.Generator
     allowed : bool array of shape (n_options,), optional
     again : bool
-        Then go on from the best selection with some decisions drawn anew, until `WALKS` walks in a row found nothing
-        better (iterated local search; Lourenço, Martin & Stützle, 2003).
+        Continue from the best selection with some decisions drawn again at random, until `WALKS` walks in a row find
+        nothing better (iterated local search; Lourenço, Martin & Stützle, 2003).
     """
     space, sign = problem.space, problem.sign
     violation = Violation(problem.constraints)
