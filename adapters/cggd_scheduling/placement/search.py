@@ -209,11 +209,11 @@ def _schedule(
 
 
 def _proof(problem: Placement, objective: Goal, value: float, bound: float) -> tuple[float, str]:
-    """The bound, and what is proved of a value by it: that none is better, or none by more than the solver can tell.
+    """Return the bound, and what it proves of a value; an empty text if it proves nothing.
 
-    All values are multiples of what times and transfers are multiples of, as they are written in decimals. Where this
-    step is too small for the solver, nothing is proved. Where it is too small for floats, as it is of measured times,
-    the proof is that of a placement that none is better than by more than a share, which is named.
+    All values are multiples of one decimal step, the common step of times and transfers. If the solver can resolve this
+    step, its bound is rounded up to it. If only floats can resolve it, the bound proves nothing. If floats cannot, as
+    with measured times, the proof says by what share another placement may still be better.
     """
     times = {time for operator in problem.operators.values() for time in operator.times.values()}
     shares = {Fraction(repr(device.link)) for device in problem.devices}
