@@ -12,8 +12,8 @@ from rich.table import Table
 from scipy.special import softmax as scipy_softmax
 
 from cggd import Additive, ChoiceSpace, Guide
+from cggd.guide.relaxation import softmax
 from cggd.layout import Layout
-from cggd.relaxation import softmax
 
 N_DECISIONS = 1_000_000
 REPEATS = 9

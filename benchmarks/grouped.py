@@ -27,13 +27,13 @@ from scipy.optimize import Bounds, LinearConstraint, milp
 from cggd import Additive, ChoiceSpace, Guide
 from cggd.constraints import Constraint
 from cggd.datasets import data_folder, mmkp, nats_topology
-from cggd.directions import three_case, unit
 from cggd.guide import Observation
+from cggd.guide.directions import three_case, unit
+from cggd.guide.relaxation import annealed, sample, softmax
 from cggd.layout import Layout
 from cggd.metrics import Metric, table_of, values_of
 from cggd.options import ADDITIVE, PAPER, Start
 from cggd.problem import Problem
-from cggd.relaxation import annealed, sample, softmax
 from cggd.search import ESCALATION, LARGEST_RESCALE, NOISE, RELIEF
 
 SEEDS = 10

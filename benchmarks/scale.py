@@ -23,10 +23,10 @@ import numpy as np
 from benchmarks.pages import insert
 from cggd import Additive, ChoiceSpace, Problem, solve
 from cggd.guide import Guide
-from cggd.lagrangian import relax
+from cggd.guide.safeguard import Safeguard, SafeguardState
 from cggd.options import ADDITIVE
-from cggd.safeguard import Safeguard, SafeguardState
-from cggd.sums import Tables
+from cggd.program.lagrangian import relax
+from cggd.program.sum_tables import Tables
 
 SIZES = (1_000, 10_000, 100_000, 1_000_000)
 OPTIONS, LIMITS, SHARE = 10, 3, 0.4

@@ -21,7 +21,6 @@ import cggd
 from cggd import demo as demonstration
 from cggd.constraints import Constraint
 from cggd.feasibility import diagnose, smallest_bound
-from cggd.fronts import SweepError, SweepProgress, sweep
 from cggd.io import parse_bound, read_options, read_problem, write_selection
 from cggd.io.text import not_a_number, read_text, write_text
 from cggd.metrics import Metric, values_of
@@ -35,6 +34,7 @@ from cggd.problem import Problem
 from cggd.result import Result
 from cggd.rounding import number_text
 from cggd.search import SearchError, solve
+from cggd.sweep import SweepError, SweepProgress, sweep
 from cggd.terminal import complain, err, say, say_json
 
 FEASIBLE, WRONG_INPUT, NOT_FEASIBLE, INTERRUPTED = 0, 1, 2, 130

@@ -9,8 +9,9 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from cggd.checks import as_number, own
 from cggd.metrics import Metric
-from cggd.metrics.base import as_number, check_metric, own
+from cggd.metrics.base import check_metric, operators
 from cggd.rounding import OPERATIONS, UNIT, number_text, snapped, true_texts
 from cggd.space import ChoiceSpace
 
@@ -217,3 +218,6 @@ def check_constraints(
                 "make one space and pass it to every metric"
             )
     return constraints
+
+
+operators.bound = Constraint

@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cggd.problem import Problem
-from cggd.sums import sum_of
+from cggd.program.sum_tables import sum_of
 
 
 def default_options(problem: Problem) -> NDArray[np.int64]:

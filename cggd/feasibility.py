@@ -11,19 +11,19 @@ from typing import Literal
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from cggd.checks import as_number, whole
 from cggd.constraints import Constraint, Row, check_constraints
-from cggd.grid import grid
-from cggd.linear import LinearProgram, NotLinearError, Outcome, Solution, settle
+from cggd.improve.switches import Visit, search
 from cggd.metrics import Additive, LongestPath, Metric, Peak, Table, afresh, values_of
-from cggd.metrics.base import as_number, whole
 from cggd.metrics.compose import Combination, Maximum
-from cggd.presolve import impossible
 from cggd.problem import Problem
-from cggd.relaxed import SMALL
+from cggd.program.bounds import SMALL
+from cggd.program.grid import grid
+from cggd.program.highs import LinearProgram, NotLinearError, Outcome, Solution, settle
+from cggd.program.presolve import impossible
 from cggd.result import Status
 from cggd.rounding import number_text
 from cggd.space import ENUMERABLE, ChoiceSpace
-from cggd.swaps import Visit, search
 
 # Selections that may be evaluated one and all, to prove what no formula proves: a second's work for stored tables, and
 # for black boxes fewer calls than a search by replacement tables would make.

@@ -12,10 +12,10 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from cggd.directions import Weights
+from cggd.checks import as_amount, as_number, check_choice, check_time_limit, own, whole
 from cggd.guide import Balance
+from cggd.guide.directions import Weights
 from cggd.metrics import Executor
-from cggd.metrics.base import as_amount, as_number, check_choice, check_time_limit, own, whole
 
 
 @dataclass(frozen=True)

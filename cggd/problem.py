@@ -10,9 +10,10 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from cggd.checks import own
 from cggd.constraints import Constraint, check_constraints
 from cggd.metrics import Metric, values_of
-from cggd.metrics.base import check_metric, own
+from cggd.metrics.base import check_metric
 from cggd.space import ChoiceSpace
 
 

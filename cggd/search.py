@@ -16,22 +16,22 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from cggd import checkpoint as checkpoints
+from cggd.checks import as_amount, whole
 from cggd.constraints import Constraint, check_constraints
 from cggd.defaults import default_options
 from cggd.feasibility import ENUMERATED, conflict_of_shares, seek
-from cggd.grid import grid, proved
 from cggd.guide import Guide, Observation, allowed_by
+from cggd.guide.relaxation import annealed, sample, softmax
+from cggd.guide.safeguard import Safeguard, SafeguardState
+from cggd.improve.cores import Finding, polish
 from cggd.metrics import Evaluation, Executor, Metric, afresh, evaluating, table_of, values_of
-from cggd.metrics.base import as_amount, whole
 from cggd.options import Options, Progress, Start
 from cggd.outputs import check_writable
-from cggd.polish import Finding, polish
-from cggd.presolve import impossible
 from cggd.problem import Problem
-from cggd.relaxation import annealed, sample, softmax
-from cggd.relaxed import Relaxed, relax
+from cggd.program.bounds import Relaxed, relax
+from cggd.program.grid import grid, proved
+from cggd.program.presolve import impossible
 from cggd.result import History, Result, Status
-from cggd.safeguard import Safeguard, SafeguardState
 
 # R grows by ESCALATION in each violated step. A feasible step undoes the growth of 30 violated steps, so that R settles
 # where one step in thirty is feasible. Measured on MMKP I07, 12 seeds, loss against the LP bound: 0.77%. Factors of

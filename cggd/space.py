@@ -512,3 +512,9 @@ def few(labels: Iterable[Any], most: int = 6) -> str:
     """The first few labels, for messages."""
     labels = list(labels[: most + 1] if isinstance(labels, Sequence) else labels)
     return ", ".join(repr(x) for x in labels[:most]) + (", ..." if len(labels) > most else "")
+
+
+def check_space(space: Any) -> None:
+    """Raise where something is not a choice space."""
+    if not isinstance(space, ChoiceSpace):
+        raise TypeError(f"space must be a ChoiceSpace, got {space!r}")

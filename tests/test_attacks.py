@@ -4,13 +4,13 @@ import networkx as nx
 import numpy as np
 import pytest
 
-import cggd.polish
+import cggd.improve.cores
 from cggd import Additive, ChoiceSpace, LongestPath, Peak, Status, Table, find_feasible, maximize, minimize
-from cggd.grid import grid
-from cggd.linear import settle
-from cggd.polish import solve_cores
+from cggd.improve.cores import solve_cores
 from cggd.problem import Problem
-from cggd.relaxed import relax
+from cggd.program.bounds import relax
+from cggd.program.grid import grid
+from cggd.program.highs import settle
 
 
 def planted(seed, n=20, rows=3, most=10**4):
@@ -26,7 +26,7 @@ def planted(seed, n=20, rows=3, most=10**4):
 
 @pytest.mark.parametrize("seed", range(3))
 def test_a_solver_that_was_stopped_without_a_selection_proves_nothing(seed, monkeypatch):
-    monkeypatch.setattr(cggd.polish, "NODES", 1)
+    monkeypatch.setattr(cggd.improve.cores, "NODES", 1)
     problem, chosen = planted(seed)
     relaxed = relax(problem)
     assert relaxed is not None

@@ -192,7 +192,7 @@ def test_a_sweep_that_is_interrupted_or_fails_delivers_its_points(cggd, table, m
             raise KeyboardInterrupt
         return cli.solve(problem, **options)
 
-    monkeypatch.setattr("cggd.fronts.solve", interrupted)
+    monkeypatch.setattr(sys.modules["cggd.sweep"], "solve", interrupted)
     arguments = ("sweep", table, "--maximize", "accuracy", "--metric", "latency", "--bounds", "5,7")
     code, out, _ = cggd(*arguments)
     assert code == 2
@@ -202,7 +202,7 @@ def test_a_sweep_that_is_interrupted_or_fails_delivers_its_points(cggd, table, m
     def fails(problem, **options):
         raise SearchError("device lost", replace(cli.solve(problem, **options), stopped="OSError: device lost"))
 
-    monkeypatch.setattr("cggd.fronts.solve", fails)
+    monkeypatch.setattr(sys.modules["cggd.sweep"], "solve", fails)
     code, out, err = cggd(*arguments)
     assert code == 2
     assert "error: OSError: device lost" in err

@@ -8,8 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cggd import directions, layout
-from cggd.directions import three_case, unit
+from cggd import layout
+from cggd.guide import directions
+from cggd.guide.directions import three_case, unit
 from cggd.layout import Layout
 
 WEIGHTS = ("unit", "difference", "confidence")

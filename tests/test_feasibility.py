@@ -25,10 +25,10 @@ from cggd import (
     find_feasible,
     maximum,
     smallest_bound,
-    swaps,
 )
 from cggd.datasets import data_folder
-from cggd.linear import LinearProgram, NotLinearError
+from cggd.improve import switches
+from cggd.program.highs import LinearProgram, NotLinearError
 from cggd.testing import choice_spaces, metrics, problems, selections, witnessed_problems
 from tests.strategies import satisfying
 
@@ -65,7 +65,7 @@ def without_enumeration():
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(feasibility, "ENUMERATED", 0)
         patch.setattr(feasibility, "ENUMERATED_CALLS", 0)
-        patch.setattr(feasibility, "search", partial(swaps.search, restarts=2, patience=10))
+        patch.setattr(feasibility, "search", partial(switches.search, restarts=2, patience=10))
         yield
 
 
@@ -262,7 +262,7 @@ ONES = Additive(LARGE, [0, 1] * 20, name="ones")
 
 
 def test_a_black_box_on_a_large_space_proves_nothing(monkeypatch):
-    monkeypatch.setattr(feasibility, "search", partial(swaps.search, restarts=1, patience=3))
+    monkeypatch.setattr(feasibility, "search", partial(switches.search, restarts=1, patience=3))
     answer = find_feasible(STUBBORN <= 4)
     assert answer.status is Status.UNKNOWN
     assert [str(row) for row in answer.constraints] == ["stubborn <= 4 W: 5, violated by 1"]

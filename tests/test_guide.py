@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cggd import Additive, ChoiceSpace, Function, Guide
-from cggd.directions import three_case
+from cggd.guide.directions import three_case
 
 SPACE = ChoiceSpace({"a": ["x", "y", "z"], "b": ["x", "y"]})
 COST = Additive(SPACE, [1.0, 2.0, 3.0, 1.0, 4.0], name="cost")
@@ -102,7 +102,7 @@ def test_forbidden_options_are_minus_infinity_and_get_no_push():
 
 
 def test_many_constraints_are_handled_in_parts(monkeypatch):
-    from cggd import guide as module
+    from cggd.guide import guide as module
 
     bounds = [COST <= 1.5, SIZE <= 2.5, COST <= 0.5]
     position = np.array([0.0, 0.0, 1.0, 0.0, 1.0])

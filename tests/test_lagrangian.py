@@ -6,11 +6,12 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from scipy.optimize import linprog
 
-from cggd import Additive, ChoiceSpace, Function, Problem, lagrangian, maximum
+from cggd import Additive, ChoiceSpace, Function, Problem, maximum
 from cggd.datasets import mmkp
-from cggd.lagrangian import nearest, relax
 from cggd.metrics import Combination
-from cggd.sums import sum_of
+from cggd.program import lagrangian
+from cggd.program.lagrangian import nearest, relax
+from cggd.program.sum_tables import sum_of
 from cggd.testing import choice_spaces
 from cggd.testing.strategies import values
 

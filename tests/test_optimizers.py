@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from cggd import Additive, ChoiceSpace, Guide, Safeguard
-from cggd.optimizers import SGD, Adam, Guided, Momentum
+from cggd.guide.optimizers import SGD, Adam, Guided, Momentum
 
 GRADIENTS = [np.array([1.0, -2.0]), np.array([0.5, 0.5]), np.array([-3.0, 1.0])]
 

@@ -14,7 +14,7 @@ from benchmarks.penalties.loop import LONGEST, Lookup, Problem, View, descend, p
 from benchmarks.penalties.losses import FBNET, PENALTIES, PROXYLESS_LINEAR, PROXYLESS_LOG, TAS, TF_NAS, Penalty
 from benchmarks.penalties.settings import Setting, every, sizes, topology
 from cggd import Additive, ChoiceSpace, Table, maximize
-from cggd.relaxation import softmax
+from cggd.guide.relaxation import softmax
 
 
 def row(*numbers: float) -> np.ndarray:

@@ -6,8 +6,8 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from cggd import Additive, ChoiceSpace, LongestPath, Peak, maximum, minimize, smallest_bound
-from cggd.grid import grid
-from cggd.presolve import impossible, limits_of, possible
+from cggd.program.grid import grid
+from cggd.program.presolve import impossible, limits_of, possible
 from cggd.testing import choice_spaces, constraints, metrics
 from tests.strategies import satisfying
 

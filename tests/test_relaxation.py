@@ -3,8 +3,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from cggd.guide.relaxation import annealed, gumbel_softmax, sample, softmax, straight_through
 from cggd.layout import Layout
-from cggd.relaxation import annealed, gumbel_softmax, sample, softmax, straight_through
 
 
 @st.composite

@@ -8,8 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cggd import Additive, ChoiceSpace, Guide, Safeguard
+from cggd.guide.safeguard import distance, project
 from cggd.layout import Layout
-from cggd.safeguard import distance, project
 
 SPACE = ChoiceSpace.from_sizes([3, 2])
 COST = Additive(SPACE, [0.0, 1.0, 2.0, 0.0, 1.0], name="cost")

@@ -15,7 +15,7 @@ def output_of(text):
 def test_printing_from_c_is_silenced_and_printing_from_python_is_not():
     said = output_of("""
         import ctypes
-        from cggd.silence import compiled_code_silenced
+        from cggd.program.silence import compiled_code_silenced
         libc = ctypes.CDLL(None)
         with compiled_code_silenced():
             with compiled_code_silenced():
@@ -32,7 +32,7 @@ def test_printing_from_c_is_silenced_and_printing_from_python_is_not():
 def test_a_solver_in_the_background_prints_nothing(how):
     said = output_of(f"""
         import ctypes
-        from cggd.linear import aside, background
+        from cggd.program.highs import aside, background
         def work():
             ctypes.CDLL(None).puts(b"from the solver")
             return 1

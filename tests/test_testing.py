@@ -21,12 +21,12 @@ from cggd import (
     Problem,
     Status,
     find_feasible,
-    guide,
 )
-from cggd import directions as directions_module
-from cggd import safeguard as safeguard_module
 from cggd.datasets import nats_topology
-from cggd.optimizers import SGD, Adam, Momentum
+from cggd.guide import directions as directions_module
+from cggd.guide import guide as guide
+from cggd.guide import safeguard as safeguard_module
+from cggd.guide.optimizers import SGD, Adam, Momentum
 from cggd.testing import (
     LawError,
     assert_converges,

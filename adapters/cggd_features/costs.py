@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cggd import ChoiceSpace, Metric
-from cggd.metrics.base import as_number
+from cggd.checks import as_number
 from cggd.rounding import WHOLE, is_whole, sum_rounding
 
 

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cggd import Additive, ChoiceSpace, Constraint, Function, Metric, diagnose, find_feasible, smallest_bound
-from cggd.metrics.base import as_amount, as_number, whole
+from cggd.checks import as_amount, as_number, whole
 from cggd.rounding import number_text, true_texts
 from cggd_features.costs import SharedCost
 from cggd_features.limits import Limits

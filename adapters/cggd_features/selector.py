@@ -25,7 +25,7 @@ from sklearn.utils.metadata_routing import (
 )
 from sklearn.utils.validation import _check_sample_weight, check_is_fitted, has_fit_parameter, validate_data
 
-from cggd.metrics.base import as_number, check_time_limit, whole
+from cggd.checks import as_number, check_time_limit, whole
 from cggd_features import criteria, linear, logistic, wrapper
 from cggd_features.found import Clock, Found
 from cggd_features.gram import Gram

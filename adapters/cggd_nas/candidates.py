@@ -13,8 +13,8 @@ from torch import Tensor
 
 from cggd import Constraint
 from cggd.constraints import Row
+from cggd.guide.relaxation import sample
 from cggd.metrics import afresh
-from cggd.relaxation import sample
 from cggd_nas.batches import Batches
 from cggd_nas.recalibration import recalibrated
 from cggd_nas.retrain import Loss, evaluate

@@ -14,7 +14,7 @@ from typing import Any, Protocol, TypeGuard, cast
 import torch
 from torch import Tensor, nn
 
-from cggd.metrics.base import whole
+from cggd.checks import whole
 from cggd_nas.relaxations import Mixing, mix
 
 # DARTS starts its logits as noise of this size (its program, model_search.py): it breaks ties and nothing else.

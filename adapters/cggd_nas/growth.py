@@ -10,7 +10,7 @@ from numpy.typing import ArrayLike, NDArray
 from scipy.stats import rankdata
 
 from cggd import Constraint
-from cggd.metrics.base import whole
+from cggd.checks import whole
 from cggd.space import ChoiceSpace
 from cggd_nas.candidates import within
 

@@ -18,8 +18,8 @@ from torch import distributed, nn
 
 from cggd import Constraint, Guide, GuideStep, Safeguard, SafeguardState, SafeguardStep
 from cggd.constraints import check_constraints
-from cggd.directions import Weights
 from cggd.guide import Balance, Observation
+from cggd.guide.directions import Weights
 from cggd_nas.supernet import Supernet, collect, gathered
 
 # A learning rate that decays ends at 0, where no direction could act; as in `cggd.search`.

@@ -21,11 +21,11 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from torch import Tensor, nn
 
 from cggd import Constraint, Feasibility, SafeguardState, SearchError
+from cggd.checks import whole
 from cggd.constraints import Row
 from cggd.guide import Observation
-from cggd.metrics.base import whole
+from cggd.guide.relaxation import annealed
 from cggd.outputs import replacing
-from cggd.relaxation import annealed
 from cggd_nas.batches import Batches, generator_of, in_order, pairs, repeated
 from cggd_nas.candidates import Candidate, Nearest, NoFeasibleArchitectureError, excess, holds, judge, likely, ranked
 from cggd_nas.guide import TorchGuide

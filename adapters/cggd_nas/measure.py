@@ -18,7 +18,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from cggd.metrics.base import whole
+from cggd.checks import whole
 from cggd_nas.trace import Example, tensors_of, trace
 
 BYTES_PER_KB = 1024

@@ -12,8 +12,8 @@ from threading import RLock
 import numpy as np
 from torch import nn
 
+from cggd.checks import own, whole
 from cggd.metrics import Additive, Function, Metric
-from cggd.metrics.base import own, whole
 from cggd_nas import measure
 from cggd_nas.export import export_onnx
 from cggd_nas.extract import extract

@@ -17,9 +17,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from cggd.checks import as_number
 from cggd.constraints import Constraint, check_constraints
 from cggd.metrics import Metric, table_of
-from cggd.metrics.base import as_number
 from cggd_nas.supernet import Supernet
 
 # ProxylessNAS's program, search/nas_manager.py, `add#linear` and `mul#log`.

@@ -11,10 +11,11 @@ from rich.console import Console, Group, RenderableType
 from rich.table import Table
 from torch import nn
 
+from cggd.checks import whole
 from cggd.constraints import Constraint, check_constraints
 from cggd.feasibility import Diagnosis, SmallestBound, diagnose, smallest_bound
 from cggd.metrics import Metric, values_of
-from cggd.metrics.base import check_metric, whole
+from cggd.metrics.base import check_metric
 from cggd.rounding import true_texts
 from cggd_nas.metrics import Costs
 from cggd_nas.plain import as_supernet

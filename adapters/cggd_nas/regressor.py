@@ -9,8 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import kendalltau
 
+from cggd.checks import as_number, whole
 from cggd.metrics import Metric, Predicted, one_hot, values_of
-from cggd.metrics.base import as_number, check_metric, whole
+from cggd.metrics.base import check_metric
 
 # Ridge penalties tried, relative to the mean of the kernel's diagonal: from next to none to one that leaves the mean.
 PENALTIES = np.logspace(-8, 2, 21)

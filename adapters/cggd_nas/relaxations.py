@@ -13,7 +13,7 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
-from cggd.metrics.base import as_number
+from cggd.checks import as_number
 
 
 @dataclass(frozen=True, eq=False)

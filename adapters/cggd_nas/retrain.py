@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from cggd import SearchError
-from cggd.metrics.base import whole
+from cggd.checks import whole
 from cggd_nas.batches import generator_of, pairs
 from cggd_nas.depthwise import fast_depthwise
 from cggd_nas.measure import evaluating

@@ -18,11 +18,11 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from cggd import Constraint, Feasibility, Status, find_feasible
+from cggd.checks import whole
 from cggd.constraints import check_constraints
-from cggd.directions import Weights
-from cggd.metrics.base import whole
+from cggd.guide.directions import Weights
+from cggd.improve.switches import Violation, walk
 from cggd.outputs import check_writable
-from cggd.swaps import Violation, walk
 from cggd_nas.batches import Batches, as_batches
 from cggd_nas.candidates import NoFeasibleArchitectureError
 from cggd_nas.guide import TorchGuide, check_precision

@@ -11,9 +11,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cggd import maximum
-from cggd.linear import LinearProgram, Outcome
 from cggd.metrics import Maximum
-from cggd.relaxed import SMALL
+from cggd.program.bounds import SMALL
+from cggd.program.highs import LinearProgram, Outcome
 from cggd_scheduling.project import Project
 
 # A bound from a linear program, in units of which every value is a multiple, is off by no more than this and this share

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cggd import ChoiceSpace, Metric
-from cggd.metrics.base import check_choice, own
+from cggd.checks import check_choice, own
 from cggd_scheduling.generation import Instance, Pass, backward, forward, order_by, parallel, serial
 from cggd_scheduling.project import Project
 

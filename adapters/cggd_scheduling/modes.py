@@ -12,7 +12,7 @@ import networkx as nx
 
 import cggd
 from cggd import Constraint, Feasibility, Metric, Progress, Result, Status
-from cggd.metrics.base import as_number, check_time_limit
+from cggd.checks import as_number, check_time_limit
 from cggd.space import few
 from cggd_scheduling.bounds import rounded_up
 from cggd_scheduling.project import LARGEST, Project, check_project

@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 
 import cggd
 from cggd import Status
-from cggd.linear import LinearProgram, Outcome
-from cggd.metrics.base import as_number, check_time_limit, whole
+from cggd.checks import as_number, check_time_limit, whole
+from cggd.program.highs import LinearProgram, Outcome
 from cggd.rounding import true_texts
 from cggd_scheduling.bounds import relaxation
 from cggd_scheduling.generation import Instance

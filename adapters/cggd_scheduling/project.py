@@ -13,7 +13,7 @@ import networkx as nx
 import numpy as np
 
 from cggd import Additive, ChoiceSpace, Constraint, LongestPath
-from cggd.metrics.base import own
+from cggd.checks import own
 from cggd.space import few
 from cggd_scheduling.schedule import Alternative, Requirements
 

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cggd import ChoiceSpace, Constraint, Metric
-from cggd.linear import LinearProgram, Outcome
+from cggd.program.highs import LinearProgram, Outcome
 
 # Options up to which the core needs no help.
 LARGE = 2_000

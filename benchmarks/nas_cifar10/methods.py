@@ -9,7 +9,7 @@ from importlib.util import find_spec
 from typing import Any
 
 from cggd.constraints import Constraint
-from cggd.directions import Weights
+from cggd.guide.directions import Weights
 from cggd_nas import Darts, GumbelSoftmax, ProxylessTwoPath, penalties
 from cggd_nas.loop import Objective
 from cggd_nas.relaxations import Relaxation

@@ -22,7 +22,7 @@ from benchmarks.nas_cifar10.methods import Method
 from benchmarks.nas_cifar10.recipe import Recipe
 from benchmarks.nas_cifar10.settings import Selection, Setting
 from cggd import find_feasible
-from cggd.relaxation import annealed
+from cggd.guide.relaxation import annealed
 from cggd_nas import Supernet, TorchGuide, collect
 from cggd_nas.batches import Shuffled, repeated
 from cggd_nas.history import skips

@@ -16,8 +16,8 @@ from numpy.typing import NDArray
 from benchmarks.penalties.losses import Penalty
 from benchmarks.penalties.settings import FINE, Setting, every
 from cggd import Additive
+from cggd.guide.relaxation import annealed
 from cggd.options import PAPER
-from cggd.relaxation import annealed
 from cggd.search import NOISE, SMALLEST_STEP
 
 # Where gradients are cut, as TF-NAS's program cuts its own, this is their largest root mean square: that of a task

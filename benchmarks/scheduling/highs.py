@@ -10,7 +10,7 @@ from benchmarks.scheduling import greedy
 from benchmarks.scheduling.cases import Answer, Case
 from benchmarks.scheduling.decode import Decoder
 from cggd import Problem
-from cggd.linear import LinearProgram
+from cggd.program.highs import LinearProgram
 from cggd_scheduling.hls import Synthesis
 from cggd_scheduling.placement.bound import SCALE, load_program
 

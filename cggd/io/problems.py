@@ -12,11 +12,11 @@ import networkx as nx
 import numpy as np
 from scipy import sparse
 
+from cggd.checks import as_number
 from cggd.constraints import Constraint
 from cggd.entries import check_keys, label_from_json, label_to_json, parse_json, shortened
 from cggd.io.text import StrPath, most_bytes, read_text, write_text
 from cggd.metrics import Additive, LongestPath, Metric, Peak, Table
-from cggd.metrics.base import as_number
 from cggd.problem import Problem
 from cggd.space import ENUMERABLE, ChoiceSpace, as_floats, few
 

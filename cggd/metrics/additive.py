@@ -9,10 +9,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from cggd.metrics.base import Metric, Shifted, as_number, check_space, own, table_of, values_of
-from cggd.ranks import flat_ranks
+from cggd.checks import as_number, own
+from cggd.metrics.base import Metric, Shifted, table_of, values_of
+from cggd.pair_counts import flat_ranks
 from cggd.rounding import WHOLE, is_whole, sum_rounding
-from cggd.space import ChoiceSpace
+from cggd.space import ChoiceSpace, check_space
 
 
 @dataclass(frozen=True, eq=False, repr=False)

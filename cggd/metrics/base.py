@@ -4,17 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Protocol, get_args, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.special import ndtri, stdtrit
 
+from cggd.checks import as_number, short, whole
 from cggd.metrics.evaluation import current_evaluation
 from cggd.space import ENUMERABLE, ChoiceSpace, count
-
-if TYPE_CHECKING:
-    from cggd.constraints import Constraint
 
 # Methods that describe the values of `evaluate`; they hold only for the `evaluate` of their own class.
 SAID_OF_VALUES = ("replacements", "local_replacements", "shifted", "separable", "parted", "rounded", "rounded_table")
@@ -28,6 +26,20 @@ class MetricError(RuntimeError):
     """A metric raised, or returned something that is not one finite number per selection."""
 
 
+class Operators:
+    """What arithmetic and comparisons of metrics make: metrics and constraints, which are defined above this module.
+
+    The modules that define them set these functions, so that no import goes up.
+    """
+
+    combine: Callable[[Metric, Any], Any]
+    scale: Callable[[Metric, float], Any]
+    bound: Callable[..., Any]
+
+
+operators = Operators()
+
+
 @dataclass(frozen=True, eq=False)
 class Shifted:
     """A replacement table as a part that never changes and one number per decision: ``values + spread(shift)``.
@@ -37,7 +49,7 @@ class Shifted:
     values : ndarray of shape (n_options,)
     shift : ndarray of shape (n_decisions,)
     ranks : callable
-        The ranks of the values (`cggd.ranks.flat_ranks`), found once.
+        The ranks of the values (`cggd.pair_counts.flat_ranks`), found once.
     deviation : callable
         The standard deviation of the values, found once.
     rounding : callable
@@ -208,7 +220,7 @@ class Metric(Protocol):
         """Lower bound on ``sign * value`` of selections with an option, minus rounding errors, shape (n_options,).
 
         By default it is the end of `limits` for every option. Metrics with a closed form give more, which
-        `cggd.presolve` uses.
+        `cggd.program.presolve` uses.
 
         Parameters
         ----------
@@ -271,55 +283,43 @@ class Metric(Protocol):
     __array_ufunc__ = None
 
     def __add__(self, other: Metric | float) -> Metric:
-        return _compose().combine(self, other)
+        return operators.combine(self, other)
 
     def __radd__(self, other: float) -> Metric:
-        return _compose().combine(self, other)
+        return operators.combine(self, other)
 
     def __sub__(self, other: Metric | float) -> Metric:
-        return _compose().combine(self, -other if isinstance(other, Metric) else -_term(other, self))
+        return operators.combine(self, -other if isinstance(other, Metric) else -_term(other, self))
 
     def __rsub__(self, other: float) -> Metric:
-        return _compose().combine(-self, other)
+        return operators.combine(-self, other)
 
     def __neg__(self) -> Metric:
-        return _compose().scale(self, -1.0)
+        return operators.scale(self, -1.0)
 
     def __mul__(self, factor: float) -> Metric:
-        return _compose().scale(self, as_number(factor, "factor"))
+        return operators.scale(self, as_number(factor, "factor"))
 
     def __rmul__(self, factor: float) -> Metric:
-        return _compose().scale(self, as_number(factor, "factor"))
+        return operators.scale(self, as_number(factor, "factor"))
 
     def __truediv__(self, divisor: float) -> Metric:
         number = as_number(divisor, "divisor")
         if number == 0:
             raise ValueError(f"divisor of {self.name!r} must not be 0, got {divisor!r}")
-        return _compose().scale(self, 1.0 / number)
+        return operators.scale(self, 1.0 / number)
 
-    def __le__(self, bound: float) -> Constraint:
-        return _constraint()(self, bound, "<=")
+    def __le__(self, bound: float) -> Any:
+        return operators.bound(self, bound, "<=")
 
-    def __ge__(self, bound: float) -> Constraint:
-        return _constraint()(self, bound, ">=")
+    def __ge__(self, bound: float) -> Any:
+        return operators.bound(self, bound, ">=")
 
-    def __lt__(self, bound: float) -> Constraint:
+    def __lt__(self, bound: float) -> Any:
         raise TypeError(_strict(self, "<=", bound))
 
-    def __gt__(self, bound: float) -> Constraint:
+    def __gt__(self, bound: float) -> Any:
         raise TypeError(_strict(self, ">=", bound))
-
-
-def _compose():
-    from cggd.metrics import compose
-
-    return compose
-
-
-def _constraint() -> type[Constraint]:
-    from cggd.constraints import Constraint
-
-    return Constraint
 
 
 def _strict(metric: Metric, sense: str, bound: Any) -> str:
@@ -330,23 +330,6 @@ def _strict(metric: Metric, sense: str, bound: Any) -> str:
 
 def _term(value: Any, metric: Metric) -> float:
     return as_number(value, f"what is added to {metric.name!r}")
-
-
-def as_number(value: Any, argument: str, *, finite: bool = True) -> float:
-    """A float from any real number but a bool; `argument` names it in the error."""
-    if isinstance(value, np.ndarray) and value.ndim == 0:
-        value = value[()]
-    if isinstance(value, bool | np.bool_ | str | bytes | complex | np.complexfloating):
-        raise TypeError(f"{argument} must be a number, got {value!r}")
-    try:
-        number = float(value)
-    except (TypeError, ValueError):
-        raise TypeError(f"{argument} must be a number, got {value!r}") from None
-    except OverflowError:
-        raise ValueError(f"{argument} must be at most 1e308, got one that no float holds") from None
-    if np.isnan(number) or (finite and np.isinf(number)):
-        raise ValueError(f"{argument} must be {'finite' if finite else 'a number'}, got {number}")
-    return number
 
 
 def _all_values(metric: Metric, which: str) -> NDArray[np.float64]:
@@ -371,57 +354,9 @@ def check_metric(metric: Any, argument: str) -> None:
             )
 
 
-def check_space(space: Any) -> None:
-    """Raise where something is not a choice space."""
-    if not isinstance(space, ChoiceSpace):
-        raise TypeError(f"space must be a ChoiceSpace, got {space!r}")
-
-
-def short(thing: Any) -> str:
-    """The beginning of how something is written, for messages."""
-    text = repr(thing)
-    return text if len(text) <= 200 else text[:197] + "..."
-
-
-def whole(value: Any, argument: str, *, least: int) -> int:
-    """A whole number that is no less than `least`; `argument` names it in the error."""
-    if isinstance(value, bool | np.bool_) or not isinstance(value, int | np.integer):
-        raise TypeError(f"{argument} must be a whole number, got {value!r}")
-    if value < least:
-        raise ValueError(f"{argument} must be at least {least}, got {value}")
-    return int(value)
-
-
-def as_amount(value: Any, argument: str) -> float:
-    """A finite number of at least 0; `argument` names it in the error."""
-    number = as_number(value, argument)
-    if number < 0:
-        raise ValueError(f"{argument} must be at least 0, got {value}")
-    return number
-
-
-def check_time_limit(time_limit: Any, *, finite: bool = False) -> None:
-    """Raise where a time limit is given that is no number of more than 0."""
-    if time_limit is not None and as_number(time_limit, "time_limit", finite=finite) <= 0:
-        raise ValueError(f"time_limit must be more than 0 seconds, got {time_limit}")
-
-
-def check_choice(value: Any, choices: Any, argument: str) -> None:
-    """Raise where a value is not one of the strings of a Literal type."""
-    known = get_args(choices)
-    if value not in known:
-        raise ValueError(f"{argument} must be one of {', '.join(map(repr, known))}, got {value!r}")
-
-
 def standard_errors(level: float, freedom: float) -> float:
     """By how many standard errors a one-sided confidence limit lies from a mean (Student, or normal)."""
     return float(ndtri(level) if np.isinf(freedom) else stdtrit(freedom, level))
-
-
-def own(instance: Any, **fields: Any) -> None:
-    """Set fields of a frozen dataclass from its own `__post_init__`."""
-    for name, value in fields.items():
-        object.__setattr__(instance, name, value)
 
 
 def values_of(metric: Metric, selections: NDArray[np.int64]) -> NDArray[np.float64]:

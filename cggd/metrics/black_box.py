@@ -11,9 +11,10 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from cggd.metrics.base import Metric, MetricError, check_space, short, standard_errors
+from cggd.checks import short
+from cggd.metrics.base import Metric, MetricError, standard_errors
 from cggd.metrics.evaluation import Evaluation, current_evaluation
-from cggd.space import ChoiceSpace
+from cggd.space import ChoiceSpace, check_space
 
 
 @dataclass(frozen=True, eq=False, repr=False)

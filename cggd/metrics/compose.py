@@ -10,8 +10,9 @@ from typing import Any, cast
 import numpy as np
 from numpy.typing import NDArray
 
+from cggd.checks import as_number
 from cggd.metrics.additive import Additive
-from cggd.metrics.base import Metric, as_number, check_metric, check_numbers
+from cggd.metrics.base import Metric, check_metric, check_numbers, operators
 from cggd.rounding import WHOLE, is_whole, sum_rounding
 from cggd.space import ChoiceSpace
 
@@ -303,3 +304,6 @@ def _same_space(metrics: Sequence[Metric]) -> None:
 def _common_unit(metrics: Sequence[Metric]) -> str:
     units = dict.fromkeys(metric.unit for metric in metrics)
     return " + ".join(unit or "1" for unit in units) if len(units) > 1 else cast(str, next(iter(units)))
+
+
+operators.combine, operators.scale = combine, scale

@@ -11,9 +11,10 @@ import networkx as nx
 import numpy as np
 from numpy.typing import NDArray
 
-from cggd.metrics.base import Metric, as_number, check_space, own, table_of
+from cggd.checks import as_number, own
+from cggd.metrics.base import Metric, table_of
 from cggd.rounding import READ, UNIT, WHOLE, is_whole
-from cggd.space import ChoiceSpace, few
+from cggd.space import ChoiceSpace, check_space, few
 
 
 @dataclass(frozen=True, eq=False, repr=False)

@@ -11,9 +11,10 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import sparse
 
-from cggd.metrics.base import Metric, check_space, own, table_of, values_of
+from cggd.checks import own
+from cggd.metrics.base import Metric, table_of, values_of
 from cggd.rounding import UNIT, WHOLE, is_whole, sum_rounding
-from cggd.space import ChoiceSpace, as_array, few
+from cggd.space import ChoiceSpace, as_array, check_space, few
 
 
 @dataclass(frozen=True, eq=False, repr=False)

@@ -9,8 +9,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from cggd.metrics.base import Metric, check_space, own
-from cggd.space import ENUMERABLE, ChoiceSpace, as_floats, count
+from cggd.checks import own
+from cggd.metrics.base import Metric
+from cggd.space import ENUMERABLE, ChoiceSpace, as_floats, check_space, count
 
 
 @dataclass(frozen=True, eq=False, repr=False)

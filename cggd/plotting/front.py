@@ -21,10 +21,8 @@ from cggd.result import Status
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-    from cggd.fronts import Front
 
-
-def plot_front(front: Front, *, ax: Axes | None = None) -> Axes:
+def plot_front(front: Any, *, ax: Axes | None = None) -> Axes:
     """Draw a trade-off curve: the best objective within each bound on the metric.
 
     Each point stands where its selection lies, at its own metric rather than at the bound, full where it is proved to
@@ -33,7 +31,8 @@ def plot_front(front: Front, *, ax: Axes | None = None) -> Axes:
 
     Parameters
     ----------
-    front : Front
+    front : cggd.Front
+        What `cggd.sweep` returns.
     ax : matplotlib Axes, optional
         Such as those of `plot_tradeoff` with the same objective and metric, to see the curve among all selections.
 
@@ -48,8 +47,7 @@ def plot_front(front: Front, *, ax: Axes | None = None) -> Axes:
 
     Examples
     --------
-    >>> from cggd import Additive, ChoiceSpace
-    >>> from cggd.fronts import sweep
+    >>> from cggd import Additive, ChoiceSpace, sweep
     >>> space = ChoiceSpace.from_sizes([2, 2])
     >>> error = Additive(space, [9.0, 4.0, 7.0, 1.0], name="error", unit="%")
     >>> latency = Additive(space, [1.0, 3.0, 1.0, 4.0], name="latency", unit="ms")

@@ -10,16 +10,16 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from cggd.checks import whole
 from cggd.constraints import Constraint
 from cggd.constraints import check_constraints as as_list
-from cggd.directions import Weights
 from cggd.feasibility import find_feasible
 from cggd.guide import Guide
+from cggd.guide.directions import Weights
+from cggd.guide.optimizers import SGD, Adam, Guided, Momentum, Optimizer
+from cggd.guide.safeguard import ESCALATION, Safeguard, SafeguardStep, distance
 from cggd.metrics import Metric
-from cggd.metrics.base import whole
-from cggd.optimizers import SGD, Adam, Guided, Momentum, Optimizer
 from cggd.problem import Problem
-from cggd.safeguard import ESCALATION, Safeguard, SafeguardStep, distance
 from cggd.space import ChoiceSpace
 from cggd.testing.laws import LawError, check_direction, check_guide, check_metric, describe
 

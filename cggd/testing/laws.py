@@ -14,8 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cggd.constraints import Constraint, check_constraints
-from cggd.directions import Weights
 from cggd.guide import Guide, Observation
+from cggd.guide.directions import Weights
 from cggd.metrics import Evaluation, Metric, evaluating
 from cggd.space import ChoiceSpace, count
 
@@ -186,7 +186,7 @@ def slow_direction(
     *,
     errors: NDArray[np.float64] | None = None,
 ) -> NDArray[np.float64]:
-    """The definition of a direction, a loop over pairs of options: the oracle of `cggd.directions.three_case`."""
+    """The definition of a direction, a loop over pairs of options: the oracle of `cggd.guide.directions.three_case`."""
     total = np.zeros(space.n_options)
     errors = np.zeros(space.n_options) if errors is None else errors
     for first, size in zip(space.offsets[:-1].tolist(), space.sizes.tolist(), strict=True):

@@ -11,8 +11,8 @@ from torch import nn
 
 from cggd import Additive, Function, Guide, Safeguard, Table, find_feasible
 from cggd.datasets import nats_topology
-from cggd.optimizers import Adam, Guided, Momentum
-from cggd.relaxation import softmax
+from cggd.guide.optimizers import Adam, Guided, Momentum
+from cggd.guide.relaxation import softmax
 from cggd_nas import Choice, Darts, TorchGuide, collect
 
 NATS = nats_topology()

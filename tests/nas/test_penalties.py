@@ -13,7 +13,7 @@ from torch import nn
 
 from benchmarks.penalties import losses
 from cggd import Additive, ChoiceSpace, Function
-from cggd.relaxation import softmax
+from cggd.guide.relaxation import softmax
 from cggd_nas import Choice, collect, penalties, search
 from cggd_nas.penalties import (
     expected_value,

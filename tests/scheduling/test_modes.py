@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from cggd import Status, sweep
 from cggd.datasets import data_folder
-from cggd.linear import LinearProgram, Outcome
+from cggd.program.highs import LinearProgram, Outcome
 from cggd_scheduling import JobShop, Project, modes, schedule_project, select_modes
 from cggd_scheduling.project import from_lists
 from cggd_scheduling.rounding import rounded

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from cggd.metrics.base import whole
+from cggd.checks import whole
 from cggd_nas.choices import ChannelChoice, Choice, whole_numbers
 from cggd_nas.slicing import Sliced
 

@@ -10,8 +10,8 @@ from typing import Any
 
 import networkx as nx
 
+from cggd.checks import as_amount, own
 from cggd.io import check_keys
-from cggd.metrics.base import as_amount, own
 from cggd.space import few
 
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import networkx as nx
 
 from cggd import Additive, ChoiceSpace, LongestPath, Metric
-from cggd.metrics.base import as_number, own
+from cggd.checks import as_number, own
 from cggd.space import few
 from cggd_scheduling.hls.clock import Clock, ClockedPath
 from cggd_scheduling.hls.graph import DataFlowGraph, FunctionalUnit, UnitLibrary

@@ -17,7 +17,7 @@ from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 from cggd import Constraint, Metric, Result, Status, minimize
-from cggd.metrics.base import as_number, check_choice, check_time_limit, whole
+from cggd.checks import as_number, check_choice, check_time_limit, whole
 from cggd.rounding import number_text, true_texts
 from cggd_scheduling.bounds import rounded_up
 from cggd_scheduling.hls.binding import Binding

@@ -13,7 +13,7 @@ import numpy as np
 from scipy import sparse
 from scipy.optimize import Bounds, LinearConstraint, milp
 
-from cggd.linear import aside
+from cggd.program.highs import aside
 from cggd.rounding import sum_rounding
 from cggd_scheduling.bounds import rounded_up
 from cggd_scheduling.hls.listing import Listed

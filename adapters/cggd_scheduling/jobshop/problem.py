@@ -13,9 +13,9 @@ import networkx as nx
 from scipy import sparse
 
 from cggd import ChoiceSpace, LongestPath, Metric, Peak, maximum
+from cggd.checks import as_amount, own
 from cggd.io import check_keys
 from cggd.io.text import read_text
-from cggd.metrics.base import as_amount, own
 from cggd.space import few
 from cggd_scheduling.files import load_json, named, package, suffix, unpacked
 from cggd_scheduling.schedule import Alternative, Requirements

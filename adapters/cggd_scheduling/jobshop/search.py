@@ -10,7 +10,7 @@ from dataclasses import replace
 from typing import Any
 
 from cggd import Status, minimize
-from cggd.metrics.base import as_number, check_time_limit, whole
+from cggd.checks import as_number, check_time_limit, whole
 from cggd.rounding import true_texts
 from cggd_scheduling.bounds import rounded_up
 from cggd_scheduling.jobshop.problem import JobShop

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from scipy import sparse
 from scipy.optimize import Bounds, LinearConstraint, milp
 
-from cggd.linear import aside
+from cggd.program.highs import aside
 from cggd_scheduling.placement.metrics import DeviceLoad
 
 # The solver does not look at the clock at every turn; after its time limit it is waited for this long.

@@ -8,9 +8,9 @@ from collections.abc import Callable, Hashable, Mapping, Sequence
 from os import PathLike
 from typing import Any
 
+from cggd.checks import whole
 from cggd.entries import label_from_json
 from cggd.io import check_keys
-from cggd.metrics.base import whole
 from cggd_scheduling.files import load_json, named, objects, package
 from cggd_scheduling.placement.problem import Device, Operator, Placement
 

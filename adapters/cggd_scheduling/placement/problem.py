@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import networkx as nx
 
 from cggd import Additive, ChoiceSpace, Constraint
-from cggd.metrics.base import as_amount, as_number, own
+from cggd.checks import as_amount, as_number, own
 from cggd.rounding import true_texts
 from cggd.space import few
 from cggd_scheduling.limits import exceeds

@@ -15,8 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cggd import Metric, Result, Status, minimize
+from cggd.checks import check_choice, check_time_limit, whole
 from cggd.metrics import values_of
-from cggd.metrics.base import check_choice, check_time_limit, whole
 from cggd.rounding import WHOLE
 from cggd_scheduling.bounds import rounded_up
 from cggd_scheduling.limits import common_step, exact, time_rounding

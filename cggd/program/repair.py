@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from cggd.layout import Layout
 from cggd.problem import Problem
-from cggd.sums import Point, Tables
+from cggd.program.sum_tables import Point, Tables
 
 # Switches that are looked at first to repair a selection or to use what a bound leaves: those of least reduced cost.
 CORE = 20_000

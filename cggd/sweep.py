@@ -13,10 +13,11 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from cggd.checks import check_choice, whole
 from cggd.constraints import Constraint, check_constraints
 from cggd.io.text import StrPath, csv_cell, write_text
 from cggd.metrics import Metric
-from cggd.metrics.base import check_choice, check_metric, whole
+from cggd.metrics.base import check_metric
 from cggd.options import Options, Progress
 from cggd.plotting.front import plot_front
 from cggd.printable import in_columns, on_one_line

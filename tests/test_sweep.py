@@ -2,6 +2,7 @@
 
 import csv
 import gzip
+import importlib
 import itertools
 import json
 import os
@@ -16,9 +17,11 @@ from hypothesis import strategies as st
 from matplotlib import pyplot
 
 from cggd import Additive, ChoiceSpace, Function, MetricError, Result, SearchError, Status, Table, solve
-from cggd import fronts as sweep_module
-from cggd.fronts import Front, SweepError, sweep
 from cggd.plotting.axes import GOOD
+from cggd.sweep import Front, SweepError, sweep
+
+sweep_module = importlib.import_module("cggd.sweep")
+
 
 SPACE = ChoiceSpace({"stem": ["a", "b", "c"], "body": ["a", "b"], "head": ["a", "b", "c"]})
 ERROR = Additive(SPACE, [9, 4, 1, 5, 2, 7, 3, 1], name="error", unit="%")

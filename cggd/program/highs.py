@@ -23,12 +23,12 @@ from scipy import sparse
 from scipy.optimize import Bounds, LinearConstraint, linprog, milp
 
 from cggd.constraints import Constraint
-from cggd.grid import proved
 from cggd.metrics import Additive, Combination, LongestPath, Maximum, Metric, Peak
-from cggd.presolve import limits_of, possible
 from cggd.problem import Problem
+from cggd.program.grid import proved
+from cggd.program.presolve import limits_of, possible
+from cggd.program.silence import compiled_code_silenced
 from cggd.rounding import OPERATIONS, UNIT
-from cggd.silence import compiled_code_silenced
 from cggd.space import ChoiceSpace
 
 # Interval at which the search checks whether to abandon a running solver. A solver that ends earlier causes no waiting.
@@ -175,7 +175,7 @@ class LinearProgram:
     Notes
     -----
     An option that breaks a bound or the ceiling, whatever the other decisions choose, gets no variable either
-    (`cggd.presolve`).
+    (`cggd.program.presolve`).
 
     Raises
     ------

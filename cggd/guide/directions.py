@@ -24,9 +24,9 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.special import erf
 
+from cggd.checks import check_choice
 from cggd.layout import Layout, Segments
-from cggd.metrics.base import check_choice
-from cggd.ranks import pairwise, ranks_of
+from cggd.pair_counts import pairwise, ranks_of
 
 Weights = Literal["unit", "difference", "confidence"]
 
@@ -64,7 +64,7 @@ def three_case(
     allowed : bool array of shape (n_options,), optional
         Options that may be chosen; the others are no partner of any pair and get no push.
     ranks : int array like `tables`, optional
-        `cggd.ranks.flat_ranks` of the tables, where they are known already.
+        `cggd.pair_counts.flat_ranks` of the tables, where they are known already.
     overwrite : bool
         Allow the result to take the memory of `tables`.
 

@@ -4,7 +4,7 @@ Where objective and constraints are linear, *reduced cores* are solved exactly. 
 gap between the best selection and the bound is in no better selection. An option with a large reduced cost is in few.
 Branch and bound (HiGHS) therefore solves cores of the options with the smallest reduced costs. The cores grow until one
 holds every option within the gap, and its solution is a proof (Balas & Zemel, 1980; Pisinger, 1995, for knapsacks).
-Other problems are improved by single switches and pairs of switches (`cggd.swaps`).
+Other problems are improved by single switches and pairs of switches (`cggd.improve.switches`).
 """
 
 from __future__ import annotations
@@ -19,12 +19,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cggd.feasibility import enumerated
-from cggd.grid import proved
-from cggd.linear import LinearProgram, Outcome, Solution, background, settle
+from cggd.improve.switches import Violation, pair, shaken, walk
 from cggd.metrics import values_of
 from cggd.problem import Problem
-from cggd.relaxed import Relaxed
-from cggd.swaps import Violation, pair, shaken, walk
+from cggd.program.bounds import Relaxed
+from cggd.program.grid import proved
+from cggd.program.highs import LinearProgram, Outcome, Solution, background, settle
 
 # Options beyond one per decision in the first core; on MMKP I07 it holds the best known selection within 0.1 s.
 FIRST_CORE = 20

@@ -9,10 +9,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cggd import Additive, ChoiceSpace, Constraint, Function, LongestPath, Metric, Peak, Table, linear, maximum
+from cggd import Additive, ChoiceSpace, Constraint, Function, LongestPath, Metric, Peak, Table, maximum
 from cggd.datasets import mmkp
-from cggd.linear import Background, LinearProgram, NotLinearError, Outcome
 from cggd.metrics import Combination, Maximum
+from cggd.program import highs
+from cggd.program.highs import Background, LinearProgram, NotLinearError, Outcome
 from cggd.testing import choice_spaces, metrics, problems
 from tests.strategies import satisfying
 
@@ -199,7 +200,7 @@ def test_an_error_of_the_solver_is_not_lost(monkeypatch):
     def broken(*arguments, **keywords):
         raise MemoryError("too large")
 
-    monkeypatch.setattr(linear, "milp", broken)
+    monkeypatch.setattr(highs, "milp", broken)
     with pytest.raises(MemoryError, match="too large"):
         LinearProgram(SPACE, [COST <= 6, COST >= 4]).solve()
 
@@ -227,13 +228,14 @@ LEFT_BEHIND = """
 import sys
 import time
 import numpy as np
-from cggd import Additive, ChoiceSpace, linear
+from cggd import Additive, ChoiceSpace
+from cggd.program import highs
 
-linear.EXIT_SECONDS = 0.0
+highs.EXIT_SECONDS = 0.0
 rng, space = np.random.default_rng(0), ChoiceSpace.from_sizes([8] * 200)
 cost, *uses = (Additive(space, rng.integers(1, 99, 1600)) for _ in range(6))
-program = linear.LinearProgram(space, [use <= 8000 for use in uses], cost)
-thread = linear.background.start(lambda: program.solve(time_limit=1.0))
+program = highs.LinearProgram(space, [use <= 8000 for use in uses], cost)
+thread = highs.background.start(lambda: program.solve(time_limit=1.0))
 
 nap = time.sleep
 nap(0.3)

@@ -11,12 +11,12 @@ from hypothesis import strategies as st
 from cggd import Additive, ChoiceSpace, Function, LongestPath, Peak, Status, Table, maximize, minimize
 from cggd.datasets import mmkp
 from cggd.feasibility import enumerated, find_feasible
-from cggd.grid import grid, proved
-from cggd.polish import polish, solve_cores, swap
+from cggd.improve.cores import polish, solve_cores, swap
 from cggd.problem import Problem
-from cggd.relaxed import relax
+from cggd.program.bounds import relax
+from cggd.program.grid import grid, proved
 from cggd.testing import choice_spaces, problems
-from tests.test_linear import kept, masks
+from tests.test_highs import kept, masks
 
 
 def found(findings):
@@ -137,7 +137,7 @@ def test_an_error_in_a_core_is_not_lost(monkeypatch):
     knapsack = mmkp("I07")
     problem = Problem(knapsack.value, knapsack.constraints, "maximize")
     relaxed = relax(problem)
-    monkeypatch.setattr("cggd.polish.LinearProgram", broken)
+    monkeypatch.setattr("cggd.improve.cores.LinearProgram", broken)
     with pytest.raises(MemoryError, match="too large"):
         found(solve_cores(problem, relaxed.reduced(), relaxed.bound, relaxed.selection))
 
@@ -285,7 +285,7 @@ def test_no_number_in_common_or_unit_makes_a_false_proof(change):
 
 def test_cores_with_a_cut_off_prove_nothing(monkeypatch):
     # To the solver, values that differ by 1 beside an offset of 1e7 are equal within its tolerance.
-    monkeypatch.setattr("cggd.polish.CUT", 1.0)
+    monkeypatch.setattr("cggd.improve.cores.CUT", 1.0)
     for number in range(40):
         rng = np.random.default_rng([5, number])
         space = ChoiceSpace.from_sizes([4] * 7)

@@ -10,9 +10,10 @@ from typing import Literal
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from cggd.checks import as_number, check_choice, own
 from cggd.constraints import Constraint, check_constraints
-from cggd.directions import Weights, norm, three_case, unit
-from cggd.metrics.base import Shifted, as_number, check_choice, own
+from cggd.guide.directions import Weights, norm, three_case, unit
+from cggd.metrics.base import Shifted
 from cggd.space import ChoiceSpace, as_floats
 
 Balance = Literal["equal", "violation"]
@@ -84,8 +85,8 @@ class Guide:
     r"""Gradient modification of CGGD, per decision: :math:`g' = g - R \max(\|g\|, \epsilon)\, d`.
 
     d is the unit vector of the sum of the directions of the violated constraints, each a unit vector itself
-    (`cggd.directions.three_case`). Satisfied constraints contribute nothing, and where all are satisfied the gradient
-    is left alone. Pure: nothing is kept from one call to the next.
+    (`cggd.guide.directions.three_case`). Satisfied constraints contribute nothing, and where all are satisfied the
+    gradient is left alone. Pure: nothing is kept from one call to the next.
 
     Parameters
     ----------
@@ -97,7 +98,7 @@ class Guide:
     epsilon : float
         Stands in for the norm of a vanishing gradient, so that logits still move.
     weights : {"unit", "difference", "confidence"}
-        See `cggd.directions.three_case`. ``"unit"`` (the paper's) suits small spaces whose decisions interact,
+        See `cggd.guide.directions.three_case`. ``"unit"`` (the paper's) suits small spaces whose decisions interact,
         ``"difference"`` large additive ones, ``"confidence"`` noisy measurements.
     balance : {"equal", "violation"}
         How directions of several violated constraints are added: each counts the same (the paper), or each in

@@ -7,9 +7,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cggd import Additive, ChoiceSpace, Function, Table, swaps
+from cggd import Additive, ChoiceSpace, Function, Table
 from cggd.datasets import mmkp
-from cggd.swaps import TENURE, Violation, search, walk
+from cggd.improve import switches
+from cggd.improve.switches import TENURE, Violation, search, walk
 from cggd.testing import problems, selections, witnessed_problems
 
 STEPS = 30
@@ -78,7 +79,7 @@ def test_search_never_loses_its_best(data, problem):
             yield visit
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(swaps, "walk", recorded)
+        patch.setattr(switches, "walk", recorded)
         settings = {"sign": problem.sign, "start": start, "restarts": 3, "patience": 10}
         best = search(problem.space, problem.constraints, objective, np.random.default_rng(0), **settings)
     assert (best.violation, problem.sign * best.value) == min((v.violation, problem.sign * v.value) for v in met)

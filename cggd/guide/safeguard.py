@@ -1,6 +1,6 @@
 r"""The safeguard: a guide that reaches the feasible region after finitely many steps, whatever the gradient.
 
-The per-decision rule of `cggd.directions` is a heuristic: decisions can disagree and cycle. After `patience`
+The per-decision rule of `cggd.guide.directions` is a heuristic: decisions can disagree and cycle. After `patience`
 consecutive violated steps the safeguard therefore walks straight to a point whose selection is a *witness*, a
 selection known to be feasible. docs/convergence.md has the theorem, its conditions and its proof.
 """
@@ -14,10 +14,10 @@ from typing import Literal
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from cggd.directions import norm
-from cggd.guide import Guide, Observation
+from cggd.checks import as_number, own, whole
+from cggd.guide.directions import norm
+from cggd.guide.guide import Guide, Observation
 from cggd.layout import Layout
-from cggd.metrics.base import as_number, own, whole
 
 # Doubling reaches any distance in as many steps as it has binary digits, without overshooting by more than it must.
 ESCALATION = 2.0

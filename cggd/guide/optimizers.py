@@ -14,8 +14,8 @@ from typing import Any, NamedTuple, Protocol
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from cggd.metrics.base import as_number
-from cggd.safeguard import Safeguard, SafeguardState, SafeguardStep
+from cggd.checks import as_number
+from cggd.guide.safeguard import Safeguard, SafeguardState, SafeguardStep
 
 
 class Optimizer(Protocol):

@@ -8,11 +8,11 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from cggd import lagrangian
-from cggd.linear import LinearProgram, NotLinearError, Outcome
-from cggd.presolve import limits_of, possible
 from cggd.problem import Problem
-from cggd.sums import Tables
+from cggd.program import lagrangian
+from cggd.program.highs import LinearProgram, NotLinearError, Outcome
+from cggd.program.presolve import limits_of, possible
+from cggd.program.sum_tables import Tables
 
 # Up to this many options, those that the bounds rule out are removed first. That takes a few passes over all tables.
 PRESOLVED = 1_000_000

@@ -1,0 +1,1 @@
+"""Improvers: what finds selections, bounds and proofs."""

@@ -1,0 +1,1 @@
+"""Problems as mixed-integer programs, bounds on them, and their solvers."""
