@@ -23,7 +23,8 @@ from cggd.feasibility import ENUMERATED, conflict_of_shares, seek
 from cggd.guide import Guide, Observation, allowed_by
 from cggd.guide.relaxation import annealed, sample, softmax
 from cggd.guide.safeguard import Safeguard, SafeguardState
-from cggd.improve.cores import Finding, polish
+from cggd.improve.cores import polish
+from cggd.incumbent import Finding
 from cggd.metrics import Evaluation, Executor, Metric, afresh, evaluating, table_of, values_of
 from cggd.options import Options, Progress, Start
 from cggd.outputs import check_writable

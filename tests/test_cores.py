@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 from cggd import Additive, ChoiceSpace, Function, LongestPath, Peak, Status, Table, maximize, minimize
 from cggd.datasets import mmkp
 from cggd.feasibility import enumerated, find_feasible
-from cggd.improve.cores import polish, solve_cores, swap
+from cggd.improve.cores import polish, solve_cores
+from cggd.improve.switches import swap
 from cggd.problem import Problem
 from cggd.program.bounds import relax
 from cggd.program.grid import grid, proved

@@ -13,13 +13,13 @@ import queue
 import threading
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
 from cggd.feasibility import enumerated
-from cggd.improve.switches import Violation, pair, shaken, walk
+from cggd.improve.switches import swap
+from cggd.incumbent import Finding
 from cggd.metrics import values_of
 from cggd.problem import Problem
 from cggd.program.bounds import Relaxed
@@ -64,21 +64,8 @@ WORKERS = 2
 # Interval at which a wait for a core checks the clock.
 POLL_SECONDS = 0.05
 
-# A walk ends after PATIENCE switches without a better selection. The search ends after WALKS such walks in a row.
-PATIENCE = 50
-WALKS = 200
-
 # Spaces of at most this many selections are enumerated before a solver is used.
 FEW_SELECTIONS = 20_000
-
-
-@dataclass(frozen=True, eq=False)
-class Finding:
-    """A feasible selection, a bound that no objective can beat, or both; or a proof that nothing is feasible."""
-
-    selection: NDArray[np.int64] | None
-    bound: float | None = None
-    proof: str | None = None
 
 
 def polish(
@@ -309,59 +296,3 @@ class _Cores:
     def _over(self) -> bool:
         done = self.bound == np.inf or (self.best is not None and proved(self.cost, self.bound, self.step))
         return done or self.left_behind or background.closed or self._left() == 0 or self.stop()
-
-
-def swap(
-    problem: Problem,
-    best: NDArray[np.int64],
-    rng: np.random.Generator,
-    *,
-    allowed: NDArray[np.bool_] | None = None,
-    again: bool = False,
-) -> Iterator[Finding | None]:
-    """Improve a feasible selection of any problem by switches; yield what is better, and None in between.
-
-    A tabu walk tries single switches. Then pairs of switches are tried: one improves the objective but violates a
-    constraint, and the other repairs it. Both are repeated until neither finds a better selection.
-
-    Parameters
-    ----------
-    problem : Problem
-    best : ndarray of int, shape (n_decisions,)
-    rng : numpy.random.Generator
-    allowed : bool array of shape (n_options,), optional
-    again : bool
-        Continue from the best selection with some decisions drawn again at random, until `WALKS` walks in a row find
-        nothing better (iterated local search; Lourenço, Martin & Stützle, 2003).
-    """
-    space, sign = problem.space, problem.sign
-    violation = Violation(problem.constraints)
-    cost = problem.cost(best)
-    start, paired, fruitless = best, None, 0
-    while fruitless < WALKS:
-        stale, before = 0, cost
-        for visit in walk(space, violation, problem.objective, start, rng, sign=sign, allowed=allowed):
-            stale += 1
-            # A table is of many selections at once, and may round otherwise than a selection alone.
-            if visit.violation == 0 and sign * visit.value < cost and problem.satisfied(visit.selection):
-                best, cost, stale = visit.selection, sign * visit.value, 0
-                yield Finding(best)
-            else:
-                yield None
-            if stale > PATIENCE:
-                break
-        better = None
-        if best is not paired:
-            paired = best
-            for found in pair(space, violation, problem.objective, best, sign=sign, allowed=allowed):
-                better = found
-                yield None
-        if better is not None and problem.satisfied(better):
-            start = best = better
-            cost = problem.cost(better)
-            yield Finding(best)
-        elif again:
-            start = shaken(space, best, rng, allowed)
-            fruitless = fruitless + 1 if cost == before else 0
-        else:
-            return

@@ -13,12 +13,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cggd.constraints import Constraint
+from cggd.incumbent import Finding
 from cggd.metrics import Metric, table_of
+from cggd.problem import Problem
 from cggd.space import ChoiceSpace
 
 # A decision that switched stays as it is for this many switches and a random few more (Taillard's robust tabu search
 # draws tenures of this order for neighbourhoods of tens to hundreds of moves).
 TENURE = 5
+
+# A walk ends after PATIENCE switches without a better selection. The search ends after WALKS such walks in a row.
+PATIENCE = 50
+WALKS = 200
 
 # First switches of pairs that are tried; each takes a replacement table of every metric.
 PAIRS = 64
@@ -191,6 +197,62 @@ def search(
             break
     assert best is not None
     return best
+
+
+def swap(
+    problem: Problem,
+    best: NDArray[np.int64],
+    rng: np.random.Generator,
+    *,
+    allowed: NDArray[np.bool_] | None = None,
+    again: bool = False,
+) -> Iterator[Finding | None]:
+    """Improve a feasible selection of any problem by switches; yield what is better, and None in between.
+
+    A tabu walk tries single switches. Then pairs of switches are tried: one improves the objective but violates a
+    constraint, and the other repairs it. Both are repeated until neither finds a better selection.
+
+    Parameters
+    ----------
+    problem : Problem
+    best : ndarray of int, shape (n_decisions,)
+    rng : numpy.random.Generator
+    allowed : bool array of shape (n_options,), optional
+    again : bool
+        Continue from the best selection with some decisions drawn again at random, until `WALKS` walks in a row find
+        nothing better (iterated local search; Lourenço, Martin & Stützle, 2003).
+    """
+    space, sign = problem.space, problem.sign
+    violation = Violation(problem.constraints)
+    cost = problem.cost(best)
+    start, paired, fruitless = best, None, 0
+    while fruitless < WALKS:
+        stale, before = 0, cost
+        for visit in walk(space, violation, problem.objective, start, rng, sign=sign, allowed=allowed):
+            stale += 1
+            # A table is of many selections at once, and may round otherwise than a selection alone.
+            if visit.violation == 0 and sign * visit.value < cost and problem.satisfied(visit.selection):
+                best, cost, stale = visit.selection, sign * visit.value, 0
+                yield Finding(best)
+            else:
+                yield None
+            if stale > PATIENCE:
+                break
+        better = None
+        if best is not paired:
+            paired = best
+            for found in pair(space, violation, problem.objective, best, sign=sign, allowed=allowed):
+                better = found
+                yield None
+        if better is not None and problem.satisfied(better):
+            start = best = better
+            cost = problem.cost(better)
+            yield Finding(best)
+        elif again:
+            start = shaken(space, best, rng, allowed)
+            fruitless = fruitless + 1 if cost == before else 0
+        else:
+            return
 
 
 def shaken(
