@@ -161,7 +161,7 @@ class Descent:
     >>> space = ChoiceSpace({"stem": ["small", "large"], "head": ["small", "large"]})
     >>> error = Additive(space, [9.0, 4.0, 7.0, 1.0], name="error", unit="%")
     >>> latency = Additive(space, [1.0, 3.0, 1.0, 4.0], name="latency", unit="ms")
-    >>> minimize(error, [latency <= 5.0], improvers=[Descent(steps=20, starts=1)]).value
+    >>> minimize(error, [latency <= 5.0], improvers=[Descent()]).value
     10.0
     """
 
@@ -314,7 +314,7 @@ class _Steps:
         while self.course.step < descent.steps:
             now, began = self.course, self.budget.seconds
             stale = descent.no_improvement is not None and now.stale >= descent.no_improvement
-            if not first and (stale or self._share_done() >= 1.0):
+            if not first and (stale or self._share_done() >= 1.0 or self.budget.over()):
                 return
             estimate = STEP_SECONDS * problem.space.n_options if self.step_seconds is None else self.step_seconds
             if not self.budget.fits(estimate):

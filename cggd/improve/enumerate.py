@@ -38,7 +38,9 @@ class Enumerate:
         if any(metric.noisy for metric in problem.metrics):
             return False  # a noisy value proves nothing
         most = self.most if all(metric.closed_form for metric in problem.metrics) else self.most_calls
-        return problem.space.n_selections <= min(most, ENUMERABLE)
+        few = min(most, ENUMERABLE)
+        # The number of selections of a large space is a number of so many digits that computing it takes a while.
+        return bool(np.log2(problem.space.sizes).sum() <= 64) and problem.space.n_selections <= few
 
     def improve(
         self, problem: Problem, incumbent: Incumbent, budget: Budget, rng: np.random.Generator
