@@ -181,7 +181,7 @@ class Incumbent:
         problem = self.problem
 
         def total(one: Candidate) -> float:
-            return problem.total_violation(problem.violations(one.values))
+            return problem.violations.total(one.values)
 
         if self.nearest is None or total(candidate) < total(self.nearest):
             self.nearest = candidate

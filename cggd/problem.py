@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cggd.checks import own
-from cggd.constraints import Constraint, check_constraints
+from cggd.constraints import Constraint, Violations, check_constraints
 from cggd.metrics import Metric, values_of
 from cggd.metrics.base import check_metric
 from cggd.space import ChoiceSpace
@@ -73,22 +73,10 @@ class Problem:
         """Values of the constraints' metrics at one selection, shape (n_constraints,); see `Constraint.values`."""
         return np.array([float(c.values(selection[None])[0]) for c in self.constraints], dtype=float)
 
-    def violations(self, values: NDArray[np.float64]) -> NDArray[np.float64]:
-        """By how much each bound is missed, given `values`, shape (n_constraints,)."""
-        signs, bounds, _ = self._ends
-        with np.errstate(invalid="ignore"):  # inf - inf, of a bound that never binds
-            return np.where(signs * values <= signs * bounds, 0.0, signs * (values - bounds))
-
-    def total_violation(self, violations: NDArray[np.float64]) -> float:
-        """Sum of violations, each as a share of its bound."""
-        return float((violations / self._ends[2]).sum())
-
     @cached_property
-    def _ends(self) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
-        """Signs, bounds and sizes of the bounds."""
-        signs = np.array([c.sign for c in self.constraints], dtype=float)
-        bounds = np.array([c.bound for c in self.constraints], dtype=float)
-        return signs, bounds, np.where(bounds == 0, 1.0, np.abs(bounds))
+    def violations(self) -> Violations:
+        """By how much each bound is missed, given `values`: a function, with a total."""
+        return Violations(self.constraints)
 
     @property
     def metrics(self) -> list[Metric]:
