@@ -9,11 +9,12 @@ import numpy as np
 
 from cggd.constraints import Constraint
 from cggd.datasets import NatsTopology, nats_topology
+from cggd.improve.descent import Descent
 from cggd.plotting import plot_choices, plot_search, plot_tradeoff
 from cggd.plotting.pictures import load_plain_pyplot, save_picture
 from cggd.printable import in_columns
 from cggd.result import Result
-from cggd.search import maximize
+from cggd.solve import maximize
 
 # Mean relative loss of CONNAS against the best feasible architecture on CIFAR-10, as its paper reports it.
 PAPER_LOSS = 1.08
@@ -84,7 +85,7 @@ def run(seeds: int = 10) -> list[Setting]:
     done = []
     for name, constraints in settings(nats):
         feasible = np.all([c.holds(everything) for c in constraints], axis=0)
-        runs = [maximize(nats.val12, constraints, seed=seed, starts=1, polish=False) for seed in range(seeds)]
+        runs = [maximize(nats.val12, constraints, seed=i, improvers=[Descent(starts=1)]) for i in range(seeds)]
         found = [nats.test200(run.indices) for run in runs if run.indices is not None]
         done.append(Setting(name, constraints, int(feasible.sum()), float(accuracy[feasible].max()), found, runs))
     return done

@@ -97,7 +97,7 @@ class CrossValidated(Metric):
         todo = list(new.items())[: max(affordable, 0)]
         jobs = [(row.astype(bool), split) for _, row in todo for split in self.splits]
         scores = np.array(Parallel(n_jobs=self.n_jobs)(delayed(self._score)(*job) for job in jobs), dtype=float)
-        current_evaluation().calls += len(jobs)
+        current_evaluation().count(len(jobs))
         for (key, _), values in zip(todo, scores.reshape(len(todo), len(self.splits)), strict=True):
             self.known[key] = float(values.mean())
         worst = min(self.known.values())
