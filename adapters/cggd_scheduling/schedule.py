@@ -9,7 +9,7 @@ from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from numbers import Real
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import networkx as nx
 
@@ -19,9 +19,6 @@ from cggd.io import check_keys, csv_cell
 from cggd.printable import on_one_line
 from cggd.rounding import number_text, true_texts
 from cggd_scheduling.limits import exceeds, is_whole, time_rounding
-
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
 
 FORMAT = "cggd-schedule-1"
 
@@ -465,12 +462,6 @@ class Schedule:
         )
         lanes = {task: lane for task, lane in lanes.items() if lane is not None}
         return cls(requirements, start, modes, lanes, Status[data["status"]], **{key: data[key] for key in plain})
-
-    def gantt(self, ax: Axes | None = None) -> Axes:
-        """Draw it as a Gantt chart; see `cggd_scheduling.plot_gantt`."""
-        from cggd_scheduling.charts import plot_gantt
-
-        return plot_gantt(self, ax)
 
 
 def nothing_to_do(requirements: Requirements, objective: str = "makespan") -> Schedule:

@@ -94,6 +94,20 @@ def synthesize(
     Schedule
         Its modes are units, its lanes copies; `facts` has area, power, latency and the numbers of copies. Where there
         is none the reason says why; of a latency that no units meet, what the fastest take and along which operations.
+
+    Examples
+    --------
+    >>> from cggd_scheduling import DataFlowGraph, FunctionalUnit, UnitLibrary
+    >>> graph = DataFlowGraph({"p": "MUL", "q": "MUL", "s": "ADD"}, [("p", "s"), ("q", "s")], name="dot")
+    >>> fast, slow = FunctionalUnit("MUL", 100, 10, 46), FunctionalUnit("MUL", 41, 20, 23)
+    >>> problem = Synthesis(graph, UnitLibrary([fast, slow, FunctionalUnit("ADD", 10, 1, 15)]))
+    >>> schedule = synthesize(problem, latency=21)
+    >>> schedule.value, schedule.modes
+    (92, {'p': 'MUL@20', 'q': 'MUL@20', 's': 'ADD@1'})
+    >>> synthesize(problem, latency=41).value
+    51
+    >>> print(synthesize(problem, latency=10).reason)
+    latency 10 cannot be met: the fastest units take 11, along 'p', 's'
     """
     check_choice(objective, Goal, "objective")
     given = {"latency": latency, "area": area, "power": power}

@@ -25,7 +25,7 @@ STEPS, STARTS = 100, 1
 SHARE = 0.2
 
 
-def shortest(
+def schedule_jobs(
     shop: JobShop, *, deadline: Any = None, moves: int = 4000, time_limit: float | None = None, seed: int = 0
 ) -> Schedule:
     """Choose machines and sequences with a short makespan.
@@ -43,6 +43,13 @@ def shortest(
     time_limit : float, optional
         Seconds.
     seed : int
+
+    Examples
+    --------
+    >>> shop = JobShop([[{"saw": 3, "mill": 2}, {"mill": 2}], [{"mill": 2}, {"saw": 1}]])
+    >>> schedule = schedule_jobs(shop)
+    >>> schedule.makespan, schedule.status.name
+    (5, 'OPTIMAL')
     """
     moves, seed = whole(moves, "moves", least=0), whole(seed, "seed", least=0)
     check_time_limit(time_limit)

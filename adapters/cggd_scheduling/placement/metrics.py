@@ -5,16 +5,13 @@ from __future__ import annotations
 from collections.abc import Hashable
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING
 
 import networkx as nx
 import numpy as np
 from numpy.typing import NDArray
 
 from cggd import ChoiceSpace, Metric
-
-if TYPE_CHECKING:
-    from cggd_scheduling.placement.problem import Placement
+from cggd_scheduling.placement.problem import Placement
 
 
 @dataclass(frozen=True, eq=False)
