@@ -211,14 +211,15 @@ def _proposals(
     ends = [
         fit for fit in (*within[-1:], *(repaired(fit, limits) for fit in met[len(within) :][:1])) if fit is not None
     ]
-    filled = [climb(fit, limits, toll) for fit in (*ends, gram.at(start))]
+    first = Fit.at(gram, start)
+    filled = [climb(fit, limits, toll) for fit in (*ends, first)]
     for share in shares:
         scaled = limits.scaled(share)
         if share != 1 and scaled.holds(start):
-            filled.append(climb(([f for f in met if scaled.holds(f.selected)] or [gram.at(start)])[-1], scaled, toll))
+            filled.append(climb(([f for f in met if scaled.holds(f.selected)] or [first])[-1], scaled, toll))
     evenly = [within[i] for i in np.unique(np.linspace(0, len(within) - 1, PROPOSALS).astype(int))] if within else []
-    distinct = {fit.selected.tobytes(): fit.selected for fit in (gram.at(start), *filled, *evenly)}
-    worth = np.max([_worth(fit, limits) for fit in (gram.at(start), *filled)], axis=0)
+    distinct = {fit.selected.tobytes(): fit.selected for fit in (first, *filled, *evenly)}
+    worth = np.max([_worth(fit, limits) for fit in (first, *filled)], axis=0)
     return list(distinct.values()), worth
 
 
