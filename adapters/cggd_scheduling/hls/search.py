@@ -117,28 +117,32 @@ def synthesize(
             given[name] = int(number) if number.is_integer() else value  # whole times stay whole
     limits = Limits(**{name: value for name, value in given.items() if value is not None})
     check_time_limit(time_limit)
-    seed, rounds, tries = whole(seed, "seed", least=0), whole(rounds, "rounds", least=1), whole(tries, "tries", least=0)
-    return _Search(problem, objective, limits, share, rounds, tries, time_limit, seed).run()
+    effort = Effort(
+        rounds=whole(rounds, "rounds", least=1),
+        tries=whole(tries, "tries", least=0),
+        seconds=math.inf if time_limit is None else time_limit,
+        seed=whole(seed, "seed", least=0),
+    )
+    return _Search(problem, objective, limits, share, effort).run()
+
+
+@dataclass(frozen=True)
+class Effort:
+    """How much a search may try; see `synthesize`."""
+
+    rounds: int
+    tries: int
+    seconds: float
+    seed: int
 
 
 class _Search:
     """The best schedule found, and what bounds it."""
 
-    def __init__(
-        self,
-        problem: Synthesis,
-        objective: Goal,
-        limits: Limits,
-        share: bool,
-        rounds: int,
-        tries: int,
-        time_limit: float | None,
-        seed: int,
-    ) -> None:
+    def __init__(self, problem: Synthesis, objective: Goal, limits: Limits, share: bool, effort: Effort) -> None:
         self.problem, self.objective, self.limits, self.share = problem, objective, limits, share
-        self.rounds, self.seed, self.began = rounds, seed, time.perf_counter()
-        self.until = math.inf if time_limit is None else self.began + time_limit
-        self.scheduler = ListScheduler(problem, random.Random(seed), tries)
+        self.effort, self.began = effort, time.perf_counter()
+        self.scheduler = ListScheduler(problem, random.Random(effort.seed), effort.tries)
         self.best: Binding | None = None
         self.bound: float | None = None
         self.proof: str | None = None  # that nothing meets the limits
@@ -177,7 +181,9 @@ class _Search:
         found, limits = "", self.limits
         for name in ("area", "power"):
             free = replace(limits, **{name: math.inf})
-            least = Master(self.problem, name, free.latency, free.area, free.power).solve([], seed=self.seed).bound
+            least = (
+                Master(self.problem, name, free.latency, free.area, free.power).solve([], seed=self.effort.seed).bound
+            )
             if least is not None and math.isfinite(least) and least > getattr(limits, name):
                 found += f"; the others ask for {name} {true_texts(least, getattr(limits, name))[0]} at the least"
         return found
@@ -188,8 +194,8 @@ class _Search:
         problem = self.problem
         metrics: dict[str, Metric] = {"latency": problem.latency, **{n: problem.total(n) for n in ("area", "power")}}
         limits = [metric <= getattr(self.limits, n) for n, metric in metrics.items() if n != self.objective]
-        left = None if math.isinf(self.until) else max(self.until - time.perf_counter(), 1e-3)
-        how = {"seed": self.seed, "steps": STEPS, "starts": STARTS, "time_limit": left}
+        left = None if math.isinf(self._left) else max(self._left, 1e-3)
+        how = {"seed": self.effort.seed, "steps": STEPS, "starts": STARTS, "time_limit": left}
         result = minimize(metrics[self.objective], limits, **how)
         self.bound, self.stopped = result.bound, "" if result.status is Status.OPTIMAL else result.stopped
         self.proof = explained(result, result.stopped, limits) if result.status is Status.INFEASIBLE else None
@@ -234,7 +240,7 @@ class _Search:
         limits = replace(limits, latency=self.problem.timing.within(limits.latency))
         aim = "area" if self.objective == "latency" else self.objective
         master = Master(self.problem, aim, limits.latency, limits.area, limits.power)
-        first = master.solve([], seed=self.seed)
+        first = master.solve([], seed=self.effort.seed)
         if aim == self.objective:
             self.bound = first.bound
         if first.status is Status.INFEASIBLE:
@@ -253,7 +259,7 @@ class _Search:
     def _decompose(self, master: Master, result: Result, limits: Limits) -> None:
         """The least copies on which the list scheduler finds a schedule, by cuts on those on which it finds none."""
         cuts: list[Constraint] = []
-        for _ in range(self.rounds):
+        for _ in range(self.effort.rounds):
             settled = self.objective == "area" and self.best is not None and result.value is not None
             if result.selection is None or (settled and self._reaches(result.value)):
                 return
@@ -264,7 +270,7 @@ class _Search:
             if self._over():
                 return
             cuts.append(master.more_than(self._enlarged(copies, limits)))
-            result = master.solve(cuts, seed=self.seed)
+            result = master.solve(cuts, seed=self.effort.seed)
 
     def _enlarged(self, copies: Mapping[str, int], limits: Limits) -> dict[str, int]:
         """More copies on which no schedule is found either; one that is found on the way is kept."""
@@ -292,7 +298,7 @@ class _Search:
             if listed := self.scheduler.fit(ample, limits.latency, limits.power, power=True, preferred=preferred):
                 self._keep(listed)
         smallest = Master(self.problem, "area", limits.latency, limits.area, math.inf)
-        self._decompose(smallest, smallest.solve([], seed=self.seed), limits)
+        self._decompose(smallest, smallest.solve([], seed=self.effort.seed), limits)
 
     def _climb(self, limits: Limits) -> None:
         """Better schedules on copies that differ by one, or by one in place of another."""
@@ -318,7 +324,7 @@ class _Search:
 
     def _exact(self, limits: Limits) -> None:
         """Where starts are few, the program over them: a better schedule, a better bound, or a proof of none."""
-        left = self.until - time.perf_counter()
+        left = self._left
         if left <= 0:
             return
         bounds, best = (limits.latency, limits.area, limits.power), self._value(self.best)
@@ -343,8 +349,13 @@ class _Search:
         if self.limits.met(found) and self._value(found) < self._value(self.best):
             self.best = found
 
+    @property
+    def _left(self) -> float:
+        """Seconds until the time limit."""
+        return self.effort.seconds - (time.perf_counter() - self.began)
+
     def _over(self) -> bool:
-        if time.perf_counter() < self.until:
+        if self._left > 0:
             return False
         self.stopped = "time limit"
         return True
