@@ -181,9 +181,8 @@ class _Search:
         found, limits = "", self.limits
         for name in ("area", "power"):
             free = replace(limits, **{name: math.inf})
-            least = (
-                Master(self.problem, name, free.latency, free.area, free.power).solve([], seed=self.effort.seed).bound
-            )
+            master = Master(self.problem, name, free.latency, free.area, free.power)
+            least = master.solve([], seed=self.effort.seed).bound
             if least is not None and math.isfinite(least) and least > getattr(limits, name):
                 found += f"; the others ask for {name} {true_texts(least, getattr(limits, name))[0]} at the least"
         return found
