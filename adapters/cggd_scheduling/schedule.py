@@ -9,7 +9,7 @@ from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from numbers import Real
-from typing import Any
+from typing import Any, ClassVar
 
 import networkx as nx
 
@@ -109,6 +109,9 @@ class Schedule:
     >>> Schedule(needs, {"dig": 0, "lay": 1}, schedule.modes).violations()
     ["'lay' starts at 1, before 'dig' ends at 3", "'crew': 3 taken at 1, capacity 2"]
     """
+
+    # Set by the module of `plot_gantt`, which knows this one.
+    gantt: ClassVar[Callable[..., Any]]
 
     requirements: Requirements
     start: Mapping[Hashable, Any]

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Mapping
+from collections.abc import Callable, Hashable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any
+from typing import Any, ClassVar
 
 import networkx as nx
 
@@ -52,6 +52,9 @@ class Synthesis:
 
     `synthesize` solves it.
     """
+
+    # Set by the module of `synthesize`, which knows this one.
+    solve: ClassVar[Callable[..., Any]]
 
     graph: DataFlowGraph
     library: UnitLibrary

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from os import PathLike
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import networkx as nx
 from scipy import sparse
@@ -50,6 +50,9 @@ class JobShop:
 
     `schedule_jobs` solves it.
     """
+
+    # Set by the module of `schedule_jobs`, which knows this one.
+    solve: ClassVar[Callable[..., Any]]
 
     jobs: Sequence[Sequence[Mapping[Hashable, Any]]]
     name: str = ""

@@ -214,3 +214,14 @@ def group_times(problem: Placement, group: list[Hashable]) -> NDArray[np.float64
     """Time of a group of operators on each device that it may be on."""
     operators = [problem.operators[operator] for operator in group]
     return np.array([sum(o.times[device.kind] for o in operators) for device in problem.possible(group)])
+
+
+def _as_property(metric: type, name: str) -> None:
+    """Let a placement have a metric of its own, made once."""
+    made = cached_property(metric)
+    made.__set_name__(Placement, name)
+    setattr(Placement, name, made)
+
+
+_as_property(DeviceLoad, "load")
+_as_property(TransferPath, "critical_path")

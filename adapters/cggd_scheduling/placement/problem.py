@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Hashable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any
+from typing import Any, ClassVar
 
 import networkx as nx
 
@@ -111,8 +111,14 @@ class Placement:
     >>> problem.loads({"a": "gpu0", "b": "gpu0", "c": "gpu1", "d": "gpu1"})
     {'gpu0': 6.5, 'gpu1': 6.5, 'cpu': 0.0}
 
-    `place` solves it. Its metrics are `DeviceLoad` and `TransferPath`.
+    `place` solves it, also as the method `solve`. Its metrics are `DeviceLoad` and `TransferPath`, as `load` and
+    `critical_path`.
     """
+
+    # Set by the modules that define them, which know this one.
+    solve: ClassVar[Callable[..., Any]]
+    load: ClassVar[Any]
+    critical_path: ClassVar[Any]
 
     operators: Mapping[Hashable, Operator]
     edges: Sequence[tuple[Hashable, Hashable]]
