@@ -13,14 +13,15 @@ from numpy.typing import ArrayLike, NDArray
 
 from cggd.checks import as_number, whole
 from cggd.constraints import Constraint, Row, check_constraints
+from cggd.expressions import Program
 from cggd.improve.switches import Visit, search
-from cggd.metrics import Additive, LongestPath, Metric, Peak, Table, afresh, values_of
-from cggd.metrics.compose import Combination, Maximum
+from cggd.metrics import Metric, afresh, values_of
 from cggd.problem import Problem
 from cggd.program.bounds import SMALL
 from cggd.program.grid import grid
-from cggd.program.highs import LinearProgram, NotLinearError, Outcome, Solution, settle
+from cggd.program.highs import LinearProgram, NotLinearError, Outcome, Solution
 from cggd.program.presolve import impossible
+from cggd.program.settle import settle
 from cggd.result import Status
 from cggd.rounding import number_text
 from cggd.space import ENUMERABLE, ChoiceSpace
@@ -284,7 +285,7 @@ def enumerated(
     None where there are too many, where evaluating them would take calls of a black box, and where `stop` said so.
     """
     metrics = [problem.objective, *(c.metric for c in problem.constraints)]
-    if problem.space.n_selections > ENUMERATED or not all(_computed(metric) for metric in metrics):
+    if problem.space.n_selections > ENUMERATED or not all(metric.closed_form for metric in metrics):
         return None
     return _Question(problem.space, problem.constraints, allowed, 0, np.inf, None, stop)._enumerated()
 
@@ -413,7 +414,7 @@ class _Question:
     def _enumerable(self, constraints: Sequence[Constraint]) -> bool:
         if any(c.metric.noisy for c in constraints):
             return False  # a noisy value proves nothing
-        most = ENUMERATED if all(_computed(c.metric) for c in constraints) else ENUMERATED_CALLS
+        most = ENUMERATED if all(c.metric.closed_form for c in constraints) else ENUMERATED_CALLS
         return self.space.n_selections <= min(most, ENUMERABLE)
 
     def _enumerated(self, *, first: bool = False) -> tuple[NDArray[np.int64], NDArray[np.int64]] | None:
@@ -424,7 +425,7 @@ class _Question:
         selections = self.space.enumerate()
         if self.allowed is not None:
             selections = selections[self.allowed[self.space.layout.flat(selections)].all(axis=1)]
-        at_once = len(selections) if all(_computed(c.metric) for c in self.constraints) else CALLS_AT_ONCE
+        at_once = len(selections) if all(c.metric.closed_form for c in self.constraints) else CALLS_AT_ONCE
         held: list[NDArray[np.int64]] = []
         for start in range(0, len(selections), at_once):
             if self._over():
@@ -475,17 +476,6 @@ def conflict_of_shares(constraints: Sequence[Constraint], allowed: NDArray[np.bo
 
 
 def _is_linear(constraint: Constraint) -> bool:
-    try:
-        LinearProgram(constraint.space, [constraint])
-    except NotLinearError:
-        return False
-    return True
-
-
-def _computed(metric: Metric) -> bool:
-    """Whether a metric is a formula or a table, so that evaluating it everywhere costs little and proves something."""
-    if type(metric) is Combination:
-        return all(_computed(term) for _, term in metric.terms)
-    if type(metric) is Maximum:
-        return all(_computed(part) for part in metric.metrics)
-    return type(metric) in (Additive, LongestPath, Peak, Table)  # a subclass may answer otherwise
+    """Whether a constraint has a linear form."""
+    program = Program(constraint.space)
+    return not np.isfinite(constraint.limit) or program.of(constraint.metric, constraint.sign) is not None
