@@ -32,6 +32,7 @@ def settle(
     allowed: NDArray[np.bool_] | None = None,
     known: NDArray[np.int64] | None = None,
     step: float = 0.0,
+    gap: float = 0.0,
     solve: Callable[[LinearProgram], Solution],
 ) -> Settled:
     """The best selection of a linear problem, and whether that is proved.
@@ -48,6 +49,8 @@ def settle(
         The best selection known, which satisfies the constraints.
     step : float
         Lower bound on the difference between any two different objectives; 0 where none is known.
+    gap : float
+        Share of the bound by which the best selection may miss it; then no more selections are excluded.
     solve : callable
         Solves a program within the limits on time and nodes.
 
@@ -85,5 +88,7 @@ def settle(
             break
         if proved(cost, bound, step):
             return Settled(best, bound, True, solution.outcome)
+        if cost - bound <= gap * abs(bound):
+            break
         excluded.append(selection)
     return Settled(best, bound, False, Outcome.STOPPED)
