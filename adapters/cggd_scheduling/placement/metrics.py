@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING
 import networkx as nx
 import numpy as np
 from numpy.typing import NDArray
-
 from scipy import sparse
 
 from cggd import ChoiceSpace, Metric
