@@ -7,7 +7,7 @@ from collections.abc import Callable
 import numpy as np
 from numpy.typing import NDArray
 
-from cggd import Metric, Progress, Result, Start, maximize
+from cggd import Descent, Metric, Progress, Result, Start, maximize, portfolio
 from cggd_features.found import Clock
 from cggd_features.limits import Limits
 
@@ -25,7 +25,7 @@ def by_core(
     clock: Clock,
     callback: Callable[[Progress], bool] | None = None,
 ) -> Result:
-    """What the core makes of a subset: one descent under the guide, then its polish.
+    """What the core makes of a subset: one descent under the guide, and the other improvers.
 
     Parameters
     ----------
@@ -33,7 +33,9 @@ def by_core(
         To be maximised, over the space of the limits.
     limits : Limits
     begin : bool array of shape (n_variables,)
-    steps, seed, callback
+    steps : int
+        Of the descent.
+    seed, callback
         See `cggd.maximize`.
     clock : Clock
     """
@@ -42,8 +44,7 @@ def by_core(
         limits.constraints,
         initial=begin.astype(np.int64),
         forbid=limits.forbidden,
-        starts=[Start(temperature=COLD)],
-        steps=steps,
+        improvers=portfolio(Descent(steps, [Start(temperature=COLD)])),
         seed=seed,
         time_limit=clock.left,
         callback=callback,

@@ -16,7 +16,7 @@ from collections.abc import Hashable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
-from cggd import Constraint, Metric, Result, Status, minimize
+from cggd import Constraint, Descent, Metric, Result, Status, minimize, portfolio
 from cggd.checks import as_number, check_choice, check_time_limit, whole
 from cggd.rounding import number_text, true_texts
 from cggd_scheduling.bounds import rounded_up
@@ -194,10 +194,11 @@ class _Search:
         metrics: dict[str, Metric] = {"latency": problem.latency, **{n: problem.total(n) for n in ("area", "power")}}
         limits = [metric <= getattr(self.limits, n) for n, metric in metrics.items() if n != self.objective]
         left = None if math.isinf(self._left) else max(self._left, 1e-3)
-        how = {"seed": self.effort.seed, "steps": STEPS, "starts": STARTS, "time_limit": left}
-        result = minimize(metrics[self.objective], limits, **how)
-        self.bound, self.stopped = result.bound, "" if result.status is Status.OPTIMAL else result.stopped
-        self.proof = explained(result, result.stopped, limits) if result.status is Status.INFEASIBLE else None
+        improvers = portfolio(Descent(STEPS, STARTS))
+        objective = metrics[self.objective]
+        result = minimize(objective, limits, seed=self.effort.seed, time_limit=left, improvers=improvers)
+        self.bound, self.stopped = result.bound, "" if result.status is Status.OPTIMAL else result.stop_text
+        self.proof = explained(result, result.stop_text, limits) if result.status is Status.INFEASIBLE else None
         if result.selection is None:
             return
         unit: dict[Hashable, str] = {op: str(name) for op, name in result.selection.items()}
@@ -243,7 +244,7 @@ class _Search:
         if aim == self.objective:
             self.bound = first.bound
         if first.status is Status.INFEASIBLE:
-            self.proof = first.stopped
+            self.proof = first.stop_text
             return False
         before = self.best
         if not master.with_power:

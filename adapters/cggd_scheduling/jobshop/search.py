@@ -9,7 +9,7 @@ from collections.abc import Hashable
 from dataclasses import replace
 from typing import Any
 
-from cggd import Status, minimize
+from cggd import Descent, Status, Stop, minimize, portfolio
 from cggd.checks import as_number, check_time_limit, whole
 from cggd.rounding import true_texts
 from cggd_scheduling.bounds import rounded_up
@@ -62,8 +62,7 @@ def schedule_jobs(
     result = minimize(
         shop.least_makespan,
         seed=seed,
-        steps=STEPS,
-        starts=STARTS,
+        improvers=portfolio(Descent(STEPS, STARTS)),
         time_limit=None if time_limit is None else SHARE * time_limit,
     )
     assert result.indices is not None  # there are no constraints
@@ -75,7 +74,7 @@ def schedule_jobs(
         return now <= goal or time.perf_counter() >= until
 
     try:
-        if result.stopped == "interrupted":
+        if result.stopped is Stop.INTERRUPTED:
             raise KeyboardInterrupt
         for _, found in search(best, random.Random(seed), moves=moves, stop=stop):
             best = found

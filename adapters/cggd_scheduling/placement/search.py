@@ -14,7 +14,7 @@ import networkx as nx
 import numpy as np
 from numpy.typing import NDArray
 
-from cggd import Metric, Result, Status, minimize
+from cggd import Descent, Metric, Result, Status, Stop, minimize
 from cggd.checks import check_choice, check_time_limit, whole
 from cggd.metrics import values_of
 from cggd.rounding import WHOLE
@@ -99,14 +99,14 @@ def place(
             return _none(problem, objective, Status.INFEASIBLE, tried, began)
         return _schedule(problem, metric, best, None, "", began)
     first = None if time_limit is None else SHARES[0] * limit
-    how = {"steps": STEPS, "starts": 1, "polish": False, "seed": seed, "time_limit": first}
-    result = minimize(metric, problem.memory_limits, **how)
+    start = [Descent(STEPS, starts=1)]
+    result = minimize(metric, problem.memory_limits, seed=seed, time_limit=first, improvers=start)
     if result.indices is None:
         return _none(problem, objective, result.status, _shortage(problem, result), began)
     best, reason = result.indices, ""
     bound = load.limits()[0] if objective == "load" else _path_bound(problem)
     try:
-        if result.stopped == "interrupted":
+        if result.stopped is Stop.INTERRUPTED:
             raise KeyboardInterrupt
         where = load.device_of[problem.space.layout.flat(best)].tolist()
         state = LoadState(load, where) if objective == "load" else PathState(path, where)
@@ -179,7 +179,7 @@ def _path_bound(problem: Placement) -> float:
 
 def _shortage(problem: Placement, result: Result) -> str:
     rows = "; ".join(str(row) for row in result.constraints if not row.satisfied)
-    return f"{result.stopped}; the nearest placement: {rows}" if rows else result.stopped
+    return f"{result.stop_text}; the nearest placement: {rows}" if rows else result.stop_text
 
 
 # -- schedules --------------------------------------------------------------------------------------------------------
