@@ -406,7 +406,7 @@ def _deliver(answer: Result | Front, files: Mapping[Path | None, Callable[[Path]
 
 
 def _improvers(steps: int, starts: int, *, polish: bool) -> list[Improver]:
-    descent = Descent(steps, starts, share=0.8 if polish else 1.0)
+    descent = Descent(steps, starts)
     return portfolio(descent) if polish else [descent]
 
 
