@@ -62,6 +62,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         prog="python -m benchmarks engine", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("parts", nargs="*", metavar="PART", help=f"{', '.join(PARTS)}; by default all")
+    parser.add_argument("--tables", action="store_true", help="run nothing, write the tables of the CSV file again")
     parser.add_argument("--quick", action="store_true", help="small instances, one seed, one run; results in out/")
     parser.add_argument("--runs", type=int, default=3, help="repeats of deterministic methods; default %(default)s")
     parser.add_argument("--seeds", type=int, help="seeds of methods that use chance; by default what each part asks")
@@ -76,14 +77,15 @@ def main(arguments: Sequence[str] | None = None) -> None:
     size = Size(asked.quick, 1 if asked.quick else asked.runs, asked.seeds)
     # A quick run has other instances, and must not be compared with a full one.
     before, paper = [] if asked.quick else read(asked.before), read(PAPER)
-    for part in [name for name in PARTS if not asked.parts or name in asked.parts]:
+    for part in [name for name in PARTS if not asked.tables and (not asked.parts or name in asked.parts)]:
         found = list(PARTS[part](size))
-        kept = [row for row in read(out) if row.part != part] + found
-        kept.sort(key=lambda row: list(PARTS).index(row.part))
+        kept = sorted(
+            [*found, *(row for row in read(out) if row.part != part)], key=lambda row: list(PARTS).index(row.part)
+        )
         write(out, kept)
-        text = report.markdown(kept, before, paper, TITLES)
-        out.with_suffix(".md").write_text(f"{_head()}\n\n{text}\n", encoding="utf-8")
         print(report.section(part, kept, before, paper, TITLES[part]), end="\n\n", flush=True)
+    text = f"{_head()}\n\n{report.markdown(read(out), before, paper, TITLES)}\n"
+    out.with_suffix(".md").write_text(text, encoding="utf-8")
     print(f"wrote {out} and {out.with_suffix('.md')}")
 
 

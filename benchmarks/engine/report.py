@@ -25,7 +25,7 @@ Key = tuple[str, str, str, float | None]
 
 @dataclass(frozen=True, eq=False)
 class Group:
-    """All runs of a method on an instance under one limit, and the best value that is known or was seen there."""
+    """All runs of a method on an instance under one limit, and the best value seen there, for rows that know none."""
 
     key: Key
     rows: Sequence[Row]
@@ -47,23 +47,20 @@ class Group:
     @property
     def gaps(self) -> list[float]:
         """Distance of the values to the best one in percent of it; infinite where a run has no value."""
-        return sorted(self._off(row.value, row.sign) for row in self.rows)
+        return sorted(self._off(row, row.value, row.sign) for row in self.rows)
 
     @property
     def bounds(self) -> list[float]:
         """Distance of the bounds to the best value in percent of it."""
-        return sorted(self._off(row.bound, -row.sign) for row in self.rows)
+        return sorted(self._off(row, row.bound, -row.sign) for row in self.rows)
 
-    def _off(self, number: float | None, sign: float) -> float:
-        if number is None or self.best is None:
+    def _off(self, row: Row, number: float | None, sign: float) -> float:
+        best = self.best if row.known is None else row.known
+        if number is None or best is None:
             return float("inf")
         # Differences of rounding are none.
-        share = sign * (number - self.best) / max(abs(self.best), 1e-12)
+        share = sign * (number - best) / max(abs(best), 1e-12)
         return 100 * share if abs(share) > 1e-9 else 0.0
-
-    @property
-    def values(self) -> set[float | None]:
-        return {None if row.value is None else round(row.value, 6) for row in self.rows}
 
 
 def grouped(rows: Iterable[Row], others: Iterable[Row] = ()) -> dict[Key, Group]:
@@ -87,8 +84,6 @@ def _by_instance(rows: Iterable[Row]) -> dict[tuple[str, str, float], list[Row]]
 
 
 def _best(rows: Sequence[Row]) -> float | None:
-    if known := [row.known for row in rows if row.known is not None]:
-        return known[0]
     values = [row.value for row in rows if row.value is not None]
     return (max if rows[0].sign == MAXIMISED else min)(values, default=None)
 
@@ -103,7 +98,7 @@ def _fast(group: Group, beside: Group | None, peers: Sequence[Group]) -> bool:
 
 def _same(group: Group, beside: Group | None, peers: Sequence[Group]) -> bool:
     assert beside is not None
-    return [row.value for row in group.rows] == [row.value for row in beside.rows]
+    return [(row.value, row.bound) for row in group.rows] == [(row.value, row.bound) for row in beside.rows]
 
 
 def _feasible(group: Group, beside: Group | None, peers: Sequence[Group]) -> bool:
@@ -122,7 +117,8 @@ def _million(group: Group, beside: Group | None, peers: Sequence[Group]) -> bool
 
 
 def _ahead(group: Group, beside: Group | None, peers: Sequence[Group]) -> bool:
-    return median(group.gaps) <= min((median(peer.gaps) for peer in peers), default=float("inf")) + 1e-6
+    ours = median(group.gaps)
+    return ours < float("inf") and ours <= min((median(peer.gaps) for peer in peers), default=ours) + 1e-6
 
 
 @dataclass(frozen=True)
@@ -137,7 +133,7 @@ class Wanted:
 WANTED = dict.fromkeys(
     linear.KINDS, Wanted("OPTIMAL, in at most 3 x milp + 0.1 s", ("default", "time_limit"), _fast)
 ) | {
-    "own": Wanted("the values of Additive", ("subclass", "expression"), _same),
+    "own": Wanted("the values and bounds of Additive", ("subclass", "expression"), _same),
     "bert": Wanted("OPTIMAL, in at most 3 x HiGHS + 0.1 s", ("default",), _fast),
     "feasible": Wanted(
         "find_feasible FEASIBLE and no slower than maximize, smallest_bound proved",
@@ -183,22 +179,23 @@ def _line(group: Group, now: Mapping[Key, Group], old: Group | None) -> dict[str
     peers = [g for key, g in now.items() if key[:2] == (part, instance) and key[3] == limit and key[2] != method]
     wanted, first = WANTED.get(part), group.rows[0]
     judged = wanted is not None and method in wanted.methods
+    values = [row.value for row in group.rows if row.value is not None]
     ratio = median(group.seconds) / max(median(beside.seconds), 1e-9) if beside and group.seconds else None
     return {
         "instance": instance,
         "method": group.name,
         "runs": str(len(group.rows)),
         "status": _statuses(group),
-        "seconds": _spread(group.seconds, _number),
+        "seconds": _spread(group.seconds, _time),
         "ratio": "" if ratio is None else f"{ratio:.2f}",
-        "value": "" if first.value is None else _number(median(r.value for r in group.rows if r.value is not None)),
+        "value": _number(median(values)) if values else "",
         "gap": _gaps(group.gaps),
         "bound off": _gaps(group.bounds),
         "calls": _spread(sorted(row.calls for row in group.rows if row.calls is not None), _number),
         "memory": "" if first.memory is None else f"{first.memory:.2f} GB",
         "as wanted": ("yes" if wanted.test(group, beside, peers) else "no") if wanted and judged else "",
         "before: status": _statuses(old) if old else "",
-        "before: seconds": _spread(old.seconds, _number) if old else "",
+        "before: seconds": _spread(old.seconds, _time) if old else "",
         "before: gap": _gaps(old.gaps) if old else "",
     }
 
@@ -225,6 +222,10 @@ def _spread(numbers: Sequence[float], text: Callable[[float], str]) -> str:
 def _gaps(gaps: Sequence[float]) -> str:
     """Nothing where no run has a number to compare."""
     return "" if min(gaps) == float("inf") else _spread(gaps, lambda g: "none" if g == float("inf") else f"{g:.3g} %")
+
+
+def _time(seconds: float) -> str:
+    return f"{seconds:.3f}" if seconds < 10 else f"{seconds:.1f}"
 
 
 def _number(number: float) -> str:

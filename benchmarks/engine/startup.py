@@ -27,5 +27,5 @@ def startup(size: Size) -> Iterator[Row]:
         return {}
 
     methods = {name: lambda code=code: run(code) for name, code in PROGRAMS.items()}
-    for name, number, seconds, _ in taking_turns(methods, 2 if size.quick else RUNS):
+    for name, number, seconds, _ in taking_turns(methods, 1 if size.quick else RUNS):
         yield Row("import", "process", name, None, 0, number, seconds, status="ended")
