@@ -124,6 +124,10 @@ class Additive(Metric):
         return flat_ranks(self.values, self.space.layout)
 
     @property
+    def closed_form(self) -> bool:
+        return True
+
+    @property
     def separable(self) -> bool:
         return True
 

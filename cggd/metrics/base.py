@@ -16,7 +16,7 @@ from cggd.space import ENUMERABLE, ChoiceSpace, count
 
 # Methods that describe the values of `evaluate`; they hold only for the `evaluate` of their own class.
 SAID_OF_VALUES = ("replacements", "local_replacements", "shifted", "separable", "parted", "rounded", "rounded_table")
-SAID_OF_VALUES += ("rounding_of", "limits", "least_with", "addends", "minimum", "maximum", "quantile")
+SAID_OF_VALUES += ("rounding_of", "closed_form", "limits", "least_with", "addends", "minimum", "maximum", "quantile")
 
 # Numbers that a batch of sampled selections may hold (32 MB of int64).
 CHUNK = 4_000_000
@@ -205,6 +205,11 @@ class Metric(Protocol):
     @property
     def parted(self) -> bool:
         """Whether the metric is a maximum of parts, so that `local_replacements` says more than `replacements`."""
+        return False
+
+    @property
+    def closed_form(self) -> bool:
+        """Whether values are formulas or stored: evaluating all selections costs little, and proves something."""
         return False
 
     @property

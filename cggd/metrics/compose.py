@@ -89,6 +89,10 @@ class Combination(Metric):
         return all(metric.separable for _, metric in self.terms)
 
     @property
+    def closed_form(self) -> bool:
+        return all(metric.closed_form for _, metric in self.terms)
+
+    @property
     def noisy(self) -> bool:
         return any(metric.noisy for _, metric in self.terms)
 
@@ -182,6 +186,10 @@ class Maximum(Metric):
     @property
     def freedom(self) -> float:
         return min(metric.freedom for metric in self.metrics)
+
+    @property
+    def closed_form(self) -> bool:
+        return all(metric.closed_form for metric in self.metrics)
 
     @property
     def noisy(self) -> bool:

@@ -167,6 +167,10 @@ class LongestPath(Metric):
         return table
 
     @property
+    def closed_form(self) -> bool:
+        return True
+
+    @property
     def parted(self) -> bool:
         return True
 

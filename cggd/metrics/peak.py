@@ -129,6 +129,10 @@ class Peak(Metric):
         return np.maximum(self._of_touched(selection, loads), self.space.layout.spread(untouched))
 
     @property
+    def closed_form(self) -> bool:
+        return True
+
+    @property
     def parted(self) -> bool:
         return True
 

@@ -74,6 +74,10 @@ class Table(Metric):
         others = selection @ self._strides - selection * self._strides
         return self.values[others[self.space.layout.owner] + self._steps]
 
+    @property
+    def closed_form(self) -> bool:
+        return True
+
     def limits(self) -> tuple[float, float]:
         return self.minimum(), self.maximum()
 

@@ -12,7 +12,7 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import Enum
 from itertools import pairwise
 from typing import Any, cast
@@ -524,15 +524,39 @@ class _Scaled:
         return float(total - OPERATIONS * UNIT * size), np.maximum(low[:n] - least[program.row], 0.0)
 
 
+def linear_part(problem: Problem) -> Problem | None:
+    """What of a problem has a linear form, as a problem of its own; None where nothing has.
+
+    Its optimum is a bound for the problem if the objective is the same, and if it has no solution, neither has the
+    problem. Where the objective has no linear form, it is replaced by zeros.
+    """
+
+    def linear(constraints: Sequence[Constraint], objective: Metric | None) -> bool:
+        try:
+            LinearProgram(problem.space, constraints, objective, sign=problem.sign)
+        except NotLinearError:
+            return False
+        return True
+
+    if linear(problem.constraints, problem.objective):
+        return problem
+    kept = [c for c in problem.constraints if linear([c], None)]
+    if linear([], problem.objective):
+        return replace(problem, constraints=kept)
+    zeros = Additive(problem.space, np.zeros(problem.space.n_options), name="nothing")
+    return replace(problem, objective=zeros, constraints=kept) if kept else None
+
+
 def settle(
     problem: Problem,
+    part: Problem | None = None,
     *,
     allowed: NDArray[np.bool_] | None = None,
     known: NDArray[np.int64] | None = None,
     step: float = 0.0,
     solve: Callable[[LinearProgram], Solution],
 ) -> Settled:
-    """The best selection of a linear problem, and whether that is proved.
+    """The best selection of a problem by its linear part, and whether that is proved.
 
     A solver's answer is correct only within its tolerances. If the values lie on a grid whose `step` is larger than the
     tolerances, the solver's bound is a proof. Otherwise the known selections are excluded one by one, until the bound
@@ -541,6 +565,8 @@ def settle(
     Parameters
     ----------
     problem : Problem
+    part : Problem, optional
+        What of it has a linear form (`linear_part`); by default all of it.
     allowed : bool array of shape (n_options,), optional
     known : ndarray of int, shape (n_decisions,), optional
         The best selection known, which satisfies the constraints.
@@ -552,46 +578,63 @@ def settle(
     Raises
     ------
     NotLinearError
-        If something has no linear form.
+        If something of the part has no linear form.
     """
-    sign = problem.sign
-
+    part = part or problem
+    same = part.objective is problem.objective
     best, cost = known, np.inf if known is None else problem.cost(known)
     excluded = [] if known is None or step else [known]
-    bound = -np.inf
+    bound, nearest = -np.inf, None
     for _ in range(EXCLUDED):
         program = LinearProgram(
-            problem.space,
-            problem.constraints,
-            problem.objective,
-            sign=sign,
+            part.space,
+            part.constraints,
+            part.objective,
+            sign=part.sign,
             allowed=allowed,
-            ceiling=cost if np.isfinite(cost) else None,
+            ceiling=cost if same and np.isfinite(cost) else None,
             excluded=excluded,
         )
         solution = solve(program)
         # Each excluded selection costs at least as much as the best one, or violates a bound.
-        bound = max(bound, min(solution.bound, cost))
+        bound = max(bound, min(solution.bound, cost)) if same else bound
         if solution.outcome is Outcome.INFEASIBLE:
             # If a known selection was not excluded, it solves the program, and the solver is wrong.
             wrong = best is not None and not any(np.array_equal(best, other) for other in excluded)
-            return Settled(best, -np.inf if wrong else cost, not wrong, solution.outcome)
+            return Settled(best, nearest, -np.inf if wrong else cost, not wrong, solution.outcome)
         selection = solution.selection
         if selection is not None and problem.satisfied(selection) and (now := problem.cost(selection)) < cost:
             best, cost = selection, now
+        nearest = selection if nearest is None else nearest
         if solution.outcome is Outcome.STOPPED or selection is None:
             break
-        if proved(cost, bound, step):
-            return Settled(best, bound, True, solution.outcome)
+        if same and proved(cost, bound, step):
+            return Settled(best, nearest, bound, True, solution.outcome)
+        if not same and best is not None:
+            break
         excluded.append(selection)
-    return Settled(best, bound, False, Outcome.STOPPED)
+    return Settled(best, nearest, bound, False, Outcome.STOPPED)
 
 
 @dataclass(frozen=True, eq=False)
 class Settled:
-    """The best selection, if there is one, a bound on ``sign * objective``, and whether no better one exists."""
+    """What `settle` found.
+
+    Attributes
+    ----------
+    selection : ndarray of int, shape (n_decisions,), or None
+        The best selection that satisfies the constraints.
+    nearest : ndarray of int, shape (n_decisions,), or None
+        The first one that the solver returned, which may violate a bound.
+    bound : float
+        Lower bound on ``sign * objective``.
+    proved : bool
+        Whether no better selection exists.
+    outcome : Outcome
+    """
 
     selection: NDArray[np.int64] | None
+    nearest: NDArray[np.int64] | None
     bound: float
     proved: bool
     outcome: Outcome
