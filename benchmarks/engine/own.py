@@ -59,9 +59,7 @@ def own(size: Size) -> Iterator[Row]:
         known = lp_bound(knapsack(Additive, seed, groups))
 
         def solved(kind, seed=seed, groups=groups) -> Answer:
-            problem = knapsack(kind, seed, groups)
-            result = solve(problem, seed=seed, **({"steps": 30, "starts": 1} if size.quick else {}))
-            return of_result(result)
+            return of_result(solve(knapsack(kind, seed, groups), seed=seed))
 
         methods = {name: lambda kind=kind: solved(kind) for name, kind in kinds.items()}
         for name, run, seconds, answer in taking_turns(methods, 1):
@@ -76,13 +74,13 @@ def bert(size: Size) -> Iterator[Row]:
     if file is None or not file.is_file():
         yield skipped("bert", "no placement_bert_l3.json.gz: set CGGD_DATA")
         return
-    from cggd_scheduling.placement import read
+    from cggd_scheduling.placement import DeviceLoad, read
 
     problem = read(file)
     short = 1.0 if size.quick else None
 
     def default() -> Answer:
-        return of_result(minimize(problem.load, problem.memory_limits, time_limit=short))
+        return of_result(minimize(DeviceLoad(problem), problem.memory_limits, time_limit=short))
 
     def highs() -> Answer:
         from benchmarks.scheduling import highs as method

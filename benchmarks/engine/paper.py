@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from benchmarks.engine.rows import MAXIMISED, Row, Size, of_result
 from benchmarks.instances import catalogue
 from cggd import Problem, Progress, Result, solve
-from cggd.options import PAPER
+from cggd.improve.descent import PAPER, Descent
 
 SEEDS, STEPS = 10, 600
 INSTANCES = ("topology latency", "topology latency+energy", "topology latency+energy 5%", "size params")
@@ -29,7 +29,7 @@ def descend(problem: Problem, seed: int) -> tuple[Result, NDArray[np.int64]]:
         assert progress.selection is not None
         seen.append(progress.selection.copy())
 
-    result = solve(problem, seed=seed, steps=STEPS, starts=[PAPER], polish=False, callback=watch)
+    result = solve(problem, seed=seed, improvers=[Descent(STEPS, [PAPER])], callback=watch)
     return result, np.array(seen, dtype=np.int64)
 
 
