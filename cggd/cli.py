@@ -435,7 +435,7 @@ def _satisfied(
 
 
 def _improvers(steps: int, starts: int, *, polish: bool) -> list[Improver]:
-    descent = Descent(steps, starts, share=0.8 if polish else 1.0)
+    descent = Descent(steps, starts)
     return portfolio(descent) if polish else [descent]
 
 

@@ -6,7 +6,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cggd.problem import Problem
-from cggd.program.sum_tables import sum_of
 
 
 def default_options(problem: Problem) -> NDArray[np.int64]:
@@ -36,7 +35,6 @@ def default_options(problem: Problem) -> NDArray[np.int64]:
     layout = problem.space.layout
     least = np.ones(layout.n_options, dtype=bool)
     for constraint in problem.constraints:
-        if constraint.sense == "<=" and np.isfinite(constraint.bound) and (part := sum_of(constraint.metric)):
-            values = part[0]
-            least &= values == layout.spread(layout.reduce(np.minimum, values))
+        if constraint.sense == "<=" and np.isfinite(constraint.bound) and (table := constraint.metric.sum_table()):
+            least &= table.values == layout.spread(layout.reduce(np.minimum, table.values))
     return layout.argmax(least.astype(float))

@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 
 from cggd import Status
 from cggd.datasets import data_folder
-from cggd.testing import check_metric
+from cggd.program.highs import LinearProgram
+from cggd.testing import check_expression, check_metric
 from cggd_scheduling import ScheduleError
 from cggd_scheduling.placement import Device, DeviceLoad, Operator, Placement, TransferPath, place, read, read_onnx
 from cggd_scheduling.placement.anneal import LoadState, PathState
@@ -50,6 +51,13 @@ def diamond(**options):
 
 
 # -- laws -------------------------------------------------------------------------------------------------------------
+
+
+@settings(max_examples=30, deadline=None)
+@given(placements(5))
+def test_the_expression_of_the_load_is_the_load(problem):
+    if not problem.conflicts():
+        check_expression(problem.load, n=3)
 
 
 @settings(max_examples=40)
@@ -301,6 +309,14 @@ def test_bert_is_placed_near_the_optimum_by_annealing_alone():
     assert schedule.value <= 22.0
     assert schedule.value >= 21.908
     check_metric(DeviceLoad(problem), n=2)
+
+
+@pytest.mark.slow
+def test_the_core_bounds_the_load_of_bert():
+    problem = read(needs(BERT))
+    solution = LinearProgram(problem.space, problem.memory_limits, problem.load, ceiling=21.9084).solve()
+    assert 21.90837 <= solution.bound <= 21.908377
+    assert problem.load(solution.selection) == pytest.approx(21.908376, rel=1e-5)
 
 
 @pytest.mark.slow
