@@ -20,6 +20,7 @@ class Stop(Enum):
     """Why a search stopped. The values are the messages a user reads; `Result.note` has the details."""
 
     OPTIMAL = "no selection can be better"
+    PRECISION = "no selection is better by more than the precision of the exact solver"
     GAP = "the gap asked for is reached"
     INFEASIBLE = "no selection satisfies the constraints"
     DONE = "all improvers are done"

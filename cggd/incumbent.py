@@ -23,6 +23,9 @@ from cggd.rounding import OPERATIONS, UNIT
 # Seconds per option that the grid of the objective takes, measured with 1e7 options at 2.5 GHz and rounded up.
 GRID_SECONDS = 5e-8
 
+# The tolerances of the exact solver (HiGHS) are 1e-6 of the largest number of the objective at the most.
+PRECISION = 1e-6
+
 
 @dataclass(frozen=True)
 class Place:
@@ -47,6 +50,8 @@ class Finding:
         Why no selection satisfies the constraints.
     relaxed : Relaxed or None
         Bound and reduced costs of a relaxation.
+    complete : bool
+        Whether an exact solver has finished: what may be better than the bound says is within its precision.
     values : ndarray of shape (n_constraints,), or None
         Values of the constraints' metrics at the selection, where they are known already (`Problem.values`).
     place : Place or None
@@ -60,6 +65,7 @@ class Finding:
     bound: float | None = None
     proof: str | None = None
     relaxed: Relaxed | None = None
+    complete: bool = False
     values: NDArray[np.float64] | None = None
     place: Place | None = None
     memory: Any = None
@@ -94,6 +100,8 @@ class Incumbent:
     proof : str or None
         Why no selection satisfies the constraints.
     relaxed : Relaxed or None
+    complete : bool
+        Whether an exact solver has finished.
     memory : dict
         States of improvers by their places in the list, each with the length of the history when it was taken.
     resumed : object or None
@@ -109,6 +117,7 @@ class Incumbent:
         self.bound = problem.bound
         self.proof: str | None = None
         self.relaxed: Relaxed | None = None
+        self.complete = False
         self.memory: dict[int, tuple[Any, int]] = {}
         self.resumed: Any = None
         self.history: list[tuple[int, float, NDArray[np.float64], float, float]] = []
@@ -151,6 +160,7 @@ class Incumbent:
         """
         self.proof = self.proof or finding.proof
         self.relaxed = finding.relaxed or self.relaxed
+        self.complete = self.complete or finding.complete
         improved = finding.selection is not None and self._weigh(finding, seconds)
         if finding.bound is not None:
             self._tighten(finding.bound)
@@ -232,6 +242,8 @@ class Incumbent:
             return Stop.GAP if self.gap <= gap else None
         if self.optimal(self.value, 0.0) or self.optimal(self.value, self.step(budget)):
             return Stop.OPTIMAL
+        if self.complete and self.gap <= PRECISION:
+            return Stop.PRECISION
         return None
 
 

@@ -11,7 +11,7 @@ import numpy as np
 from cggd.budget import Budget
 from cggd.incumbent import Finding, Incumbent
 from cggd.problem import Problem
-from cggd.program.highs import LinearProgram, Solution
+from cggd.program.highs import LinearProgram, Outcome, Solution
 from cggd.program.settle import linear_part, settle
 
 # What the solver may take beyond its time limit, which it looks at only now and then, before it is abandoned.
@@ -65,4 +65,5 @@ class Exact:
             yield Finding(proof="proved by mixed-integer programming (HiGHS)")
             return
         bound = problem.sign * settled.bound if np.isfinite(settled.bound) else None
-        yield Finding(settled.nearest if settled.selection is None else settled.selection, bound)
+        complete = settled.outcome is Outcome.OPTIMAL and part.objective is problem.objective
+        yield Finding(settled.nearest if settled.selection is None else settled.selection, bound, complete=complete)

@@ -68,11 +68,14 @@ class Solution:
         The selection the solver ended with. It may miss a bound slightly, and may be slightly worse than the best.
     bound : float
         Lower bound on ``sign * objective`` of all selections; the solver's tolerances are subtracted.
+    nodes : int
+        Branch-and-bound nodes.
     """
 
     outcome: Outcome
     selection: NDArray[np.int64] | None
     bound: float
+    nodes: int = 0
 
 
 @dataclass(frozen=True, eq=False)
@@ -231,7 +234,8 @@ class LinearProgram:
         error = GAP + REDUCED * (len(self.program.first) + n_auxiliary) if scaled.cost.any() else 0.0
         # Each continuous variable may be off by the tolerance, and so may those that one with a cost depends on.
         error += FEASIBLE * np.count_nonzero(~scaled.whole) * float(np.abs(scaled.cost[~scaled.whole]).sum())
-        return Solution(outcome, found, (bound - error) / scaled.unit + scaled.constant - self.cost.rounding[0])
+        bound = (bound - error) / scaled.unit + scaled.constant - self.cost.rounding[0]
+        return Solution(outcome, found, bound, int(getattr(result, "mip_node_count", None) or 0))
 
     def shares(self, *, time_limit: float | None = None, stop: Callable[[], bool] = lambda: False) -> Shares:
         """Solve the linear relaxation: it is quick, and if it is infeasible, so is the program.

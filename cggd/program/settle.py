@@ -17,6 +17,11 @@ from cggd.program.highs import LinearProgram, Outcome, Solution
 # Largest number of selections that are excluded one by one, to prove that the solver's tolerances hide no better one.
 EXCLUDED = 12
 
+# Where one answer took more nodes than LONG and is within this share of its bound, as the solver's tolerances are, no
+# more selections are excluded: each would take as long again.
+LONG = 500
+NEARLY = 1e-6
+
 
 def linear_part(problem: Problem) -> Problem | None:
     """What of a problem has a linear form, as a problem of its own; None where nothing has.
@@ -99,7 +104,7 @@ def settle(
     same = part.objective is problem.objective
     best, cost = known, np.inf if known is None else problem.cost(known)
     excluded = [] if known is None or step else [known]
-    bound, nearest = -np.inf, None
+    bound, nearest, outcome = -np.inf, None, Outcome.STOPPED
     for _ in range(EXCLUDED):
         program = LinearProgram(
             part.space,
@@ -111,6 +116,7 @@ def settle(
             excluded=excluded,
         )
         solution = solve(program)
+        outcome = solution.outcome
         if same:  # each excluded selection costs at least as much as the best one, or violates a bound
             bound = max(bound, min(solution.bound, cost))
         if solution.outcome is Outcome.INFEASIBLE:
@@ -125,7 +131,8 @@ def settle(
             break
         if same and proved(cost, bound, step):
             return Settled(best, nearest, bound, True, solution.outcome)
-        if best is not None and (not same or cost - bound <= gap * abs(bound)):
+        enough = NEARLY if solution.nodes > LONG else gap
+        if best is not None and (not same or cost - bound <= enough * abs(bound)):
             break
         excluded.append(selection)
-    return Settled(best, nearest, bound, False, Outcome.STOPPED)
+    return Settled(best, nearest, bound, False, outcome)
