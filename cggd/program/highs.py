@@ -234,8 +234,8 @@ class LinearProgram:
         error = GAP + REDUCED * (len(self.program.first) + n_auxiliary) if scaled.cost.any() else 0.0
         # Each continuous variable may be off by the tolerance, and so may those that one with a cost depends on.
         error += FEASIBLE * np.count_nonzero(~scaled.whole) * float(np.abs(scaled.cost[~scaled.whole]).sum())
-        bound = (bound - error) / scaled.unit + scaled.constant - self.cost.rounding[0]
-        return Solution(outcome, found, bound, int(getattr(result, "mip_node_count", None) or 0))
+        lower = (bound - error) / scaled.unit + scaled.constant - float(self.cost.rounding[0])
+        return Solution(outcome, found, lower, int(getattr(result, "mip_node_count", None) or 0))
 
     def shares(self, *, time_limit: float | None = None, stop: Callable[[], bool] = lambda: False) -> Shares:
         """Solve the linear relaxation: it is quick, and if it is infeasible, so is the program.
