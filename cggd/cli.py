@@ -21,19 +21,22 @@ import cggd
 from cggd import demo as demonstration
 from cggd.constraints import Constraint
 from cggd.feasibility import diagnose, smallest_bound
+from cggd.improve.descent import Descent
+from cggd.incumbent import Improver
 from cggd.io import parse_bound, read_options, read_problem, write_selection
 from cggd.io.text import not_a_number, read_text, write_text
 from cggd.metrics import Metric, values_of
 from cggd.metrics.base import CHUNK
-from cggd.options import Progress as SearchProgress
 from cggd.outputs import check_outputs, check_writable, writing
 from cggd.plotting import plot_budgets, plot_search
 from cggd.plotting.pictures import check_picture, load_plain_pyplot, save_picture
+from cggd.portfolio import portfolio
 from cggd.printable import in_columns, on_one_line
 from cggd.problem import Problem
 from cggd.result import Result
 from cggd.rounding import number_text
-from cggd.search import SearchError, solve
+from cggd.solve import Progress as SearchProgress
+from cggd.solve import SearchError, solve
 from cggd.sweep import SweepError, SweepProgress, sweep
 from cggd.terminal import complain, err, say, say_json
 
@@ -119,8 +122,9 @@ def solve_command(
     """
     check_outputs([options], {"--csv": table, "--out": save, "--checkpoint": checkpoint})
     problem, _ = _problem(options, maximize, minimize, limit or [])
-    settings: dict[str, Any] = {"seed": seed, "steps": steps, "starts": starts, "time_limit": seconds}
-    settings |= {"polish": polish, "gap": gap, "forbid": _forbidden(problem, forbid or [])}
+    improvers = _improvers(steps, starts, polish=polish)
+    settings: dict[str, Any] = {"seed": seed, "improvers": improvers, "time_limit": seconds}
+    settings |= {"gap": gap, "forbid": _forbidden(problem, forbid or [])}
     settings |= {"checkpoint": checkpoint, "resume": checkpoint is not None}
     try:
         with _reporting(problem, starts * steps, quiet=json) as show:
@@ -184,8 +188,8 @@ def sweep_command(
     swept, sense, wanted = metrics[metric], ">=" if at_least else "<=", _wanted(bounds)
     kept = [c for c in problem.constraints if c.metric is not swept or c.sense != sense]
     kept += [parse_bound(text, metrics) for text in limit or []]
-    settings: dict[str, Any] = {"seed": seed, "steps": steps, "starts": starts, "time_limit": seconds}
-    settings |= {"polish": polish, "gap": gap}
+    improvers = _improvers(steps, starts, polish=polish)
+    settings: dict[str, Any] = {"seed": seed, "improvers": improvers, "time_limit": seconds, "gap": gap}
     settings |= {"forbid": _forbidden(problem, forbid or []), "sense": problem.sense, "metric_sense": sense}
     most = wanted + 1 if isinstance(wanted, int) else len(wanted)
     try:
@@ -428,6 +432,11 @@ def _satisfied(
 
 
 # -- output -----------------------------------------------------------------------------------------------------------
+
+
+def _improvers(steps: int, starts: int, *, polish: bool) -> list[Improver]:
+    descent = Descent(steps, starts, share=0.8 if polish else 1.0)
+    return portfolio(descent) if polish else [descent]
 
 
 def _words(p: SearchProgress) -> str:

@@ -10,8 +10,9 @@ import numpy as np
 
 from cggd.constraints import Constraint
 from cggd.datasets import NatsTopology, nats_topology
+from cggd.improve.descent import Descent
 from cggd.result import Result
-from cggd.search import maximize
+from cggd.solve import maximize
 
 # Mean relative loss of CONNAS against the best feasible architecture on CIFAR-10, as its paper reports it.
 PAPER_LOSS = 1.08
@@ -73,7 +74,7 @@ def run(seeds: int = 10, tick: Callable[[str], None] = lambda name: None) -> lis
         feasible = np.all([c.holds(everything) for c in constraints], axis=0)
         runs = []
         for seed in range(seeds):
-            runs.append(maximize(nats.val12, constraints, seed=seed, starts=1, polish=False))
+            runs.append(maximize(nats.val12, constraints, seed=seed, improvers=[Descent(starts=1)]))
             tick(name)
         found = [nats.test200(run.indices) for run in runs if run.indices is not None]
         done.append(Setting(name, constraints, int(feasible.sum()), float(accuracy[feasible].max()), found, runs))

@@ -103,7 +103,7 @@ def select_modes(
     result = cggd.minimize(metric, constraints, seed=seed, time_limit=time_limit, callback=stop, **options)
     seconds = time.perf_counter() - began
     if result.selection is None or result.value is None:
-        reason = explained(result, result.stopped, constraints)
+        reason = explained(result, result.stop_text, constraints)
         return Schedule(requirements, {}, {}, status=result.status, reason=reason, objective=objective, seconds=seconds)
     start = earliest_starts(project, result.selection)
     found = Schedule(requirements, start, result.selection)
@@ -117,7 +117,7 @@ def select_modes(
         objective=objective,
         value=value,
         bound=value if optimal else bound,
-        reason="no selection can be better" if optimal else result.stopped,
+        reason="no selection can be better" if optimal else result.stop_text,
         facts={"left out": f"capacities of {few(list(project.renewable))}"} if project.renewable else {},
         seconds=seconds,
     ).verify()

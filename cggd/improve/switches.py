@@ -12,8 +12,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from cggd.budget import Budget
 from cggd.constraints import Constraint
-from cggd.incumbent import Finding
+from cggd.incumbent import Finding, Incumbent
 from cggd.metrics import Metric, table_of
 from cggd.problem import Problem
 from cggd.space import ChoiceSpace
@@ -269,3 +270,35 @@ def shaken(
 def _draw(space: ChoiceSpace, allowed: NDArray[np.bool_] | None, rng: np.random.Generator) -> NDArray[np.int64]:
     score = rng.random(space.n_options)
     return space.layout.argmax(score if allowed is None else np.where(allowed, score, -1.0))
+
+
+@dataclass(frozen=True)
+class Switches:
+    """Local search by switches of options, for any problem.
+
+    Parameters
+    ----------
+    feasible : bool
+        Only look for a selection that satisfies every constraint; where one is known nothing is done.
+    share : float
+        Share of the time left.
+    """
+
+    feasible: bool = False
+    share: float = 1.0
+
+    def suits(self, problem: Problem) -> bool:
+        """Whether it can work on a problem: always."""
+        return True
+
+    def improve(
+        self, problem: Problem, incumbent: Incumbent, budget: Budget, rng: np.random.Generator
+    ) -> Iterator[Finding | None]:
+        """Yield better selections, and None in between."""
+        mine = budget.part(share=self.share)
+        if incumbent.selection is None and problem.constraints:
+            how = {"allowed": problem.allowed, "start": incumbent.start, "stop": mine.over}
+            visit = search(problem.space, problem.constraints, None, rng, **how)
+            yield Finding(visit.selection)
+        if incumbent.selection is not None and not self.feasible:
+            yield from swap(problem, incumbent.selection, rng, allowed=problem.allowed, again=budget.limited)

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from cggd import Status, sweep
 from cggd.datasets import data_folder
 from cggd.program.highs import LinearProgram, Outcome
-from cggd_scheduling import JobShop, Project, modes, schedule_project, select_modes
+from cggd_scheduling import JobShop, Project, modes, schedule_jobs, schedule_project, select_modes
 from cggd_scheduling.project import from_lists
 from cggd_scheduling.rounding import rounded
 from tests.scheduling.projects import projects, selections
@@ -157,7 +157,7 @@ def test_shares_add_up_to_one_meet_the_budgets_and_cost_what_the_bound_says(proj
         assert found.shares @ c.metric.values <= c.limit + 1e-6
 
 
-@pytest.mark.parametrize("solve", [select_modes, schedule_project, lambda p, **k: JobShop([]).solve(**k)])
+@pytest.mark.parametrize("solve", [select_modes, schedule_project, lambda p, **k: schedule_jobs(JobShop([]), **k)])
 def test_nothing_to_do_is_late_for_a_deadline_before_0(solve):
     answer = solve(Project({}), deadline=-1)
     assert answer.status is Status.INFEASIBLE

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Hashable
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING
 
 import networkx as nx
 import numpy as np
@@ -14,9 +13,7 @@ from scipy import sparse
 
 from cggd import ChoiceSpace, Metric
 from cggd.expressions import Expression, Program
-
-if TYPE_CHECKING:
-    from cggd_scheduling.placement.problem import Placement
+from cggd_scheduling.placement.problem import Placement
 
 
 @dataclass(frozen=True, eq=False)
@@ -248,3 +245,14 @@ def group_times(problem: Placement, group: list[Hashable]) -> NDArray[np.float64
     """Time of a group of operators on each device that it may be on."""
     operators = [problem.operators[operator] for operator in group]
     return np.array([sum(o.times[device.kind] for o in operators) for device in problem.possible(group)])
+
+
+def _as_property(metric: type, name: str) -> None:
+    """Let a placement have a metric of its own, made once."""
+    made = cached_property(metric)
+    made.__set_name__(Placement, name)
+    setattr(Placement, name, made)
+
+
+_as_property(DeviceLoad, "load")
+_as_property(TransferPath, "critical_path")
