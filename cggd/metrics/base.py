@@ -17,8 +17,8 @@ from cggd.space import ENUMERABLE, ChoiceSpace, count
 
 # Methods that describe the values of `evaluate`; they hold only for the `evaluate` of their own class.
 SAID_OF_VALUES = ("replacements", "local_replacements", "shifted", "separable", "parted", "rounded", "rounded_table")
-SAID_OF_VALUES += ("rounding_of", "closed_form", "limits", "least_with", "addends", "minimum", "maximum", "quantile")
-SAID_OF_VALUES += ("sum_table", "expression")
+SAID_OF_VALUES += ("rounding_of", "limits", "least_with", "addends", "minimum", "maximum", "quantile")
+SAID_OF_VALUES += ("sum_table", "expression", "closed_form")
 
 # Numbers that a batch of sampled selections may hold (32 MB of int64).
 CHUNK = 4_000_000
@@ -228,11 +228,6 @@ class Metric(Protocol):
         return False
 
     @property
-    def closed_form(self) -> bool:
-        """Whether values are formulas or stored: evaluating all selections costs little, and proves something."""
-        return False
-
-    @property
     def noisy(self) -> bool:
         """Whether two evaluations of one selection are expected to differ."""
         return False
@@ -256,6 +251,11 @@ class Metric(Protocol):
         """
         low, high = self.limits()
         return np.full(self.space.n_options, low if sign > 0 else -high)
+
+    @property
+    def closed_form(self) -> bool:
+        """Whether the metric is a formula or a table, so that all selections of a small space may be evaluated."""
+        return False
 
     def sum_table(self) -> SumTable | None:
         """The number of each option and the constant whose sum the metric is, or None where it is no such sum.

@@ -18,6 +18,23 @@ from cggd.program.highs import LinearProgram, Outcome, Solution
 EXCLUDED = 12
 
 
+def linear_part(problem: Problem) -> Problem | None:
+    """What of a problem has a linear form, as a problem of its own; None where nothing has.
+
+    Its optimum is a bound for the problem if the objective is the same, and if it has no solution, neither has the
+    problem. Where the objective has no linear form, it is replaced by zeros.
+    """
+
+    def linear(metric: Metric, sign: float) -> bool:
+        return Program(problem.space).of(metric, sign) is not None
+
+    kept = [c for c in problem.constraints if not np.isfinite(c.limit) or linear(c.metric, c.sign)]
+    if linear(problem.objective, problem.sign):
+        return problem if len(kept) == len(problem.constraints) else replace(problem, constraints=kept)
+    zeros = Additive(problem.space, np.zeros(problem.space.n_options), name="nothing")
+    return replace(problem, objective=zeros, constraints=kept) if kept else None
+
+
 @dataclass(frozen=True, eq=False)
 class Settled:
     """What `settle` found.
@@ -40,23 +57,6 @@ class Settled:
     bound: float
     proved: bool
     outcome: Outcome
-
-
-def linear_part(problem: Problem) -> Problem | None:
-    """What of a problem has a linear form, as a problem of its own; None where nothing has.
-
-    Its optimum is a bound for the problem if the objective is the same, and if it has no solution, neither has the
-    problem. Where the objective has no linear form, it is replaced by zeros.
-    """
-
-    def linear(metric: Metric, sign: float) -> bool:
-        return Program(problem.space).of(metric, sign) is not None
-
-    kept = [c for c in problem.constraints if not np.isfinite(c.limit) or linear(c.metric, c.sign)]
-    if linear(problem.objective, problem.sign):
-        return problem if len(kept) == len(problem.constraints) else replace(problem, constraints=kept)
-    zeros = Additive(problem.space, np.zeros(problem.space.n_options), name="nothing")
-    return replace(problem, objective=zeros, constraints=kept) if kept else None
 
 
 def settle(
@@ -111,21 +111,21 @@ def settle(
             excluded=excluded,
         )
         solution = solve(program)
-        # Each excluded selection costs at least as much as the best one, or violates a bound.
-        bound = max(bound, min(solution.bound, cost)) if same else bound
+        if same:  # each excluded selection costs at least as much as the best one, or violates a bound
+            bound = max(bound, min(solution.bound, cost))
         if solution.outcome is Outcome.INFEASIBLE:
             # If a known selection was not excluded, it solves the program, and the solver is wrong.
             wrong = best is not None and not any(np.array_equal(best, other) for other in excluded)
             return Settled(best, nearest, -np.inf if wrong else cost, not wrong, solution.outcome)
         selection = solution.selection
+        nearest = selection if nearest is None else nearest
         if selection is not None and problem.satisfied(selection) and (now := problem.cost(selection)) < cost:
             best, cost = selection, now
-        nearest = selection if nearest is None else nearest
         if solution.outcome is Outcome.STOPPED or selection is None:
             break
         if same and proved(cost, bound, step):
             return Settled(best, nearest, bound, True, solution.outcome)
-        if (not same and best is not None) or cost - bound <= gap * abs(bound):
+        if best is not None and (not same or cost - bound <= gap * abs(bound)):
             break
         excluded.append(selection)
     return Settled(best, nearest, bound, False, Outcome.STOPPED)

@@ -56,9 +56,7 @@ class Master:
 
     def solve(self, cuts: Sequence[Constraint], *, seed: int) -> Result:
         """The best numbers of copies that satisfy the conditions and the cuts."""
-        result = minimize(
-            self.objective, [*self.constraints, *cuts], seed=seed, improvers=portfolio(Descent(STEPS, 2, share=0.8))
-        )
+        result = minimize(self.objective, [*self.constraints, *cuts], seed=seed, improvers=portfolio(Descent(STEPS, 2)))
         if result.stopped is Stop.INTERRUPTED:
             raise KeyboardInterrupt
         return result

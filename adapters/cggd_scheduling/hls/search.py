@@ -194,7 +194,7 @@ class _Search:
         metrics: dict[str, Metric] = {"latency": problem.latency, **{n: problem.total(n) for n in ("area", "power")}}
         limits = [metric <= getattr(self.limits, n) for n, metric in metrics.items() if n != self.objective]
         left = None if math.isinf(self._left) else max(self._left, 1e-3)
-        improvers = portfolio(Descent(STEPS, STARTS, share=0.8))
+        improvers = portfolio(Descent(STEPS, STARTS))
         how = {"seed": self.effort.seed, "improvers": improvers, "time_limit": left}
         result = minimize(metrics[self.objective], limits, **how)
         self.bound, self.stopped = result.bound, "" if result.status is Status.OPTIMAL else result.stop_text

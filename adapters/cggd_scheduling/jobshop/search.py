@@ -62,7 +62,7 @@ def schedule_jobs(
     result = minimize(
         shop.least_makespan,
         seed=seed,
-        improvers=portfolio(Descent(STEPS, STARTS, share=0.8)),
+        improvers=portfolio(Descent(STEPS, STARTS)),
         time_limit=None if time_limit is None else SHARE * time_limit,
     )
     assert result.indices is not None  # there are no constraints
