@@ -333,7 +333,7 @@ class Program:
         found = self.of(metric, sign)
         if found is None or len(found) == 1:
             return found
-        low, high = (s * float(metric.least_with(s * sign, self.allowed)[self.allowed].min()) for s in (1.0, -1.0))
+        low, high = sorted(sign * end for end in metric.limits())
         return self.largest(found, low, high)
 
     def refusal(self) -> str:
