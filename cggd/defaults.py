@@ -11,9 +11,8 @@ from cggd.problem import Problem
 def default_options(problem: Problem) -> NDArray[np.int64]:
     """Find the default option of each decision.
 
-    A limited sum is a constraint ``metric <= bound`` whose metric is a sum. The default is the option that takes the
-    least of every limited sum, or the first of several such options. Where no option takes the least of every sum, the
-    default is the first option of the decision.
+    The default is the first option that takes the least of every limited sum (a constraint ``metric <= bound`` whose
+    metric is a sum), or else the first option of the decision.
 
     Parameters
     ----------
