@@ -23,13 +23,13 @@ from dataclasses import dataclass, field
 from fractions import Fraction
 from typing import Any
 
+import cggd.search
 import networkx as nx
 import numpy as np
 import pytest
 from hypothesis import settings
 
 import cggd.feasibility
-import cggd.search
 from cggd import (
     Additive,
     ChoiceSpace,
