@@ -96,6 +96,8 @@ class Incumbent:
     relaxed : Relaxed or None
     memory : dict
         States of improvers by their places in the list, each with the length of the history when it was taken.
+    first : ndarray of int, shape (n_decisions,), or None
+        The selection that a descent evaluates first; it is reported where there was no time for more.
     resumed : object or None
         State of the improver that runs now, from a checkpoint.
     history : list
@@ -110,6 +112,7 @@ class Incumbent:
         self.proof: str | None = None
         self.relaxed: Relaxed | None = None
         self.memory: dict[int, tuple[Any, int]] = {}
+        self.first: NDArray[np.int64] | None = None
         self.resumed: Any = None
         self.history: list[tuple[int, float, NDArray[np.float64], float, float]] = []
 
@@ -212,8 +215,7 @@ class Incumbent:
 
     def _refutes(self, bound: float) -> bool:
         """Whether the best selection is better than a bound by more than rounding."""
-        cost = self.cost
-        return bool(self.problem.sign * bound - cost > OPERATIONS * UNIT * max(abs(bound), abs(cost)))
+        return bool(self.candidates) and self.problem.sign * bound - self.cost > OPERATIONS * UNIT * abs(self.cost)
 
     def _refuse(self, claim: str, what: str) -> None:
         warnings.warn(

@@ -376,7 +376,7 @@ class _Search:
             scores[space.offsets[given] + incumbent.initial[given]] = 1.0
         if self.problem.allowed is not None:
             scores[~self.problem.allowed] = -1.0
-        incumbent.take(Finding(space.layout.argmax(scores)))
+        incumbent.take(Finding(space.layout.argmax(scores) if incumbent.first is None else incumbent.first))
 
     def _progress(self, finding: Finding | None) -> Progress:
         incumbent = self.incumbent
