@@ -16,6 +16,9 @@ from cggd.incumbent import Improver
 # Spaces of at most this many selections are enumerated before anything else is tried.
 FEW_SELECTIONS = 20_000
 
+# Share of the time left for descents; local search gets the rest.
+DESCENT_SHARE = 0.8
+
 # Black boxes are called on all selections to settle whether one is feasible, up to this many: fewer calls than a search
 # by replacement tables makes.
 FEW_CALLS = 4096
@@ -37,7 +40,8 @@ def portfolio(descent: Descent | None = None, *, few_calls: int = 0) -> list[Imp
     ['Presolve', 'Enumerate', 'Multipliers', 'Exact', 'Enumerate', 'Descent', 'Switches', 'Descent', 'Cores',
     'Switches']
     """
-    descent = descent or Descent(share=0.8)
+    descent = descent or Descent()
+    descent = replace(descent, share=min(descent.share, DESCENT_SHARE))
     return [
         Presolve(),  # bounds that no selection satisfies: at once
         Enumerate(FEW_SELECTIONS, few_calls),  # milliseconds, and a proof

@@ -22,7 +22,9 @@ from cggd.incumbent import Finding, Incumbent, seed_of
 from cggd.problem import Problem
 from cggd.program.bounds import Relaxed
 from cggd.program.grid import proved
-from cggd.program.highs import LinearProgram, Outcome, Solution, background, settle
+from cggd.program.highs import LinearProgram, Outcome, Solution
+from cggd.program.settle import settle
+from cggd.program.threads import background
 
 # Options beyond one per decision in the first core; on MMKP I07 it holds the best known selection within 0.1 s.
 FIRST_CORE = 20

@@ -11,7 +11,8 @@ import numpy as np
 from cggd.budget import Budget
 from cggd.incumbent import Finding, Incumbent
 from cggd.problem import Problem
-from cggd.program.highs import LinearProgram, Solution, linear_part, settle
+from cggd.program.highs import LinearProgram, Solution
+from cggd.program.settle import linear_part, settle
 
 # What the solver may take beyond its time limit, which it looks at only now and then, before it is abandoned.
 GRACE_SECONDS = 1.0

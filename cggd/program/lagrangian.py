@@ -23,7 +23,6 @@ from cggd.checks import as_number
 from cggd.problem import Problem
 from cggd.program.repair import repair as repaired
 from cggd.program.sum_tables import Point, Tables
-from cggd.program.sum_tables import sum_of as sum_of
 
 # The dual is first solved on a random share of the decisions, this many at the least, and then on GROWTH times as many
 # as long as the whole is larger still. Multipliers of a sample of s decisions are off by about 1 / sqrt(s).
@@ -108,7 +107,7 @@ def relax(
     Returns
     -------
     Relaxation or None
-        None where the objective or a constraint is no sum of one number per option (`cggd.program.sum_tables.sum_of`).
+        None where the objective or a constraint is no sum of one number per option (`cggd.Metric.sum_table`).
 
     Notes
     -----
