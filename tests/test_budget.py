@@ -138,7 +138,7 @@ def test_a_batch_of_calls_ends_with_the_call_in_which_time_ends(clock):
     result = minimize(ERROR, [metric <= 1], time_limit=3.5, improvers=[Descent(steps=5)])
     assert len(calls) == 4  # a replacement table takes 8
     assert (result.stopped, result.stop_text, result.seconds) == (Stop.TIME, "time limit: 3.5 s", 4.0)
-    assert [row.value for row in result.constraints] == [5.0]  # of the first call
+    assert [row.value for row in result.constraints] == [8.0]  # of the first call
 
 
 # What each part takes in the following test, by where it is called.
