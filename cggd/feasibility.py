@@ -145,7 +145,10 @@ def find_feasible(
     >>> answer.status.name, answer.proof
     ('INFEASIBLE', 'all 4 selections were evaluated')
     """
-    return _Question.of(constraints, seed, time_limit, forbid).feasibility()
+    try:
+        return _Question.of(constraints, seed, time_limit, forbid).feasibility()
+    except KeyboardInterrupt:
+        return _NOTHING_KNOWN
 
 
 def smallest_bound(
@@ -183,7 +186,10 @@ def smallest_bound(
     if not isinstance(metric, Metric):
         raise TypeError(f"metric must be a Metric, got {metric!r}")
     check_constraints(others, metric.space)
-    return _Question.of(others, seed, time_limit, forbid, space=metric.space).tightest(metric, sense)
+    try:
+        return _Question.of(others, seed, time_limit, forbid, space=metric.space).tightest(metric, sense)
+    except KeyboardInterrupt:
+        return SmallestBound(metric, sense, None, False, None)
 
 
 def diagnose(

@@ -104,6 +104,8 @@ class Incumbent:
         Whether an exact solver has finished.
     memory : dict
         States of improvers by their places in the list, each with the length of the history when it was taken.
+    first : ndarray of int, shape (n_decisions,), or None
+        The selection that a descent evaluates first; it is reported where there was no time for more.
     resumed : object or None
         State of the improver that runs now, from a checkpoint.
     history : list
@@ -119,6 +121,7 @@ class Incumbent:
         self.relaxed: Relaxed | None = None
         self.complete = False
         self.memory: dict[int, tuple[Any, int]] = {}
+        self.first: NDArray[np.int64] | None = None
         self.resumed: Any = None
         self.history: list[tuple[int, float, NDArray[np.float64], float, float]] = []
 
@@ -158,17 +161,22 @@ class Incumbent:
 
         The selection is evaluated here, unless its values came with it. Forbidden options are an error.
         """
-        self.proof = self.proof or finding.proof
         self.relaxed = finding.relaxed or self.relaxed
         self.complete = self.complete or finding.complete
         improved = finding.selection is not None and self._weigh(finding, seconds)
         if finding.bound is not None:
             self._tighten(finding.bound)
+        if finding.proof is not None and self.candidates:
+            self._refuse(f"no selection satisfies the constraints ({finding.proof})", "the claim")
+        else:
+            self.proof = self.proof or finding.proof
         return improved
 
     def _weigh(self, finding: Finding, seconds: float) -> bool:
         problem, selection = self.problem, finding.selection
         assert selection is not None
+        if finding.values is None:
+            selection = problem.space.check_selections(selection[None])[0]
         if problem.allowed is not None and not problem.allowed[problem.space.layout.flat(selection)].all():
             raise ValueError(f"an improver found {problem.space.labels(selection)!r}, which takes forbidden options")
         values = problem.values(selection) if finding.values is None else finding.values
@@ -178,9 +186,11 @@ class Incumbent:
             value = float(values_of(problem.objective, selection[None])[0])
             improved = problem.sign * value < self.cost
             if improved:
-                self.candidates.append(Candidate(value, selection, values))
+                kept = problem.space.check_selections(selection[None])[0].copy()  # the improver may change its array
+                self.candidates.append(Candidate(value, kept, values))
+                self._doubt()
         elif not self.candidates:
-            self.keep_nearest(Candidate(np.nan, selection, values))
+            self.keep_nearest(Candidate(np.nan, selection.copy(), values))
         if finding.place is not None:
             best = np.nan if self.value is None else self.value
             self.history.append((finding.place.start, value, violations, best, seconds))
@@ -199,15 +209,30 @@ class Incumbent:
     def _tighten(self, bound: float) -> None:
         """Keep a bound if it is tighter, and refuse one that the best selection refutes."""
         sign = self.problem.sign
-        if self.candidates and sign * bound - self.cost > OPERATIONS * UNIT * max(abs(bound), abs(self.cost)):
-            warnings.warn(
-                f"an improver claimed that no objective is better than {bound!r}, but a selection has {self.value!r}; "
-                "the bound is not used",
-                RuntimeWarning,
-                stacklevel=4,
-            )
+        if self._refutes(bound):
+            self._refuse(f"no objective is better than {bound!r}", "the bound")
             return
         self.bound = bound if self.bound is None else sign * max(sign * self.bound, sign * bound)
+
+    def _doubt(self) -> None:
+        """Drop what a new best selection refutes."""
+        if self.bound is not None and self.bound != self.problem.bound and self._refutes(self.bound):
+            self._refuse(f"no objective is better than {self.bound!r}", "the bound")
+            self.bound = self.problem.bound
+        if self.proof is not None:
+            self._refuse(f"no selection satisfies the constraints ({self.proof})", "the claim")
+            self.proof = None
+
+    def _refutes(self, bound: float) -> bool:
+        """Whether the best selection is better than a bound by more than rounding."""
+        return bool(self.candidates) and self.problem.sign * bound - self.cost > OPERATIONS * UNIT * abs(self.cost)
+
+    def _refuse(self, claim: str, what: str) -> None:
+        warnings.warn(
+            f"an improver claimed that {claim}, but a selection has {self.value!r}; {what} is not used",
+            RuntimeWarning,
+            stacklevel=5,
+        )
 
     # -- what is settled --------------------------------------------------------------------------------------------
 

@@ -226,20 +226,26 @@ class _Search:
     """One search: it asks the improvers in turn, and returns what the incumbent knows at the end."""
 
     def __init__(self, problem: Problem, budget: Budget, **options: Any) -> None:
-        options = check_options(**options)
-        allowed = problem.space.allowed(options.pop("forbid"))
+        self.problem, self.budget, self.options = problem, budget, options
+        self.incumbent = Incumbent(problem)
+        self.improvers: list[Improver] = []
+        self.checking: Candidate | None = None
+        self.saved = 0.0
+
+    def _prepare(self) -> None:
+        """Check the options and read the checkpoint; errors are raised before anything is evaluated."""
+        problem, budget = self.problem, self.budget
+        options = self.options = check_options(**self.options)
+        allowed = problem.space.allowed(options["forbid"])
         if allowed is not None and problem.allowed is not None:
             allowed = problem.space.allowed(~(allowed & problem.allowed))
-        self.problem = problem if allowed is None else replace(problem, allowed=allowed)
-        self.budget, self.options = budget, options
+        self.problem = problem = problem if allowed is None else replace(problem, allowed=allowed)
         limit = options["time_limit"]
         budget.time_limit = np.inf if limit is None else float(limit)
         budget.max_evaluations = options["max_evaluations"]
-        budget.evaluation.executor, budget.evaluation.allowed = options["executor"], self.problem.allowed
-        self.incumbent = Incumbent(self.problem, _initial(self.problem, options["initial"]))
-        self.improvers: list[Improver] = options["improvers"]
-        self.checking: Candidate | None = None
-        self.saved = 0.0
+        budget.evaluation.executor, budget.evaluation.allowed = options["executor"], problem.allowed
+        self.incumbent = Incumbent(problem, _initial(problem, options["initial"]))
+        self.improvers = options["improvers"]
         if (path := options["checkpoint"]) is not None:
             check_writable(path, "checkpoint", replaced=True)
             if options["resume"] and path.exists():
@@ -248,15 +254,20 @@ class _Search:
     def run(self) -> Result:
         """Search, and deliver what is known whatever happens."""
         failure: Exception | None = None
-        stopped, note, chosen, remeasured = Stop.INTERRUPTED, "", None, True
+        stopped, note, chosen, remeasured, prepared = Stop.INTERRUPTED, "", None, True, False
         try:
+            self._prepare()
+            prepared = True
             stopped, note = self._evaluating(self._loop)
         except KeyboardInterrupt:
             pass
         except Exception as error:
+            if not prepared:
+                raise
             failure, stopped, note = error, Stop.FAILED, _text(error)
         try:
-            self._save()
+            if prepared:
+                self._save()
         except KeyboardInterrupt:
             stopped, note = Stop.INTERRUPTED, ""
         except Exception as error:
@@ -365,7 +376,7 @@ class _Search:
             scores[space.offsets[given] + incumbent.initial[given]] = 1.0
         if self.problem.allowed is not None:
             scores[~self.problem.allowed] = -1.0
-        incumbent.take(Finding(space.layout.argmax(scores)))
+        incumbent.take(Finding(space.layout.argmax(scores) if incumbent.first is None else incumbent.first))
 
     def _progress(self, finding: Finding | None) -> Progress:
         incumbent = self.incumbent
@@ -477,12 +488,11 @@ class _Search:
 
     def _remeasure(self) -> None:
         """Evaluate the selections of a checkpoint again: the current values of the metrics count, not stored ones."""
-        incumbent = self.incumbent
-        known = [*incumbent.candidates, *([] if incumbent.nearest is None else [incumbent.nearest])]
-        history, incumbent.candidates, incumbent.nearest = incumbent.history, [], None
-        for candidate in known:
-            incumbent.take(Finding(candidate.selection))
-        incumbent.history = history
+        incumbent, again = self.incumbent, Incumbent(self.problem)
+        for candidate in [*incumbent.candidates, *([] if incumbent.nearest is None else [incumbent.nearest])]:
+            again.take(Finding(candidate.selection))
+        # All at once, so that an interruption loses nothing that the checkpoint holds.
+        incumbent.candidates, incumbent.nearest = again.candidates, again.nearest
 
 
 def _initial(problem: Problem, initial: Any) -> NDArray[np.int64] | None:

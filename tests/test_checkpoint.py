@@ -1,5 +1,6 @@
 """Checkpoints: what a file holds, what tells it from another one, and what damage is told."""
 
+import importlib
 import json
 import os
 from enum import Enum
@@ -14,6 +15,8 @@ from scipy import sparse
 from cggd import (
     Additive,
     ChoiceSpace,
+    Descent,
+    Enumerate,
     Function,
     LongestPath,
     Metric,
@@ -24,12 +27,12 @@ from cggd import (
     maximum,
     minimize,
 )
-from cggd import checkpoint as checkpoints
+from cggd import checkpoint
 from cggd.checkpoint import digest, load, save
 
 SPACE = ChoiceSpace({"a": ["x", "y"], "b": ["x", "y"], "c": ["x", "y", "z"]})
 COST = Additive(SPACE, [3, 1, 4, 2, 5, 3, 0], name="cost")
-OPTIONS = {"steps": 12, "starts": 2, "polish": False}
+OPTIONS = {"improvers": [Descent(steps=12, starts=2)]}
 
 
 def time_of(values=(1, 5, 1, 4, 2, 3, 6)):
@@ -83,8 +86,8 @@ def test_any_damage_is_an_error_that_names_the_file(tmp_path_factory, stored, da
     refused(path, content)
 
 
-FACTS = ["search", "start", "sought", "seconds", "calls", "n_candidates", "descent"]
-ARRAYS = ["known_value", "known_selection", "known_values", "logits", "history_start", "history_value"]
+FACTS = ["search", "seconds", "calls", "n_candidates", "memory"]
+ARRAYS = ["known_value", "known_selection", "known_values", "memory_0_logits", "history_start", "history_value"]
 ARRAYS += ["history_violation", "history_best", "history_seconds"]
 WRONG = [None, "x", -1, 2.5, [], {}, 10**30, float("nan")]
 
@@ -97,7 +100,7 @@ def parts(tmp_path, stored):
     return (path, *load(path))
 
 
-@pytest.mark.parametrize("name", [name for name in FACTS if name != "descent"])
+@pytest.mark.parametrize("name", FACTS)
 def test_facts_that_are_missing_or_wrong(parts, name):
     path, facts, arrays = parts
     for wrong in [*WRONG, ...]:
@@ -111,14 +114,16 @@ def test_facts_that_are_missing_or_wrong(parts, name):
             resume(path)
 
 
-@pytest.mark.parametrize("name", ["start", "started", "rescale", "rng_state", "scale", "step", "stale", "violated"])
+@pytest.mark.parametrize("name", ["start", "used", "rescale", "rng_state", "scale", "step", "stale", "violated", "escalations", "cost"])
 def test_facts_of_the_descent_that_are_missing_or_wrong(parts, name):
     path, facts, arrays = parts
     for wrong in ["x", None, -1, {}, float("inf"), ...]:
-        descent = {key: value for key, value in facts["descent"].items() if key != name}
+        if name == "cost" and wrong in (None, -1):  # no such damage
+            continue
+        memory = {key: value for key, value in facts["memory"]["0"].items() if key != name}
         if wrong is not ...:
-            descent[name] = wrong
-        save(path, facts | {"descent": descent}, arrays)
+            memory[name] = wrong
+        save(path, facts | {"memory": {"0": memory}}, arrays)
         with pytest.raises(ValueError, match=r"search\.ckpt is not a cggd checkpoint, or is damaged"):
             resume(path)
 
@@ -138,7 +143,7 @@ def test_arrays_that_are_missing_or_wrong(parts, name):
 
 
 @pytest.mark.parametrize(
-    ("name", "wrong"), [("known_selection", 7), ("known_selection", -1), ("logits", np.nan), ("logits", -np.inf)]
+    ("name", "wrong"), [("known_selection", 7), ("known_selection", -1), ("memory_0_logits", np.nan), ("memory_0_logits", -np.inf)]
 )
 def test_numbers_that_no_search_stores(parts, name, wrong):
     path, facts, arrays = parts
@@ -151,7 +156,7 @@ def test_numbers_that_no_search_stores(parts, name, wrong):
 
 def test_older_and_newer_formats_are_named(tmp_path, stored):
     path = tmp_path / "search.ckpt"
-    refused(path, stored.replace(b"checkpoint 2 ", b"checkpoint 3 ", 1))
+    refused(path, stored.replace(b"checkpoint 3 ", b"checkpoint 4 ", 1))
     with path.open("wb") as file:  # the first format: an archive alone
         np.savez(file, facts=np.array(json.dumps({"search": {}})), logits=np.zeros(7))
     with pytest.raises(ValueError, match=r"search\.ckpt .*older version"):
@@ -177,8 +182,8 @@ def test_a_full_disk_costs_a_warning_and_not_the_search(tmp_path, monkeypatch):
     def full(path, facts, arrays):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(checkpoints, "save", full)
-    monkeypatch.setattr("cggd.search.CHECKPOINT_SECONDS", 0.0)
+    monkeypatch.setattr(checkpoint, "save", full)
+    monkeypatch.setattr(importlib.import_module("cggd.solve"), "CHECKPOINT_SECONDS", 0.0)
     with pytest.warns(RuntimeWarning, match="No space left on device") as seen:
         result = minimize(COST, [time_of() <= 9], checkpoint=tmp_path / "search.ckpt", **OPTIONS)
     assert len(seen) > 1
@@ -208,12 +213,12 @@ def test_a_pipe_is_not_replaced_by_a_checkpoint(tmp_path):
 @pytest.mark.parametrize("starts", [1, 3])
 def test_infeasibility_is_proved_again_or_not_said(tmp_path, starts):
     path = tmp_path / "search.ckpt"
-    options = {"steps": 5, "starts": starts, "checkpoint": path}
+    options = {"improvers": [Descent(steps=5, starts=starts), Enumerate(most_calls=100)], "checkpoint": path}
     first = minimize(COST, [time_of() <= 3.5], **options)
     again = minimize(COST, [time_of() <= 3.5], resume=True, **options)
     for result in (first, again):
         assert result.status is Status.INFEASIBLE
-        assert (len(result.history), result.stopped) == (5, "all 12 selections were evaluated")
+        assert (len(result.history), result.note) == (5 * starts, "all 12 selections were evaluated")
     repaired = minimize(COST, [time_of((0, 5, 0, 4, 2, 3, 6)) <= 3.5], resume=True, **options)
     assert (repaired.feasible, repaired.value) == (True, 10)
 
@@ -357,7 +362,7 @@ def test_other_labels_are_another_search(tmp_path):
     path = tmp_path / "search.ckpt"
     for labels in ("xy", "xz"):
         space = ChoiceSpace({"a": list(labels)})
-        options = {"checkpoint": path, "resume": path.exists(), "steps": 3, "starts": 1}
+        options = {"checkpoint": path, "resume": path.exists(), "improvers": [Descent(steps=3, starts=1)]}
         if labels == "xy":
             minimize(Function(space, lambda s: 1.0), **options)
         else:

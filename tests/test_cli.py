@@ -12,7 +12,20 @@ from dataclasses import replace
 
 import pytest
 
-from cggd import ChoiceSpace, Diagnosis, Feasibility, Problem, Result, SearchError, Status, cli, maximize
+from cggd import (
+    ChoiceSpace,
+    Descent,
+    Diagnosis,
+    Feasibility,
+    Problem,
+    Result,
+    SearchError,
+    Status,
+    Stop,
+    cli,
+    maximize,
+    portfolio,
+)
 from cggd.datasets import mmkp
 from cggd.io import read_options, write_problem
 
@@ -49,7 +62,8 @@ def test_solve_without_polish_and_up_to_a_gap(cggd, tmp_path):
         found[" ".join(how)] = json.loads(out)
     assert found[""]["status"] == "OPTIMAL"
     assert found["--no-polish"]["status"] == "FEASIBLE"
-    assert "within a gap of 0.2" in found["--gap 0.2"]["stopped"]
+    assert found["--gap 0.2"]["stopped"] == "GAP"
+    assert found["--gap 0.2"]["gap"] <= 0.2
     code, _, err = cggd("solve", path, "--gap", "-1")
     assert code == 1
     assert "gap must be at least 0, got -1" in plain(err)
@@ -200,7 +214,7 @@ def test_a_sweep_that_is_interrupted_or_fails_delivers_its_points(cggd, table, m
     assert "interrupted, after 1 bound" in out
 
     def fails(problem, **options):
-        raise SearchError("device lost", replace(cli.solve(problem, **options), stopped="OSError: device lost"))
+        raise SearchError("device lost", replace(cli.solve(problem, **options), stopped=Stop.FAILED))
 
     monkeypatch.setattr(sys.modules["cggd.sweep"], "solve", fails)
     code, out, err = cggd(*arguments)
@@ -453,9 +467,8 @@ def test_demo(cggd, tmp_path):
 def test_progress_says_that_the_best_selection_is_polished():
     seen = []
     knapsack = mmkp("I03")
-    maximize(
-        knapsack.value, knapsack.constraints, steps=5, starts=1, callback=lambda p: seen.append(cli._words(p)) and None
-    )
+    how = {"improvers": [Descent(steps=5, starts=1), *portfolio()[:4]]}
+    maximize(knapsack.value, knapsack.constraints, callback=lambda p: seen.append(cli._words(p)), **how)
     assert seen[0].startswith("start 1/1, ")
     assert seen[-1].startswith("polish, best 1")
     assert ", bound 1" in seen[-1]

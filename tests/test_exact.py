@@ -23,13 +23,13 @@ from dataclasses import dataclass, field
 from fractions import Fraction
 from typing import Any
 
+import cggd.search
 import networkx as nx
 import numpy as np
 import pytest
 from hypothesis import settings
 
 import cggd.feasibility
-import cggd.search
 from cggd import (
     Additive,
     ChoiceSpace,
@@ -537,7 +537,7 @@ def attack(seed: int) -> Report:
         if verb == "solve":
             sense = "minimize" if rng.random() < 0.6 else "maximize"
             limit = None if rng.random() < 0.7 else float(rng.choice([0.02, 0.2]))
-            options = {"steps": int(rng.choice([20, 60])), "starts": int(rng.choice([1, 2])), "time_limit": limit}
+            options = {"improvers": asked_improvers(rng), "time_limit": limit}
             solve = minimize if sense == "minimize" else maximize
             result = solve(drawn.objective.metric, drawn.constraints, **options, **seeds)
             check_result(drawn, drawn.bounds, result, sense, report, "solve")
@@ -604,7 +604,7 @@ def check_result(drawn: Drawn, bounds: Sequence[Bound], result: Any, sense: str,
     report.answer(of, result.status.name, settled=settled)
     good = drawn.chosen(bounds)
     if result.status is Status.INFEASIBLE:
-        report.check(f"{of}: INFEASIBLE", len(good) == 0, f"{good[:1]} of {len(good)} satisfies; {result.stopped}")
+        report.check(f"{of}: INFEASIBLE", len(good) == 0, f"{good[:1]} of {len(good)} satisfies; {result.stop_text}")
         return
     exact = drawn.objective.exact(good) if len(good) else None
     ends = None if exact is None else (exact.high if sign > 0 else -exact.low)
@@ -630,7 +630,7 @@ def check_result(drawn: Drawn, bounds: Sequence[Bound], result: Any, sense: str,
     if result.status is Status.OPTIMAL and ends is not None:
         own = mine.low[0] if sign > 0 else -mine.high[0]
         at = int(np.argmin(ends))
-        detail = f"{result.value!r} at {selection}, but {shown(sign * ends[at])} at {good[at]}; {result.stopped}"
+        detail = f"{result.value!r} at {selection}, but {shown(sign * ends[at])} at {good[at]}; {result.stop_text}"
         report.check(f"{of}: OPTIMAL", ends[at] >= own, detail)
 
 
@@ -791,11 +791,11 @@ def attack_sums(rng: np.random.Generator, report: Report) -> None:
     else:
         limit = None if rng.random() < 0.7 else 0.3
         solve = minimize if sign > 0 else maximize
-        result = solve(objective, constraints, steps=60, starts=1, time_limit=limit)
+        result = solve(objective, constraints, improvers=asked_improvers(rng), time_limit=limit)
         settled = result.status in (Status.OPTIMAL, Status.INFEASIBLE)
         report.answer("sums: solve", result.status.name, settled=settled)
         if result.status is Status.INFEASIBLE:
-            report.check("sums: INFEASIBLE", not within, f"{len(within)} pairs of sums satisfy; {result.stopped}")
+            report.check("sums: INFEASIBLE", not within, f"{len(within)} pairs of sums satisfy; {result.stop_text}")
         if result.bound is not None and extreme is not None:
             slack = abs(Fraction(result.bound)) * Fraction(4, 2**52)
             beaten = sign * Fraction(result.bound) - slack > sign * Fraction(extreme, unit)

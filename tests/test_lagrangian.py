@@ -1,12 +1,14 @@
 """The Lagrangian dual: its bound is one, and the linear relaxation's value; its selections and proofs hold."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from scipy.optimize import linprog
 
-from cggd import Additive, ChoiceSpace, Function, Problem, maximum
+from cggd import Additive, Budget, ChoiceSpace, Function, Problem, maximum
 from cggd.datasets import mmkp
 from cggd.metrics import Combination
 from cggd.program import lagrangian
@@ -87,7 +89,7 @@ def knapsack(n, k, m, seed, *, share=0.45, dtype=float, ragged=False):
 @given(problems())
 def test_bounds_proofs_and_selections_hold(drawn):
     problem, allowed = drawn
-    relaxation = relax(problem, allowed=allowed)
+    relaxation = relax(replace(problem, allowed=allowed))
     selections, objectives = optima(problem, allowed)
     if relaxation.infeasible:
         assert len(selections) == 0
@@ -106,7 +108,7 @@ def test_bounds_proofs_and_selections_hold(drawn):
 @given(problems())
 def test_an_option_costs_at_least_its_reduced_cost(drawn):
     problem, allowed = drawn
-    relaxation = relax(problem, allowed=allowed, tolerance=1e-2)  # valid at any multipliers
+    relaxation = relax(replace(problem, allowed=allowed), tolerance=1e-2)  # valid at any multipliers
     reduced = relaxation.reduced()
     layout = problem.space.layout
     assert (layout.reduce(np.minimum, reduced) == 0).all()
@@ -120,7 +122,7 @@ def test_an_option_costs_at_least_its_reduced_cost(drawn):
 @given(problems())
 def test_the_bound_is_that_of_the_linear_relaxation(drawn):
     problem, allowed = drawn
-    relaxation = relax(problem, allowed=allowed, tolerance=1e-9)
+    relaxation = relax(replace(problem, allowed=allowed), tolerance=1e-9)
     value, status = relaxed(problem, allowed)
     if value is None:
         assert status == 2
@@ -138,8 +140,8 @@ def test_no_unit_matters(drawn, unit, other):
         other * c.metric <= other * c.bound if c.sign > 0 else other * c.metric >= other * c.bound
         for c in problem.constraints
     ]
-    plain = relax(problem, allowed=allowed, tolerance=1e-8)
-    twin = relax(Problem(unit * problem.objective, scaled, problem.sense), allowed=allowed, tolerance=1e-8)
+    plain = relax(replace(problem, allowed=allowed), tolerance=1e-8)
+    twin = relax(Problem(unit * problem.objective, scaled, problem.sense, allowed), tolerance=1e-8)
     assert plain.infeasible == twin.infeasible
     if not plain.infeasible:
         assert twin.bound / unit == pytest.approx(plain.bound, rel=1e-5, abs=1e-5)
@@ -246,7 +248,8 @@ def test_what_is_no_sum_is_left_to_others():
 def test_stopping_leaves_a_valid_bound():
     problem = knapsack(300, 5, 3, 0)
     best = relax(problem).bound
-    for stopped in (relax(problem, stop=lambda: True), relax(problem, time_limit=1e-9)):
+    for budget in (Budget(stop=lambda: True), Budget(1e-9)):
+        stopped = relax(problem, budget)
         assert stopped.bound >= best * (1 - 1e-6)
         assert stopped.passes <= 2
 

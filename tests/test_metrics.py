@@ -16,6 +16,7 @@ from sklearn.tree import DecisionTreeRegressor
 from cggd import (
     Additive,
     ChoiceSpace,
+    Descent,
     Function,
     LongestPath,
     Metric,
@@ -341,7 +342,7 @@ def test_a_million_decisions(sizes):
     assert (table[space.offsets[1:] - 1] == value).all()
     assert table[0] == value - values[space.offsets[1] - 1] + values[0]
     assert metric.minimum() <= value <= metric.maximum()
-    assert minimize(metric, [metric <= value], steps=2, starts=1).feasible
+    assert minimize(metric, [metric <= value], improvers=[Descent(steps=2, starts=1)]).feasible
 
 
 def test_composition_keeps_what_is_additive_additive():

@@ -13,7 +13,7 @@ from benchmarks.penalties.compare import ANSWERS, Answer, Run, Tuning, opponents
 from benchmarks.penalties.loop import LONGEST, Lookup, Problem, View, descend, penalised
 from benchmarks.penalties.losses import FBNET, PENALTIES, PROXYLESS_LINEAR, PROXYLESS_LOG, TAS, TF_NAS, Penalty
 from benchmarks.penalties.settings import Setting, every, sizes, topology
-from cggd import Additive, ChoiceSpace, Table, maximize
+from cggd import Additive, ChoiceSpace, Descent, Table, maximize
 from cggd.guide.relaxation import softmax
 
 
@@ -111,7 +111,7 @@ def test_without_a_penalty_the_loop_is_that_of_an_unconstrained_search():
     problem = Problem(setting)
     path = descend(problem, penalised(problem, TF_NAS, zeros, no), seeds, no, steps=150)
     for column, seed in zip(path.T, seeds.tolist(), strict=True):
-        history = maximize(setting.objective, starts=1, seed=seed, steps=150).history
+        history = maximize(setting.objective, seed=seed, improvers=[Descent(steps=150, starts=1)]).history
         np.testing.assert_array_equal(every(setting.objective)[column[:150]], history.value[:150])
 
 

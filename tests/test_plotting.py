@@ -14,11 +14,12 @@ from matplotlib import pyplot
 from matplotlib.colors import to_hex
 from matplotlib.patches import Rectangle
 
-from cggd import Additive, ChoiceSpace, Function, History, Result, Status, maximize, minimize
+from cggd import Additive, ChoiceSpace, Descent, Function, History, Result, Status, Stop, maximize, minimize
 from cggd.constraints import Row
 from cggd.datasets import arf, mmkp, nats_topology
 from cggd.plotting import plot_budgets, plot_choices, plot_search, plot_tradeoff
 from cggd.plotting.axes import BAD, GOOD
+from cggd.result import Asked, Run
 
 
 @pytest.fixture(autouse=True)
@@ -36,7 +37,7 @@ def nats():
 
 @pytest.fixture(scope="module")
 def found(nats):
-    return maximize(nats.val12, [nats.latency <= 5.31, nats.energy <= 23.95], steps=100, starts=3)
+    return maximize(nats.val12, [nats.latency <= 5.31, nats.energy <= 23.95], improvers=[Descent(steps=100, starts=3)])
 
 
 def result_of(violation, value, *, start=None, rows=(), status=Status.FEASIBLE, **more):
@@ -47,18 +48,14 @@ def result_of(violation, value, *, start=None, rows=(), status=Status.FEASIBLE, 
         "selection": None,
         "indices": None,
         "value": None,
-        "stopped": "",
+        "stopped": Stop.DONE,
         "nearest": None,
         "bound": None,
-        "evaluations": 0,
-        "seconds": 0.0,
-        "objective": "cost",
-        "unit": "s",
-        "sense": "minimize",
-        "seed": 0,
     }
-    history = History(start, value, violation, best, np.zeros(len(value)))
-    return Result(**facts | more, status=status, constraints=list(rows), history=history)
+    asked = {"objective": "cost", "unit": "s", "sense": "minimize"}
+    asked |= {name: more.pop(name) for name in asked.keys() & more.keys()}
+    run = Run(History(start, value, violation, best, np.zeros(len(value))), evaluations=0, seconds=0.0, seed=0)
+    return Result(**facts | more, status=status, constraints=list(rows), asked=Asked(**asked), run=run)
 
 
 def row(value, sense, bound, name="latency", unit="ms"):
@@ -246,7 +243,7 @@ def test_budgets_name_value_bound_and_unit():
 
 def test_budgets_of_a_knapsack(found):
     knapsack = mmkp("I07")
-    result = maximize(knapsack.value, knapsack.constraints, steps=60, starts=1)
+    result = maximize(knapsack.value, knapsack.constraints, improvers=[Descent(steps=60, starts=1)])
     ax = plot_budgets(result)
     assert len(ax.patches) == 10
     np.testing.assert_allclose(
@@ -444,7 +441,7 @@ def test_tradeoff_of_an_empty_region_is_not_shaded_and_shows_the_bound():
 
 def test_tradeoff_samples_large_spaces_and_keeps_the_result_in_view():
     knapsack = mmkp("I07")
-    result = maximize(knapsack.value, knapsack.constraints, steps=100, starts=1)
+    result = maximize(knapsack.value, knapsack.constraints, improvers=[Descent(steps=100, starts=1)])
     plot = [
         plot_tradeoff(
             knapsack.value, knapsack.weights[0], constraints=knapsack.constraints, results=[result] * 2, samples=500
@@ -512,5 +509,5 @@ def test_real_search_in_four_pictures(found, nats):
 
 def test_minimised_objective_is_named():
     space = ChoiceSpace.from_sizes([2, 2])
-    result = minimize(Additive(space, [1, 2, 3, 4], name="price", unit="$"), steps=5, starts=1)
+    result = minimize(Additive(space, [1, 2, 3, 4], name="price", unit="$"), improvers=[Descent(steps=5, starts=1)])
     assert plot_search(result).get_ylabel() == r"price [\$], minimized"

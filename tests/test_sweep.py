@@ -16,7 +16,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from matplotlib import pyplot
 
-from cggd import Additive, ChoiceSpace, Function, MetricError, Result, SearchError, Status, Table, solve
+from cggd import Additive, ChoiceSpace, Descent, Function, MetricError, Result, SearchError, Status, Stop, Table, solve
 from cggd.plotting.axes import GOOD
 from cggd.sweep import Front, SweepError, sweep
 
@@ -28,8 +28,7 @@ ERROR = Additive(SPACE, [9, 4, 1, 5, 2, 7, 3, 1], name="error", unit="%")
 LATENCY = Additive(SPACE, [1, 3, 5, 1, 4, 1, 2, 4], name="latency", unit="ms")
 SIZE = Additive(SPACE, [1, 2, 1, 2, 1, 2, 1, 2], name="size")
 FAR = Additive(ChoiceSpace.from_sizes([2, 2]), [1, 2, 3, 4], name="far")
-QUICK = {"steps": 40, "starts": 2}
-STEPS = {**QUICK, "polish": False}  # for what must happen in a step: a proof may need none
+STEPS = {"improvers": [Descent(steps=40, starts=2)]}  # for what must happen in a step: a proof may need none
 
 SENSES = st.sampled_from(["minimize", "maximize"])
 METRIC_SENSES = st.sampled_from(["<=", ">="])
@@ -53,7 +52,7 @@ def problems(draw):
 
 def run(problem, **options):
     objective, constraints, metric, bounds, sense, metric_sense = problem
-    return sweep(objective, constraints, metric, bounds, sense=sense, metric_sense=metric_sense, **QUICK | options)
+    return sweep(objective, constraints, metric, bounds, sense=sense, metric_sense=metric_sense, **options)
 
 
 def optimum(problem, bound):
@@ -135,8 +134,8 @@ def test_spread_bounds_can_all_be_met(problem, n):
         assert len(front.points) == 1
 
 
-@given(problems(), st.integers(0, 3))
-def test_every_point_has_the_best_of_what_any_search_found(problem, seed):
+@given(problems(), st.integers(0, 3), st.sampled_from([None, [Descent(steps=1, starts=1)]]))
+def test_every_point_has_the_best_of_what_any_search_found(problem, seed, improvers):
     """Even where searches of one step, each with a seed of its own, find this here and that there."""
     number, seen = itertools.count(seed), []
 
@@ -146,7 +145,7 @@ def test_every_point_has_the_best_of_what_any_search_found(problem, seed):
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(sweep_module, "solve", random)
-        front = run(problem, steps=1, starts=1, seed=seed)
+        front = run(problem, seed=seed, improvers=improvers)
     check_monotone(front)
     check_against_enumeration(problem, front)
     best = min if problem[4] == "minimize" else max
@@ -157,7 +156,7 @@ def test_every_point_has_the_best_of_what_any_search_found(problem, seed):
 
 @given(problems())
 def test_csv_round_trip(problem):
-    front = run(problem, steps=2, starts=1)
+    front = run(problem, improvers=[Descent(steps=2, starts=1)])
     rows = list(csv.DictReader(StringIO(front.to_csv())))
 
     def column(name):
@@ -172,7 +171,7 @@ def test_csv_round_trip(problem):
 
 
 def test_the_same_seed_gives_the_same_curve():
-    one, other = (sweep(ERROR, [SIZE <= 5], LATENCY, 4, seed=3, **QUICK) for _ in range(2))
+    one, other = (sweep(ERROR, [SIZE <= 5], LATENCY, 4, seed=3) for _ in range(2))
     assert one.to_csv() == other.to_csv()
 
 
@@ -180,7 +179,7 @@ def test_the_same_seed_gives_the_same_curve():
 
 
 def test_every_bound_of_a_small_space_gets_its_optimum():
-    front = sweep(ERROR, [SIZE <= 5], LATENCY, [13, 3, 6, 9, 2, 6], **QUICK)
+    front = sweep(ERROR, [SIZE <= 5], LATENCY, [13, 3, 6, 9, 2, 6])
     assert front.bounds.tolist() == [2, 3, 6, 9, 13]
     everything = SPACE.enumerate()
     for bound, value, status in zip(front.bounds, front.values, front.status, strict=True):
@@ -196,13 +195,13 @@ def test_every_bound_of_a_small_space_gets_its_optimum():
 
 
 def test_spread_ends_are_the_least_that_works_and_what_the_best_needs():
-    front = sweep(ERROR, [], LATENCY, 4, **QUICK)
+    front = sweep(ERROR, [], LATENCY, 4)
     # The fastest is a, a, a; the least error has c, b, c.
     np.testing.assert_allclose(front.bounds, [3, 3 + 10 / 3, 3 + 20 / 3, 13])
     assert (front.bounds[0], front.bounds[-1]) == (3, 13)
     assert front.values[[0, -1]].tolist() == [21, 4]
     assert front.status[-1] is Status.OPTIMAL
-    front = sweep(ERROR, [], LATENCY, 3, sense="maximize", metric_sense=">=", **QUICK)
+    front = sweep(ERROR, [], LATENCY, 3, sense="maximize", metric_sense=">=")
     assert front.bounds.tolist() == [13, 8, 3]
     assert front.values[[0, -1]].tolist() == [4, 21]
 
@@ -215,24 +214,24 @@ def test_a_selection_given_is_begun_with_until_one_is_found(monkeypatch):
         return solve(problem, initial=initial, **options)
 
     monkeypatch.setattr(sweep_module, "solve", recorded)
-    sweep(ERROR, [], LATENCY, [1, 3, 6, 9], initial=[0, 0, 0], **QUICK)
+    sweep(ERROR, [], LATENCY, [1, 3, 6, 9], initial=[0, 0, 0])
     assert given == [[0, 0, 0], [0, 0, 0], None, None]
     given.clear()
-    sweep(ERROR, [], LATENCY, 3, initial=[2, 1, 2], **QUICK)
+    sweep(ERROR, [], LATENCY, 3, initial=[2, 1, 2])
     # The best, the fastest, then from the fastest, which alone meets the tightest bound.
     assert [None if each is None else list(each) for each in given] == [[2, 1, 2], [2, 1, 2], [0, 0, 0], None]
 
 
 def test_spread_where_the_metric_cannot_vary():
     constant = Additive(SPACE, [1, 1, 1, 2, 2, 3, 3, 3], name="constant")
-    front = sweep(ERROR, [], constant, 5, **QUICK)
+    front = sweep(ERROR, [], constant, 5)
     assert front.bounds.tolist() == [6]
     assert front.values.tolist() == [4]
-    assert front.stopped == "1 bound done"
+    assert (front.stopped, front.stop_text) == (Stop.DONE, "1 bound done")
 
 
 def test_spread_where_nothing_satisfies_the_constraints():
-    front = sweep(ERROR, [SIZE <= 1], LATENCY, 5, **QUICK)
+    front = sweep(ERROR, [SIZE <= 1], LATENCY, 5)
     assert front.bounds.tolist() == [np.inf]
     assert front.status == (Status.INFEASIBLE,)
     assert not front.feasible
@@ -254,7 +253,7 @@ def altered(monkeypatch, change):
 def test_a_looser_search_may_find_the_selection_of_a_tighter_bound(monkeypatch):
     nothing = {"selection": None, "indices": None, "value": None, "status": Status.UNKNOWN, "nearest": {"stem": "a"}}
     altered(monkeypatch, lambda bound, result: replace(result, **nothing) if bound < 20 else result)
-    front = sweep(ERROR, [], LATENCY, [3, 13, 15, 20], **QUICK)
+    front = sweep(ERROR, [], LATENCY, [3, 13, 15, 20])
     assert front.status == (Status.UNKNOWN, Status.OPTIMAL, Status.OPTIMAL, Status.OPTIMAL)
     assert front.values[1:].tolist() == [4, 4, 4]
     row = front.points[1].result.constraints[-1]
@@ -265,14 +264,14 @@ def test_a_looser_search_may_find_the_selection_of_a_tighter_bound(monkeypatch):
 def test_what_is_proved_of_a_looser_bound_holds_for_tighter_ones(monkeypatch):
     bounds = {9: 4.5, 12: 5.5}  # the tighter one knows less than the looser
     altered(monkeypatch, lambda bound, result: replace(result, bound=bounds.get(bound), status=Status.FEASIBLE))
-    front = sweep(ERROR, [], LATENCY, [6, 9, 12, 13], **QUICK)
+    front = sweep(ERROR, [], LATENCY, [6, 9, 12, 13])
     np.testing.assert_array_equal(front.proved, [5.5, 5.5, 5.5, np.nan])
     assert front.points[0].result.gap == pytest.approx((front.values[0] - 5.5) / 5.5)
 
 
 def test_a_proof_is_kept_where_its_bound_is_rounded(monkeypatch):
     altered(monkeypatch, lambda bound, result: replace(result, bound=4 - 1e-9, status=Status.OPTIMAL))
-    front = sweep(ERROR, [], LATENCY, [13, 14], **QUICK)
+    front = sweep(ERROR, [], LATENCY, [13, 14])
     assert front.status == (Status.OPTIMAL, Status.OPTIMAL)
     assert [p.result.gap for p in front.points] == [0, 0]
 
@@ -281,22 +280,22 @@ def test_proved_of_a_maximum(monkeypatch):
     bounds = {4: 20.0, 6: 15.0}
     altered(monkeypatch, lambda bound, result: replace(result, bound=bounds.get(bound), status=Status.FEASIBLE))
     gain = ERROR * -1.0 + 21.0
-    front = sweep(gain, [], LATENCY, [3, 4, 6, 12], sense="maximize", **QUICK)
+    front = sweep(gain, [], LATENCY, [3, 4, 6, 12], sense="maximize")
     np.testing.assert_array_equal(front.proved, [15, 15, 15, np.nan])
 
 
 def test_infeasibility_of_a_looser_bound_is_that_of_tighter_ones(monkeypatch):
     altered(monkeypatch, lambda bound, r: replace(r, status=Status.UNKNOWN) if bound == 1 else r)
-    front = sweep(ERROR, [], LATENCY, [1, 2, 3], **QUICK)
+    front = sweep(ERROR, [], LATENCY, [1, 2, 3])
     assert front.status[:2] == (Status.INFEASIBLE, Status.INFEASIBLE)
     assert front.status[2].name in ("OPTIMAL", "FEASIBLE")
 
 
 def test_an_infinite_bound_never_binds():
-    front = sweep(ERROR, [], LATENCY, [7, np.inf], **QUICK)
+    front = sweep(ERROR, [], LATENCY, [7, np.inf])
     assert front.values[-1] == 4
     assert front.metric_values[-1] == 13
-    front = sweep(ERROR, [], LATENCY, [7, -np.inf], metric_sense=">=", **QUICK)
+    front = sweep(ERROR, [], LATENCY, [7, -np.inf], metric_sense=">=")
     assert front.bounds.tolist() == [7, -np.inf]
     assert front.values[-1] == 4
 
@@ -331,10 +330,10 @@ def test_limits_are_for_all_searches_together(monkeypatch):
 
 
 def test_every_bound_is_looked_at_even_where_the_limits_are_used_up(monkeypatch):
-    front = sweep(ERROR, [], LATENCY, [3, 6, 9], time_limit=1e-9, initial=[0, 0, 0], **QUICK)
+    front = sweep(ERROR, [], LATENCY, [3, 6, 9], time_limit=1e-9, initial=[0, 0, 0])
     assert [p.result.feasible for p in front.points] == [True] * 3
     slow = Function(SPACE, lambda s: float(ERROR(s)), name="error")
-    front = sweep(slow, [], LATENCY, [3, 6, 9], max_evaluations=1, initial=[0, 0, 0], **QUICK)
+    front = sweep(slow, [], LATENCY, [3, 6, 9], max_evaluations=1, initial=[0, 0, 0])
     assert [p.result.feasible for p in front.points] == [True] * 3
 
 
@@ -355,7 +354,7 @@ def test_callback_ends_the_sweep_and_keeps_the_points():
     assert front.bounds.tolist() == [4, 6]
     assert not np.isnan(front.values).any()
     assert (front.complete, front.feasible) == (False, False)
-    assert front.stopped == "stopped by the callback, after 2 bounds"
+    assert (front.stopped, front.stop_text) == (Stop.CALLBACK, "stopped by the callback, after 2 bounds")
     check_monotone(front)
 
 
@@ -375,7 +374,7 @@ def test_a_real_ctrl_c_keeps_the_points():
     assert len(calls) == 1
     assert front.bounds.tolist() == [4, 6, 8]
     assert all(p.result.feasible for p in front.points)
-    assert front.stopped == "interrupted, after 3 bounds"
+    assert (front.stopped, front.stop_text) == (Stop.INTERRUPTED, "interrupted, after 3 bounds")
     assert not front.complete
 
 
@@ -391,7 +390,7 @@ def test_ctrl_c_before_a_search_has_anything(monkeypatch, bounds, left):
     monkeypatch.setattr(sweep_module, "solve", interrupted)
     front = sweep(ERROR, [], LATENCY, bounds, **STEPS)
     assert front.bounds.tolist() == left
-    assert front.stopped.startswith("interrupted, after")
+    assert front.stop_text.startswith("interrupted, after")
 
 
 @pytest.mark.parametrize(("at", "left"), [(0, [np.inf]), (1, [13])])
@@ -425,7 +424,8 @@ def test_a_failure_carries_the_points():
     assert isinstance(caught.value.__cause__.__cause__, MetricError)
     assert front.bounds.tolist() == [4, 6, 8]
     assert not np.isnan(front.values).any()  # the last one's from the searches before
-    assert "device lost" in front.stopped
+    assert front.stopped is Stop.FAILED
+    assert "device lost" in front.stop_text
     assert not front.complete
 
 
@@ -455,7 +455,8 @@ def test_a_failure_carries_the_points():
         ({"callback": 5}, TypeError, "callback must be callable, got 5"),
         ({"initial": [9, 9, 9]}, ValueError, "initial is not a selection"),
         ({"speed": 5}, TypeError, "unknown option 'speed'"),
-        ({"steps": 0}, ValueError, "steps must be at least 1, got 0"),
+        ({"steps": 5}, TypeError, "unknown option 'steps'"),
+        ({"improvers": [5]}, TypeError, "improvers must have the methods suits and improve, got 5"),
         ({"checkpoint": "state.npz"}, TypeError, "sweep keeps no checkpoint, got checkpoint"),
         ({"resume": True}, TypeError, "sweep keeps no checkpoint, got resume"),
     ],
@@ -468,7 +469,7 @@ def test_wrong_input(arguments, error, message):
 
 def test_bounds_may_be_any_iterable_of_numbers():
     for bounds in (np.array([6, 4]), range(4, 7, 2), (float(b) for b in (4, 6)), [np.float32(6), 4]):
-        assert sweep(ERROR, [], LATENCY, bounds, steps=1, starts=1).bounds.tolist() == [4, 6]
+        assert sweep(ERROR, [], LATENCY, bounds).bounds.tolist() == [4, 6]
 
 
 # -- output -----------------------------------------------------------------------------------------------------------
@@ -476,7 +477,7 @@ def test_bounds_may_be_any_iterable_of_numbers():
 
 @pytest.fixture(scope="module")
 def front() -> Front:
-    return sweep(ERROR, [SIZE <= 5], LATENCY, [2, 4, 6, 9, 13, 20], **QUICK)
+    return sweep(ERROR, [SIZE <= 5], LATENCY, [2, 4, 6, 9, 13, 20])
 
 
 def test_files(front, tmp_path):
@@ -556,7 +557,7 @@ def test_the_picture_is_a_staircase_through_the_points(front):
 
 
 def test_the_picture_of_a_metric_bounded_from_below():
-    front = sweep(LATENCY, [], ERROR * -1.0, [-20, -15, -10, -4], metric_sense=">=", **QUICK)
+    front = sweep(LATENCY, [], ERROR * -1.0, [-20, -15, -10, -4], metric_sense=">=")
     ax = front.plot()
     for bound in (-18.5, -13.5, -6.5):
         meets = front.metric_values >= bound
@@ -583,13 +584,13 @@ def test_the_picture_joins_the_axes_given(front):
 
 
 def test_the_picture_where_nothing_was_found():
-    ax = sweep(ERROR, [], LATENCY, [1, 2], **QUICK).plot()
+    ax = sweep(ERROR, [], LATENCY, [1, 2]).plot()
     assert [text.get_text() for text in ax.texts] == ["no bound has a feasible selection"]
     assert line(ax, "nothing found").get_xdata().tolist() == [1, 2]
 
 
 def test_an_infinite_bound_has_its_point_and_no_step_beyond():
-    ax = sweep(ERROR, [], LATENCY, [4, 7, np.inf], **QUICK).plot()
+    ax = sweep(ERROR, [], LATENCY, [4, 7, np.inf]).plot()
     stairs = line(ax, "best within the bound").get_xydata()
     np.testing.assert_array_equal(stairs[-1], [13, 4])
     assert np.isfinite(ax.get_xlim()).all()

@@ -16,6 +16,8 @@ from cggd import (
     Additive,
     ChoiceSpace,
     Constraint,
+    Descent,
+    Enumerate,
     Function,
     Guide,
     LongestPath,
@@ -28,6 +30,7 @@ from cggd import (
     SearchError,
     Start,
     Status,
+    Stop,
     Table,
     maximize,
     maximum,
@@ -84,12 +87,12 @@ def decided_on_cycle():
 
 def edited(**changes):
     """A result as JSON with some entries changed, or taken out where the change is ``...``."""
-    data = json.loads(minimize(LAT, [LAT <= 7], steps=3, starts=1).to_json()) | changes
+    data = json.loads(minimize(LAT, [LAT <= 7], improvers=[Descent(steps=3, starts=1)]).to_json()) | changes
     return json.dumps({name: entry for name, entry in data.items() if entry is not ...})
 
 
 def search(**options):
-    return minimize(LAT, [LAT <= 7], **{"steps": 3, "starts": 1} | options)
+    return minimize(LAT, [LAT <= 7], **{"improvers": [Descent(steps=3, starts=1)]} | options)
 
 
 def case(name, make, error, *fragments):
@@ -737,7 +740,7 @@ SEARCHES = [
         "'min'",
         '"minimize" or "maximize"',
     ),
-    case("unknown option", lambda: solve(Problem(LAT), step=5), TypeError, "unknown option 'step'", "steps"),
+    case("unknown option", lambda: solve(Problem(LAT), step=5), TypeError, "unknown option 'step'", "improvers"),
     case(
         "unknown option of maximize",
         lambda: maximize(LAT, timeout=5),
@@ -751,30 +754,41 @@ SEARCHES = [
     case(
         "seed Generator", lambda: search(seed=np.random.default_rng()), TypeError, "seed", "Generator", "whole number"
     ),
-    case("steps 0", lambda: search(steps=0), ValueError, "steps", "got 0", "at least 1"),
-    case("steps bool", lambda: search(steps=True), TypeError, "steps", "True", "whole number"),
-    case("steps string", lambda: search(steps="10"), TypeError, "steps", "'10'", "whole number"),
-    case("starts 0", lambda: search(starts=0), ValueError, "starts", "got 0", "at least 1"),
-    case("starts empty", lambda: search(starts=[]), ValueError, "starts is empty", "at least one"),
-    case("starts of strings", lambda: search(starts=["unit"]), TypeError, "starts", "['unit']", "list of Start"),
-    case("starts a string", lambda: search(starts="unit"), TypeError, "starts", "'unit'"),
+    case("steps 0", lambda: Descent(steps=0), ValueError, "steps", "got 0", "at least 1"),
+    case("steps bool", lambda: Descent(steps=True), TypeError, "steps", "True", "whole number"),
+    case("steps string", lambda: Descent(steps="10"), TypeError, "steps", "'10'", "whole number"),
+    case("starts 0", lambda: Descent(starts=0), ValueError, "starts", "got 0", "at least 1"),
+    case("starts empty", lambda: Descent(starts=[]), ValueError, "starts is empty", "at least one"),
+    case("starts of strings", lambda: Descent(starts=["unit"]), TypeError, "starts", "['unit']", "list of Start"),
+    case("starts a string", lambda: Descent(starts="unit"), TypeError, "starts", "'unit'"),
     case(
         "start of unknown weights",
-        lambda: search(starts=[Start(weights="x")]),
+        lambda: Start(weights="x"),
         ValueError,
         "weights",
         "'x'",
         "'unit', 'difference'",
     ),
     case(
-        "start of unknown balance", lambda: search(starts=[Start(balance="x")]), ValueError, "balance", "'x'", "'equal'"
+        "start of unknown balance",
+        lambda: Descent(starts=[Start(balance="x")]),
+        ValueError,
+        "balance",
+        "'x'",
+        "'equal'",
     ),
     case("time limit 0", lambda: search(time_limit=0), ValueError, "time_limit", "got 0", "more than 0"),
     case("time limit NaN", lambda: search(time_limit=NAN), ValueError, "time_limit", "nan", "a number"),
     case("time limit string", lambda: search(time_limit="1s"), TypeError, "time_limit", "'1s'", "number"),
     case("evaluations 0", lambda: search(max_evaluations=0), ValueError, "max_evaluations", "got 0", "at least 1"),
-    case("patience float", lambda: search(no_improvement=1e2), TypeError, "no_improvement", "100.0", "whole number"),
-    case("rescale 1", lambda: search(rescale=1.0), ValueError, "rescale", "1.0", "greater than 1"),
+    case("patience float", lambda: Descent(no_improvement=1e2), TypeError, "no_improvement", "100.0", "whole number"),
+    case("rescale 1", lambda: Descent(rescale=1.0), ValueError, "rescale", "1.0", "greater than 1"),
+    case("share 0", lambda: Descent(share=0), ValueError, "share", "got 0", "at most 1"),
+    case("share 2", lambda: Descent(share=2.0), ValueError, "share", "got 2.0", "at most 1"),
+    case("improvers a string", lambda: search(improvers="descent"), TypeError, "improvers", "'descent'", "a list"),
+    case("improvers not a list", lambda: search(improvers=Descent()), TypeError, "improvers", "Descent(", "a list"),
+    case("an improver that is none", lambda: search(improvers=[5]), TypeError, "improvers", "got 5", "improve"),
+    case("an option of version 0.1", lambda: search(steps=5), TypeError, "unexpected keyword", "'steps'"),
     case("callback", lambda: search(callback="print"), TypeError, "callback", "'print'", "callable"),
     case("executor", lambda: search(executor=4), TypeError, "executor", "got 4", "submit"),
     case(
@@ -807,7 +821,7 @@ RESULTS = [
         lambda: Result.from_json("[1]"),
         ValueError,
         "not a cggd result",
-        '"format": "cggd-result-1"',
+        '"format": "cggd-result-2"',
     ),
     case("result of another format", lambda: Result.from_json('{"format": "x"}'), ValueError, "not a cggd result"),
     case("result without value", lambda: Result.from_json(edited(value=...)), ValueError, "damaged", "'value'"),
@@ -977,20 +991,23 @@ def test_a_search_that_breaks_carries_what_it_had():
         return 1.0 + (labelled["stem"] == "conv5")
 
     with pytest.raises(SearchError, match=r"device lost.*best selection until then.*\.result, lat = ") as caught:
-        minimize(LAT, [function(breaks, cache=False) >= 1.5])
+        minimize(LAT, [function(breaks, cache=False) >= 1.5], improvers=[Descent()])
     error = caught.value
     assert isinstance(error.__cause__, MetricError)
     assert isinstance(error.__cause__.__cause__, OSError)
     assert error.result.feasible
     assert error.result.selection["stem"] == "conv5"
-    assert "device lost" in error.result.stopped
+    assert error.result.stopped is Stop.FAILED
+    assert "device lost" in error.result.stop_text
     assert len(error.result.history) > 0
 
 
 def test_a_metric_that_changes_its_answer_is_named():
     count = iter(range(10_000))
     with pytest.warns(UserWarning, match=r"metric 'power' changed its answer for one selection from .* to .*repeats"):
-        result = minimize(function(lambda s: float(next(count)), cache=False), [LAT <= 7], steps=5, starts=1)
+        result = minimize(
+            function(lambda s: float(next(count)), cache=False), [LAT <= 7], improvers=[Descent(steps=5, starts=1)]
+        )
     assert result.feasible
 
 
@@ -998,7 +1015,7 @@ def test_a_metric_known_as_noisy_may_change_its_answer():
     count = iter(range(10_000))
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        minimize(function(lambda s: float(next(count)), repeats=2), [LAT <= 7], steps=5, starts=1)
+        minimize(function(lambda s: float(next(count)), repeats=2), [LAT <= 7], improvers=[Descent(steps=5, starts=1)])
 
 
 # -- checkpoints -------------------------------------------------------------------------------------------------------
@@ -1051,9 +1068,10 @@ def test_a_damaged_checkpoint(damage, tmp_path):
 
 OTHERS = [
     case("other seed", {"seed": 1}, ValueError, "seed is 0", "here it is 1"),
-    case("other steps", {"steps": 4}, ValueError, "steps is 3", "here it is 4"),
-    case("other starts", {"starts": 2}, ValueError, "starts is"),
-    case("other rescale", {"rescale": 1.5}, ValueError, "rescale is 1.2", "here it is 1.5"),
+    case("other steps", {"improvers": [Descent(steps=4, starts=1)]}, ValueError, "improvers is ['Descent "),
+    case("other starts", {"improvers": [Descent(steps=3, starts=2)]}, ValueError, "improvers is ['Descent "),
+    case("other rescale", {"improvers": [Descent(3, 1, rescale=1.5)]}, ValueError, "improvers is ['Descent "),
+    case("other improvers", {"improvers": [Descent(3, 1), Enumerate()]}, ValueError, "here it is ['Descent "),
 ]
 
 
@@ -1081,7 +1099,7 @@ def test_a_checkpoint_of_another_problem(run, fragment, tmp_path):
     path = tmp_path / "search.ckpt"
     search(checkpoint=path)
     with pytest.raises(ValueError, match="belongs to another search") as caught:
-        run(steps=3, starts=1, checkpoint=path, resume=True)
+        run(improvers=[Descent(steps=3, starts=1)], checkpoint=path, resume=True)
     assert fragment in str(caught.value)
 
 
@@ -1103,7 +1121,7 @@ MORE = [
         "checkpoint in no folder", {"checkpoint": "/no/such/folder/x"}, ValueError, "checkpoint", "folder that exists"
     ),
     case("checkpoint a number", {"checkpoint": 3}, TypeError, "checkpoint must be a path", "3"),
-    case("patience negative", {"patience": -1}, ValueError, "patience", "-1"),
+    case("patience negative", {"improvers": lambda: [Descent(patience=-1)]}, ValueError, "patience", "-1"),
     case("initial a string", {"initial": "x"}, ValueError, "initial"),
 ]
 
@@ -1111,7 +1129,7 @@ MORE = [
 @pytest.mark.parametrize(("wrong", "kind", "parts"), [(c.values[0], c.values[1], c.values[2:]) for c in MORE])
 def test_more_wrong_options(wrong, kind, parts):
     with pytest.raises(kind) as caught:
-        search(**wrong)
+        search(**{name: value() if callable(value) else value for name, value in wrong.items()})
     for part in parts[0] if isinstance(parts[0], tuple | list) else parts:
         assert part in str(caught.value)
 

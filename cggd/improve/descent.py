@@ -236,6 +236,8 @@ class Descent:
             logits[space.offsets[given] + incumbent.initial[given]] += HEAD_START
         if problem.allowed is not None:
             logits[~problem.allowed] = -np.inf
+        if incumbent.first is None:
+            incumbent.first = space.layout.argmax(logits)
         guarded = SafeguardState(incumbent.selection)
         state = dict(rng.bit_generator.state)
         return Course(number, logits, guarded, self.rescale, state, cost=incumbent.cost)

@@ -11,6 +11,7 @@ from cggd.budget import Budget
 from cggd.incumbent import Finding, Incumbent
 from cggd.metrics import values_of
 from cggd.problem import Problem
+from cggd.rounding import OPERATIONS, UNIT
 from cggd.space import ENUMERABLE
 
 # Selections that are evaluated between two looks at the budget: of closed forms, and of black boxes.
@@ -68,4 +69,6 @@ class Enumerate:
             yield Finding(proof=f"all {len(selections)} selections were evaluated")
         else:
             # A batch may round differently than the selection alone, whose value counts.
-            yield Finding(bound=problem.sign * min(least, incumbent.cost))
+            cost = incumbent.cost
+            rounding = OPERATIONS * UNIT * max(abs(least), abs(cost))
+            yield Finding(bound=problem.sign * (least if least < cost - rounding else cost))

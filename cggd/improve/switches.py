@@ -33,6 +33,9 @@ PAIRS = 64
 # A value that is better by less than this share is the same value, summed in another order.
 ROUNDING = 1e-12
 
+# Seconds per option from the beginning to the first look at the clock, measured with 2e6 options and rounded up.
+SWITCHES_SECONDS = 1e-6
+
 
 @dataclass(frozen=True, eq=False)
 class Visit:
@@ -296,6 +299,10 @@ class Switches:
     ) -> Iterator[Finding | None]:
         """Yield better selections, and None in between."""
         mine = budget.part(share=self.share)
+        if self.feasible and incumbent.selection is not None:
+            return
+        if not budget.fits(SWITCHES_SECONDS * problem.space.n_options):
+            return
         if incumbent.selection is None and problem.constraints:
             how = {"allowed": problem.allowed, "start": incumbent.start, "stop": mine.over}
             visit = search(problem.space, problem.constraints, None, rng, **how)

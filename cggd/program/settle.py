@@ -78,7 +78,7 @@ def settle(
 
     A solver's answer is correct only within its tolerances. If the values lie on a grid whose `step` is larger than the
     tolerances, the solver's bound is a proof. Otherwise the known selections are excluded one by one, until the bound
-    of the remaining ones is no better than the best known one.
+    of the remaining ones is no better than the best known one. Noisy values exclude nothing.
 
     Parameters
     ----------
@@ -101,6 +101,7 @@ def settle(
         If something of the part has no linear form.
     """
     part = part or problem
+    noisy = any(metric.noisy for metric in problem.metrics)
     same = part.objective is problem.objective
     best, cost = known, np.inf if known is None else problem.cost(known)
     excluded = [] if known is None or step else [known]
@@ -134,5 +135,7 @@ def settle(
         enough = NEARLY if solution.nodes > LONG else gap
         if best is not None and (not same or cost - bound <= enough * abs(bound)):
             break
+        if noisy and best is not selection:
+            break  # a noisy value excludes nothing
         excluded.append(selection)
     return Settled(best, nearest, bound, False, outcome)

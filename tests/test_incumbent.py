@@ -1,0 +1,316 @@
+"""The incumbent: it keeps the best, and refuses what its selection refutes; improvers of a user's own."""
+
+import os
+import signal
+import warnings
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from cggd import (
+    Additive,
+    Budget,
+    ChoiceSpace,
+    Enumerate,
+    Finding,
+    Function,
+    Incumbent,
+    Problem,
+    SearchError,
+    Status,
+    Stop,
+    maximize,
+    minimize,
+)
+from cggd.checkpoint import load
+from cggd.testing import check_improver, problems
+
+SPACE = ChoiceSpace.from_sizes([3, 2, 3])
+COST = Additive(SPACE, [9, 4, 1, 5, 2, 7, 3, 1], name="cost")
+LOAD = Additive(SPACE, [1, 3, 5, 1, 4, 1, 2, 4], name="load")
+PROBLEM = Problem(COST, [LOAD <= 9])  # (2, 0, 2) would cost 7, and (1, 1, 1) with load 9 costs 9
+
+
+def at(*selection):
+    return Finding(np.array(selection))
+
+
+def take(incumbent, findings):
+    for finding in findings:
+        incumbent.take(finding)
+
+
+# -- what it knows ----------------------------------------------------------------------------------------------------
+
+
+@settings(max_examples=100)
+@given(st.data(), problems(feasible=False, max_constraints=3))
+def test_the_best_is_never_lost(data, problem):
+    rows = problem.space.enumerate()
+    incumbent, best = Incumbent(problem), np.inf
+    for i in data.draw(st.lists(st.integers(0, len(rows) - 1), max_size=12)):
+        ours = rows[i].copy()
+        cost = problem.cost(ours) if problem.satisfied(ours) else np.inf
+        assert incumbent.take(Finding(ours)) == (cost < best)
+        ours[:] = 0  # what an improver does with its array afterwards is no matter
+        best = min(best, cost)
+        assert incumbent.cost == best
+        assert (incumbent.selection is None) == (best == np.inf)
+        if incumbent.selection is not None:
+            assert problem.cost(incumbent.selection) == best
+            assert problem.satisfied(incumbent.selection)
+
+
+@settings(max_examples=100)
+@given(st.data(), problems(feasible=False, max_constraints=3))
+def test_the_nearest_is_that_of_least_violation(data, problem):
+    rows = problem.space.enumerate()
+    incumbent, least = Incumbent(problem), np.inf
+    for i in data.draw(st.lists(st.integers(0, len(rows) - 1), max_size=12)):
+        total = problem.violations.total(problem.values(rows[i]))
+        incumbent.take(Finding(rows[i]))
+        if incumbent.candidates:
+            return
+        least = min(least, total)
+        assert problem.violations.total(incumbent.nearest.values) == least
+
+
+@given(st.lists(st.floats(-20, 20), max_size=6), st.sampled_from(["minimize", "maximize"]))
+def test_the_tightest_bound_is_kept(claims, sense):
+    incumbent = Incumbent(Problem(COST, [LOAD <= 9], sense))
+    sign = incumbent.problem.sign
+    known = [sign * incumbent.bound]
+    for bound in claims:
+        incumbent.take(Finding(bound=bound))
+        known.append(sign * bound)
+        assert sign * incumbent.bound == max(known)
+
+
+@pytest.mark.parametrize("sense", ["minimize", "maximize"])
+@pytest.mark.parametrize("first", ["selection", "bound", "both"])
+def test_a_bound_that_a_selection_refutes_is_refused(sense, first):
+    incumbent = Incumbent(Problem(COST, [LOAD <= 9], sense))
+    before, value = incumbent.bound, COST([1, 1, 1])
+    selection, bound = np.array([1, 1, 1]), value + incumbent.problem.sign
+    findings = {
+        "selection": [Finding(selection), Finding(bound=bound)],
+        "bound": [Finding(bound=bound), Finding(selection)],
+        "both": [Finding(selection, bound)],
+    }[first]
+    with pytest.warns(RuntimeWarning, match="claimed that no objective is better than"):
+        take(incumbent, findings)
+    assert (incumbent.bound, incumbent.value) == (before, value)
+    assert not incumbent.optimal(value, incumbent.step(Budget()))
+
+
+@pytest.mark.parametrize("first", ["selection", "proof"])
+def test_a_proof_that_a_selection_refutes_is_refused(first):
+    incumbent = Incumbent(PROBLEM)
+    findings = [at(1, 1, 1), Finding(proof="because")]
+    with pytest.warns(RuntimeWarning, match=r"claimed that no selection satisfies the constraints \(because\)"):
+        take(incumbent, findings if first == "selection" else findings[::-1])
+    assert (incumbent.proof, incumbent.selection.tolist()) == (None, [1, 1, 1])
+
+
+def test_a_bound_within_rounding_of_the_value_is_no_lie():
+    incumbent = Incumbent(PROBLEM)
+    incumbent.take(at(1, 1, 1))
+    value = incumbent.value
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        incumbent.take(Finding(bound=float(np.nextafter(value, np.inf))))
+    assert incumbent.optimal(value, 0.0)
+
+
+def test_forbidden_and_impossible_selections_are_errors():
+    allowed = np.ones(SPACE.n_options, dtype=bool)
+    allowed[1] = False
+    with pytest.raises(ValueError, match="takes forbidden options"):
+        Incumbent(Problem(COST, [LOAD <= 9], allowed=allowed)).take(at(1, 1, 1))
+    with pytest.raises(ValueError, match="takes option 2 of decision 1"):
+        Incumbent(Problem(COST, [LOAD <= 99])).take(at(0, 2, 0))
+
+
+# -- improvers of a user's own ----------------------------------------------------------------------------------------
+
+
+class RandomRestarts:
+    """Random selections, improved by single switches."""
+
+    def __init__(self, restarts=10**9):
+        self.restarts = restarts
+
+    def suits(self, problem):
+        return problem.allowed is None
+
+    def improve(self, problem, incumbent, budget, rng):
+        for _ in range(self.restarts):
+            if budget.over():
+                return
+            at = problem.space.sample(1, rng)[0]
+            for decision in rng.permutation(problem.space.n_decisions):
+                others = np.repeat(at[None], problem.space.sizes[decision], axis=0)
+                others[:, decision] = np.arange(problem.space.sizes[decision])
+                at = min(others, key=lambda s: (problem.violations.total(problem.values(s)), problem.cost(s)))
+            yield Finding(at)
+
+
+WIDE = ChoiceSpace.from_sizes([4] * 8)
+NUMBERS = np.random.default_rng(0).integers(1, 9, (2, 32))
+VALUE, WEIGHT = (Additive(WIDE, row, name=name) for row, name in zip(NUMBERS, ("value", "weight"), strict=True))
+
+
+def measured(at=None, action=None):
+    """The value as a black box that is called each time, with an action at one of its calls."""
+    calls = []
+
+    def value(selection):
+        calls.append(selection)
+        if len(calls) == at:
+            action()
+        return float(VALUE(selection))
+
+    return Function(WIDE, value, name="measured", cache=False)
+
+
+def press():
+    os.kill(os.getpid(), signal.SIGINT)
+
+
+def fail():
+    raise OSError("no such device")
+
+
+def good(result):
+    assert result.feasible
+    assert result.remeasured
+    assert WEIGHT(result.indices) <= 25
+    assert result.value == VALUE(result.indices)
+
+
+@pytest.mark.parametrize(
+    ("limits", "stop"),
+    [({"time_limit": 0.2}, Stop.TIME), ({"max_evaluations": 300}, Stop.EVALUATIONS), ({"gap": 0.9}, Stop.GAP)],
+)
+def test_your_own_improver_heeds_the_limits(limits, stop):
+    result = maximize(VALUE if "gap" in limits else measured(), [WEIGHT <= 25], improvers=[RandomRestarts()], **limits)
+    good(result)
+    assert result.stopped is stop
+    if stop is Stop.EVALUATIONS:
+        assert 300 <= result.evaluations < 300 + 8 * 4 + 3
+
+
+def test_your_own_improver_is_stopped_by_ctrl_c():
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        result = maximize(measured(200, press), [WEIGHT <= 25], improvers=[RandomRestarts()])
+    finally:
+        signal.signal(signal.SIGINT, before)
+    good(result)
+    assert result.stopped is Stop.INTERRUPTED
+
+
+def test_your_own_improver_loses_nothing_in_an_error():
+    with pytest.raises(SearchError, match="no such device") as caught:
+        maximize(measured(200, fail), [WEIGHT <= 25], improvers=[RandomRestarts()])
+    good(caught.value.result)
+
+
+def test_your_own_improver_is_told_to_a_callback_that_stops_it():
+    seen = []
+
+    def callback(progress):
+        seen.append(progress)
+        return len(seen) == 5
+
+    result = maximize(VALUE, [WEIGHT <= 25], improvers=[RandomRestarts()], callback=callback)
+    good(result)
+    assert (len(seen), result.stopped) == (5, Stop.CALLBACK)
+    assert {p.phase for p in seen} == {"polish"}
+    assert seen[-1].best == result.value
+    assert (seen[-1].incumbent == result.indices).all()
+
+
+def test_the_best_selection_of_your_own_improver_is_in_the_checkpoint(tmp_path):
+    how = {"checkpoint": tmp_path / "state", "improvers": [RandomRestarts(7)]}
+    first = maximize(VALUE, [WEIGHT <= 25], seed=1, **how)
+    assert load(tmp_path / "state")[1]["known_selection"][-1].tolist() == first.indices.tolist()
+    seen = []
+    again = maximize(VALUE, [WEIGHT <= 25], seed=1, resume=True, callback=lambda p: seen.append(p.best) or True, **how)
+    assert seen == [first.value]  # before it found anything anew
+    assert (again.value, again.selection) == (first.value, first.selection)
+
+
+def test_your_own_improver_repeats_itself_and_keeps_the_laws():
+    first, second = (maximize(VALUE, [WEIGHT <= 25], seed=3, improvers=[RandomRestarts(9)]) for _ in range(2))
+    assert first.selection == second.selection
+    check_improver(RandomRestarts(9), Problem(VALUE, [WEIGHT <= 25], "maximize"))
+
+
+def test_your_own_improver_leaves_the_proof_to_others():
+    result = maximize(VALUE, [WEIGHT <= 25], improvers=[RandomRestarts(3), Enumerate()])
+    good(result)
+    assert result.status is Status.OPTIMAL
+
+
+def test_an_improver_that_does_not_suit_is_left_out():
+    result = maximize(VALUE, [WEIGHT <= 25], improvers=[RandomRestarts(3)], forbid={0: [0]})
+    assert (result.stopped, result.history.value.tolist()) == (Stop.DONE, [])
+    assert result.nearest is None or WEIGHT(result.nearest) > 25
+
+
+# -- improvers that lie -----------------------------------------------------------------------------------------------
+
+
+class Saying:
+    """An improver that yields given findings."""
+
+    def __init__(self, *findings):
+        self.findings = findings
+
+    def suits(self, problem):
+        return True
+
+    def improve(self, problem, incumbent, budget, rng):
+        yield from self.findings
+
+
+LIE = Finding(np.array([2, 1, 2]), values=np.array([0.0]))  # its load is 13
+
+
+def test_values_that_are_lies_are_found_out_in_the_end():
+    with pytest.warns(UserWarning, match="metric 'load' changed its answer"):
+        result = minimize(COST, [LOAD <= 9], improvers=[Saying(at(1, 1, 1), LIE)])
+    assert (result.selection, result.value) == (SPACE.labels([1, 1, 1]), COST([1, 1, 1]))
+    with pytest.warns(UserWarning, match="metric 'load' changed its answer"):
+        result = minimize(COST, [LOAD <= 9], improvers=[Saying(LIE)])
+    assert (result.status, result.selection) == (Status.UNKNOWN, None)
+    assert not all(row.satisfied for row in result.constraints)
+
+
+def test_a_lie_about_values_makes_no_other_claim_false():
+    for improvers in ([Saying(LIE), Enumerate()], [Saying(LIE)]):
+        with pytest.warns(UserWarning, match="metric 'load' changed its answer"):
+            result = minimize(COST, [LOAD <= 9], improvers=improvers)
+        optimum = min(COST(s) for s in SPACE.enumerate() if LOAD(s) <= 9)
+        assert result.bound is None or result.bound <= optimum
+        assert result.status is not Status.OPTIMAL or result.value == optimum
+
+
+@pytest.mark.parametrize("claim", [99.0, np.inf])
+def test_lies_about_bounds_and_proofs_are_not_returned(claim):
+    with pytest.warns(RuntimeWarning, match="is not used"):
+        result = minimize(COST, [LOAD <= 9], improvers=[Saying(at(1, 1, 1), Finding(bound=claim))])
+    assert (result.status, result.bound) == (Status.FEASIBLE, COST.minimum())
+    with pytest.warns(RuntimeWarning, match="is not used"):
+        result = minimize(COST, [LOAD <= 9], improvers=[Saying(at(1, 1, 1), Finding(proof="none"))])
+    assert (result.status, result.stopped) == (Status.FEASIBLE, Stop.DONE)
+
+
+@pytest.mark.parametrize("wrong", [[0, 2, 0], [0, -1, 0], [0, 0], [0.0, 0.0, 0.0], "abc"])
+def test_what_is_no_selection_is_an_error_that_keeps_the_best(wrong):
+    with pytest.raises(SearchError) as caught:
+        minimize(COST, [LOAD <= 99], improvers=[Saying(at(0, 0, 0), Finding(np.array(wrong)))])
+    assert caught.value.result.selection == SPACE.labels([0, 0, 0])
