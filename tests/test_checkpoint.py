@@ -24,10 +24,10 @@ from cggd import (
     Predicted,
     Status,
     Table,
+    checkpoint,
     maximum,
     minimize,
 )
-from cggd import checkpoint
 from cggd.checkpoint import digest, load, save
 
 SPACE = ChoiceSpace({"a": ["x", "y"], "b": ["x", "y"], "c": ["x", "y", "z"]})
@@ -114,7 +114,9 @@ def test_facts_that_are_missing_or_wrong(parts, name):
             resume(path)
 
 
-@pytest.mark.parametrize("name", ["start", "used", "rescale", "rng_state", "scale", "step", "stale", "violated", "escalations", "cost"])
+@pytest.mark.parametrize(
+    "name", ["start", "used", "rescale", "rng_state", "scale", "step", "stale", "violated", "escalations", "cost"]
+)
 def test_facts_of_the_descent_that_are_missing_or_wrong(parts, name):
     path, facts, arrays = parts
     for wrong in ["x", None, -1, {}, float("inf"), ...]:
@@ -143,12 +145,14 @@ def test_arrays_that_are_missing_or_wrong(parts, name):
 
 
 @pytest.mark.parametrize(
-    ("name", "wrong"), [("known_selection", 7), ("known_selection", -1), ("memory_0_logits", np.nan), ("memory_0_logits", -np.inf)]
+    ("name", "wrong"),
+    [("known_selection", 7), ("known_selection", -1), ("memory_0_logits", np.nan), ("memory_0_logits", -np.inf)],
 )
-def test_numbers_that_no_search_stores(parts, name, wrong):
+def test_numbers_that_no_search_stores(parts, wrong):
     path, facts, arrays = parts
+    name = wrong[0].replace("logits", "memory_0_logits")
     array = arrays[name].copy()
-    array.flat[0] = wrong
+    array.flat[0] = wrong[1]
     save(path, facts, arrays | {name: array})
     with pytest.raises(ValueError, match=r"search\.ckpt is not a cggd checkpoint, or is damaged"):
         resume(path)
