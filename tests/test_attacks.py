@@ -4,10 +4,25 @@ import networkx as nx
 import numpy as np
 import pytest
 
-import cggd.improve.cores
-from cggd import Additive, ChoiceSpace, LongestPath, Peak, Status, Table, find_feasible, maximize, minimize
-from cggd.improve.cores import solve_cores
-from cggd.problem import Problem
+from cggd import (
+    Additive,
+    Budget,
+    ChoiceSpace,
+    Cores,
+    Descent,
+    Exact,
+    Finding,
+    Incumbent,
+    LongestPath,
+    Peak,
+    Problem,
+    Status,
+    Table,
+    find_feasible,
+    maximize,
+    minimize,
+)
+from cggd.improve import cores
 from cggd.program.bounds import relax
 from cggd.program.grid import grid
 from cggd.program.settle import settle
@@ -26,11 +41,15 @@ def planted(seed, n=20, rows=3, most=10**4):
 
 @pytest.mark.parametrize("seed", range(3))
 def test_a_solver_that_was_stopped_without_a_selection_proves_nothing(seed, monkeypatch):
-    monkeypatch.setattr(cggd.improve.cores, "NODES", 1)
+    monkeypatch.setattr(cores, "NODES", 1)
     problem, chosen = planted(seed)
     relaxed = relax(problem)
     assert relaxed is not None
-    findings = [f for f in solve_cores(problem, relaxed.reduced(), relaxed.bound, None) if f is not None]
+    incumbent = Incumbent(problem)
+    incumbent.take(Finding(relaxed=relaxed))
+    stopped = [Cores(), Exact(nodes=1)]
+    found = [one.improve(problem, incumbent, Budget(), np.random.default_rng(0)) for one in stopped]
+    findings = [finding for each in found for finding in each if finding is not None]
     assert findings
     assert all(f.proof is None for f in findings)
     assert all(f.bound is None or f.bound <= problem.objective(chosen) for f in findings)
@@ -89,9 +108,10 @@ def test_nothing_is_inherited_that_was_said_of_other_values(metric):
     for composed, right in ((-metric, -values), (metric + 1, values + 1), (2 * metric + metric, 3 * values)):
         assert composed.evaluate(every).tolist() == right.tolist()
     for find, best in ((minimize, values.min()), (maximize, values.max())):
-        result = find(metric, steps=20, starts=1)
-        assert result.value == best or result.status is not Status.OPTIMAL
-        assert result.bound is None or find(-metric, steps=20, starts=1).bound is None
+        for improvers in (None, [Descent(steps=20, starts=1)]):
+            result = find(metric, improvers=improvers)
+            assert result.value == best or result.status is not Status.OPTIMAL
+            assert result.bound is None or find(-metric, improvers=improvers).bound is None
     assert find_feasible([metric <= values.min()]).feasible
     assert find_feasible([metric >= values.max()]).feasible
     for selection, value in zip(every, values, strict=True):

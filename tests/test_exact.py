@@ -19,22 +19,23 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from typing import Any
 
-import cggd.search
 import networkx as nx
 import numpy as np
 import pytest
 from hypothesis import settings
 
-import cggd.feasibility
 from cggd import (
     Additive,
     ChoiceSpace,
     Constraint,
+    Descent,
+    Enumerate,
     Function,
+    Improver,
     LongestPath,
     Metric,
     Peak,
@@ -46,6 +47,7 @@ from cggd import (
     maximize,
     maximum,
     minimize,
+    portfolio,
     smallest_bound,
     sweep,
 )
@@ -502,21 +504,19 @@ class Report:
 
 @contextmanager
 def quick(enumerated: bool) -> Iterator[None]:
-    """Less time for a look for a feasible selection, and where wanted no enumeration of small spaces.
-
-    Without it solvers, relaxations and searches answer where everything is known.
-    """
-    changed = [(cggd.search, "SEEK_SECONDS", 0.5)]
-    if not enumerated:
-        changed += [(cggd.feasibility, "ENUMERATED", 0), (cggd.feasibility, "ENUMERATED_CALLS", 0)]
-    before = [getattr(module, name) for module, name, _ in changed]
-    try:
-        for module, name, value in changed:
-            setattr(module, name, value)
+    """Where wanted, no enumeration of small spaces: solvers, relaxations and searches answer what is known."""
+    with pytest.MonkeyPatch.context() as patch:
+        if not enumerated:
+            patch.setattr(Enumerate, "suits", lambda self, problem: False)
         yield
-    finally:
-        for (module, name, _), value in zip(changed, before, strict=True):
-            setattr(module, name, value)
+
+
+def asked_improvers(rng: np.random.Generator) -> list[Improver] | None:
+    """The default improvers, those with a short descent before or among them, or some of them in any order."""
+    descent = Descent(steps=int(rng.choice([20, 60])), starts=int(rng.choice([1, 2])))
+    usual = portfolio(replace(descent, share=0.8))
+    some = [usual[i] for i in rng.permutation(len(usual))[: int(rng.integers(2, len(usual)))]]
+    return [None, usual, [descent, *usual], some][int(rng.integers(4))]
 
 
 def attack(seed: int) -> Report:
@@ -676,7 +676,7 @@ def check_sweep(drawn: Drawn, rng: np.random.Generator, seeds: dict, report: Rep
     sense = "minimize" if rng.random() < 0.6 else "maximize"
     values = metric.exact(drawn.selections[rng.integers(0, len(drawn.selections), 3)]).value
     limits = sorted({tidy(float(Fraction(x, UNIT))) for x in values})
-    options = {"steps": 20, "starts": 1, "time_limit": None if rng.random() < 0.7 else 0.5}
+    options = {"improvers": asked_improvers(rng), "time_limit": None if rng.random() < 0.7 else 0.5}
     front = sweep(
         drawn.objective.metric,
         drawn.constraints,
