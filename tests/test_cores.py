@@ -75,7 +75,7 @@ def test_what_is_proved_is_what_enumeration_finds(data, problem):
     best = None if len(every) == 0 else every[data.draw(st.integers(0, len(every) - 1))]
     limit = data.draw(st.sampled_from([None, 2.0]))  # with one, two workers solve cores, some for better ones alone
     findings = list(solve_cores(problem, relaxed, best, time_limit=limit, seed=data.draw(st.integers(0, 9))))
-    selection, bound, proof = found(findings)
+    selection, _, proof = found(findings)
     if len(every) == 0:
         assert proof
         assert selection is None
