@@ -17,9 +17,9 @@ from cggd.program.highs import LinearProgram, Outcome, Solution
 # Largest number of selections that are excluded one by one, to prove that the solver's tolerances hide no better one.
 EXCLUDED = 12
 
-# Where one answer took more nodes than LONG and is within this share of its bound, as the solver's tolerances are, no
-# more selections are excluded: each would take as long again.
-LONG = 500
+# In programs of more columns than LARGE, no more selections are excluded if the best one is within this share of the
+# bound, as the solver's tolerances are: each would take as long again, and there may be thousands of them.
+LARGE = 300
 NEARLY = 1e-6
 
 
@@ -132,7 +132,7 @@ def settle(
             break
         if same and proved(cost, bound, step):
             return Settled(best, nearest, bound, True, solution.outcome)
-        enough = NEARLY if solution.nodes > LONG else gap
+        enough = NEARLY if program.n_columns > LARGE else gap
         if best is not None and (not same or cost - bound <= enough * abs(bound)):
             break
         if noisy and best is not selection:
