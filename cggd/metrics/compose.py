@@ -75,7 +75,7 @@ class Combination(Metric):
         factors = [w for w, _ in self.terms]
 
         def join(numbers: Sequence[NDArray]) -> NDArray:
-            return sum((w * n for w, n in zip(factors, numbers, strict=True)), np.float64(self.constant))
+            return np.asarray(sum((w * n for w, n in zip(factors, numbers, strict=True)), self.constant))
 
         def local(states: Sequence[State]) -> NDArray:
             if self._alone is None:

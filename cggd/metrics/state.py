@@ -130,6 +130,7 @@ class Recomputed:
         self.evaluate, self.replacements, self.local_replacements = evaluate, replacements, local_replacements
         self._value: float | None = None
         self._table: NDArray | None = None
+        self._entries: dict[int, float] = {}
 
     @property
     def value(self) -> float:
@@ -149,22 +150,27 @@ class Recomputed:
     def entries(self, options: NDArray[np.int64]) -> NDArray:
         if not self.sampled or self._table is not None:
             return self.table()[options]
-        return self.evaluate(switched(self.space, self.trail.selection, options))
+        values = self.evaluate(switched(self.space, self.trail.selection, options))
+        self._entries.update(zip(options.tolist(), values.tolist(), strict=True))
+        return values
 
     def exchanges(self, outgoing: Switch) -> None:
         return None
 
     def move(self, switches: Sequence[Switch]) -> None:
         known = None
-        if self._table is not None and len(switches) == 1:
-            (decision, option) = switches[0]
-            known = float(self._table[self.space.offsets[decision] + option])
+        if len(switches) == 1:
+            at = int(self.space.offsets[switches[0][0]]) + switches[0][1]
+            known = self._entries.get(at) if self._table is None else float(self._table[at])
         self.trail.move(switches)
-        self._value, self._table = known, None
+        self._forget(known)
 
     def undo(self) -> None:
         self.trail.undo()
-        self._value = self._table = None
+        self._forget(None)
+
+    def _forget(self, value: float | None) -> None:
+        self._value, self._table, self._entries = value, None, {}
 
 
 def switched(space: ChoiceSpace, selection: NDArray[np.int64], options: NDArray[np.int64]) -> NDArray[np.int64]:
