@@ -1,13 +1,15 @@
 """Local search by switches of single decisions and of pairs, on the states of metrics.
 
-A tabu walk always makes the best switch that is not tabu. Switches are compared by objective and weighted violation;
-the weight of a constraint grows while it is violated and shrinks while it is satisfied, so that the walk crosses the
-boundary of the feasible region again and again (strategic oscillation; Glover & Hao, 2011). Where the walk finds nothing
-better, pairs of switches are tried, and then the walk begins again from a disturbed good selection (iterated local
-search; Lourenço, Martin & Stützle, 2003).
+A tabu walk always makes the best switch that is not tabu. Switches are compared by objective and weighted violation.
+The weight of a constraint grows while it is violated and shrinks while it is satisfied, so that the walk crosses the
+boundary of the feasible region again and again (strategic oscillation; Glover & Hao, 2011). Then pairs of switches are
+tried at the best selection, and another walk begins there or at a disturbed copy of it (iterated local search;
+Lourenço, Martin & Stützle, 2003).
 
-Constraints that are sums are held as rows of one matrix. A black box whose first replacement table predicts its values
-at random selections counts as a sum as well, until a selection contradicts it.
+Constraints that are sums are held as rows of one matrix. Where prices of the constraints are known, such as Lagrangian
+multipliers, the walk compares objectives less a share of what the constraints cost. A black box that seems to be a sum
+is taken for one (`cggd.improve.reveal`), until a selection contradicts it; of all others only some switches are
+evaluated for each move.
 """
 
 from __future__ import annotations
@@ -22,54 +24,57 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cggd.constraints import Constraint
+from cggd.improve.reveal import draw, revealed
 from cggd.incumbent import Finding
-from cggd.metrics import Metric, State, values_of
+from cggd.metrics import Additive, Metric, State
 from cggd.metrics.state import REFRESHED, Recomputed, SumState
 from cggd.problem import Problem
+from cggd.program import lagrangian
 from cggd.space import ChoiceSpace
 
-# A decision that switched stays as it is for this many switches and a random few more (Taillard's robust tabu search
-# draws tenures of this order for neighbourhoods of tens to hundreds of moves).
-TENURE = 5
+# A decision that switched stays as it is for up to this many switches and a random few more (Taillard's robust tabu
+# search draws tenures of this order for neighbourhoods of tens to hundreds of moves); each walk draws its own.
+TENURE = 8
 
 # A walk ends after PATIENCE switches without a better selection. The search ends after WALKS such walks in a row.
+# Where a metric is no sum, it ends after about as many evaluations as LOOKS replacement tables hold, or twice as many
+# tables in closed form.
 PATIENCE = 1000
+LOOKS = 50
 WALKS = 200
 
 # First switches of pairs that are tried; each takes the replacement tables after it.
 PAIRS = 128
 
-# By this factor the weight of a violated constraint grows with each switch, and that of a satisfied one shrinks.
-PRESSURE = 1.05
-
-# Weights of constraints stay within this factor of where they are even.
+# By this factor the weight of a violated constraint grows with each switch, and that of a satisfied one shrinks, within
+# HEAVIEST times and one HEAVIEST-th of where all weigh the same. Of 1.005 to 1.2, on c_21, d05100 and e10100.
+PRESSURE = 1.03
 HEAVIEST = 1e4
 
-# Weights begin at this multiple of the prices, where there are any.
-PRICED = 2.0
+# Shares of their prices at which constraints count in the objective; each walk draws its own.
+SHARES = (0.5, 1.0)
 
-# Later than any turn of a walk.
-FOREVER = np.iinfo(np.int64).max
-
-# Sums of the same numbers in another order differ by less than this share.
-SAME = 1e-9
-
-# A value that is better by less than this share is the same value, summed in another order.
-ROUNDING = 1e-12
-
-# Random selections at which a black box must agree with its first replacement table to count as a sum, and the
-# wrong predictions after which it no longer does.
-PROBES = 8
-MISTAKES = 20
+# Share of the walks that begin at a disturbed selection, and the share of its decisions that are drawn again.
+SHAKEN = 0.5
+REDRAWN = 1 / 30
 
 # Of metrics without a closed form, this many random switches are evaluated for each move.
 CANDIDATES = 32
 
-# Random selections among which a search for feasibility begins.
+# Random selections that a search for feasibility looks at first.
 SAMPLE = 32
 
-# Share of the weight with which the parts of a maximum count beside the maximum itself.
+# False claims of a better selection after which no black box is taken for a sum any more.
+MISTAKES = 20
+
+# Share of its weight with which the parts of a maximum count beside the maximum itself.
 LOCAL = 1e-3
+
+# A value that is better by less than this share is the same value, summed in another order.
+ROUNDING = 1e-12
+
+# Later than any turn of a walk.
+FOREVER = np.iinfo(np.int64).max
 
 
 @dataclass(frozen=True, eq=False)
@@ -81,7 +86,7 @@ class Visit:
     value: float
 
 
-# -- constraints at a selection -----------------------------------------------------------------------------------------
+# -- a selection and all selections one switch away -------------------------------------------------------------------
 
 
 class _Rows:
@@ -97,6 +102,9 @@ class _Rows:
         chosen = self.rows[:, self.space.layout.flat(selection)]
         self.excess = chosen.sum(axis=1) - self.limits
         self.gain = self.rows - self.space.layout.spread(chosen)
+
+    def refresh(self, selection: NDArray[np.int64]) -> None:
+        self.stand(selection)
 
     def move(self, decision: int, option: int) -> None:
         first, last = self.space.offsets[decision], self.space.offsets[decision + 1]
@@ -121,7 +129,9 @@ class _Shares:
 
     def __init__(self, space: ChoiceSpace, rows: NDArray[np.float64], limits: NDArray[np.float64]) -> None:
         self.space, self.limits = space, limits
-        self.row = np.where((rows != 0).any(axis=0), (rows != 0).argmax(axis=0), len(rows))
+        self.row: NDArray[np.int64] = np.where((rows != 0).any(axis=0), (rows != 0).argmax(axis=0), len(rows)).astype(
+            np.int64
+        )
         self.use = rows.sum(axis=0)
 
     @staticmethod
@@ -134,11 +144,14 @@ class _Shares:
         self.here = self.space.layout.flat(selection)
         # The last load is that of options that count nowhere.
         loads = np.bincount(self.row[self.here], weights=self.use[self.here], minlength=len(self.limits) + 1)
-        self.loads = loads - np.append(self.limits, 1.0)
+        self.loads = loads.astype(float) - np.append(self.limits, 1.0)
 
     @property
     def excess(self) -> NDArray[np.float64]:
         return self.loads[:-1]
+
+    def refresh(self, selection: NDArray[np.int64]) -> None:
+        self.stand(selection)
 
     def move(self, decision: int, option: int) -> None:
         before, after = int(self.here[decision]), int(self.space.offsets[decision]) + option
@@ -175,6 +188,9 @@ class _Tables:
         values = [c.sign * state.value for c, state in zip(self.constraints, self.states, strict=True)]
         return np.array(values) - self.limits
 
+    def refresh(self, selection: NDArray[np.int64]) -> None:
+        pass  # states refresh themselves
+
     def move(self, decision: int, option: int) -> None:
         for state in self.states:
             state.move([(decision, option)])
@@ -200,286 +216,286 @@ def constraint_state(constraint: Constraint, selection: NDArray[np.int64]) -> St
     return Recomputed(constraint.space, selection, constraint.values, constraint.table, local, sampled=False)
 
 
-class Surroundings:
-    """A selection with all selections one switch away: their weighted violation and their objective.
+class _Aim:
+    """The objective as a cost to be minimised, and the score by which the walk compares switches.
 
-    Attributes
+    Parameters
     ----------
-    weights : ndarray of shape (n_constraints,)
-        What a unit of excess counts in a score, in which the objective is measured by its spread; `walk` adapts them.
-    units : ndarray of shape (n_constraints,)
-        The weights of the total violation by which selections are compared: one over the spread of each metric.
+    metric : Metric
+    sign : float
+        1 to minimise the metric, -1 to maximise it.
     scale : float
-        One over the spread of the objective.
+        One over the spread of the cost, so that scores of problems in any unit are alike.
+    priced : ndarray of shape (n_options,), optional
+        What the constraints cost, where the objective is a sum.
     """
 
-    def __init__(
-        self,
-        space: ChoiceSpace,
-        parts: Sequence[Any],
-        units: NDArray[np.float64],
-        measured: Callable[[NDArray[np.int64]], State] | None,
-        sign: float,
-        scale: float,
-    ) -> None:
-        self.space, self.parts, self.measured = space, parts, measured
-        self.sign, self.scale, self.units, self.weights = sign, scale, units, units.copy()
-        cuts = np.cumsum([0, *(len(part.limits) for part in parts)]).tolist()
-        self.cuts = [slice(*cut) for cut in pairwise(cuts)]
+    def __init__(self, metric: Metric, sign: float, scale: float, priced: NDArray[np.float64] | None = None) -> None:
+        self.metric, self.sign, self.scale, self.priced = metric, sign, scale, priced
+        self.share = 1.0
+
+    def stand(self, selection: NDArray[np.int64]) -> None:
+        self.state, self.guide = self.metric.state(selection), None
+        if self.priced is not None and self.state.weights is not None:
+            weights = self.sign * self.state.weights + self.share * self.priced
+            self.guide = SumState(self.metric.space, weights, 0.0, selection)
+
+    @property
+    def cost(self) -> float:
+        return self.sign * self.state.value
+
+    def move(self, decision: int, option: int) -> None:
+        self.state.move([(decision, option)])
+        if self.guide is not None:
+            self.guide.move([(decision, option)])
+
+    def costs(self, options: NDArray[np.int64] | None) -> NDArray[np.float64]:
+        table = self.state.table() if options is None else self.state.entries(options)
+        return table if self.sign > 0 else -table
+
+    def scores(self, costs: NDArray[np.float64], options: NDArray[np.int64] | None) -> NDArray[np.float64]:
+        if self.guide is None:
+            return self.scale * costs
+        return self.scale * (self.guide.table() if options is None else self.guide.entries(options))
+
+
+class Surroundings:
+    """A selection with all selections one switch away: their weighted violation and their cost.
+
+    Parameters
+    ----------
+    space : ChoiceSpace
+    aim : _Aim
+    parts : list
+        The constraints, sorted by how their violation is computed.
+    units : ndarray of shape (n_constraints,)
+        Weights of the total violation by which selections are compared: one over the spread of each metric.
+    """
+
+    def __init__(self, space: ChoiceSpace, aim: _Aim, parts: Sequence[Any], units: NDArray[np.float64]) -> None:
+        self.space, self.aim, self.parts, self.units, self.weights = space, aim, parts, units, units.copy()
+        self.cuts = [slice(*cut) for cut in pairwise(np.cumsum([0, *(len(part.limits) for part in parts)]).tolist())]
 
     def stand(self, selection: NDArray[np.int64]) -> None:
         """Go to a selection."""
         self.selection, self.moves = selection.copy(), 0
-        for part in self.parts:
+        for part in (*self.parts, self.aim):
             part.stand(self.selection)
-        self.state = None if self.measured is None else self.measured(self.selection)
 
     @property
     def sampled(self) -> bool:
         """Whether the tables here are evaluated selection by selection."""
-        states = [state for part in self.parts for state in part.states]
-        return any(state.sampled for state in (states if self.state is None else [*states, self.state]))
+        return any(state.sampled for state in (self.aim.state, *(s for part in self.parts for s in part.states)))
 
     @property
-    def cost(self) -> float:
-        """``sign * objective`` here; 0 without an objective."""
-        return 0.0 if self.state is None else self.sign * self.state.value
+    def patience(self) -> int:
+        """Switches without a better selection after which a walk ends: fewer where each costs more."""
+        if self.sampled:
+            return min(PATIENCE, LOOKS * max(self.space.n_options // CANDIDATES, 1))
+        return PATIENCE if all(len(part.states) == 0 for part in self.parts) else 2 * LOOKS
 
     @property
     def excess(self) -> NDArray[np.float64]:
         """By how much each constraint's limit is exceeded here, shape (n_constraints,)."""
         return np.concatenate([part.excess for part in self.parts]) if self.parts else np.zeros(0)
 
-    def violation(self) -> float:
-        """Total violation here."""
-        return float(np.maximum(self.excess, 0.0) @ self.units)
-
     def look(self, options: NDArray[np.int64] | None = None) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        """Weighted violation and ``sign * objective`` with each option put in, or each of some options."""
+        """Weighted violation and cost with each option put in, or each of some options."""
         n = self.space.n_options if options is None else len(options)
-        wrong, cost = np.zeros(n), np.zeros(n)
+        wrong = np.zeros(n)
         for part, cut in zip(self.parts, self.cuts, strict=True):
             wrong += part.violation(self.weights[cut], options)
-        if self.state is not None:
-            table = self.state.table() if options is None else self.state.entries(options)
-            cost = table if self.sign > 0 else -table
-        return wrong, cost
+        return wrong, self.aim.costs(options)
 
     def move(self, decision: int, option: int) -> None:
         """Switch one decision."""
         self.moves += 1
         self.selection[decision] = option
-        for part in self.parts:
-            if self.moves % REFRESHED or part.states:
-                part.move(decision, option)
-            else:
-                part.stand(self.selection)
-        if self.state is not None:
-            self.state.move([(decision, option)])
+        for part in (*self.parts, self.aim):
+            part.move(decision, option)
+        if self.moves % REFRESHED == 0:
+            for part in self.parts:
+                part.refresh(self.selection)
 
-    def press(self) -> None:
+    def press(self, excess: NDArray[np.float64]) -> None:
         """Make violated constraints count more, and the others less."""
-        violated = self.excess > 0
-        if self.state is not None or not violated.all():
-            self.weights *= np.where(violated, PRESSURE, 1.0 / PRESSURE)
-            np.clip(self.weights, self.units / HEAVIEST, self.units * HEAVIEST, out=self.weights)
+        self.weights *= np.where(excess > 0, PRESSURE, 1.0 / PRESSURE)
+        np.minimum(np.maximum(self.weights, self.units / HEAVIEST), self.units * HEAVIEST, out=self.weights)
 
 
 def surround(
-    space: ChoiceSpace,
-    constraints: Sequence[Constraint],
-    objective: Metric | None,
-    sign: float,
-    selection: NDArray[np.int64],
-    *,
-    probes: NDArray[np.int64] | None = None,
-    prices: NDArray[np.float64] | None = None,
+    problem: Problem, selection: NDArray[np.int64], *, prices: NDArray[np.float64] | None = None
 ) -> Surroundings:
-    """The surroundings of a selection.
-
-    Parameters
-    ----------
-    space : ChoiceSpace
-    constraints : list of Constraint
-    objective : Metric or None
-    sign : float
-        1 to minimise the objective, -1 to maximise it.
-    selection : ndarray of int, shape (n_decisions,)
-    probes : ndarray of int, shape (n, n_decisions), optional
-        Selections at which a black box is compared with its first replacement table; without them none counts as a sum.
-    prices : ndarray of shape (n_constraints,), optional
-        What a unit of each constraint costs in the objective, such as Lagrangian multipliers.
-    """
-    rows: list[NDArray] = []
-    sums: list[tuple[float, ...]] = []
-    others: list[tuple[Any, ...]] = []
-    state = None if objective is None else objective.state(selection)
-    spread = 1.0 if state is None else float(np.ptp(state.table())) or 1.0
-    for i, c in enumerate(constraints):
+    """The surroundings of a selection; see `swap` for the prices."""
+    space = problem.space
+    rows, sums, others = [], [], []
+    for i, c in enumerate(problem.constraints):
         if np.isinf(c.bound):
             continue
-        at = constraint_state(c, selection)
-        table = at.table()
-        unit = 1.0 / (float(np.ptp(table)) or max(abs(c.bound), 1e-12))
-        weight = unit if prices is None else max(PRICED * float(prices[i]) / spread, unit / HEAVIEST)
+        state = constraint_state(c, selection)
+        unit = 1.0 / (float(np.ptp(state.table())) or max(abs(c.bound), 1e-12))
         slack = 0.0 if c.confidence else 2 * float(np.max(c.metric.rounded(selection[None], c.sign)[1]))
-        row = sum_row(at, c.metric, selection, probes)
-        if row is None:
-            others.append((c, c.limit + slack, unit, weight))
+        if state.weights is None:
+            others.append((c, c.limit + slack, unit))
         else:
-            constant = at.value - float(row[space.layout.flat(selection)].sum())
-            rows.append(c.sign * row)
-            sums.append((c.limit + slack - c.sign * constant, unit, weight))
-    measured = None if objective is None else objective.state
-    if (
-        state is not None
-        and objective is not None
-        and (row := sum_row(state, objective, selection, probes)) is not None
-    ):
-        constant = state.value - float(row[space.layout.flat(selection)].sum())
-        measured = partial(SumState, space, row, constant)
+            constant = state.value - float(state.weights[space.layout.flat(selection)].sum(dtype=float))
+            rows.append(c.sign * state.weights)
+            sums.append((c.limit + slack - c.sign * constant, unit, i))
     parts: list[Any] = []
     if rows:
-        matrix = np.stack(rows)
-        kind = _Shares if _Shares.fit(space, matrix) else _Rows
-        parts.append(kind(space, matrix, np.array([limit for limit, *_ in sums])))
+        matrix = np.stack(rows).astype(float)
+        parts.append((_Shares if _Shares.fit(space, matrix) else _Rows)(space, matrix, np.array([s[0] for s in sums])))
     if others:
-        parts.append(_Tables([c for c, *_ in others], np.array([limit for _, limit, *_ in others])))
-    order = [*sums, *(rest[1:] for rest in others)]
-    around = Surroundings(space, parts, np.array([unit for _, unit, _ in order]), measured, sign, 1.0 / spread)
-    around.weights = np.array([weight for *_, weight in order])
+        parts.append(_Tables([c for c, *_ in others], np.array([limit for _, limit, _ in others])))
+    state, priced = problem.objective.state(selection), None
+    row = state.table()
+    if prices is not None and rows and state.weights is not None:
+        priced = np.asarray(prices)[[i for *_, i in sums]] @ np.stack(rows)
+        row = problem.sign * state.weights + priced
+    aim = _Aim(problem.objective, problem.sign, 1.0 / (float(np.ptp(row)) or 1.0), priced)
+    around = Surroundings(space, aim, parts, np.array([s[1] for s in sums] + [unit for *_, unit in others]))
     around.stand(selection)
     return around
 
 
-def sum_row(
-    state: State, metric: Metric, selection: NDArray[np.int64], probes: NDArray[np.int64] | None
-) -> NDArray[np.float64] | None:
-    """Numbers per option whose sum a metric is, or seems to be at all probes; None where it is no sum."""
-    if state.weights is not None:
-        return state.weights
-    if probes is None or not state.sampled or metric.noisy:
-        return None
-    row = state.table() - state.value
-    values = values_of(metric, probes)
-    apart = row[metric.space.layout.flat(probes)].sum(axis=1) + state.value - values
-    size = max(float(np.abs(row).max()), float(np.abs(values).max()), abs(state.value))
-    return row if np.abs(apart).max() <= SAME * size else None
-
-
-# -- the search ---------------------------------------------------------------------------------------------------------
+# -- the search -------------------------------------------------------------------------------------------------------
 
 
 class Best:
     """The best selection of a search: least violation, then least cost; each is evaluated again before it counts."""
 
-    def __init__(self, problem: Problem | None, constraints: Sequence[Constraint], visit: Visit) -> None:
-        self.problem, self.constraints, self.visit = problem, constraints, visit
-        self.mistakes = 0
+    def __init__(self, problem: Problem, visit: Visit) -> None:
+        self.problem, self.visit, self.mistakes = problem, visit, 0
 
     @property
-    def cost(self) -> float:
-        """What the objective of a feasible selection must beat."""
-        return self.visit.value if self.visit.violation == 0 else np.inf
+    def found(self) -> bool:
+        """Whether a feasible selection is known."""
+        return self.visit.violation == 0
 
-    def offer(self, around: Surroundings) -> bool:
-        """Take the selection that the search stands at, if it is better."""
-        violation, cost = around.violation(), around.cost
-        if (violation, cost) >= (self.visit.violation, self.visit.value - ROUNDING * abs(self.visit.value)):
+    def beats(self) -> float:
+        """The cost below which a feasible selection is the best one."""
+        return self.visit.value - ROUNDING * abs(self.visit.value) if self.found else np.inf
+
+    def offer(self, selection: NDArray[np.int64], violation: float, cost: float) -> bool:
+        """Take a selection if it is better."""
+        if violation > 0:
+            if violation >= self.visit.violation:
+                return False
+        elif cost >= self.beats():
             return False
-        selection = around.selection.copy()
-        if violation == 0 and not all(c.holds(selection[None])[0] for c in self.constraints):
-            self.mistakes += 1
-            return False
-        if self.problem is not None and violation == 0:
-            cost = self.problem.cost(selection)
-            if cost >= self.cost:
+        else:
+            cost = self.problem.cost(selection) if self.problem.satisfied(selection) else np.inf
+            if cost >= self.beats():
                 self.mistakes += 1
                 return False
-        self.visit = Visit(selection, violation, cost)
+        self.visit = Visit(selection.copy(), violation, cost)
         return True
 
 
 def walk(
-    around: Surroundings, best: Best, rng: np.random.Generator, allowed: NDArray[np.bool_] | None = None
+    around: Surroundings,
+    best: Best,
+    rng: np.random.Generator,
+    *,
+    allowed: NDArray[np.bool_] | None = None,
+    tenure: int = TENURE,
 ) -> Iterator[bool]:
     """Switch decisions without end; yield after each switch whether the selection is the best one so far.
 
     Always the best switch that is not tabu is made, or one to a feasible selection that is better than the best.
     """
-    space = around.space
-    tenure, last_mistake = min(TENURE, space.n_decisions - 1), -np.inf
-    never = np.zeros(space.n_options, dtype=np.int64) if allowed is None else np.where(allowed, 0, FOREVER)
-    until = never.copy()
-    until[space.layout.flat(around.selection)] = FOREVER
-    owner, offsets, sampled = space.layout.owner, space.offsets.tolist(), around.sampled
+    space, tabu = around.space, _Tabu(around.space, around.selection, allowed, tenure)
+    owner, first, sampled = space.layout.owner, space.offsets.tolist(), around.sampled
+    blind_until = 0  # after a false claim of a better selection none is looked for, so that the walk moves on
     for turn in count(1):
-        free = until <= turn
-        options = None
+        options = tabu.free(turn)
+        if len(options) == 0:
+            return
         if sampled:
-            options = np.flatnonzero(free if free.any() else until < FOREVER)
             options = rng.permutation(options)[:CANDIDATES]
-            if len(options) == 0:
-                return
-            free = np.ones(len(options), dtype=bool)
-        wrong, cost = around.look(options)
+        wrong, cost = around.look(options if sampled else None)
         at = -1
-        if wrong.min() <= 0 and last_mistake < turn - tenure:
-            feasible = np.where(wrong <= 0, cost, np.inf)
-            feasible[(until if options is None else until[options]) == FOREVER] = np.inf
-            at = int(feasible.argmin())
-            if not feasible[at] < best.cost - ROUNDING * abs(best.cost if np.isfinite(best.cost) else 0.0):
-                at = -1
+        if turn >= blind_until and wrong.min() <= 0:
+            good = np.flatnonzero((wrong <= 0) & (cost < best.beats()))
+            if not sampled:
+                good = good[tabu.until[good] < FOREVER]
+            if len(good):
+                at = int(good[cost[good].argmin()])
         if at < 0:
-            score = wrong
-            score += around.scale * cost
-            if not free.any():
-                free = until < FOREVER
-                if not free.any():
-                    return
-            score[~free] = np.inf
-            at = int(score.argmin())
-            ties = np.flatnonzero(score == score[at])
-            if len(ties) > 1:
-                at = int(ties[rng.integers(len(ties))])
-        chosen = at if options is None else int(options[at])
+            score = wrong + around.aim.scores(cost, options if sampled else None)
+            if not sampled:
+                score = score[options]
+            ties = np.flatnonzero(score == score.min())
+            at = int(ties[rng.integers(len(ties))] if len(ties) > 1 else ties[0])
+            at = at if sampled else int(options[at])
+        chosen = int(options[at]) if sampled else at
         decision = int(owner[chosen])
-        first, last = offsets[decision], offsets[decision + 1]
-        around.move(decision, chosen - first)
-        until[first:last] = np.maximum(never[first:last], turn + 1 + tenure + int(rng.integers(0, tenure + 1)))
-        until[chosen] = FOREVER
-        around.press()
+        around.move(decision, chosen - first[decision])
+        tabu.switched(decision, chosen, turn + 1 + tenure + int(rng.integers(0, tenure + 1)))
+        excess = around.excess
+        around.press(excess)
         mistakes = best.mistakes
-        yield best.offer(around)
+        yield best.offer(around.selection, float(np.maximum(excess, 0.0) @ around.units), around.aim.cost)
         if best.mistakes > mistakes:
-            last_mistake = turn
+            blind_until = turn + tenure
 
 
-def exchange(around: Surroundings, best: Best, allowed: NDArray[np.bool_] | None = None) -> Iterator[bool]:
-    """Try pairs of switches at the best selection; yield after each first switch whether a better one was found."""
-    space, offsets = around.space, around.space.offsets
+class _Tabu:
+    """Until which turn each option is tabu; what is chosen or forbidden is for ever."""
+
+    def __init__(
+        self, space: ChoiceSpace, selection: NDArray[np.int64], allowed: NDArray[np.bool_] | None, tenure: int
+    ) -> None:
+        self.offsets = space.offsets.tolist()
+        self.never = np.zeros(space.n_options, dtype=np.int64) if allowed is None else np.where(allowed, 0, FOREVER)
+        self.until = self.never.copy()
+        self.until[space.layout.flat(selection)] = FOREVER
+
+    def free(self, turn: int) -> NDArray[np.int64]:
+        """Options that may be put in; where all are tabu, those that are for a while."""
+        options = np.flatnonzero(self.until <= turn)
+        return options if len(options) else np.flatnonzero(self.until < FOREVER)
+
+    def switched(self, decision: int, chosen: int, until: int) -> None:
+        own = slice(self.offsets[decision], self.offsets[decision + 1])
+        self.until[own] = np.maximum(self.never[own], until)
+        self.until[chosen] = FOREVER
+
+
+def exchange(
+    around: Surroundings, best: Best, rng: np.random.Generator, allowed: NDArray[np.bool_] | None = None
+) -> Iterator[bool]:
+    """Try pairs of switches at the best selection; yield after each first one whether a better selection was found.
+
+    First switches that improve the objective come first, those that violate least among them.
+    """
+    space, offsets, owner = around.space, around.space.offsets.tolist(), around.space.layout.owner
     around.stand(best.visit.selection)
-    wrong, cost = around.look()
     possible = np.ones(space.n_options, dtype=bool) if allowed is None else allowed.copy()
     possible[space.layout.flat(around.selection)] = False
-    firsts = np.flatnonzero(possible)
-    gain = cost[firsts] - best.cost
-    order = np.lexsort((around.scale * gain + wrong[firsts], gain >= 0))
+    options = np.flatnonzero(possible)
+
+    def some() -> NDArray[np.int64]:
+        return rng.permutation(options)[:CANDIDATES] if around.sampled else options
+
+    firsts = some()
+    wrong, cost = around.look(firsts)
+    order = np.lexsort((wrong + around.aim.scale * cost, cost >= best.visit.value))
     for first in firsts[order][:PAIRS].tolist():
-        decision = int(space.layout.owner[first])
-        before = int(around.selection[decision])
-        around.move(decision, first - int(offsets[decision]))
-        wrong, cost = around.look()
-        good = possible & (wrong <= 0) & (cost < best.cost - ROUNDING * abs(best.cost))
-        good[offsets[decision] : offsets[decision + 1]] = False
-        if good.any():
-            second = int(np.where(good, cost, np.inf).argmin())
-            other = int(space.layout.owner[second])
-            around.move(other, second - int(offsets[other]))
-            if best.offer(around):
+        decision, before = int(owner[first]), int(around.selection[owner[first]])
+        around.move(decision, first - offsets[decision])
+        seconds = some()
+        seconds = seconds[owner[seconds] != decision]
+        wrong, cost = around.look(seconds)
+        good = np.flatnonzero((wrong <= 0) & (cost < best.beats()))
+        if len(good):
+            second = int(seconds[good[cost[good].argmin()]])
+            other = int(owner[second])
+            pair = around.selection.copy()
+            pair[other] = second - offsets[other]
+            if best.offer(pair, 0.0, float(cost[good].min())):
                 yield True
                 return
-            around.move(other, int(best.visit.selection[other]))
         around.move(decision, before)
         yield False
 
@@ -491,30 +507,63 @@ def rounds(
     *,
     allowed: NDArray[np.bool_] | None = None,
     again: bool = True,
-    patience: int = PATIENCE,
+    patience: int | None = None,
     walks: int = WALKS,
 ) -> Iterator[bool]:
-    """Walk, exchange, and begin again from a disturbed good selection; yield as `walk` does."""
+    """Walk, exchange, and begin again at the best selection or near it; yield as `walk` does."""
+    patience = around.patience if patience is None else patience
     paired, fruitless = None, 0
     while fruitless < walks:
         before, stale = best.visit, 0
-        for better in walk(around, best, rng, allowed):
+        for better in walk(around, best, rng, allowed=allowed, tenure=_tenure(around.space, rng)):
             yield better
             stale = 0 if better else stale + 1
             if stale > patience:
                 break
         found = False
-        if best.visit.violation == 0 and best.visit is not paired and around.state is not None:
+        if best.found and best.visit is not paired:
             paired = best.visit
-            for found in exchange(around, best, allowed):
+            for found in exchange(around, best, rng, allowed):
                 yield found
-        if found:
-            around.stand(best.visit.selection)
-            continue
-        if not again:
+        if not (found or again):
             return
         fruitless = 0 if best.visit is not before else fruitless + 1
-        around.stand(shaken(around.space, best.visit.selection, rng, allowed))
+        around.aim.share = rng.uniform(*SHARES)
+        start = best.visit.selection
+        around.stand(start if found or rng.random() >= SHAKEN else shaken(around.space, start, rng, allowed))
+
+
+def _tenure(space: ChoiceSpace, rng: np.random.Generator) -> int:
+    most = min(TENURE, (space.n_decisions - 1) // 2)
+    return int(rng.integers(1, most + 1)) if most else 0
+
+
+def improve(
+    problem: Problem,
+    best: Best,
+    rng: np.random.Generator,
+    *,
+    allowed: NDArray[np.bool_] | None = None,
+    prices: NDArray[np.float64] | None = None,
+    **how: Any,
+) -> Iterator[bool]:
+    """`rounds` from the best selection, with black boxes taken for sums as long as that leads to what is true."""
+    seen = revealed(problem, best.visit.selection, rng, allowed)
+    if seen is not problem and prices is None and (relaxed := lagrangian.relax(seen, allowed=allowed)) is not None:
+        prices = relaxed.multipliers
+        if relaxed.selection is not None:
+            yield best.offer(relaxed.selection, 0.0, problem.sign * float(relaxed.value or 0.0))
+    while True:
+        around = surround(seen, best.visit.selection, prices=prices)
+        excess = around.excess
+        yield best.offer(around.selection, float(np.maximum(excess, 0.0) @ around.units), around.aim.cost)
+        for better in rounds(around, best, rng, allowed=allowed, **how):
+            yield better
+            if best.mistakes > MISTAKES and seen is not problem:
+                break
+        else:
+            return
+        seen, prices = problem, None
 
 
 def search(
@@ -532,30 +581,36 @@ def search(
 ) -> Visit:
     """The best selection met on several walks: least violation, then best objective.
 
-    A few random selections are evaluated first, and the first walk begins at `start`, or at the best of them. A walk
+    The start and a few random selections are evaluated first, and the first walk begins at the best of them. A walk
     ends after `patience` switches without a better selection. Without an objective the first selection without
     violation ends the search.
     """
-    drawn = [draw(space, allowed, rng) for _ in range(SAMPLE)]
-    begin = drawn[0] if start is None else start
-    if constraints:
-        rows = np.stack(drawn if start is None else [start, *drawn])
-        held = np.ones(len(rows), dtype=bool)
-        for c in constraints:
-            held[held] = c.holds(rows[held]) if held.any() else False
-        if held.any() and objective is None:
-            return Visit(rows[held.argmax()], 0.0, 0.0)
-        if start is None and held.any():
-            begin = rows[held.argmax()]
-    around = surround(space, constraints, objective, sign, begin, probes=np.stack(drawn[:PROBES]))
-    best = Best(None, constraints, Visit(begin, np.inf, np.inf))
-    best.offer(around)
-    if not (objective is None and best.visit.violation == 0):
-        for _ in rounds(around, best, rng, allowed=allowed, patience=patience, walks=restarts):
-            if stop() or (objective is None and best.visit.violation == 0):
+    aim = Additive(space, np.zeros(space.n_options)) if objective is None else objective
+    problem = Problem(aim, constraints, "minimize" if sign > 0 else "maximize")
+    best = Best(problem, _sampled(problem, start, allowed, rng))
+    if not (objective is None and best.found):
+        for _ in improve(problem, best, rng, allowed=allowed, patience=patience, walks=restarts):
+            if stop() or (objective is None and best.found):
                 break
-    visit = best.visit
-    return Visit(visit.selection, visit.violation, sign * visit.value)
+    return Visit(best.visit.selection, best.visit.violation, sign * best.visit.value)
+
+
+def _sampled(
+    problem: Problem, start: NDArray[np.int64] | None, allowed: NDArray[np.bool_] | None, rng: np.random.Generator
+) -> Visit:
+    """The start or a random selection: one that satisfies every constraint, or the first ones as many as any does."""
+    drawn = np.stack([draw(problem.space, allowed, rng) for _ in range(SAMPLE)])
+    begin = drawn[0] if start is None else np.array(start, dtype=np.int64)
+    for rows in (drawn,) if start is None else (begin[None], drawn):
+        for c in problem.constraints:
+            held = rows[c.holds(rows)]
+            if len(held) == 0:
+                break
+            rows = held
+        else:
+            return Visit(rows[0], 0.0, problem.cost(rows[0]))
+        begin = rows[0] if start is None else begin
+    return Visit(begin, np.inf, np.inf)
 
 
 def swap(
@@ -576,39 +631,22 @@ def swap(
     rng : numpy.random.Generator
     allowed : bool array of shape (n_options,), optional
     again : bool
-        Continue from disturbed good selections, until `WALKS` walks in a row find nothing better. Otherwise the search
-        ends where neither a walk nor an exchange finds a better selection.
+        Continue from the best selection or near it, until `WALKS` walks in a row find nothing better. Otherwise the
+        search ends where neither a walk nor an exchange finds a better selection.
     prices : ndarray of shape (n_constraints,), optional
         What a unit of each constraint costs in the objective, such as Lagrangian multipliers.
     """
-    space, constraints = problem.space, problem.constraints
-    known = Best(problem, constraints, Visit(best, 0.0, problem.cost(best)))
-    probes: NDArray | None = np.stack([draw(space, allowed, rng) for _ in range(PROBES)])
-    while True:
-        around = surround(
-            space, constraints, problem.objective, problem.sign, known.visit.selection, probes=probes, prices=prices
-        )
-        for better in rounds(around, known, rng, allowed=allowed, again=again):
-            yield Finding(known.visit.selection) if better else None
-            if known.mistakes > MISTAKES and probes is not None:
-                break
-        else:
-            return
-        probes, known.mistakes = None, 0
+    known = Best(problem, Visit(best, 0.0, problem.cost(best)))
+    for better in improve(problem, known, rng, allowed=allowed, again=again, prices=prices):
+        yield Finding(known.visit.selection) if better else None
 
 
 def shaken(
     space: ChoiceSpace, selection: NDArray[np.int64], rng: np.random.Generator, allowed: NDArray[np.bool_] | None = None
 ) -> NDArray[np.int64]:
-    """A selection with two or three of its decisions drawn anew, or up to a fifth of them where that is more."""
-    most = min(max(3, space.n_decisions // 5), space.n_decisions)
+    """A selection with two or three of its decisions drawn anew, or up to `REDRAWN` of them where that is more."""
+    most = min(max(3, int(REDRAWN * space.n_decisions)), space.n_decisions)
     changed = rng.choice(space.n_decisions, rng.integers(min(2, most), most + 1), replace=False)
     drawn = selection.copy()
     drawn[changed] = draw(space, allowed, rng)[changed]
     return drawn
-
-
-def draw(space: ChoiceSpace, allowed: NDArray[np.bool_] | None, rng: np.random.Generator) -> NDArray[np.int64]:
-    """A random selection of allowed options."""
-    score = rng.random(space.n_options)
-    return space.layout.argmax(score if allowed is None else np.where(allowed, score, -1.0))
