@@ -1,6 +1,7 @@
 """What every test and doctest needs."""
 
 import sys
+from contextlib import chdir, nullcontext
 
 import pytest
 from hypothesis import settings
@@ -16,3 +17,10 @@ def _no_figure_stays_open():
     yield
     if "matplotlib.pyplot" in sys.modules:
         sys.modules["matplotlib.pyplot"].close("all")
+
+
+@pytest.fixture(autouse=True)
+def _doctests_write_into_a_folder_of_their_own(request, tmp_path_factory):
+    is_doctest = isinstance(request.node, pytest.DoctestItem)
+    with chdir(tmp_path_factory.mktemp("doctest")) if is_doctest else nullcontext():
+        yield

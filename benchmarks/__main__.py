@@ -5,10 +5,27 @@ Some take options: ``python -m benchmarks features --help``.
 
 import sys
 
-from benchmarks import direction, features, grouped, nas_cifar10, noise, packaged, penalties, scale, scheduling, suite
+from benchmarks import (
+    direction,
+    engine,
+    features,
+    grouped,
+    nas_cifar10,
+    noise,
+    packaged,
+    penalties,
+    scale,
+    scheduling,
+    suite,
+)
 
 # Run alone, these take what follows their name.
-WITH_OPTIONS = {"features": features.main, "nas_cifar10": nas_cifar10.main, "scheduling": scheduling.main}
+WITH_OPTIONS = {
+    "engine": engine.main,
+    "features": features.main,
+    "nas_cifar10": nas_cifar10.main,
+    "scheduling": scheduling.main,
+}
 
 ALL = {
     "direction": direction.main,
@@ -18,6 +35,7 @@ ALL = {
     "suite": lambda: suite.main(["--quick"]),
     "penalties": lambda: penalties.main(["--quick", "--out", "out/penalties"]),
     "scale": lambda: scale.main(["--out", "out/scale"]),
+    "engine": lambda: engine.main(["--quick"]),
     "features": lambda: features.main(["--quick"]),
     "scheduling": lambda: scheduling.main(["--quick", "--out", "out/scheduling_quick"]),
     "nas_cifar10": lambda: nas_cifar10.main(["--quick"]),

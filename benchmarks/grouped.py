@@ -4,7 +4,7 @@ A group's joint table holds the metric of the selection with every combination o
 in. The three cases apply to it as they do to the table of one decision; the pushes of its combinations are summed to
 pushes of single options, and each group's push is normalised as the per-decision rule normalises each decision's.
 
-The loop is the guide's alone: no safeguard, no look for a feasible selection, one start.
+Descents are those of `cggd.Descent` with a move of their own: no safeguard, one start.
 """
 
 from __future__ import annotations
@@ -12,7 +12,6 @@ from __future__ import annotations
 import gzip
 import json
 import multiprocessing
-import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
@@ -24,17 +23,15 @@ from rich.console import Console
 from rich.table import Table as Rich
 from scipy.optimize import Bounds, LinearConstraint, milp
 
-from cggd import Additive, ChoiceSpace, Guide
+from cggd import Additive, ChoiceSpace, Guide, solve
 from cggd.constraints import Constraint
 from cggd.datasets import data_folder, mmkp, nats_topology
-from cggd.guide import Observation
+from cggd.guide import Observation, SafeguardState, SafeguardStep
 from cggd.guide.directions import three_case, unit
-from cggd.guide.relaxation import annealed, sample, softmax
+from cggd.improve.descent import ADDITIVE, PAPER, Descent, Start
 from cggd.layout import Layout
-from cggd.metrics import Metric, table_of, values_of
-from cggd.options import ADDITIVE, PAPER, Start
+from cggd.metrics import Metric, values_of
 from cggd.problem import Problem
-from cggd.search import ESCALATION, LARGEST_RESCALE, NOISE, RELIEF
 
 SEEDS = 10
 STEPS = 200
@@ -155,57 +152,53 @@ def direction(guide: Guide, seen: Observation, joint: Joint) -> NDArray[np.float
     return unit(shares @ joint.marginal(pushes, normalise=guide.weights == "unit"))
 
 
-def descend(case: Case, rule: Rule, seed: int, *, steps: int, grows: bool) -> Run:
-    """The loop of `cggd.maximize` without its safeguard; R stays at 1.2, or grows and shrinks as it does there."""
-    problem, space, layout, start = case.problem, case.space, case.space.layout, case.start
-    objective, rng, run = problem.objective, np.random.default_rng(seed), Run()
-    guide = Guide(problem.constraints, weights=start.weights, balance=start.balance)
-    joint = rule.joint(space) if rule.size > 1 or rule.drawn is not None else None
-    steps *= rule.longer
-    looked = None if case.additive else np.zeros(space.n_selections, dtype=bool)
-    digits = None if looked is None else np.append(np.cumprod(space.sizes[:0:-1])[::-1], 1)
-    logits = NOISE * rng.standard_normal(space.n_options)
-    draw = np.random.default_rng([seed, 1])
-    rescale, scale, slope = guide.rescale, 0.0, None
-    began = time.perf_counter()
-    for step in range(steps):
-        if slope is None:
-            if objective.separable:
-                p, selection = 1.0 / layout.spread(layout.sizes.astype(float)), layout.argmax(logits)
-            else:
-                temperature = annealed(step, steps, start=start.temperature[0], end=start.temperature[1])
-                p = softmax(logits, layout, temperature=temperature)
-                selection = sample(logits / temperature, layout, rng)
-            gradient = table_of(objective, selection) * problem.sign
-            gradient -= layout.spread(layout.reduce(np.add, p * gradient))
-            scale = max(scale, float(np.sqrt(np.mean(gradient**2))))
-            gradient /= scale or 1.0
-            slope = gradient if objective.separable else None
-        else:
-            gradient = slope
-        seen = guide.observe(logits)
-        if looked is not None:
-            looked[seen.selection @ digits] = True
+class Grouped:
+    """How a step moves: by the guide without its safeguard, from joint tables of groups where a rule has them.
+
+    It also counts the distinct selections of which the constraints are evaluated, until the first feasible one.
+    """
+
+    def __init__(self, case: Case, rule: Rule, seed: int, *, grows: bool) -> None:
+        space = case.space
+        self.guide = Guide(case.problem.constraints, weights=case.start.weights, balance=case.start.balance)
+        self.joint = rule.joint(space) if rule.size > 1 or rule.drawn is not None else None
+        self.draw, self.grows, self.found = np.random.default_rng([seed, 1]), grows, False
+        self.looked = None if case.additive else np.zeros(space.n_selections, dtype=bool)
+        self.digits = None if case.additive else np.append(np.cumprod(space.sizes[:0:-1])[::-1], 1)
+
+    def step(
+        self, logits: NDArray, displacement: NDArray, state: SafeguardState, *, floor: float, rescale: float
+    ) -> SafeguardStep:
+        seen = self.guide.observe(logits)
+        self._look(seen.selection[None])
+        self.found = self.found or seen.feasible
         if seen.feasible:
-            value = float(values_of(objective, seen.selection[None])[0])
-            run.best = value if np.isnan(run.best) else max(run.best, value)
-            if run.first == np.inf:
-                run.first = step
-                run.evaluations = np.nan if looked is None else int(looked.sum())
-            changed, smaller = gradient, max(rescale / RELIEF, guide.rescale)
-        else:
-            groups = None if joint is None else joint(draw)
-            toward = guide.direction(seen) if groups is None else direction(guide, seen, groups)
-            if looked is not None:
-                rows = space.switches(seen.selection) if groups is None else groups.rows(seen.selection)
-                looked[rows @ digits] = True
-            changed = gradient - rescale * max(float(np.linalg.norm(gradient)), guide.epsilon) * toward
-            smaller = min(rescale * ESCALATION, LARGEST_RESCALE)
-        if grows:
-            rescale = smaller
-        logits = logits - start.learning_rate * (1.0 - step / steps) * changed
-    run.seconds = time.perf_counter() - began
-    return run
+            return SafeguardStep(logits + displacement, state, "free", seen)
+        groups = None if self.joint is None else self.joint(self.draw)
+        toward = self.guide.direction(seen) if groups is None else direction(self.guide, seen, groups)
+        self._look(self.guide.space.switches(seen.selection) if groups is None else groups.rows(seen.selection))
+        size = (rescale if self.grows else self.guide.rescale) * max(float(np.linalg.norm(displacement)), floor)
+        return SafeguardStep(logits + displacement + size * toward, state, "guided", seen)
+
+    def _look(self, rows: NDArray[np.int64]) -> None:
+        if self.looked is not None and not self.found:
+            self.looked[rows @ self.digits] = True
+
+    @property
+    def evaluations(self) -> float:
+        return np.nan if self.looked is None else int(self.looked.sum())
+
+
+def descend(case: Case, rule: Rule, seed: int, *, steps: int, grows: bool) -> Run:
+    """A descent of `cggd.maximize` without its safeguard; R stays at 1.2, or grows and shrinks as it does there."""
+    grouped = Grouped(case, rule, seed, grows=grows)
+    how = Descent(steps * rule.longer, [case.start], move=lambda constraints, start, descent: grouped)
+    result = solve(case.problem, seed=seed, improvers=[how])
+    feasible = np.flatnonzero(result.history.feasible)
+    if len(feasible) == 0:
+        return Run(seconds=result.seconds)
+    best = float(np.nanmax(result.history.value))
+    return Run(float(feasible[0]), grouped.evaluations, best, result.seconds)
 
 
 def nats_cases() -> Iterator[Case]:

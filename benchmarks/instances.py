@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import gzip
 import json
+import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -89,6 +90,22 @@ def catalogue() -> dict[str, Callable[[], Instance]]:
     return found
 
 
+def further() -> dict[str, Callable[[], Instance]]:
+    """Assignments of type e by name, which the suite leaves out.
+
+    Those of Yagiura are read from the file that CGGD_GAP_E names, by default ``../cases/gap_e.json.gz`` beside the
+    folder of the data; the others are drawn here.
+    """
+    drawn = ((10, 100, 1), (20, 200, 2))
+    found = {f"e{m}x{n}-{seed}": partial(_type_e, m, n, seed) for m, n, seed in drawn}
+    folder, named = data_folder(), os.environ.get("CGGD_GAP_E")
+    file = Path(named) if named else folder.parent / "cases" / "gap_e.json.gz" if folder else None
+    if file is not None and file.is_file():
+        known = {"e05100": 12681.0, "e10100": 11577.0, "e20100": 8436.0}  # proved; Yagiura et al. (2006)
+        found |= {name: partial(_type_e_of, file, name, best) for name, best in known.items()}
+    return found
+
+
 def _packaged_knapsack(name: str) -> Instance:
     knapsack = mmkp(name)
     problem = Problem(knapsack.value, knapsack.constraints, "maximize")
@@ -114,6 +131,29 @@ def _best_known(folder: Path) -> list[dict[str, str]]:
 def _assignment(folder: Path, row: dict[str, str]) -> Instance:
     with gzip.open(folder / "selection" / "gap.json.gz") as file:
         data = json.load(file)[row["instance"]]
+    problem = _assigned(data)
+    known, bound = float(row["best_known_value"]), float(row["best_known_bound"])
+    return Instance(row["instance"].split("/")[1], "GAP", problem, known, bound, row["instance"])
+
+
+def _type_e_of(file: Path, name: str, best: float) -> Instance:
+    with gzip.open(file) as stream:
+        problem = _assigned(json.load(stream)[f"yagiura2004/{name}"])
+    return Instance(name, "GAP", problem, best, best, f"yagiura2004/{name}")
+
+
+def _type_e(agents: int, jobs: int, seed: int) -> Instance:
+    """Type e of Laguna et al. (1995), in which large loads cost little; gaps against the linear bound."""
+    rng = np.random.default_rng([8, seed])
+    weight = np.ceil(1 - 10 * np.log(1 - rng.random((agents, jobs))))
+    cost = np.rint(1000 / weight - 10 * rng.random((agents, jobs)))
+    caps = np.floor(0.8 * weight.sum(axis=1) / agents)
+    problem = _assigned({"cost": cost, "weight": weight, "cap": caps.tolist()})
+    return Instance(f"e{agents}x{jobs}-{seed}", "GAP", problem, None, lp_bound(problem), "drawn")
+
+
+def _assigned(data: dict) -> Problem:
+    """Jobs to agents: least cost, and a limit on the load of each agent."""
     costs, loads = np.array(data["cost"], dtype=float), np.array(data["weight"], dtype=float)
     agents, jobs = costs.shape
     space = ChoiceSpace.from_sizes([agents] * jobs)
@@ -122,9 +162,7 @@ def _assignment(folder: Path, row: dict[str, str]) -> Instance:
         load = np.zeros((jobs, agents))
         load[:, agent] = loads[agent]
         constraints.append(Additive(space, load.ravel(), name=f"load of agent {agent}") <= capacity)
-    problem = Problem(Additive(space, costs.T.ravel(), name="cost"), constraints, "minimize")
-    known, bound = float(row["best_known_value"]), float(row["best_known_bound"])
-    return Instance(row["instance"].split("/")[1], "GAP", problem, known, bound, row["instance"])
+    return Problem(Additive(space, costs.T.ravel(), name="cost"), constraints, "minimize")
 
 
 def _topology(names: Sequence[str], share: float | None = None) -> Instance:

@@ -11,7 +11,7 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
-from cggd import Constraint, Function, Start, maximize
+from cggd import Constraint, Descent, Function, Start, maximize
 from cggd.datasets import nats_topology
 
 SEEDS = 20
@@ -57,7 +57,7 @@ def main() -> None:
                     result = maximize(
                         nats.val12,
                         [limit],
-                        starts=[Start(weights=weights)] * 2,
+                        improvers=[Descent(starts=[Start(weights=weights)] * 2)],
                         seed=seed,
                         max_evaluations=MEASUREMENTS,
                     )

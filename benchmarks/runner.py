@@ -18,7 +18,7 @@ from typing import BinaryIO
 import numpy as np
 from numpy.typing import NDArray
 
-from benchmarks.instances import Instance, catalogue
+from benchmarks.instances import Instance, catalogue, further
 from benchmarks.opponents.claim import Claim, NeedsStructureError
 
 
@@ -41,6 +41,12 @@ OPPONENTS = {
     "greedy": Opponent("greedy", "cggd"),
 }
 
+# Searches that know nothing but values, for black boxes; the suite leaves them out.
+SIMPLE = {
+    "random search": Opponent("random_search", "cggd"),
+    "hill climbing": Opponent("hill_climbing", "cggd"),
+}
+
 TRACE, CLAIM = "trace.bin", "claim.json"
 
 
@@ -54,7 +60,7 @@ class Trace:
 
 def solver(opponent: str) -> Callable[..., Claim]:
     """The `solve` of an opponent; imports what it needs."""
-    return importlib.import_module(f"benchmarks.opponents.{OPPONENTS[opponent].module}").solve
+    return importlib.import_module(f"benchmarks.opponents.{(OPPONENTS | SIMPLE)[opponent].module}").solve
 
 
 def run(solve: Callable[..., Claim], instance: Instance, folder: Path, *, seed: int, seconds: float, threads: int):
@@ -94,13 +100,13 @@ def read_trace(folder: Path, n_decisions: int) -> Trace:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("instance")
-    parser.add_argument("opponent", choices=list(OPPONENTS))
+    parser.add_argument("opponent", choices=[*OPPONENTS, *SIMPLE])
     parser.add_argument("folder", type=Path)
     parser.add_argument("--seed", type=int, required=True)
     parser.add_argument("--seconds", type=float, required=True)
     parser.add_argument("--threads", type=int, required=True)
     asked = parser.parse_args()
-    instance, solve = catalogue()[asked.instance](), solver(asked.opponent)
+    instance, solve = (catalogue() | further())[asked.instance](), solver(asked.opponent)
     run(solve, instance, asked.folder, seed=asked.seed, seconds=asked.seconds, threads=asked.threads)
 
 

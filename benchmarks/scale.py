@@ -24,7 +24,7 @@ from benchmarks.pages import insert
 from cggd import Additive, ChoiceSpace, Problem, solve
 from cggd.guide import Guide
 from cggd.guide.safeguard import Safeguard, SafeguardState
-from cggd.options import ADDITIVE
+from cggd.improve.descent import ADDITIVE, Descent
 from cggd.program.lagrangian import relax
 from cggd.program.sum_tables import Tables
 
@@ -68,7 +68,7 @@ def whole(problem: Problem) -> dict[str, Any]:
 
 def descent(problem: Problem) -> dict[str, Any]:
     """The gradient search alone: one start of the kind for large sums."""
-    result = solve(problem, steps=60, starts=[ADDITIVE], polish=False, time_limit=SECONDS)
+    result = solve(problem, improvers=[Descent(60, [ADDITIVE])], time_limit=SECONDS)
     return {"value": result.value, "bound": None}
 
 

@@ -1,14 +1,23 @@
 """Constraint-guided discrete selection: choose options under bounds on anything that can be evaluated."""
 
+from cggd.budget import Budget, Stop
 from cggd.constraints import Constraint
 from cggd.feasibility import Diagnosis, Feasibility, SmallestBound, diagnose, find_feasible, smallest_bound
 from cggd.guide import Guide, GuideStep, Observation
 from cggd.guide.safeguard import Safeguard, SafeguardState, SafeguardStep
+from cggd.improve.cores import Cores
+from cggd.improve.descent import Descent, Start
+from cggd.improve.enumerate import Enumerate
+from cggd.improve.exact import Exact
+from cggd.improve.multipliers import Multipliers
+from cggd.improve.presolve import Presolve
+from cggd.improve.switches import Switches
+from cggd.incumbent import Finding, Improver, Incumbent
 from cggd.metrics import Additive, Function, LongestPath, Metric, MetricError, Peak, Predicted, Table, maximum
-from cggd.options import Progress, Start
+from cggd.portfolio import portfolio
 from cggd.problem import Problem
 from cggd.result import History, Result, Status
-from cggd.search import SearchError, maximize, minimize, solve
+from cggd.solve import Progress, SearchError, maximize, minimize, solve
 from cggd.space import ChoiceSpace
 from cggd.sweep import Front, Point, SweepError, SweepProgress, sweep
 
@@ -16,22 +25,32 @@ __version__ = "0.1.0"
 
 __all__ = [
     "Additive",
+    "Budget",
     "ChoiceSpace",
     "Constraint",
+    "Cores",
+    "Descent",
     "Diagnosis",
+    "Enumerate",
+    "Exact",
     "Feasibility",
+    "Finding",
     "Front",
     "Function",
     "Guide",
     "GuideStep",
     "History",
+    "Improver",
+    "Incumbent",
     "LongestPath",
     "Metric",
     "MetricError",
+    "Multipliers",
     "Observation",
     "Peak",
     "Point",
     "Predicted",
+    "Presolve",
     "Problem",
     "Progress",
     "Result",
@@ -42,14 +61,17 @@ __all__ = [
     "SmallestBound",
     "Start",
     "Status",
+    "Stop",
     "SweepError",
     "SweepProgress",
+    "Switches",
     "Table",
     "diagnose",
     "find_feasible",
     "maximize",
     "maximum",
     "minimize",
+    "portfolio",
     "smallest_bound",
     "solve",
     "sweep",

@@ -21,20 +21,23 @@ import cggd
 from cggd import demo as demonstration
 from cggd.constraints import Constraint
 from cggd.feasibility import diagnose, smallest_bound
+from cggd.improve.descent import Descent
+from cggd.incumbent import Improver
 from cggd.io import parse_bound, read_options, read_problem, write_selection
 from cggd.io.text import not_a_number, read_text, write_text
 from cggd.metrics import Metric, values_of
 from cggd.metrics.base import CHUNK
-from cggd.options import Progress as SearchProgress
 from cggd.outputs import check_outputs, check_writable, writing
 from cggd.plotting import plot_budgets, plot_search
 from cggd.plotting.pictures import check_picture, load_plain_pyplot, save_picture
+from cggd.portfolio import portfolio
 from cggd.printable import in_columns, on_one_line
 from cggd.problem import Problem
 from cggd.result import Result
 from cggd.rounding import number_text
-from cggd.search import SearchError, solve
-from cggd.sweep import SweepError, SweepProgress, sweep
+from cggd.solve import Progress as SearchProgress
+from cggd.solve import SearchError, solve
+from cggd.sweep import Front, SweepError, SweepProgress, sweep
 from cggd.terminal import complain, err, say, say_json
 
 FEASIBLE, WRONG_INPUT, NOT_FEASIBLE, INTERRUPTED = 0, 1, 2, 130
@@ -70,6 +73,7 @@ def _number_option(help: str, *names: str) -> Any:
     return typer.Option(*names, parser=_number, metavar="NUMBER", help=help)
 
 
+# Options that several commands share.
 OptionTable = Annotated[
     Path, typer.Argument(help="CSV table with the columns decision, option and one per metric; or a problem as JSON")
 ]
@@ -119,8 +123,9 @@ def solve_command(
     """
     check_outputs([options], {"--csv": table, "--out": save, "--checkpoint": checkpoint})
     problem, _ = _problem(options, maximize, minimize, limit or [])
-    settings: dict[str, Any] = {"seed": seed, "steps": steps, "starts": starts, "time_limit": seconds}
-    settings |= {"polish": polish, "gap": gap, "forbid": _forbidden(problem, forbid or [])}
+    improvers = _improvers(steps, starts, polish=polish)
+    settings: dict[str, Any] = {"seed": seed, "improvers": improvers, "time_limit": seconds}
+    settings |= {"gap": gap, "forbid": _forbidden(problem, forbid or [])}
     settings |= {"checkpoint": checkpoint, "resume": checkpoint is not None}
     try:
         with _reporting(problem, starts * steps, quiet=json) as show:
@@ -130,9 +135,7 @@ def solve_command(
         result = error.result
     files = {table: lambda path: write_selection(result.selection, path)}
     files |= {save: lambda path: write_text(path, result.to_json())}
-    with writing(files):
-        say_json(result.to_json(history=False)) if json else say(result.summary())
-    raise typer.Exit(FEASIBLE if result.feasible else NOT_FEASIBLE)
+    _deliver(result, files, result.to_json(history=False) if json else None)
 
 
 @app.command("sweep")
@@ -184,16 +187,16 @@ def sweep_command(
     swept, sense, wanted = metrics[metric], ">=" if at_least else "<=", _wanted(bounds)
     kept = [c for c in problem.constraints if c.metric is not swept or c.sense != sense]
     kept += [parse_bound(text, metrics) for text in limit or []]
-    settings: dict[str, Any] = {"seed": seed, "steps": steps, "starts": starts, "time_limit": seconds}
-    settings |= {"polish": polish, "gap": gap}
+    improvers = _improvers(steps, starts, polish=polish)
+    settings: dict[str, Any] = {"seed": seed, "improvers": improvers, "time_limit": seconds, "gap": gap}
     settings |= {"forbid": _forbidden(problem, forbid or []), "sense": problem.sense, "metric_sense": sense}
     most = wanted + 1 if isinstance(wanted, int) else len(wanted)
     try:
         with _reporting(problem, most * starts * steps, quiet=json) as show:
 
             def callback(p: SweepProgress) -> None:
-                words = f"search {p.run + 1}/{p.runs}, {_words(p.search)}"
-                show(p.run * starts * steps + _done(p.search), words)
+                done = p.run * starts * steps + _done(p.search)
+                show(done, f"search {p.run + 1}/{p.runs}, {_words(p.search)}")
 
             front = sweep(problem.objective, kept, swept, wanted, callback=callback, **settings)
     except SweepError as error:
@@ -207,9 +210,7 @@ def sweep_command(
 
     files = {table: lambda path: front.to_csv(path, selections=True)}
     files |= {save: lambda path: write_text(path, front.to_json()), picture: draw}
-    with writing(files):
-        say_json(front.to_json()) if json else say(front.summary())
-    raise typer.Exit(FEASIBLE if front.feasible else NOT_FEASIBLE)
+    _deliver(front, files, front.to_json() if json else None)
 
 
 @app.command()
@@ -223,7 +224,10 @@ def check(
     """Check bounds: how many selections satisfy each, whether all can hold together, and how tight each could be."""
     if not seconds > 0:
         raise ValueError(f"--time must be more than 0 seconds, got {seconds:g}")
-    space, constraints = _bounds(options, limit or [])
+    _, _, constraints = _read(options, limit or [])
+    if not constraints:
+        raise ValueError("nothing to check: give at least one --limit")
+    space = constraints[0].metric.space
     shares, together, of = _satisfied(space, constraints, samples, seed)
     rows = [["bound", "least", "greatest", "satisfied by", "verdict"]]
     for c, share in zip(constraints, shares, strict=True):
@@ -249,26 +253,9 @@ def demo(save: Annotated[Path, typer.Option("--out", help="folder for the pictur
     _make_folder(save)
     check_writable(save / "demo.png", "--out")
     began = time.perf_counter()
-    say(
-        "Neural architecture search on NATS-Bench (15,625 cells, CIFAR-10) under latency and energy bounds of an edge\n"
-        "GPU. The search sees validation accuracy after 12 epochs; test accuracy after 200 epochs judges the result."
-    )
+    say(demonstration.INTRODUCTION)
     done = demonstration.run()
-    rows = [["bound", "feasible", "satisfied", "accuracy", "best", "loss", "seconds"]]
-    for s in done:
-        accuracy = f"{np.mean(s.accuracies):.2f} %" if s.accuracies else "-"
-        loss = f"{s.loss:.2f} %" if s.accuracies else "-"
-        held = f"{s.satisfied} of {len(s.runs)}"
-        rows.append([s.name, str(s.feasible), held, accuracy, f"{s.best:.2f} %", loss, f"{s.seconds:.2f}"])
-    say("\n".join(["", *in_columns(rows), ""]))
-    say(
-        f"feasible: number of cells within the bounds; satisfied: runs whose cell is within them; accuracy: mean test\n"
-        f"accuracy of the runs; best: the best test accuracy within the bounds; loss: relative distance of accuracy\n"
-        f"to best (in the paper {demonstration.PAPER_LOSS} %); seconds: median time of a run.\n\n"
-        f"The best run under {done[0].name}:"
-    )
-    best = max(done[0].runs, key=lambda run: run.value if run.value is not None else -np.inf)
-    say(best.summary())
+    say(demonstration.report(done))
     path = save / "demo.png"
     try:
         demonstration.picture(done, path)
@@ -311,47 +298,33 @@ def version() -> None:
 # -- input ------------------------------------------------------------------------------------------------------------
 
 
+def _read(path: Path, limits: list[str]) -> tuple[Problem | None, Mapping[str, Metric], list[Constraint]]:
+    """The problem in a JSON file (None for a table), the metrics by name, and all bounds: the file's and `limits`."""
+    problem, given = None, ()
+    if path.name.lower().endswith((".json", ".json.gz")):
+        problem = read_problem(path)
+        given = problem.constraints
+        metrics = {metric.name: metric for metric in (*(c.metric for c in given), problem.objective)}
+    else:
+        _, metrics = read_options(path)
+    return problem, metrics, [*given, *(parse_bound(text, metrics) for text in limits)]
+
+
 def _problem(
     path: Path, maximize: str | None, minimize: str | None, limits: list[str]
 ) -> tuple[Problem, Mapping[str, Metric]]:
     """What is asked of a file, and its metrics by name."""
-    if _is_problem(path):
-        problem = read_problem(path)
+    problem, metrics, bounds = _read(path, limits)
+    if problem is not None:
         if maximize or minimize:
             raise ValueError(f"{path} states its own objective; leave out --maximize and --minimize")
-        metrics = _metrics(problem)
-        bounds = [*problem.constraints, *(parse_bound(text, metrics) for text in limits)]
         return Problem(problem.objective, bounds, problem.sense), metrics
     if (maximize is None) == (minimize is None):
         raise ValueError("give either --maximize METRIC or --minimize METRIC")
-    _, metrics = read_options(path)
-    name = maximize if maximize is not None else minimize
+    name = maximize or minimize or ""
     if name not in metrics:
         raise ValueError(f"{path} has no metric {name!r}; it has {', '.join(metrics)}")
-    bounds = [parse_bound(text, metrics) for text in limits]
-    return Problem(metrics[name], bounds, "maximize" if maximize is not None else "minimize"), metrics
-
-
-def _bounds(path: Path, limits: list[str]) -> tuple[cggd.ChoiceSpace, list[Constraint]]:
-    if _is_problem(path):
-        problem = read_problem(path)
-        space, table = problem.space, _metrics(problem)
-        constraints = [*problem.constraints, *(parse_bound(text, table) for text in limits)]
-    else:
-        space, table = read_options(path)
-        constraints = [parse_bound(text, table) for text in limits]
-    if not constraints:
-        raise ValueError("nothing to check: give at least one --limit")
-    return space, constraints
-
-
-def _is_problem(path: Path) -> bool:
-    return path.name.lower().endswith((".json", ".json.gz"))
-
-
-def _metrics(problem: Problem) -> dict[str, Metric]:
-    """A problem's metrics by name."""
-    return {metric.name: metric for metric in (*(c.metric for c in problem.constraints), problem.objective)}
+    return Problem(metrics[name], bounds, "minimize" if maximize is None else "maximize"), metrics
 
 
 def _wanted(text: str) -> list[float] | int:
@@ -381,17 +354,12 @@ def _forbidden(problem: Problem, texts: list[str]) -> dict[Any, list[Any]] | Non
             raise ValueError(f"--forbid must be decision=option, got {text!r}")
         # Labels may contain =, so the text is cut at each = in turn.
         cuts = [(text[:i].strip(), text[i + 1 :].strip()) for i, letter in enumerate(text) if letter == "="]
-        found = []
-        for decision, option in cuts:
-            if decision in names:
-                options = {str(o): o for o in problem.space.option_labels(names[decision])}
-                found += [(names[decision], options[option])] if option in options else []
+        known = [(names[d], option) for d, option in cuts if d in names]
+        found = [(d, o) for d, option in known for o in problem.space.option_labels(d) if str(o) == option]
         if len(found) > 1:
             raise ValueError(f"--forbid {text!r} can be read in several ways: {found}")
-        if not found:  # the search says which label is unknown
-            decision, option = next((cut for cut in cuts if cut[0] in names), cuts[0])
-            found = [(names.get(decision, decision), option)]
-        forbid.setdefault(found[0][0], []).append(found[0][1])
+        decision, option = (found or known or cuts)[0]  # the search says which label is unknown
+        forbid.setdefault(decision, []).append(option)
     return forbid or None
 
 
@@ -428,6 +396,18 @@ def _satisfied(
 
 
 # -- output -----------------------------------------------------------------------------------------------------------
+
+
+def _deliver(answer: Result | Front, files: Mapping[Path | None, Callable[[Path], Any]], document: str | None) -> None:
+    """Write the files, print the document or else the summary, and leave with the exit status of the answer."""
+    with writing(files):
+        say(answer.summary()) if document is None else say_json(document)
+    raise typer.Exit(FEASIBLE if answer.feasible else NOT_FEASIBLE)
+
+
+def _improvers(steps: int, starts: int, *, polish: bool) -> list[Improver]:
+    descent = Descent(steps, starts)
+    return portfolio(descent) if polish else [descent]
 
 
 def _words(p: SearchProgress) -> str:
@@ -483,17 +463,15 @@ def main(arguments: list[str] | None = None) -> None:
         if hasattr(stream, "reconfigure"):  # for characters that the terminal cannot show
             stream.reconfigure(errors="backslashreplace")  # pyright: ignore[reportAttributeAccessIssue]
     with warnings.catch_warnings():
-        warnings.showwarning = _warn
+        warnings.showwarning = lambda message, *place, **more: complain(f"warning: {message}", style="yellow")
         status = _run(arguments)
         try:
             if sys.stdout is not None:
                 sys.stdout.flush()
-        except BrokenPipeError:
-            status = _close_output()
         except OSError as error:
-            _close_output()
-            complain(f"error: standard output cannot be written: {error.strerror or error}")
-            status = WRONG_INPUT
+            status = _close_output()
+            if not isinstance(error, BrokenPipeError):
+                complain(f"error: standard output cannot be written: {error.strerror or error}")
     sys.exit(status)
 
 
@@ -515,22 +493,16 @@ def _run(arguments: list[str] | None) -> int:
     except RecursionError:
         complain("error: labels are nested too deeply")
     except Exception as error:
-        _complain_of(error)
-    return WRONG_INPUT
-
-
-def _complain_of(error: Exception) -> None:
-    """Print an error: a usage error with its own message, any other with a traceback as a fault of cggd."""
-    if hasattr(error, "format_message"):
-        context = getattr(error, "ctx", None)
         if type(error).__name__ == "NoArgsIsHelpError":  # its message is the help
             error.show()  # pyright: ignore[reportAttributeAccessIssue]
-            return
-        place = f"; see {context.command_path} --help" if context is not None else ""
-        complain(f"error: {error.format_message().rstrip('.')}{place}")  # pyright: ignore[reportAttributeAccessIssue]
-    else:
-        complain("".join(traceback.format_exception(error)).rstrip(), style="")
-        complain("error: this is a fault of cggd; please report it with the lines above")
+        elif message := getattr(error, "format_message", None):  # a usage error
+            context = getattr(error, "ctx", None)
+            place = f"; see {context.command_path} --help" if context is not None else ""
+            complain(f"error: {message().rstrip('.')}{place}")
+        else:
+            complain("".join(traceback.format_exception(error)).rstrip(), style="")
+            complain("error: this is a fault of cggd; please report it with the lines above")
+    return WRONG_INPUT
 
 
 def _close_output() -> int:
@@ -538,10 +510,6 @@ def _close_output() -> int:
     with open(os.devnull, "w") as nowhere:
         os.dup2(nowhere.fileno(), sys.stdout.fileno())
     return WRONG_INPUT
-
-
-def _warn(message: Warning | str, category: type[Warning], *place: Any, **more: Any) -> None:
-    complain(f"warning: {message}", style="yellow")
 
 
 if __name__ == "__main__":

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterable, Mapping
+from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
@@ -183,6 +183,38 @@ class Row:
         value, bound = true_texts(self.value, self.bound)
         fact = f"{number_text(self.slack)} left" if self.satisfied else f"violated by {number_text(-self.slack)}"
         return f"{_bound_text(self.name, self.sense, bound, self.unit, self.confidence)}: {value}, {fact}"
+
+
+class Violations:
+    """By how much values miss the bounds of several constraints.
+
+    Parameters
+    ----------
+    constraints : list of Constraint
+
+    Examples
+    --------
+    >>> from cggd import Additive
+    >>> cost = Additive(ChoiceSpace.from_sizes([2, 2]), [1, 2, 3, 4])
+    >>> missed = Violations([cost <= 4.0, cost >= 5.0])
+    >>> missed(np.array([6.0, 6.0])), missed.total(np.array([6.0, 6.0]))
+    (array([2., 0.]), 0.5)
+    """
+
+    def __init__(self, constraints: Sequence[Constraint]) -> None:
+        self.signs = np.array([c.sign for c in constraints], dtype=float)
+        self.bounds = np.array([c.bound for c in constraints], dtype=float)
+        self.sizes = np.where(self.bounds == 0, 1.0, np.abs(self.bounds))
+
+    def __call__(self, values: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Violations of values as `Constraint.values` returns them, (n_constraints,) to (n_constraints,)."""
+        with np.errstate(invalid="ignore"):  # inf - inf, of a bound that never binds
+            missed = self.signs * (values - self.bounds)
+            return np.where(self.signs * values <= self.signs * self.bounds, 0.0, missed)
+
+    def total(self, values: NDArray[np.float64]) -> float:
+        """Sum of the violations, each as a share of its bound."""
+        return float((self(values) / self.sizes).sum())
 
 
 def _bound_text(name: str, sense: str, bound: str, unit: str, confidence: float | None) -> str:

@@ -6,15 +6,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cggd.problem import Problem
-from cggd.program.sum_tables import sum_of
 
 
 def default_options(problem: Problem) -> NDArray[np.int64]:
     """Find the default option of each decision.
 
-    A limited sum is a constraint ``metric <= bound`` whose metric is a sum. The default is the option that takes the
-    least of every limited sum, or the first of several such options. Where no option takes the least of every sum, the
-    default is the first option of the decision.
+    The default is the first option that takes the least of every limited sum (a constraint ``metric <= bound`` whose
+    metric is a sum), or else the first option of the decision.
 
     Parameters
     ----------
@@ -36,7 +34,6 @@ def default_options(problem: Problem) -> NDArray[np.int64]:
     layout = problem.space.layout
     least = np.ones(layout.n_options, dtype=bool)
     for constraint in problem.constraints:
-        if constraint.sense == "<=" and np.isfinite(constraint.bound) and (part := sum_of(constraint.metric)):
-            values = part[0]
-            least &= values == layout.spread(layout.reduce(np.minimum, values))
+        if constraint.sense == "<=" and np.isfinite(constraint.bound) and (table := constraint.metric.sum_table()):
+            least &= table.values == layout.spread(layout.reduce(np.minimum, table.values))
     return layout.argmax(least.astype(float))

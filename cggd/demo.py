@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,8 +9,12 @@ import numpy as np
 
 from cggd.constraints import Constraint
 from cggd.datasets import NatsTopology, nats_topology
+from cggd.improve.descent import Descent
+from cggd.plotting import plot_choices, plot_search, plot_tradeoff
+from cggd.plotting.pictures import load_plain_pyplot, save_picture
+from cggd.printable import in_columns
 from cggd.result import Result
-from cggd.search import maximize
+from cggd.solve import maximize
 
 # Mean relative loss of CONNAS against the best feasible architecture on CIFAR-10, as its paper reports it.
 PAPER_LOSS = 1.08
@@ -20,9 +23,20 @@ PAPER_LOSS = 1.08
 TITLE_PAD = 40.0
 
 
+INTRODUCTION = """\
+Neural architecture search on NATS-Bench (15,625 cells, CIFAR-10) under latency and energy bounds of an edge
+GPU. The search sees validation accuracy after 12 epochs; test accuracy after 200 epochs judges the result."""
+
+LEGEND = f"""
+feasible: number of cells within the bounds; satisfied: runs whose cell is within them; accuracy: mean test
+accuracy of the runs; best: the best test accuracy within the bounds; loss: relative distance of accuracy
+to best (in the paper {PAPER_LOSS} %); seconds: median time of a run.
+"""
+
+
 @dataclass(frozen=True, eq=False)
 class Setting:
-    """One set of bounds, and what ten seeds of the search made of it."""
+    """A set of bounds, the number of feasible cells, the best test accuracy among them, and the runs of the search."""
 
     name: str
     constraints: list[Constraint]
@@ -59,10 +73,10 @@ def settings(nats: NatsTopology) -> list[tuple[str, list[Constraint]]]:
     ]
 
 
-def run(seeds: int = 10, tick: Callable[[str], None] = lambda name: None) -> list[Setting]:
+def run(seeds: int = 10) -> list[Setting]:
     """Search every setting with a single start of the paper's rule per seed, by 12-epoch validation accuracy alone.
 
-    Without polish, as a supernet would be searched, where nobody can look at all architectures.
+    The search has no polish, which a supernet search does not have either: nobody can evaluate all its architectures.
     Test accuracy after 200 epochs judges what was found, and is never seen by the search.
     """
     nats = nats_topology()
@@ -71,26 +85,27 @@ def run(seeds: int = 10, tick: Callable[[str], None] = lambda name: None) -> lis
     done = []
     for name, constraints in settings(nats):
         feasible = np.all([c.holds(everything) for c in constraints], axis=0)
-        runs = []
-        for seed in range(seeds):
-            runs.append(maximize(nats.val12, constraints, seed=seed, starts=1, polish=False))
-            tick(name)
+        runs = [maximize(nats.val12, constraints, seed=i, improvers=[Descent(starts=1)]) for i in range(seeds)]
         found = [nats.test200(run.indices) for run in runs if run.indices is not None]
         done.append(Setting(name, constraints, int(feasible.sum()), float(accuracy[feasible].max()), found, runs))
     return done
 
 
+def report(done: list[Setting]) -> str:
+    """A table of the settings, and the best run of the first one."""
+    rows = [["bound", "feasible", "satisfied", "accuracy", "best", "loss", "seconds"]]
+    for s in done:
+        accuracy, loss = (f"{np.mean(s.accuracies):.2f} %", f"{s.loss:.2f} %") if s.accuracies else ("-", "-")
+        held = f"{s.satisfied} of {len(s.runs)}"
+        rows.append([s.name, str(s.feasible), held, accuracy, f"{s.best:.2f} %", loss, f"{s.seconds:.2f}"])
+    best = max(done[0].runs, key=lambda run: -np.inf if run.value is None else run.value)
+    return "\n".join(["", *in_columns(rows), LEGEND, f"The best run under {done[0].name}:", best.summary()])
+
+
 def picture(done: list[Setting], path: Path) -> None:
-    """Draw what the first setting's runs found among all architectures, and how the first run went; write a PNG."""
-    import matplotlib
-
-    matplotlib.use("Agg")
-    import matplotlib.pyplot as plt
-
-    from cggd.plotting import plot_choices, plot_search, plot_tradeoff
-
+    """Draw what the first setting's runs found among all architectures, and how the first run went."""
     nats, first = nats_topology(), done[0]
-    figure, (left, middle, right) = plt.subplots(1, 3, figsize=(18, 5.5), layout="constrained")
+    figure, (left, middle, right) = load_plain_pyplot().subplots(1, 3, figsize=(18, 5.5), layout="constrained")
     plot_tradeoff(nats.test200, nats.latency, ax=left, constraints=first.constraints, results=first.runs)
     left.set_ylim(80, 95)
     left.set_title(f"{len(first.runs)} runs under {first.name}", pad=TITLE_PAD)
@@ -98,5 +113,4 @@ def picture(done: list[Setting], path: Path) -> None:
     middle.set_title("the first run", pad=TITLE_PAD)
     plot_choices(nats.space, first.runs[0], ax=right)
     right.set_title("the cell it chose", pad=TITLE_PAD)
-    figure.savefig(path, dpi=110)
-    plt.close(figure)
+    save_picture(figure, path)

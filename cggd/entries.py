@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections import Counter
 from collections.abc import Collection, Hashable, Mapping
 from difflib import get_close_matches
 from math import isfinite
@@ -20,21 +21,15 @@ _SURROGATE = re.compile(r"\\u[dD][89a-fA-F]")
 
 
 def check_keys(mapping: Any, known: Collection[str], where: str) -> None:
-    """Raise where a mapping has a key that its format does not know.
+    """Raise a ValueError if an object of a file has an unknown key, or is not a mapping.
 
     Parameters
     ----------
     mapping : mapping
-        An object as it was read from a file.
     known : collection of str
-        All keys that it may have.
+        All keys that it may have. The message names the one most like the unknown key.
     where : str
         What the object is, for the message.
-
-    Raises
-    ------
-    ValueError
-        If it has an unknown key or is not a mapping. The message names the unknown key and the known key most like it.
 
     Examples
     --------
@@ -64,14 +59,13 @@ def parse_json(text: str | bytes | bytearray, path: object = "", *, finite: bool
     path : str or path
         The file that it comes from, for messages.
     finite : bool
-        Whether a number such as 1e999 is an error. Otherwise it is returned as infinity, and the caller reports its
-        place.
+        Whether a number such as 1e999 is an error. Otherwise it is returned as infinity.
 
     Raises
     ------
     ValueError
         If it is not JSON, an object has a key twice, a number is not finite, lists are nested too deeply, or a string
-        holds half of a surrogate pair, which cannot be written to files or terminals.
+        holds half of a surrogate pair, which cannot be encoded.
 
     Examples
     --------
@@ -83,30 +77,25 @@ def parse_json(text: str | bytes | bytearray, path: object = "", *, finite: bool
     try:
         if not isinstance(text, str):
             text = text.decode(json.detect_encoding(text))
-        data = json.loads(
-            text, object_pairs_hook=_object, parse_constant=_refuse, parse_float=_finite if finite else None
-        )
+        numbers = _finite if finite else None
+        data = json.loads(text, object_pairs_hook=_object, parse_constant=_refuse, parse_float=numbers)
         if _SURROGATE.search(text):
             json.dumps(data, ensure_ascii=False).encode()
+        return data
     except json.JSONDecodeError as error:
-        place = f"{path}, line {error.lineno}: " if begin else f"line {error.lineno}: "
-        raise ValueError(f"{place}not JSON: {error.msg} (column {error.colno})") from None
+        place = f"{path}, line" if begin else "line"
+        raise ValueError(f"{place} {error.lineno}: not JSON: {error.msg} (column {error.colno})") from None
     except UnicodeEncodeError:
-        raise ValueError(f"{begin}not JSON: a string holds half of a surrogate pair, which is no character") from None
+        why = "a string holds half of a surrogate pair, which is no character"
     except RecursionError:
-        raise ValueError(f"{begin}not JSON: lists or objects are nested too deeply to be read") from None
+        why = "lists or objects are nested too deeply to be read"
     except ValueError as error:
-        raise ValueError(f"{begin}not JSON: {error}") from None
-    return data
+        why = str(error)
+    raise ValueError(f"{begin}not JSON: {why}")
 
 
 def label_from_json(data: Any) -> Hashable:
-    """Convert a label from JSON, where tuples are lists.
-
-    Raises
-    ------
-    ValueError
-        If it is an object, or holds one.
+    """Convert a label from JSON, where tuples are lists; an object is a ValueError.
 
     Examples
     --------
@@ -142,11 +131,8 @@ def shortened(thing: Any) -> str:
 def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     found = dict(pairs)
     if len(found) < len(pairs):
-        seen: set[str] = set()
-        for key, _ in pairs:
-            if key in seen:
-                raise ValueError(f"an object has the key {shortened(key)} twice")
-            seen.add(key)
+        key, _ = Counter(key for key, _ in pairs).most_common(1)[0]
+        raise ValueError(f"an object has the key {shortened(key)} twice")
     return found
 
 

@@ -2,39 +2,23 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
+from collections.abc import Hashable, Iterable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field, replace
-from typing import Literal
+from dataclasses import dataclass, replace
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from cggd.checks import as_number, whole
+from cggd.checks import check_time_limit, whole
 from cggd.constraints import Constraint, Row, check_constraints
-from cggd.improve.switches import Visit, search
-from cggd.metrics import Additive, LongestPath, Metric, Peak, Table, afresh, values_of
-from cggd.metrics.compose import Combination, Maximum
+from cggd.metrics import Additive, Metric, afresh
+from cggd.portfolio import FEW_CALLS, feasibility_portfolio, portfolio
 from cggd.problem import Problem
-from cggd.program.bounds import SMALL
-from cggd.program.grid import grid
-from cggd.program.highs import LinearProgram, NotLinearError, Outcome, Solution, settle
-from cggd.program.presolve import impossible
-from cggd.result import Status
+from cggd.result import Result, Status
 from cggd.rounding import number_text
-from cggd.space import ENUMERABLE, ChoiceSpace
-
-# Selections that may be evaluated one and all, to prove what no formula proves: a second's work for stored tables, and
-# for black boxes fewer calls than a search by replacement tables would make.
-ENUMERATED = 1_000_000
-ENUMERATED_CALLS = 4096
-
-# Calls of a black box between two looks at the clock.
-CALLS_AT_ONCE = 32
-
-# What a solver may take beyond its time limit, which it looks at only now and then.
-GRACE_SECONDS = 1.0
+from cggd.solve import SearchError, solve
+from cggd.space import ChoiceSpace
 
 
 @dataclass(frozen=True, eq=False)
@@ -134,20 +118,19 @@ def find_feasible(
     constraints: Iterable[Constraint] | Constraint,
     *,
     seed: int = 0,
-    time_limit: float = 10.0,
+    time_limit: float | None = 10.0,
     forbid: Mapping[Hashable, Iterable[Hashable]] | ArrayLike | None = None,
 ) -> Feasibility:
     """Find a selection that satisfies every constraint, or prove that there is none.
 
-    The limits of each metric are tested first. Small spaces of stored or computed values are then enumerated. Otherwise
-    an exact solver gets the constraints with a linear form. If that gives no answer, a search over replacement tables
-    looks for the least violation. INFEASIBLE needs a proof. After a Ctrl-C the answer is UNKNOWN.
+    The improvers are those of `cggd.minimize` that lead to a first selection (`cggd.portfolio.feasibility_portfolio`).
+    INFEASIBLE needs a proof. After a Ctrl-C what is known until then is returned.
 
     Parameters
     ----------
     constraints : list of Constraint
     seed : int
-    time_limit : float
+    time_limit : float or None
         Seconds, after which the answer may be UNKNOWN.
     forbid : mapping of decision to options, or bool array of shape (n_options,), optional
 
@@ -162,10 +145,7 @@ def find_feasible(
     >>> answer.status.name, answer.proof
     ('INFEASIBLE', 'all 4 selections were evaluated')
     """
-    try:
-        return _Question.of(constraints, seed, time_limit, forbid).feasibility()
-    except KeyboardInterrupt:
-        return _NOTHING_KNOWN
+    return _Question.of(constraints, seed, time_limit, forbid).feasibility()
 
 
 def smallest_bound(
@@ -174,12 +154,12 @@ def smallest_bound(
     *,
     sense: Literal["<=", ">="] = "<=",
     seed: int = 0,
-    time_limit: float = 10.0,
+    time_limit: float | None = 10.0,
     forbid: Mapping[Hashable, Iterable[Hashable]] | ArrayLike | None = None,
 ) -> SmallestBound:
     """The tightest bound on a metric that some selection meets together with other constraints.
 
-    After a Ctrl-C no value is known, and nothing is proved.
+    After a Ctrl-C the tightest bound found until then is returned, which is not proved.
 
     Parameters
     ----------
@@ -203,17 +183,14 @@ def smallest_bound(
     if not isinstance(metric, Metric):
         raise TypeError(f"metric must be a Metric, got {metric!r}")
     check_constraints(others, metric.space)
-    try:
-        return _Question.of(others, seed, time_limit, forbid, space=metric.space).tightest(metric, sense)
-    except KeyboardInterrupt:
-        return SmallestBound(metric, sense, None, False, None)
+    return _Question.of(others, seed, time_limit, forbid, space=metric.space).tightest(metric, sense)
 
 
 def diagnose(
     constraints: Iterable[Constraint] | Constraint,
     *,
     seed: int = 0,
-    time_limit: float = 10.0,
+    time_limit: float | None = 10.0,
     forbid: Mapping[Hashable, Iterable[Hashable]] | ArrayLike | None = None,
 ) -> Diagnosis:
     """Say whether constraints can be satisfied together and, if not, which conflict and what bounds would work.
@@ -262,33 +239,6 @@ def diagnose(
 _NOTHING_KNOWN = Feasibility(Status.UNKNOWN, None, None, [], "")
 
 
-def seek(
-    space: ChoiceSpace,
-    constraints: Sequence[Constraint],
-    allowed: NDArray[np.bool_] | None,
-    *,
-    seed: int,
-    time_limit: float,
-    start: NDArray[np.int64] | None = None,
-    stop: Callable[[], bool] = lambda: False,
-) -> Feasibility:
-    """`find_feasible` for a search: from a selection that came near, with a limit of its own."""
-    return _Question(space, constraints, allowed, seed, time_limit, start, stop).feasibility()
-
-
-def enumerated(
-    problem: Problem, allowed: NDArray[np.bool_] | None, *, stop: Callable[[], bool] = lambda: False
-) -> tuple[NDArray[np.int64], NDArray[np.int64]] | None:
-    """All selections of a problem and the numbers of those that satisfy its constraints.
-
-    None where there are too many, where evaluating them would take calls of a black box, and where `stop` said so.
-    """
-    metrics = [problem.objective, *(c.metric for c in problem.constraints)]
-    if problem.space.n_selections > ENUMERATED or not all(_computed(metric) for metric in metrics):
-        return None
-    return _Question(problem.space, problem.constraints, allowed, 0, np.inf, None, stop)._enumerated()
-
-
 def _without(asked: _Question, constraints: Sequence[Constraint], c: Constraint) -> Status:
     """Whether some constraints can be met together when one of them is left out."""
     rest = [other for other in constraints if other is not c]
@@ -303,17 +253,14 @@ class _Question:
     constraints: Sequence[Constraint]
     allowed: NDArray[np.bool_] | None
     seed: int
-    time_limit: float
-    start: NDArray[np.int64] | None = None
-    stop: Callable[[], bool] = lambda: False
-    began: float = field(default_factory=time.perf_counter)
+    time_limit: float | None
 
     @classmethod
     def of(
         cls,
         constraints: Iterable[Constraint] | Constraint,
         seed: int,
-        time_limit: float,
+        time_limit: float | None,
         forbid: Mapping | ArrayLike | None,
         space: ChoiceSpace | None = None,
     ) -> _Question:
@@ -323,169 +270,34 @@ class _Question:
                 raise ValueError("constraints is empty; give at least one")
             space = checked[0].space
         whole(seed, "seed", least=0)
-        if as_number(time_limit, "time_limit") <= 0:
-            raise ValueError(f"time_limit must be more than 0 seconds, got {time_limit}")
+        check_time_limit(time_limit)
         return cls(space, checked, space.allowed(forbid), seed, time_limit)
 
     def about(self, constraints: Sequence[Constraint]) -> _Question:
         """The same question of other constraints, with the time limit anew."""
-        return replace(self, constraints=constraints, began=time.perf_counter())
-
-    # -- is it feasible? --------------------------------------------------------------------------------------------
+        return replace(self, constraints=constraints)
 
     def feasibility(self) -> Feasibility:
-        for c in self.constraints:
-            if (reason := impossible(c, self.allowed)) is not None:
-                return Feasibility(Status.INFEASIBLE, None, None, [], reason)
-        if self._enumerable(self.constraints) and (listed := self._enumerated(first=True)) is not None:
-            selections, kept = listed
-            if len(kept):
-                return self._found(selections[kept[0]]) or self._searched(selections[kept[0]])
-            proof = f"all {len(selections)} selections were evaluated"
-            return Feasibility(Status.INFEASIBLE, None, None, [], proof)
-        linear = [c for c in self.constraints if _is_linear(c)]
-        start = self.start
-        if linear:
-            solution = self._solve(LinearProgram(self.space, linear, allowed=self.allowed))
-            if solution.outcome is Outcome.INFEASIBLE:
-                return Feasibility(Status.INFEASIBLE, None, None, [], "proved by mixed-integer programming (HiGHS)")
-            if solution.selection is not None:
-                start = solution.selection
-                if (found := self._found(start)) is not None:
-                    return found
-        return self._searched(start)
-
-    def _searched(self, start: NDArray[np.int64] | None) -> Feasibility:
-        visit = self._walk(None, start=start)
-        if (found := self._found(visit.selection)) is not None:
-            return found
-        rows = [c.report(visit.selection) for c in self.constraints]
-        return Feasibility(Status.UNKNOWN, None, None, rows, "")
-
-    def _found(self, selection: NDArray[np.int64]) -> Feasibility | None:
-        """The answer FEASIBLE with this selection, if it satisfies every constraint when evaluated again."""
-        with afresh():
-            rows = [c.report(selection) for c in self.constraints]
-        if not all(row.satisfied for row in rows):
-            return None
-        return Feasibility(Status.FEASIBLE, self.space.labels(selection), selection, rows, "")
-
-    # -- how tight can a bound be? ----------------------------------------------------------------------------------
+        """Whether the constraints can be satisfied; any selection that satisfies them is an optimum of nothing."""
+        nothing = Additive(self.space, np.zeros(self.space.n_options), name="nothing")
+        result = self._solve(Problem(nothing, self.constraints, allowed=self.allowed), feasibility_portfolio())
+        proof = result.note if result.status is Status.INFEASIBLE else ""
+        status = Status.FEASIBLE if result.feasible else result.status
+        return Feasibility(status, result.selection, result.indices, result.constraints, proof)
 
     def tightest(self, metric: Metric, sense: Literal["<=", ">="], confidence: float | None = None) -> SmallestBound:
-        sign = 1.0 if sense == "<=" else -1.0
-        asked = Constraint(metric, sign * np.inf, sense, confidence)
+        """The tightest bound on a metric that some selection meets together with the constraints."""
+        problem = Problem(metric, self.constraints, "minimize" if sense == "<=" else "maximize", self.allowed)
+        result = self._solve(problem, portfolio(few_calls=FEW_CALLS))
+        if result.indices is None:
+            return SmallestBound(metric, sense, None, result.status is Status.INFEASIBLE, None)
+        asked = Constraint(metric, np.inf if sense == "<=" else -np.inf, sense, confidence)
+        with afresh():
+            value = asked.report(result.indices).value
+        return SmallestBound(metric, sense, value, result.status is Status.OPTIMAL, result.selection)
 
-        def answer(selection: NDArray[np.int64] | None, proved: bool) -> SmallestBound:
-            if selection is None:
-                return SmallestBound(metric, sense, None, proved, None)
-            with afresh():
-                value = asked.report(selection).value
-            return SmallestBound(metric, sense, value, proved, self.space.labels(selection))
-
-        if self._enumerable([*self.constraints, asked]) and (listed := self._enumerated()) is not None:
-            selections, kept = listed
-            if len(kept) == 0:
-                return answer(None, True)
-            values = sign * values_of(metric, selections[kept])
-            return answer(selections[kept[int(np.argmin(values))]], True)
-        problem = Problem(metric, self.constraints, "minimize" if sign > 0 else "maximize")
+    def _solve(self, problem: Problem, improvers: Sequence[Any]) -> Result:
         try:
-            settled = settle(problem, allowed=self.allowed, step=grid(metric), solve=self._solve)
-        except NotLinearError:
-            pass
-        else:
-            if settled.proved and settled.selection is None:
-                return answer(None, True)
-            if settled.selection is not None and self._holds(settled.selection):
-                return answer(settled.selection, settled.proved)
-        start = None
-        if self.constraints:
-            others = self.feasibility()
-            if others.status is Status.INFEASIBLE:
-                return answer(None, True)
-            start = others.indices
-        visit = self._walk(metric, sign, start)
-        return answer(visit.selection if self._holds(visit.selection) else None, False)
-
-    # -- means ------------------------------------------------------------------------------------------------------
-
-    def _enumerable(self, constraints: Sequence[Constraint]) -> bool:
-        if any(c.metric.noisy for c in constraints):
-            return False  # a noisy value proves nothing
-        most = ENUMERATED if all(_computed(c.metric) for c in constraints) else ENUMERATED_CALLS
-        return self.space.n_selections <= min(most, ENUMERABLE)
-
-    def _enumerated(self, *, first: bool = False) -> tuple[NDArray[np.int64], NDArray[np.int64]] | None:
-        """All allowed selections, and the indices of those that satisfy every constraint.
-
-        With `first`, evaluation stops at the first feasible one. None if the time is over before the end.
-        """
-        selections = self.space.enumerate()
-        if self.allowed is not None:
-            selections = selections[self.allowed[self.space.layout.flat(selections)].all(axis=1)]
-        at_once = len(selections) if all(_computed(c.metric) for c in self.constraints) else CALLS_AT_ONCE
-        held: list[NDArray[np.int64]] = []
-        for start in range(0, len(selections), at_once):
-            if self._over():
-                return None
-            rows = selections[start : start + at_once]
-            good = np.ones(len(rows), dtype=bool)
-            for c in self.constraints:
-                good[good] = c.holds(rows[good]) if good.any() else False
-            held.append(start + np.flatnonzero(good))
-            if first and good.any():
-                break
-        return selections, np.concatenate(held) if held else np.zeros(0, dtype=np.int64)
-
-    def _holds(self, selection: NDArray[np.int64]) -> bool:
-        return self._found(selection) is not None
-
-    @property
-    def _left(self) -> float:
-        """Seconds left."""
-        return max(self.began + self.time_limit - time.perf_counter(), 0.0)
-
-    def _over(self) -> bool:
-        return self._left == 0 or self.stop()
-
-    def _solve(self, program: LinearProgram) -> Solution:
-        # At its time limit the solver returns its best selection. It is abandoned only if it does not stop in time.
-        late = time.perf_counter() + self._left + GRACE_SECONDS
-        return program.solve(time_limit=self._left, stop=lambda: self.stop() or time.perf_counter() > late)
-
-    def _walk(self, objective: Metric | None, sign: float = 1.0, start: NDArray[np.int64] | None = None) -> Visit:
-        rng = np.random.default_rng(self.seed)
-        how = {"sign": sign, "allowed": self.allowed, "start": start, "stop": self._over}
-        return search(self.space, self.constraints, objective, rng, **how)
-
-
-def conflict_of_shares(constraints: Sequence[Constraint], allowed: NDArray[np.bool_] | None) -> str | None:
-    """Why no selection satisfies the constraints, if the linear relaxation proves it; None otherwise."""
-    # The size is tested first, since the test of linearity builds the rows of a constraint.
-    if len(constraints) < 2 or constraints[0].space.n_options > SMALL:
-        return None
-    linear = [c for c in constraints if _is_linear(c)]
-    if len(linear) < 2:
-        return None
-    program = LinearProgram(linear[0].space, linear, allowed=allowed)
-    if program.shares(time_limit=1.0).outcome is Outcome.INFEASIBLE:
-        return "the bounds cannot be met together, proved by linear programming (HiGHS)"
-    return None
-
-
-def _is_linear(constraint: Constraint) -> bool:
-    try:
-        LinearProgram(constraint.space, [constraint])
-    except NotLinearError:
-        return False
-    return True
-
-
-def _computed(metric: Metric) -> bool:
-    """Whether a metric is a formula or a table, so that evaluating it everywhere costs little and proves something."""
-    if type(metric) is Combination:
-        return all(_computed(term) for _, term in metric.terms)
-    if type(metric) is Maximum:
-        return all(_computed(part) for part in metric.metrics)
-    return type(metric) in (Additive, LongestPath, Peak, Table)  # a subclass may answer otherwise
+            return solve(problem, seed=self.seed, time_limit=self.time_limit, improvers=improvers)
+        except SearchError as error:
+            raise (error.__cause__ or error) from None

@@ -1,7 +1,7 @@
 """The ragged layout: flat arrays over all options, cut into decisions by offsets.
 
-Everything that is reduced or broadcast per decision goes through here, so that no other module needs to know
-whether decisions have equal numbers of options. Large arrays are walked in blocks that fit the processor's cache.
+Reductions and broadcasts per decision are all defined here, so that no other module needs to know whether decisions
+have equal numbers of options. Large arrays are processed in blocks that fit the processor's cache.
 """
 
 from __future__ import annotations
@@ -73,10 +73,6 @@ class Ragged:
     def owner(self) -> NDArray[np.int64]:
         return np.repeat(np.arange(len(self.sizes)), self.sizes)
 
-    @cached_property
-    def place(self) -> NDArray[np.int64]:
-        return np.arange(len(self.owner)) - self.starts[self.owner]
-
     def gather(self, flat: NDArray) -> NDArray:
         return flat.copy()
 
@@ -90,8 +86,9 @@ class Ragged:
         return np.take(per_decision, self.owner, axis=-1)
 
     def pairs(self) -> Iterator[tuple[tuple, tuple, NDArray[np.bool_]]]:
+        place = np.arange(len(self.owner)) - self.starts[self.owner]
         for shift in range(1, int(self.sizes.max())):
-            yield (..., slice(None, -shift)), (..., slice(shift, None)), self.place[shift:] >= shift
+            yield (..., slice(None, -shift)), (..., slice(shift, None)), place[shift:] >= shift
 
 
 @dataclass(frozen=True, eq=False)
@@ -138,8 +135,7 @@ class Layout:
         while first < self.n_decisions:
             last = int(np.searchsorted(self.offsets, self.offsets[first] + BLOCK, side="right")) - 1
             last = max(last, first + 1)
-            sizes = self.sizes[first:last]
-            segments = Uniform(self.uniform) if self.uniform is not None else Ragged(sizes)
+            segments = Ragged(self.sizes[first:last]) if self.uniform is None else Uniform(self.uniform)
             options = slice(int(self.offsets[first]), int(self.offsets[last]))
             blocks.append((slice(first, last), options, segments))
             first = last

@@ -13,9 +13,9 @@ from typing import Any, BinaryIO
 
 
 def check_writable(path: str | PathLike[str], argument: str, *, replaced: bool = False) -> None:
-    """Raise an error if a file cannot be written, before time is spent on computing its contents.
+    """Raise a ValueError if a file cannot be written, before time is spent on computing its contents.
 
-    An existing file keeps its contents and its date. Where there was no file, none is left behind.
+    An existing file keeps its contents and its date. A file that does not exist is not created.
 
     Parameters
     ----------
@@ -24,11 +24,6 @@ def check_writable(path: str | PathLike[str], argument: str, *, replaced: bool =
         The argument or option that names the file, for the message.
     replaced : bool
         Whether `replacing` writes it, which makes a second file in the same folder.
-
-    Raises
-    ------
-    ValueError
-        If the path is a folder, if its folder does not exist, or if it may not be written.
     """
     if os.path.isdir(path):
         raise ValueError(f"{argument} must be a file, got the folder {path}")
@@ -51,22 +46,19 @@ def check_writable(path: str | PathLike[str], argument: str, *, replaced: bool =
                 raise PermissionError(EACCES, os.strerror(EACCES))
         else:
             handle = os.open(target, os.O_WRONLY | os.O_APPEND | getattr(os, "O_NOCTTY", 0))
-            try:
-                os.write(handle, b"")  # raises on a full device
-            finally:
-                os.close(handle)
+            with os.fdopen(handle, "ab", buffering=0) as file:
+                file.write(b"")  # raises on a full device
     except OSError as error:
         why = ": ".join(str(part) for part in (error.strerror or error, error.filename) if part)
         raise ValueError(f"{argument} must be a file that can be written, got {str(path)!r}: {why}") from error
 
 
 def check_outputs(inputs: Collection[Path | None], outputs: Mapping[str, Path | None]) -> None:
-    """Raise an error, before the work begins, if an output cannot be written or would overwrite another file.
+    """Raise a ValueError, before the work begins, if an output cannot be written or would overwrite another file.
 
     Parameters
     ----------
     inputs : collection of path or None
-        Files that are read.
     outputs : mapping of str to path or None
         Files that are to be written, by the option that names each.
     """
@@ -110,10 +102,6 @@ def replacing(path: Path) -> Iterator[BinaryIO]:
     """Open a file for writing that replaces the former file only when it is complete and on the disk.
 
     If an error is raised during writing, the former file is kept and the incomplete one is removed.
-
-    Parameters
-    ----------
-    path : Path
     """
     part = _partial(path)
     try:
@@ -126,18 +114,13 @@ def replacing(path: Path) -> Iterator[BinaryIO]:
         with suppress(OSError):
             part.unlink(missing_ok=True)
         raise
-    _sync_folder(path.parent)
+    with suppress(OSError):  # some systems cannot write a folder to the disk
+        folder = os.open(path.parent, os.O_RDONLY)
+        try:
+            os.fsync(folder)
+        finally:
+            os.close(folder)
 
 
 def _partial(path: Path) -> Path:
     return path.with_name(path.name + ".partial")
-
-
-def _sync_folder(folder: Path) -> None:
-    """Write the new name of a file to the disk, on systems that can do that."""
-    with suppress(OSError):
-        handle = os.open(folder, os.O_RDONLY)
-        try:
-            os.fsync(handle)
-        finally:
-            os.close(handle)

@@ -25,7 +25,7 @@ def printable(text: object) -> str:
 
 
 def on_one_line(text: object) -> str:
-    r"""Replace line feeds and tabs with escapes too, so that a label cannot look like a line of a report.
+    r"""Replace line feeds and tabs too, so that a label cannot look like a line of a report.
 
     Examples
     --------

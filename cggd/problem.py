@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cggd.checks import own
-from cggd.constraints import Constraint, check_constraints
+from cggd.constraints import Constraint, Violations, check_constraints
 from cggd.metrics import Metric, values_of
 from cggd.metrics.base import check_metric
 from cggd.space import ChoiceSpace
@@ -26,6 +26,8 @@ class Problem:
     objective : Metric
     constraints : list of Constraint
     sense : {"minimize", "maximize"}
+    allowed : bool array of shape (n_options,), optional
+        Options that may be chosen, at least one of each decision; by default all.
 
     Examples
     --------
@@ -39,12 +41,15 @@ class Problem:
     objective: Metric
     constraints: Sequence[Constraint] = ()
     sense: Literal["minimize", "maximize"] = "minimize"
+    allowed: NDArray[np.bool_] | None = None
 
     def __post_init__(self) -> None:
         check_metric(self.objective, "objective")
         if self.sense not in ("minimize", "maximize"):
             raise ValueError(f'sense must be "minimize" or "maximize", got {self.sense!r}')
         own(self, constraints=tuple(check_constraints(self.constraints, self.objective.space)))
+        if self.allowed is not None:
+            own(self, allowed=self.space.allowed(~np.asarray(self.allowed, dtype=bool)))
 
     @property
     def space(self) -> ChoiceSpace:
@@ -63,6 +68,20 @@ class Problem:
     def satisfied(self, selection: NDArray[np.int64]) -> bool:
         """Whether one selection satisfies every constraint."""
         return all(c.holds(selection[None])[0] for c in self.constraints)
+
+    def values(self, selection: NDArray[np.int64]) -> NDArray[np.float64]:
+        """Values of the constraints' metrics at one selection, shape (n_constraints,); see `Constraint.values`."""
+        return np.array([float(c.values(selection[None])[0]) for c in self.constraints], dtype=float)
+
+    @cached_property
+    def violations(self) -> Violations:
+        """By how much each bound is missed, given `values`: a function, with a total."""
+        return Violations(self.constraints)
+
+    @property
+    def metrics(self) -> list[Metric]:
+        """The objective, and the metrics of the constraints."""
+        return [self.objective, *(c.metric for c in self.constraints)]
 
     @cached_property
     def bound(self) -> float | None:

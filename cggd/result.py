@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from cggd.budget import Stop
 from cggd.constraints import Row
 from cggd.entries import check_keys, label_from_json, label_to_json, parse_json, shortened
 from cggd.printable import on_one_line
@@ -59,6 +60,37 @@ class History:
 
 
 @dataclass(frozen=True, eq=False)
+class Asked:
+    """What a search was asked for: name and unit of the objective, and ``"minimize"`` or ``"maximize"``."""
+
+    objective: str
+    unit: str
+    sense: str
+
+
+@dataclass(frozen=True, eq=False)
+class Run:
+    """The course of a search.
+
+    Attributes
+    ----------
+    history : History
+    evaluations : int
+        Calls of black-box functions.
+    seconds : float
+    seed : int
+    note : str
+        Details of why the search stopped: the proof, the error, or what was left out.
+    """
+
+    history: History
+    evaluations: int
+    seconds: float
+    seed: int
+    note: str = ""
+
+
+@dataclass(frozen=True, eq=False)
 class Result:
     """What a search found, and what is known about it.
 
@@ -71,7 +103,7 @@ class Result:
         The objective of the selection.
     status : Status
         What is known about the selection.
-    stopped : str
+    stopped : Stop
         Why the search stopped.
     constraints : list of Row
         Value, bound and slack of every constraint, evaluated again on the selection. Without a feasible selection they
@@ -80,13 +112,10 @@ class Result:
         The selection with the smallest violation, if no selection is known to be feasible.
     bound : float or None
         A number that no feasible objective can beat, if one is known.
-    history : History
-    evaluations : int
-        Calls of black-box functions.
-    seconds : float
-    objective, unit, sense : str
-        Name and unit of the objective, and ``"minimize"`` or ``"maximize"``.
-    seed : int
+    asked : Asked
+        `objective`, `unit` and `sense` are its parts.
+    run : Run
+        `history`, `evaluations`, `seconds`, `seed` and `note` are its parts.
     not_default : ndarray of int, or None
         Positions of the decisions whose option in the selection (or in `nearest`) is not the default. The default is
         the option that takes the least of every limited sum, or else the first one (`cggd.defaults`).
@@ -100,19 +129,59 @@ class Result:
     indices: NDArray[np.int64] | None
     value: float | None
     status: Status
-    stopped: str
+    stopped: Stop
     constraints: Sequence[Row]
     nearest: dict[Hashable, Hashable] | None
     bound: float | None
-    history: History
-    evaluations: int
-    seconds: float
-    objective: str
-    unit: str
-    sense: str
-    seed: int
+    asked: Asked
+    run: Run
     not_default: NDArray[np.int64] | None = None
     remeasured: bool = True
+
+    @property
+    def objective(self) -> str:
+        """Name of the objective."""
+        return self.asked.objective
+
+    @property
+    def unit(self) -> str:
+        """Unit of the objective."""
+        return self.asked.unit
+
+    @property
+    def sense(self) -> str:
+        """``"minimize"`` or ``"maximize"``."""
+        return self.asked.sense
+
+    @property
+    def history(self) -> History:
+        """The course of the descents."""
+        return self.run.history
+
+    @property
+    def evaluations(self) -> int:
+        """Calls of black-box functions."""
+        return self.run.evaluations
+
+    @property
+    def seconds(self) -> float:
+        """Seconds that the search took."""
+        return self.run.seconds
+
+    @property
+    def seed(self) -> int:
+        """Seed of the search."""
+        return self.run.seed
+
+    @property
+    def note(self) -> str:
+        """Details of why the search stopped: the proof, the error, or what was left out."""
+        return self.run.note
+
+    @property
+    def stop_text(self) -> str:
+        """Why the search stopped, in a line for people."""
+        return f"{self.stopped.value}: {self.note}" if self.note else self.stopped.value
 
     @property
     def feasible(self) -> bool:
@@ -155,7 +224,7 @@ class Result:
         called = f", {self.evaluations} evaluations" if self.evaluations else ""
         lines.append(
             f"search     {len(self.history)} steps in {self.seconds:.2f} s{called}, seed {self.seed}; "
-            f"{on_one_line(self.stopped)}"
+            f"{on_one_line(self.stop_text)}"
         )
         return "\n".join(lines)
 
@@ -177,10 +246,11 @@ class Result:
     def to_json(self, *, history: bool = True) -> str:
         """All of it as JSON, which `from_json` reads. Labels may be strings, numbers, bools, None or tuples of them."""
         data = {
-            "format": "cggd-result-1",
+            "format": "cggd-result-2",
             "status": self.status.name,
             "feasible": self.feasible,
-            "stopped": self.stopped,
+            "stopped": self.stopped.name,
+            "note": self.note,
             "objective": {"name": self.objective, "unit": self.unit, "sense": self.sense},
             "value": self.value,
             "bound": self.bound,
@@ -216,8 +286,8 @@ class Result:
 
     @classmethod
     def _read(cls, data: Any) -> Result:
-        if not isinstance(data, Mapping) or data.get("format") != "cggd-result-1":
-            raise ValueError('not a cggd result: expected an object with "format": "cggd-result-1"')
+        if not isinstance(data, Mapping) or data.get("format") not in _FORMATS:
+            raise ValueError(f'not a cggd result: expected an object with "format": "{_FORMATS[0]}"')
         check_keys(data, _KEYS, "the cggd result")
         try:
             return cls._of(data)
@@ -240,19 +310,21 @@ class Result:
             indices=None if data["indices"] is None else _positions(data["indices"]),
             value=None if data["value"] is None else _number(data["value"], "value"),
             status=Status[data["status"]],
-            stopped=data["stopped"],
+            # Format 1 had a text, which is the note of an unknown reason now.
+            stopped=Stop[data["stopped"]] if data["format"] == _FORMATS[0] else Stop.DONE,
             constraints=[
                 Row(**row | {name: _number(row[name], name) for name in _NUMBERS}) for row in data["constraints"]
             ],
             nearest=_mapping(data["nearest"]),
             bound=None if data["bound"] is None else _number(data["bound"], "bound"),
-            history=History(**history),
-            evaluations=data["evaluations"],
-            seconds=data["seconds"],
-            objective=data["objective"]["name"],
-            unit=data["objective"]["unit"],
-            sense=data["objective"]["sense"],
-            seed=data["seed"],
+            asked=Asked(data["objective"]["name"], data["objective"]["unit"], data["objective"]["sense"]),
+            run=Run(
+                History(**history),
+                data["evaluations"],
+                data["seconds"],
+                data["seed"],
+                data["note"] if data["format"] == _FORMATS[0] else data["stopped"],
+            ),
             # Files of older versions lack these two keys.
             not_default=None if data.get("not_default") is None else _positions(data["not_default"]),
             remeasured=data.get("remeasured", True),
@@ -266,8 +338,10 @@ _NOT_REMEASURED = (
 # All keys of a result's file. `feasible` and `gap` are not read, since they follow from the others.
 _KEYS = (
     *("format", "status", "feasible", "stopped", "objective", "value", "bound", "gap", "selection", "indices"),
-    *("nearest", "constraints", "evaluations", "seconds", "seed", "not_default", "remeasured", "history"),
+    *("nearest", "constraints", "evaluations", "seconds", "seed", "not_default", "remeasured", "history", "note"),
 )
+# The format that is written, and older ones that are read.
+_FORMATS = ("cggd-result-2", "cggd-result-1")
 _NUMBERS = ("value", "bound", "slack")
 
 

@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from itertools import pairwise
-from typing import Any, Literal, cast, overload
+from math import prod
+from typing import Any, Literal
 
 import networkx as nx
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from cggd.checks import own
 from cggd.layout import Layout
 
 # Spaces up to this many selections may be enumerated; 4 million rows of a few decisions take about 200 MB.
@@ -19,31 +20,28 @@ ENUMERABLE = 4_000_000
 
 
 @dataclass(frozen=True, eq=False)
-class _Ranges(Sequence[range]):
-    """Options numbered 0, 1, ... for each decision, without storing them."""
+class _Numbered(Mapping[Hashable, Sequence[Hashable]]):
+    """Decisions 0, 1, ... with options 0, 1, ..., without storing them."""
 
     sizes: NDArray[np.int64]
 
+    def __getitem__(self, decision: Any) -> range:
+        return range(int(self.sizes[decision]))
+
+    def __iter__(self) -> Iterator[int]:
+        return iter(range(len(self.sizes)))
+
     def __len__(self) -> int:
         return len(self.sizes)
-
-    @overload
-    def __getitem__(self, index: int) -> range: ...
-    @overload
-    def __getitem__(self, index: slice) -> _Ranges: ...
-    def __getitem__(self, index: int | slice) -> range | _Ranges:
-        if isinstance(index, slice):
-            return _Ranges(self.sizes[index])
-        return range(int(self.sizes[index]))
 
 
 @dataclass(frozen=True, eq=False, repr=False)
 class ChoiceSpace:
     """Decisions, each with a finite number of options.
 
-    A *selection* takes one option per decision. It is written as a mapping of labels, ``{"stem": "conv3"}``, or
-    as an int array of shape (n_decisions,) of indices local to each decision. Arrays over all options of all
-    decisions, one after another, are *flat*: shape (n_options,), cut by `offsets`.
+    A *selection* takes one option per decision: a mapping of labels, ``{"stem": "conv3"}``, or an int array of shape
+    (n_decisions,) of indices local to each decision. Arrays over all options of all decisions, one after another, are
+    *flat*: shape (n_options,), cut by `offsets`.
 
     Parameters
     ----------
@@ -72,48 +70,20 @@ class ChoiceSpace:
     graph: nx.Graph | None = None
     decisions: Sequence[Hashable] = field(init=False)
     layout: Layout = field(init=False)
-    _labels: Sequence[Sequence[Hashable]] = field(init=False)
+    _labels: Mapping[Hashable, Sequence[Hashable]] = field(init=False)
 
     def __post_init__(self) -> None:
         if isinstance(self.options, _Numbered):
-            decisions, options = range(len(self.options)), self.options.ranges
-            sizes = options.sizes
+            decisions, labels, sizes = range(len(self.options)), self.options, self.options.sizes
         else:
-            if not isinstance(self.options, Mapping):
-                raise TypeError(
-                    f"options must map each decision to its options, got {type(self.options).__name__}; "
-                    "for unlabelled decisions use ChoiceSpace.from_sizes"
-                )
-            for decision, labels in self.options.items():
-                if isinstance(labels, str | bytes | set | frozenset) or not isinstance(labels, Iterable):
-                    raise TypeError(f"options of decision {decision!r} must be a list of labels, got {labels!r}")
-            decisions = tuple(self.options)
-            options = tuple(tuple(labels) for labels in self.options.values())
-            for decision, labels in zip(decisions, options, strict=True):
-                if any(label != label for label in (decision, *labels)):
-                    raise ValueError(
-                        f"decision {decision!r} and its options must have labels, got NaN in {few(labels)}"
-                    )
-                if not labels:
-                    raise ValueError(f"decision {decision!r} has no option; give it at least one or leave it out")
-                if unhashable := [o for o in labels if not _is_hashable(o)]:
-                    raise TypeError(
-                        f"options of decision {decision!r} must be hashable labels such as strings, numbers or tuples, "
-                        f"got {unhashable[0]!r}"
-                    )
-                if len(set(labels)) != len(labels):
-                    twice = next(o for o in labels if labels.count(o) > 1)
-                    raise ValueError(
-                        f"decision {decision!r} lists option {twice!r} more than once; options must differ"
-                    )
-            sizes = np.fromiter((len(labels) for labels in options), np.int64, len(options))
+            labels = _checked(self.options)
+            decisions, sizes = tuple(labels), np.fromiter(map(len, labels.values()), np.int64, len(labels))
         if len(decisions) == 0:
             raise ValueError("options is empty; a choice space needs at least one decision")
         if self.graph is not None and not isinstance(self.graph, nx.Graph):
             raise TypeError(f"graph must be a networkx graph, got {self.graph!r}")
-        object.__setattr__(self, "decisions", decisions)
-        object.__setattr__(self, "_labels", options)
-        object.__setattr__(self, "layout", Layout(np.concatenate([[0], np.cumsum(sizes)])))
+        layout = Layout(np.concatenate([[0], np.cumsum(sizes)]))
+        own(self, decisions=decisions, _labels=labels, layout=layout)
 
     # -- other ways to make one -----------------------------------------------------------------------------------
 
@@ -134,7 +104,7 @@ class ChoiceSpace:
         if array.min() < 1:
             decision = int(np.argmax(array < 1))
             raise ValueError(f"sizes must be at least 1, got {array[decision]} for decision {decision}")
-        return cls(_Numbered(_Ranges(array.astype(np.int64))))
+        return cls(_Numbered(array.astype(np.int64)))
 
     @classmethod
     def from_graph(
@@ -164,17 +134,13 @@ class ChoiceSpace:
         if graph.number_of_nodes() == 0 or (on == "edges" and graph.number_of_edges() == 0):
             raise ValueError(f"graph has no {on}, and a choice space needs at least one decision")
         if on == "edges" and graph.is_multigraph():
-            raise ValueError(
-                "graph has parallel edges; a decision per edge needs a graph with at most one between two nodes"
-            )
-        items = graph.nodes(data=True) if on == "nodes" else (((u, v), data) for u, v, data in graph.edges(data=True))
-        mapping: dict[Hashable, Sequence[Hashable]]
-        if options is None:
-            mapping = {item: data[attribute] for item, data in items if attribute in data}
-            if not mapping:
-                raise ValueError(f"no {on[:-1]} of graph carries the attribute {attribute!r}; set it or pass options")
-        else:
-            mapping = {item: options for item, _ in items}
+            raise ValueError("graph has parallel edges; a decision per edge needs at most one edge between two nodes")
+        items = graph.nodes if on == "nodes" else graph.edges
+        if options is not None:
+            return cls(dict.fromkeys(items, options), graph)
+        mapping = {item: data[attribute] for item, data in items.items() if attribute in data}
+        if not mapping:
+            raise ValueError(f"no {on[:-1]} of graph carries the attribute {attribute!r}; set it or pass options")
         return cls(mapping, graph)
 
     @classmethod
@@ -214,11 +180,8 @@ class ChoiceSpace:
     @cached_property
     def n_selections(self) -> int:
         """Number of selections, an exact integer of any size."""
-        values, counts = np.unique(self.sizes, return_counts=True)
-        number = 1
-        for size, count in zip(values.tolist(), counts.tolist(), strict=True):
-            number *= size**count
-        return number
+        sizes, counts = np.unique(self.sizes, return_counts=True)
+        return prod(map(pow, sizes.tolist(), counts.tolist()))
 
     @property
     def sizes(self) -> NDArray[np.int64]:
@@ -239,7 +202,8 @@ class ChoiceSpace:
 
     def option_labels(self, decision: Hashable) -> Sequence[Hashable]:
         """Labels of the options of one decision."""
-        return self._labels[self.position(decision)]
+        self.position(decision)  # raises if it is unknown
+        return self._labels[decision]
 
     @cached_property
     def _positions(self) -> dict[Hashable, int]:
@@ -283,10 +247,10 @@ class ChoiceSpace:
 
     def labels(self, selection: ArrayLike) -> dict[Hashable, Hashable]:
         """Labels of a selection given as indices, shape (n_decisions,)."""
-        indices = self.indices(selection)
-        if isinstance(self._labels, _Ranges):  # the labels are the numbers
-            return dict(zip(self.decisions, indices.tolist(), strict=True))
-        return {d: o[i] for d, o, i in zip(self.decisions, self._labels, indices.tolist(), strict=True)}
+        indices = self.indices(selection).tolist()
+        if isinstance(self._labels, _Numbered):  # the labels are the numbers
+            return dict(zip(self.decisions, indices, strict=True))
+        return {d: labels[i] for (d, labels), i in zip(self._labels.items(), indices, strict=True)}
 
     def check_selections(self, selections: ArrayLike) -> NDArray[np.int64]:
         """Check an array of selections, shape (n, n_decisions), and return it as int64."""
@@ -316,7 +280,7 @@ class ChoiceSpace:
         if isinstance(values, Mapping):
             flat = self._values_of_mapping(values, argument)
         else:
-            flat = as_floats(values, argument).copy()  # the caller may go on to change his
+            flat = as_floats(values, argument).copy()  # the caller may change the original
             if flat.shape == (self.n_decisions, self.layout.uniform):
                 flat = flat.ravel()
         if flat.shape != (self.n_options,):
@@ -330,26 +294,21 @@ class ChoiceSpace:
         unknown = [d for d in values if d not in self._positions]
         if unknown:
             raise ValueError(f"{argument} names unknown decisions: {few(unknown)}; the space has {few(self.decisions)}")
-        flat = np.empty(self.n_options)
-        for d, (decision, labels) in enumerate(zip(self.decisions, self._labels, strict=True)):
+        rows = []
+        for decision, labels in self._labels.items():
             if decision not in values:
                 raise ValueError(f"{argument} has no entry for decision {decision!r}")
-            given = values[decision]
+            given, name = values[decision], f"{argument} of decision {decision!r}"
             if isinstance(given, Mapping):
-                extra, missing = [o for o in given if o not in labels], [o for o in labels if o not in given]
-                if extra or missing:
-                    raise ValueError(
-                        f"{argument} of decision {decision!r} "
-                        + (f"names unknown options: {few(extra)}" if extra else f"lacks options: {few(missing)}")
-                    )
+                if extra := [o for o in given if o not in labels]:
+                    raise ValueError(f"{name} names unknown options: {few(extra)}")
+                if missing := [o for o in labels if o not in given]:
+                    raise ValueError(f"{name} lacks options: {few(missing)}")
                 given = [given[o] for o in labels]
-            row = as_floats(given, f"{argument} of decision {decision!r}")
-            if row.shape != (len(labels),):
-                raise ValueError(
-                    f"{argument} of decision {decision!r} must hold {len(labels)} numbers, got {row.shape}"
-                )
-            flat[self.offsets[d] : self.offsets[d + 1]] = row
-        return flat
+            rows.append(as_floats(given, name))
+            if rows[-1].shape != (len(labels),):
+                raise ValueError(f"{name} must hold {len(labels)} numbers, got {rows[-1].shape}")
+        return np.concatenate(rows, dtype=np.float64)
 
     def from_rows(
         self, frame: Any, column: str, *, decision: str = "decision", option: str = "option"
@@ -371,7 +330,8 @@ class ChoiceSpace:
     def name_option(self, flat: int) -> str:
         """Words for a flat position: decision and option, for messages."""
         d = int(np.searchsorted(self.offsets, flat, side="right")) - 1
-        return f"option {self._labels[d][flat - int(self.offsets[d])]!r} of decision {self.decisions[d]!r}"
+        decision = self.decisions[d]
+        return f"option {self._labels[decision][flat - int(self.offsets[d])]!r} of decision {decision!r}"
 
     # -- selections -----------------------------------------------------------------------------------------------
 
@@ -389,10 +349,9 @@ class ChoiceSpace:
     def enumerate(self) -> NDArray[np.int64]:
         """All selections in C order of the decisions (the last varies fastest), shape (n_selections, n_decisions)."""
         if self.n_selections > ENUMERABLE:
-            raise ValueError(
-                f"the space has {count(self.n_selections)} selections; only {ENUMERABLE} can be enumerated"
-            )
-        # numpy knows no arrays of more than 64 dimensions, and decisions of one option need none.
+            number = count(self.n_selections)
+            raise ValueError(f"the space has {number} selections; only {ENUMERABLE} can be enumerated")
+        # Decisions of one option are left out: numpy arrays have at most 64 dimensions.
         open_ = np.flatnonzero(self.sizes > 1)
         rows = np.zeros((self.n_selections, self.n_decisions), dtype=np.int64)
         if len(open_):
@@ -435,20 +394,31 @@ class ChoiceSpace:
         return None if mask.all() else mask
 
 
-@dataclass(frozen=True, eq=False)
-class _Numbered(Mapping[Hashable, Sequence[Hashable]]):
-    """The mapping behind `ChoiceSpace.from_sizes`."""
-
-    ranges: _Ranges
-
-    def __getitem__(self, decision: Hashable) -> range:
-        return self.ranges[cast(int, decision)]
-
-    def __iter__(self) -> Iterator[int]:
-        return iter(range(len(self.ranges)))
-
-    def __len__(self) -> int:
-        return len(self.ranges)
+def _checked(options: Any) -> dict[Hashable, tuple[Hashable, ...]]:
+    """The options of each decision, or an error that names the decision and what is wrong with it."""
+    if not isinstance(options, Mapping):
+        raise TypeError(
+            f"options must map each decision to its options, got {type(options).__name__}; "
+            "for unlabelled decisions use ChoiceSpace.from_sizes"
+        )
+    checked = {}
+    for decision, labels in options.items():
+        if isinstance(labels, str | bytes | set | frozenset) or not isinstance(labels, Iterable):
+            raise TypeError(f"options of decision {decision!r} must be a list of labels, got {labels!r}")
+        checked[decision] = labels = tuple(labels)
+        if any(label != label for label in (decision, *labels)):
+            raise ValueError(f"decision {decision!r} and its options must have labels, got NaN in {few(labels)}")
+        if not labels:
+            raise ValueError(f"decision {decision!r} has no option; give it at least one or leave it out")
+        if unhashable := [label for label in labels if not _is_hashable(label)]:
+            raise TypeError(
+                f"options of decision {decision!r} must be hashable labels such as strings, numbers or tuples, "
+                f"got {unhashable[0]!r}"
+            )
+        if len(set(labels)) != len(labels):
+            twice = next(label for label in labels if labels.count(label) > 1)
+            raise ValueError(f"decision {decision!r} lists option {twice!r} more than once; options must differ")
+    return checked
 
 
 def as_array(values: Any, argument: str, *, wanted: str = "a flat list") -> NDArray:
@@ -464,9 +434,7 @@ def as_floats(values: Any, argument: str) -> NDArray[np.float64]:
     array = as_array(values, argument, wanted="numbers in a flat list, or a mapping")
     if array.dtype.kind not in "fiu":
         raise TypeError(f"{argument} must hold numbers, got {array.dtype} ({few(array.ravel()[:4].tolist())})")
-    if array.dtype == np.float32:
-        return array
-    return array.astype(np.float64, copy=False)
+    return array if array.dtype == np.float32 else array.astype(np.float64, copy=False)
 
 
 def _columns(frame: Any, *names: str) -> list[list]:
@@ -476,9 +444,8 @@ def _columns(frame: Any, *names: str) -> list[list]:
             column = frame[name]
         except (KeyError, IndexError, TypeError, ValueError):
             if not isinstance(frame, Mapping) and not hasattr(frame, "columns"):
-                raise TypeError(
-                    f"the table must be a DataFrame or map column names to columns, got {frame!r}"
-                ) from None
+                wanted = "a DataFrame or map column names to columns"
+                raise TypeError(f"the table must be {wanted}, got {frame!r}") from None
             known = list(getattr(frame, "columns", frame))
             raise ValueError(f"the table has no column {name!r}; it has {few(known)}") from None
         if isinstance(column, str) or not isinstance(column, Iterable):
@@ -486,7 +453,7 @@ def _columns(frame: Any, *names: str) -> list[list]:
         # numpy would turn labels of several types into strings.
         columns.append(getattr(column, "tolist", lambda column=column: list(column))())
     lengths = [len(column) for column in columns]
-    if any(a != b for a, b in pairwise(lengths)):
+    if len(set(lengths)) > 1:
         raise ValueError(f"columns {few(names)} have different lengths {lengths}")
     return columns
 
@@ -498,10 +465,9 @@ def count(number: int) -> str:
 
 def _is_hashable(label: Any) -> bool:
     try:
-        hash(label)
+        return isinstance(hash(label), int)
     except TypeError:
         return False
-    return True
 
 
 def _shown(array: NDArray) -> str:

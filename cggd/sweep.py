@@ -5,7 +5,6 @@ from __future__ import annotations
 import csv
 import io
 import json
-import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal
@@ -13,18 +12,18 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from cggd.budget import Budget, Stop
 from cggd.checks import check_choice, whole
 from cggd.constraints import Constraint, check_constraints
 from cggd.io.text import StrPath, csv_cell, write_text
 from cggd.metrics import Metric
 from cggd.metrics.base import check_metric
-from cggd.options import Options, Progress
 from cggd.plotting.front import plot_front
 from cggd.printable import in_columns, on_one_line
 from cggd.problem import Problem
 from cggd.result import Result, Status, percent_text
 from cggd.rounding import number_text, true_texts
-from cggd.search import INTERRUPTED, SearchError, minimize, solve, uninterrupted
+from cggd.solve import Progress, SearchError, check_options, solve, uninterrupted
 
 Sense = Literal["minimize", "maximize"]
 MetricSense = Literal["<=", ">="]
@@ -91,8 +90,10 @@ class Front:
         Name and unit of the metric, and ``"<="`` or ``">="``.
     complete : bool
         Whether every bound asked for was searched.
-    stopped : str
-        Why the sweep ended.
+    stopped : Stop
+        Why the sweep ended; `stop_text` says it in a line.
+    note : str
+        Details.
     evaluations : int
         Calls of black-box functions, by all searches.
     seconds : float
@@ -106,7 +107,8 @@ class Front:
     metric_unit: str
     metric_sense: str
     complete: bool
-    stopped: str
+    stopped: Stop
+    note: str
     evaluations: int
     seconds: float
 
@@ -140,6 +142,12 @@ class Front:
         """Whether every bound has a selection that meets it, and none was left out."""
         return self.complete and all(p.result.feasible for p in self.points)
 
+    @property
+    def stop_text(self) -> str:
+        """Why the sweep ended, in a line for people."""
+        how_many = f"{len(self.points)} bound{'' if len(self.points) == 1 else 's'}"
+        return f"{how_many} done" if self.complete else f"{self.note or self.stopped.value}, after {how_many}"
+
     def summary(self) -> str:
         """A table for people: a line for each bound."""
         metric = f"{self.metric} [{self.metric_unit}]" if self.metric_unit else self.metric
@@ -152,7 +160,7 @@ class Front:
             rows.append([*numbers, gap, p.result.status.name.lower()])
         lines = [on_one_line(f"{self.sense:<10} {objective} for each bound on {metric}"), *in_columns(rows)]
         called = f", {self.evaluations} evaluations" if self.evaluations else ""
-        lines.append(f"sweep      {on_one_line(self.stopped)}, in {self.seconds:.2f} s{called}")
+        lines.append(f"sweep      {on_one_line(self.stop_text)}, in {self.seconds:.2f} s{called}")
         return "\n".join(lines)
 
     def to_csv(self, path: StrPath | None = None, *, selections: bool = False) -> str:
@@ -187,7 +195,7 @@ class Front:
             "objective": {"name": self.objective, "unit": self.unit, "sense": self.sense},
             "metric": {"name": self.metric, "unit": self.metric_unit, "sense": self.metric_sense},
             "complete": self.complete,
-            "stopped": self.stopped,
+            "stopped": self.stop_text,
             "evaluations": self.evaluations,
             "seconds": self.seconds,
             "points": [
@@ -253,7 +261,7 @@ def sweep(
     callback : callable, optional
         Called with a `SweepProgress` after each step; a true return value ends the sweep.
     **options
-        Other options of `minimize`, for every search: ``seed``, ``steps``, ``starts``, ``forbid``, ... A sweep keeps
+        Other options of `minimize`, for every search: ``seed``, ``gap``, ``forbid``, ``improvers``, ... A sweep keeps
         no checkpoint.
 
     Returns
@@ -296,8 +304,8 @@ def sweep(
     swept = Constraint(metric, np.inf if metric_sense == "<=" else -np.inf, metric_sense)
     Problem(objective, [swept])  # raises where the metric belongs to another space
     limits = {"time_limit": time_limit, "max_evaluations": max_evaluations, "callback": callback}
-    Options(**{**(minimize.__kwdefaults__ or {}), **limits})
-    run = _Sweep(problem, swept, initial, options, **limits)
+    check_options(**limits)
+    run = _Sweep(problem, swept, initial, options, Budget(time_limit, max_evaluations=max_evaluations), callback)
     if isinstance(bounds, int | np.integer):
         n = whole(bounds, "bounds", least=2)
         return run.front(lambda: run.spread(n))
@@ -323,17 +331,14 @@ class _Sweep:
         swept: Constraint,
         initial: Any,
         options: dict[str, Any],
-        *,
-        time_limit: float | None,
-        max_evaluations: int | None,
+        budget: Budget,
         callback: Callable[[SweepProgress], Any] | None,
     ) -> None:
         self.problem, self.swept, self.initial, self.options = problem, swept, initial, options
-        self.time_limit, self.max_evaluations, self.callback = time_limit, max_evaluations, callback
-        self.began = time.perf_counter()
-        self.done = self.runs = self.evaluations = 0
+        self.budget, self.callback = budget, callback
+        self.done = self.runs = 0
         self.found: list[tuple[Constraint, Result]] = []
-        self.stopped: str | None = None
+        self.stopped: Stop | None = None
         self.failure: SearchError | None = None
 
     def front(self, searches: Callable[[], None]) -> Front:
@@ -341,10 +346,10 @@ class _Sweep:
         try:
             searches()
         except KeyboardInterrupt:
-            self.stopped = INTERRUPTED
+            self.stopped = Stop.INTERRUPTED
         front = uninterrupted(self._front)
         if self.failure is not None:
-            message = f"{front.stopped} (what was found until then is in .front)"
+            message = f"{front.stop_text} (what was found until then is in .front)"
             raise SweepError(message, self.failure.result, front) from self.failure
         return front
 
@@ -385,14 +390,15 @@ class _Sweep:
         """Search with an equal share of what is left."""
         shares = self.runs - self.done
         limits: dict[str, Any] = {}
-        if self.time_limit is not None:
-            limits["time_limit"] = max((self.time_limit - self._seconds) / shares, SHORTEST)
-        if self.max_evaluations is not None:
-            limits["max_evaluations"] = max((self.max_evaluations - self.evaluations) // shares, 1)
+        budget = self.budget
+        if budget.limited:
+            limits["time_limit"] = max(budget.left / shares, SHORTEST)
+        if budget.max_evaluations is not None:
+            limits["max_evaluations"] = max((budget.max_evaluations - budget.evaluation.calls) // shares, 1)
 
         def report(progress: Progress) -> bool:
             if self.callback is not None and self.callback(SweepProgress(self.done, self.runs, bound, progress)):
-                self.stopped = "stopped by the callback"
+                self.stopped = Stop.CALLBACK
             return self.stopped is not None
 
         try:
@@ -400,15 +406,11 @@ class _Sweep:
         except SearchError as error:
             self.failure, result = error, error.result
             self.stopped = result.stopped
-        if result.stopped.startswith(INTERRUPTED):
-            self.stopped = INTERRUPTED
+        if result.stopped is Stop.INTERRUPTED:
+            self.stopped = Stop.INTERRUPTED
         self.done += 1
-        self.evaluations += result.evaluations
+        budget.evaluation.calls += result.evaluations
         return result
-
-    @property
-    def _seconds(self) -> float:
-        return time.perf_counter() - self.began
 
     def _best(self, limit: Constraint) -> Result | None:
         """The best result whose selection meets a bound, whichever bound it was found under."""
@@ -425,7 +427,6 @@ class _Sweep:
             infeasible = infeasible or own.status is Status.INFEASIBLE
             points.append(Point(limit.bound, self._settled(limit, own, proved, infeasible)))
         metric, objective = self.swept.metric, self.problem.objective
-        how_many = f"{len(points)} bound{'' if len(points) == 1 else 's'}"
         return Front(
             points=tuple(reversed(points)),
             objective=objective.name,
@@ -435,9 +436,10 @@ class _Sweep:
             metric_unit=metric.unit,
             metric_sense=self.swept.sense,
             complete=self.stopped is None,
-            stopped=f"{how_many} done" if self.stopped is None else f"{self.stopped}, after {how_many}",
-            evaluations=self.evaluations,
-            seconds=self._seconds,
+            stopped=self.stopped or Stop.DONE,
+            note="" if self.failure is None else self.failure.result.note,
+            evaluations=self.budget.evaluation.calls,
+            seconds=self.budget.seconds,
         )
 
     def _settled(self, limit: Constraint, own: Result, proved: float, infeasible: bool) -> Result:

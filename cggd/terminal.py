@@ -11,33 +11,15 @@ out, err = Console(soft_wrap=True), Console(stderr=True, soft_wrap=True)
 
 
 def say(text: object = "") -> None:
-    """Print text as it is to standard output: no markup, no control characters, no line wrapping.
-
-    Parameters
-    ----------
-    text : object
-    """
+    """Print text as it is to standard output: no markup, no control characters, no line wrapping."""
     out.print(Text(printable(text)))
 
 
 def complain(text: object, *, style: str = "red") -> None:
-    """Print to standard error, in the same way.
-
-    Parameters
-    ----------
-    text : object
-    style : str
-        A style of rich, for terminals.
-    """
+    """Print to standard error in the same way; `style` is a style of rich, for terminals."""
     err.print(Text(printable(text), style=style))
 
 
 def say_json(document: str) -> None:
-    r"""Print a JSON document, and nothing else, to standard output; the control character DEL is escaped.
-
-    Parameters
-    ----------
-    document : str
-        JSON in which everything that is not ASCII is escaped.
-    """
+    r"""Print a JSON document of ASCII characters, and nothing else, to standard output; DEL is escaped."""
     print(document.replace("\x7f", "\\u007f"))

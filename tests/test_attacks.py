@@ -10,7 +10,7 @@ from cggd.improve.cores import solve_cores
 from cggd.problem import Problem
 from cggd.program.bounds import relax
 from cggd.program.grid import grid
-from cggd.program.highs import settle
+from cggd.program.settle import settle
 
 
 def planted(seed, n=20, rows=3, most=10**4):

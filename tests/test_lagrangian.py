@@ -11,7 +11,6 @@ from cggd.datasets import mmkp
 from cggd.metrics import Combination
 from cggd.program import lagrangian
 from cggd.program.lagrangian import nearest, relax
-from cggd.program.sum_tables import sum_of
 from cggd.testing import choice_spaces
 from cggd.testing.strategies import values
 
@@ -57,20 +56,19 @@ def optima(problem, allowed):
 
 def relaxed(problem, allowed=None):
     """The linear relaxation's value and status, by HiGHS."""
-    tables = [sum_of(metric) for metric in (problem.objective, *(c.metric for c in problem.constraints))]
-    (cost, constant), *rows = tables
+    cost, *rows = [m.sum_table() for m in (problem.objective, *(c.metric for c in problem.constraints))]
     finite = [(c, row) for c, row in zip(problem.constraints, rows, strict=True) if np.isfinite(c.limit)]
     n, owner = problem.space.n_options, problem.space.layout.owner
     one_each = (owner == np.arange(problem.space.n_decisions)[:, None]).astype(float)
     found = linprog(
-        problem.sign * np.asarray(cost, float),
-        A_ub=np.array([c.sign * np.asarray(row[0], float) for c, row in finite]) if finite else None,
-        b_ub=np.array([c.limit - c.sign * row[1] for c, row in finite]) if finite else None,
+        problem.sign * np.asarray(cost.values, float),
+        A_ub=np.array([c.sign * np.asarray(row.values, float) for c, row in finite]) if finite else None,
+        b_ub=np.array([c.limit - c.sign * row.constant for c, row in finite]) if finite else None,
         A_eq=one_each,
         b_eq=np.ones(len(one_each)),
         bounds=[(0, 1 if allowed is None or allowed[o] else 0) for o in range(n)],
     )
-    return (problem.sign * found.fun + constant if found.status == 0 else None), found.status
+    return (problem.sign * found.fun + cost.constant if found.status == 0 else None), found.status
 
 
 def knapsack(n, k, m, seed, *, share=0.45, dtype=float, ragged=False):
@@ -174,8 +172,8 @@ def test_a_large_space_starts_from_samples_of_itself(ragged):
 def test_float32_tables_give_the_bound_of_the_same_numbers_in_float64():
     narrow = knapsack(500, 5, 3, 2, dtype=np.float32)
     wide = Problem(
-        Additive(narrow.space, np.asarray(sum_of(narrow.objective)[0], float)),
-        [Additive(narrow.space, np.asarray(sum_of(c.metric)[0], float)) <= c.bound for c in narrow.constraints],
+        Additive(narrow.space, np.asarray(narrow.objective.values, float)),
+        [Additive(narrow.space, np.asarray(c.metric.values, float)) <= c.bound for c in narrow.constraints],
         "maximize",
     )
     assert relax(narrow).bound == relax(wide).bound
@@ -240,7 +238,7 @@ def test_what_is_no_sum_is_left_to_others():
     space = ChoiceSpace.from_sizes([2, 2])
     cost = Additive(space, [1.0, 2, 3, 4])
     for metric in (Function(space, len), maximum(cost, cost), cost + Function(space, len)):
-        assert sum_of(metric) is None
+        assert metric.sum_table() is None
         assert relax(Problem(metric, [cost <= 5])) is None
         assert relax(Problem(cost, [metric <= 5])) is None
 

@@ -32,11 +32,11 @@ def test_printing_from_c_is_silenced_and_printing_from_python_is_not():
 def test_a_solver_in_the_background_prints_nothing(how):
     said = output_of(f"""
         import ctypes
-        from cggd.program.highs import aside, background
+        from cggd.program.threads import background, run_interruptibly
         def work():
             ctypes.CDLL(None).puts(b"from the solver")
             return 1
-        print(aside(work, lambda: {how == "left behind"}))
+        print(run_interruptibly(work, lambda: {how == "left behind"}))
         background.close()
         ctypes.CDLL(None).fflush(None)
     """)

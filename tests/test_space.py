@@ -139,7 +139,7 @@ def test_a_million_decisions():
     assert space.indices(labels).sum() == 1_500_000
     assert space.decisions[-1] == 999_999
     assert list(space.decisions[3:5]) == [3, 4]
-    assert list(space._labels[2:4]) == [range(3), range(2)]
+    assert [space.option_labels(d) for d in (2, 3)] == [range(3), range(2)]
     with pytest.raises(ValueError, match=r"unknown decision 'x'; the space has 0, 1, 2, 3, 4, 5, \.\.\."):
         space.position("x")
 

@@ -28,11 +28,13 @@ from cggd.guide import directions as directions_module
 from cggd.guide import guide as guide
 from cggd.guide import safeguard as safeguard_module
 from cggd.guide.optimizers import SGD, Adam, Momentum
+from cggd.metrics import SumTable
 from cggd.testing import (
     LawError,
     assert_converges,
     check_constraints,
     check_direction,
+    check_expression,
     check_guide,
     check_metric,
     check_state,
@@ -104,6 +106,13 @@ def test_a_subclass_does_not_inherit_a_state_of_other_values():
     for metric in (Twice(space, np.arange(9.0)), Shown(space, np.arange(9.0))):
         assert type(metric).state is Metric.state
         check_state(metric)
+
+
+@relaxed
+@given(st.data())
+def test_every_expression_is_its_metric(data):
+    space = data.draw(choice_spaces(max_decisions=4, max_options=3))
+    check_expression(data.draw(metrics(space)), n=2)
 
 
 def test_parts_of_a_sum_do_not_hide_what_a_switch_does():
@@ -198,6 +207,42 @@ class WrongTable(Function):
 
     def replacements(self, selection):
         return super().replacements(np.zeros_like(selection))
+
+
+class Lying(Peak):
+    """Its linear form is not the metric: a stage is missing, or the form is no upper bound, or nothing satisfies it."""
+
+    how = ""
+
+    def expression(self, program, sign):
+        parts = super().expression(program, sign)
+        if self.how == "a part is missing":
+            return parts if parts is None else parts[:1]
+        if self.how == "for both signs":
+            return sign * program.largest(program.sum(self.usage))
+        if self.how == "impossible" and parts is not None:
+            program.at_most(program.chosen(0), -1.0)
+        if self.how == "too low" and parts is not None:
+            return program.variable(0.0, 99.0)
+        return parts
+
+
+@pytest.mark.parametrize("how", ["a part is missing", "for both signs", "impossible", "too low"])
+def test_a_lying_expression_is_caught(how):
+    check_expression(Peak(SPACE, VALUES))
+    lying = Lying(SPACE, VALUES)
+    object.__setattr__(lying, "how", how)
+    with pytest.raises(LawError, match="its expression must be the metric"):
+        check_expression(lying)
+
+
+def test_a_lying_sum_table_is_caught():
+    class Doubled(Additive):
+        def sum_table(self):
+            return SumTable(2 * self.values)
+
+    with pytest.raises(LawError, match="sum table must add up"):
+        check_expression(Doubled(SPACE, VALUES))
 
 
 class Undecided(Function):

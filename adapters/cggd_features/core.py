@@ -7,7 +7,7 @@ from collections.abc import Callable
 import numpy as np
 from numpy.typing import NDArray
 
-from cggd import Metric, Progress, Result, Start, maximize
+from cggd import Descent, Metric, Progress, Result, Start, Switches, maximize
 from cggd_features.found import Clock
 from cggd_features.limits import Limits
 
@@ -42,8 +42,7 @@ def by_core(
         limits.constraints,
         initial=begin.astype(np.int64),
         forbid=limits.forbidden,
-        starts=[Start(temperature=COLD)],
-        steps=steps,
+        improvers=[Descent(steps, [Start(temperature=COLD)], share=0.8), Switches()],
         seed=seed,
         time_limit=clock.left,
         callback=callback,

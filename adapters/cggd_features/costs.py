@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from cggd import ChoiceSpace, Metric
 from cggd.checks import as_number
+from cggd.expressions import Expression, Program
 from cggd.rounding import WHOLE, is_whole, sum_rounding
 
 
@@ -92,6 +93,27 @@ class SharedCost(Metric):
         begun = np.isfinite(self._two_least(inside)[0])
         entries = np.where(begun, 0.0, self._two_least(inside | open_)[0])
         return self.least(inside, open_) + self.discounted + _finite(entries[self.group])
+
+    def expression(self, program: Program, sign: float) -> Expression | None:
+        """Each group with a selected member has a payer: a selected one, whose entry is least where costs are."""
+        alone = np.bincount(self.group)[self.group] == 1
+        members = np.flatnonzero(~alone)
+        if len(members) and (sign < 0 or self.entry[members].min() < 0):
+            return None
+        prices = np.stack([np.zeros(len(alone)), self.discounted + np.where(alone, self.entry, 0.0)], axis=1)
+        cost = program.sum(sign * prices.ravel())
+        # Where all entries of a group are equal, its first member stands for any payer.
+        least, most = np.full(self._n_groups, np.inf), np.full(self._n_groups, -np.inf)
+        np.minimum.at(least, self.group, self.entry)
+        np.maximum.at(most, self.group, self.entry)
+        first = np.isin(np.arange(len(alone)), np.unique(self.group, return_index=True)[1])
+        unequal = (least < most)[self.group]
+        payers = members[(unequal | first)[members]]
+        pays = program.switch(len(payers))
+        program.at_most((pays - program.chosen(2 * payers + 1))[unequal[payers]])
+        paid = pays.sum(self.group[payers], self._n_groups)
+        program.at_most(program.chosen(2 * members + 1) - paid[self.group[members]])
+        return cost + (self.entry[payers] * pays).sum()
 
     def minimum(self) -> float:
         return 0.0

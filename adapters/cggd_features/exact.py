@@ -84,7 +84,7 @@ def branch_and_bound(
             return
         open_ = open_ & replace(limits, must=inside, never=~inside & ~open_).affordable
         everything = inside | open_
-        fit = gram.at(everything)
+        fit = Fit.at(gram, everything)
         sure &= fit.sure
         if fit.value <= value + EQUAL:
             return

@@ -1,29 +1,36 @@
-"""A least-squares fit on a subset, and what every addition, removal and swap would make of it."""
+"""A least-squares fit on a subset, and what every addition, removal and swap would make of it.
+
+The columns X are centred and of length 1, G is their Gram matrix, and c their products with the target. For a subset S
+let T be a matrix for which the columns of ``X_S T`` are orthonormal, ``V = T' G_S.`` and ``w = T' c_S``. The subset
+explains ``w'w`` of the target's sum of squares. With the residuals ``r = c - V'w`` and ``D = G - V'V``,
+
+- a block j of columns added explains ``r_j' inv(D_jj) r_j`` more, and adds rows to V and w,
+- a block i dropped explains ``|E'w|^2`` less, where E is an orthonormal basis of the rows of T that belong to i,
+- after dropping i, ``r + V'E E'w`` and ``D + V'E E'V`` take the places of r and D, and a reflection that turns E into
+  the last coordinates takes the rows out of V and w,
+
+so that all additions, all removals and all swaps cost O(s^2 p) together, without a refit (Furnival & Wilson, 1974;
+Golub & Van Loan, 2013, section 6.5, on updates of a QR factor). A ridge penalty adds alpha to the diagonal of G before
+it is scaled.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy import linalg
 
-if TYPE_CHECKING:
-    from cggd_features.gram import Gram
-
-# The square of what is left of a column of length 1, once others are known. Products of columns hold it to 1e-15, so
-# that above CLEAR it has eleven digits. Below COLLINEAR it has six or fewer, and counts as nothing where products are
-# all there is. Where the columns themselves are at hand, it counts as nothing below NOISE, which is the rounding of
-# their entries, and is accurate above DECIDED; between the two nobody can say whether a column adds anything.
-CLEAR = 1e-4
-COLLINEAR = 1e-9
-DECIDED = 1e-20
-NOISE = 1e-27
+from cggd_features.gram import CLEAR, COLLINEAR, Gram, factor_of, solved
 
 # Swaps are computed for so many pairs at a time, whose numbers the cache of a processor holds.
 BLOCK = 2**15
+
+# A fit is computed anew after so many updates, since rounding adds up.
+UPDATES = 50
 
 
 @dataclass(frozen=True, eq=False)
@@ -36,7 +43,7 @@ class Fit:
     inside : ndarray of int, shape (s,)
         The columns X_S in the fit, in the order of the rows of T.
     basis : ndarray of shape (s, s)
-        T of the formulas of `cggd_features.gram`: the columns of ``X_S T`` are orthonormal.
+        T of the formulas above: the columns of ``X_S T`` are orthonormal.
     rows, effects : ndarray of shape (s, n_columns) and (s, n_outputs)
         V and w: products of those with all columns, and with the outputs.
     residual : ndarray of shape (n_columns, n_outputs)
@@ -64,6 +71,44 @@ class Fit:
     sure: bool
     dependent: bool
 
+    @classmethod
+    def at(cls, gram: Gram, selected: NDArray[np.bool_]) -> Fit:
+        """The fit on the selected variables, shape (n_variables,), computed anew."""
+        every = gram.columns_of(selected)
+        sure = gram.doubtful is None or not gram.doubtful[selected].any()
+        factor, order, clear = factor_of(gram.matrix, every)
+        if not clear and gram.exact is not None:
+            q, factor, order, decided = gram.exact.factor(every)
+            basis = linalg.solve_triangular(factor, np.eye(len(factor)), check_finite=False)
+            rows = q.T @ gram.exact.matrix
+            rest = gram.exact.matrix - q @ rows
+            rest -= q @ (q.T @ rest)
+            effects, residual = q.T @ gram.exact.target, rest.T @ gram.exact.target
+            left = [np.einsum("rvi,rvj->vij", rest[:, own], rest[:, own], optimize=True) for _, own in gram.classes]
+        else:
+            decided = clear
+            basis = solved(factor, factor.T)  # the inverse of the factor
+            rows = basis.T @ gram.matrix[every[order]]
+            effects = basis.T @ gram.target[every[order]]
+            residual = gram.target - rows.T @ effects
+            left = []
+            for _, own in gram.classes:
+                whole = gram.matrix[own[:, :, None], own[:, None, :]]
+                left.append(whole - np.einsum("svi,svj->vij", rows[:, own], rows[:, own], optimize=True))
+        return cls(
+            gram=gram,
+            selected=selected.copy(),
+            inside=every[order],
+            basis=basis,
+            rows=rows,
+            effects=effects,
+            residual=residual,
+            left=left,
+            clear=clear,
+            sure=sure and decided,
+            dependent=len(order) < len(every),
+        )
+
     @cached_property
     def value(self) -> float:
         """R^2 of the subset."""
@@ -73,12 +118,12 @@ class Fit:
         """The fit with one more variable, in O(s p); computed anew where it is nearly a combination of the others."""
         own = self.gram.columns[variable]
         if len(own) == 0 or not self.clear:
-            return self.gram.at(_switched(self.selected, variable))
+            return Fit.at(self.gram, _switched(self.selected, variable))
         used = self.rows[:, own]
         rest = self.gram.matrix[own] - used.T @ self.rows
         sizes, directions = np.linalg.eigh(rest[:, own]) if len(own) > 1 else (rest[0, own], np.ones((1, 1)))
         if sizes.min() <= CLEAR:
-            return self.gram.at(_switched(self.selected, variable))
+            return Fit.at(self.gram, _switched(self.selected, variable))
         turn = directions / np.sqrt(sizes)
         new, step = turn.T @ rest, turn.T @ self.residual[own]
         n = len(used)
@@ -104,9 +149,9 @@ class Fit:
         """The fit with one variable less, in O(s p); computed anew where it was nearly a combination of the others."""
         at = np.flatnonzero(np.isin(self.inside, self.gram.columns[variable]))
         if not self.clear or len(at) == 0:
-            return self.gram.at(_switched(self.selected, variable))
+            return Fit.at(self.gram, _switched(self.selected, variable))
         if (self.basis[at] ** 2).sum() >= 1 / CLEAR:
-            return self.gram.at(_switched(self.selected, variable))
+            return Fit.at(self.gram, _switched(self.selected, variable))
         # Reflections turn the directions that the others do not span into the last ones, which then are left out.
         basis, rows, effects, kept = self.basis, self.rows, self.effects, len(self.inside)
         for place in at.tolist():

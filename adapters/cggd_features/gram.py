@@ -1,17 +1,6 @@
-"""Least squares on any subset of features: values, and what each switch and swap would do to them.
+"""Products of columns with each other and with the target, from which any subset of features is fitted.
 
-The columns X are centred and of length 1, G is their Gram matrix, and c their products with the target. For a subset S
-let T be a matrix for which the columns of ``X_S T`` are orthonormal, ``V = T' G_S.`` and ``w = T' c_S``. The subset
-explains ``w'w`` of the target's sum of squares. With the residuals ``r = c - V'w`` and ``D = G - V'V``,
-
-- a block j of columns added explains ``r_j' inv(D_jj) r_j`` more, and adds rows to V and w,
-- a block i dropped explains ``|E'w|^2`` less, where E is an orthonormal basis of the rows of T that belong to i,
-- after dropping i, ``r + V'E E'w`` and ``D + V'E E'V`` take the places of r and D, and a reflection that turns E into
-  the last coordinates takes the rows out of V and w,
-
-so that all additions, all removals and all swaps cost O(s^2 p) together, without a refit (Furnival & Wilson, 1974;
-Golub & Van Loan, 2013, section 6.5, on updates of a QR factor). A ridge penalty adds alpha to the diagonal of G before
-it is scaled.
+The columns are centred and of length 1; G and T are those of `cggd_features.fit`.
 
 Products of columns lose what two nearly equal columns differ in: of a difference of 1e-5, its square, 1e-10, is left
 with six digits, and of 1e-8 nothing. So T comes from the Cholesky factor of G only where that is well conditioned, and
@@ -21,7 +10,7 @@ otherwise from a QR factor of the columns themselves (`Columns`), which are kept
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
@@ -30,8 +19,14 @@ from numpy.typing import NDArray
 from scipy import linalg, sparse
 from scipy.linalg import get_lapack_funcs
 
-from cggd import ChoiceSpace, Metric
-from cggd_features.fit import CLEAR, COLLINEAR, DECIDED, NOISE, Fit
+# The square of what is left of a column of length 1, once others are known. Products of columns hold it to 1e-15, so
+# that above CLEAR it has eleven digits. Below COLLINEAR it has six or fewer, and counts as nothing where products are
+# all there is. Where the columns themselves are at hand, it counts as nothing below NOISE, which is the rounding of
+# their entries, and is accurate above DECIDED; between the two nobody can say whether a column adds anything.
+CLEAR = 1e-4
+COLLINEAR = 1e-9
+DECIDED = 1e-20
+NOISE = 1e-27
 
 # A column of length 1 that varies by less than this is constant: 50 times the rounding of its entries. Where products
 # are all that is known of it, the rounding of those is what counts.
@@ -50,11 +45,6 @@ SMALLEST, LARGEST = 1e-130, 1e130
 
 # By name, since their module declares none of them.
 cholesky, pivoted_cholesky, solve_cholesky = get_lapack_funcs(("potrf", "pstrf", "potrs"), dtype=np.float64)
-
-# A fit that differs by more variables than this is computed anew, and so is one after so many updates, since rounding
-# adds up.
-NEARBY = 4
-UPDATES = 50
 
 
 @dataclass(frozen=True, eq=False)
@@ -257,104 +247,14 @@ class Gram:
         """R^2, and whether it is certain which of the selected columns add something to the others."""
         inside = self.columns_of(selected)
         sure = self.doubtful is None or not self.doubtful[selected].any()
-        factor, order, clear = _factor(self.matrix, inside)
+        factor, order, clear = factor_of(self.matrix, inside)
         if not clear and self.exact is not None:
             q, _, _, decided = self.exact.factor(inside)
             return float(((q.T @ self.exact.target) ** 2).sum()), sure and decided
         if len(order) == 0:
             return 0.0, sure
         target = self.target[inside[order]]
-        return float((target * _solved(factor, target)).sum()), sure and clear
-
-    def at(self, selected: NDArray[np.bool_]) -> Fit:
-        """The fit on the selected variables, shape (n_variables,), and what each change of them would do."""
-        every = self.columns_of(selected)
-        sure = self.doubtful is None or not self.doubtful[selected].any()
-        factor, order, clear = _factor(self.matrix, every)
-        if not clear and self.exact is not None:
-            q, factor, order, decided = self.exact.factor(every)
-            basis = linalg.solve_triangular(factor, np.eye(len(factor)), check_finite=False)
-            rows = q.T @ self.exact.matrix
-            rest = self.exact.matrix - q @ rows
-            rest -= q @ (q.T @ rest)
-            effects, residual = q.T @ self.exact.target, rest.T @ self.exact.target
-            left = [np.einsum("rvi,rvj->vij", rest[:, own], rest[:, own], optimize=True) for _, own in self.classes]
-        else:
-            decided = clear
-            basis = _solved(factor, factor.T)  # the inverse of the factor
-            rows = basis.T @ self.matrix[every[order]]
-            effects = basis.T @ self.target[every[order]]
-            residual = self.target - rows.T @ effects
-            left = []
-            for _, own in self.classes:
-                whole = self.matrix[own[:, :, None], own[:, None, :]]
-                left.append(whole - np.einsum("svi,svj->vij", rows[:, own], rows[:, own], optimize=True))
-        return Fit(
-            gram=self,
-            selected=selected.copy(),
-            inside=every[order],
-            basis=basis,
-            rows=rows,
-            effects=effects,
-            residual=residual,
-            left=left,
-            clear=clear,
-            sure=sure and decided,
-            dependent=len(order) < len(every),
-        )
-
-
-@dataclass(frozen=True, eq=False, repr=False)
-class Explained(Metric):
-    """R^2 of the least-squares fit on the selected variables, with the closed forms as its replacement table.
-
-    Parameters
-    ----------
-    space : ChoiceSpace
-        One decision per variable, with the options 0 (out) and 1 (in).
-    gram : Gram
-    """
-
-    space: ChoiceSpace
-    gram: Gram
-    name: str = field(default="R^2", kw_only=True)
-    unit: str = field(default="", kw_only=True)
-    _last: list[tuple[Fit, int]] = field(init=False, default_factory=list)
-
-    def evaluate(self, selections: NDArray[np.int64]) -> NDArray[np.float64]:
-        return np.array([self.gram.explained(row.astype(bool)) for row in selections])
-
-    def replacements(self, selection: NDArray[np.int64]) -> NDArray[np.float64]:
-        fit = self._fit(selection.astype(bool))
-        if fit.dependent:
-            return Metric.replacements(self, selection)
-        table = np.full((len(selection), 2), fit.value)
-        table[:, 0] -= fit.losses
-        table[:, 1] += fit.gains
-        return table.ravel()
-
-    def _fit(self, selected: NDArray[np.bool_]) -> Fit:
-        """The fit on a selection; the last one, updated, where few variables differ from it."""
-        if self._last:
-            fit, updates = self._last[0]
-            changed = np.flatnonzero(fit.selected != selected).tolist()
-            if len(changed) <= NEARBY and updates + len(changed) <= UPDATES:
-                for variable in changed:
-                    fit = fit.minus(variable) if fit.selected[variable] else fit.plus(variable)
-                self._last[0] = fit, updates + len(changed)
-                return fit
-        fit = self.gram.at(selected)
-        self._last[:] = [(fit, 0)]
-        return fit
-
-    def limits(self) -> tuple[float, float]:
-        return 0.0, 1.0
-
-    def minimum(self) -> float:
-        return 0.0
-
-    def maximum(self) -> float:
-        return self.gram.explained(np.ones(self.space.n_decisions, dtype=bool))
+        return float((target * solved(factor, target)).sum()), sure and clear
 
 
 def _places(counts: NDArray[np.int64]) -> list[NDArray[np.int64]]:
@@ -363,7 +263,7 @@ def _places(counts: NDArray[np.int64]) -> list[NDArray[np.int64]]:
     return [np.arange(end - count, end) for end, count in zip(ends.tolist(), counts.tolist(), strict=True)]
 
 
-def _factor(
+def factor_of(
     matrix: NDArray[np.float64], inside: NDArray[np.int64]
 ) -> tuple[NDArray[np.float64], NDArray[np.int64], bool]:
     """Upper Cholesky factor of the columns inside that are independent, the places of those, and whether all are."""
@@ -378,7 +278,7 @@ def _factor(
     return np.triu(factor[:rank, :rank]), order[:rank] - 1, False
 
 
-def _solved(factor: NDArray[np.float64], right: NDArray[np.float64]) -> NDArray[np.float64]:
+def solved(factor: NDArray[np.float64], right: NDArray[np.float64]) -> NDArray[np.float64]:
     """Solution of ``factor' factor x = right``; OpenBLAS waits on threads in trtrs and potri, even for 10 rows."""
     return solve_cholesky(factor, right, lower=0)[0] if len(factor) else right
 

@@ -10,9 +10,10 @@ from numpy.typing import NDArray
 from cggd import Status
 from cggd_features.core import by_core
 from cggd_features.exact import branch_and_bound
+from cggd_features.explained import Explained
 from cggd_features.fit import Fit
 from cggd_features.found import ENDLESS, Clock, Found
-from cggd_features.gram import Explained, Gram
+from cggd_features.gram import Gram
 from cggd_features.limits import Limits
 from cggd_features.reduced import reduced
 from cggd_features.subset import EQUAL, POWERS, Toll, along_rates, filled, greedy, promise, search
@@ -73,18 +74,18 @@ def solve(
     met = list(along_rates(gram, limits, start, toll, most=max([1.0, *shares]), stop=clock.share(0.4).over))
     everything = start | limits.free
     if penalty == 0 and limits.holds(everything):
-        fit = gram.at(everything)
+        fit = Fit.at(gram, everything)
         selected = thrifty(fit, limits).selected
         score = gram.score(gram.explained(selected))
         status, bound = (Status.OPTIMAL, score) if fit.sure and prove else (Status.FEASIBLE, None)
         return Found(selected, score, status, bound, [(fit.selected, gram.score(fit.value)) for fit in met])
     # Where prices are shared, greedy subsets of all variables may lie outside of what the rates find promising.
     powers = POWERS if limits.shared else ()
-    seeds = [greedy(gram.at(start), limits, power, toll, clock.share(0.2).over) for power in powers]
+    seeds = [greedy(Fit.at(gram, start), limits, power, toll, clock.share(0.2).over) for power in powers]
     kept = _promising(limits, start, [*met, *seeds])
     small, narrow = (gram, limits) if len(kept) == len(start) else reduced(gram, limits, kept)
-    near, begin, narrow_toll = [small.at(fit.selected[kept]) for fit in met], start[kept], toll.among(kept)
-    seeds = [small.at(fit.selected[kept]) for fit in seeds]
+    near, begin, narrow_toll = [Fit.at(small, fit.selected[kept]) for fit in met], start[kept], toll.among(kept)
+    seeds = [Fit.at(small, fit.selected[kept]) for fit in seeds]
     fit = search(small, narrow, begin, near, narrow_toll, clock.share(0.6).over, seeds=seeds)
     fit = max([fit, *(fit for fit in near if narrow.holds(fit.selected))], key=narrow_toll.worth)
     selected = fit.selected if penalty else _searched(fit, narrow, seed, clock.share(0.7), STEPS if few else 1)
@@ -94,11 +95,11 @@ def solve(
         selected, bound = proof.selected, proof.bound if proof.sure else None
         status = Status.OPTIMAL if proof.optimal else status
     else:
-        selected = filled(gram.at(selected), limits, toll, clock.over).selected
+        selected = filled(Fit.at(gram, selected), limits, toll, clock.over).selected
         if prove and len(gram.matrix) <= BOUNDED:
             most, sure = gram.measured(limits.affordable)
             bound = most if sure else None
-    selected = thrifty(gram.at(selected), limits).selected
+    selected = thrifty(Fit.at(gram, selected), limits).selected
     subsets = [fit.selected for fit in near]
     for share in shares:
         scaled = narrow.scaled(share)
@@ -106,10 +107,10 @@ def solve(
             found = search(small, scaled, begin, near, narrow_toll, clock.over).selected
             if status is Status.OPTIMAL:
                 found = branch_and_bound(small, scaled, found, nodes=PATH_NODES, stop=clock.over).selected
-            subsets.append(thrifty(small.at(found), scaled).selected)
+            subsets.append(thrifty(Fit.at(small, found), scaled).selected)
     wholes = [_whole(s, kept, start) for s in subsets]
     held = [s for s in (selected, *wholes, start) if limits.holds(s)]
-    selected = max(held, key=lambda s: toll.worth(gram.at(s)))
+    selected = max(held, key=lambda s: toll.worth(Fit.at(gram, s)))
     score = gram.score(gram.explained(selected))
     if bound is not None:
         bound = score if status is Status.OPTIMAL else max(gram.score(bound), score)
@@ -161,7 +162,7 @@ def thrifty(fit: Fit, limits: Limits) -> Fit:
         useless = limits.removals(selected) & (fit.losses <= EQUAL) & (saved >= 0)
         if useless.any():
             at = np.flatnonzero(useless)
-            fit = fit.gram.at(_flipped(selected, int(at[np.lexsort((-at, -saved[at]))[0]])))
+            fit = Fit.at(fit.gram, _flipped(selected, int(at[np.lexsort((-at, -saved[at]))[0]])))
             continue
         out, change = fit.swaps()
         same = limits.swaps(selected, out) & (np.abs(change) <= EQUAL)
@@ -173,7 +174,7 @@ def thrifty(fit: Fit, limits: Limits) -> Fit:
                 best = min(best or (np.inf, 0, 0), (cheaper, int(j), int(out[i])))
         if best is None:
             return fit
-        fit = fit.gram.at(_flipped(_flipped(selected, best[2]), best[1]))
+        fit = Fit.at(fit.gram, _flipped(_flipped(selected, best[2]), best[1]))
 
 
 def _flipped(selected: NDArray[np.bool_], variable: int) -> NDArray[np.bool_]:

@@ -26,6 +26,7 @@ from scipy.special import expit, logsumexp
 
 from cggd import ChoiceSpace, Metric
 from cggd_features.core import by_core
+from cggd_features.fit import Fit
 from cggd_features.found import ENDLESS, Clock, Found
 from cggd_features.gram import Gram
 from cggd_features.limits import Limits
@@ -285,7 +286,7 @@ def solve(
         found = by_core(likelihood, limits, best, steps=1, seed=seed, clock=clock).indices
         if found is not None and likelihood.value(found.astype(bool)) > likelihood.value(best) + EQUAL:
             best = found.astype(bool)
-    thrift = thrifty(likelihood.gram(best).at(best), limits).selected
+    thrift = thrifty(Fit.at(likelihood.gram(best), best), limits).selected
     best = thrift if task.worth(thrift) >= task.worth(best) - EQUAL else best
     best = best if limits.holds(best) else start
     return Found(best, likelihood.score(best), met=[(s, likelihood.score(s)) for s in subsets])
@@ -314,7 +315,7 @@ class _Task:
                 break
             gram, worth = self.likelihood.gram(selected), self.worth(selected)
             toll = self.toll(gram)
-            climbed = climb(gram.at(selected), limits, toll, self.clock.over)
+            climbed = climb(Fit.at(gram, selected), limits, toll, self.clock.over)
             proposals = [force(climbed, limits, toll, self.clock.over).selected]
             if self.worth(proposals[0]) <= worth + EQUAL:
                 proposals = _proposals(gram, limits, selected, toll)
@@ -327,7 +328,7 @@ class _Task:
 
 def _proposals(gram: Gram, limits: Limits, selected: NDArray[np.bool_], toll: Toll) -> list[NDArray[np.bool_]]:
     """The additions and swaps that fit and that the quadratic model ranks highest."""
-    fit = gram.at(selected)
+    fit = Fit.at(gram, selected)
     out, change = fit.swaps()
     change = np.vstack([np.where(limits.additions(selected), fit.gains - toll.of(fit), -np.inf), change])
     change[1:][~limits.swaps(selected, out)] = -np.inf

@@ -299,20 +299,11 @@ class BudgetedSelector(MetaEstimatorMixin, SelectorMixin, BaseEstimator):
                     raise TypeError(f"sample_weight was given, but {estimator!r} takes none")
                 fit_params = {"sample_weight": weights}
                 score_params = fit_params if _takes_weights(scorer, estimator) else {}
-        metric = wrapper.CrossValidated(
-            shop.variables,
-            estimator,
-            X,
-            y,
-            scorer,
-            [(train, test) for train, test in cv.split(X, y, **split_params)],
-            fit_params,
-            score_params,
-            self.max_fits,
-            self.n_jobs,
-        )
-        if self.max_fits < 2 * len(metric.splits):
-            raise ValueError(f"max_fits must pay for two subsets on {len(metric.splits)} splits, got {self.max_fits}")
+        splits = [(train, test) for train, test in cv.split(X, y, **split_params)]
+        validation = wrapper.CrossValidation(estimator, X, y, scorer, splits, fit_params, score_params)
+        metric = wrapper.CrossValidated(shop.variables, validation, self.max_fits, self.n_jobs)
+        if self.max_fits < 2 * metric.n_splits:
+            raise ValueError(f"max_fits must pay for two subsets on {metric.n_splits} splits, got {self.max_fits}")
         if classes is not None:
             target = logistic.indicators(classes, np.ones(len(y)) if weights is None else weights)
         else:

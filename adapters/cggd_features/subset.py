@@ -14,8 +14,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from cggd_features.fit import Fit
-from cggd_features.gram import UPDATES, Gram
+from cggd_features.fit import UPDATES, Fit
+from cggd_features.gram import Gram
 from cggd_features.limits import Limits
 
 # Powers of the price by which gains are divided in greedy starts.
@@ -84,14 +84,14 @@ def along_rates(
     stop: Callable[[], bool] = lambda: False,
 ) -> Iterator[Fit]:
     """Subsets that are best at falling rates, in the order of their price; the last exceeds `most` of the budgets."""
-    fit = gram.at(start)
+    fit = Fit.at(gram, start)
     beyond = limits.scaled(most)
     price = np.maximum(limits.prices(fit.selected), 1e-9)
     worth = np.where(limits.free & ~fit.selected, (fit.gains - toll.of(fit)) / price, 0.0)
     rate = float(np.max(worth, initial=0.0))
     last = None
     while rate > 0 and not stop():
-        fit = paid(gram.at(fit.selected), limits, rate, toll, stop)
+        fit = paid(Fit.at(gram, fit.selected), limits, rate, toll, stop)
         if last is None or not np.array_equal(fit.selected, last):
             yield fit
             if not beyond.holds(fit.selected):
@@ -191,7 +191,7 @@ def filled(fit: Fit, limits: Limits, toll: Toll, stop: Callable[[], bool] = lamb
         selected = fit.selected.copy()
         for variable in some.tolist():
             selected[variable] = limits.additions(selected)[variable]
-        fit = fit.plus(int(some[0])) if len(some) == 1 else fit.gram.at(selected)
+        fit = fit.plus(int(some[0])) if len(some) == 1 else Fit.at(fit.gram, selected)
     return fit
 
 
@@ -201,7 +201,7 @@ def climb(fit: Fit, limits: Limits, toll: Toll, stop: Callable[[], bool] = lambd
         if stop():
             break
         if update % UPDATES == 0:
-            fit = fit.gram.at(fit.selected)
+            fit = Fit.at(fit.gram, fit.selected)
         selected, own = fit.selected, toll.of(fit)
         add = np.where(limits.additions(selected), fit.gains - own, -np.inf)
         drop = np.where(limits.removals(selected), own - fit.losses, -np.inf) if not toll.free else add
@@ -249,7 +249,7 @@ def force(fit: Fit, limits: Limits, toll: Toll, stop: Callable[[], bool] = lambd
                 continue
             candidate = climb(candidate, limits, toll, stop)
             if toll.worth(candidate) > toll.worth(fit) + EQUAL:
-                fit = fit.gram.at(candidate.selected)
+                fit = Fit.at(fit.gram, candidate.selected)
                 break
         else:
             return fit
@@ -280,14 +280,14 @@ def search(
     seeds : list of Fit
         Further subsets within the limits; greedy ones by default.
     """
-    first = gram.at(start)
+    first = Fit.at(gram, start)
     within = [fit for fit in met if limits.holds(fit.selected)]
     beyond = [fit for fit in met if not limits.holds(fit.selected)]
     ends = [first, *within[-1:], *(repaired(fit, limits) for fit in beyond[:1])]
     climbed = [climb(fit, limits, toll, stop) for fit in ends[1:] if fit is not None]
     seeds = seeds or [greedy(first, limits, power, toll, stop) for power in POWERS]
     best = max([first, *climbed, *seeds], key=toll.worth)
-    return force(climb(gram.at(best.selected), limits, toll, stop), limits, toll, stop)
+    return force(climb(Fit.at(gram, best.selected), limits, toll, stop), limits, toll, stop)
 
 
 def promise(fit: Fit, limits: Limits) -> NDArray[np.float64]:

@@ -42,6 +42,47 @@ STEPS = 60
 PROPOSALS = 8
 
 
+@dataclass(frozen=True, eq=False)
+class CrossValidation:
+    """How an estimator is scored.
+
+    Parameters
+    ----------
+    estimator : estimator
+    X, y : data
+    scorer : callable
+        ``scorer(estimator, X, y, **metadata)``.
+    splits : list of (train, test)
+    fit_params, score_params : dict
+        Metadata; arrays of one entry per sample are cut as the samples are.
+    """
+
+    estimator: Any
+    X: Any
+    y: Any
+    scorer: Any
+    splits: Sequence[tuple[NDArray[np.int64], NDArray[np.int64]]]
+    fit_params: Mapping[str, Any] = field(default_factory=dict)
+    score_params: Mapping[str, Any] = field(default_factory=dict)
+
+    def score(self, columns: NDArray[np.int64], split: tuple[NDArray[np.int64], NDArray[np.int64]]) -> float:
+        """The score on one split of the estimator fitted on some columns of X."""
+        train, test = split
+        estimator: Any = clone(self.estimator)
+        X, fit_params = self.X, self.fit_params
+        if len(columns) == 0:  # what can be said without any feature
+            estimator = DummyClassifier(strategy="prior") if is_classifier(estimator) else DummyRegressor()
+            X, columns, fit_params = np.zeros((_n_rows(X), 1)), np.array([0]), {}
+        parts = [_safe_indexing(_safe_indexing(X, columns, axis=1), rows) for rows in split]
+        estimator.fit(parts[0], _safe_indexing(self.y, train), **_cut(fit_params, train, _n_rows(X)))
+        score = self.scorer(
+            estimator, parts[1], _safe_indexing(self.y, test), **_cut(self.score_params, test, _n_rows(X))
+        )
+        if not np.isfinite(score):
+            raise ValueError(f"scoring gave {score} on features {columns.tolist()}; scores must be finite")
+        return float(score)
+
+
 @dataclass(frozen=True, eq=False, repr=False)
 class CrossValidated(Metric):
     """Mean cross-validated score of an estimator on the selected variables; each subset is scored once.
@@ -51,25 +92,13 @@ class CrossValidated(Metric):
     Parameters
     ----------
     variables : Variables
-    estimator : estimator
-    X, y : data
-    scorer : callable
-        ``scorer(estimator, X, y, **metadata)``.
-    splits : list of (train, test)
-    fit_params, score_params : dict
-        Metadata; arrays of one entry per sample are cut as the samples are.
+    validation : CrossValidation
     max_fits : int
     n_jobs : int or None
     """
 
     variables: Variables
-    estimator: Any
-    X: Any
-    y: Any
-    scorer: Any
-    splits: Sequence[tuple[NDArray[np.int64], NDArray[np.int64]]]
-    fit_params: Mapping[str, Any] = field(default_factory=dict)
-    score_params: Mapping[str, Any] = field(default_factory=dict)
+    validation: CrossValidation
     max_fits: int = 2000
     n_jobs: int | None = None
     name: str = field(default="score", kw_only=True)
@@ -81,24 +110,30 @@ class CrossValidated(Metric):
         return self.variables.space
 
     @property
+    def n_splits(self) -> int:
+        """Fits for each subset."""
+        return len(self.validation.splits)
+
+    @property
     def n_fits(self) -> int:
         """Fits made so far."""
-        return len(self.known) * len(self.splits)
+        return len(self.known) * self.n_splits
 
     @property
     def used_up(self) -> bool:
         """Whether no further subset may be scored."""
-        return self.n_fits + len(self.splits) > self.max_fits
+        return self.n_fits + self.n_splits > self.max_fits
 
     def evaluate(self, selections: NDArray[np.int64]) -> NDArray[np.float64]:
         keys = [np.packbits(row.astype(bool)).tobytes() for row in selections]
         new = {key: row for key, row in zip(keys, selections, strict=True) if key not in self.known}
-        affordable = (self.max_fits - self.n_fits) // len(self.splits)
+        affordable = (self.max_fits - self.n_fits) // self.n_splits
         todo = list(new.items())[: max(affordable, 0)]
-        jobs = [(row.astype(bool), split) for _, row in todo for split in self.splits]
-        scores = np.array(Parallel(n_jobs=self.n_jobs)(delayed(self._score)(*job) for job in jobs), dtype=float)
-        current_evaluation().calls += len(jobs)
-        for (key, _), values in zip(todo, scores.reshape(len(todo), len(self.splits)), strict=True):
+        columns = [np.flatnonzero(self.variables.support(row.astype(bool))) for _, row in todo]
+        jobs = [delayed(self.validation.score)(own, split) for own in columns for split in self.validation.splits]
+        scores = np.array(Parallel(n_jobs=self.n_jobs)(jobs), dtype=float)
+        current_evaluation().count(len(jobs))
+        for (key, _), values in zip(todo, scores.reshape(len(todo), self.n_splits), strict=True):
             self.known[key] = float(values.mean())
         worst = min(self.known.values())
         return np.array([self.known.get(key, worst) for key in keys])
@@ -111,24 +146,6 @@ class CrossValidated(Metric):
         """All subsets scored so far, with their scores."""
         n = len(self.variables)
         return [(np.unpackbits(np.frombuffer(key, np.uint8))[:n].astype(bool), s) for key, s in self.known.items()]
-
-    def _score(self, selected: NDArray[np.bool_], split: tuple[NDArray[np.int64], NDArray[np.int64]]) -> float:
-        train, test = split
-        columns = np.flatnonzero(self.variables.support(selected))
-        estimator: Any = clone(self.estimator)
-        X = self.X
-        if len(columns) == 0:  # what can be said without any feature
-            estimator = DummyClassifier(strategy="prior") if is_classifier(estimator) else DummyRegressor()
-            X, columns = np.zeros((_n_rows(X), 1)), np.array([0])
-        parts = [_safe_indexing(_safe_indexing(X, columns, axis=1), rows) for rows in split]
-        fit_params = {} if isinstance(estimator, DummyClassifier | DummyRegressor) else self.fit_params
-        estimator.fit(parts[0], _safe_indexing(self.y, train), **_cut(fit_params, train, _n_rows(X)))
-        score = self.scorer(
-            estimator, parts[1], _safe_indexing(self.y, test), **_cut(self.score_params, test, _n_rows(X))
-        )
-        if not np.isfinite(score):
-            raise ValueError(f"scoring gave {score} on features {columns.tolist()}; scores must be finite")
-        return float(score)
 
 
 def _n_rows(X: Any) -> int:
@@ -173,7 +190,7 @@ def solve(
     scores = metric.evaluate(np.array(proposals, dtype=np.int64))
     held = [i for i, proposal in enumerate(proposals) if limits.holds(proposal)]
     best = proposals[max(held, key=lambda i: scores[i])]
-    few = max(FEWEST, int(TABLE_SHARE * metric.max_fits / len(metric.splits)))
+    few = max(FEWEST, int(TABLE_SHARE * metric.max_fits / metric.n_splits))
     dropped = np.ones(len(start), dtype=bool)
     dropped[
         np.argsort(-np.where(best | start, np.inf, worth), kind="stable")[: max(few, int((best | start).sum()))]
@@ -211,14 +228,15 @@ def _proposals(
     ends = [
         fit for fit in (*within[-1:], *(repaired(fit, limits) for fit in met[len(within) :][:1])) if fit is not None
     ]
-    filled = [climb(fit, limits, toll) for fit in (*ends, gram.at(start))]
+    first = Fit.at(gram, start)
+    filled = [climb(fit, limits, toll) for fit in (*ends, first)]
     for share in shares:
         scaled = limits.scaled(share)
         if share != 1 and scaled.holds(start):
-            filled.append(climb(([f for f in met if scaled.holds(f.selected)] or [gram.at(start)])[-1], scaled, toll))
+            filled.append(climb(([f for f in met if scaled.holds(f.selected)] or [first])[-1], scaled, toll))
     evenly = [within[i] for i in np.unique(np.linspace(0, len(within) - 1, PROPOSALS).astype(int))] if within else []
-    distinct = {fit.selected.tobytes(): fit.selected for fit in (gram.at(start), *filled, *evenly)}
-    worth = np.max([_worth(fit, limits) for fit in (gram.at(start), *filled)], axis=0)
+    distinct = {fit.selected.tobytes(): fit.selected for fit in (first, *filled, *evenly)}
+    worth = np.max([_worth(fit, limits) for fit in (first, *filled)], axis=0)
     return list(distinct.values()), worth
 
 

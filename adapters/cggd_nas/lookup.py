@@ -22,11 +22,11 @@ from cggd.metrics import Additive, Function, Metric
 from cggd.rounding import is_whole, sum_rounding
 from cggd.space import few
 from cggd_nas.measure import Measurement, latency
-from cggd_nas.parts import Call, Place
+from cggd_nas.parts import Place
 from cggd_nas.plain import as_supernet
 from cggd_nas.supernet import Supernet
 from cggd_nas.trace import Example, replaced_tensors
-from cggd_nas.walk import Walk
+from cggd_nas.walk import Call, Walk
 
 COLUMNS = ("module", "option", "input_shape", "value", "unit", "device", "date")
 

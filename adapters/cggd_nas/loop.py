@@ -7,7 +7,7 @@ import math
 import time
 import warnings
 import zipfile
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -23,25 +23,22 @@ from torch import Tensor, nn
 from cggd import Constraint, Feasibility, SafeguardState, SearchError
 from cggd.checks import whole
 from cggd.constraints import Row
-from cggd.guide import Observation
 from cggd.guide.relaxation import annealed
 from cggd.outputs import replacing
 from cggd_nas.batches import Batches, generator_of, in_order, pairs, repeated
-from cggd_nas.candidates import Candidate, Nearest, NoFeasibleArchitectureError, excess, holds, judge, likely, ranked
+from cggd_nas.candidates import Candidate, NoFeasibleArchitectureError, holds, judge, likely, ranked
 from cggd_nas.guide import TorchGuide
 from cggd_nas.history import Epoch, margins, skips
+from cggd_nas.learners import Learners
 from cggd_nas.measure import evaluating, same_mode
 from cggd_nas.recalibration import recalibrate
 from cggd_nas.relaxations import Relaxation, UniformPath
 from cggd_nas.result import NasResult
 from cggd_nas.retrain import Loss
 from cggd_nas.supernet import Supernet
+from cggd_nas.visited import Visited
 
-OptimizerOf = Callable[[Iterable[nn.Parameter]], torch.optim.Optimizer]
 Objective = Callable[[Tensor, Supernet], Tensor]
-
-# Gradients of weights are clipped at this norm, as in the search of NAS-Bench-201 (Dong & Yang, ICLR 2020, appendix).
-CLIP = 5.0
 
 # Share of the epochs after which the temperature is at its end, and candidates are collected (CONNAS, ICLR 2026).
 LATE = 2 / 3
@@ -61,6 +58,25 @@ class Writer(Protocol):
         ...
 
 
+@dataclass(frozen=True, kw_only=True)
+class Judging:
+    """How many candidates and finalists are compared at the end, after how many batches of calibration."""
+
+    candidates: int
+    finalists: int
+    calibration: int
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Reports:
+    """Where each epoch is reported to."""
+
+    checkpoint: Path | None
+    resume: bool
+    writer: Writer | None
+    callback: Callable[[Epoch], Any] | None
+
+
 @dataclass(frozen=True, eq=False, kw_only=True)
 class Settings:
     """What a search was asked for; see `cggd_nas.search`."""
@@ -68,17 +84,12 @@ class Settings:
     epochs: int
     warmup: int
     every: int
-    candidates: int
-    finalists: int
-    calibration: int
     seed: int
     loss: Loss
     objective: Objective | None
     relaxation: Callable[..., Relaxation]
-    checkpoint: Path | None
-    resume: bool
-    writer: Writer | None
-    callback: Callable[[Epoch], Any] | None
+    judging: Judging
+    reports: Reports
 
 
 @dataclass
@@ -90,14 +101,6 @@ class _Means:
     feasible: list[bool] = field(default_factory=list)
 
 
-@dataclass(frozen=True)
-class Met:
-    """When a selection that satisfies every constraint was met the last time, and the constraints' values then."""
-
-    epoch: int
-    values: tuple[float, ...]
-
-
 class Run:
     """The state of a search, and what moves it."""
 
@@ -107,25 +110,36 @@ class Run:
         settings: Settings,
         train: Batches,
         val: Batches,
-        weight_optimizer: OptimizerOf,
-        architecture_optimizer: OptimizerOf,
+        learners: Learners,
         known: Feasibility,
     ) -> None:
         self.guide, self.settings, self.train, self.val, self.known = guide, settings, train, val, known
-        self.supernet, self.model, self.constraints = guide.supernet, guide.supernet.model, guide.guide.constraints
-        self.weights = [p for p in self.supernet.weights() if p.requires_grad]
-        self.architecture = self.supernet.parameters
-        self.device = self.architecture[0].device
-        self.optimizer, self.chooser = weight_optimizer(self.weights), architecture_optimizer(self.architecture)
-        steps = settings.epochs * len(train)
-        self.schedule = torch.optim.lr_scheduler.CosineAnnealingLR(self.optimizer, steps)
-        self.paths = torch.Generator().manual_seed(settings.seed)
+        self.learners, self.paths = learners, torch.Generator().manual_seed(settings.seed)
         self.epoch = 0
         self.history: list[Epoch] = []
-        self.met: dict[tuple[int, ...], Met] = {}
-        self.nearest: Nearest | None = None
+        self.visited = Visited(LATE * settings.epochs)
         self.calibration: list[tuple[Tensor, Tensor]] = []
         self.began = time.perf_counter()
+
+    @property
+    def supernet(self) -> Supernet:
+        """The supernet that the guide steers."""
+        return self.guide.supernet
+
+    @property
+    def model(self) -> nn.Module:
+        """Its network."""
+        return self.supernet.model
+
+    @property
+    def constraints(self) -> Sequence[Constraint]:
+        """The constraints that the guide steers by."""
+        return self.guide.guide.constraints
+
+    @property
+    def device(self) -> torch.device:
+        """Where the parameters are."""
+        return self.supernet.parameters[0].device
 
     # -- the loop -----------------------------------------------------------------------------------------------------
 
@@ -143,10 +157,9 @@ class Run:
             except Exception as error:
                 failure, stopped = error, f"{type(error).__name__} in epoch {self.epoch}: {error}"
             finally:
-                _require(self.weights, True)
-                _require(self.architecture, True)
+                self.learners.require(weights=True, architecture=True)
                 self.model.zero_grad(set_to_none=True)
-            if failure is not None and (not begun or self.epoch <= self.settings.warmup or not self.met):
+            if failure is not None and (not begun or self.epoch <= self.settings.warmup or not self.visited.feasible):
                 raise failure  # nothing was searched for yet
             result, later = self._result(stopped)
         self.supernet.select(result.selection)
@@ -165,13 +178,13 @@ class Run:
     def _prepare(self) -> None:
         """Whatever has to be right before anything is trained."""
         self._rehearse()
-        path = self.settings.checkpoint
-        if path is not None and self.settings.resume and path.exists():
+        path = self.settings.reports.checkpoint
+        if path is not None and self.settings.reports.resume and path.exists():
             self._restore(_loaded(path), path)
 
     def _loop(self, console: Console) -> str:
         """All epochs, and why they ended."""
-        path = self.settings.checkpoint
+        path, callback = self.settings.reports.checkpoint, self.settings.reports.callback
         columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
         with Progress(*columns, console=console, disable=console.quiet) as bar:
             task = bar.add_task("search", total=self.settings.epochs, completed=self.epoch)
@@ -180,7 +193,7 @@ class Run:
                 bar.update(task, advance=1, description=_described(done))
                 if path is not None:
                     self._saved(path)
-                if self.settings.callback is not None and self.settings.callback(done):
+                if callback is not None and callback(done):
                     return f"stopped by callback after {self.epoch} epochs"
         return f"all {self.settings.epochs} epochs done"
 
@@ -192,7 +205,7 @@ class Run:
         s, generators = self.settings, self._generators()
         states = [generator.get_state() for generator in generators]
         own_random = torch.random.fork_rng(devices=[self.device] if self.device.type == "cuda" else [])
-        _require(self.weights, False)
+        self.learners.require(weights=False, architecture=True)
         try:
             with own_random, evaluating(self.model), self.supernet.kept():
                 relaxed = s.relaxation(temperature=annealed(0, s.epochs, share=LATE))
@@ -227,38 +240,33 @@ class Run:
         record = self._record(temperature, sums, before)
         self.history.append(record)
         self.epoch += 1
-        if s.writer is not None:
-            _write(s.writer, record, self.constraints)
+        if s.reports.writer is not None:
+            _write(s.reports.writer, record, self.constraints)
         return record
 
     def _learn(self, batch: tuple[Tensor, Tensor]) -> float:
         """One step of the weights."""
-        _require(self.architecture, False)
-        _require(self.weights, True)
-        self.optimizer.zero_grad()
+        self.learners.require(weights=True, architecture=False)
+        self.learners.optimizer.zero_grad()
         loss = self._loss(batch)
-        if loss.requires_grad:  # a path of skip connections alone may hold no weight
-            loss.backward()
-            nn.utils.clip_grad_norm_(self.weights, CLIP)
-            self.optimizer.step()
-        self.schedule.step()
+        self.learners.step_weights(loss)
         return float(loss.detach())
 
     def _choose(self, batch: tuple[Tensor, Tensor], sums: _Means) -> None:
         """One step of the architecture."""
-        _require(self.weights, False)
-        _require(self.architecture, True)
-        self.chooser.zero_grad()
+        chooser = self.learners.chooser
+        self.learners.require(weights=False, architecture=True)
+        chooser.zero_grad()
         loss = self._loss(batch)
         total = loss if self.settings.objective is None else self.settings.objective(loss, self.supernet)
         _check_gradient(total)
         total.backward()
         if self.settings.objective is None:
-            seen = self.guide.update(self.chooser).seen
+            seen = self.guide.update(chooser).seen
         else:
             seen = self.guide.guide.observe(self.supernet.logits())
-            self.chooser.step()
-        self._meet(seen)
+            chooser.step()
+        self.visited.add(seen, self.epoch, self.constraints)
         sums.val.append(float(loss.detach()))
         sums.feasible.append(seen.feasible)
 
@@ -275,22 +283,9 @@ class Run:
             )
         return loss
 
-    def _meet(self, seen: Observation) -> None:
-        """Remember what a selection comes to."""
-        selection = tuple(seen.selection.tolist())
-        if seen.feasible:
-            met, late = Met(self.epoch, tuple(seen.values.tolist())), LATE * self.settings.epochs
-            if self.epoch >= late:
-                self.met[selection] = met
-            elif not any(earlier.epoch >= late for earlier in self.met.values()):
-                self.met = {selection: met}  # only in case the late epochs meet none
-        missed = excess(seen.violations, self.constraints)
-        if self.nearest is None or missed < self.nearest.excess:
-            self.nearest = Nearest(selection, missed)
-
     def _record(self, temperature: float, sums: _Means, before: NDArray[np.int64]) -> Epoch:
         seen = self.guide.guide.observe(self.supernet.logits())
-        self._meet(seen)
+        self.visited.add(seen, self.epoch, self.constraints)
         least, mean = margins(self.supernet)
         return Epoch(
             epoch=self.epoch,
@@ -325,7 +320,7 @@ class Run:
         best_first = [*ranked(finals), *(c for c in ranked(judged) if c.indices not in done)]
         if cut_short:
             judged_ones = {candidate.indices for candidate in judged}
-            others = (one for one in dict.fromkeys([*pool, *self.met]) if one not in judged_ones)
+            others = (one for one in dict.fromkeys([*pool, *self.visited.feasible]) if one not in judged_ones)
             in_turn = [*best_first, *map(self._unjudged, others)]
         else:
             in_turn = best_first
@@ -339,7 +334,7 @@ class Run:
         except (Exception, KeyboardInterrupt) as error:  # a device that no longer answers, for one
             failure = failure or error
             rest = [candidate for candidate in in_turn if candidate.indices not in refuted]
-            best = next((candidate for candidate in rest if candidate.indices in self.met), rest[0])
+            best = next((candidate for candidate in rest if candidate.indices in self.visited.feasible), rest[0])
             rows, remeasured = self._remembered(best), False
         if best is None:
             raise failure or self._none_feasible(stopped)
@@ -359,14 +354,13 @@ class Run:
 
     def _tell_apart(self, pool: list[tuple[int, ...]], judged: list[Candidate], finals: list[Candidate]) -> None:
         """Fill the lists one after another: likely selections, those judged, and those judged by all of the data."""
-        s = self.settings
-        rng = np.random.default_rng(s.seed)
-        pool += likely(self.supernet, self.constraints, self.met, number=s.candidates, rng=rng)
-        self.calibration = list(itertools.islice(self.train, s.calibration))
+        judging, rng = self.settings.judging, np.random.default_rng(self.settings.seed)
+        pool += likely(self.supernet, self.constraints, self.visited.feasible, number=judging.candidates, rng=rng)
+        self.calibration = list(itertools.islice(self.train, judging.calibration))
         part = list(itertools.islice(self.val, RANKING_BATCHES))
         for one in pool:
             judged.append(self._judged(one, part))
-        for candidate in ranked(judged)[: s.finalists]:
+        for candidate in ranked(judged)[: judging.finalists]:
             finals.append(self._judged(candidate.indices, in_order(self.val)))
 
     def _judged(self, selection: tuple[int, ...], data: Any) -> Candidate:
@@ -376,16 +370,16 @@ class Run:
         return Candidate(self.supernet.space.labels(selection), selection, math.nan, math.nan, 0)
 
     def _remembered(self, candidate: Candidate) -> list[Row]:
-        """The report of a selection by the values of the constraints when it was met the last time."""
-        if (met := self.met.get(candidate.indices)) is None:
+        """The report of a selection by the values of the constraints at its last visit."""
+        if (visit := self.visited.feasible.get(candidate.indices)) is None:
             return []
-        return [constraint.row(value) for constraint, value in zip(self.constraints, met.values, strict=True)]
+        return [constraint.row(value) for constraint, value in zip(self.constraints, visit.values, strict=True)]
 
     def _none_feasible(self, stopped: str) -> NoFeasibleArchitectureError:
         reason = f"no architecture that satisfies every bound was met ({stopped})"
-        if self.nearest is None:
+        if (nearest := self.visited.nearest) is None:
             return NoFeasibleArchitectureError(reason, None, self.known.constraints)
-        indices, rows = np.array(self.nearest.indices), list[Row]()
+        indices, rows = np.array(nearest.indices), list[Row]()
         with suppress(Exception):  # what fails here hides no more than the report
             rows = [constraint.report(indices) for constraint in self.constraints]
         return NoFeasibleArchitectureError(reason, self.supernet.space.labels(indices), rows)
@@ -422,20 +416,18 @@ class Run:
             )
 
     def _state(self) -> dict[str, Any]:
-        state, nearest = self.guide.state, self.nearest
         return {
             "format": FORMAT,
             "signature": self._signature(),
             "epoch": self.epoch,
             "model": self.model.state_dict(),
-            "optimizers": [self.optimizer.state_dict(), self.chooser.state_dict(), self.schedule.state_dict()],
-            "safeguard": {name: _plain(value) for name, value in vars(state).items()},
+            "optimizers": self.learners.state(),
+            "safeguard": {name: _plain(value) for name, value in vars(self.guide.state).items()},
             "generators": [generator.get_state() for generator in self._generators()],
             "random": torch.get_rng_state(),
             "random_cuda": torch.cuda.get_rng_state(self.device) if self.device.type == "cuda" else None,
             "history": [asdict(record) for record in self.history],
-            "met": [(selection, met.epoch, met.values) for selection, met in self.met.items()],
-            "nearest": None if nearest is None else (nearest.indices, nearest.excess),
+            **self.visited.state(),
         }
 
     def _restore(self, saved: dict[str, Any], path: Path) -> None:
@@ -453,8 +445,7 @@ class Run:
     def _take(self, saved: dict[str, Any]) -> None:
         epoch = whole(saved["epoch"], "epoch", least=0)
         history = [Epoch(**record) for record in saved["history"]]
-        met = {tuple(selection): Met(at, tuple(values)) for selection, at, values in saved["met"]}
-        nearest = None if saved["nearest"] is None else Nearest(*saved["nearest"])
+        visited = self.visited.restored(saved)
         guarded = saved["safeguard"]
         state = SafeguardState(
             None if guarded["witness"] is None else np.array(guarded["witness"]),
@@ -463,14 +454,13 @@ class Run:
             guarded["escalations"],
         )
         self.model.load_state_dict(saved["model"])
-        for part, part_state in zip((self.optimizer, self.chooser, self.schedule), saved["optimizers"], strict=True):
-            part.load_state_dict(part_state)
+        self.learners.restore(saved["optimizers"])
         for generator, generator_state in zip(self._generators(), saved["generators"], strict=True):
             generator.set_state(generator_state)
         torch.set_rng_state(saved["random"])
         if saved["random_cuda"] is not None:
             torch.cuda.set_rng_state(saved["random_cuda"], self.device)
-        self.epoch, self.history, self.met, self.nearest, self.guide.state = epoch, history, met, nearest, state
+        self.epoch, self.history, self.visited, self.guide.state = epoch, history, visited, state
 
 
 def _loaded(path: Path) -> dict[str, Any]:
@@ -494,11 +484,6 @@ def _loaded(path: Path) -> dict[str, Any]:
 def _check_gradient(total: Tensor) -> None:
     if not total.requires_grad:
         raise ValueError("the objective gives the logits no gradient; it must depend on supernet.parameters")
-
-
-def _require(parameters: Sequence[nn.Parameter], wanted: bool) -> None:
-    for parameter in parameters:
-        parameter.requires_grad_(wanted)
 
 
 def _mean(numbers: Sequence[float]) -> float:

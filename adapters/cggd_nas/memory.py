@@ -60,7 +60,7 @@ class PeakMemory(Metric):
         """Elements at the peak, and at the peak of each decision's part, shape (n_decisions,)."""
         key, evaluation = np.ascontiguousarray(row).tobytes(), current_evaluation()
         if key not in self._known or evaluation.fresh:
-            evaluation.calls += 1
+            evaluation.count()
             recorded = self.trace(self.space.labels(row))
             parts = np.zeros(self.space.n_decisions, dtype=np.int64)
             for decision, peak in recorded.peaks.items():

@@ -26,7 +26,8 @@ from cggd_nas.batches import Batches, as_batches
 from cggd_nas.candidates import NoFeasibleArchitectureError
 from cggd_nas.guide import TorchGuide, check_precision
 from cggd_nas.history import Epoch
-from cggd_nas.loop import Objective, OptimizerOf, Run, Settings, Writer
+from cggd_nas.learners import Learners, OptimizerOf
+from cggd_nas.loop import Judging, Objective, Reports, Run, Settings, Writer
 from cggd_nas.relaxations import GumbelSoftmax, Relaxation
 from cggd_nas.result import NasResult
 from cggd_nas.retrain import Loss
@@ -192,17 +193,16 @@ def search(
         epochs=whole(epochs, "epochs", least=1),
         warmup=int(WARMUP * epochs) if warmup is None else whole(warmup, "warmup", least=0),
         every=whole(every, "every", least=1),
-        candidates=whole(candidates, "candidates", least=1),
-        finalists=whole(finalists, "finalists", least=1),
-        calibration=whole(calibration, "calibration", least=1),
         seed=whole(seed, "seed", least=0),
         loss=loss,
         objective=objective,
         relaxation=relaxation,
-        checkpoint=path,
-        resume=resume,
-        writer=writer,
-        callback=callback,
+        judging=Judging(
+            candidates=whole(candidates, "candidates", least=1),
+            finalists=whole(finalists, "finalists", least=1),
+            calibration=whole(calibration, "calibration", least=1),
+        ),
+        reports=Reports(checkpoint=path, resume=resume, writer=writer, callback=callback),
     )
     if settings.warmup >= settings.epochs:
         raise ValueError(f"warmup must be less than epochs = {epochs}, got {warmup}")
@@ -222,8 +222,8 @@ def search(
     devices = {p.device for p in supernet.model.parameters() if p.device.type == "cuda"}
     with torch.random.fork_rng(devices=list(devices)):
         torch.manual_seed(seed)
-        run = Run(guide, settings, data[0], data[1], weight_optimizer, architecture_optimizer, known)
-        return run.run(console)
+        learners = Learners(supernet, weight_optimizer, architecture_optimizer, settings.epochs * len(data[0]))
+        return Run(guide, settings, data[0], data[1], learners, known).run(console)
 
 
 def _check_relaxation(relaxation: Any, supernet: Supernet, *, needed: bool) -> None:

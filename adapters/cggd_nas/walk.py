@@ -13,8 +13,9 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 
+from cggd.space import ChoiceSpace
 from cggd_nas.agreement import check_agreement
-from cggd_nas.parts import Call, Separated
+from cggd_nas.parts import Partial, Place
 from cggd_nas.plain import changes, stripped
 from cggd_nas.supernet import Supernet
 from cggd_nas.trace import Example, Recorder, Result, Trace, meta_copy, meta_tensors, recording, running_on, trace_meta
@@ -228,6 +229,72 @@ class Walk:
             part = variant.trace(arguments)
         self._calls.append(Call(unit.path, variant.option, variant.module, arguments, unit, part))
         return self._recorder.splice(part, arguments, decisions)
+
+
+@dataclass(frozen=True, eq=False)
+class Call:
+    """A part of the network that was called, on the meta device.
+
+    Attributes
+    ----------
+    path, option : str
+        As in `Place`.
+    module : nn.Module
+    arguments, named : tuple, mapping
+        What it was given by position and by name.
+    unit : Unit or None
+        None for a part that is the same under every selection.
+    trace : Trace or None
+        None where it was not traced by itself.
+    """
+
+    path: str
+    option: str
+    module: nn.Module
+    arguments: tuple[Any, ...]
+    unit: Unit | None = None
+    trace: Trace | None = None
+    named: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def tensors(self) -> tuple[Tensor, ...]:
+        """The tensors that it was given."""
+        return tuple(x for x in pytree.tree_leaves((self.arguments, self.named)) if isinstance(x, Tensor))
+
+    @property
+    def place(self) -> Place:
+        """What a look-up table calls it."""
+        return Place(self.path, self.option, tuple(tuple(x.shape) for x in self.tensors))
+
+    def part(self) -> nn.Module:
+        """The module as one that takes `tensors` alone."""
+        if not self.named and all(isinstance(x, Tensor) for x in self.arguments):
+            return self.module
+        return Partial(self.module, self.arguments, self.named)
+
+
+@dataclass(frozen=True, eq=False)
+class Separated:
+    """The calls of all networks of a supernet in which no call depends on more than one decision.
+
+    Attributes
+    ----------
+    fixed : sequence of Call
+        Those that are always made.
+    switched : sequence of (decision, sequence of Call)
+        For each other one the decision, and the call that each of its options makes.
+    """
+
+    fixed: Sequence[Call]
+    switched: Sequence[tuple[Hashable, Sequence[Call]]]
+
+    def additive(self, space: ChoiceSpace, value: Callable[[Call], float]) -> tuple[NDArray[np.float64], float]:
+        """Values of calls summed per option, shape (n_options,), and those of the fixed calls."""
+        values = np.zeros(space.n_options)
+        for decision, options in self.switched:
+            first = int(space.offsets[space.position(decision)])
+            values[first : first + len(options)] += [value(call) for call in options]
+        return values, float(sum(value(call) for call in self.fixed))
 
 
 @dataclass(frozen=True, eq=False)

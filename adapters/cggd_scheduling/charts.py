@@ -158,3 +158,6 @@ def _eps(schedule: Schedule) -> float:
 def _natural(label: Hashable) -> list[Any]:
     """Numbers within words by size: unit 2 before unit 10."""
     return [int(part) if part.isdecimal() else part for part in re.split(r"(\d+)", str(label))]
+
+
+Schedule.gantt = plot_gantt

@@ -108,14 +108,14 @@ def _solver(file: Path, asked: dict[str, Any], schedules: int) -> Callable[..., 
         return partial(schedule_project, project, schedules=schedules, **given)
     if kind == "job shop":
         given = only(deadline="deadline")
-        return partial(jobshop.read(file).solve, **given)
+        return partial(jobshop.schedule_jobs, jobshop.read(file), **given)
     if kind == "placement":
         given = only(minimize="objective")
-        return partial(placement.read(file).solve, **given)
+        return partial(placement.place, placement.read(file), **given)
     kept = {name: name for name in ("graph", "library", "clock", "chain", "area", "power")}
     given = only(deadline="latency", minimize="objective", **kept)
     of_file = {name: given.pop(name) for name in ("graph", "library", "clock", "chain") if name in given}
-    return partial(hls.read(file, **of_file).solve, **given)
+    return partial(hls.synthesize, hls.read(file, **of_file), **given)
 
 
 def _kind(file: Path) -> str:

@@ -11,7 +11,7 @@ from typing import Any
 import networkx as nx
 
 import cggd
-from cggd import Constraint, Feasibility, Metric, Progress, Result, Status
+from cggd import Constraint, Descent, Feasibility, Metric, Progress, Result, Status, portfolio
 from cggd.checks import as_number, check_time_limit
 from cggd.space import few
 from cggd_scheduling.bounds import rounded_up
@@ -24,7 +24,7 @@ LEAST_SECONDS = 1.0
 
 # The descent is short, since reduced cores solved exactly find the optimum anyway: on every 5th of 189 instances the
 # same optima as with 6 starts of 600 steps, in 0.2 s on average instead of 1.3 s.
-DESCENT = {"steps": 50, "starts": 1}
+DESCENT = Descent(steps=50, starts=1)
 
 # What the diagnosis of budgets that cannot be met may take, each of its steps.
 DIAGNOSIS_SECONDS = 10.0
@@ -51,8 +51,8 @@ def select_modes(
     deadline : number, optional
         The critical path must not be longer.
     seed, time_limit, **options
-        As for `cggd.minimize`, with a short descent by default. Selections of projects of more than 2,000 modes in all
-        are polished only where a time limit is given.
+        As for `cggd.minimize`, with a short descent by default. Without a time limit, projects of more than 2,000 modes
+        in all get a descent alone.
 
     Returns
     -------
@@ -90,8 +90,9 @@ def select_modes(
     if project.space.n_options > LARGE:
         initial, least = rounded(metric, constraints, time_limit=time_limit)
         options.setdefault("initial", initial)
-        options.setdefault("polish", time_limit is not None)  # without a limit it would go on for very long
-    options = DESCENT | options
+        if time_limit is None:  # without a limit the other improvers would go on for very long
+            options.setdefault("improvers", [DESCENT])
+    options.setdefault("improvers", portfolio(DESCENT))
     step = _step(project, minimize)
     callback = options.pop("callback", None)
 
@@ -103,7 +104,7 @@ def select_modes(
     result = cggd.minimize(metric, constraints, seed=seed, time_limit=time_limit, callback=stop, **options)
     seconds = time.perf_counter() - began
     if result.selection is None or result.value is None:
-        reason = explained(result, result.stopped, constraints)
+        reason = explained(result, result.stop_text, constraints)
         return Schedule(requirements, {}, {}, status=result.status, reason=reason, objective=objective, seconds=seconds)
     start = earliest_starts(project, result.selection)
     found = Schedule(requirements, start, result.selection)
@@ -117,7 +118,7 @@ def select_modes(
         objective=objective,
         value=value,
         bound=value if optimal else bound,
-        reason="no selection can be better" if optimal else result.stopped,
+        reason="no selection can be better" if optimal else result.stop_text,
         facts={"left out": f"capacities of {few(list(project.renewable))}"} if project.renewable else {},
         seconds=seconds,
     ).verify()

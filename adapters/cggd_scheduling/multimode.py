@@ -19,7 +19,7 @@ from cggd.rounding import true_texts
 from cggd_scheduling.bounds import relaxation
 from cggd_scheduling.generation import Instance
 from cggd_scheduling.modes import check_minimize, explained, select_modes
-from cggd_scheduling.population import Search
+from cggd_scheduling.population import Search, Stop
 from cggd_scheduling.project import Project, check_project
 from cggd_scheduling.schedule import Schedule, nothing_to_do
 
@@ -122,9 +122,8 @@ def _shortest(
     known = relaxation(project, time_limit=_left(until))
     shares, bound = _by_activity(instance, known.shares), known.bound
     goal = bound if deadline is None or not enough else max(bound, deadline)
-    late = inf if until is None else until
-    steps = int(goal // instance.unit)
-    search = Search(instance, witness, shares, schedules=schedules, seed=seed, bound=steps, late=late)
+    stop = Stop(schedules, bound=int(goal // instance.unit), late=inf if until is None else until)
+    search = Search(instance, witness, shares, stop=stop, seed=seed)
     stopped = ""
     try:
         search.run()

@@ -11,6 +11,7 @@ from __future__ import annotations
 import random
 import time
 from collections.abc import Sequence
+from dataclasses import dataclass
 from math import inf
 from typing import NamedTuple
 
@@ -46,6 +47,30 @@ class Member(NamedTuple):
     modes: tuple[int, ...]
 
 
+@dataclass(frozen=True)
+class Stop:
+    """When a search ends.
+
+    Parameters
+    ----------
+    schedules : int
+        Passes after which it ends.
+    bound : int
+        No makespan is less; one that reaches it ends the search.
+    late : float
+        Of `time.perf_counter`, when it ends.
+    """
+
+    schedules: int
+    bound: int = 0
+    late: float = inf
+
+    def reached(self, made: int, best: Member | None) -> bool:
+        """Whether a search ends after so many passes, with such a best member."""
+        optimal = best is not None and best.makespan <= self.bound
+        return optimal or made >= self.schedules or time.perf_counter() > self.late
+
+
 class Search:
     """The state of a search.
 
@@ -57,13 +82,8 @@ class Search:
         Modes that meet the budgets; the first member has them.
     shares : list of list of float, optional
         A relaxed choice: probabilities of each activity's options, from which most first members are drawn.
-    schedules : int
-        Passes after which it ends.
+    stop : Stop
     seed : int
-    bound : int
-        No makespan is less; one that reaches it ends the search.
-    late : float
-        Of `time.perf_counter`, when it ends.
     """
 
     def __init__(
@@ -72,15 +92,11 @@ class Search:
         witness: Sequence[int],
         shares: Sequence[Sequence[float]] | None = None,
         *,
-        schedules: int,
+        stop: Stop,
         seed: int,
-        bound: int,
-        late: float = inf,
     ) -> None:
         self.instance, self.witness, self.shares = instance, list(witness), shares
-        self.rng = random.Random(seed)
-        self.schedules, self.bound = schedules, bound
-        self.late = late
+        self.stop, self.rng = stop, random.Random(seed)
         self.made, self.mutation = 0, MUTATION
         self.best: Member | None = None
         self.open = [a for a, options in enumerate(instance.options) if len(options) > 1]
@@ -90,8 +106,7 @@ class Search:
     @property
     def over(self) -> bool:
         """Whether it is to end."""
-        optimal = self.best is not None and self.best.makespan <= self.bound
-        return optimal or self.made >= self.schedules or time.perf_counter() > self.late
+        return self.stop.reached(self.made, self.best)
 
     def run(self) -> None:
         """Breed until it is over; a Ctrl-C gets through, and leaves `best` as it is."""

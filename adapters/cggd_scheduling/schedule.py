@@ -9,7 +9,7 @@ from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from numbers import Real
-from typing import TYPE_CHECKING, Any
+from typing import Any, ClassVar
 
 import networkx as nx
 
@@ -19,9 +19,6 @@ from cggd.io import check_keys, csv_cell
 from cggd.printable import on_one_line
 from cggd.rounding import number_text, true_texts
 from cggd_scheduling.limits import exceeds, is_whole, time_rounding
-
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
 
 FORMAT = "cggd-schedule-1"
 
@@ -112,6 +109,9 @@ class Schedule:
     >>> Schedule(needs, {"dig": 0, "lay": 1}, schedule.modes).violations()
     ["'lay' starts at 1, before 'dig' ends at 3", "'crew': 3 taken at 1, capacity 2"]
     """
+
+    # Set by the module of `plot_gantt`, which knows this one.
+    gantt: ClassVar[Callable[..., Any]]
 
     requirements: Requirements
     start: Mapping[Hashable, Any]
@@ -465,12 +465,6 @@ class Schedule:
         )
         lanes = {task: lane for task, lane in lanes.items() if lane is not None}
         return cls(requirements, start, modes, lanes, Status[data["status"]], **{key: data[key] for key in plain})
-
-    def gantt(self, ax: Axes | None = None) -> Axes:
-        """Draw it as a Gantt chart; see `cggd_scheduling.plot_gantt`."""
-        from cggd_scheduling.charts import plot_gantt
-
-        return plot_gantt(self, ax)
 
 
 def nothing_to_do(requirements: Requirements, objective: str = "makespan") -> Schedule:

@@ -26,7 +26,8 @@ from cggd.guide.relaxation import annealed
 from cggd_nas import Supernet, TorchGuide, collect
 from cggd_nas.batches import Shuffled, repeated
 from cggd_nas.history import skips
-from cggd_nas.loop import CLIP, LATE
+from cggd_nas.learners import CLIP
+from cggd_nas.loop import LATE
 from cggd_nas.relaxations import Mixing
 
 # Violated steps after which the safeguard leads to the witness, where there is one: that of `cggd_nas.search`.

@@ -19,4 +19,4 @@ def solve(instance: Instance, *, seed: int, seconds: float, threads: int, record
     result = search(instance.problem, seed=seed, time_limit=seconds, callback=watch)
     if result.indices is not None:
         record(result.indices)
-    return Claim(result.status is Status.OPTIMAL, result.bound, result.stopped)
+    return Claim(result.status is Status.OPTIMAL, result.bound, result.stop_text)

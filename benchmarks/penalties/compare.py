@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from importlib.util import find_spec
@@ -15,8 +14,8 @@ from numpy.typing import NDArray
 from benchmarks.penalties.loop import Move, Problem, descend, penalised
 from benchmarks.penalties.losses import PENALTIES
 from benchmarks.penalties.settings import Setting, every
-from cggd import maximize, minimize
-from cggd.options import ADDITIVE, PAPER
+from cggd import maximize
+from cggd.improve.descent import ADDITIVE, PAPER, Descent
 
 COOPER = "Cooper"
 PENALISED = tuple(penalty.name for penalty in PENALTIES)
@@ -124,9 +123,8 @@ def guided(setting: Setting, seeds: Sequence[int], rescales: Sequence[float]) ->
 
     A single start makes at most the look-ups of one run of an opponent.
     """
-    alone = {"polish": False} if "polish" in inspect.signature(minimize).parameters else {}
     for (kind, start), rescale, seed in product(STARTS.items(), rescales, seeds):
-        options = {"starts": [start], "rescale": rescale, **alone}
+        options = {"improvers": [Descent(starts=[start], rescale=rescale)]}
         run = Run(setting.name, TUNED, Tuning(rescale, kind), seed, _searched(setting, seed, options))
         yield run
         if run.tuning == UNTUNED:

@@ -17,8 +17,7 @@ from benchmarks.penalties.losses import Penalty
 from benchmarks.penalties.settings import FINE, Setting, every
 from cggd import Additive
 from cggd.guide.relaxation import annealed
-from cggd.options import PAPER
-from cggd.search import NOISE, SMALLEST_STEP
+from cggd.improve.descent import NOISE, PAPER, SMALLEST_STEP
 
 # Where gradients are cut, as TF-NAS's program cuts its own, this is their largest root mean square: that of a task
 # gradient of 1 with the guide's correction of R = 1.2.

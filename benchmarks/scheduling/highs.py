@@ -12,12 +12,13 @@ from benchmarks.scheduling.decode import Decoder
 from cggd import Problem
 from cggd.program.highs import LinearProgram
 from cggd_scheduling.hls import Synthesis
+from cggd_scheduling.placement import DeviceLoad
 from cggd_scheduling.placement.bound import SCALE, load_program
 
 
 def solve(case: Case, *, seed: int, seconds: float) -> Answer | None:
     if case.goal == "load":
-        metric = case.problem.load
+        metric = DeviceLoad(case.problem)
         options = {"time_limit": seconds, "mip_rel_gap": 1e-6}
         # The program is scaled by a load that is known: that of the priority rule, or else of all operators in a row.
         known = greedy.solve(case, seed=seed, seconds=seconds)

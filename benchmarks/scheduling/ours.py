@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from benchmarks.scheduling.cases import Answer, Case
-from cggd_scheduling import Schedule, schedule_project, select_modes
+from cggd_scheduling import Schedule, place, schedule_jobs, schedule_project, select_modes, synthesize
 
 # A search that would rather stop at a number of schedules or moves goes on to the time limit.
 ENDLESS = 10**9
@@ -25,5 +25,7 @@ def _solved(case: Case, seed: int, seconds: float) -> Schedule:
         return schedule_project(problem, schedules=ENDLESS, **how)
     if case.goal in ("sum", "copies"):
         assert case.needs is not None
-        return problem.solve(case.objective, latency=case.needs.deadline, share=case.goal == "copies", **how)
-    return problem.solve(moves=ENDLESS if case.kind == "job shop" else 60_000, **how)
+        return synthesize(problem, case.objective, latency=case.needs.deadline, share=case.goal == "copies", **how)
+    if case.kind == "job shop":
+        return schedule_jobs(problem, moves=ENDLESS, **how)
+    return place(problem, **how)

@@ -23,16 +23,7 @@ from cggd.constraints import Constraint
 from cggd.metrics import Additive, LongestPath, Table
 from cggd.space import ChoiceSpace
 
-__all__ = [
-    "DataFlow",
-    "Knapsack",
-    "NatsTopology",
-    "arf",
-    "data_folder",
-    "manifest",
-    "mmkp",
-    "nats_topology",
-]
+__all__ = ["DataFlow", "Knapsack", "NatsTopology", "arf", "data_folder", "manifest", "mmkp", "nats_topology"]
 
 # The order in which NATS-Bench writes the operations of a cell; an edge (0, 1) carries node 0 to node 1 ("1<-0").
 NATS_EDGES = ((0, 1), (0, 2), (1, 2), (0, 3), (1, 3), (2, 3))
@@ -123,12 +114,7 @@ class DataFlow:
 
 @cache
 def nats_topology() -> NatsTopology:
-    """Load the NATS topology space with accuracies, latency and energy.
-
-    Returns
-    -------
-    NatsTopology
-        The same object at each call, so that its metrics share one space.
+    """Load the NATS topology space with accuracies, latency and energy; each call returns the same object.
 
     References
     ----------
@@ -149,31 +135,18 @@ def nats_topology() -> NatsTopology:
     table = _arrays("nats_topology.npz")
     space = ChoiceSpace(dict.fromkeys(NATS_EDGES, NATS_OPERATIONS), nx.DiGraph(NATS_EDGES))
     values = table["steps"] / 10.0 ** table["decimals"][:, None]
-    names, units = table["names"].tolist(), table["units"].tolist()
-    metrics = {
-        name: Table(space, row, name=name, unit=unit) for name, unit, row in zip(names, units, values, strict=True)
-    }
-    return NatsTopology(space, **metrics)
+    rows = zip(table["names"].tolist(), table["units"].tolist(), values, strict=True)
+    return NatsTopology(space, **{name: Table(space, row, name=name, unit=unit) for name, unit, row in rows})
 
 
 @cache
 def mmkp(name: str) -> Knapsack:
-    """Load one of Khan's knapsacks, from 5 groups of 5 items to 100 groups of 10.
+    """Load one of Khan's knapsacks, from 5 groups of 5 items to 100 groups of 10; each call returns the same object.
 
     Parameters
     ----------
     name : str
-        ``"I01"`` to ``"I07"``.
-
-    Returns
-    -------
-    Knapsack
-        The same object at each call.
-
-    Raises
-    ------
-    ValueError
-        If there is no instance of that name.
+        ``"I01"`` to ``"I07"``; any other name is a ValueError.
 
     References
     ----------
@@ -193,28 +166,19 @@ def mmkp(name: str) -> Knapsack:
         raise ValueError(f"name must be one of {', '.join(names)}, got {name!r}")
     values, capacities = arrays[f"{name}_values"], arrays[f"{name}_capacities"].astype(float)
     space = ChoiceSpace.from_sizes([values.shape[1]] * len(values))
-    weights = [
-        Additive(space, weight.ravel(), name=f"resource {r}")
-        for r, weight in enumerate(arrays[f"{name}_weights"], start=1)
-    ]
-    return Knapsack(
-        space,
-        Additive(space, values.ravel(), name="value"),
-        weights,
-        capacities,
-        [weight <= capacity for weight, capacity in zip(weights, capacities.tolist(), strict=True)],
-        *arrays[f"{name}_bounds"].tolist(),
+    value, *weights = (
+        Additive(space, row.ravel(), name=f"resource {r}" if r else "value")
+        for r, row in enumerate([values, *arrays[f"{name}_weights"]])
     )
+    constraints = [weight <= capacity for weight, capacity in zip(weights, capacities.tolist(), strict=True)]
+    return Knapsack(space, value, weights, capacities, constraints, *arrays[f"{name}_bounds"].tolist())
 
 
 @cache
 def arf() -> DataFlow:
     """Load the auto-regressive filter, a classical data-flow graph of 16 multiplications and 12 additions.
 
-    Returns
-    -------
-    DataFlow
-        The same object at each call.
+    Each call returns the same object.
 
     Examples
     --------
@@ -248,18 +212,10 @@ def arf() -> DataFlow:
 
 
 def data_folder() -> Path | None:
-    """Find the folder of the larger data sets that do not ship with the package.
+    """Find the folder of the larger data sets, which do not ship with the package.
 
-    Returns
-    -------
-    Path or None
-        The folder named by the environment variable ``CGGD_DATA``; when that is unset, ``../shared/data`` beside
-        the working directory or beside the project, or None where there is neither.
-
-    Raises
-    ------
-    ValueError
-        If ``CGGD_DATA`` names something that is not a folder.
+    It is the folder named by the environment variable ``CGGD_DATA`` (a ValueError if that is no folder); otherwise
+    ``../shared/data`` beside the working directory or the project, or None if there is neither.
     """
     if named := os.environ.get("CGGD_DATA"):
         if not Path(named).is_dir():
@@ -286,10 +242,8 @@ def _read(file: str) -> bytes:
     data = (files(__name__) / file).read_bytes()
     expected, found = manifest()[file]["sha256"], sha256(data).hexdigest()
     if found != expected:
-        raise ValueError(
-            f"the packaged data file {file} is damaged: its SHA-256 is {found}, it should be {expected}; "
-            "install cggd again"
-        )
+        hint = f"its SHA-256 is {found}, it should be {expected}; install cggd again"
+        raise ValueError(f"the packaged data file {file} is damaged: {hint}")
     return data
 
 

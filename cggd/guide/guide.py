@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from cggd.checks import as_number, check_choice, own
-from cggd.constraints import Constraint, check_constraints
+from cggd.constraints import Constraint, Violations, check_constraints
 from cggd.guide.directions import Weights, norm, three_case, unit
 from cggd.metrics.base import Shifted
 from cggd.space import ChoiceSpace, as_floats
@@ -166,7 +166,7 @@ class Guide:
         """Evaluate the constraints on the selection of some logits, shape (n_options,)."""
         selection = self.space.layout.argmax(logits)
         values = np.array([c.values(selection[None])[0] for c in self.constraints], dtype=float)
-        return Observation(selection, values, self._violations(values), allowed_by(logits))
+        return Observation(selection, values, self._missed(values), allowed_by(logits))
 
     def direction(self, seen: Observation) -> NDArray[np.float64]:
         """Unit vector toward the feasible region from a selection, shape (n_options,); zero where nothing can help."""
@@ -185,7 +185,7 @@ class Guide:
     ) -> NDArray[np.float64]:
         """Weighted sum of the directions of some violated constraints."""
         constraints, layout = [self.constraints[i] for i in active], self.space.layout
-        limits, ranks = self._bounds[0][active] * self._bounds[1][active], None
+        limits, ranks = self._missed.signs[active] * self._missed.bounds[active], None
         known: list[Shifted] = []
         sums = [c.metric.shifted(selection) for c in constraints] if self.weights != "confidence" else [None]
         if allowed is None and all(part is not None for part in sums):
@@ -220,17 +220,8 @@ class Guide:
         return directions[0]
 
     @cached_property
-    def _bounds(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        """Signs and bounds of the constraints as arrays: `Constraint.violation` for all of them at once."""
-        signs, bounds = (
-            np.array(column) for column in zip(*((c.sign, c.bound) for c in self.constraints), strict=True)
-        )
-        return signs, bounds
-
-    def _violations(self, values: NDArray[np.float64]) -> NDArray[np.float64]:
-        signs, bounds = self._bounds
-        with np.errstate(invalid="ignore"):  # inf - inf, of a bound that never binds
-            return np.where(signs * values <= signs * bounds, 0.0, signs * (values - bounds))
+    def _missed(self) -> Violations:
+        return Violations(self.constraints)
 
     def check_flat(self, array: ArrayLike, argument: str) -> NDArray[np.float64]:
         """Check numbers per option, shape (n_options,); logits may be ``-inf``, where an option is forbidden."""

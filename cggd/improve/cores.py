@@ -1,30 +1,30 @@
-"""Polish: improve a good selection and, where possible, prove that no better one exists.
+"""Cores: branch and bound on few options, up to a proof.
 
 Where objective and constraints are linear, *reduced cores* are solved exactly. An option whose reduced cost exceeds the
 gap between the best selection and the bound is in no better selection. An option with a large reduced cost is in few.
 Branch and bound (HiGHS) therefore solves cores of the options with the smallest reduced costs. The cores grow until one
 holds every option within the gap, and its solution is a proof (Balas & Zemel, 1980; Pisinger, 1995, for knapsacks).
-Other problems are improved by single switches and pairs of switches (`cggd.improve.switches`).
 """
 
 from __future__ import annotations
 
 import queue
 import threading
-import time
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from cggd.feasibility import enumerated
-from cggd.improve.switches import swap
-from cggd.incumbent import Finding
-from cggd.metrics import values_of
+from cggd.budget import Budget
+from cggd.incumbent import Finding, Incumbent, seed_of
 from cggd.problem import Problem
 from cggd.program.bounds import Relaxed
 from cggd.program.grid import proved
-from cggd.program.highs import LinearProgram, Outcome, Solution, background, settle
+from cggd.program.highs import LinearProgram, Outcome, Solution
+from cggd.program.settle import settle
+from cggd.program.threads import background
 
 # Options beyond one per decision in the first core; on MMKP I07 it holds the best known selection within 0.1 s.
 FIRST_CORE = 20
@@ -64,117 +64,60 @@ WORKERS = 2
 # Interval at which a wait for a core checks the clock.
 POLL_SECONDS = 0.05
 
-# Spaces of at most this many selections are enumerated before a solver is used.
-FEW_SELECTIONS = 20_000
+# Seconds per option from the beginning to the first look at the clock, measured with 1e7 options and rounded up.
+CORES_SECONDS = 1e-7
 
 
-def polish(
-    problem: Problem,
-    relaxed: Relaxed | None,
-    best: NDArray[np.int64] | None,
-    allowed: NDArray[np.bool_] | None = None,
-    *,
-    step: float = 0.0,
-    seed: int = 0,
-    time_limit: float | None = None,
-    stop: Callable[[], bool] = lambda: False,
-) -> Iterator[Finding | None]:
-    """Improve the best selection known; yield what is found, and None while there is nothing new.
+@dataclass(frozen=True)
+class Cores:
+    """Reduced cores of a problem with a linear relaxation.
+
+    With a time limit, all of it is used unless optimality is proved, two cores at a time. Without one, growing cores
+    are solved one after another until one takes too many nodes, the same ones each time.
 
     Parameters
     ----------
-    problem : Problem
-    relaxed : Relaxed or None
-        The relaxation of the problem, if it has one; then reduced cores are solved. Small spaces that need no calls of
-        a black box are enumerated. In all other cases the best selection is improved by switches.
-    best : ndarray of int, shape (n_decisions,), or None
-    allowed : bool array of shape (n_options,), optional
-    step, seed, time_limit, stop
-        See `solve_cores`.
+    share : float
+        Share of the time left.
     """
-    few = problem.space.n_selections <= FEW_SELECTIONS
-    if (few or relaxed is None) and (every := enumerated(problem, allowed, stop=stop)) is not None:
-        yield _best_of(problem, *every)
-    elif relaxed is not None:
-        how = {"step": step, "seed": seed, "time_limit": time_limit, "stop": stop}
-        yield from solve_cores(problem, relaxed.reduced(), relaxed.bound, best, **how)
-    elif best is not None:
-        rng = np.random.default_rng([seed, WORKERS])
-        yield from swap(problem, best, rng, allowed=allowed, again=time_limit is not None)
 
+    share: float = 1.0
 
-def _best_of(problem: Problem, selections: NDArray[np.int64], feasible: NDArray[np.int64]) -> Finding:
-    if len(feasible) == 0:
-        return Finding(None, proof=f"all {len(selections)} selections were evaluated")
-    values = values_of(problem.objective, selections[feasible])
-    at = int(np.argmin(problem.sign * values))
-    return Finding(selections[feasible[at]], float(values[at]))
+    def suits(self, problem: Problem) -> bool:
+        """Whether it can work on a problem: that depends on the relaxation found before."""
+        return True
 
-
-def solve_cores(
-    problem: Problem,
-    reduced: NDArray[np.float64],
-    bound: float,
-    best: NDArray[np.int64] | None,
-    *,
-    step: float = 0.0,
-    seed: int = 0,
-    time_limit: float | None = None,
-    stop: Callable[[], bool] = lambda: False,
-) -> Iterator[Finding | None]:
-    """Solve reduced cores of a linear problem; yield what is found, and None while there is nothing new.
-
-    Parameters
-    ----------
-    problem : Problem
-    reduced : ndarray of shape (n_options,)
-        Reduced costs: a selection with option o has a ``sign * objective`` of at least ``sign * bound + reduced[o]``;
-        infinite for forbidden options.
-    bound : float
-        No objective is better.
-    best : ndarray of int, shape (n_decisions,), or None
-        The best selection known.
-    step : float
-        What any two different objectives differ by at the least (`grid`).
-    seed : int
-        Of the orders and sizes of further cores.
-    time_limit : float, optional
-        Seconds. With one, all of it is used unless optimality is proved, two cores at a time; without one, growing
-        cores are solved one after another until one takes too many nodes, the same ones each time.
-    stop : callable
-    """
-    state = _Cores(problem, reduced, problem.sign * bound, best, step, time_limit, stop)
-    return state.run(seed)
+    def improve(
+        self, problem: Problem, incumbent: Incumbent, budget: Budget, rng: np.random.Generator
+    ) -> Iterator[Finding | None]:
+        """Yield what is found, and None while there is nothing new."""
+        if incumbent.relaxed is None or not budget.fits(CORES_SECONDS * problem.space.n_options):
+            return
+        mine, step = budget.part(share=self.share), incumbent.step(budget)
+        shared = _Cores(problem, incumbent.relaxed, incumbent.selection, step, mine)
+        yield from shared.run(seed_of(rng))
 
 
 class _Cores:
     """What workers on cores share."""
 
     def __init__(
-        self,
-        problem: Problem,
-        reduced: NDArray[np.float64],
-        bound: float,
-        best: NDArray[np.int64] | None,
-        step: float,
-        time_limit: float | None,
-        stop: Callable[[], bool],
+        self, problem: Problem, relaxed: Relaxed, best: NDArray[np.int64] | None, step: float, budget: Budget
     ) -> None:
-        self.problem, self.space = problem, problem.space
-        self.reduced, self.relaxed = reduced, bound
-        self.bound, self.step = bound, step
+        self.problem, self.budget = problem, budget
+        self.reduced, self.relaxed = relaxed.reduced(), problem.sign * relaxed.bound
+        self.bound, self.step = self.relaxed, step
         self.best, self.cost = best, np.inf if best is None else problem.cost(best)
-        self.time_limit = None if time_limit == np.inf else time_limit
-        self.stop, self.lock = stop, threading.Lock()
-        self.began, self.left_behind = time.perf_counter(), False
-        last = min(self.space.n_decisions + max(PROVABLE, CORES[1]) + 1, self.space.n_options) - 1
-        self.lowest = np.sort(np.partition(reduced, last)[: last + 1])
+        self.lock, self.left_behind = threading.Lock(), False
+        space = problem.space
+        last = min(space.n_decisions + max(PROVABLE, CORES[1]) + 1, space.n_options) - 1
+        self.lowest = np.sort(np.partition(self.reduced, last)[: last + 1])
         self.findings: queue.SimpleQueue[Finding | BaseException] = queue.SimpleQueue()
 
     def run(self, seed: int) -> Iterator[Finding | None]:
         generators = [np.random.default_rng([seed, worker]) for worker in range(WORKERS)]
         work = [lambda: self._grow(generators[0])]
-        if self.time_limit is not None:
+        if self.budget.limited:
             work += [lambda rng=rng: self._restart(rng) for rng in generators[1:]]
         threads = [background.start(lambda job=job: self._guarded(job)) for job in work]
         try:
@@ -206,19 +149,19 @@ class _Cores:
             if last and self._within() > PROVABLE:
                 break
             # The last core gives the proof, and gets most of the remaining time.
-            seconds = PROOF_SHARE * self._left() if last else self._seconds(SHARES[1])
+            seconds = PROOF_SHARE * self.budget.left if last else self._seconds(SHARES[1])
             finished = self._solve(extra, seconds, None, last=last)
             if last and finished:
                 return
-            if not finished and (last or self.time_limit is None):
+            if not finished and (last or not self.budget.limited):
                 break
             extra = int(extra * GROWTH) if finished and SMALL * GROWTH * extra <= self._within() else self._within()
-        if self.time_limit is not None:
+        if self.budget.limited:
             self._restart(rng)
 
     def _restart(self, rng: np.random.Generator) -> None:
         """Solve cores of drawn sizes in drawn orders."""
-        shares = min(SHARES[0], SHORT_SECONDS / (self.time_limit or np.inf)), SHARES[1]
+        shares = min(SHARES[0], SHORT_SECONDS / self.budget.time_limit), SHARES[1]
         while not self._over():
             extra, share = (float(np.exp(rng.uniform(*np.log(ends)))) for ends in (CORES, shares))
             self._solve(int(extra), self._seconds(share), rng, cut=rng.random() < CUT)
@@ -232,12 +175,11 @@ class _Cores:
         better selection may take, and is solved up to a proof.
         """
         core, problem, known = self._core(extra), self.problem, self.best
-        late = time.perf_counter() + seconds
-        nodes = NODES if self.time_limit is None else None
+        part = self.budget.part(seconds=seconds)
 
         def solve(program: LinearProgram) -> Solution:
-            limit = None if np.isinf(late) else max(late - time.perf_counter(), 0.0)
-            return program.solve(time_limit=limit, node_limit=nodes, rng=rng, stop=self._over)
+            given: dict[str, Any] = {"time_limit": part.left} if part.limited else {"node_limit": NODES}
+            return program.solve(**given, rng=rng, stop=self._over)
 
         if last:
             settled = settle(problem, allowed=core, known=known, step=self.step, solve=solve)
@@ -247,7 +189,7 @@ class _Cores:
         # Halfway to the next better value, so that rounding does not matter.
         ceiling = self.cost - self.step / 2 if cut and np.isfinite(self.cost) else None
         how = {"sign": problem.sign, "allowed": core, "ceiling": ceiling}
-        solution = solve(LinearProgram(self.space, problem.constraints, problem.objective, **how))
+        solution = solve(LinearProgram(problem.space, problem.constraints, problem.objective, **how))
         selection = solution.selection
         if selection is not None and not problem.satisfied(selection):
             selection = None  # within the bounds only by the solver's tolerance
@@ -277,22 +219,19 @@ class _Cores:
 
     def _within(self) -> int:
         """Options beyond one per decision that a better selection may take; one more than PROVABLE stands for more."""
-        return int(np.searchsorted(self.lowest, self._most(), side="right")) - self.space.n_decisions
+        return int(np.searchsorted(self.lowest, self._most(), side="right")) - self.problem.space.n_decisions
 
     def _core(self, extra: int) -> NDArray[np.bool_]:
         """Of the options a better selection may take, those of least reduced cost: `extra` beyond one per decision."""
-        at = min(self.space.n_decisions + extra, len(self.lowest)) - 1
+        at = min(self.problem.space.n_decisions + extra, len(self.lowest)) - 1
         core = self.reduced <= min(self.lowest[at], self._most())
         if self.best is not None:
-            core[self.space.layout.flat(self.best)] = True
+            core[self.problem.space.layout.flat(self.best)] = True
         return core & np.isfinite(self.reduced)
 
-    def _left(self) -> float:
-        return np.inf if self.time_limit is None else max(self.began + self.time_limit - time.perf_counter(), 0.0)
-
     def _seconds(self, share: float) -> float:
-        return np.inf if self.time_limit is None else min(self._left(), share * self.time_limit)
+        return share * self.budget.time_limit
 
     def _over(self) -> bool:
         done = self.bound == np.inf or (self.best is not None and proved(self.cost, self.bound, self.step))
-        return done or self.left_behind or background.closed or self._left() == 0 or self.stop()
+        return done or self.left_behind or background.closed or self.budget.over()

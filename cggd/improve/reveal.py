@@ -59,7 +59,7 @@ def revealed(
         for c in problem.constraints
     ]
     same = objective is problem.objective and all(a is b for a, b in zip(constraints, problem.constraints, strict=True))
-    return problem if same else Problem(objective, constraints, problem.sense)
+    return problem if same else replace(problem, objective=objective, constraints=constraints)
 
 
 def _exchanges(space: ChoiceSpace, rng: np.random.Generator, allowed: NDArray[np.bool_] | None) -> NDArray[np.int64]:

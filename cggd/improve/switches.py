@@ -6,8 +6,8 @@ boundary of the feasible region again and again (strategic oscillation; Glover &
 tried at the best selection, and another walk begins there or at a disturbed copy of it (iterated local search;
 Lourenço, Martin & Stützle, 2003).
 
-Constraints that are sums are held as rows of one matrix. Where prices of the constraints are known, such as Lagrangian
-multipliers, the walk compares objectives less a share of what the constraints cost. A black box that seems to be a sum
+Constraints that are sums are held as rows of one matrix. Where a relaxation has given reduced costs, the walk compares
+mixtures of objective and reduced costs. A black box that seems to be a sum
 is taken for one (`cggd.improve.reveal`), until a selection contradicts it; of all others only some switches are
 evaluated for each move.
 """
@@ -23,9 +23,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from cggd.budget import Budget
 from cggd.constraints import Constraint
 from cggd.improve.reveal import draw, revealed
-from cggd.incumbent import Finding
+from cggd.incumbent import Finding, Incumbent
 from cggd.metrics import Additive, Metric, State
 from cggd.metrics.state import REFRESHED, Recomputed, SumState
 from cggd.problem import Problem
@@ -51,7 +52,7 @@ PAIRS = 128
 PRESSURE = 1.03
 HEAVIEST = 1e4
 
-# Shares of their prices at which constraints count in the objective; each walk draws its own.
+# Share of the reduced costs in what is compared, beside the objective; each walk draws its own.
 SHARES = (0.5, 1.0)
 
 # Share of the walks that begin at a disturbed selection, and the share of its decisions that are drawn again.
@@ -228,7 +229,7 @@ class _Aim:
     scale : float
         One over the spread of the cost, so that scores of problems in any unit are alike.
     priced : ndarray of shape (n_options,), optional
-        What the constraints cost, where the objective is a sum.
+        Cost of each option with what it uses of the constraints, where the objective is a sum.
     """
 
     def __init__(self, metric: Metric, sign: float, scale: float, priced: NDArray[np.float64] | None = None) -> None:
@@ -238,7 +239,7 @@ class _Aim:
     def stand(self, selection: NDArray[np.int64]) -> None:
         self.state, self.guide = self.metric.state(selection), None
         if self.priced is not None and self.state.weights is not None:
-            weights = self.sign * self.state.weights + self.share * self.priced
+            weights = (1.0 - self.share) * self.sign * self.state.weights + self.share * self.priced
             self.guide = SumState(self.metric.space, weights, 0.0, selection)
 
     @property
@@ -325,12 +326,12 @@ class Surroundings:
 
 
 def surround(
-    problem: Problem, selection: NDArray[np.int64], *, prices: NDArray[np.float64] | None = None
+    problem: Problem, selection: NDArray[np.int64], *, reduced: NDArray[np.float64] | None = None
 ) -> Surroundings:
-    """The surroundings of a selection; see `swap` for the prices."""
+    """The surroundings of a selection; see `swap` for the reduced costs."""
     space = problem.space
     rows, sums, others = [], [], []
-    for i, c in enumerate(problem.constraints):
+    for c in problem.constraints:
         if np.isinf(c.bound):
             continue
         state = constraint_state(c, selection)
@@ -341,20 +342,21 @@ def surround(
         else:
             constant = state.value - float(state.weights[space.layout.flat(selection)].sum(dtype=float))
             rows.append(c.sign * state.weights)
-            sums.append((c.limit + slack - c.sign * constant, unit, i))
+            sums.append((c.limit + slack - c.sign * constant, unit))
     parts: list[Any] = []
     if rows:
         matrix = np.stack(rows).astype(float)
-        parts.append((_Shares if _Shares.fit(space, matrix) else _Rows)(space, matrix, np.array([s[0] for s in sums])))
+        parts.append(
+            (_Shares if _Shares.fit(space, matrix) else _Rows)(space, matrix, np.array([limit for limit, _ in sums]))
+        )
     if others:
         parts.append(_Tables([c for c, *_ in others], np.array([limit for _, limit, _ in others])))
     state, priced = problem.objective.state(selection), None
     row = state.table()
-    if prices is not None and rows and state.weights is not None:
-        priced = np.asarray(prices)[[i for *_, i in sums]] @ np.stack(rows)
-        row = problem.sign * state.weights + priced
+    if reduced is not None and state.weights is not None:
+        row = priced = np.where(np.isfinite(reduced), reduced, reduced[np.isfinite(reduced)].max(initial=0.0))
     aim = _Aim(problem.objective, problem.sign, 1.0 / (float(np.ptp(row)) or 1.0), priced)
-    around = Surroundings(space, aim, parts, np.array([s[1] for s in sums] + [unit for *_, unit in others]))
+    around = Surroundings(space, aim, parts, np.array([unit for *_, unit in (*sums, *others)]))
     around.stand(selection)
     return around
 
@@ -558,17 +560,17 @@ def improve(
     rng: np.random.Generator,
     *,
     allowed: NDArray[np.bool_] | None = None,
-    prices: NDArray[np.float64] | None = None,
+    reduced: NDArray[np.float64] | None = None,
     **how: Any,
 ) -> Iterator[bool]:
     """`rounds` from the best selection, with black boxes taken for sums as long as that leads to what is true."""
     seen = revealed(problem, best.visit.selection, rng, allowed)
-    if seen is not problem and prices is None and (relaxed := lagrangian.relax(seen, allowed=allowed)) is not None:
-        prices = relaxed.multipliers
+    if seen is not problem and reduced is None and (relaxed := lagrangian.relax(seen)) is not None:
+        reduced = relaxed.reduced()
         if relaxed.selection is not None:
             yield best.offer(relaxed.selection, 0.0, problem.sign * float(relaxed.value or 0.0))
     while True:
-        around = surround(seen, best.visit.selection, prices=prices)
+        around = surround(seen, best.visit.selection, reduced=reduced)
         excess = around.excess
         yield best.offer(around.selection, float(np.maximum(excess, 0.0) @ around.units), around.aim.cost)
         for better in rounds(around, best, rng, allowed=allowed, **how):
@@ -577,7 +579,7 @@ def improve(
                 break
         else:
             return
-        seen, prices = problem, None
+        seen, reduced = problem, None
 
 
 def search(
@@ -600,7 +602,7 @@ def search(
     violation ends the search.
     """
     aim = Additive(space, np.zeros(space.n_options)) if objective is None else objective
-    problem = Problem(aim, constraints, "minimize" if sign > 0 else "maximize")
+    problem = Problem(aim, constraints, "minimize" if sign > 0 else "maximize", allowed)
     best = Best(problem, _sampled(problem, start, allowed, rng))
     if not (objective is None and best.found):
         for _ in improve(problem, best, rng, allowed=allowed, patience=patience, walks=restarts):
@@ -634,7 +636,7 @@ def swap(
     *,
     allowed: NDArray[np.bool_] | None = None,
     again: bool = False,
-    prices: NDArray[np.float64] | None = None,
+    reduced: NDArray[np.float64] | None = None,
 ) -> Iterator[Finding | None]:
     """Improve a feasible selection of any problem by switches; yield what is better, and None in between.
 
@@ -647,11 +649,12 @@ def swap(
     again : bool
         Continue from the best selection or near it, until `WALKS` walks in a row find nothing better. Otherwise the
         search ends where neither a walk nor an exchange finds a better selection.
-    prices : ndarray of shape (n_constraints,), optional
-        What a unit of each constraint costs in the objective, such as Lagrangian multipliers.
+    reduced : ndarray of shape (n_options,), optional
+        Reduced costs of the options in a relaxation; they lead the walk where the objective is a sum.
     """
+    allowed = problem.allowed if allowed is None else allowed
     known = Best(problem, Visit(best, 0.0, problem.cost(best)))
-    for better in improve(problem, known, rng, allowed=allowed, again=again, prices=prices):
+    for better in improve(problem, known, rng, allowed=allowed, again=again, reduced=reduced):
         yield Finding(known.visit.selection) if better else None
 
 
@@ -664,3 +667,36 @@ def shaken(
     drawn = selection.copy()
     drawn[changed] = draw(space, allowed, rng)[changed]
     return drawn
+
+
+@dataclass(frozen=True)
+class Switches:
+    """Local search by switches of options, for any problem.
+
+    Parameters
+    ----------
+    feasible : bool
+        Only look for a selection that satisfies every constraint; where one is known nothing is done.
+    share : float
+        Share of the time left.
+    """
+
+    feasible: bool = False
+    share: float = 1.0
+
+    def suits(self, problem: Problem) -> bool:
+        """Whether it can work on a problem: always."""
+        return True
+
+    def improve(
+        self, problem: Problem, incumbent: Incumbent, budget: Budget, rng: np.random.Generator
+    ) -> Iterator[Finding | None]:
+        """Yield better selections, and None in between."""
+        mine = budget.part(share=self.share)
+        if incumbent.selection is None and problem.constraints:
+            how = {"allowed": problem.allowed, "start": incumbent.start, "stop": mine.over}
+            visit = search(problem.space, problem.constraints, None, rng, **how)
+            yield Finding(visit.selection)
+        if incumbent.selection is not None and not self.feasible:
+            reduced = None if incumbent.relaxed is None else incumbent.relaxed.reduced()
+            yield from swap(problem, incumbent.selection, rng, again=budget.limited, reduced=reduced)

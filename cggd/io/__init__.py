@@ -7,9 +7,8 @@ Every reader takes gzip as well; what is written to a path that ends in ``.gz`` 
 from cggd.entries import check_keys
 from cggd.io.bounds import parse_bound
 from cggd.io.instances import read_gap, read_mmkp
-from cggd.io.options import read_options, write_options
 from cggd.io.problems import read_problem, write_problem
-from cggd.io.selections import write_selection
+from cggd.io.tables import read_options, write_options, write_selection
 from cggd.io.text import csv_cell
 
 __all__ = [

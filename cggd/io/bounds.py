@@ -23,9 +23,8 @@ def parse_bound(text: str, metrics: Mapping[str, Metric]) -> Constraint:
     The text is the name of a metric, ``<=`` or ``>=``, and one of
 
     * a number, which the metric's unit may follow: ``5.3``, ``1e-3``, ``5.3 ms``;
-    * ``q0.5``, the value that this share of all selections does not exceed, ``metric.quantile(0.5)``: exact in spaces
-      of up to 10,000 selections, else over 10,000 drawn at random with a fixed seed;
-    * ``0.6max``, this factor times the greatest value over the space, ``0.6 * metric.maximum()``.
+    * ``q0.5``, for ``metric.quantile(0.5)``: the value that this share of all selections does not exceed;
+    * ``0.6max``, for ``0.6 * metric.maximum()``.
 
     Blanks around the parts are ignored. Names may hold blanks, digits, dots and signs.
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from cggd.constraints import Constraint
 from cggd.io.text import Sense, StrPath, fail, most_bytes, number_rows, whole
 from cggd.metrics import Additive
 from cggd.problem import Problem
@@ -15,10 +14,9 @@ from cggd.space import ChoiceSpace
 def read_mmkp(path: StrPath, sense: Sense) -> Problem:
     r"""Read a multiple-choice multi-dimensional knapsack from the text format of Khan's instances.
 
-    The file begins with the numbers of groups n, of items per group l, and of resources m, and with m capacities. Then
-    follow the groups: a line with the group's number, and a line ``value weight_1 ... weight_m`` for every item. Where
-    groups differ in size, l is left out (or is there and counts for nothing), and a line with the number of its items
-    begins each group. Blank lines are ignored.
+    The file begins with the numbers of groups n, of items per group l, and of resources m, and with m capacities. The
+    groups follow: a line with the group's number, and a line ``value weight_1 ... weight_m`` for each item. If groups
+    differ in size, l is left out or ignored, and each group begins with the number of its items.
 
     Parameters
     ----------
@@ -34,10 +32,8 @@ def read_mmkp(path: StrPath, sense: Sense) -> Problem:
 
     Raises
     ------
-    ValueError
-        If the file is not of this format.
-    OSError
-        If it cannot be opened.
+    ValueError, OSError
+        If the file is not of this format, or cannot be opened.
 
     References
     ----------
@@ -46,11 +42,8 @@ def read_mmkp(path: StrPath, sense: Sense) -> Problem:
     Examples
     --------
     >>> from pathlib import Path
-    >>> from tempfile import TemporaryDirectory
-    >>> with TemporaryDirectory() as folder:
-    ...     path = Path(folder, "knapsack.txt")
-    ...     _ = path.write_text("2 2 1\n10\n1\n5 3\n9 8\n2\n2 1\n8 7\n")
-    ...     problem = read_mmkp(path, "maximize")
+    >>> _ = Path("knapsack.txt").write_text("2 2 1\n10\n1\n5 3\n9 8\n2\n2 1\n8 7\n")
+    >>> problem = read_mmkp("knapsack.txt", "maximize")
     >>> problem.constraints
     (Constraint(resource 1 <= 10),)
     >>> problem.objective.maximum()
@@ -63,14 +56,12 @@ def read_mmkp(path: StrPath, sense: Sense) -> Problem:
         fail(path, line, f"expected the numbers of groups, items per group and resources, got {len(header)} numbers")
     n, *per_group, m = (whole(path, line, number) for number in header)
     capacities: list[float] = []
-    while len(capacities) < m:
-        if not rows:
-            fail(path, line, f"the file ends here; expected {m} capacities, got {len(capacities)}")
+    while rows and len(capacities) < m:
         line, numbers = rows.pop(0)
         capacities += numbers
-    if len(capacities) > m:
-        fail(path, line, f"expected {m} capacities, got {len(capacities)}")
-
+    if len(capacities) != m:
+        end = "the file ends here; " if len(capacities) < m else ""
+        fail(path, line, f"{end}expected {m} capacities, got {len(capacities)}")
     if not rows:
         fail(path, line, f"the file ends here; expected {n} groups")
     for line, numbers in rows:
@@ -85,9 +76,8 @@ def read_mmkp(path: StrPath, sense: Sense) -> Problem:
     else:
         sizes = _sizes(path, rows, n, per_group)
     space = ChoiceSpace.from_sizes(sizes)
-    weights = [Additive(space, items[:, r], name=f"resource {r}") for r in range(1, m + 1)]
-    constraints = [Constraint(weight, bound, "<=") for weight, bound in zip(weights, capacities, strict=True)]
-    return Problem(Additive(space, items[:, 0], name="value"), constraints, sense)
+    value, *weights = (Additive(space, items[:, r], name=f"resource {r}" if r else "value") for r in range(m + 1))
+    return Problem(value, [w <= c for w, c in zip(weights, capacities, strict=True)], sense)
 
 
 def _sizes(path: StrPath, rows: list[tuple[int, list[float]]], n: int, per_group: list[int]) -> list[int]:
@@ -133,10 +123,8 @@ def read_gap(path: StrPath, sense: Sense) -> list[Problem]:
 
     Raises
     ------
-    ValueError
-        If the file is not of this format.
-    OSError
-        If it cannot be opened.
+    ValueError, OSError
+        If the file is not of this format, or cannot be opened.
 
     References
     ----------
@@ -145,11 +133,8 @@ def read_gap(path: StrPath, sense: Sense) -> list[Problem]:
     Examples
     --------
     >>> from pathlib import Path
-    >>> from tempfile import TemporaryDirectory
-    >>> with TemporaryDirectory() as folder:
-    ...     path = Path(folder, "gap.txt")
-    ...     _ = path.write_text("1\n2 3\n4 1 7\n5 2 3\n9 8 7\n3 2 1\n15 5\n")
-    ...     (problem,) = read_gap(path, "minimize")
+    >>> _ = Path("gap.txt").write_text("1\n2 3\n4 1 7\n5 2 3\n9 8 7\n3 2 1\n15 5\n")
+    >>> (problem,) = read_gap("gap.txt", "minimize")
     >>> problem.constraints
     (Constraint(load of agent 0 <= 15), Constraint(load of agent 1 <= 5))
     >>> problem.objective([0, 0, 1])
@@ -168,12 +153,8 @@ def read_gap(path: StrPath, sense: Sense) -> list[Problem]:
         m, n = (whole(path, lines[i], numbers[i]) for i in (at, at + 1))
         stop = at + 2 + 2 * m * n + m
         if stop > len(numbers):
-            fail(
-                path,
-                lines[-1],
-                f"the file ends here; problem {number} of {m} agents and {n} jobs takes {stop - at} numbers, "
-                f"got {len(numbers) - at}",
-            )
+            taken = f"problem {number} of {m} agents and {n} jobs takes {stop - at} numbers"
+            fail(path, lines[-1], f"the file ends here; {taken}, got {len(numbers) - at}")
         costs, loads, capacities = np.split(numbers[at + 2 : stop], [m * n, 2 * m * n])
         if m * n * m * 8 > most_bytes():  # a load is a table of all options, and each agent has one
             fail(path, lines[at], f"{m} agents and {n} jobs take more memory than there is; give fewer agents")
@@ -188,12 +169,10 @@ def _assignment(costs: NDArray, loads: NDArray, capacities: NDArray, sense: Sens
     agents, jobs = costs.shape
     space = ChoiceSpace.from_sizes([agents] * jobs)
     objective = Additive(space, costs.T.ravel(), name="cost" if sense == "minimize" else "profit")
-    constraints = []
-    for agent, bound in enumerate(capacities.tolist()):
-        load = np.zeros((jobs, agents))
-        load[:, agent] = loads[agent]
-        constraints.append(Constraint(Additive(space, load.ravel(), name=f"load of agent {agent}"), bound, "<="))
-    return Problem(objective, constraints, sense)
+    tables = np.zeros((agents, jobs, agents))
+    tables[range(agents), :, range(agents)] = loads
+    metrics = [Additive(space, table.ravel(), name=f"load of agent {i}") for i, table in enumerate(tables)]
+    return Problem(objective, [m <= c for m, c in zip(metrics, capacities.tolist(), strict=True)], sense)
 
 
 def _fits(numbers: NDArray[np.float64], at: int, problems: float | None = None) -> bool:

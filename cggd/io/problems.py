@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from functools import partial
 from math import inf, isfinite
 from typing import Any, TypeVar
@@ -103,20 +103,15 @@ def read_problem(path: StrPath) -> Problem:
 
     Raises
     ------
-    ValueError
-        If the file is not such an object; the message names the entry.
-    OSError
-        If it cannot be opened.
+    ValueError, OSError
+        If the file is not such an object (the message names the entry), or cannot be opened.
 
     Examples
     --------
-    >>> from pathlib import Path
-    >>> from tempfile import TemporaryDirectory
     >>> space = ChoiceSpace({("in", "out"): ["skip", "conv"]})
     >>> latency = Additive(space, [0.1, 0.3], name="latency", unit="ms")
-    >>> with TemporaryDirectory() as folder:
-    ...     write_problem(Problem(latency, [latency >= 0.2]), Path(folder, "problem.json"))
-    ...     problem = read_problem(Path(folder, "problem.json"))
+    >>> write_problem(Problem(latency, [latency >= 0.2]), "problem.json")
+    >>> problem = read_problem("problem.json")
     >>> problem.constraints
     (Constraint(latency >= 0.2 ms),)
     >>> problem.objective({("in", "out"): "conv"})
@@ -162,21 +157,23 @@ def _to_problem(data: Any) -> Problem:
     for number, entry in enumerate(_list(constraints, "constraints")):
         where = f"constraints[{number}]"
         name, sense, bound = _fields(entry, where, "metric", "sense", "bound")
-        never_binds = -inf if sense == ">=" else inf
         metric = named(name, where)
         if bound in (inf, -inf):
             raise ValueError(f"{where}: bound must be a finite number, or null where it never binds, got {bound}")
-        bounds.append(_within(where, Constraint, metric, never_binds if bound is None else bound, sense))
+        if bound is None:
+            bound = -inf if sense == ">=" else inf
+        bounds.append(_within(where, Constraint, metric, bound, sense))
     sense, name = _fields(objective, "objective", "sense", "metric")
     return _within("objective", Problem, named(name, "objective"), bounds, sense)
 
 
 def _from_metric(metric: Metric) -> dict[str, Any]:
-    for kind, (cls, write, _) in _KINDS.items():
+    for kind, (cls, _, _, write, _) in _KINDS.items():
         if type(metric) is cls:
             values = getattr(metric, "values", None)
+            own = {} if values is None else {"values": values.tolist()}
             single = {"dtype": "float32"} if values is not None and values.dtype == np.float32 else {}
-            return {"name": metric.name, "unit": metric.unit, "kind": kind, **single, **write(metric)}
+            return {"name": metric.name, "unit": metric.unit, "kind": kind, **single, **own, **write(metric)}
     advice = ""
     if metric.space.n_selections <= ENUMERABLE and not metric.noisy:
         advice = "; store its values instead: Table(space, metric.evaluate(space.enumerate()), name=...)"
@@ -201,35 +198,27 @@ def _to_metric(space: ChoiceSpace, entry: Any, where: str) -> Metric:
     own = {key: value for key, value in entry.items() if key not in common}
     if dtype == "float32":
         own["values"] = _within(where, as_floats, own.get("values"), "values").astype(np.float32)
-    metric = _KINDS[kind][2]
-    return _within(where, metric, space, own, where, {"name": name, "unit": unit})
-
-
-def _from_additive(metric: Additive) -> dict[str, Any]:
-    return {"values": metric.values.tolist(), "constant": metric.constant}
-
-
-def _to_additive(space: ChoiceSpace, own: dict, where: str, names: dict) -> Additive:
-    values, constant = _fields(own, where, "values", constant=0.0)
-    return Additive(space, values, constant, **names)
+    _, required, defaults, _, make = _KINDS[kind]
+    if kind == "peak" and "usage" in own:
+        required, defaults, make = ("usage",), {}, _to_usage
+    return _within(where, lambda: make(space, *_fields(own, where, *required, **defaults), name=name, unit=unit))
 
 
 def _from_peak(metric: Peak) -> dict[str, Any]:
-    if metric.values is None:
-        usage = metric.usage.copy()
-        usage.sum_duplicates()
-        entries = usage.tocoo()
-        rows = zip(entries.row.tolist(), entries.col.tolist(), entries.data.tolist(), strict=True)
-        return {"usage": {"n_stages": usage.indptr.size - 1, "entries": list(rows)}}
-    stages = None if metric.stages is None else [[stage, list(d)] for stage, d in metric.stages.items()]
-    return {"values": metric.values.tolist(), "stages": stages}
+    if metric.values is not None:
+        return {"stages": _pairs(metric.stages)}
+    usage = metric.usage.copy()
+    usage.sum_duplicates()
+    entries = usage.tocoo()
+    rows = zip(entries.row.tolist(), entries.col.tolist(), entries.data.tolist(), strict=True)
+    return {"usage": {"n_stages": usage.indptr.size - 1, "entries": list(rows)}}
 
 
-def _to_peak(space: ChoiceSpace, own: dict, where: str, names: dict) -> Peak:
-    if "usage" not in own:
-        values, stages = _fields(own, where, "values", stages=None)
-        return Peak(space, values, None if stages is None else _mapping(stages, "stages"), **names)
-    (usage,) = _fields(own, where, "usage")
+def _to_peak(space: ChoiceSpace, values: Any, stages: Any, **names: str) -> Peak:
+    return Peak(space, values, _mapping(stages, "stages"), **names)
+
+
+def _to_usage(space: ChoiceSpace, usage: Any, **names: str) -> Peak:
     n_stages, entries = _fields(usage, "usage", "n_stages", "entries")
     if isinstance(n_stages, bool) or not isinstance(n_stages, int) or n_stages < 1:
         raise ValueError(f"n_stages must be a positive whole number, got {shortened(n_stages)}")
@@ -246,15 +235,6 @@ def _to_peak(space: ChoiceSpace, own: dict, where: str, names: dict) -> Peak:
     return Peak(space, None, sparse.csr_array((table[:, 2], tuple(place)), shape=(n_stages, space.n_options)), **names)
 
 
-def _from_table(metric: Table) -> dict[str, Any]:
-    return {"values": metric.values.tolist()}
-
-
-def _to_table(space: ChoiceSpace, own: dict, where: str, names: dict) -> Table:
-    (values,) = _fields(own, where, "values")
-    return Table(space, values, **names)
-
-
 def _from_path(metric: LongestPath) -> dict[str, Any]:
     graph, weight = metric.graph, metric.weight
     shared = {} if graph is metric.space.graph else {"graph": _from_graph(graph)}
@@ -264,14 +244,12 @@ def _from_path(metric: LongestPath) -> dict[str, Any]:
         for place, data in items
         if weight in data
     ]
-    at = None if metric.at is None else [[decision, list(places)] for decision, places in metric.at.items()]
-    return {"values": metric.values.tolist(), **shared, "weights": weights, "at": at, "weight": weight}
+    return {**shared, "weights": weights, "at": _pairs(metric.at), "weight": weight}
 
 
-def _to_path(space: ChoiceSpace, own: dict, where: str, names: dict) -> LongestPath:
-    values, graph, weights, at, weight = _fields(
-        own, where, "values", graph=None, weights=[], at=None, weight="duration"
-    )
+def _to_path(
+    space: ChoiceSpace, values: Any, graph: Any, weights: Any, at: Any, weight: Any, **names: str
+) -> LongestPath:
     dag: Any = space.graph if graph is None else _to_graph(graph, "graph")
     if dag is None:
         raise ValueError("there is no graph, neither of the metric nor of the problem")
@@ -282,14 +260,19 @@ def _to_path(space: ChoiceSpace, own: dict, where: str, names: dict) -> LongestP
             dag.edges[place][weight] = duration
         else:
             raise ValueError(f"weights: {place!r} is no node or edge of the graph")
-    return LongestPath(space, dag, values, None if at is None else _mapping(at, "at"), weight, **names)
+    return LongestPath(space, dag, values, _mapping(at, "at"), weight, **names)
 
 
-_KINDS: dict[str, tuple[type[Metric], Callable[..., dict[str, Any]], Callable[..., Metric]]] = {
-    "additive": (Additive, _from_additive, _to_additive),
-    "peak": (Peak, _from_peak, _to_peak),
-    "table": (Table, _from_table, _to_table),
-    "longest_path": (LongestPath, _from_path, _to_path),
+_PATH = {"graph": None, "weights": [], "at": None, "weight": "duration"}
+# By kind: the class, the keys that an entry must have, those that it may have with their defaults, what is written
+# besides the values, and the function that makes a metric of the space and the values of the keys.
+_KINDS: dict[
+    str, tuple[type[Metric], tuple[str, ...], dict[str, Any], Callable[[Any], dict], Callable[..., Metric]]
+] = {
+    "additive": (Additive, ("values",), {"constant": 0.0}, lambda metric: {"constant": metric.constant}, Additive),
+    "peak": (Peak, ("values",), {"stages": None}, _from_peak, _to_peak),
+    "table": (Table, ("values",), {}, lambda metric: {}, Table),
+    "longest_path": (LongestPath, ("values",), _PATH, _from_path, _to_path),
 }
 
 
@@ -335,14 +318,19 @@ def _list(data: Any, where: str) -> list:
     return data
 
 
-def _mapping(data: Any, where: str, *, list_of: bool = True) -> dict[Hashable, Any]:
-    """A mapping written as pairs of a label and a list of labels, or of a label and anything."""
+def _pairs(mapping: Mapping[Hashable, Iterable] | None) -> list | None:
+    return None if mapping is None else [[label, list(labels)] for label, labels in mapping.items()]
+
+
+def _mapping(data: Any, where: str, *, list_of: bool = True) -> Any:
+    """A mapping written as pairs of a label and a list of labels, or of a label and anything; None stays None."""
+    if data is None and list_of:
+        return None
     mapping: dict[Hashable, Any] = {}
     for pair in _list(data, where):
         if not isinstance(pair, list) or len(pair) != 2 or (list_of and not isinstance(pair[1], list)):
-            raise ValueError(
-                f"{where} must hold pairs of a label and {'a list' if list_of else 'a number'}, got {pair}"
-            )
+            second = "a list" if list_of else "a number"
+            raise ValueError(f"{where} must hold pairs of a label and {second}, got {pair}")
         mapping[label_from_json(pair[0])] = [label_from_json(item) for item in pair[1]] if list_of else pair[1]
     return mapping
 

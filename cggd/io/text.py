@@ -2,35 +2,31 @@
 
 from __future__ import annotations
 
+import csv
 import gzip
 import io
 import os
 import re
 import zlib
 from codecs import BOM_UTF8, BOM_UTF16_BE, BOM_UTF16_LE
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from os import PathLike
 from pathlib import Path
-from typing import Literal, NoReturn
+from typing import Any, Literal, NoReturn
 
 import numpy as np
 from numpy.typing import NDArray
 
 from cggd.entries import shortened
 
-try:
-    import resource
-except ImportError:  # Windows has no such limits
-    resource = None
-
 StrPath = str | PathLike[str]
 # Assumed memory of a machine that does not report it.
 ASSUMED = 1 << 33
 
 _FOREIGN = re.compile(r"[^-+0-9.eE]")
-
 _FORMULA = re.compile(r"'*[=+\-@\t\r\n]")
+_CANNOT_READ = {FileNotFoundError: "no such file", IsADirectoryError: "expected a file, got a folder"}
 
 Sense = Literal["minimize", "maximize"]
 
@@ -45,12 +41,9 @@ def read_text(path: StrPath) -> str:
     try:
         with Path(path).open("rb") as file:
             data = file.read(most + 1)
-    except FileNotFoundError:
-        raise FileNotFoundError(f"{path}: no such file") from None
-    except IsADirectoryError:
-        raise IsADirectoryError(f"{path}: expected a file, got a folder") from None
     except OSError as error:
-        raise type(error)(f"{path}: cannot be read: {error.strerror or error}") from None
+        why = _CANNOT_READ.get(type(error), f"cannot be read: {error.strerror or error}")
+        raise type(error)(f"{path}: {why}") from None
     if data.startswith(b"\x1f\x8b") and len(data) <= most:
         try:
             with gzip.open(io.BytesIO(data)) as packed:
@@ -81,7 +74,9 @@ def most_bytes() -> int:
     room = [ASSUMED]
     with suppress(AttributeError, OSError, ValueError):
         room = [os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")]
-    if resource is not None:
+    with suppress(ImportError):  # Windows has no such limits
+        import resource
+
         limit = resource.getrlimit(resource.RLIMIT_AS)[0]
         room += [limit] if limit != resource.RLIM_INFINITY else []
     for name in ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes"):
@@ -98,6 +93,14 @@ def write_text(path: StrPath, text: str) -> None:
         Path(path).write_bytes(gzip.compress(data, mtime=0) if str(path).endswith(".gz") else data)
     except OSError as error:
         raise type(error)(f"{path}: cannot be written: {error.strerror or error}") from None
+
+
+def write_csv(path: StrPath, rows: Iterable[Iterable[Any]]) -> None:
+    """Write rows as CSV; strings are written by `csv_cell`, numbers as they are."""
+    table = io.StringIO(newline="")
+    writer = csv.writer(table, lineterminator="\n")
+    writer.writerows([csv_cell(cell) if isinstance(cell, str) else cell for cell in row] for row in rows)
+    write_text(path, table.getvalue())
 
 
 def number_rows(path: StrPath, first: str) -> list[tuple[int, list[float]]]:
@@ -125,12 +128,7 @@ def to_numbers(words: Sequence[str]) -> NDArray[np.float64]:
     """Convert words to finite numbers, in the same way for tables, text files, bounds and options.
 
     A number has digits and may have a sign, a decimal point and an exponent. Underscores, ``inf``, ``nan`` and digits
-    of other scripts, which Python accepts, are refused.
-
-    Raises
-    ------
-    ValueError
-        If a word is not such a number; the message does not say which one.
+    of other scripts, which Python accepts, are refused by a ValueError, which does not name the word.
 
     Examples
     --------
@@ -146,12 +144,7 @@ def to_numbers(words: Sequence[str]) -> NDArray[np.float64]:
 
 
 def to_number(word: str) -> float:
-    """Convert a word to a finite number.
-
-    Raises
-    ------
-    ValueError
-        If the word is not a finite number.
+    """Convert a word to a finite number; the ValueError of any other word says what to write instead.
 
     Examples
     --------
@@ -159,18 +152,17 @@ def to_number(word: str) -> float:
     Traceback (most recent call last):
     ValueError: expected a finite number without underscores, got '1_000'; write 1000
     """
-    if not is_number(word):
-        raise ValueError(not_a_number(word))
-    return float(word)
+    try:
+        return float(to_numbers([word])[0])
+    except ValueError:
+        raise ValueError(not_a_number(word)) from None
 
 
 def is_number(word: str) -> bool:
     """Whether a word is a finite number."""
-    try:
-        to_numbers([word])
-    except ValueError:
-        return False
-    return True
+    with suppress(ValueError):
+        return bool(to_numbers([word]).size)
+    return False
 
 
 def not_a_number(word: str) -> str:
@@ -181,12 +173,11 @@ def not_a_number(word: str) -> str:
     if re.fullmatch(r"[-+]?\d[\d_]*(\.[\d_]*)?", word, re.ASCII) and "_" in word:
         plain = shortened(word.replace("_", ""))[1:-1]
         return f"expected a finite number without underscores, got {got}; write {plain}"
-    for mark in (",", "."):  # 1,250 and 1.250.000
-        if re.fullmatch(rf"[-+]?[1-9]\d{{0,2}}(\{mark}\d{{3}})+", word, re.ASCII):
-            plain = word.replace(mark, "")
-            other = f", or with a decimal point instead of a comma: {word.replace(mark, '.')}0" if mark == "," else ""
-            one = "" if word.count(mark) > 1 else other
-            return f"expected a finite number without marks between thousands, got {got}; write {plain}{one}"
+    if thousands := re.fullmatch(r"[-+]?[1-9]\d{0,2}(?:(,\d{3})+|(\.\d{3})+)", word, re.ASCII):  # 1,250 and 1.250.000
+        single = thousands[1] and word.count(",") == 1
+        other = f", or with a decimal point instead of a comma: {word.replace(',', '.')}0" if single else ""
+        plain = re.sub("[,.]", "", word)
+        return f"expected a finite number without marks between thousands, got {got}; write {plain}{other}"
     hint = ", with a decimal point instead of a comma" if re.fullmatch(r"[-+]?[\d.]*,\d+.*", word) else ""
     return f"expected a finite number{hint}, got {got}"
 

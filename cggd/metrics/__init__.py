@@ -1,7 +1,7 @@
 """Metrics: anything that can be evaluated on a selection, with its replacement table."""
 
 from cggd.metrics.additive import Additive
-from cggd.metrics.base import Metric, MetricError, table_of, values_of
+from cggd.metrics.base import Metric, MetricError, SumTable, table_of, values_of
 from cggd.metrics.black_box import Function, Predicted, one_hot
 from cggd.metrics.compose import Combination, Maximum, maximum
 from cggd.metrics.evaluation import Evaluation, Executor, afresh, evaluating
@@ -23,6 +23,7 @@ __all__ = [
     "Peak",
     "Predicted",
     "State",
+    "SumTable",
     "Table",
     "afresh",
     "evaluating",

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cggd.checks import as_number, own
-from cggd.metrics.base import Metric, Shifted, table_of, values_of
+from cggd.metrics.base import Metric, Shifted, SumTable, table_of, values_of
 from cggd.metrics.state import State, SumState
 from cggd.pair_counts import flat_ranks
 from cggd.rounding import WHOLE, is_whole, sum_rounding
@@ -130,6 +130,13 @@ class Additive(Metric):
     @property
     def separable(self) -> bool:
         return True
+
+    @property
+    def closed_form(self) -> bool:
+        return True
+
+    def sum_table(self) -> SumTable | None:
+        return SumTable(self.values, self.constant, abs(self.constant))
 
     def least_with(self, sign: float, allowed: NDArray[np.bool_]) -> NDArray[np.float64]:
         layout = self.space.layout

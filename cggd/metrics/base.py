@@ -11,13 +11,15 @@ from numpy.typing import ArrayLike, NDArray
 from scipy.special import ndtri, stdtrit
 
 from cggd.checks import as_number, short, whole
+from cggd.expressions import Expression, Program
 from cggd.metrics.evaluation import current_evaluation
 from cggd.metrics.state import Recomputed, State
 from cggd.space import ENUMERABLE, ChoiceSpace, count
 
 # Methods that describe the values of `evaluate`; they hold only for the `evaluate` of their own class.
 SAID_OF_VALUES = ("replacements", "local_replacements", "shifted", "separable", "parted", "rounded", "rounded_table")
-SAID_OF_VALUES += ("rounding_of", "limits", "least_with", "addends", "minimum", "maximum", "quantile", "state")
+SAID_OF_VALUES += ("rounding_of", "limits", "least_with", "addends", "minimum", "maximum", "quantile")
+SAID_OF_VALUES += ("sum_table", "expression", "closed_form", "state")
 
 # Numbers that a batch of sampled selections may hold (32 MB of int64).
 CHUNK = 4_000_000
@@ -62,6 +64,24 @@ class Shifted:
     ranks: Callable[[], NDArray[np.integer]]
     deviation: Callable[[], float]
     rounding: Callable[[Any], Any]
+
+
+@dataclass(frozen=True, eq=False)
+class SumTable:
+    """A metric as a sum of one number per chosen option and a constant.
+
+    Attributes
+    ----------
+    values : ndarray of shape (n_options,)
+    constant : float
+    lost : float
+        Total size of numbers that are added but do not show in the values, such as the constant, and terms that cancel.
+        Rounding errors are estimated from it.
+    """
+
+    values: NDArray
+    constant: float = 0.0
+    lost: float = 0.0
 
 
 @runtime_checkable
@@ -246,6 +266,34 @@ class Metric(Protocol):
         """
         low, high = self.limits()
         return np.full(self.space.n_options, low if sign > 0 else -high)
+
+    @property
+    def closed_form(self) -> bool:
+        """Whether the metric is a formula or a table, so that all selections of a small space may be evaluated."""
+        return False
+
+    def sum_table(self) -> SumTable | None:
+        """The number of each option and the constant whose sum the metric is, or None where it is no such sum.
+
+        Sums of any size are bounded by multipliers, in linear time (`cggd.program.lagrangian`).
+        """
+        return None
+
+    def expression(self, program: Program, sign: float) -> Expression | None:
+        """Linear functions whose maximum is ``sign * metric``, or None where there are none.
+
+        The exact solver uses them where ``sign * metric`` is minimised or bounded from above. Variables and rows may be
+        added to the program. For every selection, the least maximum that they allow must be ``sign * metric``
+        (`cggd.testing.check_expression`). By default a metric with a `sum_table` is linear.
+
+        Parameters
+        ----------
+        program : Program
+        sign : float
+            1 or -1.
+        """
+        table = self.sum_table()
+        return None if table is None else program.sum(sign * table.values.astype(float), sign * table.constant)
 
     def addends(self) -> tuple[NDArray[np.float64], NDArray[np.float64]] | None:
         """Numbers such that any two values differ by a sum of whole multiples of them; None if none are known.

@@ -123,7 +123,7 @@ class Function(Metric):
         futures = [evaluation.executor.submit(self.function, p) for p in pieces] if evaluation.executor else []
         try:
             for i, piece in enumerate(pieces):
-                evaluation.calls += len(piece) if self.batch else 1
+                evaluation.count(len(piece) if self.batch else 1)
                 try:
                     yield futures[i].result() if futures else self.function(piece)
                 except Exception as error:

@@ -11,8 +11,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cggd.checks import as_number
+from cggd.expressions import Expression, Program
 from cggd.metrics.additive import Additive
-from cggd.metrics.base import Metric, check_metric, check_numbers, operators
+from cggd.metrics.base import Metric, SumTable, check_metric, check_numbers, operators
 from cggd.metrics.state import JoinedState, State
 from cggd.rounding import WHOLE, is_whole, sum_rounding
 from cggd.space import ChoiceSpace
@@ -109,6 +110,33 @@ class Combination(Metric):
     @property
     def noisy(self) -> bool:
         return any(metric.noisy for _, metric in self.terms)
+
+    @property
+    def closed_form(self) -> bool:
+        return all(metric.closed_form for _, metric in self.terms)
+
+    def sum_table(self) -> SumTable | None:
+        parts = [(weight, metric.sum_table()) for weight, metric in self.terms if weight]
+        values, constant, lost = np.zeros(self.space.n_options), self.constant, abs(self.constant)
+        for weight, part in parts:
+            if part is None:
+                return None
+            shown = weight * part.values.astype(float)
+            values, constant = values + shown, constant + weight * part.constant
+            lost += float(np.abs(shown).sum()) + abs(weight) * part.lost
+        return SumTable(values, constant, lost)
+
+    def expression(self, program: Program, sign: float) -> Expression | None:
+        counted = [(abs(w), m, math.copysign(1.0, w * sign)) for w, m in self.terms if w]
+        # The parts of a maximum stay apart, unless something else is added to it.
+        form = program.of if len(counted) == 1 else program.linear
+        total = Expression.of(sign * self.constant)
+        for weight, metric, direction in counted:
+            part = form(metric, direction)
+            if part is None:
+                return None
+            total = total + weight * part
+        return total
 
     def least_with(self, sign: float, allowed: NDArray[np.bool_]) -> NDArray[np.float64]:
         least = np.full(self.space.n_options, sign * self.constant)
@@ -212,6 +240,16 @@ class Maximum(Metric):
     def noisy(self) -> bool:
         return any(metric.noisy for metric in self.metrics)
 
+    @property
+    def closed_form(self) -> bool:
+        return all(metric.closed_form for metric in self.metrics)
+
+    def expression(self, program: Program, sign: float) -> Expression | None:
+        if sign < 0 and len(self.metrics) > 1:
+            return None
+        parts = [part for metric in self.metrics if (part := program.of(metric, sign)) is not None]
+        return Expression.join(parts) if len(parts) == len(self.metrics) else None
+
     def least_with(self, sign: float, allowed: NDArray[np.bool_]) -> NDArray[np.float64]:
         parts = [metric.least_with(sign, allowed) for metric in self.metrics]
         return np.max(parts, axis=0) if sign > 0 else np.min(parts, axis=0)
@@ -273,19 +311,19 @@ def maximum(*metrics: Metric, name: str | None = None) -> Maximum:
 
 
 def combine(left: Metric, right: Metric | float) -> Metric:
-    """``left + right``; a sum of additive metrics is additive again."""
+    """``left + right``; the sum of two metrics with sum tables is additive."""
     if not isinstance(right, Metric):
         number = as_number(right, f"what is added to {left.name!r}")
         if number == 0:
             return left
-        if type(left) is Additive:  # a subclass may answer otherwise
-            return replace(left, constant=left.constant + number)
+        if (table := _exact_table(left)) is not None:
+            return Additive(left.space, table.values, table.constant + number, name=left.name, unit=left.unit)
         return replace(_terms(left), constant=_terms(left).constant + number)
     _same_space((left, right))
     name, unit = f"{left.name} + {right.name}", _common_unit((left, right))
-    if type(left) is Additive and type(right) is Additive:
-        values = np.add(left.values, right.values, dtype=float)
-        return Additive(left.space, values, left.constant + right.constant, name=name, unit=unit)
+    if (one := _exact_table(left)) is not None and (other := _exact_table(right)) is not None:
+        values = np.add(one.values, other.values, dtype=float)
+        return Additive(left.space, values, one.constant + other.constant, name=name, unit=unit)
     a, b = _terms(left), _terms(right)
     # A metric that occurs twice is one term, since its errors are not independent of themselves.
     weights: dict[int, float] = {}
@@ -297,17 +335,26 @@ def combine(left: Metric, right: Metric | float) -> Metric:
 
 
 def scale(metric: Metric, factor: float) -> Metric:
-    """``factor * metric``; a scaled additive metric is additive again."""
+    """``factor * metric``; a scaled metric with a sum table is additive."""
     if factor == 1:
         return metric
     name = f"-{metric.name}" if factor == -1 else f"{factor:g} {metric.name}"
-    if type(metric) is Additive:
-        values = np.multiply(metric.values, factor, dtype=float)
-        return replace(metric, values=values, constant=metric.constant * factor, name=name)
+    if (table := _exact_table(metric)) is not None:
+        values = np.multiply(table.values, factor, dtype=float)
+        return Additive(metric.space, values, table.constant * factor, name=name, unit=metric.unit)
     whole = _terms(metric)
     return replace(
         whole, terms=tuple((w * factor, m) for w, m in whole.terms), constant=whole.constant * factor, name=name
     )
+
+
+def _exact_table(metric: Metric) -> SumTable | None:
+    """The table of a metric that is nothing but a sum: no terms cancel in it, and it has no standard errors."""
+    table = metric.sum_table()
+    if table is None or metric.noisy or table.lost > abs(table.constant):
+        return None
+    first = np.zeros((1, metric.space.n_decisions), dtype=np.int64)
+    return table if metric.value_errors(first) is None else None
 
 
 def _terms(metric: Metric) -> Combination:

@@ -34,12 +34,21 @@ class Evaluation:
         Call again even what a cache knows.
     calls : int
         Calls made so far: one per selection and repeat.
+    admit : callable, optional
+        Called before each call of a black box; it may raise to refuse it.
     """
 
     executor: Executor | None = None
     allowed: NDArray[np.bool_] | None = None
     fresh: bool = False
     calls: int = 0
+    admit: Callable[[], None] | None = None
+
+    def count(self, calls: int = 1) -> None:
+        """Count calls that are about to be made."""
+        if self.admit is not None:
+            self.admit()
+        self.calls += calls
 
 
 _current: ContextVar[Evaluation | None] = ContextVar("evaluation", default=None)

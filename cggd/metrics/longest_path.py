@@ -10,8 +10,10 @@ from typing import Any
 import networkx as nx
 import numpy as np
 from numpy.typing import NDArray
+from scipy import sparse
 
 from cggd.checks import as_number, own
+from cggd.expressions import Expression, Program
 from cggd.metrics.base import Metric, table_of
 from cggd.rounding import READ, UNIT, WHOLE, is_whole
 from cggd.space import ChoiceSpace, check_space, few
@@ -201,6 +203,33 @@ class LongestPath(Metric):
         table, rounding = self.rounded_table(extreme, sign)
         return sign * table - 4 * rounding
 
+    @property
+    def closed_form(self) -> bool:
+        return True
+
+    def expression(self, program: Program, sign: float) -> Expression | None:
+        """The ends of the last vertices; each vertex starts after those before it end."""
+        durations, dag = self._as_expression(program), self._dag
+        if dag.depth == len(dag.fixed) - 1:  # one path passes all vertices
+            return sign * durations.sum()
+        if sign < 0:
+            return None
+        ends = program.variable(*self._spans(program.allowed))
+        program.at_most(durations - ends)
+        program.at_most(ends[dag.source] + durations[dag.target] - ends[dag.target])
+        return ends[np.setdiff1d(np.arange(len(ends)), dag.source)]
+
+    def _as_expression(self, program: Program) -> Expression:
+        """The duration of each vertex."""
+        layout = self.space.layout
+        counts = np.where(self._decision_of < 0, 0, layout.sizes[self._decision_of])
+        starts = np.append(0, np.cumsum(counts))
+        first = layout.offsets[self._decision_of] - starts[:-1]
+        options = np.arange(starts[-1]) + np.repeat(first, counts)
+        values = self.values[options].astype(float)
+        matrix = sparse.csr_array((values, options, starts), shape=(len(counts), self.space.n_options))
+        return program.sum(matrix) + self._dag.fixed
+
     def addends(self) -> tuple[NDArray[np.float64], NDArray[np.float64]] | None:
         durations = np.concatenate([np.asarray(self.values, dtype=float), self._dag.fixed])
         return durations, durations
@@ -215,21 +244,7 @@ class LongestPath(Metric):
     def maximum(self) -> float:
         return self(self.space.layout.argmax(self.values))
 
-    def vertices(self) -> tuple[list[tuple[int | None, float]], list[tuple[int, int]], list[int]]:
-        """The graph with durations on vertices only, numbered in a topological order.
-
-        Returns
-        -------
-        durations : list of (number of the decision that stands there or None, fixed duration)
-        edges : list of (vertex, vertex)
-        last : list of vertices without a successor
-        """
-        decisions = [None if d < 0 else d for d in self._decision_of.tolist()]
-        edges = list(zip(self._dag.source.tolist(), self._dag.target.tolist(), strict=True))
-        last = np.setdiff1d(np.arange(len(decisions)), self._dag.source).tolist()
-        return list(zip(decisions, self._dag.fixed.tolist(), strict=True)), edges, last
-
-    def spans(self, allowed: NDArray[np.bool_]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    def _spans(self, allowed: NDArray[np.bool_]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         """Earliest and latest end of each vertex over all allowed options, widened by rounding errors."""
         ends = [self.space.layout.argmax(np.where(allowed, sign * self.values, -np.inf)) for sign in (-1, 1)]
         early, late = self._dag.heads(self._durations(np.array(ends))).T

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from scipy import sparse
 
 from cggd.checks import own
+from cggd.expressions import Expression, Program
 from cggd.metrics.base import Metric, table_of, values_of
 from cggd.metrics.state import REFRESHED, State, Switch, Trail
 from cggd.rounding import UNIT, WHOLE, is_whole, sum_rounding
@@ -178,6 +179,15 @@ class Peak(Metric):
             touched = pairs.touched_options
             least[touched] = np.maximum(least[touched], np.maximum.reduceat(there, pairs.start[touched]))
         return least
+
+    @property
+    def closed_form(self) -> bool:
+        return True
+
+    def expression(self, program: Program, sign: float) -> Expression | None:
+        if sign < 0 and _n_stages(self.usage) > 1:
+            return None
+        return sign * program.sum(self.usage)
 
     def addends(self) -> tuple[NDArray[np.float64], NDArray[np.float64]] | None:
         use = np.asarray(self.usage.data, dtype=float)

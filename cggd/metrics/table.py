@@ -79,6 +79,10 @@ class Table(Metric):
     def state(self, selection: NDArray[np.int64]) -> State:
         return _TableState(self, selection)
 
+    @property
+    def closed_form(self) -> bool:
+        return True
+
     def limits(self) -> tuple[float, float]:
         return self.minimum(), self.maximum()
 

@@ -1,6 +1,7 @@
 """Pictures of a search, of budgets, of the choices made and of what they trade off; they need ``cggd[plot]``.
 
-Every function draws into `ax`, or into a new figure where it is None, and returns the Axes.
+Each function draws into `ax`, or into a new figure if it is None, and returns the Axes. Without matplotlib it raises an
+ImportError that says what to install.
 """
 
 from cggd.plotting.budgets import plot_budgets

@@ -33,16 +33,12 @@ def load_pyplot() -> Any:
     return pyplot
 
 
-def axes_for(ax: Axes | None, size: tuple[float, float]) -> Axes:
-    """The axes given, or those of a new figure."""
-    return load_pyplot().subplots(figsize=size, layout="constrained")[1] if ax is None else ax
-
-
-def load_ticker() -> Any:
-    """matplotlib.ticker."""
-    from matplotlib import ticker
-
-    return ticker
+def axes_for(ax: Axes | None, size: tuple[float, float], *, hidden: Sequence[str] = ()) -> Axes:
+    """The axes given, or those of a new figure, without the hidden spines."""
+    axes: Axes = load_pyplot().subplots(figsize=size, layout="constrained")[1] if ax is None else ax
+    for side in hidden:
+        axes.spines[side].set_visible(False)
+    return axes
 
 
 def write_note(ax: Axes, text: str, *, y: float = 0.5) -> Axes:

@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from cggd.constraints import Row
-from cggd.plotting.axes import BAD, GOOD, INK, axes_for, bound_text, load_pyplot, load_ticker, number_text, write_note
+from cggd.plotting.axes import BAD, GOOD, INK, axes_for, bound_text, number_text, write_note
 from cggd.result import Result
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-# More marks than this lie on top of each other in a figure of a column's width.
+# More bars than this cannot be told apart in a figure of a column's width.
 MOST_ROWS = 40
 
 # Bars longer than this, in percent of the bound, are cut, so that one bad miss does not flatten the others.
@@ -40,11 +40,6 @@ def plot_budgets(result: Result | Iterable[Row], *, ax: Axes | None = None) -> A
     -------
     matplotlib Axes
 
-    Raises
-    ------
-    ImportError
-        If matplotlib is not installed.
-
     Examples
     --------
     >>> from cggd import Additive, ChoiceSpace
@@ -54,44 +49,35 @@ def plot_budgets(result: Result | Iterable[Row], *, ax: Axes | None = None) -> A
     ('latency ≤ 8 ms', 75.0)
     """
     rows = list(result.constraints if isinstance(result, Result) else result)
-    load_pyplot()
     shown = rows if len(rows) <= MOST_ROWS else sorted(rows, key=_tightness)[:MOST_ROWS]
-    ax = axes_for(ax, (6.4, 1.1 + 0.3 * max(1, len(shown))))
-    ax.spines[["top", "right", "left"]].set_visible(False)
+    ax = axes_for(ax, (6.4, 1.1 + 0.3 * max(1, len(shown))), hidden=("top", "right", "left"))
     ax.set_xlabel("value as a share of the bound")
     if not rows:
         ax.set(xticks=[], yticks=[])
         return write_note(ax, "no constraint")
+    from matplotlib.ticker import MaxNLocator, PercentFormatter
+
     shares = np.array([_share(row) for row in shown])
     ends = np.clip(np.nan_to_num(shares), 100.0 - LONGEST_BAR, LONGEST_BAR)
-    for y, (row, end) in enumerate(zip(shown, ends.tolist(), strict=True)):
-        hatch = "////" if row.bound == 0 else None
-        color = GOOD if row.satisfied else BAD
+    beside = {"transform": ax.get_yaxis_transform(), "va": "center", "fontsize": "small"}
+    for y, (row, share, end) in enumerate(zip(shown, shares.tolist(), ends.tolist(), strict=True)):
+        color, hatch = GOOD if row.satisfied else BAD, "////" if row.bound == 0 else None
         ax.barh(y, end, height=0.62, color=color, hatch=hatch, edgecolor="white", lw=0)
-        cut = shares[y] != end and np.isfinite(shares[y])
-        if cut:
+        if share != end and np.isfinite(share):  # the bar is cut
             ax.plot(end, y, ">" if end > 0 else "<", color=color, ms=9, mew=0, clip_on=False)
         if np.isfinite(row.bound):
             # Matplotlib's numbers for carets that stand on their base and point to the left, to the right.
             ax.plot([100], [y], marker=8 if row.sense == "<=" else 9, color=INK, ms=6, mec="white", mew=0.6, zorder=4)
+        # The numbers stand in a column of their own, where no bar can run into them.
+        words = number_text(row.value, row.unit) + ("" if row.satisfied else ", violated")
+        ax.text(1.01, y, words, color=INK if row.satisfied else BAD, **beside)
     limits = 1.15 * min(0.0, ends.min()), 1.08 * max(105.0, ends.max())
-    # The numbers stand in a column of their own, where no bar can run into them.
-    for y, row in enumerate(shown):
-        ax.text(
-            1.01,
-            y,
-            number_text(row.value, row.unit) + ("" if row.satisfied else ", violated"),
-            transform=ax.get_yaxis_transform(),
-            va="center",
-            color=INK if row.satisfied else BAD,
-            fontsize="small",
-        )
     ax.axvline(100, color=INK, lw=1.0, zorder=3)
     ax.set(xlim=limits, ylim=(len(shown) - 0.4, -0.6))
     ax.set_yticks(range(len(shown)), [bound_text(row.name, row.sense, row.bound, row.unit) for row in shown])
     ax.tick_params(axis="y", length=0)
-    ax.xaxis.set_major_locator(load_ticker().MaxNLocator(6, steps=[1, 2, 2.5, 5, 10]))
-    ax.xaxis.set_major_formatter(load_ticker().PercentFormatter(decimals=0))
+    ax.xaxis.set_major_locator(MaxNLocator(6, steps=[1, 2, 2.5, 5, 10]))
+    ax.xaxis.set_major_formatter(PercentFormatter(decimals=0))
     titles = [] if len(shown) == len(rows) else [f"the {len(shown)} tightest of {len(rows)} constraints"]
     if isinstance(result, Result) and not result.feasible:
         titles.append("nearest selection, not feasible")

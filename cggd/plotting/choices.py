@@ -26,7 +26,7 @@ from cggd.space import ChoiceSpace
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-# More marks than this lie on top of each other in a figure of a column's width.
+# More marks than this cannot be told apart in a figure of a column's width.
 MOST_ROWS = 40
 MOST_NODES = 300
 MOST_NAMED = 60
@@ -37,10 +37,10 @@ def plot_choices(
 ) -> Axes:
     """Draw which option every decision takes.
 
-    A space laid on a graph of at most 300 nodes is drawn as that graph: a directed acyclic one from left to right in
-    topological layers, any other by a spring layout. Each node or edge that is a decision has the colour of its
-    option and, in graphs of at most 60 decisions, its name; in larger ones a legend names the colours. Without a
-    graph, a grid of decisions by options is drawn, the chosen cells filled, for the first 40 decisions.
+    A space on a graph of at most 300 nodes is drawn as that graph: a directed acyclic one from left to right in
+    topological layers, any other by a spring layout. Each node or edge that is a decision has the colour of its option
+    and, with at most 60 decisions, its name; otherwise a legend names the colours. Without a graph, the first 40
+    decisions are drawn as a grid of decisions by options with the chosen cells filled.
 
     Parameters
     ----------
@@ -55,8 +55,6 @@ def plot_choices(
 
     Raises
     ------
-    ImportError
-        If matplotlib is not installed.
     ValueError
         If the selection is not one of the space, or the result holds none.
 
@@ -67,10 +65,9 @@ def plot_choices(
     'decision'
     """
     load_pyplot()
-    title = ""
+    nearest = False
     if isinstance(selection, Result):
-        if not selection.feasible:
-            title = "nearest selection, not feasible"
+        nearest = not selection.feasible
         labels = selection.nearest if selection.selection is None else selection.selection
         if labels is None:
             raise ValueError("the result holds no selection to draw: neither a feasible one nor a nearest one")
@@ -78,8 +75,8 @@ def plot_choices(
     indices = space.indices(selection)
     places = _places(space)
     ax = _choice_graph(space, indices, places, ax) if places else _choice_grid(space, indices, ax)
-    if title:
-        ax.set_title(title, fontsize="medium")
+    if nearest:
+        ax.set_title("nearest selection, not feasible", fontsize="medium")
     return ax
 
 
@@ -102,10 +99,7 @@ def _choice_graph(space: ChoiceSpace, indices: NDArray[np.int64], places: dict[H
     chosen = {d: space.option_labels(d)[int(indices[at])] for d, at in places.items()}
     colors = _option_colors(space, places)
     takes = {d: label_words(option) for d, option in chosen.items()}
-    names = {
-        node: f"{label_words(node)}\n{takes[node]}" if on_nodes and node in takes else label_words(node)
-        for node in graph
-    }
+    names = {node: label_words(node) + (f"\n{takes[node]}" if on_nodes and node in takes else "") for node in graph}
     # Inches between two layers that the longest name needs.
     longest = max(len(line) for name in [*names.values(), *takes.values()] for line in name.split("\n"))
     need = 0.07 * longest + 0.5 if named else 0.5
@@ -118,16 +112,15 @@ def _choice_graph(space: ChoiceSpace, indices: NDArray[np.int64], places: dict[H
     inches = min(ax.bbox.width / (width + 1), ax.bbox.height / (height + 1)) / dpi
     size = float(np.clip(8.5 * inches / need, 4.5, 8.5))
 
+    style: dict[str, Any]
     halves = {}
     for node, (x, y) in positions.items():
         face = colors[chosen[node]] if on_nodes and node in chosen else "white"
         edge = face if face != "white" else INK
         if named:
             box = {"boxstyle": "round,pad=0.4", "facecolor": face, "edgecolor": edge, "lw": 0.8}
-            text = ax.text(
-                x, y, names[node], fontsize=size, color=_on(face), ha="center", va="center", bbox=box, zorder=3
-            )
-            extent = text.get_window_extent()
+            style = {"fontsize": size, "color": _on(face), "ha": "center", "va": "center", "zorder": 3}
+            extent = ax.text(x, y, names[node], bbox=box, **style).get_window_extent()
             halves[node] = np.array([extent.width, extent.height]) * 36 / dpi + 0.4 * size
         else:
             ax.plot(x, y, "o", ms=size, mfc=face, mec=edge, mew=0.8, zorder=3)
@@ -153,13 +146,13 @@ def _choice_graph(space: ChoiceSpace, indices: NDArray[np.int64], places: dict[H
             ax.annotate("", tuple(end), tuple(start), arrowprops=arrow, zorder=1)
         ax.update_datalim([middle])
         if decision is not None and named:
-            style: dict[str, Any] = {"fontsize": size, "color": INK, "ha": "center", "zorder": 4}
+            style = {"fontsize": size, "color": INK, "ha": "center", "va": "center", "zorder": 4}
             if inches > 0.6 * need:
                 style |= {"bbox": {"boxstyle": "square,pad=0.1", "facecolor": "white", "edgecolor": "none"}}
             # On a short edge the name would hide the arrow, so it stands above.
             place = (0, 0) if "bbox" in style else (0, 0.9 * size)
             name = takes[decision] + (" (loop)" if u == v else "")
-            ax.annotate(name, tuple(middle), place, textcoords="offset points", va="center", **style)
+            ax.annotate(name, tuple(middle), place, textcoords="offset points", **style)
     ax.margins(min(0.2, 0.5 / (width + 1)), min(0.3, 0.5 / (height + 1)))
     if not named:
         from matplotlib.lines import Line2D
@@ -211,20 +204,15 @@ def _bend(graph: nx.Graph, positions: dict[Hashable, tuple[float, float]], u: Ha
     # Edges that set out from neighbouring layers bow to opposite sides at first, or they would run into each other.
     side = -1.0 if round(start[0]) % 2 == 0 else 1.0
     length = float(np.hypot(*(end - start)))
-    bends = [
-        0.0,
-        *(sign * 2 * bulge / length for bulge in (min(0.25 * length, 0.9), 0.6, 1.2) for sign in (side, -side)),
-    ]
+    bulges = (min(0.25 * length, 0.9), 0.6, 1.2)
+    bends = [0.0, *(sign * 2 * bulge / length for bulge in bulges for sign in (side, -side))]
     t = np.linspace(0, 1, 24)[:, None]
-    best, widest = 0.0, 0.0
-    for bend in bends:
+
+    def clearance(bend: float) -> float:
         curve = start + t * (end - start) + 2 * t * (1 - t) * bend * (end - start)[::-1] * (1, -1)
-        clearance = float(np.linalg.norm(curve[:, None] - between, axis=2).min())
-        if clearance > 0.25:
-            return bend
-        if clearance > widest:
-            best, widest = bend, clearance
-    return best
+        return float(np.linalg.norm(curve[:, None] - between, axis=2).min())
+
+    return next((bend for bend in bends if clearance(bend) > 0.25), max(bends, key=clearance))
 
 
 def _option_colors(space: ChoiceSpace, places: Iterable[Hashable]) -> dict[Hashable, str]:
@@ -235,9 +223,7 @@ def _option_colors(space: ChoiceSpace, places: Iterable[Hashable]) -> dict[Hasha
     options = list(dict.fromkeys(option for d in places for option in space.option_labels(d)))
     if len(options) <= len(OKABE_ITO):
         return dict(zip(options, OKABE_ITO, strict=False))
-    return {
-        o: to_hex(colormaps["turbo"](at)) for o, at in zip(options, np.linspace(0.05, 0.95, len(options)), strict=True)
-    }
+    return dict(zip(options, map(to_hex, colormaps["turbo"](np.linspace(0.05, 0.95, len(options)))), strict=True))
 
 
 def _choice_grid(space: ChoiceSpace, indices: NDArray[np.int64], ax: Axes | None) -> Axes:
@@ -249,16 +235,9 @@ def _choice_grid(space: ChoiceSpace, indices: NDArray[np.int64], ax: Axes | None
     cells[indices[:n], np.arange(n)] = 1.0
     from matplotlib.colors import ListedColormap
 
-    ax.pcolormesh(
-        np.arange(n + 1) - 0.5,
-        np.arange(most + 1) - 0.5,
-        np.ma.masked_invalid(cells),
-        cmap=ListedColormap(["#E6E6E6", GOOD]),
-        vmin=0,
-        vmax=1,
-        edgecolors="white",
-        lw=1.0 if most <= MOST_ROWS else 0.0,
-    )
+    style = {"cmap": ListedColormap(["#E6E6E6", GOOD]), "vmin": 0, "vmax": 1, "edgecolors": "white"}
+    edges = np.arange(n + 1) - 0.5, np.arange(most + 1) - 0.5
+    ax.pcolormesh(*edges, np.ma.masked_invalid(cells), lw=1.0 if most <= MOST_ROWS else 0.0, **style)
     ax.spines[:].set_visible(False)
     ax.tick_params(length=0)
     names = [label_words(decision) for decision in decisions]
@@ -271,9 +250,8 @@ def _choice_grid(space: ChoiceSpace, indices: NDArray[np.int64], ax: Axes | None
     else:
         # Where rows mean another option in each column, the name of the chosen one stands below.
         ax.set_ylabel("option number")
-        names = [
-            f"{d}: {label_words(labels[i])}" for d, labels, i in zip(names, options, indices[:n].tolist(), strict=True)
-        ]
+        chosen = [label_words(labels[i]) for labels, i in zip(options, indices.tolist(), strict=False)]
+        names = [f"{name}: {option}" for name, option in zip(names, chosen, strict=True)]
     upright = 0.075 * max(map(len, names)) > ax.bbox.width / cast(Any, ax.figure).dpi / n
     ax.set_xticks(range(n), names, rotation=90 if upright else 0, fontsize="small")
     left = space.n_decisions - n

@@ -6,16 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from cggd.plotting.axes import (
-    BAD,
-    GOOD,
-    INK,
-    axes_for,
-    draw_legend,
-    load_pyplot,
-    quantity_text,
-    write_note,
-)
+from cggd.plotting.axes import BAD, GOOD, INK, axes_for, draw_legend, quantity_text, write_note
 from cggd.result import Status
 
 if TYPE_CHECKING:
@@ -25,9 +16,9 @@ if TYPE_CHECKING:
 def plot_front(front: Any, *, ax: Axes | None = None) -> Axes:
     """Draw a trade-off curve: the best objective within each bound on the metric.
 
-    Each point stands where its selection lies, at its own metric rather than at the bound, full where it is proved to
-    be optimal. The staircase between them is the objective that one can have within a bound; the dashed one, where
-    it is known, is what no selection within the bound can beat. Crosses below mark bounds without a selection.
+    Each point shows the metric and the objective of a selection; it is full if the selection is proved to be optimal.
+    The staircase is the best objective found within a bound; the dashed one is the proved bound on the objective.
+    Crosses at the bottom mark bounds without a selection.
 
     Parameters
     ----------
@@ -40,11 +31,6 @@ def plot_front(front: Any, *, ax: Axes | None = None) -> Axes:
     -------
     matplotlib Axes
 
-    Raises
-    ------
-    ImportError
-        If matplotlib is not installed.
-
     Examples
     --------
     >>> from cggd import Additive, ChoiceSpace, sweep
@@ -55,9 +41,7 @@ def plot_front(front: Any, *, ax: Axes | None = None) -> Axes:
     >>> ax.get_xlabel(), ax.get_ylabel()
     ('latency [ms]', 'error [%], minimized')
     """
-    load_pyplot()
-    ax = axes_for(ax, (6.4, 4.2))
-    ax.spines[["top", "right"]].set_visible(False)
+    ax = axes_for(ax, (6.4, 4.2), hidden=("top", "right"))
     ax.set_xlabel(quantity_text(front.metric, front.metric_unit))
     ax.set_ylabel(f"{quantity_text(front.objective, front.unit)}, {front.sense}d")
     bounds, x, y, proved = front.bounds, front.metric_values, front.values, front.proved

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from cggd.checks import whole
 from cggd.constraints import Constraint, check_constraints
 from cggd.metrics import Metric, values_of
 from cggd.plotting.axes import BAD, GOOD, INK, NEUTRAL, axes_for, bound_text, draw_legend, load_pyplot, quantity_text
@@ -28,8 +29,8 @@ def plot_tradeoff(
 ) -> Axes:
     """Draw the objective against another metric over the selections of a space.
 
-    Selections that satisfy every constraint are drawn apart from the others. Bounds on the two metrics drawn are
-    lines, and what they leave is shaded; bounds on further metrics show in the points only.
+    Selections that satisfy every constraint have another colour than the others. Bounds on the two metrics drawn are
+    lines, and the region that satisfies them is shaded; bounds on further metrics show in the points only.
 
     Parameters
     ----------
@@ -40,8 +41,8 @@ def plot_tradeoff(
     results : Result or list of Result
         Their selections are marked; the nearest ones of those without a feasible selection by another mark.
     samples : int
-        Spaces of at most so many selections are drawn completely, of larger ones as many uniform draws, which the
-        legend says. Each is evaluated, by every metric.
+        Spaces of at most so many selections are drawn completely; of larger ones, as many uniform draws. Each is
+        evaluated by every metric.
     seed : int
         Of the draws.
 
@@ -51,8 +52,6 @@ def plot_tradeoff(
 
     Raises
     ------
-    ImportError
-        If matplotlib is not installed.
     ValueError, TypeError
         If the metrics or constraints belong to different spaces, or `samples` is not a positive whole number.
 
@@ -67,23 +66,19 @@ def plot_tradeoff(
     space = objective.space
     if metric.space is not space:
         raise ValueError(f"metric {metric!r} belongs to another choice space than objective {objective!r}")
-    if isinstance(samples, bool) or not isinstance(samples, int | np.integer):
-        raise TypeError(f"samples must be a whole number, got {samples!r}")
-    if samples < 1:
-        raise ValueError(f"samples must be at least 1, got {samples}")
+    samples = whole(samples, "samples", least=1)
     limits = check_constraints(constraints, space)
     load_pyplot()
-    whole = space.n_selections <= samples
-    selections = space.enumerate() if whole else space.sample(int(samples), np.random.default_rng(seed))
+    everything = space.n_selections <= samples
+    selections = space.enumerate() if everything else space.sample(samples, np.random.default_rng(seed))
     x, y = values_of(metric, selections), values_of(objective, selections)
     feasible = np.ones(len(selections), dtype=bool)
     for limit in limits:
         feasible &= limit.satisfied(x if limit.metric is metric else values_of(limit.metric, selections))
 
-    ax = axes_for(ax, (6.4, 4.2))
-    ax.spines[["top", "right"]].set_visible(False)
+    ax = axes_for(ax, (6.4, 4.2), hidden=("top", "right"))
     ax.set(xlabel=quantity_text(metric.name, metric.unit), ylabel=quantity_text(objective.name, objective.unit))
-    kind = "selections" if whole else "drawn selections"
+    kind = "selections" if everything else "drawn selections"
     # Rasterised, so that 20,000 points do not make a PDF of megabytes.
     style: dict[str, Any] = {"s": 5, "lw": 0, "rasterized": True}
     for mask, color, words in ((~feasible, NEUTRAL, "not feasible"), (feasible, GOOD, "feasible")):
@@ -97,35 +92,27 @@ def plot_tradeoff(
 
 
 def _shade(ax: Axes, objective: Metric, metric: Metric, limits: Sequence[Constraint]) -> None:
-    """Draw the bounds on the two metrics drawn, and shade what they leave."""
-    bounds = {"x": [c for c in limits if c.metric is metric], "y": [c for c in limits if c.metric is objective]}
-    bounds = {axis: [c for c in found if np.isfinite(c.bound)] for axis, found in bounds.items()}
-    if not bounds["x"] and not bounds["y"]:
+    """Draw the bounds on the two metrics drawn, and shade the region that satisfies them."""
+    from matplotlib.patches import Rectangle
+
+    finite = [c for c in limits if np.isfinite(c.bound)]
+    bounds = {axis: [c for c in finite if c.metric is m] for axis, m in (("x", metric), ("y", objective))}
+    if not any(bounds.values()):
         return
-    left = {}
+    left = []
     for axis, found in bounds.items():
         low, high = ax.get_xlim() if axis == "x" else ax.get_ylim()
         pad = 0.03 * (high - low)
         low, high = min([low, *(c.bound - pad for c in found)]), max([high, *(c.bound + pad for c in found)])
         ax.set(**{f"{axis}lim": (low, high)})
-        left[axis] = (
-            max([low, *(c.bound for c in found if c.sense == ">=")]),
-            min([high, *(c.bound for c in found if c.sense == "<=")]),
-        )
+        left.append(max([low, *(c.bound for c in found if c.sense == ">=")]))
+        left.append(min([high, *(c.bound for c in found if c.sense == "<=")]))
         for c in found:
-            line = ax.axvline if axis == "x" else ax.axhline
-            line(
-                c.bound,
-                color=INK,
-                lw=1.2,
-                ls="--",
-                zorder=3,
-                label=bound_text(c.metric.name, c.sense, c.bound, c.metric.unit),
-            )
-    (x0, x1), (y0, y1) = left["x"], left["y"]
+            draw = ax.axvline if axis == "x" else ax.axhline
+            words = bound_text(c.metric.name, c.sense, c.bound, c.metric.unit)
+            draw(c.bound, color=INK, lw=1.2, ls="--", zorder=3, label=words)
+    x0, x1, y0, y1 = left
     if x0 <= x1 and y0 <= y1:
-        from matplotlib.patches import Rectangle
-
         ax.add_patch(Rectangle((x0, y0), x1 - x0, y1 - y0, color=GOOD, alpha=0.08, lw=0, zorder=0))
 
 

@@ -8,6 +8,8 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
+from cggd.budget import Budget
+from cggd.metrics import Additive
 from cggd.problem import Problem
 from cggd.program import lagrangian
 from cggd.program.highs import LinearProgram, NotLinearError, Outcome
@@ -55,10 +57,7 @@ class Relaxed:
 
 def relax(
     problem: Problem,
-    allowed: NDArray[np.bool_] | None = None,
-    *,
-    time_limit: float | None = None,
-    stop: Callable[[], bool] = lambda: False,
+    budget: Budget | None = None,
 ) -> Relaxed | None:
     """Relax a problem; None if it has no linear form, or if its linear program is too large or was stopped.
 
@@ -71,22 +70,26 @@ def relax(
     >>> round(relaxed.bound, 3), relaxed.reduced().round(3)
     (7.333, array([0.   , 0.   , 0.667, 0.   ]))
     """
+    budget = budget or Budget()
     limits = limits_of(problem.constraints)
     small = problem.space.n_options <= PRESOLVED
-    mask = possible(problem.space, limits, allowed) if small else allowed
+    mask = possible(problem.space, limits, problem.allowed) if small else problem.allowed
     if small and mask is None:
         proof = "the bounds leave no option of some decision"
         return Relaxed(problem.sign * np.inf, lambda: np.full(problem.space.n_options, np.inf), proof=proof)
-    sums = lagrangian.relax(problem, allowed=mask, time_limit=time_limit, stop=stop)
+    within = replace(problem, allowed=mask)
+    sums = lagrangian.relax(within, budget)
     if sums is not None:
-        if small and sums.value is not None and not stop():
+        if sums.selection is None and not sums.infeasible:
+            sums = _led_by_constraints(within, sums, budget)
+        if small and sums.value is not None and not budget.over():
             # Options that cost more than the selection found are not needed, and their large numbers may hide the
             # differences between the others.
-            within = possible(
+            lighter = possible(
                 problem.space, [*limits, (problem.objective, problem.sign, problem.sign * sums.value)], mask
             )
-            if mask is not None and within is not None and _lighter(problem, mask, within):
-                again = lagrangian.relax(problem, allowed=within, time_limit=time_limit, stop=stop)
+            if mask is not None and lighter is not None and _lighter(problem, mask, lighter):
+                again = lagrangian.relax(replace(problem, allowed=lighter), budget)
                 sums = _better(problem, sums, again)
         proof = "the bounds cannot be met together, proved by Lagrangian multipliers" if sums.infeasible else None
         return Relaxed(sums.bound, sums.reduced, sums.selection, proof)
@@ -96,12 +99,28 @@ def relax(
         program = LinearProgram(problem.space, problem.constraints, problem.objective, sign=problem.sign, allowed=mask)
     except NotLinearError:
         return None
-    shares = program.shares(time_limit=time_limit, stop=stop)
+    shares = program.shares(time_limit=budget.left if budget.limited else None, stop=budget.over)
     if shares.outcome is Outcome.STOPPED:
         return None
     proof = "the bounds cannot be met together, proved by linear programming (HiGHS)"
     infeasible = shares.outcome is Outcome.INFEASIBLE
     return Relaxed(problem.sign * shares.bound, lambda: shares.reduced, proof=proof if infeasible else None)
+
+
+def _led_by_constraints(problem: Problem, sums: lagrangian.Relaxation, budget: Budget) -> lagrangian.Relaxation:
+    """Where every selection has the same objective, the multipliers of all constraints together lead the repair."""
+    tables = Tables.of(problem, problem.allowed)
+    if tables is None or tables.spread[0] > tables.noise[0] or not problem.constraints:
+        return sums
+    spread = np.where(tables.spread > 0, tables.spread, 1.0)
+    parts = zip(tables.signs[1:], tables.tables[1:], spread[1:], strict=True)
+    total = np.sum([sign * np.asarray(table, dtype=float) / size for sign, table, size in parts], axis=0)
+    objective = Additive(problem.space, total, name="use of all bounds")
+    led = lagrangian.relax(replace(problem, objective=objective, sense="minimize"), budget)
+    if led is None:
+        return sums
+    value = None if led.selection is None else problem.sign * problem.cost(led.selection)
+    return replace(sums, selection=led.selection, value=value, infeasible=led.infeasible)
 
 
 def _lighter(problem: Problem, mask: NDArray[np.bool_], within: NDArray[np.bool_]) -> bool:

@@ -1,20 +1,11 @@
-"""Linear forms: problems as mixed-integer programs, for the exact solver (HiGHS, through scipy).
-
-Additive metrics are linear in one 0/1 variable per option. A maximum of linear parts (`Peak`, `LongestPath`, `Maximum`)
-has a linear form where it is minimised or bounded from above: one more variable that no part exceeds.
-"""
+"""Mixed-integer programs of problems whose metrics have linear forms, solved exactly (HiGHS, through scipy)."""
 
 from __future__ import annotations
 
-import atexit
-import ctypes
-import threading
 import time
 from collections.abc import Callable, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from enum import Enum
-from itertools import pairwise
 from typing import Any, cast
 
 import numpy as np
@@ -23,17 +14,12 @@ from scipy import sparse
 from scipy.optimize import Bounds, LinearConstraint, linprog, milp
 
 from cggd.constraints import Constraint
-from cggd.metrics import Additive, Combination, LongestPath, Maximum, Metric, Peak
-from cggd.problem import Problem
-from cggd.program.grid import proved
+from cggd.expressions import LARGEST, Expression, Program
+from cggd.metrics import Metric
 from cggd.program.presolve import limits_of, possible
-from cggd.program.silence import compiled_code_silenced
+from cggd.program.threads import run_interruptibly
 from cggd.rounding import OPERATIONS, UNIT
 from cggd.space import ChoiceSpace
-
-# Interval at which the search checks whether to abandon a running solver. A solver that ends earlier causes no waiting.
-POLL_SECONDS = 0.05
-
 
 # Absolute tolerances of HiGHS, at scipy's defaults. GAP: branches that improve the best known selection by less are
 # pruned. FEASIBLE: by how much a row or the range of a variable may be violated. REDUCED: the same for a reduced cost.
@@ -41,12 +27,10 @@ GAP = 1e-6
 FEASIBLE = 1e-6
 REDUCED = 1e-7
 
-# Rows and costs are scaled by a power of two, to a largest coefficient between LARGEST / 2 and LARGEST. Auxiliary
-# variables (those that stand for no option) reach from 0 to LARGEST. The solver's absolute tolerances are then relative
-# ones of 1e-9. Coefficients below DROPPED are removed from rows, and the rows are loosened by what they could add, so
-# that every remaining coefficient is at least a hundred tolerances. HiGHS has called feasible programs infeasible that
-# had coefficients of 1e-9.
-LARGEST = 1024.0
+# Rows and costs are scaled by a power of two, to a largest coefficient between LARGEST / 2 and LARGEST. The solver's
+# absolute tolerances are then relative ones of 1e-9. Coefficients below DROPPED are removed from rows, and the rows are
+# loosened by what they could add, so that every remaining coefficient is at least a hundred tolerances. HiGHS has
+# called feasible programs infeasible that had coefficients of 1e-9.
 DROPPED = 100 * FEASIBLE
 
 # Scaled rows whose rounding error is larger than this are loosened by it. Smaller errors are covered by the solver's
@@ -55,19 +39,9 @@ NEGLIGIBLE = 1e-8
 
 # Verdicts of HiGHS 1.12 are no proofs for programs that have auxiliary variables and, in rows or costs, numbers below
 # TRUSTED. There it loses optima by more than its tolerances, with presolve (5 of 400 programs with a peak or a longest
-# path of numbers up to 1e9) and without it (2 of 1357).
+# path of numbers up to 1e9) and without it (2 of 1357). Smaller coefficients of variables that are 0 or 1 are therefore
+# removed from their rows as well. This makes the bound worse by about 1e-6 of the largest number for each.
 TRUSTED = 1e-3
-
-# The number that all options of a decision share is subtracted from a row only if this makes the row's largest
-# coefficient smaller by more than this factor.
-SHARED = 16.0
-
-# Largest number of selections that are excluded one by one, to prove that the solver's tolerances hide no better one.
-EXCLUDED = 12
-
-
-# How long the process waits at its end for abandoned solvers, which stop at their own time limits.
-EXIT_SECONDS = 2.0
 
 
 class NotLinearError(Exception):
@@ -122,36 +96,6 @@ class Shares:
     shares: NDArray[np.float64]
 
 
-@dataclass(frozen=True, eq=False)
-class _Affine:
-    """A linear function of some columns, plus a constant.
-
-    `size` is an upper bound on the sum of the absolute values of all numbers that are added to compute a value,
-    including those in the constant. The rounding error is estimated from it.
-    """
-
-    columns: NDArray[np.int64]
-    coefficients: NDArray[np.float64]
-    constant: float
-    size: float
-
-    def scaled(self, factor: float) -> _Affine:
-        return _Affine(self.columns, factor * self.coefficients, factor * self.constant, abs(factor) * self.size)
-
-    def plus(self, other: _Affine) -> _Affine:
-        return _Affine(
-            np.concatenate([self.columns, other.columns]),
-            np.concatenate([self.coefficients, other.coefficients]),
-            self.constant + other.constant,
-            self.size + other.size,
-        )
-
-    @property
-    def rounding(self) -> float:
-        """Upper bound on the rounding error of a value."""
-        return OPERATIONS * UNIT * self.size
-
-
 class LinearProgram:
     """A mixed-integer program over one choice space: minimise `objective` under `constraints`.
 
@@ -194,35 +138,34 @@ class LinearProgram:
         ceiling: float | None = None,
         excluded: Sequence[NDArray[np.int64]] = (),
     ) -> None:
-        layout = space.layout
         limits = limits_of(constraints)
         if ceiling is not None and objective is not None:
             limits.append((objective, sign, ceiling))
         kept = possible(space, limits, allowed)
         self.impossible = kept is None
         if kept is None:
-            kept = np.ones(space.n_options, dtype=bool) if allowed is None else allowed
-        self.kept = kept
-        several = layout.spread(layout.reduce(np.add, kept.astype(np.int64)) > 1)
+            kept = allowed
         self.space = space
-        self.open, self.fixed = np.flatnonzero(kept & several), np.flatnonzero(kept & ~several)
-        # For each decision with open options: where they begin. For each open option: the number of its decision.
-        _, self.first, self.row = np.unique(layout.owner[self.open], return_index=True, return_inverse=True)
-        self.ranges: list[tuple[float, float]] = []  # of the auxiliary variables
-        self.rows: list[_Affine] = []  # each at most 0
-        self.cost = _NOTHING if objective is None else self._expression(objective, sign)
+        self.program = program = Program(space, kept)
+        self.cost = Expression.of(0.0) if objective is None else self._taken(program.linear(objective, sign))
         for c in constraints:
             if np.isfinite(c.limit):
-                self.rows += [row.plus(_constant(-c.limit)) for row in self._bounded(c.metric, c.sign)]
+                program.at_most(self._taken(program.of(c.metric, c.sign)), c.limit)
         if ceiling is not None:
-            self.rows.append(self.cost.plus(_constant(-ceiling)))
+            program.at_most(self.cost, ceiling)
         for selection in excluded:
             self._exclude(selection)
+        self.rows = Expression.join(program.rows)
+
+    def _taken(self, expression: Expression | None) -> Expression:
+        if expression is None:
+            raise NotLinearError(self.program.refusal())
+        return expression
 
     @property
     def n_columns(self) -> int:
         """Number of open options and auxiliary variables."""
-        return len(self.open) + len(self.ranges)
+        return self.program.n_columns
 
     def solve(
         self,
@@ -246,7 +189,7 @@ class LinearProgram:
         """
         if (settled := self._settled()) is not None:
             return settled
-        scaled = self._scaled()
+        scaled = self._scaled(TRUSTED if len(self.program.reach) else DROPPED)
         columns = np.arange(self.n_columns)
         equal = scaled.equal
         if rng is not None:
@@ -261,12 +204,12 @@ class LinearProgram:
         if len(self.rows):
             linear.append(cast(Any, LinearConstraint)(scaled.matrix[:, columns], -np.inf, scaled.limits))
         arguments = {
-            "integrality": (columns < len(self.open)).astype(int),
+            "integrality": scaled.whole[columns].astype(int),
             "bounds": cast(Any, Bounds)(scaled.lower[columns], scaled.upper[columns]),
             "constraints": linear,
             "options": options,
         }
-        result = aside(lambda: milp(scaled.cost[columns], **arguments), stop)
+        result = run_interruptibly(lambda: milp(scaled.cost[columns], **arguments), stop)
         if result is None:
             return Solution(Outcome.STOPPED, None, -np.inf)
         found = None
@@ -275,7 +218,8 @@ class LinearProgram:
             shares[columns] = result.x
             found = self._selection(shares)
         outcome = _outcome(result.status)
-        if self.ranges and scaled.smallest < TRUSTED:
+        n_auxiliary = len(self.program.reach)
+        if n_auxiliary and scaled.smallest < TRUSTED:
             return Solution(Outcome.STOPPED, found, -np.inf)
         bound: float | None = getattr(result, "mip_dual_bound", None)
         if bound is None and outcome is Outcome.OPTIMAL:
@@ -284,10 +228,10 @@ class LinearProgram:
             return Solution(outcome, None, np.inf)
         if bound is None or not np.isfinite(bound):
             return Solution(outcome, found, -np.inf)
-        error = GAP + REDUCED * (len(self.first) + len(self.ranges)) if scaled.cost.any() else 0.0
-        # Each auxiliary variable may be off by the tolerance, and so may the variables that one with a cost depends on.
-        error += FEASIBLE * len(self.ranges) * float(np.abs(scaled.cost[len(self.open) :]).sum())
-        return Solution(outcome, found, (bound - error) / scaled.unit + scaled.constant - self.cost.rounding)
+        error = GAP + REDUCED * (len(self.program.first) + n_auxiliary) if scaled.cost.any() else 0.0
+        # Each continuous variable may be off by the tolerance, and so may those that one with a cost depends on.
+        error += FEASIBLE * np.count_nonzero(~scaled.whole) * float(np.abs(scaled.cost[~scaled.whole]).sum())
+        return Solution(outcome, found, (bound - error) / scaled.unit + scaled.constant - self.cost.rounding[0])
 
     def shares(self, *, time_limit: float | None = None, stop: Callable[[], bool] = lambda: False) -> Shares:
         """Solve the linear relaxation: it is quick, and if it is infeasible, so is the program.
@@ -296,11 +240,12 @@ class LinearProgram:
         They therefore do not depend on the solver's tolerances (Neumaier & Shcherbina, 2004).
         """
         reduced = np.full(self.space.n_options, np.inf)
-        reduced[self.open] = reduced[self.fixed] = 0.0
+        open_, fixed = self.program.open, self.program.fixed
+        reduced[open_] = reduced[fixed] = 0.0
         shares = np.zeros(self.space.n_options)
         if (settled := self._settled()) is not None:
             if settled.selection is not None:
-                shares[self.fixed] = 1.0
+                shares[fixed] = 1.0
             return Shares(settled.outcome, settled.bound, reduced, shares)
         scaled = self._scaled()
         began = time.perf_counter()
@@ -312,15 +257,15 @@ class LinearProgram:
             given |= {"options": {} if left is None else {"time_limit": left}}
             if len(self.rows):
                 given |= {"A_ub": matrix, "b_ub": scaled.limits}
-            return aside(lambda: linprog(cost, method="highs", **given), stop)
+            return run_interruptibly(lambda: linprog(cost, method="highs", **given), stop)
 
-        upper = np.where(np.arange(self.n_columns) < len(self.open), np.inf, scaled.upper)
+        upper = np.where(np.arange(self.n_columns) < len(open_), np.inf, scaled.upper)
         result = solve(scaled.cost, scaled.matrix, scaled.equal, scaled.lower, upper)
         if result is not None and _outcome(result.status) is Outcome.INFEASIBLE:
             # Minimise the total violation of the rows; the multipliers prove that it is positive.
             n = len(self.rows)
             wider = sparse.hstack([scaled.matrix, -sparse.eye_array(n)], format="csr")
-            none = sparse.csr_array((len(self.first), n))
+            none = sparse.csr_array((len(self.program.first), n))
             equal = sparse.hstack([scaled.equal, none], format="csr")
             result = solve(
                 np.concatenate([np.zeros(self.n_columns), np.ones(n)]),
@@ -330,164 +275,81 @@ class LinearProgram:
                 np.concatenate([upper, np.full(n, np.inf)]),
             )
             if result is not None and result.status == 0:
-                missed, _ = scaled.dual(np.zeros(self.n_columns), -result.ineqlin.marginals, self)
+                missed, _ = scaled.dual(np.zeros(self.n_columns), -result.ineqlin.marginals, self.program)
                 if missed > 0:
                     return Shares(Outcome.INFEASIBLE, np.inf, reduced, shares)
             result = None
         if result is None or result.status != 0:
             return Shares(Outcome.STOPPED, -np.inf, reduced, shares)
         multipliers = -result.ineqlin.marginals if len(self.rows) else np.zeros(0)
-        bound, costs = scaled.dual(scaled.cost, multipliers, self)
-        reduced[self.open] = costs / scaled.unit
-        shares[self.fixed], shares[self.open] = 1.0, result.x[: len(self.open)]
-        bound = bound / scaled.unit + scaled.constant - self.cost.rounding
+        bound, costs = scaled.dual(scaled.cost, multipliers, self.program)
+        reduced[open_] = costs / scaled.unit
+        shares[fixed], shares[open_] = 1.0, result.x[: len(open_)]
+        bound = bound / scaled.unit + scaled.constant - self.cost.rounding[0]
         return Shares(Outcome.OPTIMAL, bound, reduced, shares)
 
     def _settled(self) -> Solution | None:
         """The solution, if no decision is open or a row without variables is violated; otherwise None."""
-        if self.impossible or any(row.constant > row.rounding and not row.coefficients.any() for row in self.rows):
+        rows = self.rows
+        violated = rows.constant > rows.rounding
+        violated[rows.row[rows.coefficient != 0]] = False
+        if self.impossible or violated.any():
             return Solution(Outcome.INFEASIBLE, None, np.inf)
         if self.n_columns == 0:
-            return Solution(Outcome.OPTIMAL, self._selection(np.zeros(0)), self.cost.constant - self.cost.rounding)
+            least = self.cost.constant[0] - self.cost.rounding[0]
+            return Solution(Outcome.OPTIMAL, self._selection(np.zeros(0)), float(least))
         return None
 
     def _selection(self, shares: NDArray[np.float64]) -> NDArray[np.int64]:
         flat = np.full(self.space.n_options, -1.0)
-        flat[self.open] = shares[: len(self.open)]
-        flat[self.fixed] = 1.0
+        flat[self.program.open] = shares[: len(self.program.open)]
+        flat[self.program.fixed] = 1.0
         return self.space.layout.argmax(flat)
 
-    def _scaled(self) -> _Scaled:
-        """The program as arrays, scaled."""
-        n = len(self.open)
-        cost, constant = np.zeros(self.n_columns), self.cost.constant
-        np.add.at(cost, self.cost.columns, self.cost.coefficients)
+    def _scaled(self, dropped: float = DROPPED) -> _Scaled:
+        """The program as arrays, scaled; without coefficients below DROPPED, or `dropped` where a variable is whole."""
+        program, rows = self.program, self.rows
+        n, cost, constant = len(program.open), np.zeros(self.n_columns), float(self.cost.constant[0])
+        np.add.at(cost, self.cost.column, self.cost.coefficient)
         if n:
             # A large number shared by all options of a decision would use up the solver's digits; it is subtracted.
-            least = np.minimum.reduceat(cost[:n], self.first)
-            cost[:n] -= least[self.row]
+            least = np.minimum.reduceat(cost[:n], program.first)
+            cost[:n] -= least[program.row]
             constant += float(least.sum())
-        unit = _power(float(np.abs(cost).max(initial=0.0)))
-        equal = sparse.csr_array((np.ones(n), (self.row, np.arange(n))), shape=(len(self.first), self.n_columns))
-        index = np.repeat(np.arange(len(self.rows)), [len(row.columns) for row in self.rows])
-        columns = np.concatenate([row.columns for row in self.rows] or [np.zeros(0, dtype=np.int64)])
-        coefficients = np.concatenate([row.coefficients for row in self.rows] or [np.zeros(0)])
-        matrix = sparse.csr_array((coefficients, (index, columns)), shape=(len(self.rows), self.n_columns))
-        factors = np.array(
-            [_power(float(abs(part).max(initial=0.0))) for part in np.split(matrix.data, matrix.indptr[1:-1])]
-        )
-        factors = factors[: len(self.rows)]
-        matrix = sparse.csr_array(sparse.diags_array(factors) @ matrix) if len(self.rows) else matrix
-        small = np.abs(matrix.data) < DROPPED
-        rounding = factors * np.array([row.rounding for row in self.rows])
-        limits = factors * np.array([-row.constant for row in self.rows])
+        unit = float(_powers(np.abs(cost).max(initial=0.0)))
+        shape = (len(program.first), self.n_columns)
+        equal = sparse.csr_array((np.ones(n), (program.row, np.arange(n))), shape=shape)
+        matrix = rows.matrix(self.n_columns)
+        row = np.repeat(np.arange(len(rows)), np.diff(matrix.indptr))
+        largest = np.zeros(len(rows))
+        np.maximum.at(largest, row, np.abs(matrix.data))
+        factors = _powers(largest)
+        matrix.data *= factors[row]
+        rounding, limits = factors * rows.rounding, factors * -rows.constant
+        upper = np.concatenate([np.ones(n), program.reach])
+        whole = np.concatenate([np.ones(n, dtype=bool), program.reach == 1])
+        small = np.abs(matrix.data) < np.where(whole, dropped, DROPPED)[matrix.indices]
         if small.any():
-            # Each column is at most 1, or at most its range.
-            reach = np.concatenate([np.ones(n), [max(abs(low), abs(high)) for low, high in self.ranges]])
-            below = small * np.maximum(np.negative(matrix.data), 0.0)  # removing a positive one only loosens the row
-            rounding += sparse.csr_array((below, matrix.indices, matrix.indptr), shape=matrix.shape) @ reach
+            # Removing a positive coefficient only loosens the row.
+            below = small * np.maximum(np.negative(matrix.data), 0.0)
+            rounding += sparse.csr_array((below, matrix.indices, matrix.indptr), shape=matrix.shape) @ upper
             matrix.data[small] = 0.0
         matrix.eliminate_zeros()
         limits = np.where(rounding > NEGLIGIBLE, limits + rounding, limits)
-        low, high = (np.array([ends[i] for ends in self.ranges]) for i in (0, 1))
-        lower, upper = np.concatenate([np.zeros(n), low]), np.concatenate([np.ones(n), high])
-        return _Scaled(cost * unit, unit, constant, equal, matrix, limits, rounding, lower, upper)
-
-    # -- expressions ------------------------------------------------------------------------------------------------
-
-    def _expression(self, metric: Metric, sign: float) -> _Affine:
-        """``sign * metric``, or an epigraph variable for it."""
-        if type(metric) is Additive:
-            fixed, values = metric.values[self.fixed].astype(float), sign * metric.values[self.open].astype(float)
-            constant, size = sign * (fixed.sum() + metric.constant), np.abs(fixed).sum() + abs(metric.constant)
-            if len(values):
-                size += np.maximum.reduceat(np.abs(values), self.first).sum()
-                least = np.minimum.reduceat(values, self.first)
-                changes = values - least[self.row]
-                # A large number shared by all options of a decision does not distinguish them, and is subtracted. A
-                # small one stays: HiGHS finds the best selections of MMKP I07 sooner with it.
-                if np.abs(changes).max() * SHARED < np.abs(values).max():
-                    values, constant = changes, constant + least.sum()
-            return _Affine(np.arange(len(self.open)), values, float(constant), float(size))
-        if type(metric) is Combination:
-            total = _constant(sign * metric.constant)
-            for weight, term in metric.terms:
-                if weight:
-                    total = total.plus(self._expression(term, sign * weight))
-            return total
-        parts = self._parts(metric)
-        if sign < 0:
-            raise NotLinearError(f"{metric.name!r} is a maximum, which is linear only where it is bounded from above")
-        low, high = (float(metric.least_with(s, self.kept).min()) for s in (1.0, -1.0))
-        top = self._column(low, -high)
-        self.rows += [part.plus(top.scaled(-1.0)) for part in parts]
-        return top.scaled(sign)
-
-    def _bounded(self, metric: Metric, sign: float) -> list[_Affine]:
-        """Linear functions that must all satisfy a limit on ``sign * metric``; a maximum then needs no variable."""
-        if sign > 0 and type(metric) is Maximum:
-            return [row for part in metric.metrics for row in self._bounded(part, sign)]
-        return self._parts(metric) if sign > 0 and type(metric) is Peak else [self._expression(metric, sign)]
-
-    def _parts(self, metric: Metric) -> list[_Affine]:
-        """The linear functions of which a metric is the maximum."""
-        if type(metric) is Maximum:
-            return [self._expression(part, 1.0) for part in metric.metrics]
-        if type(metric) is Peak:
-            whole = sparse.csc_array(metric.usage)
-            usage: Any = sparse.csr_array(whole[:, self.open])
-            fixed = whole[:, self.fixed].sum(axis=1).tolist()
-            columns, data = usage.indices.astype(np.int64), usage.data
-            cuts = [slice(a, b) for a, b in pairwise(usage.indptr.tolist())]
-            sizes = abs(whole[:, np.append(self.open, self.fixed)]).sum(axis=1).tolist()
-            return [_Affine(columns[c], data[c], *ends) for c, *ends in zip(cuts, fixed, sizes, strict=True)]
-        if type(metric) is LongestPath:
-            return self._finishes(metric)
-        raise NotLinearError(f"{metric.name!r} is a {type(metric).__name__}, which has no linear form")
-
-    def _finishes(self, path: LongestPath) -> list[_Affine]:
-        """End times of the vertices without a successor; rows make each vertex start after its predecessors end."""
-        durations, edges, last = path.vertices()
-        ends = [self._column(*span) for span in zip(*(end.tolist() for end in path.spans(self.kept)), strict=True)]
-        arrivals = [*((None, v) for v in range(len(durations))), *edges]
-        for u, v in arrivals:
-            decision, fixed = durations[v]
-            row = ends[v].scaled(-1.0).plus(_constant(fixed))
-            if decision is not None:
-                row = row.plus(self._duration(path, decision))
-            self.rows.append(row if u is None else row.plus(ends[u]))
-        return [ends[v] for v in last]
-
-    def _duration(self, path: LongestPath, decision: int) -> _Affine:
-        first, last = self.space.offsets[decision : decision + 2].tolist()
-        columns = np.arange(*np.searchsorted(self.open, [first, last]))
-        a, b = np.searchsorted(self.fixed, [first, last])
-        fixed, values = (
-            path.values[self.fixed[a:b]].sum(dtype=float),
-            np.asarray(path.values[self.open[columns]], float),
-        )
-        return _Affine(columns, values, float(fixed), float(fixed) + float(values.max(initial=0.0)))
-
-    def _column(self, low: float, high: float) -> _Affine:
-        """A new variable between two ends, shifted and scaled to reach from 0 to LARGEST in the solver."""
-        size = max(abs(low), abs(high))
-        if high <= low:
-            return _Affine(_NOTHING.columns, _NOTHING.coefficients, high, size)
-        self.ranges.append((0.0, LARGEST))
-        return _Affine(np.array([self.n_columns - 1]), np.array([(high - low) / LARGEST]), low, size)
+        return _Scaled(cost * unit, unit, constant, equal, matrix, limits, rounding, np.zeros(len(upper)), upper, whole)
 
     def _exclude(self, selection: NDArray[np.int64]) -> None:
         """Add a row that only this selection violates."""
         flat = self.space.layout.flat(selection)
-        taken = np.flatnonzero(np.isin(self.open, flat))
-        n_open = len(self.first)
-        if len(taken) == n_open and np.isin(self.fixed, flat).all():
-            self.rows.append(_Affine(taken, np.ones(n_open), 1.0 - n_open, 2.0 * n_open))
+        program, n_open = self.program, len(self.program.first)
+        taken = program.chosen(program.open[np.isin(program.open, flat)])
+        if len(taken) == n_open and np.isin(program.fixed, flat).all():
+            program.at_most(taken.sum(), n_open - 1.0)
 
 
 @dataclass(frozen=True, eq=False)
 class _Scaled:
-    """A program as arrays: scaled costs, one option per decision, rows, limits, their rounding, ends of columns."""
+    """A program as arrays: scaled costs, one option per decision, rows, limits, their rounding, the columns."""
 
     cost: NDArray[np.float64]
     unit: float
@@ -498,6 +360,7 @@ class _Scaled:
     rounding: NDArray[np.float64]
     lower: NDArray[np.float64]
     upper: NDArray[np.float64]
+    whole: NDArray[np.bool_]
 
     @property
     def smallest(self) -> float:
@@ -507,7 +370,7 @@ class _Scaled:
         return float(numbers.min(initial=np.inf, where=numbers >= DROPPED))
 
     def dual(
-        self, cost: NDArray[np.float64], multipliers: NDArray[np.float64], program: LinearProgram
+        self, cost: NDArray[np.float64], multipliers: NDArray[np.float64], program: Program
     ) -> tuple[float, NDArray[np.float64]]:
         """Lower bound on the total cost, valid for any multipliers, and reduced costs of the open options."""
         n, first = len(program.open), program.first
@@ -524,158 +387,11 @@ class _Scaled:
         return float(total - OPERATIONS * UNIT * size), np.maximum(low[:n] - least[program.row], 0.0)
 
 
-def settle(
-    problem: Problem,
-    *,
-    allowed: NDArray[np.bool_] | None = None,
-    known: NDArray[np.int64] | None = None,
-    step: float = 0.0,
-    solve: Callable[[LinearProgram], Solution],
-) -> Settled:
-    """The best selection of a linear problem, and whether that is proved.
-
-    A solver's answer is correct only within its tolerances. If the values lie on a grid whose `step` is larger than the
-    tolerances, the solver's bound is a proof. Otherwise the known selections are excluded one by one, until the bound
-    of the remaining ones is no better than the best known one.
-
-    Parameters
-    ----------
-    problem : Problem
-    allowed : bool array of shape (n_options,), optional
-    known : ndarray of int, shape (n_decisions,), optional
-        The best selection known, which satisfies the constraints.
-    step : float
-        Lower bound on the difference between any two different objectives; 0 where none is known.
-    solve : callable
-        Solves a program within the limits on time and nodes.
-
-    Raises
-    ------
-    NotLinearError
-        If something has no linear form.
-    """
-    sign = problem.sign
-
-    best, cost = known, np.inf if known is None else problem.cost(known)
-    excluded = [] if known is None or step else [known]
-    bound = -np.inf
-    for _ in range(EXCLUDED):
-        program = LinearProgram(
-            problem.space,
-            problem.constraints,
-            problem.objective,
-            sign=sign,
-            allowed=allowed,
-            ceiling=cost if np.isfinite(cost) else None,
-            excluded=excluded,
-        )
-        solution = solve(program)
-        # Each excluded selection costs at least as much as the best one, or violates a bound.
-        bound = max(bound, min(solution.bound, cost))
-        if solution.outcome is Outcome.INFEASIBLE:
-            # If a known selection was not excluded, it solves the program, and the solver is wrong.
-            wrong = best is not None and not any(np.array_equal(best, other) for other in excluded)
-            return Settled(best, -np.inf if wrong else cost, not wrong, solution.outcome)
-        selection = solution.selection
-        if selection is not None and problem.satisfied(selection) and (now := problem.cost(selection)) < cost:
-            best, cost = selection, now
-        if solution.outcome is Outcome.STOPPED or selection is None:
-            break
-        if proved(cost, bound, step):
-            return Settled(best, bound, True, solution.outcome)
-        excluded.append(selection)
-    return Settled(best, bound, False, Outcome.STOPPED)
-
-
-@dataclass(frozen=True, eq=False)
-class Settled:
-    """The best selection, if there is one, a bound on ``sign * objective``, and whether no better one exists."""
-
-    selection: NDArray[np.int64] | None
-    bound: float
-    proved: bool
-    outcome: Outcome
-
-
-class Background:
-    """Daemon threads for solver calls that may be abandoned."""
-
-    def __init__(self) -> None:
-        self.threads: set[threading.Thread] = set()
-        self.lock, self.closed = threading.Lock(), False
-        atexit.register(self.close)
-
-    def start(self, work: Callable[[], Any]) -> threading.Thread | None:
-        """Do work in a thread of its own; None once the interpreter shuts down."""
-        thread = threading.Thread(target=work, daemon=True)
-        with self.lock:
-            if self.closed:
-                return None
-            self.threads = {t for t in self.threads if t.is_alive()} | {thread}
-            thread.start()
-        return thread
-
-    def close(self) -> None:
-        """Start no more threads, and wait up to EXIT_SECONDS for the running ones."""
-        with self.lock:
-            self.closed = True
-        late = time.perf_counter() + EXIT_SECONDS
-        for thread in (t for t in self.threads if t.ident is not None):  # the others could not be started
-            thread.join(max(late - time.perf_counter(), 0.0))
-        if any(thread.is_alive() for thread in self.threads):
-            _leave_without_threads()
-
-
-def _leave_without_threads() -> None:
-    """Let the process end with its exit status, and without an abort, while a thread is still in compiled code.
-
-    The interpreter ends a thread that returns to it during shutdown. C++ treats this as a fatal error and calls
-    ``std::terminate``; the handler set here waits instead. The process then ends before C++ destructors find such a
-    thread alive. Without glibc, nothing is done.
-    """
-    with suppress(OSError, AttributeError):
-        c, cpp = ctypes.CDLL("libc.so.6"), ctypes.CDLL("libstdc++.so.6")
-        cpp._ZSt13set_terminatePFvvE(c.pause)  # std::set_terminate
-        c.on_exit(c._exit, None)
-
-
-background = Background()
-
-
-def aside(work: Callable[[], Any], stop: Callable[[], bool]) -> Any:
-    """Run HiGHS in a thread, as it does not react to Ctrl-C; None if `stop` ended the waiting."""
-    results: list[Any] = []
-    failures: list[BaseException] = []
-
-    def run() -> None:
-        try:
-            with compiled_code_silenced():
-                results.append(work())
-        except BaseException as error:
-            failures.append(error)
-
-    thread = background.start(run)
-    if thread is None:
-        return None
-    while thread.is_alive() and not stop():
-        thread.join(POLL_SECONDS)
-    if failures:
-        raise failures[0]
-    return results[0] if results else None
-
-
 def _outcome(status: int) -> Outcome:
     """What scipy's number for the end of a solver means."""
     return {0: Outcome.OPTIMAL, 2: Outcome.INFEASIBLE}.get(status, Outcome.STOPPED)
 
 
-def _constant(value: float) -> _Affine:
-    return _Affine(np.zeros(0, dtype=np.int64), np.zeros(0), value, abs(value))
-
-
-def _power(largest: float) -> float:
-    """The power of two that brings a largest number to between half of LARGEST and LARGEST; 1 for zero."""
-    return 2.0 ** min(np.log2(LARGEST) - np.frexp(largest)[1], 1000.0) if largest else 1.0
-
-
-_NOTHING = _constant(0.0)
+def _powers(largest: NDArray[np.float64]) -> NDArray[np.float64]:
+    """The powers of two that bring largest numbers to between half of LARGEST and LARGEST; 1 for zero."""
+    return np.where(largest > 0, 2.0 ** np.minimum(np.log2(LARGEST) - np.frexp(largest)[1], 1000.0), 1.0)

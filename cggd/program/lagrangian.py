@@ -11,8 +11,6 @@ of millions of decisions cost what reading them costs.
 
 from __future__ import annotations
 
-import math
-import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
@@ -20,11 +18,11 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import nnls
 
+from cggd.budget import Budget
 from cggd.checks import as_number
 from cggd.problem import Problem
 from cggd.program.repair import repair as repaired
 from cggd.program.sum_tables import Point, Tables
-from cggd.program.sum_tables import sum_of as sum_of
 
 # The dual is first solved on a random share of the decisions, this many at the least, and then on GROWTH times as many
 # as long as the whole is larger still. Multipliers of a sample of s decisions are off by about 1 / sqrt(s).
@@ -85,12 +83,10 @@ class Relaxation:
 
 def relax(
     problem: Problem,
+    budget: Budget | None = None,
     *,
-    allowed: NDArray[np.bool_] | None = None,
     tolerance: float = 1e-6,
     repair: bool = True,
-    time_limit: float | None = None,
-    stop: Callable[[], bool] = lambda: False,
     seed: int = 0,
 ) -> Relaxation | None:
     r"""Solve the Lagrangian dual of a problem, and repair the selections it leads to.
@@ -98,23 +94,20 @@ def relax(
     Parameters
     ----------
     problem : Problem
-    allowed : bool array of shape (n_options,), optional
-        Options that may be chosen, at least one for each decision.
+    budget : Budget, optional
+        Two thirds of the time are for the bound, and what is left for selections. When it is over, the best bound and
+        selection until then are returned.
     tolerance : float
         The dual is solved to within this share of its value.
     repair : bool
         Whether to look for a selection that satisfies the constraints.
-    time_limit : float, optional
-        Seconds after which the best bound until then is returned; selections are repaired in half as many more.
-    stop : callable
-        Asked between two walks over the tables; a true answer ends it as the time limit does.
     seed : int
         Of the sample on which the dual is solved first.
 
     Returns
     -------
     Relaxation or None
-        None where the objective or a constraint is no sum of one number per option (`cggd.program.sum_tables.sum_of`).
+        None where the objective or a constraint is no sum of one number per option (`cggd.Metric.sum_table`).
 
     Notes
     -----
@@ -135,20 +128,15 @@ def relax(
     """
     if as_number(tolerance, "tolerance") <= 0:
         raise ValueError(f"tolerance must be greater than 0, got {tolerance}")
-    tables = Tables.of(problem, allowed)
+    tables = Tables.of(problem, problem.allowed)
     if tables is None:
         return None
-    began = time.perf_counter()
-    limit = math.inf if time_limit is None else as_number(time_limit, "time_limit", finite=False)
-
-    def over(share: float = 1.0) -> bool:
-        return time.perf_counter() - began > share * limit or stop()
-
-    dual = _solve(tables, tolerance, over, np.random.default_rng(seed))
+    budget = budget or Budget()
+    dual = _solve(tables, tolerance, budget.part(share=2 / 3).over, np.random.default_rng(seed))
     best = dual.points[0]
     selection, value = None, None
     if repair and not dual.infeasible:
-        selection, value = repaired(problem, tables, dual.points, tolerance, lambda: over(1.5))
+        selection, value = repaired(problem, tables, dual.points, tolerance, budget.over)
     return Relaxation(
         bound=float(problem.sign * (best.value - tables.rounding(best.multipliers))),
         multipliers=best.multipliers,

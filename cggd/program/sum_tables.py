@@ -11,38 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cggd.layout import Layout
-from cggd.metrics import Additive, Combination, Metric
 from cggd.problem import Problem
 from cggd.rounding import OPERATIONS
-
-
-def sum_of(metric: Metric) -> tuple[NDArray, float] | None:
-    """Numbers per option and a constant whose sum a metric is, or None where it is no such sum.
-
-    Examples
-    --------
-    >>> from cggd import Additive, ChoiceSpace
-    >>> sum_of(Additive(ChoiceSpace.from_sizes([2]), [1.0, 2.0]) + 3.0)
-    (array([1., 2.]), 3.0)
-    """
-    if type(metric) is Additive:  # a subclass may answer otherwise
-        return metric.values, metric.constant
-    if type(metric) is Combination:
-        parts = [(weight, sum_of(term)) for weight, term in metric.terms if weight]
-        if all(part is not None for _, part in parts):
-            known = [(weight, part) for weight, part in parts if part is not None]
-            values = sum((w * np.asarray(v, float) for w, (v, _) in known), np.zeros(metric.space.n_options))
-            return values, metric.constant + sum(w * constant for w, (_, constant) in known)
-    return None
-
-
-def _lost(metric: Metric) -> float:
-    """Size of the numbers that are added up to a sum but do not show in its table: terms may cancel."""
-    if isinstance(metric, Combination):
-        sizes = [(weight, term, sum_of(term)) for weight, term in metric.terms]
-        shown = [abs(w) * float(np.abs(part[0]).sum(dtype=float)) for w, _, part in sizes if w and part is not None]
-        return abs(metric.constant) + sum(shown) + sum(abs(w) * _lost(term) for w, term, _ in sizes)
-    return abs(metric.constant) if isinstance(metric, Additive) else 0.0
 
 
 @dataclass(frozen=True, eq=False)
@@ -77,17 +47,17 @@ class Tables:
 
     @classmethod
     def of(cls, problem: Problem, allowed: NDArray[np.bool_] | None) -> Tables | None:
-        sums = [sum_of(metric) for metric in (problem.objective, *(c.metric for c in problem.constraints))]
-        known = [part for part in sums if part is not None]
+        sums = [metric.sum_table() for metric in (problem.objective, *(c.metric for c in problem.constraints))]
+        known = [table for table in sums if table is not None]
         if len(known) < len(sums):
             return None
-        constants = np.array([constant for _, constant in known])
+        constants = np.array([table.constant for table in known])
         signs = np.array([problem.sign, *(c.sign for c in problem.constraints)])
         limits = np.array([c.limit for c in problem.constraints], dtype=float)
-        sizes = np.array([_lost(metric) for metric in (problem.objective, *(c.metric for c in problem.constraints))])
+        sizes = np.array([table.lost for table in known])
         sizes[1:] += np.where(np.isfinite(limits), np.abs(limits), 0.0)
         limits = limits - (signs * constants)[1:]
-        tables = [values for values, _ in known]
+        tables = [table.values for table in known]
         return cls(problem.space.layout, tables, signs, limits, problem.sign * constants[0], sizes, allowed)
 
     def sample(self, n: int, rng: np.random.Generator) -> Tables:

@@ -13,7 +13,16 @@ reaches a feasible selection within the steps that docs/convergence.md proves, w
 """
 
 from cggd.testing.convergence import GRADIENTS, OPTIMIZERS, Trace, assert_converges, check_constraints
-from cggd.testing.laws import LawError, check_direction, check_guide, check_metric, check_state, slow_direction
+from cggd.testing.improvers import check_improver
+from cggd.testing.laws import (
+    LawError,
+    check_direction,
+    check_expression,
+    check_guide,
+    check_metric,
+    check_state,
+    slow_direction,
+)
 from cggd.testing.strategies import choice_spaces, constraints, metrics, problems, selections, witnessed_problems
 
 __all__ = [
@@ -24,7 +33,9 @@ __all__ = [
     "assert_converges",
     "check_constraints",
     "check_direction",
+    "check_expression",
     "check_guide",
+    "check_improver",
     "check_metric",
     "check_state",
     "choice_spaces",

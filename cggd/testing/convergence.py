@@ -1,4 +1,4 @@
-"""The theorem of docs/convergence.md, put to the test: a guided descent against adversarial gradients."""
+"""Tests of the theorem of docs/convergence.md: a guided descent against adversarial gradients."""
 
 from __future__ import annotations
 
@@ -87,9 +87,9 @@ def assert_converges(
 ) -> list[Trace]:
     """Check that a guided descent becomes feasible within the bound of the theorem, whatever the gradient.
 
-    Runs every optimizer against every gradient, from random logits, for twice the steps that the theorem allows, and
-    checks that violated steps in a row never exceed the bound; that every step of the safeguard shortens the distance
-    to its target by what the theorem says; that the target is kept; and that landing on it is feasible.
+    Every optimizer runs against every gradient, from random logits. The checks are that the number of violated steps in
+    a row never exceeds the bound, that each step of the safeguard shortens the distance to its target by at least the
+    proved amount, that the target is kept, and that landing on it is feasible.
 
     Parameters
     ----------
@@ -110,14 +110,14 @@ def assert_converges(
     Returns
     -------
     list of Trace
-        One per run, for a closer look.
+        One per run.
 
     Raises
     ------
     LawError
         With the run's trace and the condition that failed.
     ValueError
-        If no feasible selection is known, or found.
+        If no feasible selection is found.
 
     Examples
     --------
@@ -143,9 +143,8 @@ def assert_converges(
     seeds = [whole(seed, "seeds", least=0) for seed in (seeds if isinstance(seeds, Iterable) else [seeds])]
     if not seeds:
         raise ValueError("seeds is empty; give at least one")
-    optimizers = (
-        optimizer if isinstance(optimizer, Mapping) else {"given": optimizer} if optimizer is not None else OPTIMIZERS
-    )
+    optimizers = OPTIMIZERS if optimizer is None else optimizer
+    optimizers = optimizers if isinstance(optimizers, Mapping) else {"given": optimizers}
     if not optimizers:
         raise ValueError("optimizer is empty; give at least one")
     adversaries = dict(GRADIENTS if gradients is None else gradients)
@@ -153,7 +152,7 @@ def assert_converges(
         adversaries["objective"] = _of(objective)
     safeguard = Safeguard(guide, patience)
     return [
-        _run(Guided(safeguard, rule), witness, gradient, rng_seed, f"{name}", f"{rule_name}")
+        _run(Guided(safeguard, rule), witness, gradient, rng_seed, str(name), str(rule_name))
         for rule_name, rule in optimizers.items()
         for name, gradient in adversaries.items()
         for rng_seed in seeds
@@ -161,13 +160,13 @@ def assert_converges(
 
 
 def check_constraints(*constraints: Constraint, witness: Any = None, seed: int = 0) -> None:
-    """Property-test constraints of your own: their metrics, their directions, and that a descent meets them all.
+    """Property-test your own constraints: their metrics, their directions, and that a descent satisfies them all.
 
     Parameters
     ----------
     *constraints : Constraint
     witness : mapping or array-like, optional
-        A selection that satisfies them all; by default one is looked for.
+        A selection that satisfies them all; by default what `cggd.find_feasible` finds.
     seed : int
 
     Raises

@@ -8,12 +8,14 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from itertools import product
 from math import erf, sqrt
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.optimize import Bounds, LinearConstraint, milp
 
 from cggd.constraints import Constraint, check_constraints
+from cggd.expressions import Expression, Program
 from cggd.guide import Guide, Observation
 from cggd.guide.directions import Weights
 from cggd.metrics import Evaluation, Metric, State, evaluating
@@ -21,6 +23,9 @@ from cggd.space import ChoiceSpace, count
 
 # Sums of the same numbers in another order may differ by this share.
 CLOSE = 1e-7
+
+# What a solver finds for an expression may differ from the metric by this share of the largest number.
+SOLVED = 1e-5
 
 # Options up to which the loop over pairs is run; beyond, the other laws have to do.
 ORACLE = 2000
@@ -65,13 +70,7 @@ def check_metric(metric: Metric, *, selections: NDArray[np.int64] | None = None,
     ...
     cggd.testing.laws.LawError: wrong: the replacement table must hold what a fresh evaluation gives: ...
     """
-    space = metric.space
-    if selections is not None:
-        rows = space.check_selections(selections)
-    elif space.n_selections <= 4 * n:
-        rows = space.enumerate()
-    else:
-        rows = space.sample(n, np.random.default_rng(seed))
+    rows = _rows(metric.space, selections, n, seed)
     with evaluating(Evaluation(fresh=True)):
         batch = _answer(metric, "evaluate", rows, len(rows))
         scale = CLOSE * float(np.abs(batch).max())
@@ -80,6 +79,87 @@ def check_metric(metric: Metric, *, selections: NDArray[np.int64] | None = None,
             _check_table(metric, row, value)
         if metric.separable and not metric.noisy:
             _check_separable(metric, rows[0], rows[-1])
+
+
+def check_expression(
+    metric: Metric, *, selections: NDArray[np.int64] | None = None, n: int = 20, seed: int = 0
+) -> None:
+    """Check that the linear form of a metric is the metric, where it has one.
+
+    With the variables of the options set to a selection, the least maximum of the linear functions that the auxiliary
+    variables allow must be ``sign * metric``, for both signs, and also where other options are forbidden. A sum table
+    must add up to the metric. The parameters are those of `check_metric`.
+
+    Raises
+    ------
+    LawError
+
+    Examples
+    --------
+    >>> from cggd import Additive, ChoiceSpace, Peak
+    >>> space = ChoiceSpace.from_sizes([2, 3])
+    >>> check_expression(Peak(space, [1, 2, 3, 4, 5]))
+    >>> class Wrong(Peak):
+    ...     def expression(self, program, sign):
+    ...         return sign * program.sum([1, 2, 3, 4, 5])
+    >>> check_expression(Wrong(space, [1, 2, 3, 4, 5], name="wrong"), n=1)
+    Traceback (most recent call last):
+    ...
+    cggd.testing.laws.LawError: wrong: its expression must be the metric, but at {0: 1, 1: 1} ...
+    """
+    space, rng = metric.space, np.random.default_rng(seed)
+    rows = _rows(space, selections, n, seed)
+    with evaluating(Evaluation(fresh=True)):
+        values = _answer(metric, "evaluate", rows, len(rows))
+    table = metric.sum_table()
+    for row, value in zip(rows, values, strict=True):
+        chosen = space.layout.flat(row)
+        if table is not None:
+            total, size = table.values[chosen].sum(dtype=float), float(np.abs(table.values[chosen]).sum(dtype=float))
+            scale = CLOSE * (size + table.lost + abs(value))
+            _same(metric, "its sum table must add up to the metric", row, total + table.constant, value, scale)
+        for sign, some in product((1.0, -1.0), (False, True)):
+            allowed = rng.random(space.n_options) < 0.5 if some else np.ones(space.n_options, dtype=bool)
+            allowed[chosen] = True
+            program = Program(space, allowed)
+            if (expression := program.of(metric, sign)) is not None:
+                least, size = _least(program, expression, chosen)
+                text = "its expression must be the metric" + (" with a sign of -1" if sign < 0 else "")
+                _same(metric, text, row, least, sign * value, SOLVED * max(size, abs(value)))
+
+
+def _least(program: Program, expression: Expression, chosen: NDArray[np.int64]) -> tuple[float, float]:
+    """The least maximum of linear functions at a selection, infinite where there is none, and their size."""
+    taken = np.isin(program.open, chosen).astype(float)
+    n, n_open, reach = len(program.reach), len(program.open), program.reach
+
+    def at_selection(one: Expression) -> tuple[Any, NDArray[np.float64]]:
+        matrix = one.matrix(program.n_columns)
+        return matrix[:, n_open:].toarray() * reach, one.constant + matrix[:, :n_open] @ taken
+
+    size = float(expression.size.max()) or 1.0
+    coefficients, constants = at_selection(expression)
+    rows = Expression.join(program.rows)
+    sizes = np.where(rows.size > 0, rows.size, 1.0)
+    more, limits = at_selection(rows)
+    # Variables: the maximum in units of the size, then the auxiliary variables as shares of their reach.
+    most = np.concatenate([-np.ones(len(constants)), np.zeros(len(sizes))])
+    matrix = np.column_stack([most, np.concatenate([coefficients / size, more / sizes[:, None]])])
+    upper = np.concatenate([-constants / size, -limits / sizes])
+    found = milp(
+        np.eye(1, n + 1)[0],
+        integrality=np.append(0, reach == 1),
+        bounds=cast(Any, Bounds)(np.append(-np.inf, np.zeros(n)), np.append(np.inf, np.ones(n))),
+        constraints=cast(Any, LinearConstraint)(matrix, -np.inf, upper),
+    )
+    return (float(found.fun) * size if found.status == 0 else np.inf), size
+
+
+def _rows(space: ChoiceSpace, selections: NDArray[np.int64] | None, n: int, seed: int) -> NDArray[np.int64]:
+    """Selections at which a metric is checked."""
+    if selections is not None:
+        return space.check_selections(selections)
+    return space.enumerate() if space.n_selections <= 4 * n else space.sample(n, np.random.default_rng(seed))
 
 
 def check_state(metric: Metric, *, n: int = 20, seed: int = 0) -> None:

@@ -5,6 +5,8 @@ Each draws a list of groups, from which all sizes follow, so that examples shrin
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import networkx as nx
@@ -51,15 +53,25 @@ def values(space: ChoiceSpace, *, least: int = -5) -> st.SearchStrategy[NDArray[
     return st.lists(number, min_size=space.n_options, max_size=space.n_options).map(np.array)
 
 
-@st.composite
-def metrics(draw: st.DrawFn, space: ChoiceSpace, *, depth: int = 1) -> Metric:
+def metrics(space: ChoiceSpace, *, depth: int = 1) -> st.SearchStrategy[Metric]:
     """Metrics of every kind over a space, and sums, scalings and maxima of them."""
-    kinds = [_additive, _peak, _staged_peak, _path, _function, _predicted]
+    flat = values(space)
+    # Only the strategy of the kind that is drawn is built.
+    kinds: list[Callable[[], st.SearchStrategy[Metric]]] = [
+        lambda: st.builds(partial(Additive, space, name="additive", unit="g"), flat, st.sampled_from([0.0, 0.0, 2.5])),
+        lambda: flat.map(lambda numbers: Peak(space, numbers, name="peak")),
+        lambda: st.builds(partial(Peak, space, name="staged peak", unit="kB"), flat, _stages(space)),
+        lambda: _paths(space),
+        lambda: _functions(space),
+        lambda: flat.map(lambda weights: Predicted(space, _Squares(weights), name="predicted")),
+    ]
     if space.n_selections <= TABULATED:
-        kinds.append(_table)
+        kinds.append(lambda: _numbers(space.n_selections).map(partial(Table, space, name="table")))
     if depth:
-        kinds += [_sum, _maximum]
-    return draw(st.sampled_from(kinds))(draw, space, depth)
+        part = metrics(space, depth=depth - 1)
+        kinds.append(lambda: st.builds(lambda a, b, by: a + by * b - 1, part, part, st.sampled_from([1.0, -1.0, 0.5])))
+        kinds.append(lambda: st.builds(maximum, part, part))
+    return st.sampled_from(kinds).flatmap(lambda kind: kind())
 
 
 def constraints(space: ChoiceSpace, *, feasible: bool = True) -> st.SearchStrategy[Constraint]:
@@ -115,57 +127,33 @@ def _bounded(metric: Metric, feasible: bool) -> st.SearchStrategy[Constraint]:
 # -- kinds ------------------------------------------------------------------------------------------------------------
 
 
-def _additive(draw: st.DrawFn, space: ChoiceSpace, depth: int) -> Metric:
-    return Additive(space, draw(values(space)), draw(st.sampled_from([0.0, 0.0, 2.5])), name="additive", unit="g")
-
-
-def _peak(draw: st.DrawFn, space: ChoiceSpace, depth: int) -> Metric:
-    return Peak(space, draw(values(space)), name="peak")
-
-
-def _staged_peak(draw: st.DrawFn, space: ChoiceSpace, depth: int) -> Metric:
+def _stages(space: ChoiceSpace) -> st.SearchStrategy[dict]:
     stage = st.lists(st.sampled_from(list(space.decisions)), unique=True, min_size=1)
-    stages = dict(enumerate(draw(st.lists(stage, min_size=1, max_size=3))))
-    return Peak(space, draw(values(space)), stages, name="staged peak", unit="kB")
+    return st.lists(stage, min_size=1, max_size=3).map(lambda drawn: dict(enumerate(drawn)))
 
 
-def _path(draw: st.DrawFn, space: ChoiceSpace, depth: int) -> Metric:
+@st.composite
+def _paths(draw: st.DrawFn, space: ChoiceSpace) -> Metric:
     nodes = list(space.decisions)
     graph = nx.DiGraph()
     graph.add_nodes_from(nodes)
-    if len(nodes) > 1:
-        pairs = st.tuples(st.sampled_from(range(len(nodes))), st.sampled_from(range(len(nodes))))
-        drawn = draw(st.lists(pairs, max_size=2 * len(nodes)))
-        graph.add_edges_from((nodes[min(pair)], nodes[max(pair)]) for pair in drawn if pair[0] != pair[1])
+    place = st.sampled_from(range(len(nodes)))
+    for pair in draw(st.lists(st.tuples(place, place), max_size=2 * len(nodes))):
+        if pair[0] != pair[1]:
+            graph.add_edge(nodes[min(pair)], nodes[max(pair)])
     return LongestPath(space, graph, draw(values(space, least=0)), name="longest path", unit="ms")
 
 
-def _table(draw: st.DrawFn, space: ChoiceSpace, depth: int) -> Metric:
-    return Table(space, _numbers(draw, space.n_selections), name="table")
-
-
-def _function(draw: st.DrawFn, space: ChoiceSpace, depth: int) -> Metric:
-    """A black box whose decisions interact: a table of pairs of neighbours."""
+def _functions(space: ChoiceSpace) -> st.SearchStrategy[Metric]:
+    """Black boxes whose decisions interact: a table of pairs of neighbours."""
     largest = int(space.sizes.max())
-    pairs = _numbers(draw, largest * largest).reshape(largest, largest)
 
-    def function(rows: NDArray[np.int64]) -> NDArray[np.float64]:
-        return pairs[rows, np.roll(rows, 1, axis=1)].sum(axis=1)
+    def metric(numbers: NDArray[np.float64]) -> Metric:
+        pairs = numbers.reshape(largest, largest)
+        batch = partial(Function, space, batch=True, name="function")
+        return batch(lambda rows: pairs[rows, np.roll(rows, 1, axis=1)].sum(axis=1))
 
-    return Function(space, function, batch=True, name="function")
-
-
-def _predicted(draw: st.DrawFn, space: ChoiceSpace, depth: int) -> Metric:
-    return Predicted(space, _Squares(draw(values(space))), name="predicted")
-
-
-def _sum(draw: st.DrawFn, space: ChoiceSpace, depth: int) -> Metric:
-    first, second = (draw(metrics(space, depth=depth - 1)) for _ in range(2))
-    return first + draw(st.sampled_from([1.0, -1.0, 0.5])) * second - 1
-
-
-def _maximum(draw: st.DrawFn, space: ChoiceSpace, depth: int) -> Metric:
-    return maximum(*(draw(metrics(space, depth=depth - 1)) for _ in range(2)))
+    return _numbers(largest * largest).map(metric)
 
 
 class _Squares:
@@ -179,8 +167,10 @@ class _Squares:
         return total + 0.1 * total**2
 
 
-def _numbers(draw: st.DrawFn, n: int) -> NDArray[np.float64]:
+def _numbers(n: int) -> st.SearchStrategy[NDArray[np.float64]]:
     """Many whole numbers from few draws, so that a table costs one seed and still shrinks to zeros."""
-    scale = draw(st.integers(0, 9))
-    rng = np.random.default_rng(draw(st.integers(0, 2**16)))
-    return rng.integers(-scale, scale + 1, size=n).astype(float)
+
+    def numbers(scale: int, seed: int) -> NDArray[np.float64]:
+        return np.random.default_rng(seed).integers(-scale, scale + 1, size=n).astype(float)
+
+    return st.builds(numbers, st.integers(0, 9), st.integers(0, 2**16))

@@ -21,7 +21,7 @@ from torch.nn import functional
 from cggd import Constraint, Function
 from cggd_nas import Costs, Supernet, UniformPath, collect, extract, grow, retrain, search
 from cggd_nas.candidates import judge, within
-from cggd_nas.loop import CLIP
+from cggd_nas.learners import CLIP
 from cggd_nas.measure import BYTES_PER_KB, macs, peak_memory, size_kb
 from cggd_nas.spaces import conv1d
 from examples.edge_sensor import data

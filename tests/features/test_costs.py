@@ -6,8 +6,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cggd import ChoiceSpace
-from cggd.testing import check_metric
+from cggd import Additive, ChoiceSpace
+from cggd.program.highs import LinearProgram
+from cggd.testing import check_expression, check_metric
 from cggd_features import SharedCost, prices
 
 
@@ -30,6 +31,24 @@ def bought_in_the_cheapest_order(cost, selected):
             seen.add(cost.group[v])
         best = min(best, total)
     return best
+
+
+@settings(max_examples=40, deadline=None)
+@given(shared_costs())
+def test_its_expression_is_what_it_evaluates_to(cost):
+    check_expression(cost, n=4)
+
+
+def test_the_exact_solver_finds_the_best_subset_for_its_price():
+    rng = np.random.default_rng(0)
+    space, group = ChoiceSpace.from_sizes([2] * 12), np.arange(12) // 3
+    cost = SharedCost(space, rng.integers(1, 9, 12) * 1.0, rng.integers(0, 20, 12) * 1.0, group)
+    worth = Additive(space, np.stack([np.zeros(12), rng.integers(1, 20, 12)], axis=1).ravel())
+    rows = space.enumerate()
+    best = worth.evaluate(rows[cost.evaluate(rows) <= 40]).max()
+    solution = LinearProgram(space, [cost <= 40], worth, sign=-1.0).solve()
+    assert (worth(solution.selection), cost(solution.selection) <= 40) == (best, True)
+    assert solution.bound == pytest.approx(-best, abs=1e-3)
 
 
 @settings(max_examples=40, deadline=None)

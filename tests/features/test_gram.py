@@ -9,7 +9,9 @@ from sklearn.linear_model import LinearRegression, Ridge
 
 from cggd import ChoiceSpace
 from cggd.testing import check_metric
-from cggd_features.gram import Explained, Gram
+from cggd_features.explained import Explained
+from cggd_features.fit import Fit
+from cggd_features.gram import Gram
 
 
 @st.composite
@@ -56,7 +58,7 @@ def test_values_and_all_changes_are_those_of_refits(problem, alpha, bits):
         other[list(variables)] ^= True
         return pytest.approx(refitted(X, y, columns, other, weights, alpha), abs=1e-6)
 
-    fit = gram.at(selected)
+    fit = Fit.at(gram, selected)
     assert fit.value == after()
     assert gram.explained(selected) == pytest.approx(fit.value, abs=1e-9)
     out, change = fit.swaps()
@@ -75,11 +77,11 @@ def test_values_and_all_changes_are_those_of_refits(problem, alpha, bits):
 def test_updated_fits_are_those_computed_anew(problem, switches):
     X, y, columns, weights = problem
     gram = Gram.of(X, y, columns, weights=weights)
-    fit = gram.at(np.zeros(len(columns), dtype=bool))
+    fit = Fit.at(gram, np.zeros(len(columns), dtype=bool))
     for v in switches:
         v %= len(columns)
         fit = fit.minus(v) if fit.selected[v] else fit.plus(v)
-        anew = gram.at(fit.selected)
+        anew = Fit.at(gram, fit.selected)
         assert fit.value == pytest.approx(anew.value, abs=1e-7)
         if not anew.dependent:
             np.testing.assert_allclose(fit.gains, anew.gains, atol=1e-6)
@@ -91,7 +93,7 @@ def test_updated_fits_are_those_computed_anew(problem, switches):
 def test_swaps_in_blocks_are_those_at_once(size, block, monkeypatch):
     rng = np.random.default_rng(0)
     X, y = rng.standard_normal((40, 12 * size)), rng.standard_normal((40, 2))
-    fit = Gram.of(X, y, list(np.arange(12 * size).reshape(12, size))).at(np.arange(12) % 3 > 0)
+    fit = Fit.at(Gram.of(X, y, list(np.arange(12 * size).reshape(12, size))), np.arange(12) % 3 > 0)
     out, change = fit.swaps()
     monkeypatch.setattr("cggd_features.fit.BLOCK", block)
     again, changed = fit.swaps()

@@ -9,6 +9,7 @@ from cggd import Additive, ChoiceSpace, Function
 from cggd.testing import check_metric
 from cggd_features.costs import SharedCost
 from cggd_features.exact import branch_and_bound
+from cggd_features.fit import Fit
 from cggd_features.gram import Gram
 from cggd_features.limits import Limits
 from cggd_features.linear import no_toll, solve, thrifty
@@ -113,7 +114,7 @@ def test_the_engine_finds_the_optimum_without_a_proof_nearly_always_and_with_one
     assert proved.score == proved.bound == pytest.approx(optimum, abs=1e-8)
     assert limits.holds(found.selected)
     assert max(gram.explained(rows[0]), 0.8 * optimum) <= found.score + 1e-9 <= optimum + 2e-9
-    start = gram.at(rows[0])
+    start = Fit.at(gram, rows[0])
     for power in POWERS:
         assert found.score >= greedy(start, limits, power, no_toll(limits)).value - 1e-9
 
@@ -177,7 +178,7 @@ def test_ties_go_to_the_cheapest_then_the_fewest_then_the_lowest():
 
     def tidy(costs, selected):
         cost = Additive(space, np.column_stack([np.zeros(6), costs]).ravel())
-        fit = gram.at(np.isin(np.arange(6), selected))
+        fit = Fit.at(gram, np.isin(np.arange(6), selected))
         return np.flatnonzero(thrifty(fit, Limits(space, [cost <= 20], [], none, none)).selected).tolist()
 
     assert tidy([3, 2, 1, 1, 2, 1], [0, 5]) == [1, 2]

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from cggd import Status
 from cggd.datasets import data_folder
 from cggd.testing import check_metric
-from cggd_scheduling.hls import DataFlowGraph, FunctionalUnit, Synthesis, UnitLibrary, read, read_library
+from cggd_scheduling.hls import DataFlowGraph, FunctionalUnit, Synthesis, UnitLibrary, read, read_library, synthesize
 from cggd_scheduling.hls.binding import Binding
 from cggd_scheduling.hls.clock import Clock
 from cggd_scheduling.hls.listing import ListScheduler
@@ -83,7 +83,7 @@ def test_latency_keeps_the_laws_of_metrics_and_is_that_of_the_slow_loop(problem)
 @given(problems(most=5), st.integers(0, 40), st.sampled_from(["area", "power"]))
 def test_units_without_sharing_are_those_of_enumeration(problem, slack, objective):
     latency = problem.least_latency + slack
-    schedule = problem.solve(objective, latency=latency, share=False)
+    schedule = synthesize(problem, objective, latency=latency, share=False)
     rows = problem.space.enumerate()
     fits = problem.latency.evaluate(rows) <= latency
     assert schedule.value == pytest.approx(problem.total(objective).evaluate(rows[fits]).min())
@@ -130,7 +130,7 @@ TINY = UnitLibrary([FunctionalUnit("MUL", 5, 1), FunctionalUnit("MUL", 3, 2), Fu
 def test_sharing_finds_the_least_area_of_enumeration_and_proves_it(graph, slack):
     problem = Synthesis(graph, TINY)
     latency = problem.least_latency + slack
-    schedule = problem.solve(latency=latency)
+    schedule = synthesize(problem, latency=latency)
     assert schedule.value == least_shared_area(problem, latency)
     assert schedule.status is Status.OPTIMAL
     assert schedule.verify().makespan <= latency
@@ -143,7 +143,7 @@ def test_sharing_finds_the_least_area_of_enumeration_and_proves_it(graph, slack)
 @given(problems(most=5), st.integers(0, 40))
 def test_a_bound_is_never_above_what_a_schedule_has_and_more_time_never_costs_area(problem, slack):
     latency = problem.least_latency + slack
-    schedule, later = (problem.solve(latency=bound, time_limit=20.0) for bound in (latency, latency + 30))
+    schedule, later = (synthesize(problem, latency=bound, time_limit=20.0) for bound in (latency, latency + 30))
     assert schedule.bound <= schedule.value
     assert later.bound <= schedule.value
     assert schedule.facts["area"] == problem.area(dict(schedule.requirements.capacities))
@@ -161,8 +161,8 @@ def dot(n=4, **options):
 
 def test_shared_copies_cost_less_than_one_each():
     problem = dot()
-    assert problem.solve(latency=30, share=False).value == 4 * 41 + 3 * 4
-    schedule = problem.solve(latency=46)
+    assert synthesize(problem, latency=30, share=False).value == 4 * 41 + 3 * 4
+    schedule = synthesize(problem, latency=46)
     assert schedule.value == 41 * 2 + 4
     assert set(schedule.lanes.values()) == {"MUL@20 #1", "MUL@20 #2", "ADD@3 #1"}
     schedule.verify()
@@ -171,30 +171,30 @@ def test_shared_copies_cost_less_than_one_each():
 def test_a_latency_that_no_units_meet_is_named_with_the_least_and_the_path():
     problem = dot()
     assert problem.least_latency == 13
-    schedule = problem.solve(latency=12)
+    schedule = synthesize(problem, latency=12)
     assert schedule.status is Status.INFEASIBLE
     assert schedule.reason == "latency 12 cannot be met: the fastest units take 13, along 'p0', 's1', 's2', 's3'"
-    assert problem.solve(latency=13).feasible
+    assert synthesize(problem, latency=13).feasible
 
 
 def test_latency_under_area_is_the_other_way_round():
     problem = dot()
     for area in (45, 86, 110, 250):
-        found = problem.solve("latency", area=area)
+        found = synthesize(problem, "latency", area=area)
         assert found.facts["area"] <= area
-        assert problem.solve(latency=found.value).value <= area
-    assert problem.solve("latency", area=44).status is Status.INFEASIBLE
+        assert synthesize(problem, latency=found.value).value <= area
+    assert synthesize(problem, "latency", area=44).status is Status.INFEASIBLE
 
 
 def test_power_and_area_bound_each_other():
     problem = dot()
-    free = problem.solve("power", latency=42)
+    free = synthesize(problem, "power", latency=42)
     assert (free.value, free.status) == (4 * 23 + 3 * 15, Status.OPTIMAL)
-    tight = problem.solve("power", latency=42, area=100)
+    tight = synthesize(problem, "power", latency=42, area=100)
     assert tight.facts["area"] <= 100
     assert tight.value >= free.value
-    assert problem.solve("area", latency=42, power=free.value - 1).status is Status.INFEASIBLE
-    assert problem.solve("area", latency=42, power=free.value).facts["power"] == free.value
+    assert synthesize(problem, "area", latency=42, power=free.value - 1).status is Status.INFEASIBLE
+    assert synthesize(problem, "area", latency=42, power=free.value).facts["power"] == free.value
 
 
 def test_chained_operations_share_a_period_and_no_copy_is_used_twice_in_one():
@@ -204,9 +204,9 @@ def test_chained_operations_share_a_period_and_no_copy_is_used_twice_in_one():
     assert Synthesis(chain, library, clock=10).least_latency == 30
     chained = Synthesis(chain, library, clock=10, chain=True)
     assert chained.least_latency == 10
-    assert chained.solve(latency=10).value == 3  # one copy each, as all run in one period
-    assert chained.solve(latency=30).value == 1
-    assert [chained.solve(latency=30).start[op] for op in "abc"] in ([0, 10, 20], [0, 10.0, 20.0])
+    assert synthesize(chained, latency=10).value == 3  # one copy each, as all run in one period
+    assert synthesize(chained, latency=30).value == 1
+    assert [synthesize(chained, latency=30).start[op] for op in "abc"] in ([0, 10, 20], [0, 10.0, 20.0])
 
 
 @pytest.mark.parametrize(
@@ -218,15 +218,15 @@ def test_when_an_operation_starts_within_a_period(ready, taken, start):
 
 def test_an_empty_graph_takes_nothing_and_one_operation_its_unit():
     empty = Synthesis(DataFlowGraph({}), LIBRARY)
-    assert empty.solve(latency=0).status is Status.OPTIMAL
-    assert empty.solve().makespan == 0
+    assert synthesize(empty, latency=0).status is Status.OPTIMAL
+    assert synthesize(empty).makespan == 0
     one = Synthesis(DataFlowGraph({"a": "ADD"}), LIBRARY)
-    assert (one.solve(latency=1).value, one.solve(latency=3).value) == (10, 4)
+    assert (synthesize(one, latency=1).value, synthesize(one, latency=3).value) == (10, 4)
 
 
 def test_operations_that_take_no_time_need_a_unit_all_the_same():
     library = UnitLibrary([FunctionalUnit("IN", 2, 0)])
-    schedule = Synthesis(DataFlowGraph({"a": "IN", "b": "IN"}, [("a", "b")]), library).solve(latency=0)
+    schedule = synthesize(Synthesis(DataFlowGraph({"a": "IN", "b": "IN"}, [("a", "b")]), library), latency=0)
     assert (schedule.makespan, schedule.feasible) == (0, True)
 
 
@@ -242,9 +242,9 @@ def test_operations_that_take_no_time_need_a_unit_all_the_same():
         (lambda: Synthesis(DataFlowGraph({"a": "DIV"}), LIBRARY), "no unit carries out 'DIV', which operation 'a'"),
         (lambda: dot(clock=0), "clock must be a period of more than 0"),
         (lambda: dot(chain=True), "chain=True needs clock"),
-        (lambda: dot().solve("speed"), "objective must be one of"),
-        (lambda: dot().solve(latency=math.nan), "latency must be a number, got nan"),
-        (lambda: dot().solve(time_limit=-1), "time_limit must be more than 0"),
+        (lambda: synthesize(dot(), "speed"), "objective must be one of"),
+        (lambda: synthesize(dot(), latency=math.nan), "latency must be a number, got nan"),
+        (lambda: synthesize(dot(), time_limit=-1), "time_limit must be more than 0"),
     ],
 )
 def test_wrong_input(make, message):
@@ -275,7 +275,7 @@ def test_graphs_are_read_from_json_graphml_and_dot(tmp_path):
         problem = read(tmp_path / name, library=None if name == "g.json" else tmp_path / "units.json")
         assert problem.graph.operations == {"a": "MUL", "b": "ADD"}, name
         assert problem.graph.edges == (("a", "b"),)
-        assert problem.solve(latency=11).value == 110
+        assert synthesize(problem, latency=11).value == 110
     assert len(read_library(tmp_path / "units.json").units) == 4
 
 
@@ -313,7 +313,7 @@ def optima():
 def test_the_known_optima_are_found_and_proved(name):
     problem = read(scheduling_folder() / "hls_dfgs.json", graph=name)
     for row in (row for row in optima() if row["dfg"] == name):
-        schedule = problem.solve(row["objective"], latency=int(row["latency_bound"]), share=False)
+        schedule = synthesize(problem, row["objective"], latency=int(row["latency_bound"]), share=False)
         known = float(row["optimum"])
         if (name, row["latency_bound"], row["objective"]) == ("ewf", "69", "area"):
             # The table has 705, a value of 705.9999 that was cut off: 26 adders of 10 or 21 and 8 multipliers of 100 or
@@ -321,14 +321,14 @@ def test_the_known_optima_are_found_and_proved(name):
             assert 705 not in {588 + 11 * a + 59 * m for a in range(27) for m in range(9)}
             known = 706.0
         assert (schedule.value, schedule.status) == (known, Status.OPTIMAL), row
-    tight = problem.solve(latency=problem.least_latency - 1, share=False)
+    tight = synthesize(problem, latency=problem.least_latency - 1, share=False)
     assert tight.status is Status.INFEASIBLE
     assert problem.least_latency == int(row["min_latency"])
 
 
 def test_a_known_optimum_of_sharing():
     problem = read(scheduling_folder() / "hls_dfgs.json", graph="arf")
-    schedule = problem.solve(latency=35)
+    schedule = synthesize(problem, latency=35)
     assert (schedule.value, schedule.status) == (561, Status.OPTIMAL)  # CP-SAT proves the same
 
 
@@ -340,7 +340,7 @@ def test_an_interrupted_search_returns_the_best_until_then(monkeypatch):
     operations = {f"m{i}": "MUL" for i in range(7)} | {f"a{i}": "ADD" for i in range(7)}
     graph = DataFlowGraph(operations, [(f"m{i}", f"a{(3 * i) % 7}") for i in range(7)] + [("a0", "m1"), ("a2", "m5")])
     problem = Synthesis(graph, LIBRARY)
-    schedule = problem.solve(latency=31)
+    schedule = synthesize(problem, latency=31)
     assert (schedule.reason, schedule.status) == ("interrupted", Status.FEASIBLE)
     assert schedule.bound < schedule.verify().value
 
@@ -377,13 +377,13 @@ def test_edges_without_direction_are_errors(tmp_path, name):
     ],
 )
 def test_bounds_that_cannot_be_met_are_named_with_what_is_needed(objective, bounds, words):
-    answer = dot().solve(objective, **bounds)
+    answer = synthesize(dot(), objective, **bounds)
     assert answer.status is Status.INFEASIBLE
     assert words in answer.reason
 
 
 def test_bounds_of_units_without_sharing_are_diagnosed():
-    answer = dot().solve("power", latency=42, area=1, share=False)
+    answer = synthesize(dot(), "power", latency=42, area=1, share=False)
     assert answer.status is Status.INFEASIBLE
     assert "area <= 1" in answer.reason
     assert "what would work" in answer.reason
@@ -391,12 +391,12 @@ def test_bounds_of_units_without_sharing_are_diagnosed():
 
 @pytest.mark.parametrize("bounds", [{"latency": -1}, {"area": -1}, {"power": -1}])
 def test_nothing_to_build_does_not_meet_a_bound_below_nothing(bounds):
-    assert Synthesis(DataFlowGraph({}), LIBRARY).solve(**bounds).status is Status.INFEASIBLE
+    assert synthesize(Synthesis(DataFlowGraph({}), LIBRARY), **bounds).status is Status.INFEASIBLE
 
 
 def test_delays_of_any_size_are_scheduled_in_little_memory():
     library = UnitLibrary([FunctionalUnit("MUL", 10, 10**15)])
     problem = Synthesis(DataFlowGraph({"a": "MUL", "b": "MUL"}), library)
-    assert problem.solve(latency=10**16).value == 10
-    assert problem.solve(latency=10**15).value == 20
-    assert problem.solve(latency=10**15 - 1).status is Status.INFEASIBLE
+    assert synthesize(problem, latency=10**16).value == 10
+    assert synthesize(problem, latency=10**15).value == 20
+    assert synthesize(problem, latency=10**15 - 1).status is Status.INFEASIBLE

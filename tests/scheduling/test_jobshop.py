@@ -13,7 +13,7 @@ from cggd import Status
 from cggd.datasets import data_folder
 from cggd.testing import check_metric
 from cggd_scheduling import ScheduleError
-from cggd_scheduling.jobshop import JobShop, read
+from cggd_scheduling.jobshop import JobShop, read, schedule_jobs
 from cggd_scheduling.jobshop.search import dispatched
 from cggd_scheduling.jobshop.tabu import search
 
@@ -122,7 +122,7 @@ def least_makespan(shop):
 @settings(max_examples=25)
 @given(shops(jobs=3, operations=2, machines=2), st.integers(0, 3))
 def test_small_shops_are_solved_to_the_optimum_of_enumeration(shop, seed):
-    schedule = shop.solve(moves=300, seed=seed)
+    schedule = schedule_jobs(shop, moves=300, seed=seed)
     assert schedule.verify().makespan == (least_makespan(shop) if shop.operations else 0)
     assert schedule.bound <= schedule.makespan
     assert (schedule.status is Status.OPTIMAL) == (schedule.bound == schedule.makespan)
@@ -134,7 +134,7 @@ def test_the_least_makespan_keeps_the_laws_and_bounds_every_schedule(shop):
     if not shop.operations:
         return
     check_metric(shop.least_makespan, n=5)
-    schedule = shop.solve(moves=50)
+    schedule = schedule_jobs(shop, moves=50)
     assert shop.least_makespan(schedule.modes) <= schedule.makespan
 
 
@@ -157,38 +157,38 @@ def test_the_search_only_gets_shorter(shop, seed):
 
 def test_a_classical_job_shop_of_three_jobs():
     rows = [[(0, 3), (1, 2), (2, 2)], [(0, 2), (2, 1), (1, 4)], [(1, 4), (2, 3)]]
-    schedule = JobShop([[{machine: duration} for machine, duration in job] for job in rows]).solve()
+    schedule = schedule_jobs(JobShop([[{machine: duration} for machine, duration in job] for job in rows]))
     assert schedule.makespan == 11
     assert schedule.requirements.capacities == {0: 1, 1: 1, 2: 1}
 
 
 def test_a_deadline_that_is_met_ends_the_search_and_one_below_the_bound_is_infeasible():
     shop = JobShop([[{0: 5}, {1: 5}], [{0: 5}, {1: 5}]])
-    assert shop.solve(deadline=15).makespan == 15
-    missed = shop.solve(deadline=9)
+    assert schedule_jobs(shop, deadline=15).makespan == 15
+    missed = schedule_jobs(shop, deadline=9)
     assert missed.status is Status.INFEASIBLE
     assert missed.reason == "deadline 9: no schedule is shorter than 10; the shortest schedule found takes 15"
-    assert shop.solve(deadline=12).status is Status.UNKNOWN
+    assert schedule_jobs(shop, deadline=12).status is Status.UNKNOWN
 
 
 def test_the_same_seed_gives_the_same_schedule():
     rng = np.random.default_rng(0)
     jobs = [[{m: int(rng.integers(1, 9)) for m in range(3)} for _ in range(4)] for _ in range(4)]
-    first, second = (JobShop(jobs).solve(moves=60, seed=5) for _ in range(2))
+    first, second = (schedule_jobs(JobShop(jobs), moves=60, seed=5) for _ in range(2))
     assert (first.start, first.modes) == (second.start, second.modes)
 
 
 def test_nothing_one_operation_no_time_and_large_numbers():
-    assert JobShop([]).solve().makespan == 0
-    assert JobShop([[], []]).solve().status is Status.OPTIMAL
-    assert JobShop([[{"m": 7}]]).solve().makespan == 7
-    assert JobShop([[{"m": 0}, {"m": 0}], [{"m": 0}]]).solve().makespan == 0
+    assert schedule_jobs(JobShop([])).makespan == 0
+    assert schedule_jobs(JobShop([[], []])).status is Status.OPTIMAL
+    assert schedule_jobs(JobShop([[{"m": 7}]])).makespan == 7
+    assert schedule_jobs(JobShop([[{"m": 0}, {"m": 0}], [{"m": 0}]])).makespan == 0
     huge = 10**15
-    assert JobShop([[{"m": huge}], [{"m": huge + 1}]]).solve(moves=10).makespan == 2 * huge + 1
+    assert schedule_jobs(JobShop([[{"m": huge}], [{"m": huge + 1}]]), moves=10).makespan == 2 * huge + 1
 
 
 def test_a_schedule_that_uses_a_machine_twice_at_once_is_rejected():
-    schedule = JobShop([[{"m": 2}], [{"m": 2}]]).solve()
+    schedule = schedule_jobs(JobShop([[{"m": 2}], [{"m": 2}]]))
     with pytest.raises(ScheduleError, match="'m'"):
         type(schedule)(schedule.requirements, {(0, 0): 0, (1, 0): 1}, schedule.modes).verify()
 
@@ -202,9 +202,9 @@ def test_a_schedule_that_uses_a_machine_twice_at_once_is_rejected():
             "duration of operation 1 of job 0 on 'm' must be at least 0, got -2",
         ),
         (lambda: JobShop([[{"m": math.nan}]]), "duration of operation 0 of job 0 on 'm' must be finite"),
-        (lambda: JobShop([]).solve(moves=-1), "moves must be at least 0"),
-        (lambda: JobShop([]).solve(time_limit=0), "time_limit must be more than 0"),
-        (lambda: JobShop([]).solve(deadline=math.nan), "deadline must be a number"),
+        (lambda: schedule_jobs(JobShop([]), moves=-1), "moves must be at least 0"),
+        (lambda: schedule_jobs(JobShop([]), time_limit=0), "time_limit must be more than 0"),
+        (lambda: schedule_jobs(JobShop([]), deadline=math.nan), "deadline must be a number"),
     ],
 )
 def test_wrong_input(make, message):
@@ -222,7 +222,7 @@ def test_an_fjs_file_is_read(tmp_path):
     shop = read(file)
     assert shop.jobs == (({0: 3, 1: 5}, {1: 4}), ({0: 6},))
     assert shop.name == "two"
-    assert shop.solve().makespan == 9
+    assert schedule_jobs(shop).makespan == 9
 
 
 @pytest.mark.parametrize(
@@ -254,7 +254,7 @@ def test_json_holds_one_shop_or_several_by_name(tmp_path):
     (tmp_path / "one.json").write_text(json.dumps(one))
     (tmp_path / "two.json").write_text(json.dumps({"p": one, "q": {"jobs": []}}))
     shop = read(tmp_path / "one.json")
-    assert (shop.name, shop.solve().makespan) == ("p", 3)
+    assert (shop.name, schedule_jobs(shop).makespan) == ("p", 3)
     assert read(tmp_path / "two.json", instance="p").jobs == shop.jobs
 
 
@@ -269,13 +269,13 @@ def public(name):
 
 
 def test_mk01_is_solved_to_its_optimum():
-    schedule = public("mk01").solve(deadline=40)
+    schedule = schedule_jobs(public("mk01"), deadline=40)
     assert schedule.verify().makespan == 40
 
 
 @pytest.mark.slow
 def test_mk04_is_solved_to_within_two_of_its_optimum():
-    schedule = public("mk04").solve(deadline=62)
+    schedule = schedule_jobs(public("mk04"), deadline=62)
     assert schedule.verify().makespan <= 62
     assert schedule.bound == 60
 
@@ -289,7 +289,7 @@ def test_an_interrupted_search_returns_the_best_until_then(monkeypatch):
         raise KeyboardInterrupt
 
     monkeypatch.setattr("cggd_scheduling.jobshop.search.search", interrupted)
-    schedule = shop.solve()
+    schedule = schedule_jobs(shop)
     assert schedule.verify().reason == "interrupted"
     assert schedule.makespan >= schedule.bound
 
@@ -308,11 +308,11 @@ def test_jobs_of_the_wrong_kind_are_named(jobs, words):
 
 
 def test_a_proved_makespan_of_fractions_has_no_gap():
-    schedule = JobShop([[{"a": 0.1}, {"a": 0.2}, {"a": 0.3}], [{"a": 0.1, "b": 0.7}, {"b": 0.2}]]).solve()
+    schedule = schedule_jobs(JobShop([[{"a": 0.1}, {"a": 0.2}, {"a": 0.3}], [{"a": 0.1, "b": 0.7}, {"b": 0.2}]]))
     assert schedule.status is Status.OPTIMAL
     assert schedule.gap == 0
 
 
 def test_large_durations_are_proved_as_small_ones_are():
-    schedule = JobShop([[{"a": 10**9}, {"b": 10**9}], [{"a": 2 * 10**9}]]).solve()
+    schedule = schedule_jobs(JobShop([[{"a": 10**9}, {"b": 10**9}], [{"a": 2 * 10**9}]]))
     assert (schedule.makespan, schedule.status) == (3 * 10**9, Status.OPTIMAL)

@@ -24,8 +24,11 @@ from cggd_scheduling import (
     Schedule,
     Synthesis,
     UnitLibrary,
+    place,
+    schedule_jobs,
     schedule_project,
     select_modes,
+    synthesize,
 )
 from cggd_scheduling.hls.clock import Clock
 from cggd_scheduling.limits import decimal_step, exceeds
@@ -86,13 +89,13 @@ def test_budgets_and_capacities_are_kept_to_the_last_byte():
 )
 def test_memory_of_operators_is_kept(memory, room, fits):
     work = {n: Operator({"g": 1.0}, memory=memory) for n in "abc"}
-    assert Placement(work, [], [Device("one", "g", memory=room)]).solve().feasible is fits
+    assert place(Placement(work, [], [Device("one", "g", memory=room)])).feasible is fits
 
 
 def test_deadlines_of_shops_are_kept():
     shop = JobShop([[{"saw": 0.1}, {"saw": 0.2}]])
-    assert shop.solve(deadline=0.3).feasible
-    assert shop.solve(deadline=0.3 - 1e-12).status is Status.INFEASIBLE
+    assert schedule_jobs(shop, deadline=0.3).feasible
+    assert schedule_jobs(shop, deadline=0.3 - 1e-12).status is Status.INFEASIBLE
 
 
 def test_periods_of_a_clock_are_kept():
@@ -111,8 +114,8 @@ def test_limits_of_synthesis_are_kept(limit):
         DataFlowGraph({"a": "ADD", "b": "ADD", "c": "ADD"}, [("a", "b"), ("b", "c")]), UnitLibrary([unit])
     )
     other = "power" if limit == "area" else "area"
-    assert problem.solve(other, share=limit != "area", **{limit: 0.3}).feasible
-    assert not problem.solve(other, share=limit != "area", **{limit: 0.3 - 1e-12}).feasible
+    assert synthesize(problem, other, share=limit != "area", **{limit: 0.3}).feasible
+    assert not synthesize(problem, other, share=limit != "area", **{limit: 0.3 - 1e-12}).feasible
 
 
 # -- bounds and proofs -------------------------------------------------------------------------------------------------
@@ -144,7 +147,7 @@ def test_the_exact_solver_of_placements_proves_nothing_false(seed, unit, never):
     best = least_load(problem)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(placement_search, "FEW", 1)
-        found = problem.solve(moves=200)
+        found = place(problem, moves=200)
     assert found.value >= best * (1 - 1e-12)
     assert found.bound is None or found.bound <= best * (1 + 1e-12)
     assert found.status is not Status.OPTIMAL or found.value == pytest.approx(best, rel=1e-12)
@@ -158,8 +161,8 @@ def test_a_price_of_never_hides_no_cheaper_units():
     ]
     graph = DataFlowGraph({"p": "A", "q": "A", "r": "B"}, [("p", "r"), ("q", "r")])
     problem = Synthesis(graph, UnitLibrary(units))
-    assert (problem.solve(latency=3).value, problem.solve(latency=5).value) == (7, 5)
-    found = problem.solve("power", latency=2)
+    assert (synthesize(problem, latency=3).value, synthesize(problem, latency=5).value) == (7, 5)
+    found = synthesize(problem, "power", latency=2)
     assert found.value == 2 * 10**9 >= found.bound
 
 
@@ -211,7 +214,7 @@ def test_the_critical_path_follows_capacities(project):
 def test_the_critical_path_of_a_shop_follows_machines(seed):
     rng = random.Random(seed)
     jobs = [[{m: rng.randint(1, 9) for m in rng.sample("xyz", 2)} for _ in range(3)] for _ in range(4)]
-    is_chain(JobShop(jobs).solve(moves=100))
+    is_chain(schedule_jobs(JobShop(jobs), moves=100))
 
 
 # -- the clock ---------------------------------------------------------------------------------------------------------
@@ -234,9 +237,9 @@ def test_without_a_limit_a_clock_that_runs_faster_changes_nothing(kind, monkeypa
     solve = {
         "project": lambda: schedule_project(project, schedules=100),
         "modes": lambda: select_modes(project),
-        "shop": lambda: shop.solve(moves=100),
-        "placement": lambda: placement.solve(moves=500),
-        "synthesis": lambda: Synthesis(graph, units).solve("power", latency=7, area=20),
+        "shop": lambda: schedule_jobs(shop, moves=100),
+        "placement": lambda: place(placement, moves=500),
+        "synthesis": lambda: synthesize(Synthesis(graph, units), "power", latency=7, area=20),
     }[kind]
     normal, real = solve(), time.perf_counter
     monkeypatch.setattr(time, "perf_counter", lambda: 300 * real())

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cggd import minimize
+from cggd import Descent, minimize, portfolio
 from cggd.testing import check_metric
 from cggd_scheduling import Makespan, Project, Schedule
 from tests.scheduling.projects import makespan, projects, selections, serial_by_hand
@@ -52,7 +52,7 @@ def test_the_core_minimises_it_and_learnt_keys_keep_what_was_found():
     modes = [(4, {"r": 1, "n": 0}), (2, {"r": 2, "n": 1})]
     project = Project(dict.fromkeys("abcde", modes), [("a", "c"), ("b", "d")], {"r": 3}, {"n": 2})
     metric = Makespan(project)
-    result = minimize(metric, project.constraints, steps=60, starts=2)
+    result = minimize(metric, project.constraints, improvers=portfolio(Descent(60, starts=2)))
     assert result.feasible
     best = min(metric.evaluate(np.array([project.space.indices(m) for m in selections(project)])))
     assert result.value == best

@@ -7,10 +7,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cggd import Status, sweep
+from cggd import Descent, Status, portfolio, sweep
 from cggd.datasets import data_folder
 from cggd.program.highs import LinearProgram, Outcome
-from cggd_scheduling import JobShop, Project, modes, schedule_project, select_modes
+from cggd_scheduling import JobShop, Project, modes, schedule_jobs, schedule_project, select_modes
 from cggd_scheduling.project import from_lists
 from cggd_scheduling.rounding import rounded
 from tests.scheduling.projects import projects, selections
@@ -36,7 +36,7 @@ def without_capacities(project):
 def test_the_shortest_and_the_cheapest_agree_with_trying_everything(project, deadline):
     free = without_capacities(project)
     tried = [(free.critical_path(m), m) for m in selections(free)] if free.activities else [(0.0, {})]
-    found = select_modes(project, steps=30, starts=1)
+    found = select_modes(project, improvers=portfolio(Descent(30, starts=1)))
     if not tried:
         assert found.status is Status.INFEASIBLE
         assert not found.start
@@ -46,7 +46,7 @@ def test_the_shortest_and_the_cheapest_agree_with_trying_everything(project, dea
         assert found.makespan == min(length for length, _ in tried) == found.bound
     for n in list(project.nonrenewable)[:1]:
         costs = [free.use(n)(m) if m else 0.0 for length, m in tried if length <= deadline]
-        found = select_modes(project, n, deadline=deadline, steps=30, starts=1)
+        found = select_modes(project, n, deadline=deadline, improvers=portfolio(Descent(30, starts=1)))
         assert found.feasible == bool(costs)
         if costs:
             assert (found.value, found.status) == (min(costs), Status.OPTIMAL)
@@ -137,7 +137,7 @@ def test_budgets_that_cannot_be_met_are_proved_and_smallest_ones_named(name):
             other = Project(
                 project.activities, project.precedence, project.renewable, project.budgets | {resource: change}
             )
-            assert select_modes(other, steps=1, starts=1).feasible == feasible
+            assert select_modes(other, improvers=portfolio(Descent(1, starts=1))).feasible == feasible
 
 
 @settings(max_examples=30, deadline=None)
@@ -157,7 +157,7 @@ def test_shares_add_up_to_one_meet_the_budgets_and_cost_what_the_bound_says(proj
         assert found.shares @ c.metric.values <= c.limit + 1e-6
 
 
-@pytest.mark.parametrize("solve", [select_modes, schedule_project, lambda p, **k: JobShop([]).solve(**k)])
+@pytest.mark.parametrize("solve", [select_modes, schedule_project, lambda p, **k: schedule_jobs(JobShop([]), **k)])
 def test_nothing_to_do_is_late_for_a_deadline_before_0(solve):
     answer = solve(Project({}), deadline=-1)
     assert answer.status is Status.INFEASIBLE

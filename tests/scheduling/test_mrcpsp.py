@@ -7,7 +7,7 @@ from cggd import Status
 from cggd_scheduling import Project, schedule_project
 from cggd_scheduling.bounds import least_bound, rounded_up
 from cggd_scheduling.generation import Instance
-from cggd_scheduling.population import Search
+from cggd_scheduling.population import Search, Stop
 from tests.scheduling.projects import projects, selections, shortest
 from tests.scheduling.test_modes import FOLDER, instances, needs_data, project_of
 
@@ -41,7 +41,7 @@ def test_modes_are_led_back_to_the_budgets(project):
         next(m for m, o in enumerate(options) if o.label == feasible[a])
         for a, options in zip(instance.names, instance.options, strict=True)
     ]
-    search = Search(instance, witness, schedules=10, seed=0, bound=0)
+    search = Search(instance, witness, stop=Stop(10), seed=0)
     for last in range(3):
         modes = [min(last, len(options) - 1) for options in instance.options]
         before = list(modes)

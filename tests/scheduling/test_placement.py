@@ -9,9 +9,10 @@ from hypothesis import strategies as st
 
 from cggd import Status
 from cggd.datasets import data_folder
-from cggd.testing import check_metric
+from cggd.program.highs import LinearProgram
+from cggd.testing import check_expression, check_metric
 from cggd_scheduling import ScheduleError
-from cggd_scheduling.placement import Device, Operator, Placement, read, read_onnx
+from cggd_scheduling.placement import Device, DeviceLoad, Operator, Placement, TransferPath, place, read, read_onnx
 from cggd_scheduling.placement.anneal import LoadState, PathState
 
 BERT = "scheduling/placement_bert_l3.json.gz"
@@ -52,16 +53,24 @@ def diamond(**options):
 # -- laws -------------------------------------------------------------------------------------------------------------
 
 
+@settings(max_examples=30, deadline=None)
+@given(placements(5))
+def test_the_expression_of_the_load_is_the_load(problem):
+    if not problem.conflicts():
+        check_expression(problem.load, n=3)
+
+
 @settings(max_examples=40)
 @given(placements())
 def test_the_metrics_keep_the_laws_and_loads_are_those_of_the_slow_loop(problem):
     if problem.conflicts():
         return
-    check_metric(problem.load, n=5)
-    check_metric(problem.critical_path, n=5)
+    load = DeviceLoad(problem)
+    check_metric(load, n=5)
+    check_metric(TransferPath(problem), n=5)
     for row in problem.space.sample(5, np.random.default_rng(0)):
         where = problem.operator_devices(problem.space.labels(row))
-        fast = dict(zip((d.name for d in problem.devices), problem.load.loads(row[None])[0], strict=True))
+        fast = dict(zip((d.name for d in problem.devices), load.loads(row[None])[0], strict=True))
         assert fast == pytest.approx(problem.loads(where))
 
 
@@ -70,11 +79,10 @@ def test_the_metrics_keep_the_laws_and_loads_are_those_of_the_slow_loop(problem)
 def test_moved_states_agree_with_the_metrics_and_can_be_undone(problem, rng):
     if problem.conflicts():
         return
-    space, load = problem.space, problem.load
+    space, load, path = problem.space, DeviceLoad(problem), TransferPath(problem)
     row = space.sample(1, np.random.default_rng(0))[0]
     start = load.device_of[space.layout.flat(row)].tolist()
-    for state, metric in ((LoadState(load, list(start)), load), (PathState(problem.critical_path, list(start)), None)):
-        metric = metric or problem.critical_path
+    for state, metric in ((LoadState(load, list(start)), load), (PathState(path, list(start)), path)):
         for _ in range(5):
             group = rng.randrange(space.n_decisions)
             options = load.device_of[space.offsets[group] : space.offsets[group + 1]].tolist()
@@ -92,12 +100,12 @@ def test_moved_states_agree_with_the_metrics_and_can_be_undone(problem, rng):
 @settings(max_examples=25)
 @given(placements(), st.sampled_from(["load", "critical path"]))
 def test_small_problems_are_solved_to_the_optimum_of_enumeration(problem, objective):
-    schedule = problem.solve(objective)
+    schedule = place(problem, objective)
     if problem.conflicts():
         assert schedule.status is Status.INFEASIBLE
         assert schedule.reason
         return
-    metric = problem.load if objective == "load" else problem.critical_path
+    metric = DeviceLoad(problem) if objective == "load" else TransferPath(problem)
     rows = problem.space.enumerate()
     fits = np.all([c.satisfied(c.values(rows)) for c in problem.memory_limits] or [np.ones(len(rows), bool)], axis=0)
     if not fits.any():
@@ -106,7 +114,7 @@ def test_small_problems_are_solved_to_the_optimum_of_enumeration(problem, object
     assert schedule.status is Status.OPTIMAL
     assert schedule.value == pytest.approx(metric.evaluate(rows[fits]).min())
     schedule.verify()
-    assert schedule.makespan >= problem.critical_path({g[0]: schedule.modes[g[0]] for g in problem.groups}) - 1e-9
+    assert schedule.makespan >= TransferPath(problem)({g[0]: schedule.modes[g[0]] for g in problem.groups}) - 1e-9
 
 
 # -- examples ---------------------------------------------------------------------------------------------------------
@@ -125,21 +133,21 @@ def test_annealing_and_the_exact_solver_find_the_same():
     work = {i: Operator({"x": float(1 + i % 5)}, 1.0, float(i % 3)) for i in range(18)}
     edges = [(i, j) for i in range(18) for j in (i + 1, i + 4) if j < 18]
     problem = Placement(work, edges, [Device(name, "x", 8.0) for name in "pqr"])
-    schedule = problem.solve(seed=1)
+    schedule = place(problem, seed=1)
     assert schedule.status is Status.OPTIMAL
-    assert schedule.value == pytest.approx(problem.solve(seed=2, exact=False, moves=20_000).value)
+    assert schedule.value == pytest.approx(place(problem, seed=2, exact=False, moves=20_000).value)
     assert schedule.value == pytest.approx(max(problem.loads(schedule.modes).values()))
 
 
 def test_the_same_seed_gives_the_same_placement():
     problem = Placement({i: Operator({"x": 1.0 + i}, 1.0, 0.5) for i in range(17)}, [(i, i + 1) for i in range(16)],
                         [Device(name, "x", 7.0) for name in "pqr"])  # fmt: skip
-    first, second = (problem.solve(seed=3, exact=False, moves=500) for _ in range(2))
+    first, second = (place(problem, seed=3, exact=False, moves=500) for _ in range(2))
     assert first.modes == second.modes
 
 
 def test_without_room_for_all_the_memory_is_named():
-    schedule = diamond(devices=[Device("gpu0", "gpu", 2.0), Device("gpu1", "gpu", 1.0)]).solve()
+    schedule = place(diamond(devices=[Device("gpu0", "gpu", 2.0), Device("gpu1", "gpu", 1.0)]))
     assert schedule.status is Status.INFEASIBLE
     assert schedule.reason == "all operators take 4, and all devices have 3"
 
@@ -156,7 +164,7 @@ def test_without_room_for_all_the_memory_is_named():
     ],
 )
 def test_conflicting_pins_are_named(options, culprit):
-    schedule = diamond(**options).solve()
+    schedule = place(diamond(**options))
     assert schedule.status is Status.INFEASIBLE
     assert culprit in schedule.reason
     assert culprit in schedule.summary()
@@ -171,7 +179,7 @@ def test_an_operator_pinned_to_a_kind_that_it_does_not_run_on_is_named():
 
 def test_bins_that_sums_allow_but_no_packing_does_are_infeasible():
     work = {i: Operator({"x": 1.0}, 2.0) for i in range(3)}
-    schedule = Placement(work, [], [Device("p", "x", 3.0), Device("q", "x", 3.0)]).solve()
+    schedule = place(Placement(work, [], [Device("p", "x", 3.0), Device("q", "x", 3.0)]))
     assert schedule.status is Status.INFEASIBLE
     assert schedule.reason == "all 8 placements were tried, and none fits into the memory"
 
@@ -202,9 +210,9 @@ def test_wrong_problems_are_errors_that_name_what_is_wrong(change, message):
         (lambda: Device("x", link=math.nan), "link of device 'x'"),
         (lambda: Operator({}), "times must map kinds"),
         (lambda: Operator({"x": -1.0}), "time on 'x' must be at least 0"),
-        (lambda: diamond().solve("latency"), "objective must be one of 'load', 'critical path', got 'latency'"),
-        (lambda: diamond().solve(time_limit=0), "time_limit must be more than 0"),
-        (lambda: diamond().solve(moves=-1), "moves must be at least 0"),
+        (lambda: place(diamond(), "latency"), "objective must be one of 'load', 'critical path', got 'latency'"),
+        (lambda: place(diamond(), time_limit=0), "time_limit must be more than 0"),
+        (lambda: place(diamond(), moves=-1), "moves must be at least 0"),
     ],
 )
 def test_wrong_arguments(make, message):
@@ -227,7 +235,7 @@ def test_a_placement_is_read_from_json(tmp_path):
     }
     file = tmp_path / "graph.json"
     file.write_text(json.dumps(data))
-    schedule = read(file).solve()
+    schedule = place(read(file))
     assert schedule.modes == {"a": "g", "b": "g", "c": "h"}
     assert schedule.value == 3.5
     with pytest.raises(ScheduleError, match="memory of g"):
@@ -297,16 +305,24 @@ def test_onnx_models_are_read(tmp_path):
 
 def test_bert_is_placed_near_the_optimum_by_annealing_alone():
     problem = read(needs(BERT))
-    schedule = problem.solve(seed=0, exact=False)
+    schedule = place(problem, seed=0, exact=False)
     assert schedule.value <= 22.0
     assert schedule.value >= 21.908
-    check_metric(problem.load, n=2)
+    check_metric(DeviceLoad(problem), n=2)
+
+
+@pytest.mark.slow
+def test_the_core_bounds_the_load_of_bert():
+    problem = read(needs(BERT))
+    solution = LinearProgram(problem.space, problem.memory_limits, problem.load, ceiling=21.9084).solve()
+    assert 21.90837 <= solution.bound <= 21.908377
+    assert problem.load(solution.selection) == pytest.approx(21.908376, rel=1e-5)
 
 
 @pytest.mark.slow
 def test_bert_is_placed_optimally_and_proved():
     problem = read(needs(BERT))
-    schedule = problem.solve(time_limit=60.0)
+    schedule = place(problem, time_limit=60.0)
     assert schedule.status is Status.OPTIMAL
     assert schedule.value == pytest.approx(21.908376, abs=1e-5)
 
@@ -320,7 +336,7 @@ def test_an_interrupted_search_returns_the_best_until_then(monkeypatch):
         raise KeyboardInterrupt
 
     monkeypatch.setattr("cggd_scheduling.placement.search.anneal", interrupted)
-    schedule = problem.solve()
+    schedule = place(problem)
     assert (schedule.reason, schedule.status) == ("interrupted", Status.FEASIBLE)
     assert schedule.verify().value == pytest.approx(max(problem.loads(schedule.modes).values()))
 
@@ -331,7 +347,7 @@ def test_memory_that_is_exactly_full_is_enough_whatever_rounding_adds(how):
     work = {name: Operator({"g": 1}, memory=0.1) for name in "abc"}
     devices = [Device("g", memory=0.3)] + ([Device("h", "g", memory=0)] if how != "alone" else [])
     options = {"pinned": {"pins": dict.fromkeys("abc", "g")}, "together": {"colocate": ["abc"]}, "alone": {}}[how]
-    schedule = Placement(work, [], devices, **options).solve()
+    schedule = place(Placement(work, [], devices, **options))
     assert (schedule.value, schedule.status) == (3, Status.OPTIMAL)
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from cggd import Additive, ChoiceSpace, Constraint, LongestPath, Result, minimize
+from cggd import Additive, ChoiceSpace, Constraint, Descent, LongestPath, Result, Stop, minimize, portfolio
 from cggd_scheduling.hls.graph import FunctionalUnit
 from cggd_scheduling.hls.problem import Synthesis
 
@@ -56,8 +56,8 @@ class Master:
 
     def solve(self, cuts: Sequence[Constraint], *, seed: int) -> Result:
         """The best numbers of copies that satisfy the conditions and the cuts."""
-        result = minimize(self.objective, [*self.constraints, *cuts], seed=seed, steps=STEPS, starts=2)
-        if result.stopped == "interrupted":
+        result = minimize(self.objective, [*self.constraints, *cuts], seed=seed, improvers=portfolio(Descent(STEPS, 2)))
+        if result.stopped is Stop.INTERRUPTED:
             raise KeyboardInterrupt
         return result
 

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Mapping
+from collections.abc import Callable, Hashable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, ClassVar
 
 import networkx as nx
 
@@ -16,9 +16,6 @@ from cggd_scheduling.hls.clock import Clock, ClockedPath
 from cggd_scheduling.hls.graph import DataFlowGraph, FunctionalUnit, UnitLibrary
 from cggd_scheduling.limits import is_whole
 from cggd_scheduling.schedule import Alternative, Requirements
-
-if TYPE_CHECKING:
-    from cggd_scheduling.schedule import Schedule
 
 
 @dataclass(frozen=True, eq=False)
@@ -48,14 +45,16 @@ class Synthesis:
     >>> graph = DataFlowGraph({"p": "MUL", "q": "MUL", "s": "ADD"}, [("p", "s"), ("q", "s")], name="dot")
     >>> fast, slow = FunctionalUnit("MUL", 100, 10, 46), FunctionalUnit("MUL", 41, 20, 23)
     >>> problem = Synthesis(graph, UnitLibrary([fast, slow, FunctionalUnit("ADD", 10, 1, 15)]))
-    >>> schedule = problem.solve(latency=21)
-    >>> schedule.value, schedule.modes
-    (92, {'p': 'MUL@20', 'q': 'MUL@20', 's': 'ADD@1'})
-    >>> problem.solve(latency=41).value
-    51
-    >>> print(problem.solve(latency=10).reason)
-    latency 10 cannot be met: the fastest units take 11, along 'p', 's'
+    >>> problem.least_latency, problem.critical_path()
+    (11, ['p', 's'])
+    >>> problem.area({"MUL@10": 2, "ADD@1": 1})
+    210
+
+    `synthesize` solves it.
     """
+
+    # Set by the module of `synthesize`, which knows this one.
+    solve: ClassVar[Callable[..., Any]]
 
     graph: DataFlowGraph
     library: UnitLibrary
@@ -169,9 +168,3 @@ class Synthesis:
             for op, units in self.units.items()
         }
         return Requirements(tasks, self.graph.edges, capacities=dict(copies.items()), deadline=latency)
-
-    def solve(self, objective: Literal["area", "power", "latency"] = "area", **options: Any) -> Schedule:
-        """Choose units and share them; see `cggd_scheduling.hls.synthesize`, whose options these are."""
-        from cggd_scheduling.hls.search import synthesize
-
-        return synthesize(self, objective, **options)

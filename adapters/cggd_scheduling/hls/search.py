@@ -16,7 +16,7 @@ from collections.abc import Hashable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
-from cggd import Constraint, Metric, Result, Status, minimize
+from cggd import Constraint, Descent, Metric, Result, Status, minimize, portfolio
 from cggd.checks import as_number, check_choice, check_time_limit, whole
 from cggd.rounding import number_text, true_texts
 from cggd_scheduling.bounds import rounded_up
@@ -94,6 +94,20 @@ def synthesize(
     Schedule
         Its modes are units, its lanes copies; `facts` has area, power, latency and the numbers of copies. Where there
         is none the reason says why; of a latency that no units meet, what the fastest take and along which operations.
+
+    Examples
+    --------
+    >>> from cggd_scheduling import DataFlowGraph, FunctionalUnit, UnitLibrary
+    >>> graph = DataFlowGraph({"p": "MUL", "q": "MUL", "s": "ADD"}, [("p", "s"), ("q", "s")], name="dot")
+    >>> fast, slow = FunctionalUnit("MUL", 100, 10, 46), FunctionalUnit("MUL", 41, 20, 23)
+    >>> problem = Synthesis(graph, UnitLibrary([fast, slow, FunctionalUnit("ADD", 10, 1, 15)]))
+    >>> schedule = synthesize(problem, latency=21)
+    >>> schedule.value, schedule.modes
+    (92, {'p': 'MUL@20', 'q': 'MUL@20', 's': 'ADD@1'})
+    >>> synthesize(problem, latency=41).value
+    51
+    >>> print(synthesize(problem, latency=10).reason)
+    latency 10 cannot be met: the fastest units take 11, along 'p', 's'
     """
     check_choice(objective, Goal, "objective")
     given = {"latency": latency, "area": area, "power": power}
@@ -103,28 +117,32 @@ def synthesize(
             given[name] = int(number) if number.is_integer() else value  # whole times stay whole
     limits = Limits(**{name: value for name, value in given.items() if value is not None})
     check_time_limit(time_limit)
-    seed, rounds, tries = whole(seed, "seed", least=0), whole(rounds, "rounds", least=1), whole(tries, "tries", least=0)
-    return _Search(problem, objective, limits, share, rounds, tries, time_limit, seed).run()
+    effort = Effort(
+        rounds=whole(rounds, "rounds", least=1),
+        tries=whole(tries, "tries", least=0),
+        seconds=math.inf if time_limit is None else time_limit,
+        seed=whole(seed, "seed", least=0),
+    )
+    return _Search(problem, objective, limits, share, effort).run()
+
+
+@dataclass(frozen=True)
+class Effort:
+    """How much a search may try; see `synthesize`."""
+
+    rounds: int
+    tries: int
+    seconds: float
+    seed: int
 
 
 class _Search:
     """The best schedule found, and what bounds it."""
 
-    def __init__(
-        self,
-        problem: Synthesis,
-        objective: Goal,
-        limits: Limits,
-        share: bool,
-        rounds: int,
-        tries: int,
-        time_limit: float | None,
-        seed: int,
-    ) -> None:
+    def __init__(self, problem: Synthesis, objective: Goal, limits: Limits, share: bool, effort: Effort) -> None:
         self.problem, self.objective, self.limits, self.share = problem, objective, limits, share
-        self.rounds, self.seed, self.began = rounds, seed, time.perf_counter()
-        self.until = math.inf if time_limit is None else self.began + time_limit
-        self.scheduler = ListScheduler(problem, random.Random(seed), tries)
+        self.effort, self.began = effort, time.perf_counter()
+        self.scheduler = ListScheduler(problem, random.Random(effort.seed), effort.tries)
         self.best: Binding | None = None
         self.bound: float | None = None
         self.proof: str | None = None  # that nothing meets the limits
@@ -163,7 +181,8 @@ class _Search:
         found, limits = "", self.limits
         for name in ("area", "power"):
             free = replace(limits, **{name: math.inf})
-            least = Master(self.problem, name, free.latency, free.area, free.power).solve([], seed=self.seed).bound
+            master = Master(self.problem, name, free.latency, free.area, free.power)
+            least = master.solve([], seed=self.effort.seed).bound
             if least is not None and math.isfinite(least) and least > getattr(limits, name):
                 found += f"; the others ask for {name} {true_texts(least, getattr(limits, name))[0]} at the least"
         return found
@@ -174,11 +193,12 @@ class _Search:
         problem = self.problem
         metrics: dict[str, Metric] = {"latency": problem.latency, **{n: problem.total(n) for n in ("area", "power")}}
         limits = [metric <= getattr(self.limits, n) for n, metric in metrics.items() if n != self.objective]
-        left = None if math.isinf(self.until) else max(self.until - time.perf_counter(), 1e-3)
-        how = {"seed": self.seed, "steps": STEPS, "starts": STARTS, "time_limit": left}
+        left = None if math.isinf(self._left) else max(self._left, 1e-3)
+        improvers = portfolio(Descent(STEPS, STARTS))
+        how = {"seed": self.effort.seed, "improvers": improvers, "time_limit": left}
         result = minimize(metrics[self.objective], limits, **how)
-        self.bound, self.stopped = result.bound, "" if result.status is Status.OPTIMAL else result.stopped
-        self.proof = explained(result, result.stopped, limits) if result.status is Status.INFEASIBLE else None
+        self.bound, self.stopped = result.bound, "" if result.status is Status.OPTIMAL else result.stop_text
+        self.proof = explained(result, result.stop_text, limits) if result.status is Status.INFEASIBLE else None
         if result.selection is None:
             return
         unit: dict[Hashable, str] = {op: str(name) for op, name in result.selection.items()}
@@ -220,11 +240,11 @@ class _Search:
         limits = replace(limits, latency=self.problem.timing.within(limits.latency))
         aim = "area" if self.objective == "latency" else self.objective
         master = Master(self.problem, aim, limits.latency, limits.area, limits.power)
-        first = master.solve([], seed=self.seed)
+        first = master.solve([], seed=self.effort.seed)
         if aim == self.objective:
             self.bound = first.bound
         if first.status is Status.INFEASIBLE:
-            self.proof = first.stopped
+            self.proof = first.note
             return False
         before = self.best
         if not master.with_power:
@@ -239,7 +259,7 @@ class _Search:
     def _decompose(self, master: Master, result: Result, limits: Limits) -> None:
         """The least copies on which the list scheduler finds a schedule, by cuts on those on which it finds none."""
         cuts: list[Constraint] = []
-        for _ in range(self.rounds):
+        for _ in range(self.effort.rounds):
             settled = self.objective == "area" and self.best is not None and result.value is not None
             if result.selection is None or (settled and self._reaches(result.value)):
                 return
@@ -250,7 +270,7 @@ class _Search:
             if self._over():
                 return
             cuts.append(master.more_than(self._enlarged(copies, limits)))
-            result = master.solve(cuts, seed=self.seed)
+            result = master.solve(cuts, seed=self.effort.seed)
 
     def _enlarged(self, copies: Mapping[str, int], limits: Limits) -> dict[str, int]:
         """More copies on which no schedule is found either; one that is found on the way is kept."""
@@ -278,7 +298,7 @@ class _Search:
             if listed := self.scheduler.fit(ample, limits.latency, limits.power, power=True, preferred=preferred):
                 self._keep(listed)
         smallest = Master(self.problem, "area", limits.latency, limits.area, math.inf)
-        self._decompose(smallest, smallest.solve([], seed=self.seed), limits)
+        self._decompose(smallest, smallest.solve([], seed=self.effort.seed), limits)
 
     def _climb(self, limits: Limits) -> None:
         """Better schedules on copies that differ by one, or by one in place of another."""
@@ -304,7 +324,7 @@ class _Search:
 
     def _exact(self, limits: Limits) -> None:
         """Where starts are few, the program over them: a better schedule, a better bound, or a proof of none."""
-        left = self.until - time.perf_counter()
+        left = self._left
         if left <= 0:
             return
         bounds, best = (limits.latency, limits.area, limits.power), self._value(self.best)
@@ -329,8 +349,13 @@ class _Search:
         if self.limits.met(found) and self._value(found) < self._value(self.best):
             self.best = found
 
+    @property
+    def _left(self) -> float:
+        """Seconds until the time limit."""
+        return self.effort.seconds - (time.perf_counter() - self.began)
+
     def _over(self) -> bool:
-        if time.perf_counter() < self.until:
+        if self._left > 0:
             return False
         self.stopped = "time limit"
         return True
@@ -388,3 +413,6 @@ class _Search:
             facts={"latency": fresh.latency, "area": fresh.area, "power": fresh.power, "copies": copies},
             seconds=seconds,
         ).verify()
+
+
+Synthesis.solve = synthesize

@@ -13,7 +13,7 @@ import numpy as np
 from scipy import sparse
 from scipy.optimize import Bounds, LinearConstraint, milp
 
-from cggd.program.highs import aside
+from cggd.program.threads import run_interruptibly
 from cggd.rounding import sum_rounding
 from cggd_scheduling.bounds import rounded_up
 from cggd_scheduling.hls.listing import Listed
@@ -145,7 +145,7 @@ def solve_timed(
     if math.isfinite(time_limit):
         arguments["options"]["time_limit"] = max(time_limit, 1e-3)
     late = time.perf_counter() + time_limit + GRACE
-    found = aside(lambda: milp(cost / unit_cost, **arguments), lambda: time.perf_counter() >= late)
+    found = run_interruptibly(lambda: milp(cost / unit_cost, **arguments), lambda: time.perf_counter() >= late)
     if found is None:
         return None
     dual = found.mip_dual_bound if getattr(found, "mip_dual_bound", None) is not None else -np.inf

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from os import PathLike
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any, ClassVar
 
 import networkx as nx
 from scipy import sparse
@@ -19,9 +19,6 @@ from cggd.io.text import read_text
 from cggd.space import few
 from cggd_scheduling.files import load_json, named, package, suffix, unpacked
 from cggd_scheduling.schedule import Alternative, Requirements
-
-if TYPE_CHECKING:
-    from cggd_scheduling.schedule import Schedule
 
 Operation = tuple[int, int]
 
@@ -48,10 +45,14 @@ class JobShop:
     Examples
     --------
     >>> shop = JobShop([[{"saw": 3, "mill": 2}, {"mill": 2}], [{"mill": 2}, {"saw": 1}]])
-    >>> schedule = shop.solve()
-    >>> schedule.makespan, schedule.status.name
-    (5, 'OPTIMAL')
+    >>> shop.machines, shop.precedence
+    (['mill', 'saw'], [((0, 0), (0, 1)), ((1, 0), (1, 1))])
+
+    `schedule_jobs` solves it.
     """
+
+    # Set by the module of `schedule_jobs`, which knows this one.
+    solve: ClassVar[Callable[..., Any]]
 
     jobs: Sequence[Sequence[Mapping[Hashable, Any]]]
     name: str = ""
@@ -124,12 +125,6 @@ class JobShop:
         }
         capacities = dict.fromkeys(self.machines, 1)
         return Requirements(tasks, self.precedence, capacities=capacities, deadline=deadline, unit=self.unit)
-
-    def solve(self, **options: Any) -> Schedule:
-        """Minimise the makespan; see `cggd_scheduling.jobshop.shortest`, whose options these are."""
-        from cggd_scheduling.jobshop.search import shortest
-
-        return shortest(self, **options)
 
 
 def read(path: str | PathLike, *, instance: str | None = None) -> JobShop:

@@ -9,7 +9,7 @@ from collections.abc import Hashable
 from dataclasses import replace
 from typing import Any
 
-from cggd import Status, minimize
+from cggd import Descent, Status, Stop, minimize, portfolio
 from cggd.checks import as_number, check_time_limit, whole
 from cggd.rounding import true_texts
 from cggd_scheduling.bounds import rounded_up
@@ -25,7 +25,7 @@ STEPS, STARTS = 100, 1
 SHARE = 0.2
 
 
-def shortest(
+def schedule_jobs(
     shop: JobShop, *, deadline: Any = None, moves: int = 4000, time_limit: float | None = None, seed: int = 0
 ) -> Schedule:
     """Choose machines and sequences with a short makespan.
@@ -43,6 +43,13 @@ def shortest(
     time_limit : float, optional
         Seconds.
     seed : int
+
+    Examples
+    --------
+    >>> shop = JobShop([[{"saw": 3, "mill": 2}, {"mill": 2}], [{"mill": 2}, {"saw": 1}]])
+    >>> schedule = schedule_jobs(shop)
+    >>> schedule.makespan, schedule.status.name
+    (5, 'OPTIMAL')
     """
     moves, seed = whole(moves, "moves", least=0), whole(seed, "seed", least=0)
     check_time_limit(time_limit)
@@ -55,8 +62,7 @@ def shortest(
     result = minimize(
         shop.least_makespan,
         seed=seed,
-        steps=STEPS,
-        starts=STARTS,
+        improvers=portfolio(Descent(STEPS, STARTS)),
         time_limit=None if time_limit is None else SHARE * time_limit,
     )
     assert result.indices is not None  # there are no constraints
@@ -68,7 +74,7 @@ def shortest(
         return now <= goal or time.perf_counter() >= until
 
     try:
-        if result.stopped == "interrupted":
+        if result.stopped is Stop.INTERRUPTED:
             raise KeyboardInterrupt
         for _, found in search(best, random.Random(seed), moves=moves, stop=stop):
             best = found
@@ -131,3 +137,6 @@ def dispatched(shop: JobShop, choice: list[int]) -> Sequences:
         if next_[n] >= 0:
             ready[next_[n]] = end
     return Sequences(options, previous, next_, on, machine)
+
+
+JobShop.solve = schedule_jobs

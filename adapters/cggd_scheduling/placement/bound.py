@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from scipy import sparse
 from scipy.optimize import Bounds, LinearConstraint, milp
 
-from cggd.program.highs import aside
+from cggd.program.threads import run_interruptibly
 from cggd_scheduling.placement.metrics import DeviceLoad
 
 # The solver does not look at the clock at every turn; after its time limit it is waited for this long.
@@ -99,7 +99,7 @@ def solve_exactly(
     if math.isfinite(time_limit):
         options["time_limit"] = max(time_limit, 1e-3)
     program, late = load_program(metric, best), time.perf_counter() + time_limit + GRACE
-    found = aside(lambda: milp(**program, options=options), lambda: time.perf_counter() >= late)
+    found = run_interruptibly(lambda: milp(**program, options=options), lambda: time.perf_counter() >= late)
     dual = getattr(found, "mip_dual_bound", None)
     bound = simple
     if dual is not None and np.isfinite(dual):

@@ -5,16 +5,15 @@ from __future__ import annotations
 from collections.abc import Hashable
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING
 
 import networkx as nx
 import numpy as np
 from numpy.typing import NDArray
+from scipy import sparse
 
 from cggd import ChoiceSpace, Metric
-
-if TYPE_CHECKING:
-    from cggd_scheduling.placement.problem import Placement
+from cggd.expressions import Expression, Program
+from cggd_scheduling.placement.problem import Placement
 
 
 @dataclass(frozen=True, eq=False)
@@ -146,6 +145,35 @@ class DeviceLoad(Metric):
         low = self.space.layout.reduce(np.minimum, self.times)
         return float(low.max()), self._most
 
+    def expression(self, program: Program, sign: float) -> Expression | None:
+        """The load of each device; an output is received where a target is and its source is not, and sent likewise."""
+        if sign < 0:
+            return None
+        n_devices, shape = len(self.link), (len(self.link), self.space.n_options)
+        option = np.arange(self.space.n_options)
+        loads = program.sum(sparse.csr_array((self.times, (self.device_of, option)), shape=shape))
+        # Where an output costs nothing it matters to no load.
+        costs = np.outer(self.outputs.cost, self.link)
+        costly, device = np.nonzero(costs)
+        number = np.full(costs.shape, -1)
+        number[costly, device] = np.arange(len(device))
+        output, target = self.outputs.pairs
+        pair, where = np.nonzero(number[output] >= 0)
+        at = number[output[pair], where]
+        here, there = (self._on(program, groups[pair], where) for groups in (self.outputs.source[output], target))
+        for away in (there - here, here - there):
+            moved = program.switch(len(device))
+            program.at_most(away - moved[at])
+            loads = loads + (costs[costly, device] * moved).sum(device, n_devices)
+        return loads
+
+    def _on(self, program: Program, group: NDArray[np.int64], device: NDArray[np.int64]) -> Expression:
+        """Whether each group is on the device of the same place, a row for each; 0 where it cannot be."""
+        option = np.full((self.space.n_decisions, len(self.link)), -1)
+        option[self.space.layout.owner, self.device_of] = np.arange(self.space.n_options)
+        chosen = option[group, device]
+        return (chosen >= 0) * program.chosen(chosen)
+
     @cached_property
     def _most(self) -> float:
         worst = float(self.space.layout.reduce(np.maximum, self.times).sum())
@@ -217,3 +245,14 @@ def group_times(problem: Placement, group: list[Hashable]) -> NDArray[np.float64
     """Time of a group of operators on each device that it may be on."""
     operators = [problem.operators[operator] for operator in group]
     return np.array([sum(o.times[device.kind] for o in operators) for device in problem.possible(group)])
+
+
+def _as_property(metric: type, name: str) -> None:
+    """Let a placement have a metric of its own, made once."""
+    made = cached_property(metric)
+    made.__set_name__(Placement, name)
+    setattr(Placement, name, made)
+
+
+_as_property(DeviceLoad, "load")
+_as_property(TransferPath, "critical_path")

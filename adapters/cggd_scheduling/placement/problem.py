@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Hashable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, ClassVar
 
 import networkx as nx
 
@@ -15,10 +15,6 @@ from cggd.checks import as_amount, as_number, own
 from cggd.rounding import true_texts
 from cggd.space import few
 from cggd_scheduling.limits import exceeds
-
-if TYPE_CHECKING:
-    from cggd_scheduling.placement.metrics import DeviceLoad, TransferPath
-    from cggd_scheduling.schedule import Schedule
 
 
 @dataclass(frozen=True)
@@ -112,12 +108,17 @@ class Placement:
     >>> devices = [Device("gpu0", "gpu", memory=2), Device("gpu1", "gpu", memory=2), Device("cpu", link=0)]
     >>> work = {name: Operator({"gpu": 3.0, "cpu": 9.0}, memory=1, transfer=0.5) for name in "abcd"}
     >>> problem = Placement(work, [("a", "b"), ("b", "c"), ("c", "d")], devices, pins={"d": "gpu1"}, unit="ms")
-    >>> schedule = problem.solve()
-    >>> schedule.value, schedule.modes
-    (6.5, {'a': 'gpu0', 'b': 'gpu0', 'c': 'gpu1', 'd': 'gpu1'})
-    >>> problem.loads(schedule.modes)
+    >>> problem.loads({"a": "gpu0", "b": "gpu0", "c": "gpu1", "d": "gpu1"})
     {'gpu0': 6.5, 'gpu1': 6.5, 'cpu': 0.0}
+
+    `place` solves it, also as the method `solve`. Its metrics are `DeviceLoad` and `TransferPath`, as `load` and
+    `critical_path`.
     """
+
+    # Set by the modules that define them, which know this one.
+    solve: ClassVar[Callable[..., Any]]
+    load: ClassVar[Any]
+    critical_path: ClassVar[Any]
 
     operators: Mapping[Hashable, Operator]
     edges: Sequence[tuple[Hashable, Hashable]]
@@ -278,20 +279,6 @@ class Placement:
         return {operator: where[operator] for operator in self.operators}
 
     @cached_property
-    def load(self) -> DeviceLoad:
-        """The largest load of a device, as a metric over `space`."""
-        from cggd_scheduling.placement.metrics import DeviceLoad
-
-        return DeviceLoad(self)
-
-    @cached_property
-    def critical_path(self) -> TransferPath:
-        """The critical path with transfers, as a metric over `space`."""
-        from cggd_scheduling.placement.metrics import TransferPath
-
-        return TransferPath(self)
-
-    @cached_property
     def memory_limits(self) -> list[Constraint]:
         """A constraint for the memory of each device that has a limit."""
         need = [sum(self.operators[operator].memory for operator in group) for group in self.groups]
@@ -322,9 +309,3 @@ class Placement:
             for end in {home, *away} if away else ():
                 loads[end] += devices[end].link * operator.transfer
         return loads
-
-    def solve(self, objective: Literal["load", "critical path"] = "load", **options: Any) -> Schedule:
-        """Place the operators; see `cggd_scheduling.placement.place`, whose options these are."""
-        from cggd_scheduling.placement.search import place
-
-        return place(self, objective, **options)

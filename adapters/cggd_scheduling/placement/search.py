@@ -6,7 +6,7 @@ import heapq
 import math
 import random
 import time
-from collections.abc import Hashable, Mapping
+from collections.abc import Hashable, Iterator, Mapping
 from fractions import Fraction
 from typing import Any, Literal
 
@@ -14,14 +14,15 @@ import networkx as nx
 import numpy as np
 from numpy.typing import NDArray
 
-from cggd import Metric, Result, Status, minimize
+from cggd import Descent, Metric, Result, Status, Stop, Switches, minimize
 from cggd.checks import check_choice, check_time_limit, whole
 from cggd.metrics import values_of
 from cggd.rounding import WHOLE
 from cggd_scheduling.bounds import rounded_up
 from cggd_scheduling.limits import common_step, exact, time_rounding
-from cggd_scheduling.placement.anneal import LoadState, PathState, anneal
+from cggd_scheduling.placement.anneal import LoadState, PathState, State, anneal
 from cggd_scheduling.placement.bound import GAP, size, solve_exactly
+from cggd_scheduling.placement.metrics import DeviceLoad, TransferPath
 from cggd_scheduling.placement.problem import Placement
 from cggd_scheduling.schedule import Alternative, Requirements, Schedule
 
@@ -71,6 +72,16 @@ def place(
         Its modes are the devices; `facts` has the load of each. The starts are those of a list schedule of one input,
         one operator at a time on each device, those with the longest chains behind them first.
         Where pins, kinds or memory leave no placement the reason says which of them conflict.
+
+    Examples
+    --------
+    >>> from cggd_scheduling import Device, Operator
+    >>> devices = [Device("gpu0", "gpu", memory=2), Device("gpu1", "gpu", memory=2), Device("cpu", link=0)]
+    >>> work = {name: Operator({"gpu": 3.0, "cpu": 9.0}, memory=1, transfer=0.5) for name in "abcd"}
+    >>> problem = Placement(work, [("a", "b"), ("b", "c"), ("c", "d")], devices, pins={"d": "gpu1"}, unit="ms")
+    >>> schedule = place(problem)
+    >>> schedule.value, schedule.modes
+    (6.5, {'a': 'gpu0', 'b': 'gpu0', 'c': 'gpu1', 'd': 'gpu1'})
     """
     check_choice(objective, Goal, "objective")
     moves, seed = whole(moves, "moves", least=0), whole(seed, "seed", least=0)
@@ -79,34 +90,37 @@ def place(
     if conflicts := problem.conflicts():
         return _none(problem, objective, Status.INFEASIBLE, "; ".join(conflicts), began)
     limit = math.inf if time_limit is None else time_limit
-    metric = problem.load if objective == "load" else problem.critical_path
+    load, path = DeviceLoad(problem), TransferPath(problem)
+    metric = load if objective == "load" else path
     if problem.space.n_selections <= FEW:
         best = _best_of_all(problem, metric)
         if best is None:
             tried = f"all {problem.space.n_selections} placements were tried, and none fits into the memory"
             return _none(problem, objective, Status.INFEASIBLE, tried, began)
-        return _schedule(problem, objective, best, None, "", began)
+        return _schedule(problem, metric, best, None, "", began)
     first = None if time_limit is None else SHARES[0] * limit
-    how = {"steps": STEPS, "starts": 1, "polish": False, "seed": seed, "time_limit": first}
+    how = {"improvers": [Descent(STEPS, 1), Switches(feasible=True)], "seed": seed, "time_limit": first}
     result = minimize(metric, problem.memory_limits, **how)
     if result.indices is None:
         return _none(problem, objective, result.status, _shortage(problem, result), began)
     best, reason = result.indices, ""
-    bound = problem.load.limits()[0] if objective == "load" else _path_bound(problem)
+    bound = load.limits()[0] if objective == "load" else _path_bound(problem)
     try:
-        if result.stopped == "interrupted":
+        if result.stopped is Stop.INTERRUPTED:
             raise KeyboardInterrupt
+        where = load.device_of[problem.space.layout.flat(best)].tolist()
+        state = LoadState(load, where) if objective == "load" else PathState(path, where)
         left = SHARES[1] * (limit - (time.perf_counter() - began))
-        for found in _improved(problem, objective, best, moves, seed, left):
+        for found in _improved(load, state, moves, seed, left):
             best = found
         known = float(values_of(metric, best[None])[0])
-        if exact and objective == "load" and known > bound and size(problem.load) <= LARGEST:
+        if exact and objective == "load" and known > bound and size(load) <= LARGEST:
             nodes, left = NODES if time_limit is None else None, limit - (time.perf_counter() - began)
-            found, bound = solve_exactly(problem.load, known, nodes=nodes, time_limit=left)
-            best = _better(problem, best, found)
+            found, bound = solve_exactly(load, known, nodes=nodes, time_limit=left)
+            best = _better(load, best, found)
     except KeyboardInterrupt:
         reason = "interrupted"
-    return _schedule(problem, objective, best, bound, reason, began)
+    return _schedule(problem, metric, best, bound, reason, began)
 
 
 def _best_of_all(problem: Placement, metric: Metric) -> NDArray[np.int64] | None:
@@ -120,14 +134,11 @@ def _best_of_all(problem: Placement, metric: Metric) -> NDArray[np.int64] | None
     return next((row for row in best_first if problem.fits(problem.operator_devices(problem.space.labels(row)))), None)
 
 
-def _improved(problem: Placement, objective: Goal, start: NDArray[np.int64], moves: int, seed: int, seconds: float):
+def _improved(load: DeviceLoad, state: State, moves: int, seed: int, seconds: float) -> Iterator[NDArray[np.int64]]:
     """Better and better placements, by annealing from one that fits."""
-    began = time.perf_counter()
-    load = problem.load
-    where = load.device_of[problem.space.layout.flat(start)].tolist()
-    state = LoadState(load, where) if objective == "load" else PathState(problem.critical_path, where)
+    began, problem = time.perf_counter(), load.problem
     need = [sum(map(exact, problem.memory(group))) for group in problem.groups]
-    option = {(g, d): i for g, d, i in _options(problem)}
+    option = {(g, d): i for g, d, i in _options(load)}
     found = anneal(state, load, need, random.Random(seed), moves=moves, used=lambda: _share(began, seconds))
     for devices in found:
         if devices is not None:
@@ -138,18 +149,19 @@ def _share(began: float, seconds: float) -> float:
     return 0.0 if math.isinf(seconds) else (time.perf_counter() - began) / max(seconds, 1e-9)
 
 
-def _options(problem: Placement):
+def _options(load: DeviceLoad) -> Iterator[tuple[int, int, int]]:
     """Group, device and local index of each option."""
-    owner = problem.space.layout.owner
-    local = np.arange(problem.space.n_options) - problem.space.offsets[owner]
-    return zip(owner.tolist(), problem.load.device_of.tolist(), local.tolist(), strict=True)
+    owner = load.space.layout.owner
+    local = np.arange(load.space.n_options) - load.space.offsets[owner]
+    return zip(owner.tolist(), load.device_of.tolist(), local.tolist(), strict=True)
 
 
-def _better(problem: Placement, best: NDArray[np.int64], found: NDArray[np.int64] | None) -> NDArray[np.int64]:
+def _better(load: DeviceLoad, best: NDArray[np.int64], found: NDArray[np.int64] | None) -> NDArray[np.int64]:
     """The exact solver's placement where it truly fits and is better."""
+    problem = load.problem
     if found is None or not problem.fits(problem.operator_devices(problem.space.labels(found))):
         return best
-    values = values_of(problem.load, np.array([best, found]))
+    values = values_of(load, np.array([best, found]))
     return found if values[1] < values[0] else best
 
 
@@ -167,7 +179,7 @@ def _path_bound(problem: Placement) -> float:
 
 def _shortage(problem: Placement, result: Result) -> str:
     rows = "; ".join(str(row) for row in result.constraints if not row.satisfied)
-    return f"{result.stopped}; the nearest placement: {rows}" if rows else result.stopped
+    return f"{result.stop_text}; the nearest placement: {rows}" if rows else result.stop_text
 
 
 # -- schedules --------------------------------------------------------------------------------------------------------
@@ -180,18 +192,17 @@ def _none(problem: Placement, objective: str, status: Status, reason: str, began
 
 
 def _schedule(
-    problem: Placement, objective: Goal, best: NDArray[np.int64], bound: float | None, reason: str, began: float
+    problem: Placement, metric: Metric, best: NDArray[np.int64], bound: float | None, reason: str, began: float
 ) -> Schedule:
     """The schedule of the best placement; without a bound there is no better one."""
     where = problem.operator_devices(problem.space.labels(best))
     loads = problem.loads(where)
     needs = requirements(problem, where)
-    metric = problem.load if objective == "load" else problem.critical_path
-    value = max(loads.values()) if objective == "load" else float(values_of(metric, best[None])[0])
+    value = max(loads.values()) if metric.name == "load" else float(values_of(metric, best[None])[0])
     if bound is None:
         bound, proof = value, "no placement can be better"
     else:
-        bound, proof = _proof(problem, objective, value, bound)
+        bound, proof = _proof(problem, metric.name, value, bound)
     facts: dict[str, Any] = {f"load {name}": round(load, 6) for name, load in loads.items()}
     return Schedule(
         needs,
@@ -199,7 +210,7 @@ def _schedule(
         where,
         lanes=where,
         status=Status.OPTIMAL if proof else Status.FEASIBLE,
-        objective=objective,
+        objective=metric.name,
         value=value,
         bound=bound if bound > 0 or proof else None,
         reason=reason or proof,
@@ -208,7 +219,7 @@ def _schedule(
     ).verify()
 
 
-def _proof(problem: Placement, objective: Goal, value: float, bound: float) -> tuple[float, str]:
+def _proof(problem: Placement, objective: str, value: float, bound: float) -> tuple[float, str]:
     """Return the bound, and what it proves of a value; an empty text if it proves nothing.
 
     All values are multiples of one decimal step, the common step of times and transfers. If the solver can resolve this
@@ -276,3 +287,6 @@ def list_schedule(needs: Requirements, where: Mapping[Hashable, str]) -> dict[Ha
                 arrival = max(start[u] + duration[u] + needs.lags.get((u, v), 0) for u in graph.pred[v])
                 heapq.heappush(ready, (arrival, -tail[v], number[v], v))
     return start
+
+
+Placement.solve = place

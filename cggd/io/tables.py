@@ -1,4 +1,4 @@
-"""Option tables as CSV."""
+"""Option tables and selections as CSV."""
 
 from __future__ import annotations
 
@@ -6,37 +6,24 @@ import csv
 import io
 import re
 from collections.abc import Hashable, Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
-
-from cggd.io.text import (
-    StrPath,
-    csv_cell,
-    csv_text,
-    fail,
-    is_number,
-    not_a_number,
-    read_text,
-    to_numbers,
-    write_text,
-)
+from cggd.io.text import StrPath, csv_text, fail, is_number, not_a_number, read_text, to_numbers, write_csv
 from cggd.metrics import Additive
 from cggd.space import ChoiceSpace, few
 
 _ANNOUNCED = re.compile(r"(\"?sep=.\"?)\r?\n")
-_THOUSANDS = re.compile(r"[-+]?[1-9]\d{0,2}\.\d{3}", re.ASCII)
+# A number whose point may separate thousands, or that has no point.
+_UNCLEAR = re.compile(r"[-+]?([1-9]\d{0,2}\.\d{3}|\d+)", re.ASCII)
 
 
 def read_options(path: StrPath) -> tuple[ChoiceSpace, dict[str, Additive]]:
     r"""Read a table of options: one row per option, one column per metric.
 
-    The header names the columns ``decision`` and ``option`` and, in any order, those of the metrics; a heading
-    ``latency [ms]`` makes a metric ``latency`` with the unit ``ms``. Rows may stand in any order. Fields are separated
-    by commas, semicolons or tabs, and may be quoted. Labels are text; blanks around them are removed. An apostrophe
-    before ``=``, ``+``, ``-`` or ``@``, which keeps spreadsheet programs from reading a label as a formula, is removed
-    too.
+    The header names, in any order, the columns ``decision`` and ``option`` and those of the metrics; a heading
+    ``latency [ms]`` makes a metric ``latency`` with the unit ``ms``. Rows may be in any order. Fields are separated by
+    commas, semicolons or tabs, and may be quoted. Labels are text; blanks around them are removed. An apostrophe that
+    keeps a spreadsheet program from reading a label as a formula, such as ``'=1+1``, is removed too.
 
     Numbers have a decimal point and nothing between thousands. A column that can be read in two ways is refused:
     ``1.250`` beside ``900`` may be 1250 or 1.25. The column is read if another cell decides (``0.900``, ``1.5``,
@@ -64,11 +51,9 @@ def read_options(path: StrPath) -> tuple[ChoiceSpace, dict[str, Additive]]:
     Examples
     --------
     >>> from pathlib import Path
-    >>> from tempfile import TemporaryDirectory
-    >>> with TemporaryDirectory() as folder:
-    ...     path = Path(folder, "options.csv")
-    ...     _ = path.write_text("decision,option,latency [ms]\nstem,conv3,1.5\npool,max,0.5\nstem,conv5,2\n")
-    ...     space, metrics = read_options(path)
+    >>> table = "decision,option,latency [ms]\nstem,conv3,1.5\npool,max,0.5\nstem,conv5,2\n"
+    >>> _ = Path("options.csv").write_text(table)
+    >>> space, metrics = read_options("options.csv")
     >>> metrics
     {'latency': Additive(latency [ms], ChoiceSpace(2 decisions, 1 to 2 options each))}
     >>> metrics["latency"]({"stem": "conv5", "pool": "max"})
@@ -94,11 +79,9 @@ def read_options(path: StrPath) -> tuple[ChoiceSpace, dict[str, Additive]]:
         decision, option = csv_text(cells[at_decision]), csv_text(cells[at_option])
         if not decision or not option:
             fail(path, line, f"the cell of column {'option' if decision else 'decision'!r} is empty; expected a label")
-        options = groups.setdefault(decision, {})
-        if option in options:
-            first = lines[options[option]]
-            fail(path, line, f"option {option!r} of decision {decision!r} stands on line {first} already")
-        options[option] = len(rows)
+        first = groups.setdefault(decision, {}).setdefault(option, len(rows))
+        if first < len(rows):
+            fail(path, line, f"option {option!r} of decision {decision!r} stands on line {lines[first]} already")
         rows.append(cells)
         lines.append(line)
     if not rows:
@@ -106,9 +89,15 @@ def read_options(path: StrPath) -> tuple[ChoiceSpace, dict[str, Additive]]:
     space = ChoiceSpace({decision: list(options) for decision, options in groups.items()})
     order = [row for options in groups.values() for row in options.values()]
     cells = {name: [row[place] for row in rows] for name, (place, _) in columns.items()}
-    values = {name: _column(path, name, column, lines) for name, column in cells.items()}
+    metrics = {}
+    for name, (_, unit) in columns.items():
+        try:
+            numbers = to_numbers(cells[name])
+        except ValueError:
+            at, wrong = next((i, cell) for i, cell in enumerate(cells[name]) if not is_number(cell))
+            fail(path, lines[at], f"column {name!r}: {not_a_number(wrong)}")
+        metrics[name] = Additive(space, numbers[order], name=name, unit=unit)
     _check_points(path, cells, lines, comma_is_usual=delimiter == ";")
-    metrics = {n: Additive(space, values[n][order], name=n, unit=unit) for n, (_, unit) in columns.items()}
     return space, metrics
 
 
@@ -133,12 +122,9 @@ def write_options(space: ChoiceSpace, metrics: Iterable[Additive] | Mapping[str,
 
     Examples
     --------
-    >>> from pathlib import Path
-    >>> from tempfile import TemporaryDirectory
     >>> space = ChoiceSpace({"stem": ["conv3", "conv5"]})
-    >>> with TemporaryDirectory() as folder:
-    ...     write_options(space, [Additive(space, [1.5, 2], name="latency", unit="ms")], Path(folder, "options.csv"))
-    ...     print(Path(folder, "options.csv").read_text(), end="")
+    >>> write_options(space, [Additive(space, [1.5, 2], name="latency", unit="ms")], "options.csv")
+    >>> print(read_text("options.csv"), end="")
     decision,option,latency [ms]
     stem,conv3,1.5
     stem,conv5,2.0
@@ -160,7 +146,8 @@ def write_options(space: ChoiceSpace, metrics: Iterable[Additive] | Mapping[str,
             raise ValueError(f"a column {heading!r} is not read as name {metric.name!r} and unit {metric.unit!r}")
         header.append(heading)
     _headings(path, 1, header)
-    rows = []
+    numbers = iter(list(zip(*(m.values.tolist() for m in metrics), strict=True)) or [()] * space.n_options)
+    rows: list[list[Any]] = [header]
     for decision in space.decisions:
         options = space.option_labels(decision)
         labels = [str(option) for option in options]
@@ -171,15 +158,36 @@ def write_options(space: ChoiceSpace, metrics: Iterable[Additive] | Mapping[str,
                 )
         if len(set(labels)) < len(labels):
             raise ValueError(f"options of decision {decision!r} are the same when written as text: {few(options)}")
-        rows += [[csv_cell(decision), csv_cell(label)] for label in labels]
+        rows += [[str(decision), label, *next(numbers)] for label in labels]
     if len({str(decision) for decision in space.decisions}) < space.n_decisions:
         raise ValueError(f"decisions are the same when written as text: {few(space.decisions)}")
-    table = io.StringIO(newline="")
-    writer = csv.writer(table, lineterminator="\n")
-    writer.writerow(map(csv_cell, header))
-    columns = [metric.values.tolist() for metric in metrics]
-    writer.writerows(labels + list(numbers) for labels, *numbers in zip(rows, *columns, strict=True))
-    write_text(path, table.getvalue())
+    write_csv(path, rows)
+
+
+def write_selection(selection: Mapping[Hashable, Hashable] | None, path: StrPath) -> None:
+    r"""Write a selection as CSV: the columns ``decision`` and ``option``, and a row for each decision.
+
+    Labels that a spreadsheet program would read as formulas get an apostrophe before them, as in `write_options`.
+
+    Parameters
+    ----------
+    selection : mapping of decision to option, or None
+        Such as `Result.selection`. For None, the file has only its header.
+    path : str or path
+
+    Raises
+    ------
+    OSError
+        If the file cannot be written.
+
+    Examples
+    --------
+    >>> write_selection({"stem": "conv3", "pool": "-1"}, "chosen.csv")
+    >>> read_text("chosen.csv")
+    "decision,option\nstem,conv3\npool,'-1\n"
+    """
+    rows = [(str(decision), str(option)) for decision, option in (selection or {}).items()]
+    write_csv(path, [("decision", "option"), *rows])
 
 
 def _records(path: StrPath, text: str, delimiter: str) -> Iterator[tuple[int, list[str]]]:
@@ -238,51 +246,20 @@ def _heading(text: str) -> tuple[str, str]:
 
 
 def _survives(label: str) -> bool:
+    """Whether a label is read as it was written."""
     return bool(label) and label == label.strip() and not re.search(r"[\r\n\0]", label)
-
-
-def _column(path: StrPath, name: str, cells: list[str], lines: list[int]) -> NDArray[np.float64]:
-    try:
-        return to_numbers(cells)
-    except ValueError:
-        at = next(i for i, cell in enumerate(cells) if not is_number(cell))
-        fail(path, lines[at], f"column {name!r}: {not_a_number(cells[at])}")
-
-
-@dataclass(frozen=True)
-class _Points:
-    """Meaning of the points in a column of numbers; `first` is the first cell whose point may separate thousands."""
-
-    first: int | None
-    decimal: bool
-    whole: bool
-
-    @classmethod
-    def of(cls, cells: list[str]) -> _Points:
-        first, whole = None, False
-        for place, cell in enumerate(cells):
-            if _THOUSANDS.fullmatch(cell):
-                first = place if first is None else first
-            elif not cell.lstrip("+-").isdecimal():
-                return cls(None, decimal=True, whole=False)  # 0.900, 1.5, 1e3: the point is a decimal point
-            elif len(cell.lstrip("+-")) > 3:
-                return cls(None, decimal=False, whole=True)  # 1250: nothing stands between thousands
-            else:
-                whole = True
-        return cls(first, decimal=False, whole=whole)
 
 
 def _check_points(path: StrPath, cells: dict[str, list[str]], lines: list[int], *, comma_is_usual: bool) -> None:
     """Raise an error if the points of a column may separate thousands or decimals."""
-    points = {name: _Points.of(column) for name, column in cells.items()}
-    doubtful = comma_is_usual and not any(p.decimal for p in points.values())
-    for name, p in points.items():
-        if p.first is not None and (p.whole or doubtful):
-            cell = cells[name][p.first]
+    # In 0.900, 1.5 and 1e3 the point is a decimal point; beside 1250, nothing stands between thousands.
+    decimal = {name: not all(map(_UNCLEAR.fullmatch, column)) for name, column in cells.items()}
+    doubtful = comma_is_usual and not any(decimal.values())
+    for name in (name for name in cells if not decimal[name]):
+        points = [at for at, cell in enumerate(cells[name]) if "." in cell]
+        whole = [cell for cell in cells[name] if "." not in cell]
+        if points and (whole or doubtful) and all(len(cell.lstrip("+-")) <= 3 for cell in whole):
+            cell = cells[name][points[0]]
             plain = cell.replace(".", "")
-            fail(
-                path,
-                lines[p.first],
-                f"column {name!r}: {cell!r} may be {plain}, with a point between thousands, or {float(cell):g}; "
-                f"write {plain} or {cell}0",
-            )
+            message = f"{cell!r} may be {plain}, with a point between thousands, or {float(cell):g}"
+            fail(path, lines[points[0]], f"column {name!r}: {message}; write {plain} or {cell}0")

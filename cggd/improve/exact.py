@@ -1,0 +1,68 @@
+"""Exact: the whole program by branch and bound (HiGHS)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from cggd.budget import Budget
+from cggd.incumbent import Finding, Incumbent
+from cggd.problem import Problem
+from cggd.program.highs import LinearProgram, Solution
+from cggd.program.settle import linear_part, settle
+
+# What the solver may take beyond its time limit, which it looks at only now and then, before it is abandoned.
+GRACE_SECONDS = 1.0
+
+
+@dataclass(frozen=True)
+class Exact:
+    """One program of everything that has a linear form; what has none is checked on the selections that come out.
+
+    Parameters
+    ----------
+    most : int
+        Largest number of options.
+    nodes : int
+        Branch-and-bound nodes without a time limit, so that the same seed gives the same result.
+    share : float
+        Share of the time left.
+    """
+
+    most: int = 20_000
+    nodes: int = 2000
+    share: float = 0.3
+
+    def suits(self, problem: Problem) -> bool:
+        """Whether the space is small enough."""
+        return problem.space.n_options <= self.most
+
+    def improve(
+        self, problem: Problem, incumbent: Incumbent, budget: Budget, rng: np.random.Generator
+    ) -> Iterator[Finding | None]:
+        """Yield the best selection found by the solver, and its bound."""
+        part = linear_part(problem)
+        if part is None:
+            return
+        mine = budget.part(share=self.share)
+
+        def solve(program: LinearProgram) -> Solution:
+            # At its time limit the solver returns its best selection. It is abandoned only if it does not stop in time.
+            late = mine.seconds + mine.left + GRACE_SECONDS
+            limits: dict[str, Any] = {"time_limit": mine.left} if mine.limited else {"node_limit": self.nodes}
+            return program.solve(**limits, stop=lambda: budget.over() or mine.seconds > late)
+
+        step, known = incumbent.step(budget), incumbent.selection
+        allowed = problem.allowed
+        if incumbent.relaxed is not None and known is not None:
+            allowed = incumbent.relaxed.reduced() <= incumbent.open_cost(step)
+            allowed[problem.space.layout.flat(known)] = True
+        settled = settle(problem, part, allowed=allowed, known=known, step=step, solve=solve)
+        if settled.proved and settled.selection is None:
+            yield Finding(proof="proved by mixed-integer programming (HiGHS)")
+            return
+        bound = problem.sign * settled.bound if np.isfinite(settled.bound) else None
+        yield Finding(settled.nearest if settled.selection is None else settled.selection, bound)

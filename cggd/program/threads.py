@@ -1,0 +1,86 @@
+"""Threads for HiGHS, which does not react to Ctrl-C and may be abandoned."""
+
+from __future__ import annotations
+
+import atexit
+import ctypes
+import threading
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from typing import Any
+
+from cggd.program.silence import compiled_code_silenced
+
+# Interval at which the search checks whether to abandon a running solver. A solver that ends earlier causes no waiting.
+POLL_SECONDS = 0.05
+
+# How long the process waits at its end for abandoned solvers, which stop at their own time limits.
+EXIT_SECONDS = 2.0
+
+
+class Background:
+    """Daemon threads for solver calls that may be abandoned."""
+
+    def __init__(self) -> None:
+        self.threads: set[threading.Thread] = set()
+        self.lock, self.closed = threading.Lock(), False
+        atexit.register(self.close)
+
+    def start(self, work: Callable[[], Any]) -> threading.Thread | None:
+        """Do work in a thread of its own; None once the interpreter shuts down."""
+        thread = threading.Thread(target=work, daemon=True)
+        with self.lock:
+            if self.closed:
+                return None
+            self.threads = {t for t in self.threads if t.is_alive()} | {thread}
+            thread.start()
+        return thread
+
+    def close(self) -> None:
+        """Start no more threads, and wait up to EXIT_SECONDS for the running ones."""
+        with self.lock:
+            self.closed = True
+        late = time.perf_counter() + EXIT_SECONDS
+        for thread in (t for t in self.threads if t.ident is not None):  # the others could not be started
+            thread.join(max(late - time.perf_counter(), 0.0))
+        if any(thread.is_alive() for thread in self.threads):
+            _leave_without_threads()
+
+
+def _leave_without_threads() -> None:
+    """Let the process end with its exit status, and without an abort, while a thread is still in compiled code.
+
+    The interpreter ends a thread that returns to it during shutdown. C++ treats this as a fatal error and calls
+    ``std::terminate``; the handler set here waits instead. The process then ends before C++ destructors find such a
+    thread alive. Without glibc, nothing is done.
+    """
+    with suppress(OSError, AttributeError):
+        c, cpp = ctypes.CDLL("libc.so.6"), ctypes.CDLL("libstdc++.so.6")
+        cpp._ZSt13set_terminatePFvvE(c.pause)  # std::set_terminate
+        c.on_exit(c._exit, None)
+
+
+background = Background()
+
+
+def run_interruptibly(work: Callable[[], Any], stop: Callable[[], bool]) -> Any:
+    """Run HiGHS in a thread, as it does not react to Ctrl-C; None if `stop` ended the waiting."""
+    results: list[Any] = []
+    failures: list[BaseException] = []
+
+    def run() -> None:
+        try:
+            with compiled_code_silenced():
+                results.append(work())
+        except BaseException as error:
+            failures.append(error)
+
+    thread = background.start(run)
+    if thread is None:
+        return None
+    while thread.is_alive() and not stop():
+        thread.join(POLL_SECONDS)
+    if failures:
+        raise failures[0]
+    return results[0] if results else None

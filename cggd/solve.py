@@ -1,0 +1,527 @@
+"""Searches: a problem, improvers and a budget make a result."""
+
+from __future__ import annotations
+
+import os
+import warnings
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
+from contextvars import copy_context
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Literal, TypeVar
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from cggd.budget import Budget, OutOfTime, Stop
+from cggd.checks import as_amount, check_time_limit, whole
+from cggd.constraints import Constraint, check_constraints
+from cggd.defaults import default_options
+from cggd.incumbent import Candidate, Finding, Improver, Incumbent
+from cggd.metrics import Executor, Metric, afresh, evaluating, values_of
+from cggd.outputs import check_writable
+from cggd.portfolio import portfolio
+from cggd.problem import Problem
+from cggd.result import Asked, History, Result, Run, Status
+from cggd.snapshot import fingerprint, restore, save
+
+# Seconds per decision that the labels of an answer take.
+ANSWER_SECONDS = 4e-7
+
+# Seconds per option of the first selection with its values, measured with 1e7 options and rounded up.
+LOOK_SECONDS = 3e-8
+
+# Interval between checkpoints; a power cut loses at most this much of a search.
+CHECKPOINT_SECONDS = 30.0
+
+# A deterministic metric may round differently in a batch than for one selection. A relative difference above this is
+# reported as a changed answer.
+CHANGED = 1e-6
+
+_T = TypeVar("_T")
+
+
+class SearchError(RuntimeError):
+    """An evaluation failed; `result` carries the best feasible selection found before.
+
+    That selection is evaluated again before it is returned. If this fails too, ``result.remeasured`` is false.
+    """
+
+    def __init__(self, message: str, result: Result) -> None:
+        super().__init__(message)
+        self.result = result
+
+
+@dataclass(frozen=True, eq=False)
+class Progress:
+    """What a callback sees after each step.
+
+    Attributes
+    ----------
+    phase : {"descent", "polish"}
+        Whether a descent made a step, or another improver was asked.
+    start, step, starts, steps : int
+        Where the last descent stands.
+    selection : ndarray of int, shape (n_decisions,), or None
+        The current selection of a descent; otherwise the best feasible one, if there is one.
+    violations : ndarray of shape (n_constraints,)
+    best : float or None
+        Best feasible objective so far.
+    incumbent : ndarray of int, shape (n_decisions,), or None
+        The selection that has it.
+    bound : float or None
+        What no feasible objective can beat, as far as it is known.
+    evaluations : int
+    seconds : float
+    """
+
+    phase: Literal["descent", "polish"]
+    start: int
+    step: int
+    starts: int
+    steps: int
+    selection: NDArray[np.int64] | None
+    violations: NDArray[np.float64]
+    best: float | None
+    incumbent: NDArray[np.int64] | None
+    bound: float | None
+    evaluations: int
+    seconds: float
+
+
+def minimize(
+    objective: Metric,
+    constraints: Sequence[Constraint] | Constraint = (),
+    *,
+    seed: int = 0,
+    time_limit: float | None = None,
+    max_evaluations: int | None = None,
+    gap: float = 0.0,
+    initial: Mapping[Hashable, Hashable] | ArrayLike | None = None,
+    forbid: Mapping[Hashable, Iterable[Hashable]] | ArrayLike | None = None,
+    improvers: Sequence[Improver] | None = None,
+    callback: Callable[[Progress], Any] | None = None,
+    executor: Executor | None = None,
+    checkpoint: str | os.PathLike | None = None,
+    resume: bool = False,
+) -> Result:
+    """Find a selection that minimises a metric under bounds on others.
+
+    Parameters
+    ----------
+    objective : Metric
+    constraints : list of Constraint
+        Such as ``[latency <= 5.0, accuracy >= 90]``.
+    seed : int
+        The same seed gives the same trajectory.
+    time_limit : float, optional
+        Seconds after which the search stops, including the set-up. A part of the search that would end later, by more
+        than a tenth of the limit and 0.1 s, is not begun, and a batch of black-box calls ends with the call in
+        progress. If there is no time for a step, only the first selection is evaluated.
+    max_evaluations : int, optional
+        Calls of black-box functions after which the search stops; a batch in progress is finished.
+    gap : float
+        Stop as soon as the value is within this share of the bound; 0 asks for the optimum.
+    initial : mapping or array-like, optional
+        A selection to begin with: labels, of all decisions or some, or indices of all.
+    forbid : mapping of decision to options, or bool array of shape (n_options,), optional
+        Options that must not be chosen.
+    improvers : list of Improver, optional
+        What looks for selections, bounds and proofs, one after another; by default `cggd.portfolio.portfolio`.
+    callback : callable, optional
+        Called with a `Progress` after each step of an improver; a true return value stops the search.
+    executor : object with the `concurrent.futures.Executor` interface, optional
+        Black-box evaluations of a batch run through it.
+    checkpoint : path, optional
+        File in which the search saves its state, every 30 seconds and when it stops. If the file cannot be written
+        while the search runs, a `RuntimeWarning` says so.
+    resume : bool
+        Continue from `checkpoint` if that file exists. The trajectory is that of an uninterrupted run. The selections
+        in the file are evaluated again, as a function may have changed since then. These calls count as evaluations,
+        unless the function caches them. Proofs and bounds are not stored; the search finds them again.
+
+    Returns
+    -------
+    Result
+        Its selection satisfied every constraint when it was evaluated again, or ``remeasured`` is false. Ctrl-C at any
+        time ends the search, and what is known is returned.
+
+    Raises
+    ------
+    SearchError
+        If a metric raises or returns something else than numbers; it carries the result so far.
+    ValueError, TypeError
+        If an argument is wrong, or `checkpoint` is damaged, of another search or of an older version.
+
+    Examples
+    --------
+    >>> from cggd import Additive, ChoiceSpace
+    >>> space = ChoiceSpace({"stem": ["small", "large"], "head": ["small", "large"]})
+    >>> error = Additive(space, [9.0, 4.0, 7.0, 1.0], name="error", unit="%")
+    >>> latency = Additive(space, [1.0, 3.0, 1.0, 4.0], name="latency", unit="ms")
+    >>> result = minimize(error, [latency <= 5.0])
+    >>> result.selection, result.value
+    ({'stem': 'small', 'head': 'large'}, 10.0)
+    """
+    options = dict(locals())
+    return solve(Problem(options.pop("objective"), check_constraints(options.pop("constraints"))), **options)
+
+
+def maximize(objective: Metric, constraints: Sequence[Constraint] | Constraint = (), **options: Any) -> Result:
+    """Find a selection that maximises a metric under bounds on others; `options` are those of `minimize`.
+
+    Examples
+    --------
+    >>> from cggd import Additive, ChoiceSpace
+    >>> space = ChoiceSpace.from_sizes([2, 2])
+    >>> maximize(Additive(space, [1, 2, 3, 5]), Additive(space, [0, 3, 0, 2]) <= 2).indices
+    array([0, 1])
+    """
+    return solve(Problem(objective, check_constraints(constraints), "maximize"), **options)
+
+
+def solve(problem: Problem, **options: Any) -> Result:
+    """Minimise or maximise as the problem says; `options` are those of `minimize`."""
+    # The time for set-up counts, and so does that for preparing the answer.
+    budget = Budget(reserve=ANSWER_SECONDS * problem.space.n_decisions)
+    if unknown := [name for name in options if name not in OPTIONS]:
+        raise TypeError(f"unknown option {unknown[0]!r}; a search takes {', '.join(OPTIONS)}")
+    return _Search(problem, budget, **{**OPTIONS, **options}).run()
+
+
+OPTIONS: dict[str, Any] = dict(minimize.__kwdefaults__ or {})
+
+
+def check_options(**options: Any) -> dict[str, Any]:
+    """Options of `minimize`, checked and converted."""
+    out = {**OPTIONS, **options}
+    out["seed"] = whole(out["seed"], "seed", least=0)
+    if out["max_evaluations"] is not None:
+        out["max_evaluations"] = whole(out["max_evaluations"], "max_evaluations", least=1)
+    check_time_limit(out["time_limit"])
+    as_amount(out["gap"], "gap")
+    if out["callback"] is not None and not callable(out["callback"]):
+        raise TypeError(f"callback must be callable, got {out['callback']!r}")
+    if out["executor"] is not None and not hasattr(out["executor"], "submit"):
+        raise TypeError(f"executor must have a submit method as in concurrent.futures, got {out['executor']!r}")
+    if out["improvers"] is None:
+        out["improvers"] = portfolio()
+    elif isinstance(out["improvers"], str) or not isinstance(out["improvers"], Iterable):
+        raise TypeError(f"improvers must be a list of improvers, got {out['improvers']!r}")
+    out["improvers"] = list(out["improvers"])
+    for improver in out["improvers"]:
+        if not (hasattr(improver, "suits") and hasattr(improver, "improve")):
+            raise TypeError(f"improvers must have the methods suits and improve, got {improver!r}")
+    if out["checkpoint"] is not None:
+        if not isinstance(out["checkpoint"], str | os.PathLike):
+            raise TypeError(f"checkpoint must be a path, got {out['checkpoint']!r}")
+        out["checkpoint"] = Path(out["checkpoint"])
+    elif out["resume"]:
+        raise ValueError("resume=True needs checkpoint, the file to continue from")
+    return out
+
+
+class _Search:
+    """One search: it asks the improvers in turn, and returns what the incumbent knows at the end."""
+
+    def __init__(self, problem: Problem, budget: Budget, **options: Any) -> None:
+        options = check_options(**options)
+        allowed = problem.space.allowed(options.pop("forbid"))
+        if allowed is not None and problem.allowed is not None:
+            allowed = problem.space.allowed(~(allowed & problem.allowed))
+        self.problem = problem if allowed is None else replace(problem, allowed=allowed)
+        self.budget, self.options = budget, options
+        limit = options["time_limit"]
+        budget.time_limit = np.inf if limit is None else float(limit)
+        budget.max_evaluations = options["max_evaluations"]
+        budget.evaluation.executor, budget.evaluation.allowed = options["executor"], self.problem.allowed
+        self.incumbent = Incumbent(self.problem, _initial(self.problem, options["initial"]))
+        self.improvers: list[Improver] = options["improvers"]
+        self.checking: Candidate | None = None
+        self.saved = 0.0
+        if (path := options["checkpoint"]) is not None:
+            check_writable(path, "checkpoint", replaced=True)
+            if options["resume"] and path.exists():
+                restore(path, self.incumbent, budget, self.improvers, self._fingerprint)
+
+    def run(self) -> Result:
+        """Search, and deliver what is known whatever happens."""
+        failure: Exception | None = None
+        stopped, note, chosen, remeasured = Stop.INTERRUPTED, "", None, True
+        try:
+            stopped, note = self._evaluating(self._loop)
+        except KeyboardInterrupt:
+            pass
+        except Exception as error:
+            failure, stopped, note = error, Stop.FAILED, _text(error)
+        try:
+            self._save()
+        except KeyboardInterrupt:
+            stopped, note = Stop.INTERRUPTED, ""
+        except Exception as error:
+            failure = failure or error
+        self.budget.evaluation.admit = None
+        try:
+            chosen = self._evaluating(self._verified)
+        except KeyboardInterrupt:
+            chosen, remeasured = self.checking, False
+            stopped, note = Stop.INTERRUPTED, "while the selection was evaluated again"
+        except Exception as error:
+            chosen, remeasured = self.checking, False
+            if stopped is Stop.INTERRUPTED:
+                note = f"then the selection could not be evaluated again: {_text(error)}"
+            else:
+                failure = failure or error
+                stopped, note = Stop.FAILED, _text(failure)
+        result = uninterrupted(lambda: self._result(stopped, note, chosen, remeasured=remeasured))
+        if failure is not None:
+            found = "no feasible selection until then"
+            if result.selection is not None:
+                found = f"the best selection until then is in .result, {result.objective} = {result.value}"
+                found += "" if result.remeasured else "; it could not be evaluated again"
+            raise SearchError(f"{_text(failure)} ({found})", result) from failure
+        return result
+
+    def _evaluating(self, work: Callable[[], _T]) -> _T:
+        """Run work with this search's evaluation, in a context of its own that an interruption cannot leave set."""
+
+        def within() -> _T:
+            with evaluating(self.budget.evaluation):
+                return work()
+
+        return copy_context().run(within)
+
+    # -- the search -------------------------------------------------------------------------------------------------
+
+    def _loop(self) -> tuple[Stop, str]:
+        """Ask the improvers in turn; return why the search stopped."""
+        self.budget.admit()
+        try:
+            stop = self._ask()
+        except OutOfTime:
+            stop = Stop.TIME
+        self.budget.evaluation.admit = None
+        if stop is not Stop.INFEASIBLE and stop is not Stop.CALLBACK:
+            self._glance()
+        if stop is None:
+            stop = Stop.TIME if self.budget.refused else Stop.DONE
+        notes = {
+            Stop.INFEASIBLE: self.incumbent.proof or "",
+            Stop.TIME: f"{self.budget.time_limit:g} s" + (", too short for more" if self.budget.refused else ""),
+            Stop.EVALUATIONS: f"{self.budget.max_evaluations}",
+            Stop.GAP: f"{self.options['gap']:g}",
+        }
+        return stop, notes.get(stop, "")
+
+    def _ask(self) -> Stop | None:
+        self._remeasure()
+        for place, improver in enumerate(self.improvers):
+            if stop := self._reason_to_stop():
+                return stop
+            kept = self.incumbent.memory.get(place)
+            if kept is not None and kept[0] is None:
+                continue  # ended before the checkpoint
+            if not improver.suits(self.problem):
+                continue
+            self.incumbent.resumed = None if kept is None else kept[0]
+            rng = np.random.default_rng(np.random.SeedSequence(self.options["seed"], spawn_key=(place,)))
+            for finding in improver.improve(self.problem, self.incumbent, self.budget, rng):
+                self._take(place, finding)
+                if stop := self._reason_to_stop():
+                    return stop
+            if place in self.incumbent.memory and not self.budget.over():
+                self.incumbent.memory[place] = (None, len(self.incumbent.history))
+        return self._reason_to_stop()
+
+    def _take(self, place: int, finding: Finding | None) -> None:
+        """Learn from a finding, save the state from time to time, and tell the callback."""
+        seconds = self.budget.seconds
+        if self.options["checkpoint"] is not None and seconds - self.saved > CHECKPOINT_SECONDS:
+            self._save()
+        if finding is not None:
+            if finding.memory is not None:
+                self.incumbent.memory[place] = (finding.memory, len(self.incumbent.history))
+            self.incumbent.take(finding, seconds)
+        if self.options["callback"] is not None and self.options["callback"](self._progress(finding)):
+            self.budget.asked_to_stop = True
+
+    def _reason_to_stop(self) -> Stop | None:
+        if self.incumbent.proof is not None:
+            return Stop.INFEASIBLE
+        if self.budget.asked_to_stop:
+            return Stop.CALLBACK
+        return self.incumbent.settled(self.options["gap"], self.budget) or self.budget.reason()
+
+    def _glance(self) -> None:
+        """Evaluate a first selection if no improver had the time to, so that a result can report it."""
+        incumbent, space = self.incumbent, self.problem.space
+        known = incumbent.candidates or incumbent.nearest is not None
+        if known or not self.budget.fits(LOOK_SECONDS * space.n_options, late=True):
+            return
+        scores = np.zeros(space.n_options)
+        if incumbent.initial is not None:
+            given = np.flatnonzero(incumbent.initial >= 0)
+            scores[space.offsets[given] + incumbent.initial[given]] = 1.0
+        if self.problem.allowed is not None:
+            scores[~self.problem.allowed] = -1.0
+        incumbent.take(Finding(space.layout.argmax(scores)))
+
+    def _progress(self, finding: Finding | None) -> Progress:
+        incumbent = self.incumbent
+        place = None if finding is None else finding.place
+        selection, violations = incumbent.selection, np.zeros(len(self.problem.constraints))
+        if finding is not None and place is not None:
+            selection, violations = finding.selection, incumbent.history[-1][2]
+        return Progress(
+            phase="polish" if place is None else "descent",
+            start=0 if place is None else place.start,
+            step=0 if place is None else place.step,
+            starts=0 if place is None else place.starts,
+            steps=0 if place is None else place.steps,
+            selection=selection,
+            violations=violations,
+            best=incumbent.value,
+            incumbent=incumbent.selection,
+            bound=incumbent.bound,
+            evaluations=self.budget.evaluation.calls,
+            seconds=self.budget.seconds,
+        )
+
+    # -- the end ----------------------------------------------------------------------------------------------------
+
+    def _verified(self) -> Candidate | None:
+        """The best candidate that satisfies every constraint when evaluated again.
+
+        `checking` is the candidate that is being evaluated, for the case of an interruption.
+        """
+        with afresh():
+            for candidate in reversed(self.incumbent.candidates):
+                self.checking = candidate
+                fresh = self._evaluated(candidate)
+                if not self.problem.violations(fresh.values).any():
+                    return fresh
+                self.checking, self.incumbent.nearest = None, fresh
+        return None
+
+    def _evaluated(self, candidate: Candidate) -> Candidate:
+        """Evaluate a candidate again, and warn if a metric gives a different value."""
+        value = float(values_of(self.problem.objective, candidate.selection[None])[0])
+        fresh = Candidate(value, candidate.selection, self.problem.values(candidate.selection))
+        pairs = zip((candidate.value, *candidate.values), (fresh.value, *fresh.values), strict=True)
+        for metric, (old, new) in zip(self.problem.metrics, pairs, strict=True):
+            if not metric.noisy and abs(new - old) > CHANGED * max(1.0, abs(old)):
+                warnings.warn(
+                    f"metric {metric.name!r} changed its answer for one selection from {old:.6g} to {new:.6g}; "
+                    "if it is noisy, make it a Function with repeats of at least 2",
+                    stacklevel=2,
+                )
+        return fresh
+
+    def _result(self, stopped: Stop, note: str, chosen: Candidate | None, *, remeasured: bool) -> Result:
+        """The result; `chosen` was evaluated again unless `remeasured` is false."""
+        incumbent, problem = self.incumbent, self.problem
+        shown, bound, selection = chosen, incumbent.bound, None
+        if chosen is not None and remeasured:
+            step = 0.0 if self.options["gap"] > 0 else incumbent.step(self.budget)
+            status = Status.OPTIMAL if incumbent.optimal(chosen.value, step) else Status.FEASIBLE
+            bound = chosen.value if status is Status.OPTIMAL else bound
+        else:
+            status = Status.INFEASIBLE if incumbent.proof is not None and chosen is None else Status.UNKNOWN
+            if chosen is None and (incumbent.nearest is not None or incumbent.candidates):
+                shown = incumbent.nearest if incumbent.nearest is not None else incumbent.candidates[-1]
+        rows = []
+        if shown is not None:
+            rows = [c.row(v) for c, v in zip(problem.constraints, shown.values.tolist(), strict=True)]
+            selection = problem.space.labels(shown.selection)
+        default = None if shown is None else shown.selection == default_options(problem)
+        known = status in (Status.OPTIMAL, Status.FEASIBLE)
+        history = _history(incumbent.history, len(problem.constraints))
+        return Result(
+            selection=None if chosen is None else selection,
+            indices=None if chosen is None else chosen.selection,
+            value=None if chosen is None else chosen.value,
+            status=status,
+            stopped=stopped,
+            constraints=rows,
+            nearest=None if known else selection,
+            bound=bound,
+            asked=Asked(problem.objective.name, problem.objective.unit, problem.sense),
+            run=Run(history, self.budget.evaluation.calls, self.budget.seconds, self.options["seed"], note),
+            not_default=None if default is None else np.flatnonzero(~default),
+            remeasured=chosen is None or remeasured,
+        )
+
+    # -- checkpoints ------------------------------------------------------------------------------------------------
+
+    def _save(self) -> None:
+        """Write the checkpoint, if one is wanted; a full disk is a warning and does not end the search."""
+        path = self.options["checkpoint"]
+        if path is None:
+            return
+        try:
+            save(path, self.incumbent, self.budget, self._fingerprint)
+        except OSError as error:
+            warnings.warn(
+                f"checkpoint {path} could not be written ({error}); the search goes on, and the file holds what "
+                "was written before, if anything",
+                RuntimeWarning,
+                stacklevel=2,
+            )
+        self.saved = self.budget.seconds
+
+    @cached_property
+    def _fingerprint(self) -> dict[str, Any]:
+        """What must agree for a checkpoint to continue this search."""
+        return fingerprint(self.problem, self.options["seed"], self.improvers)
+
+    def _remeasure(self) -> None:
+        """Evaluate the selections of a checkpoint again: the current values of the metrics count, not stored ones."""
+        incumbent = self.incumbent
+        known = [*incumbent.candidates, *([] if incumbent.nearest is None else [incumbent.nearest])]
+        history, incumbent.candidates, incumbent.nearest = incumbent.history, [], None
+        for candidate in known:
+            incumbent.take(Finding(candidate.selection))
+        incumbent.history = history
+
+
+def _initial(problem: Problem, initial: Any) -> NDArray[np.int64] | None:
+    """Indices of the options to begin with, -1 for decisions that are left open."""
+    if initial is None:
+        return None
+    space, allowed = problem.space, problem.allowed
+    try:
+        chosen = space.partial(initial) if isinstance(initial, Mapping) else space.indices(initial)
+    except (ValueError, TypeError) as error:
+        raise type(error)(f"initial is not a selection: {error}") from None
+    if allowed is not None:
+        given = np.flatnonzero(chosen >= 0)
+        wrong = given[~allowed[space.offsets[given] + chosen[given]]]
+        if len(wrong):
+            at = int(space.offsets[wrong[0]] + chosen[wrong[0]])
+            raise ValueError(f"initial takes {space.name_option(at)}, which forbid rules out")
+    return chosen
+
+
+def _history(entries: Sequence[tuple], n_constraints: int) -> History:
+    start, value, violation, best, seconds = zip(*entries, strict=True) if entries else ((),) * 5
+    return History(
+        np.array(start, dtype=np.int64),
+        np.array(value, dtype=float),
+        np.array(violation, dtype=float).reshape(len(start), n_constraints),
+        np.array(best, dtype=float),
+        np.array(seconds, dtype=float),
+    )
+
+
+def uninterrupted(work: Callable[[], _T]) -> _T:
+    """Prepare an answer; if Ctrl-C interrupts this, start again instead of losing the answer."""
+    while True:
+        try:
+            return work()
+        except KeyboardInterrupt:
+            continue
+
+
+def _text(error: Exception) -> str:
+    return f"{type(error).__name__}: {error}"
