@@ -1,4 +1,4 @@
-"""Swap search: one switch at a time, and nothing good is forgotten."""
+"""Switches: what the search stands on is what evaluation says, and nothing good is forgotten."""
 
 from itertools import islice, pairwise
 
@@ -7,13 +7,16 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cggd import Additive, ChoiceSpace, Function, Table
+from cggd import Additive, ChoiceSpace, Function, Peak, Problem, Table
 from cggd.datasets import mmkp
 from cggd.improve import switches
-from cggd.improve.switches import TENURE, Violation, search, walk
+from cggd.improve.reveal import revealed
+from cggd.improve.switches import Best, Visit, search, surround, swap, walk
+from cggd.program import lagrangian
 from cggd.testing import problems, selections, witnessed_problems
 
 STEPS = 30
+TENURE = 5
 
 
 def masks(space):
@@ -28,65 +31,187 @@ def _with(space, flags, selection):
     return allowed
 
 
-def steps(problem, start, seed=0, **settings):
-    violation, rng = Violation(problem.constraints), np.random.default_rng(seed)
-    walked = walk(problem.space, violation, problem.objective, start, rng, sign=problem.sign, **settings)
-    return list(islice(walked, STEPS))
+def begun(problem, start, **how):
+    around = surround(problem, start, **how)
+    return around, Best(problem, Visit(start, np.inf, np.inf))
 
 
-@settings(max_examples=60)
+def steps(problem, start, seed=0, n=STEPS, allowed=None, **how):
+    """Selections of a walk, its start included."""
+    around, best = begun(problem, start, **how)
+    walked = walk(around, best, np.random.default_rng(seed), allowed=allowed, tenure=TENURE)
+    return [start.copy(), *(around.selection.copy() for _ in islice(walked, n))]
+
+
+def slow_violation(problem, weights, selection):
+    """The definition of weighted violation, constraint by constraint."""
+    bounded = [c for c in problem.constraints if np.isfinite(c.bound)]
+    return sum(w * c.violation(c.values(selection[None]))[0] for w, c in zip(weights, bounded, strict=True))
+
+
+# -- surroundings -----------------------------------------------------------------------------------------------------
+
+
+def in_order(problem, start):
+    """The problem with its constraints in the order in which the surroundings of a selection hold them."""
+    sums = [c for c in problem.constraints if c.metric.state(start).weights is not None]
+    others = [c for c in problem.constraints if c.metric.state(start).weights is None]
+    return Problem(problem.objective, [*sums, *others], problem.sense)
+
+
+@settings(max_examples=80)
 @given(st.data(), problems(feasible=False))
-def test_each_visit_is_one_switch_from_the_last_and_says_what_is_so(data, problem):
+def test_what_surrounds_a_selection_is_what_evaluation_says(data, problem):
+    problem = in_order(problem, np.zeros(problem.space.n_decisions, dtype=np.int64))
     start = data.draw(selections(problem.space))
-    visits = steps(problem, start)
-    assert (visits[0].selection == start).all()
-    for before, after in pairwise(visits):
-        assert (before.selection != after.selection).sum() == 1
-    if problem.space.n_selections > 1:
-        assert len(visits) == STEPS
-    for visit in visits:
-        assert ((visit.selection >= 0) & (visit.selection < problem.space.sizes)).all()
-        assert visit.value == pytest.approx(problem.objective(visit.selection))
-        assert (visit.violation == 0) == all(c.report(visit.selection).satisfied for c in problem.constraints)
-        assert visit.violation >= 0
+    around, best = begun(problem, start)
+    for _ in islice(walk(around, best, np.random.default_rng(data.draw(st.integers(0, 9)))), 10):
+        selection = around.selection
+        rows = problem.space.switches(selection)
+        wrong, cost = around.look()
+        assert cost == pytest.approx(problem.sign * problem.objective.evaluate(rows), abs=1e-9)
+        assert around.aim.cost == pytest.approx(problem.cost(selection), abs=1e-9)
+        slow = np.array([slow_violation(problem, around.weights, row) for row in rows])
+        # Parts of a maximum add a little to what is violated, and nothing to what is not.
+        size = around.weights.max(initial=0.0)
+        assert (wrong >= slow - 1e-9 * size).all()
+        assert (wrong <= (1 + len(problem.constraints) * switches.LOCAL) * slow + LOOSE * size).all()
+        assert (wrong[slow == 0] == 0).all()
+        some = np.random.default_rng(0).integers(0, problem.space.n_options, 3)
+        fewer, costs = around.look(some)
+        assert costs == pytest.approx(cost[some], abs=1e-9)
+        assert (fewer <= wrong[some] + 1e-9 * size).all()
+
+
+# What local parts of maxima may add, beside weights of one.
+LOOSE = 0.2
+
+
+def assignment(seed, agents=4, jobs=12, tight=0.9):
+    rng = np.random.default_rng(seed)
+    loads, costs = rng.integers(5, 25, (agents, jobs)), rng.integers(10, 50, (jobs, agents))
+    space, constraints = ChoiceSpace.from_sizes([agents] * jobs), []
+    for agent in range(agents):
+        load = np.zeros((jobs, agents))
+        load[:, agent] = loads[agent]
+        constraints.append(Additive(space, load.ravel()) <= round(tight * loads[agent].sum() / agents))
+    return Problem(Additive(space, costs.ravel()), constraints)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_shares_of_an_assignment_are_rows_in_another_form(seed, monkeypatch):
+    problem = assignment(seed)
+    start = problem.space.sample(1, np.random.default_rng(seed))[0]
+    shares, best = begun(problem, start)
+    monkeypatch.setattr(switches._Shares, "fit", staticmethod(lambda space, rows: False))
+    rows = surround(problem, start)
+    assert type(shares.parts[0]) is not type(rows.parts[0])
+    for _ in islice(walk(shares, best, np.random.default_rng(0)), 2 * switches.REFRESHED):
+        changed = np.flatnonzero(rows.selection != shares.selection)
+        for decision in changed.tolist():
+            rows.move(decision, int(shares.selection[decision]))
+        rows.weights[:] = shares.weights
+        assert shares.excess == pytest.approx(rows.excess)
+        assert shares.look()[0] == pytest.approx(rows.look()[0], abs=1e-9)
+
+
+# -- walks ------------------------------------------------------------------------------------------------------------
 
 
 @settings(max_examples=60)
 @given(st.data(), problems(feasible=False))
-def test_only_what_is_allowed_is_switched_to(data, problem):
+def test_each_step_is_one_allowed_switch(data, problem):
     space = problem.space
-    allowed = data.draw(masks(space))
+    allowed = data.draw(st.none() | masks(space))
     start = data.draw(selections(space))
-    visits = steps(problem, start, allowed=allowed)
-    for before, after in pairwise(visits):
-        new = before.selection != after.selection
-        assert allowed[space.layout.flat(after.selection)[new]].all()
-    rng = np.random.default_rng(0)
-    best = search(space, problem.constraints, None, rng, allowed=allowed, restarts=2, patience=5)
-    assert allowed[space.layout.flat(best.selection)].all()
+    before = start.copy()
+    visited = steps(problem, start, allowed=allowed)
+    assert (start == before).all()
+    if space.n_selections > 1 and allowed is None:
+        assert len(visited) == STEPS + 1
+    for one, other in pairwise(visited):
+        new = one != other
+        assert new.sum() == 1
+        assert allowed is None or allowed[space.layout.flat(other)[new]].all()
 
 
 @settings(max_examples=60)
 @given(st.data(), problems(feasible=False))
-def test_search_never_loses_its_best(data, problem):
-    start = data.draw(st.none() | selections(problem.space))
+def test_a_walk_never_loses_its_best(data, problem):
+    start = data.draw(selections(problem.space))
+    around, best = begun(problem, start)
+    before = best.visit
+    for better in islice(walk(around, best, np.random.default_rng(0)), STEPS):
+        kept = best.visit
+        assert better == (kept is not before)
+        assert (kept.violation, kept.value) <= (before.violation, before.value) or kept.violation < before.violation
+        if kept.violation == 0:
+            assert problem.satisfied(kept.selection)
+            assert kept.value == problem.cost(kept.selection)
+        if problem.satisfied(around.selection):
+            assert kept.violation == 0
+            assert kept.value <= problem.cost(around.selection) + 1e-9
+        before = kept
+
+
+@settings(max_examples=30)
+@given(problems(feasible=False), st.integers(0, 9))
+def test_same_seed_same_walk(problem, seed):
+    start = np.zeros(problem.space.n_decisions, dtype=np.int64)
+    first, second = (steps(problem, start, seed) for _ in range(2))
+    assert all((a == b).all() for a, b in zip(first, second, strict=True))
+
+
+@settings(max_examples=30)
+@given(witnessed_problems(), st.integers(0, 9))
+def test_same_seed_same_findings(drawn, seed):
+    problem, witness = drawn
+
+    def found():
+        findings = islice(swap(problem, witness, np.random.default_rng(seed), again=True), 300)
+        return [None if f is None or f.selection is None else f.selection.tolist() for f in findings]
+
+    assert found() == found()
+
+
+def test_a_decision_that_switched_rests():
+    space = ChoiceSpace.from_sizes([2] * 12)
+    visited = steps(Problem(Additive(space, np.zeros(24))), np.zeros(12, dtype=np.int64), n=200)
+    switched = [int(np.flatnonzero(a != b)[0]) for a, b in pairwise(visited)]
+    for i in range(len(switched)):
+        assert switched[i] not in switched[i + 1 : i + TENURE]
+
+
+@pytest.mark.parametrize("scale", [2.0**-6, 2.0**40])
+def test_the_walk_does_not_depend_on_the_unit(scale):
+    knapsack = mmkp("I01")
+    start = np.zeros(knapsack.space.n_decisions, dtype=np.int64)
+
+    def visited(factor):
+        bounds = [
+            Additive(knapsack.space, w.values * 10 * factor) <= (10 * capacity + 5) * factor
+            for w, capacity in zip(knapsack.weights, knapsack.capacities.tolist(), strict=True)
+        ]
+        value = Additive(knapsack.space, knapsack.value.values * factor)
+        return [selection.tolist() for selection in steps(Problem(value, bounds, "maximize"), start, n=50)]
+
+    assert visited(scale) == visited(1.0)
+
+
+# -- search -----------------------------------------------------------------------------------------------------------
+
+
+@settings(max_examples=60)
+@given(st.data(), problems(feasible=False))
+def test_a_search_says_what_is_so(data, problem):
+    space, allowed = problem.space, data.draw(st.none() | masks(problem.space))
     objective = data.draw(st.sampled_from([None, problem.objective]))
-    met = []
-
-    def recorded(*arguments, **keywords):
-        for visit in walk(*arguments, **keywords):
-            met.append(visit)
-            yield visit
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(switches, "walk", recorded)
-        settings = {"sign": problem.sign, "start": start, "restarts": 3, "patience": 10}
-        best = search(problem.space, problem.constraints, objective, np.random.default_rng(0), **settings)
-    assert (best.violation, problem.sign * best.value) == min((v.violation, problem.sign * v.value) for v in met)
-    if start is not None:
-        assert (met[0].selection == start).all()
-    if objective is None and best.violation == 0:
-        assert [v.violation == 0 for v in met] == [False] * (len(met) - 1) + [True]
+    how = {"sign": problem.sign, "allowed": allowed, "restarts": 2, "patience": 10}
+    found = search(space, problem.constraints, objective, np.random.default_rng(0), **how)
+    assert (found.violation == 0) == problem.satisfied(found.selection)
+    assert 0 <= found.violation < np.inf
+    assert allowed is None or allowed[space.layout.flat(found.selection)].all()
+    assert found.value == pytest.approx(0.0 if objective is None else problem.objective(found.selection))
 
 
 @settings(max_examples=60)
@@ -102,27 +227,17 @@ def test_a_start_that_satisfies_everything_is_kept(drawn):
     assert problem.sign * better.value <= problem.sign * problem.objective(witness) + 1e-9
 
 
-@settings(max_examples=30)
-@given(problems(feasible=False), st.integers(0, 9))
-def test_same_seed_same_walk(problem, seed):
-    start = np.zeros(problem.space.n_decisions, dtype=np.int64)
-    first, second = (steps(problem, start, seed) for _ in range(2))
-    assert all((a.selection == b.selection).all() for a, b in zip(first, second, strict=True))
-    assert (start == 0).all()  # and the walk leaves its start alone
-
-
-def test_where_there_is_nothing_to_choose_the_walk_ends():
+def test_where_there_is_nothing_to_choose_the_search_ends():
     space = ChoiceSpace({"only": ["one"]})
     cost = Additive(space, [3])
-    start = np.zeros(1, dtype=np.int64)
     for bound in (2, 4):
-        visits = list(walk(space, Violation([cost <= bound]), cost, start, np.random.default_rng(0)))
-        assert len(visits) == 1
-        assert (visits[0].violation == 0) == (bound == 4)
-        assert search(space, [cost <= bound], cost, np.random.default_rng(0)).value == 3
+        found = search(space, [cost <= bound], cost, np.random.default_rng(0))
+        assert (found.violation == 0) == (bound == 4)
+        assert found.value == 3
+        assert len(steps(Problem(cost, [cost <= bound]), np.zeros(1, dtype=np.int64))) == 1
 
 
-def test_where_all_but_one_option_is_forbidden_the_walk_ends():
+def test_where_all_but_one_option_is_forbidden_the_search_ends():
     space = ChoiceSpace({"a": ["x", "y"], "b": ["x", "y", "z"]})
     allowed = np.array([False, True, False, False, True])
     cost = Additive(space, [0, 1, 2, 3, 4])
@@ -145,40 +260,28 @@ def test_without_constraints_the_objective_alone_counts():
     assert search(space, [], cost, np.random.default_rng(0), sign=-1.0, restarts=1).value == 17
 
 
-def test_a_decision_that_switched_rests():
-    space = ChoiceSpace.from_sizes([2] * 12)
-    flat = Additive(space, np.zeros(24))
-    walked = walk(space, Violation([]), flat, np.zeros(12, dtype=np.int64), np.random.default_rng(0))
-    visits = list(islice(walked, 200))
-    switched = [int(np.flatnonzero(a.selection != b.selection)[0]) for a, b in pairwise(visits)]
-    for i in range(len(switched)):
-        assert switched[i] not in switched[i + 1 : i + TENURE]
-
-
-def test_stop_ends_the_search_after_the_visit_at_hand():
+def test_stop_ends_the_search_soon():
     calls = []
     space = ChoiceSpace.from_sizes([2] * 8)
-    measured = Function(space, lambda s: calls.append(s) or 1.0, cache=False)
+    measured = Function(space, lambda s: calls.append(s) or 1.0 + s[0] * s[1], cache=False)
     best = search(space, [measured <= 0], None, np.random.default_rng(0), stop=lambda: True)
     assert best.violation > 0
-    assert len(calls) <= 2 * space.n_options  # one table, and one of local parts where no switch helps
+    # The sample, the test of whether it is a sum, and a table.
+    assert len(calls) <= switches.SAMPLE + 16 + 2 * space.n_options + 2
 
 
-@pytest.mark.parametrize("scale", [2.0**-6, 2.0**40])
-def test_the_walk_does_not_depend_on_the_unit(scale):
-    knapsack = mmkp("I01")
-    start = np.zeros(knapsack.space.n_decisions, dtype=np.int64)
+def test_bounds_that_many_selections_meet_take_few_calls():
+    calls = []
+    space = ChoiceSpace.from_sizes([4] * 20)
 
-    def visited(factor):
-        bounds = [
-            Additive(knapsack.space, w.values * 10 * factor) <= (10 * capacity + 5) * factor
-            for w, capacity in zip(knapsack.weights, knapsack.capacities.tolist(), strict=True)
-        ]
-        value, rng = Additive(knapsack.space, knapsack.value.values * factor), np.random.default_rng(0)
-        walked = walk(knapsack.space, Violation(bounds), value, start, rng, sign=-1.0)
-        return [visit.selection.tolist() for visit in islice(walked, 50)]
+    def measured(rows):
+        calls.append(len(rows))
+        return np.sin(7 * rows @ np.arange(1.0, 21.0))
 
-    assert visited(scale) == visited(1.0)
+    bounds = [Function(space, measured, batch=True, name=name) <= 0.5 for name in ("one", "other")]
+    found = search(space, bounds, None, np.random.default_rng(0))
+    assert found.violation == 0
+    assert sum(calls) <= 2 * switches.SAMPLE
 
 
 @pytest.mark.parametrize("seed", range(5))
@@ -187,3 +290,95 @@ def test_a_knapsack_is_packed(seed):
     best = search(knapsack.space, knapsack.constraints, knapsack.value, np.random.default_rng(seed), sign=-1.0)
     assert best.violation == 0
     assert best.value >= 0.95 * knapsack.best_known
+
+
+# -- improvement ------------------------------------------------------------------------------------------------------
+
+
+def improved(problem, start, n, seed=0, **how):
+    """The cost after `n` steps."""
+    cost = problem.cost(start)
+    for finding in islice(swap(problem, start, np.random.default_rng(seed), again=True, **how), n):
+        if finding is not None and finding.selection is not None:
+            assert problem.satisfied(finding.selection)
+            assert problem.cost(finding.selection) < cost
+            cost = problem.cost(finding.selection)
+    return cost
+
+
+def test_a_pair_of_switches_frees_what_it_takes():
+    # Both orders of the two switches violate the bound by much in between, and cost much.
+    space = ChoiceSpace.from_sizes([2] * 3)
+    load = Additive(space, [0, 90, 100, 10, 0, 1000])
+    problem = Problem(Additive(space, [5, 0, 0, 4, 0, 0]), [load <= 100])
+    start = np.array([0, 0, 0])
+    around, best = begun(problem, start)
+    best.visit = Visit(start, 0.0, problem.cost(start))
+    assert any(switches.exchange(around, best, np.random.default_rng(0)))
+    assert best.visit.selection.tolist() == [1, 1, 0]
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_reduced_costs_lead_to_better_selections(seed):
+    knapsack = mmkp("I04")
+    problem = Problem(knapsack.value, knapsack.constraints, "maximize")
+    relaxed = lagrangian.relax(problem)
+    guided = improved(problem, relaxed.selection, 3000, seed, reduced=relaxed.reduced())
+    assert guided < problem.cost(relaxed.selection)
+    assert -guided >= 0.995 * knapsack.best_known
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_black_boxes_that_are_sums_are_solved_like_sums(seed):
+    knapsack = mmkp("I03")
+    calls = []
+
+    def hidden(metric):
+        def evaluate(rows):
+            calls.append(len(rows))
+            return metric.evaluate(rows)
+
+        return Function(knapsack.space, evaluate, batch=True, cache=False, name=metric.name)
+
+    bounds = [hidden(c.metric) <= c.bound for c in knapsack.constraints]
+    problem = Problem(hidden(knapsack.value), bounds, "maximize")
+    start = search(knapsack.space, bounds, None, np.random.default_rng(seed))
+    assert start.violation == 0
+    assert -improved(problem, start.selection, 3000, seed) >= 0.99 * knapsack.best_known
+    assert sum(calls) / (1 + len(bounds)) < 1000
+
+
+def test_what_only_seems_to_be_a_sum_misleads_for_a_while_only():
+    # The load is a sum but for one rare pair, which the sum alone would choose.
+    space = ChoiceSpace.from_sizes([8] * 6)
+    cost = Additive(space, -np.tile(np.arange(8.0), 6))
+
+    def load(rows):
+        return rows.sum(axis=1) + 100.0 * ((rows == 7).sum(axis=1) >= 2)
+
+    problem = Problem(cost, [Function(space, load, batch=True, name="load") <= 40])
+    assert improved(problem, np.zeros(6, dtype=np.int64), 3000) == -37  # one 7, and five 6
+
+
+@settings(max_examples=60)
+@given(st.data(), problems(feasible=False, max_decisions=4))
+def test_what_is_revealed_is_close_to_what_is_hidden(data, problem):
+    start = data.draw(selections(problem.space))
+    seen = revealed(problem, start, np.random.default_rng(0))
+    assert seen.sense == problem.sense
+    for shown, true in zip(
+        [seen.objective, *(c.metric for c in seen.constraints)],
+        [problem.objective, *(c.metric for c in problem.constraints)],
+        strict=True,
+    ):
+        assert (shown is true) or isinstance(shown, Additive)
+        # Whatever it is elsewhere, it is so one switch around.
+        assert shown.replacements(start) == pytest.approx(true.replacements(start))
+
+
+def test_a_function_with_interactions_is_no_sum():
+    space = ChoiceSpace.from_sizes([3, 3])
+    product = Function(space, lambda s: float(s[0] * s[1]), name="product")
+    peak = Peak(space, [1, 2, 3, 3, 2, 1])
+    problem = Problem(product, [peak <= 2])
+    assert revealed(problem, np.array([0, 0]), np.random.default_rng(0)) is problem

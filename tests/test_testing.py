@@ -3,6 +3,7 @@
 import json
 from itertools import count
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -36,6 +37,7 @@ from cggd.testing import (
     check_expression,
     check_guide,
     check_metric,
+    check_state,
     choice_spaces,
     constraints,
     metrics,
@@ -53,6 +55,57 @@ relaxed = settings(suppress_health_check=[HealthCheck.too_slow, HealthCheck.data
 def test_every_metric_keeps_the_laws(data):
     space = data.draw(choice_spaces())
     check_metric(data.draw(metrics(space)), n=3)
+
+
+@relaxed
+@given(st.data(), st.integers(0, 99))
+def test_every_state_follows_its_metric(data, seed):
+    check_state(data.draw(metrics(data.draw(choice_spaces()))), seed=seed)
+
+
+class Forgetful(Additive):
+    def state(self, selection) -> Any:
+        state: Any = super().state(selection)
+        state.move = lambda switches: None  # stays where it began
+        return state
+
+
+class Weighed(Additive):
+    def state(self, selection) -> Any:
+        state: Any = super().state(selection)
+        state.weights = state.weights + np.arange(self.space.n_options)
+        return state
+
+
+class Lasting(Additive):
+    def state(self, selection) -> Any:
+        state: Any = super().state(selection)
+        state.undo = lambda: None
+        return state
+
+
+@pytest.mark.parametrize(
+    ("lying", "said"), [(Forgetful, "its value is"), (Weighed, "its weights is"), (Lasting, "its value is")]
+)
+def test_a_lying_state_is_caught(lying, said):
+    space = ChoiceSpace.from_sizes([3, 4, 2])
+    with pytest.raises(LawError, match=said):
+        check_state(lying(space, np.arange(9.0) ** 2, name="lying"))
+
+
+def test_a_subclass_does_not_inherit_a_state_of_other_values():
+    class Twice(Additive):
+        def evaluate(self, selections):
+            return 2 * super().evaluate(selections)
+
+    class Shown(Additive):
+        def replacements(self, selection):
+            return np.round(super().replacements(selection))
+
+    space = ChoiceSpace.from_sizes([3, 4, 2])
+    for metric in (Twice(space, np.arange(9.0)), Shown(space, np.arange(9.0))):
+        assert type(metric).state is Metric.state
+        check_state(metric)
 
 
 @relaxed

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import warnings
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -21,7 +20,7 @@ from cggd import Constraint, Feasibility, Status, find_feasible
 from cggd.checks import whole
 from cggd.constraints import check_constraints
 from cggd.guide.directions import Weights
-from cggd.improve.switches import Violation, walk
+from cggd.improve import switches
 from cggd.outputs import check_writable
 from cggd_nas.batches import Batches, as_batches
 from cggd_nas.candidates import NoFeasibleArchitectureError
@@ -267,5 +266,4 @@ def _checked(constraints: Sequence[Constraint], seed: int, console: Console) -> 
 def _nearest(constraints: Sequence[Constraint], seed: int) -> NDArray[np.int64]:
     """The selection of least violation on a walk."""
     space, rng = constraints[0].space, np.random.default_rng(seed)
-    steps = walk(space, Violation(constraints), None, space.sample(1, rng)[0], rng)
-    return min(itertools.islice(steps, NEAREST_STEPS), key=lambda visit: visit.violation).selection
+    return switches.search(space, constraints, None, rng, restarts=1, patience=NEAREST_STEPS).selection

@@ -1,34 +1,76 @@
-"""Swap search: walk over selections one switch at a time, by replacement tables.
+"""Local search by switches of single decisions and of pairs, on the states of metrics.
 
-Works for any metric, since a replacement table is all that it asks for. Violation comes first, the objective second;
-a tabu list keeps the walk from turning back where no switch is better.
+A tabu walk always makes the best switch that is not tabu. Switches are compared by objective and weighted violation.
+The weight of a constraint grows while it is violated and shrinks while it is satisfied, so that the walk crosses the
+boundary of the feasible region again and again (strategic oscillation; Glover & Hao, 2011). Then pairs of switches are
+tried at the best selection, and another walk begins there or at a disturbed copy of it (iterated local search;
+Lourenço, Martin & Stützle, 2003).
+
+Constraints that are sums are held as rows of one matrix. Where a relaxation has given reduced costs, the walk compares
+mixtures of objective and reduced costs. A black box that seems to be a sum
+is taken for one (`cggd.improve.reveal`), until a selection contradicts it; of all others only some switches are
+evaluated for each move.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
+from itertools import count, pairwise
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from cggd.budget import Budget
 from cggd.constraints import Constraint
+from cggd.improve.reveal import draw, revealed
 from cggd.incumbent import Finding, Incumbent
-from cggd.metrics import Metric, table_of
+from cggd.metrics import Additive, Metric, State
+from cggd.metrics.state import REFRESHED, Recomputed, SumState
 from cggd.problem import Problem
+from cggd.program import lagrangian
 from cggd.space import ChoiceSpace
 
-# A decision that switched stays as it is for this many switches and a random few more (Taillard's robust tabu search
-# draws tenures of this order for neighbourhoods of tens to hundreds of moves).
-TENURE = 5
+# A decision that switched stays as it is for up to this many switches and a random few more (Taillard's robust tabu
+# search draws tenures of this order for neighbourhoods of tens to hundreds of moves); each walk draws its own.
+TENURE = 8
 
 # A walk ends after PATIENCE switches without a better selection. The search ends after WALKS such walks in a row.
-PATIENCE = 50
+# Where a metric is no sum, it ends after about as many evaluations as LOOKS replacement tables hold, or twice as many
+# tables in closed form.
+PATIENCE = 1000
+LOOKS = 50
 WALKS = 200
 
-# First switches of pairs that are tried; each takes a replacement table of every metric.
-PAIRS = 64
+# First switches of pairs that are tried; each takes the replacement tables after it.
+PAIRS = 128
+
+# By this factor the weight of a violated constraint grows with each switch, and that of a satisfied one shrinks, within
+# HEAVIEST times and one HEAVIEST-th of where all weigh the same. Of 1.005 to 1.2, on c_21, d05100 and e10100.
+PRESSURE = 1.03
+HEAVIEST = 1e4
+
+# Share of the reduced costs in what is compared, beside the objective; each walk draws its own.
+SHARES = (0.5, 1.0)
+
+# Share of the walks that begin at a disturbed selection, and the share of its decisions that are drawn again.
+SHAKEN = 0.5
+REDRAWN = 1 / 30
+
+# Of metrics without a closed form, this many switches are evaluated for each move: of 16 to 200, on knapsacks with
+# interactions (I03, I04, I07), 50 to 100 are the best.
+CANDIDATES = 64
+
+# Random selections that a search for feasibility looks at first.
+SAMPLE = 32
+
+# False claims of a better selection after which no black box is taken for a sum any more.
+MISTAKES = 20
+
+# Share of its weight with which the parts of a maximum count beside the maximum itself.
+LOCAL = 1e-3
 
 # A value that is better by less than this share is the same value, summed in another order.
 ROUNDING = 1e-12
@@ -36,134 +78,511 @@ ROUNDING = 1e-12
 # Seconds per option from the beginning to the first look at the clock, measured with 2e6 options and rounded up.
 SWITCHES_SECONDS = 1e-6
 
+# Later than any turn of a walk.
+FOREVER = np.iinfo(np.int64).max
+
 
 @dataclass(frozen=True, eq=False)
 class Visit:
-    """A selection on the walk, how much it violates in all, and its objective."""
+    """A selection, how much it violates in all, and its objective."""
 
     selection: NDArray[np.int64]
     violation: float
     value: float
 
 
-class Violation:
-    """Total violation of constraints, each measured in a spread of its metric, so that units do not matter.
+# -- a selection and all selections one switch away -------------------------------------------------------------------
 
-    The measure is the spread of the first replacement table seen, and stays: violations of all selections compare.
+
+class _Rows:
+    """Sums, as rows of a matrix; `excess` says by how much each exceeds its limit."""
+
+    states: Sequence[State] = ()
+
+    def __init__(self, space: ChoiceSpace, rows: NDArray[np.float64], limits: NDArray[np.float64]) -> None:
+        self.space, self.rows, self.limits = space, rows, limits
+        self.room = np.empty_like(rows)
+
+    def stand(self, selection: NDArray[np.int64]) -> None:
+        chosen = self.rows[:, self.space.layout.flat(selection)]
+        self.excess = chosen.sum(axis=1) - self.limits
+        self.gain = self.rows - self.space.layout.spread(chosen)
+
+    def refresh(self, selection: NDArray[np.int64]) -> None:
+        self.stand(selection)
+
+    def move(self, decision: int, option: int) -> None:
+        first, last = self.space.offsets[decision], self.space.offsets[decision + 1]
+        self.excess += self.gain[:, first + option]
+        self.gain[:, first:last] = self.rows[:, first:last] - self.rows[:, first + option, None]
+
+    def violation(self, weights: NDArray[np.float64], options: NDArray[np.int64] | None = None) -> NDArray[np.float64]:
+        if options is not None:
+            return weights @ np.maximum(self.gain[:, options] + self.excess[:, None], 0.0)
+        np.add(self.gain, self.excess[:, None], out=self.room)
+        np.maximum(self.room, 0.0, out=self.room)
+        return weights @ self.room
+
+
+class _Shares:
+    """Sums of which each option counts in one at most, and two options of a decision never in the same one.
+
+    So are the loads of agents in an assignment. One vector over the options holds them all.
     """
 
-    def __init__(self, constraints: Sequence[Constraint]) -> None:
-        self.constraints = constraints
-        self.scales = np.zeros(len(constraints))
+    states: Sequence[State] = ()
 
-    def table(self, selection: NDArray[np.int64], *, local: bool = False) -> NDArray[np.float64]:
-        """Total violation with each option put in, shape (n_options,).
+    def __init__(self, space: ChoiceSpace, rows: NDArray[np.float64], limits: NDArray[np.float64]) -> None:
+        self.space, self.limits = space, limits
+        self.row: NDArray[np.int64] = np.where((rows != 0).any(axis=0), (rows != 0).argmax(axis=0), len(rows)).astype(
+            np.int64
+        )
+        self.use = rows.sum(axis=0)
 
-        With `local`, of the parts of the metrics that each decision takes part in.
-        """
-        total = np.zeros(self.constraints[0].space.n_options)
-        for i, c in enumerate(self.constraints):
-            table = c.sign * c.table(selection, local=local)
-            if self.scales[i] == 0:
-                self.scales[i] = float(np.ptp(table)) or max(abs(c.bound), 1e-12) if np.isfinite(c.bound) else 1.0
-            total += np.maximum(table - c.limit, 0.0) / self.scales[i]
+    @staticmethod
+    def fit(space: ChoiceSpace, rows: NDArray[np.float64]) -> bool:
+        counts = rows != 0
+        once = space.layout.reduce(np.add, counts.astype(np.int64)).max(initial=0) <= 1
+        return len(rows) > 1 and bool(once and counts.sum(axis=0).max() <= 1)
+
+    def stand(self, selection: NDArray[np.int64]) -> None:
+        self.here = self.space.layout.flat(selection)
+        # The last load is that of options that count nowhere.
+        loads = np.bincount(self.row[self.here], weights=self.use[self.here], minlength=len(self.limits) + 1)
+        self.loads = loads.astype(float) - np.append(self.limits, 1.0)
+
+    @property
+    def excess(self) -> NDArray[np.float64]:
+        return self.loads[:-1]
+
+    def refresh(self, selection: NDArray[np.int64]) -> None:
+        self.stand(selection)
+
+    def move(self, decision: int, option: int) -> None:
+        before, after = int(self.here[decision]), int(self.space.offsets[decision]) + option
+        self.loads[self.row[before]] -= self.use[before]
+        self.loads[self.row[after]] += self.use[after]
+        self.here[decision] = after
+
+    def violation(self, weights: NDArray[np.float64], options: NDArray[np.int64] | None = None) -> NDArray[np.float64]:
+        weights, row, here = np.append(weights, 0.0), self.row, self.here
+        now = np.maximum(self.loads, 0.0) * weights
+        table = np.maximum(self.loads[row] + self.use, 0.0)
+        table *= weights[row]
+        table -= now[row]
+        left = row[here]
+        without = np.maximum(self.loads[left] - self.use[here], 0.0) * weights[left] - now[left]
+        table += self.space.layout.spread(without)
+        table[here] = 0.0
+        table += now.sum()
+        return table if options is None else table[options]
+
+
+class _Tables:
+    """Constraints of any other kind, by the tables of their states."""
+
+    def __init__(self, constraints: Sequence[Constraint], limits: NDArray[np.float64]) -> None:
+        self.constraints, self.limits = constraints, limits
+        self.states: list[State] = []
+
+    def stand(self, selection: NDArray[np.int64]) -> None:
+        self.states = [constraint_state(c, selection) for c in self.constraints]
+
+    @property
+    def excess(self) -> NDArray[np.float64]:
+        values = [c.sign * state.value for c, state in zip(self.constraints, self.states, strict=True)]
+        return np.array(values) - self.limits
+
+    def refresh(self, selection: NDArray[np.int64]) -> None:
+        pass  # states refresh themselves
+
+    def move(self, decision: int, option: int) -> None:
+        for state in self.states:
+            state.move([(decision, option)])
+
+    def violation(
+        self, weights: NDArray[np.float64], options: NDArray[np.int64] | None = None
+    ) -> NDArray[np.float64] | float:
+        total = 0.0
+        for c, state, limit, weight in zip(self.constraints, self.states, self.limits, weights, strict=True):
+            table = state.table() if options is None else state.entries(options)
+            total = total + weight * np.maximum(c.sign * table - limit, 0.0)
+            # Where several parts exceed a bound at once no switch lowers the metric; their own tables tell them apart.
+            if options is None and c.metric.parted and c.sign * state.value > limit:
+                total += LOCAL * weight * np.maximum(c.sign * state.local_table() - limit, 0.0)
         return total
 
 
-def walk(
-    space: ChoiceSpace,
-    violation: Violation,
-    objective: Metric | None,
-    start: NDArray[np.int64],
-    rng: np.random.Generator,
-    *,
-    sign: float = 1.0,
-    allowed: NDArray[np.bool_] | None = None,
-) -> Iterator[Visit]:
-    """Yield selections, each one switch from the last: always the best one that is not tabu.
+def constraint_state(constraint: Constraint, selection: NDArray[np.int64]) -> State:
+    """State of a constraint's metric, or of its confidence limit where that is what the bound must hold for."""
+    if constraint.confidence is None:
+        return constraint.metric.state(selection)
+    local = partial(constraint.table, local=True)
+    return Recomputed(constraint.space, selection, constraint.values, constraint.table, local, sampled=False)
+
+
+class _Aim:
+    """The objective as a cost to be minimised, and the score by which the walk compares switches.
+
+    Parameters
+    ----------
+    metric : Metric
+    sign : float
+        1 to minimise the metric, -1 to maximise it.
+    scale : float
+        One over the spread of the cost, so that scores of problems in any unit are alike.
+    priced : ndarray of shape (n_options,), optional
+        Cost of each option with what it uses of the constraints, where the objective is a sum.
+    """
+
+    def __init__(self, metric: Metric, sign: float, scale: float, priced: NDArray[np.float64] | None = None) -> None:
+        self.metric, self.sign, self.scale, self.priced = metric, sign, scale, priced
+        self.share = 1.0
+
+    def stand(self, selection: NDArray[np.int64]) -> None:
+        self.state, self.guide = self.metric.state(selection), None
+        if self.priced is not None and self.state.weights is not None:
+            weights = (1.0 - self.share) * self.sign * self.state.weights + self.share * self.priced
+            self.guide = SumState(self.metric.space, weights, 0.0, selection)
+
+    @property
+    def cost(self) -> float:
+        return self.sign * self.state.value
+
+    def move(self, decision: int, option: int) -> None:
+        self.state.move([(decision, option)])
+        if self.guide is not None:
+            self.guide.move([(decision, option)])
+
+    def costs(self, options: NDArray[np.int64] | None) -> NDArray[np.float64]:
+        table = self.state.table() if options is None else self.state.entries(options)
+        return table if self.sign > 0 else -table
+
+    def scores(self, costs: NDArray[np.float64], options: NDArray[np.int64] | None) -> NDArray[np.float64]:
+        if self.guide is None:
+            return self.scale * costs
+        return self.scale * (self.guide.table() if options is None else self.guide.entries(options))
+
+
+class Surroundings:
+    """A selection with all selections one switch away: their weighted violation and their cost.
 
     Parameters
     ----------
     space : ChoiceSpace
-    violation : Violation
-    objective : Metric, optional
-        Decides among switches of equal violation, smaller ``sign * objective`` first.
-    start : ndarray of int, shape (n_decisions,)
-    rng : numpy.random.Generator
-    sign : float
-    allowed : bool array of shape (n_options,), optional
+    aim : _Aim
+    parts : list
+        The constraints, sorted by how their violation is computed.
+    units : ndarray of shape (n_constraints,)
+        Weights of the total violation by which selections are compared: one over the spread of each metric.
     """
-    layout, constraints = space.layout, violation.constraints
-    selection = start.copy()
-    free_again = np.zeros(space.n_decisions, dtype=np.int64)
-    tenure = min(TENURE, space.n_decisions - 1)
-    best: tuple[float, float] | None = None
-    for turn in range(1, 10**9):
-        wrong = violation.table(selection) if constraints else np.zeros(space.n_options)
-        value = np.zeros(space.n_options) if objective is None else sign * table_of(objective, selection)
-        here = layout.flat(selection)
-        now = (float(wrong[here[0]]), float(value[here[0]]))
-        best = now if best is None else min(best, now)
-        yield Visit(selection.copy(), now[0], sign * now[1])
-        # Where several parts exceed a bound at once no switch lowers the total; their own parts still tell them apart.
-        tie = violation.table(selection, local=True) if constraints and now[0] > 0 else np.zeros(space.n_options)
-        possible = np.ones(space.n_options, dtype=bool) if allowed is None else allowed.copy()
-        possible[here] = False
-        tabu = layout.spread(free_again > turn)
-        better = (wrong < best[0]) | ((wrong == best[0]) & (value < best[1]))
-        candidates = np.flatnonzero(possible & (~tabu | better))
-        if len(candidates) == 0:
-            candidates = np.flatnonzero(possible)
-        if len(candidates) == 0:
-            return
-        keys = (rng.random(len(candidates)), value[candidates], tie[candidates], wrong[candidates])
-        chosen = candidates[np.lexsort(keys)[0]]
-        decision = int(np.searchsorted(space.offsets, chosen, side="right")) - 1
-        selection[decision] = chosen - space.offsets[decision]
-        free_again[decision] = turn + tenure + rng.integers(0, tenure + 1)
+
+    def __init__(self, space: ChoiceSpace, aim: _Aim, parts: Sequence[Any], units: NDArray[np.float64]) -> None:
+        self.space, self.aim, self.parts, self.units, self.weights = space, aim, parts, units, units.copy()
+        self.cuts = [slice(*cut) for cut in pairwise(np.cumsum([0, *(len(part.limits) for part in parts)]).tolist())]
+
+    def stand(self, selection: NDArray[np.int64]) -> None:
+        """Go to a selection."""
+        self.selection, self.moves = selection.copy(), 0
+        for part in (*self.parts, self.aim):
+            part.stand(self.selection)
+
+    @property
+    def sampled(self) -> bool:
+        """Whether the tables here are evaluated selection by selection."""
+        return any(state.sampled for state in (self.aim.state, *(s for part in self.parts for s in part.states)))
+
+    @property
+    def patience(self) -> int:
+        """Switches without a better selection after which a walk ends: fewer where each costs more."""
+        if self.sampled:
+            return min(PATIENCE, LOOKS * max(self.space.n_options // CANDIDATES, 1))
+        return PATIENCE if all(len(part.states) == 0 for part in self.parts) else 2 * LOOKS
+
+    @property
+    def excess(self) -> NDArray[np.float64]:
+        """By how much each constraint's limit is exceeded here, shape (n_constraints,)."""
+        return np.concatenate([part.excess for part in self.parts]) if self.parts else np.zeros(0)
+
+    def look(self, options: NDArray[np.int64] | None = None) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """Weighted violation and cost with each option put in, or each of some options."""
+        n = self.space.n_options if options is None else len(options)
+        wrong = np.zeros(n)
+        for part, cut in zip(self.parts, self.cuts, strict=True):
+            wrong += part.violation(self.weights[cut], options)
+        return wrong, self.aim.costs(options)
+
+    def move(self, decision: int, option: int) -> None:
+        """Switch one decision."""
+        self.moves += 1
+        self.selection[decision] = option
+        for part in (*self.parts, self.aim):
+            part.move(decision, option)
+        if self.moves % REFRESHED == 0:
+            for part in self.parts:
+                part.refresh(self.selection)
+
+    def press(self, excess: NDArray[np.float64]) -> None:
+        """Make violated constraints count more, and the others less."""
+        self.weights *= np.where(excess > 0, PRESSURE, 1.0 / PRESSURE)
+        np.minimum(np.maximum(self.weights, self.units / HEAVIEST), self.units * HEAVIEST, out=self.weights)
 
 
-def pair(
-    space: ChoiceSpace,
-    violation: Violation,
-    objective: Metric,
-    selection: NDArray[np.int64],
+def surround(
+    problem: Problem, selection: NDArray[np.int64], *, reduced: NDArray[np.float64] | None = None
+) -> Surroundings:
+    """The surroundings of a selection; see `swap` for the reduced costs."""
+    space = problem.space
+    rows, sums, others = [], [], []
+    for c in problem.constraints:
+        if np.isinf(c.bound):
+            continue
+        state = constraint_state(c, selection)
+        unit = 1.0 / (float(np.ptp(state.table())) or max(abs(c.bound), 1e-12))
+        slack = 0.0 if c.confidence else 2 * float(np.max(c.metric.rounded(selection[None], c.sign)[1]))
+        if state.weights is None:
+            others.append((c, c.limit + slack, unit))
+        else:
+            constant = state.value - float(state.weights[space.layout.flat(selection)].sum(dtype=float))
+            rows.append(c.sign * state.weights)
+            sums.append((c.limit + slack - c.sign * constant, unit))
+    parts: list[Any] = []
+    if rows:
+        matrix = np.stack(rows).astype(float)
+        parts.append(
+            (_Shares if _Shares.fit(space, matrix) else _Rows)(space, matrix, np.array([limit for limit, _ in sums]))
+        )
+    if others:
+        parts.append(_Tables([c for c, *_ in others], np.array([limit for _, limit, _ in others])))
+    state, priced = problem.objective.state(selection), None
+    row = state.table()
+    if reduced is not None and state.weights is not None:
+        row = priced = np.where(np.isfinite(reduced), reduced, reduced[np.isfinite(reduced)].max(initial=0.0))
+    aim = _Aim(problem.objective, problem.sign, 1.0 / (float(np.ptp(row)) or 1.0), priced)
+    around = Surroundings(space, aim, parts, np.array([unit for *_, unit in (*sums, *others)]))
+    around.stand(selection)
+    return around
+
+
+# -- the search -------------------------------------------------------------------------------------------------------
+
+
+class Best:
+    """The best selection of a search: least violation, then least cost; each is evaluated again before it counts."""
+
+    def __init__(self, problem: Problem, visit: Visit) -> None:
+        self.problem, self.visit, self.mistakes = problem, visit, 0
+
+    @property
+    def found(self) -> bool:
+        """Whether a feasible selection is known."""
+        return self.visit.violation == 0
+
+    def beats(self) -> float:
+        """The cost below which a feasible selection is the best one."""
+        return self.visit.value - ROUNDING * abs(self.visit.value) if self.found else np.inf
+
+    def offer(self, selection: NDArray[np.int64], violation: float, cost: float) -> bool:
+        """Take a selection if it is better."""
+        if violation > 0:
+            if violation >= self.visit.violation:
+                return False
+        elif cost >= self.beats():
+            return False
+        else:
+            cost = self.problem.cost(selection) if self.problem.satisfied(selection) else np.inf
+            if cost >= self.beats():
+                self.mistakes += 1
+                return False
+        self.visit = Visit(selection.copy(), violation, cost)
+        return True
+
+
+def walk(
+    around: Surroundings,
+    best: Best,
+    rng: np.random.Generator,
     *,
-    sign: float = 1.0,
     allowed: NDArray[np.bool_] | None = None,
-) -> Iterator[NDArray[np.int64] | None]:
-    """Look for two switches that make a feasible selection better and keep it feasible.
+    tenure: int = TENURE,
+) -> Iterator[bool]:
+    """Switch decisions without end; yield after each switch whether the selection is the best one so far.
 
-    First switches that improve but violate come first, as a second one may repair them; up to `PAIRS` are tried. Yields
-    None after each, and a better selection as the last item, where one was found.
+    Always the best switch that is not tabu is made, or one to a feasible selection that is better than the best.
     """
-    constraints = violation.constraints
-
-    def tables(at: NDArray[np.int64]) -> tuple[NDArray, NDArray]:
-        wrong = violation.table(at) if constraints else np.zeros(space.n_options)
-        return wrong, sign * table_of(objective, at)
-
-    def with_option(at: NDArray[np.int64], option: int) -> NDArray[np.int64]:
-        decision = owner[option]
-        switched = at.copy()
-        switched[decision] = option - space.offsets[decision]
-        return switched
-
-    owner, here = space.layout.owner, space.layout.flat(selection)
-    wrong, value = tables(selection)
-    cost = value[here[0]]
-    possible = np.ones(space.n_options, dtype=bool) if allowed is None else allowed.copy()
-    possible[here] = False
-    firsts = np.flatnonzero(possible)
-    repairable = (wrong[firsts] > 0) & (value[firsts] < cost)
-    for first in firsts[np.lexsort((value[firsts], ~repairable))][:PAIRS].tolist():
-        switched = with_option(selection, first)
-        wrong_then, value_then = tables(switched)
-        good = possible & (owner != owner[first]) & (wrong_then == 0) & (value_then < cost - ROUNDING * abs(cost))
-        if good.any():
-            yield with_option(switched, int(np.argmin(np.where(good, value_then, np.inf))))
+    space, tabu = around.space, _Tabu(around.space, around.selection, allowed, tenure)
+    owner, first, sampled = space.layout.owner, space.offsets.tolist(), around.sampled
+    hopes = np.full(space.n_options, -np.inf)
+    blind_until = 0  # after a false claim of a better selection none is looked for, so that the walk moves on
+    for turn in count(1):
+        options = tabu.free(turn)
+        if len(options) == 0:
             return
-        yield None
+        if sampled:
+            options = _candidates(options, hopes, rng)
+        wrong, cost = around.look(options if sampled else None)
+        at = -1
+        if turn >= blind_until and wrong.min() <= 0:
+            good = np.flatnonzero((wrong <= 0) & (cost < best.beats()))
+            if not sampled:
+                good = good[tabu.until[good] < FOREVER]
+            if len(good):
+                at = int(good[cost[good].argmin()])
+        if at < 0:
+            score = wrong + around.aim.scores(cost, options if sampled else None)
+            if sampled:
+                hopes[options] = score - float(np.median(score))
+            else:
+                score = score[options]
+            ties = np.flatnonzero(score == score.min())
+            at = int(ties[rng.integers(len(ties))] if len(ties) > 1 else ties[0])
+            at = at if sampled else int(options[at])
+        chosen = int(options[at]) if sampled else at
+        decision = int(owner[chosen])
+        around.move(decision, chosen - first[decision])
+        tabu.switched(decision, chosen, turn + 1 + tenure + int(rng.integers(0, tenure + 1)))
+        excess = around.excess
+        around.press(excess)
+        mistakes = best.mistakes
+        yield best.offer(around.selection, float(np.maximum(excess, 0.0) @ around.units), around.aim.cost)
+        if best.mistakes > mistakes:
+            blind_until = turn + tenure
+
+
+def _candidates(options: NDArray[np.int64], hopes: NDArray[np.float64], rng: np.random.Generator) -> NDArray[np.int64]:
+    """Some options to evaluate: half of them those that were best when last seen or never were, half of them random."""
+    if len(options) <= CANDIDATES:
+        return options
+    drawn = rng.permutation(options)
+    first = drawn[: CANDIDATES // 2]
+    rest = drawn[CANDIDATES // 2 :]
+    return np.concatenate([first, rest[np.argpartition(hopes[rest], CANDIDATES // 2)[: CANDIDATES // 2]]])
+
+
+class _Tabu:
+    """Until which turn each option is tabu; what is chosen or forbidden is for ever."""
+
+    def __init__(
+        self, space: ChoiceSpace, selection: NDArray[np.int64], allowed: NDArray[np.bool_] | None, tenure: int
+    ) -> None:
+        self.offsets = space.offsets.tolist()
+        self.never = np.zeros(space.n_options, dtype=np.int64) if allowed is None else np.where(allowed, 0, FOREVER)
+        self.until = self.never.copy()
+        self.until[space.layout.flat(selection)] = FOREVER
+
+    def free(self, turn: int) -> NDArray[np.int64]:
+        """Options that may be put in; where all are tabu, those that are for a while."""
+        options = np.flatnonzero(self.until <= turn)
+        return options if len(options) else np.flatnonzero(self.until < FOREVER)
+
+    def switched(self, decision: int, chosen: int, until: int) -> None:
+        own = slice(self.offsets[decision], self.offsets[decision + 1])
+        self.until[own] = np.maximum(self.never[own], until)
+        self.until[chosen] = FOREVER
+
+
+def exchange(
+    around: Surroundings, best: Best, rng: np.random.Generator, allowed: NDArray[np.bool_] | None = None
+) -> Iterator[bool]:
+    """Try pairs of switches at the best selection; yield after each first one whether a better selection was found.
+
+    First switches that improve the objective come first, those that violate least among them.
+    """
+    space, offsets, owner = around.space, around.space.offsets.tolist(), around.space.layout.owner
+    around.stand(best.visit.selection)
+    possible = np.ones(space.n_options, dtype=bool) if allowed is None else allowed.copy()
+    possible[space.layout.flat(around.selection)] = False
+    options = np.flatnonzero(possible)
+
+    def some() -> NDArray[np.int64]:
+        return rng.permutation(options)[:CANDIDATES] if around.sampled else options
+
+    firsts = some()
+    wrong, cost = around.look(firsts)
+    order = np.lexsort((wrong + around.aim.scale * cost, cost >= best.visit.value))
+    for first in firsts[order][:PAIRS].tolist():
+        decision, before = int(owner[first]), int(around.selection[owner[first]])
+        around.move(decision, first - offsets[decision])
+        seconds = some()
+        seconds = seconds[owner[seconds] != decision]
+        wrong, cost = around.look(seconds)
+        good = np.flatnonzero((wrong <= 0) & (cost < best.beats()))
+        if len(good):
+            second = int(seconds[good[cost[good].argmin()]])
+            other = int(owner[second])
+            pair = around.selection.copy()
+            pair[other] = second - offsets[other]
+            if best.offer(pair, 0.0, float(cost[good].min())):
+                yield True
+                return
+        around.move(decision, before)
+        yield False
+
+
+def rounds(
+    around: Surroundings,
+    best: Best,
+    rng: np.random.Generator,
+    *,
+    allowed: NDArray[np.bool_] | None = None,
+    again: bool = True,
+    patience: int | None = None,
+    walks: int = WALKS,
+) -> Iterator[bool]:
+    """Walk, exchange, and begin again at the best selection or near it; yield as `walk` does."""
+    patience = around.patience if patience is None else patience
+    paired, fruitless = None, 0
+    while fruitless < walks:
+        before, stale = best.visit, 0
+        for better in walk(around, best, rng, allowed=allowed, tenure=_tenure(around.space, rng)):
+            yield better
+            stale = 0 if better else stale + 1
+            if stale > patience:
+                break
+        found = False
+        if best.found and best.visit is not paired:
+            paired = best.visit
+            for found in exchange(around, best, rng, allowed):
+                yield found
+        if not (found or again):
+            return
+        fruitless = 0 if best.visit is not before else fruitless + 1
+        around.aim.share = rng.uniform(*SHARES)
+        start = best.visit.selection
+        around.stand(start if found or rng.random() >= SHAKEN else shaken(around.space, start, rng, allowed))
+
+
+def _tenure(space: ChoiceSpace, rng: np.random.Generator) -> int:
+    most = min(TENURE, (space.n_decisions - 1) // 2)
+    return int(rng.integers(1, most + 1)) if most else 0
+
+
+def improve(
+    problem: Problem,
+    best: Best,
+    rng: np.random.Generator,
+    *,
+    allowed: NDArray[np.bool_] | None = None,
+    reduced: NDArray[np.float64] | None = None,
+    **how: Any,
+) -> Iterator[bool]:
+    """`rounds` from the best selection, with black boxes taken for sums as long as that leads to what is true."""
+    seen = revealed(problem, best.visit.selection, rng, allowed)
+    if seen is not problem and reduced is None and (relaxed := lagrangian.relax(seen)) is not None:
+        reduced = relaxed.reduced()
+        if relaxed.selection is not None:
+            yield best.offer(relaxed.selection, 0.0, problem.sign * float(relaxed.value or 0.0))
+    while True:
+        around = surround(seen, best.visit.selection, reduced=reduced)
+        excess = around.excess
+        yield best.offer(around.selection, float(np.maximum(excess, 0.0) @ around.units), around.aim.cost)
+        for better in rounds(around, best, rng, allowed=allowed, **how):
+            yield better
+            if best.mistakes > MISTAKES and seen is not problem:
+                break
+        else:
+            return
+        seen, reduced = problem, None
 
 
 def search(
@@ -181,26 +600,36 @@ def search(
 ) -> Visit:
     """The best selection met on several walks: least violation, then best objective.
 
-    A walk ends after `patience` switches without a better selection; the first begins at `start`, the others at
-    random. Without an objective the first selection without violation ends the search.
+    The start and a few random selections are evaluated first, and the first walk begins at the best of them. A walk
+    ends after `patience` switches without a better selection. Without an objective the first selection without
+    violation ends the search.
     """
-    best: Visit | None = None
-    violation = Violation(constraints)
-    for n in range(restarts):
-        begin = start if n == 0 and start is not None else _draw(space, allowed, rng)
-        stale = 0
-        for visit in walk(space, violation, objective, begin, rng, sign=sign, allowed=allowed):
-            if best is None or (visit.violation, sign * visit.value) < (best.violation, sign * best.value):
-                best, stale = visit, 0
-            if objective is None and visit.violation == 0:
-                return visit
-            stale += 1
-            if stale > patience or stop():
+    aim = Additive(space, np.zeros(space.n_options)) if objective is None else objective
+    problem = Problem(aim, constraints, "minimize" if sign > 0 else "maximize", allowed)
+    best = Best(problem, _sampled(problem, start, allowed, rng))
+    if not (objective is None and best.found):
+        for _ in improve(problem, best, rng, allowed=allowed, patience=patience, walks=restarts):
+            if stop() or (objective is None and best.found):
                 break
-        if stop():
-            break
-    assert best is not None
-    return best
+    return Visit(best.visit.selection, best.visit.violation, sign * best.visit.value)
+
+
+def _sampled(
+    problem: Problem, start: NDArray[np.int64] | None, allowed: NDArray[np.bool_] | None, rng: np.random.Generator
+) -> Visit:
+    """The start or a random selection: one that satisfies every constraint, or the first ones as many as any does."""
+    drawn = np.stack([draw(problem.space, allowed, rng) for _ in range(SAMPLE)])
+    begin = drawn[0] if start is None else np.array(start, dtype=np.int64)
+    for rows in (drawn,) if start is None else (begin[None], drawn):
+        for c in problem.constraints:
+            held = rows[c.holds(rows)]
+            if len(held) == 0:
+                break
+            rows = held
+        else:
+            return Visit(rows[0], 0.0, problem.cost(rows[0]))
+        begin = rows[0] if start is None else begin
+    return Visit(begin, np.inf, np.inf)
 
 
 def swap(
@@ -210,11 +639,9 @@ def swap(
     *,
     allowed: NDArray[np.bool_] | None = None,
     again: bool = False,
+    reduced: NDArray[np.float64] | None = None,
 ) -> Iterator[Finding | None]:
     """Improve a feasible selection of any problem by switches; yield what is better, and None in between.
-
-    A tabu walk tries single switches. Then pairs of switches are tried: one improves the objective but violates a
-    constraint, and the other repairs it. Both are repeated until neither finds a better selection.
 
     Parameters
     ----------
@@ -223,56 +650,26 @@ def swap(
     rng : numpy.random.Generator
     allowed : bool array of shape (n_options,), optional
     again : bool
-        Continue from the best selection with some decisions drawn again at random, until `WALKS` walks in a row find
-        nothing better (iterated local search; Lourenço, Martin & Stützle, 2003).
+        Continue from the best selection or near it, until `WALKS` walks in a row find nothing better. Otherwise the
+        search ends where neither a walk nor an exchange finds a better selection.
+    reduced : ndarray of shape (n_options,), optional
+        Reduced costs of the options in a relaxation; they lead the walk where the objective is a sum.
     """
-    space, sign = problem.space, problem.sign
-    violation = Violation(problem.constraints)
-    cost = problem.cost(best)
-    start, paired, fruitless = best, None, 0
-    while fruitless < WALKS:
-        stale, before = 0, cost
-        for visit in walk(space, violation, problem.objective, start, rng, sign=sign, allowed=allowed):
-            stale += 1
-            # A table is of many selections at once, and may round otherwise than a selection alone.
-            if visit.violation == 0 and sign * visit.value < cost and problem.satisfied(visit.selection):
-                best, cost, stale = visit.selection, sign * visit.value, 0
-                yield Finding(best)
-            else:
-                yield None
-            if stale > PATIENCE:
-                break
-        better = None
-        if best is not paired:
-            paired = best
-            for found in pair(space, violation, problem.objective, best, sign=sign, allowed=allowed):
-                better = found
-                yield None
-        if better is not None and problem.satisfied(better):
-            start = best = better
-            cost = problem.cost(better)
-            yield Finding(best)
-        elif again:
-            start = shaken(space, best, rng, allowed)
-            fruitless = fruitless + 1 if cost == before else 0
-        else:
-            return
+    allowed = problem.allowed if allowed is None else allowed
+    known = Best(problem, Visit(best, 0.0, problem.cost(best)))
+    for better in improve(problem, known, rng, allowed=allowed, again=again, reduced=reduced):
+        yield Finding(known.visit.selection) if better else None
 
 
 def shaken(
     space: ChoiceSpace, selection: NDArray[np.int64], rng: np.random.Generator, allowed: NDArray[np.bool_] | None = None
 ) -> NDArray[np.int64]:
-    """A selection with two or three of its decisions drawn anew, or up to a fifth of them where that is more."""
-    most = min(max(3, space.n_decisions // 5), space.n_decisions)
+    """A selection with two or three of its decisions drawn anew, or up to `REDRAWN` of them where that is more."""
+    most = min(max(3, int(REDRAWN * space.n_decisions)), space.n_decisions)
     changed = rng.choice(space.n_decisions, rng.integers(min(2, most), most + 1), replace=False)
     drawn = selection.copy()
-    drawn[changed] = _draw(space, allowed, rng)[changed]
+    drawn[changed] = draw(space, allowed, rng)[changed]
     return drawn
-
-
-def _draw(space: ChoiceSpace, allowed: NDArray[np.bool_] | None, rng: np.random.Generator) -> NDArray[np.int64]:
-    score = rng.random(space.n_options)
-    return space.layout.argmax(score if allowed is None else np.where(allowed, score, -1.0))
 
 
 @dataclass(frozen=True)
@@ -308,4 +705,5 @@ class Switches:
             visit = search(problem.space, problem.constraints, None, rng, **how)
             yield Finding(visit.selection)
         if incumbent.selection is not None and not self.feasible:
-            yield from swap(problem, incumbent.selection, rng, allowed=problem.allowed, again=budget.limited)
+            reduced = None if incumbent.relaxed is None else incumbent.relaxed.reduced()
+            yield from swap(problem, incumbent.selection, rng, again=budget.limited, reduced=reduced)

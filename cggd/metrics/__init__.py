@@ -7,6 +7,7 @@ from cggd.metrics.compose import Combination, Maximum, maximum
 from cggd.metrics.evaluation import Evaluation, Executor, afresh, evaluating
 from cggd.metrics.longest_path import LongestPath
 from cggd.metrics.peak import Peak
+from cggd.metrics.state import State
 from cggd.metrics.table import Table
 
 __all__ = [
@@ -21,6 +22,7 @@ __all__ = [
     "MetricError",
     "Peak",
     "Predicted",
+    "State",
     "SumTable",
     "Table",
     "afresh",

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from cggd.checks import as_number, own
 from cggd.metrics.base import Metric, Shifted, SumTable, table_of, values_of
+from cggd.metrics.state import State, SumState
 from cggd.pair_counts import flat_ranks
 from cggd.rounding import WHOLE, is_whole, sum_rounding
 from cggd.space import ChoiceSpace, check_space
@@ -97,6 +98,9 @@ class Additive(Metric):
         table = self.space.layout.spread(shift)
         table += self.values
         return table
+
+    def state(self, selection: NDArray[np.int64]) -> State:
+        return SumState(self.space, self.values, self.constant, selection)
 
     def shifted(self, selection: NDArray[np.int64]) -> Shifted | None:
         if type(self).replacements is not Additive.replacements:

@@ -13,12 +13,13 @@ from scipy.special import ndtri, stdtrit
 from cggd.checks import as_number, short, whole
 from cggd.expressions import Expression, Program
 from cggd.metrics.evaluation import current_evaluation
+from cggd.metrics.state import Recomputed, State
 from cggd.space import ENUMERABLE, ChoiceSpace, count
 
 # Methods that describe the values of `evaluate`; they hold only for the `evaluate` of their own class.
 SAID_OF_VALUES = ("replacements", "local_replacements", "shifted", "separable", "parted", "rounded", "rounded_table")
 SAID_OF_VALUES += ("rounding_of", "limits", "least_with", "addends", "minimum", "maximum", "quantile")
-SAID_OF_VALUES += ("sum_table", "expression", "closed_form")
+SAID_OF_VALUES += ("sum_table", "expression", "closed_form", "state")
 
 # Numbers that a batch of sampled selections may hold (32 MB of int64).
 CHUNK = 4_000_000
@@ -122,6 +123,9 @@ class Metric(Protocol):
         for name in SAID_OF_VALUES:
             if where("evaluate") < where(name):
                 setattr(cls, name, getattr(Metric, name))
+        # A state holds replacement tables, so it is that of the class that says what these are.
+        if min(where("replacements"), where("local_replacements")) < where("state"):
+            cls.state = Metric.state
 
     def evaluate(self, selections: NDArray[np.int64]) -> NDArray[np.float64]:
         """Values of selections, shape (n, n_decisions) to (n,)."""
@@ -142,6 +146,17 @@ class Metric(Protocol):
         shows no way out. By default the metric is one part, and this is `replacements`.
         """
         return self.replacements(selection)
+
+    def state(self, selection: NDArray[np.int64]) -> State:
+        """The metric at a selection, as a state that follows moves; by default it computes each table anew."""
+        return Recomputed(
+            self.space,
+            selection,
+            lambda rows: values_of(self, rows),
+            lambda row: table_of(self, row),
+            lambda row: table_of(self, row, local=True),
+            sampled=type(self).replacements is Metric.replacements,
+        )
 
     def rounded(self, selections: NDArray[np.int64], sign: float) -> tuple[NDArray[np.float64], Any]:
         """Values of selections, and an upper bound on the rounding error of the metric's own summation.

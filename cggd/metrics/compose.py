@@ -14,6 +14,7 @@ from cggd.checks import as_number
 from cggd.expressions import Expression, Program
 from cggd.metrics.additive import Additive
 from cggd.metrics.base import Metric, SumTable, check_metric, check_numbers, operators
+from cggd.metrics.state import JoinedState, State
 from cggd.rounding import WHOLE, is_whole, sum_rounding
 from cggd.space import ChoiceSpace
 
@@ -69,6 +70,23 @@ class Combination(Metric):
             return self.replacements(selection)
         weight, metric = self._alone
         return weight * metric.local_replacements(selection) + self.constant
+
+    def state(self, selection: NDArray[np.int64]) -> State:
+        parts = [metric.state(selection) for _, metric in self.terms]
+        factors = [w for w, _ in self.terms]
+
+        def join(numbers: Sequence[NDArray]) -> NDArray:
+            return np.asarray(sum((w * n for w, n in zip(factors, numbers, strict=True)), self.constant))
+
+        def local(states: Sequence[State]) -> NDArray:
+            if self._alone is None:
+                return join([state.table() for state in states])
+            pairs = zip(factors, states, strict=True)
+            return join([state.local_table() if w else np.zeros(self.space.n_options) for w, state in pairs])
+
+        known = [part.weights for part in parts if part.weights is not None]
+        weights = join(known) - self.constant if len(known) == len(parts) else None
+        return JoinedState(parts, join, local, weights)
 
     def errors(self, selection: NDArray[np.int64]) -> NDArray[np.float64] | None:
         return self._root_of_squares([metric.errors(selection) for _, metric in self.terms])
@@ -179,6 +197,13 @@ class Maximum(Metric):
 
     def local_replacements(self, selection: NDArray[np.int64]) -> NDArray[np.float64]:
         return np.max([metric.local_replacements(selection) for metric in self.metrics], axis=0)
+
+    def state(self, selection: NDArray[np.int64]) -> State:
+        def local(states: Sequence[State]) -> NDArray:
+            return np.max([state.local_table() for state in states], axis=0)
+
+        parts = [metric.state(selection) for metric in self.metrics]
+        return JoinedState(parts, lambda numbers: np.max(numbers, axis=0), local)
 
     def errors(self, selection: NDArray[np.int64]) -> NDArray[np.float64] | None:
         tables = [metric.replacements(selection) for metric in self.metrics]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterable, Mapping
+from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
@@ -14,6 +14,7 @@ from scipy import sparse
 from cggd.checks import own
 from cggd.expressions import Expression, Program
 from cggd.metrics.base import Metric, table_of, values_of
+from cggd.metrics.state import REFRESHED, State, Switch, Trail
 from cggd.rounding import UNIT, WHOLE, is_whole, sum_rounding
 from cggd.space import ChoiceSpace, as_array, check_space, few
 
@@ -117,7 +118,13 @@ class Peak(Metric):
         )
 
     def replacements(self, selection: NDArray[np.int64]) -> NDArray[np.float64]:
-        pairs, loads = self._pairs, self.loads(selection[None])[0]
+        return self._table(selection, self.loads(selection[None])[0])
+
+    def state(self, selection: NDArray[np.int64]) -> State:
+        return _PeakState(self, selection)
+
+    def _table(self, selection: NDArray[np.int64], loads: NDArray[np.float64]) -> NDArray[np.float64]:
+        pairs = self._pairs
         order = np.argsort(-loads, kind="stable")
         rank = np.empty_like(order)
         rank[order] = np.arange(len(loads))
@@ -134,7 +141,9 @@ class Peak(Metric):
         return True
 
     def local_replacements(self, selection: NDArray[np.int64]) -> NDArray[np.float64]:
-        loads = self.loads(selection[None])[0]
+        return self._local_table(selection, self.loads(selection[None])[0])
+
+    def _local_table(self, selection: NDArray[np.int64], loads: NDArray[np.float64]) -> NDArray[np.float64]:
         table = self._of_touched(selection, loads)
         table[np.isneginf(table)] = loads.max()  # decisions that no stage knows
         return table
@@ -205,18 +214,69 @@ class Peak(Metric):
         return float(self.values.max()) if self.stages is None else self.limits()[1]
 
 
+class _PeakState:
+    """A peak at a selection: the loads of its stages, of which a move changes those that its decision touches."""
+
+    weights, sampled = None, False
+
+    def __init__(self, metric: Peak, selection: NDArray[np.int64]) -> None:
+        self.metric, self.trail, self._moves = metric, Trail(selection), 0
+        self._loads = metric.loads(self.trail.selection[None])[0]
+
+    @property
+    def value(self) -> float:
+        return float(self._loads.max())
+
+    def table(self) -> NDArray[np.float64]:
+        return self.metric._table(self.trail.selection, self._loads)
+
+    def local_table(self) -> NDArray[np.float64]:
+        return self.metric._local_table(self.trail.selection, self._loads)
+
+    def entries(self, options: NDArray[np.int64]) -> NDArray[np.float64]:
+        return self.table()[options]
+
+    def exchanges(self, outgoing: Switch) -> NDArray[np.float64]:
+        before = self._loads.copy()
+        self.move([outgoing])
+        table = self.table()
+        self.trail.undo()
+        self._loads = before
+        return table
+
+    def move(self, switches: Sequence[Switch]) -> None:
+        self._moved(self.trail.move(switches))
+
+    def undo(self) -> None:
+        self._moved(self.trail.undo())
+
+    def _moved(self, made: Sequence[tuple[int, int, int]]) -> None:
+        self._moves += 1
+        if self._moves % REFRESHED == 0:
+            self._loads = self.metric.loads(self.trail.selection[None])[0]
+            return
+        pairs, offsets = self.metric._pairs, self.metric.space.offsets
+        for decision, old, new in made:
+            count, first = int(pairs.count[decision]), int(pairs.first[decision])
+            start_new, start_old = (int(pairs.start[offsets[decision] + option]) for option in (new, old))
+            stages = pairs.stage[first : first + count]
+            self._loads[stages] += pairs.use[start_new : start_new + count] - pairs.use[start_old : start_old + count]
+
+
 @dataclass(frozen=True, eq=False)
 class _Pairs:
     """Which decisions touch which stages: parallel arrays over pairs sorted by decision, then stage.
 
     `use` holds what each option uses in every stage of its decision, option after option: that of option o in the
-    nth stage of its decision stands at ``start[o] + nth``, and `pair` names its pair.
+    nth stage of its decision stands at ``start[o] + nth``, and `pair` names its pair. The pairs of decision d are the
+    `count[d]` ones from `first[d]` on.
     """
 
     decision: NDArray[np.int64]
     stage: NDArray[np.int64]
     nth: NDArray[np.int64]
     count: NDArray[np.int64]
+    first: NDArray[np.int64]
     start: NDArray[np.int64]
     pair: NDArray[np.int64]
     use: NDArray[np.float64]
@@ -242,6 +302,7 @@ class _Pairs:
             stage=stage,
             nth=np.arange(len(unique)) - first[decision],
             count=count,
+            first=first,
             start=start,
             pair=np.repeat(first[owner], per_option) + nth_of_use,
             use=use,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
@@ -11,6 +12,7 @@ from numpy.typing import NDArray
 
 from cggd.checks import own
 from cggd.metrics.base import Metric
+from cggd.metrics.state import State, Switch, Trail
 from cggd.space import ENUMERABLE, ChoiceSpace, as_floats, check_space, count
 
 
@@ -74,6 +76,9 @@ class Table(Metric):
         others = selection @ self._strides - selection * self._strides
         return self.values[others[self.space.layout.owner] + self._steps]
 
+    def state(self, selection: NDArray[np.int64]) -> State:
+        return _TableState(self, selection)
+
     @property
     def closed_form(self) -> bool:
         return True
@@ -89,3 +94,43 @@ class Table(Metric):
 
     def quantile(self, q: float, *, samples: int = 10_000, seed: int = 0) -> float:
         return Metric.quantile(self, q, samples=max(samples, self.space.n_selections), seed=seed)
+
+
+class _TableState:
+    """A table at a selection: its place in the table, which moves by strides."""
+
+    weights, sampled = None, False
+
+    def __init__(self, metric: Table, selection: NDArray[np.int64]) -> None:
+        self.metric, self.trail = metric, Trail(selection)
+        self._steps = selection * metric._strides
+
+    @property
+    def value(self) -> float:
+        return float(self.metric.values[self._steps.sum()])
+
+    def table(self) -> NDArray[np.float64]:
+        others = self._steps.sum() - self._steps
+        return self.metric.values[self.metric.space.layout.spread(others) + self.metric._steps]
+
+    local_table = table
+
+    def entries(self, options: NDArray[np.int64]) -> NDArray[np.float64]:
+        others = self._steps.sum() - self._steps[self.metric.space.layout.owner[options]]
+        return self.metric.values[others + self.metric._steps[options]]
+
+    def exchanges(self, outgoing: Switch) -> NDArray[np.float64]:
+        self.move([outgoing])
+        table = self.table()
+        self.undo()
+        return table
+
+    def move(self, switches: Sequence[Switch]) -> None:
+        self._moved(self.trail.move(switches))
+
+    def undo(self) -> None:
+        self._moved(self.trail.undo())
+
+    def _moved(self, made: Sequence[tuple[int, int, int]]) -> None:
+        for decision, _, option in made:
+            self._steps[decision] = option * self.metric._strides[decision]

@@ -14,7 +14,15 @@ reaches a feasible selection within the steps that docs/convergence.md proves, w
 
 from cggd.testing.convergence import GRADIENTS, OPTIMIZERS, Trace, assert_converges, check_constraints
 from cggd.testing.improvers import check_improver
-from cggd.testing.laws import LawError, check_direction, check_expression, check_guide, check_metric, slow_direction
+from cggd.testing.laws import (
+    LawError,
+    check_direction,
+    check_expression,
+    check_guide,
+    check_metric,
+    check_state,
+    slow_direction,
+)
 from cggd.testing.strategies import choice_spaces, constraints, metrics, problems, selections, witnessed_problems
 
 __all__ = [
@@ -29,6 +37,7 @@ __all__ = [
     "check_guide",
     "check_improver",
     "check_metric",
+    "check_state",
     "choice_spaces",
     "constraints",
     "metrics",

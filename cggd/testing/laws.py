@@ -18,7 +18,7 @@ from cggd.constraints import Constraint, check_constraints
 from cggd.expressions import Expression, Program
 from cggd.guide import Guide, Observation
 from cggd.guide.directions import Weights
-from cggd.metrics import Evaluation, Metric, evaluating
+from cggd.metrics import Evaluation, Metric, State, evaluating
 from cggd.space import ChoiceSpace, count
 
 # Sums of the same numbers in another order may differ by this share.
@@ -160,6 +160,71 @@ def _rows(space: ChoiceSpace, selections: NDArray[np.int64] | None, n: int, seed
     if selections is not None:
         return space.check_selections(selections)
     return space.enumerate() if space.n_selections <= 4 * n else space.sample(n, np.random.default_rng(seed))
+
+
+def check_state(metric: Metric, *, n: int = 20, seed: int = 0) -> None:
+    """Check that a metric's state follows moves: after each one it says what the metric says of the selection.
+
+    From a random selection, `n` random moves of one to three decisions are made, and some of them are undone.
+
+    Raises
+    ------
+    LawError
+
+    Examples
+    --------
+    >>> from cggd import Additive, ChoiceSpace
+    >>> check_state(Additive(ChoiceSpace.from_sizes([2, 3]), [1, 2, 3, 4, 5]))
+    """
+    space, rng = metric.space, np.random.default_rng(seed)
+    selection, done = space.sample(1, rng)[0], []
+    given = selection.copy()
+    state = metric.state(given)
+    given[:] = 0  # the state must not depend on what becomes of its argument
+    for _ in range(n):
+        _check_stand(metric, state, selection, rng)
+        if done and rng.random() < 1 / 3:
+            state.undo()
+            selection = done.pop()
+            continue
+        decisions = rng.permutation(space.n_decisions)[: rng.integers(1, 4)]
+        moves = [(int(d), int(rng.integers(space.sizes[d]))) for d in decisions]
+        state.move(moves)
+        done.append(selection)
+        selection = selection.copy()
+        for decision, option in moves:
+            selection[decision] = option
+    _check_stand(metric, state, selection, rng)
+
+
+def _check_stand(metric: Metric, state: State, selection: NDArray[np.int64], rng: np.random.Generator) -> None:
+    """Compare a state with its metric at a selection."""
+    space = metric.space
+    table, local = metric.replacements(selection), metric.local_replacements(selection)
+    value, scale = float(metric.evaluate(selection[None])[0]), CLOSE * float(np.abs(table).max())
+    some = rng.integers(0, space.n_options, 3)
+    decision = int(rng.integers(space.n_decisions))
+    option = int(rng.integers(space.sizes[decision]))
+    other = selection.copy()
+    other[decision] = option
+    answers = [
+        ("value", np.array([state.value]), np.array([value])),
+        ("table", state.table(), table),
+        ("local_table", state.local_table(), local),
+        ("entries", state.entries(some), table[some]),
+        ("value after the table", np.array([state.value]), np.array([value])),
+    ]
+    if (after := state.exchanges((decision, option))) is not None:
+        answers.append(("exchanges", after, metric.replacements(other)))
+    if state.weights is not None:
+        first = space.layout.spread(state.weights[space.layout.flat(selection)])
+        answers.append(("weights", state.weights - first + value, table))
+    for name, said, true in answers:
+        if said.shape != true.shape or np.abs(said - true).max() > scale + CLOSE * float(np.abs(true).max()):
+            raise LawError(
+                f"{metric.name}: a state must say what the metric says of its selection, but its {name} is {said} "
+                f"instead of {true} at {_at(metric, selection)}"
+            )
 
 
 def _check_values(metric: Metric, row: NDArray[np.int64], value: float, scale: float) -> None:

@@ -1,0 +1,86 @@
+"""Black boxes that are sums of one number per option, found out by a few evaluations.
+
+A function f is such a sum exactly if f(x) + f(y) = f(z) + f(w) wherever z and w are x and y with some decisions
+exchanged. That is tested at random selections; one replacement table then gives the numbers. What is found this way is
+a guess: selections that it leads to must be evaluated again, and bounds and proofs must not be drawn from it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cggd.metrics import Additive, Metric, values_of
+from cggd.problem import Problem
+from cggd.space import ChoiceSpace
+
+# Exchanges at which a metric must be a sum; each takes four evaluations.
+EXCHANGES = 4
+
+# Sums of the same numbers in another order differ by less than this share.
+SAME = 1e-9
+
+
+def revealed(
+    problem: Problem, selection: NDArray[np.int64], rng: np.random.Generator, allowed: NDArray[np.bool_] | None = None
+) -> Problem:
+    """The problem in which each black box that seems to be a sum is one; the very same problem where none does.
+
+    Parameters
+    ----------
+    problem : Problem
+    selection : ndarray of int, shape (n_decisions,)
+        Where replacement tables are evaluated.
+    rng : numpy.random.Generator
+    allowed : bool array of shape (n_options,), optional
+
+    Examples
+    --------
+    >>> from cggd import ChoiceSpace, Function
+    >>> space = ChoiceSpace.from_sizes([2, 3])
+    >>> black, box = (Function(space, f) for f in (lambda s: 2.0 * s[0] - s[1] + 7, lambda s: 2.0 * s[0] * s[1]))
+    >>> found = revealed(Problem(black, [box <= 2]), np.array([0, 0]), np.random.default_rng(0))
+    >>> found.objective.values, found.constraints[0].metric is box
+    (array([ 0.,  2.,  0., -1., -2.]), True)
+    """
+    probes = _exchanges(problem.space, rng, allowed)
+    known: dict[int, Metric] = {}
+
+    def seen(metric: Metric) -> Metric:
+        if id(metric) not in known:
+            known[id(metric)] = _as_sum(metric, selection, probes)
+        return known[id(metric)]
+
+    objective = seen(problem.objective)
+    constraints = [
+        c if c.confidence is not None or (metric := seen(c.metric)) is c.metric else replace(c, metric=metric)
+        for c in problem.constraints
+    ]
+    same = objective is problem.objective and all(a is b for a, b in zip(constraints, problem.constraints, strict=True))
+    return problem if same else replace(problem, objective=objective, constraints=constraints)
+
+
+def _exchanges(space: ChoiceSpace, rng: np.random.Generator, allowed: NDArray[np.bool_] | None) -> NDArray[np.int64]:
+    """Random selections x and y, and z and w that exchange half of their decisions: (4, EXCHANGES, n_decisions)."""
+    x, y = (np.stack([draw(space, allowed, rng) for _ in range(EXCHANGES)]) for _ in range(2))
+    exchanged = rng.random(x.shape) < 0.5
+    return np.stack([x, y, np.where(exchanged, x, y), np.where(exchanged, y, x)])
+
+
+def _as_sum(metric: Metric, selection: NDArray[np.int64], probes: NDArray[np.int64]) -> Metric:
+    state = metric.state(selection)
+    if metric.noisy or not state.sampled:
+        return metric
+    values = values_of(metric, probes.reshape(-1, probes.shape[-1])).astype(float).reshape(4, -1)
+    if np.abs(values[0] + values[1] - values[2] - values[3]).max() > SAME * np.abs(values).max():
+        return metric
+    row, value = state.table(), state.value
+    return Additive(metric.space, row - value, value, name=metric.name, unit=metric.unit)
+
+
+def draw(space: ChoiceSpace, allowed: NDArray[np.bool_] | None, rng: np.random.Generator) -> NDArray[np.int64]:
+    """A random selection of allowed options."""
+    score = rng.random(space.n_options)
+    return space.layout.argmax(score if allowed is None else np.where(allowed, score, -1.0))

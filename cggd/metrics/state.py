@@ -1,0 +1,301 @@
+"""States: a metric that stands at a selection, and is kept up to date when decisions switch."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Sequence
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cggd.space import ChoiceSpace
+
+# Moves that can be undone one after another.
+DEPTH = 16
+
+# Sums are computed anew after this many moves, so that their rounding errors stay those of a few additions.
+REFRESHED = 1024
+
+# A decision and the number of one of its options.
+Switch = tuple[int, int]
+
+
+class State(Protocol):
+    """A metric at a selection: its value and its replacement table, which follow every move.
+
+    Attributes
+    ----------
+    value : float
+        Value of the metric at the selection, up to rounding.
+    weights : ndarray of shape (n_options,) or None
+        Where the metric is a sum of one number per option and a constant: these numbers.
+    sampled : bool
+        Whether `table` evaluates one selection per option, so that some `entries` cost less than the table.
+    """
+
+    @property
+    def value(self) -> float: ...
+    @property
+    def weights(self) -> NDArray | None: ...
+    @property
+    def sampled(self) -> bool: ...
+    def table(self) -> NDArray:
+        """Replacement table at the selection, shape (n_options,)."""
+        ...
+
+    def local_table(self) -> NDArray:
+        """Replacement table of the parts that each decision takes part in (`Metric.local_replacements`)."""
+        ...
+
+    def entries(self, options: NDArray[np.int64]) -> NDArray:
+        """Entries of the replacement table at some options, given as positions in it."""
+        ...
+
+    def exchanges(self, outgoing: Switch) -> NDArray | None:
+        """Replacement table after a switch that is not made, or None where only `move` can tell."""
+        ...
+
+    def move(self, switches: Sequence[Switch]) -> None:
+        """Switch one or several different decisions."""
+        ...
+
+    def undo(self) -> None:
+        """Take back the last move that was not yet taken back; up to `DEPTH` moves can be."""
+        ...
+
+
+class Trail:
+    """A selection, and the moves that led to it.
+
+    Examples
+    --------
+    >>> trail = Trail(np.array([0, 0, 0]))
+    >>> trail.move([(1, 2)]), trail.selection.tolist()
+    ([(1, 0, 2)], [0, 2, 0])
+    >>> trail.undo(), trail.selection.tolist()
+    ([(1, 2, 0)], [0, 0, 0])
+    """
+
+    def __init__(self, selection: NDArray[np.int64]) -> None:
+        self.selection = np.array(selection, dtype=np.int64)
+        self.past: deque[list[tuple[int, int, int]]] = deque(maxlen=DEPTH)
+
+    def move(self, switches: Sequence[Switch]) -> list[tuple[int, int, int]]:
+        """Make a move; return each decision that switched with its option before and after."""
+        made = [(decision, int(self.selection[decision]), option) for decision, option in switches]
+        for decision, _, option in made:
+            self.selection[decision] = option
+        self.past.append(made)
+        return made
+
+    def undo(self) -> list[tuple[int, int, int]]:
+        """Take the last move back; return what switched, as `move` does."""
+        if not self.past:
+            raise IndexError("no move to undo")
+        back = [(decision, after, before) for decision, before, after in self.past.pop()]
+        for decision, _, option in back:
+            self.selection[decision] = option
+        return back
+
+
+class Recomputed:
+    """The state of any metric: replacement tables are computed anew after each move, when they are asked for.
+
+    Parameters
+    ----------
+    space : ChoiceSpace
+    selection : ndarray of int, shape (n_decisions,)
+    evaluate : callable
+        Values of selections, (n, n_decisions) to (n,).
+    replacements, local_replacements : callable
+        Replacement tables at a selection, (n_decisions,) to (n_options,).
+    sampled : bool
+        Whether the tables are batches of evaluations.
+    """
+
+    weights = None
+
+    def __init__(
+        self,
+        space: ChoiceSpace,
+        selection: NDArray[np.int64],
+        evaluate: Callable[[NDArray[np.int64]], NDArray],
+        replacements: Callable[[NDArray[np.int64]], NDArray],
+        local_replacements: Callable[[NDArray[np.int64]], NDArray],
+        *,
+        sampled: bool,
+    ) -> None:
+        self.space, self.trail, self.sampled = space, Trail(selection), sampled
+        self.evaluate, self.replacements, self.local_replacements = evaluate, replacements, local_replacements
+        self._value: float | None = None
+        self._table: NDArray | None = None
+        self._entries: dict[int, float] = {}
+
+    @property
+    def value(self) -> float:
+        if self._value is None:
+            self._value = float(self.evaluate(self.trail.selection[None])[0])
+        return self._value
+
+    def table(self) -> NDArray:
+        if self._table is None:
+            self._table = self.replacements(self.trail.selection)
+            self._value = float(self._table[self.space.offsets[0] + self.trail.selection[0]])
+        return self._table
+
+    def local_table(self) -> NDArray:
+        return self.local_replacements(self.trail.selection)
+
+    def entries(self, options: NDArray[np.int64]) -> NDArray:
+        if not self.sampled or self._table is not None:
+            return self.table()[options]
+        values = self.evaluate(switched(self.space, self.trail.selection, options))
+        self._entries.update(zip(options.tolist(), values.tolist(), strict=True))
+        return values
+
+    def exchanges(self, outgoing: Switch) -> None:
+        return None
+
+    def move(self, switches: Sequence[Switch]) -> None:
+        known = None
+        if len(switches) == 1:
+            at = int(self.space.offsets[switches[0][0]]) + switches[0][1]
+            known = self._entries.get(at) if self._table is None else float(self._table[at])
+        self.trail.move(switches)
+        self._forget(known)
+
+    def undo(self) -> None:
+        self.trail.undo()
+        self._forget(None)
+
+    def _forget(self, value: float | None) -> None:
+        self._value, self._table, self._entries = value, None, {}
+
+
+def switched(space: ChoiceSpace, selection: NDArray[np.int64], options: NDArray[np.int64]) -> NDArray[np.int64]:
+    """A selection with each of some options put in, shape (n, n_decisions).
+
+    Examples
+    --------
+    >>> switched(ChoiceSpace.from_sizes([2, 2]), np.array([0, 0]), np.array([1, 3])).tolist()
+    [[1, 0], [0, 1]]
+    """
+    rows = np.repeat(selection[None], len(options), axis=0)
+    decisions = space.layout.owner[options]
+    rows[np.arange(len(options)), decisions] = options - space.offsets[decisions]
+    return rows
+
+
+class SumState:
+    """The state of a sum of one number per selected option and a constant.
+
+    A move costs the options of the decisions that switch; the replacement table is one addition.
+
+    Examples
+    --------
+    >>> state = SumState(ChoiceSpace.from_sizes([2, 2]), np.array([1.0, 2.5, 0.5, 0.0]), 0.0, np.array([1, 0]))
+    >>> state.value, state.table()
+    (3.0, array([1.5, 3. , 3. , 2.5]))
+    >>> state.move([(0, 0)])
+    >>> state.value, state.table()
+    (1.5, array([1.5, 3. , 1.5, 1. ]))
+    """
+
+    sampled = False
+
+    def __init__(self, space: ChoiceSpace, weights: NDArray, constant: float, selection: NDArray[np.int64]) -> None:
+        self.space, self.weights, self.constant = space, np.asarray(weights, dtype=float), constant
+        self.trail, self._moves = Trail(selection), 0
+        self._refresh()
+
+    def _refresh(self) -> None:
+        chosen = self.weights[self.space.layout.flat(self.trail.selection)]
+        self.value = float(chosen.sum() + self.constant)
+        # What each switch adds to the value.
+        self._gain = self.weights - self.space.layout.spread(chosen)
+
+    def table(self) -> NDArray:
+        return self._gain + self.value
+
+    local_table = table
+
+    def entries(self, options: NDArray[np.int64]) -> NDArray:
+        return self._gain[options] + self.value
+
+    def exchanges(self, outgoing: Switch) -> NDArray:
+        decision, option = outgoing
+        first, last = self.space.offsets[decision : decision + 2].tolist()
+        gain = self._gain[first + option]
+        table = self._gain + (self.value + gain)
+        table[first:last] -= gain
+        return table
+
+    def move(self, switches: Sequence[Switch]) -> None:
+        self._moved(self.trail.move(switches))
+
+    def undo(self) -> None:
+        self._moved(self.trail.undo())
+
+    def _moved(self, made: Sequence[tuple[int, int, int]]) -> None:
+        self._moves += 1
+        if self._moves % REFRESHED == 0:
+            self._refresh()
+            return
+        for decision, _, option in made:
+            first, last = self.space.offsets[decision], self.space.offsets[decision + 1]
+            self.value += float(self._gain[first + option])
+            chosen = self.weights[first + option]
+            self._gain[first:last] = self.weights[first:last] - chosen
+
+
+class JoinedState:
+    """The state of a metric that is computed from the states of others, such as a weighted sum or a maximum.
+
+    Parameters
+    ----------
+    parts : list of State
+    join : callable
+        From the values or tables of the parts, shape (n_parts, ...), to those of the metric.
+    local : callable
+        From the states of the parts to the local table.
+    weights : ndarray of shape (n_options,) or None
+    """
+
+    def __init__(
+        self,
+        parts: Sequence[State],
+        join: Callable[[Sequence[NDArray]], NDArray],
+        local: Callable[[Sequence[State]], NDArray],
+        weights: NDArray | None = None,
+    ) -> None:
+        self.parts, self.join, self.local, self.weights = parts, join, local, weights
+
+    @property
+    def value(self) -> float:
+        return float(self.join([np.asarray(part.value) for part in self.parts]))
+
+    @property
+    def sampled(self) -> bool:
+        return any(part.sampled for part in self.parts)
+
+    def table(self) -> NDArray:
+        return self.join([part.table() for part in self.parts])
+
+    def local_table(self) -> NDArray:
+        return self.local(self.parts)
+
+    def entries(self, options: NDArray[np.int64]) -> NDArray:
+        return self.join([part.entries(options) for part in self.parts])
+
+    def exchanges(self, outgoing: Switch) -> NDArray | None:
+        known = [table for part in self.parts if (table := part.exchanges(outgoing)) is not None]
+        return self.join(known) if len(known) == len(self.parts) else None
+
+    def move(self, switches: Sequence[Switch]) -> None:
+        for part in self.parts:
+            part.move(switches)
+
+    def undo(self) -> None:
+        for part in self.parts:
+            part.undo()
