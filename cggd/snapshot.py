@@ -134,6 +134,8 @@ def _read(
             continue
         own = {n.removeprefix(f"memory_{place}_"): a for n, a in arrays.items() if n.startswith(f"memory_{place}_")}
         memory[int(place)] = (improver.unpack(problem, kept, own), len(history))
+    if history and not memory:
+        raise ValueError(f"it holds {len(history)} steps, and not where they ended")
     known = [Candidate(*row) for row in zip(value.tolist(), selection, values, strict=True)]
     incumbent.candidates, incumbent.history, incumbent.memory = known[:n_candidates], history, memory
     incumbent.nearest = known[-1] if len(known) > n_candidates else None

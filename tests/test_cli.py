@@ -17,6 +17,7 @@ from cggd import (
     Descent,
     Diagnosis,
     Feasibility,
+    Multipliers,
     Problem,
     Result,
     SearchError,
@@ -24,7 +25,6 @@ from cggd import (
     Stop,
     cli,
     maximize,
-    portfolio,
 )
 from cggd.datasets import mmkp
 from cggd.io import read_options, write_problem
@@ -214,7 +214,9 @@ def test_a_sweep_that_is_interrupted_or_fails_delivers_its_points(cggd, table, m
     assert "interrupted, after 1 bound" in out
 
     def fails(problem, **options):
-        raise SearchError("device lost", replace(cli.solve(problem, **options), stopped=Stop.FAILED))
+        result = cli.solve(problem, **options)
+        run = replace(result.run, note="OSError: device lost")
+        raise SearchError("device lost", replace(result, stopped=Stop.FAILED, run=run))
 
     monkeypatch.setattr(sys.modules["cggd.sweep"], "solve", fails)
     code, out, err = cggd(*arguments)
@@ -467,7 +469,7 @@ def test_demo(cggd, tmp_path):
 def test_progress_says_that_the_best_selection_is_polished():
     seen = []
     knapsack = mmkp("I03")
-    how = {"improvers": [Descent(steps=5, starts=1), *portfolio()[:4]]}
+    how = {"improvers": [Descent(steps=5, starts=1), Multipliers()]}
     maximize(knapsack.value, knapsack.constraints, callback=lambda p: seen.append(cli._words(p)), **how)
     assert seen[0].startswith("start 1/1, ")
     assert seen[-1].startswith("polish, best 1")
