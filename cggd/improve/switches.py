@@ -706,4 +706,7 @@ class Switches:
             yield Finding(visit.selection)
         if incumbent.selection is not None and not self.feasible:
             reduced = None if incumbent.relaxed is None else incumbent.relaxed.reduced()
-            yield from swap(problem, incumbent.selection, rng, again=budget.limited, reduced=reduced)
+            for finding in swap(problem, incumbent.selection, rng, again=budget.limited, reduced=reduced):
+                yield finding
+                if mine.over():
+                    return
