@@ -21,7 +21,7 @@ from cggd.solve import Progress, SearchError, maximize, minimize, solve
 from cggd.space import ChoiceSpace
 from cggd.sweep import Front, Point, SweepError, SweepProgress, sweep
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 
 __all__ = [
     "Additive",
