@@ -116,7 +116,7 @@ class Incumbent:
         self.problem, self.initial = problem, initial
         self.candidates: list[Candidate] = []
         self.nearest: Candidate | None = None
-        self.bound = problem.bound
+        self._bound: float | None = None
         self.proof: str | None = None
         self.relaxed: Relaxed | None = None
         self.complete = False
@@ -124,6 +124,11 @@ class Incumbent:
         self.first: NDArray[np.int64] | None = None
         self.resumed: Any = None
         self.history: list[tuple[int, float, NDArray[np.float64], float, float]] = []
+
+    @property
+    def bound(self) -> float | None:
+        """No selection that satisfies the constraints has a better objective; that of the metric if none was found."""
+        return self.problem.bound if self._bound is None else self._bound
 
     @property
     def selection(self) -> NDArray[np.int64] | None:
@@ -212,13 +217,13 @@ class Incumbent:
         if self._refutes(bound):
             self._refuse(f"no objective is better than {bound!r}", "the bound")
             return
-        self.bound = bound if self.bound is None else sign * max(sign * self.bound, sign * bound)
+        self._bound = bound if self.bound is None else sign * max(sign * self.bound, sign * bound)
 
     def _doubt(self) -> None:
         """Drop what a new best selection refutes."""
-        if self.bound is not None and self.bound != self.problem.bound and self._refutes(self.bound):
-            self._refuse(f"no objective is better than {self.bound!r}", "the bound")
-            self.bound = self.problem.bound
+        if self._bound is not None and self._bound != self.problem.bound and self._refutes(self._bound):
+            self._refuse(f"no objective is better than {self._bound!r}", "the bound")
+            self._bound = None
         if self.proof is not None:
             self._refuse(f"no selection satisfies the constraints ({self.proof})", "the claim")
             self.proof = None

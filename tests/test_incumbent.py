@@ -88,6 +88,11 @@ def test_the_tightest_bound_is_kept(claims, sense):
         assert sign * incumbent.bound == max(known)
 
 
+def test_nothing_is_computed_before_it_is_asked_for(monkeypatch):
+    monkeypatch.setattr(Additive, "limits", None)  # of large metrics it takes a while, and Ctrl-C must not be lost
+    Incumbent(PROBLEM)
+
+
 @pytest.mark.parametrize("sense", ["minimize", "maximize"])
 @pytest.mark.parametrize("first", ["selection", "bound", "both"])
 def test_a_bound_that_a_selection_refutes_is_refused(sense, first):
