@@ -39,7 +39,7 @@ TENURE = 8
 
 # A walk ends after PATIENCE switches without a better selection. The search ends after WALKS such walks in a row.
 # Where a metric is no sum, it ends after about as many evaluations as LOOKS replacement tables hold, or twice as many
-# tables in closed form.
+# tables in closed form; in small spaces it ends sooner.
 PATIENCE = 1000
 LOOKS = 50
 WALKS = 200
@@ -295,9 +295,10 @@ class Surroundings:
     @property
     def patience(self) -> int:
         """Switches without a better selection after which a walk ends: fewer where each costs more."""
+        n = self.space.n_options
         if self.sampled:
-            return min(PATIENCE, LOOKS * max(self.space.n_options // CANDIDATES, 1))
-        return PATIENCE if all(len(part.states) == 0 for part in self.parts) else 2 * LOOKS
+            return min(PATIENCE, LOOKS * max(n // CANDIDATES, 1))
+        return min(PATIENCE if all(len(part.states) == 0 for part in self.parts) else 2 * LOOKS, LOOKS + 5 * n)
 
     @property
     def excess(self) -> NDArray[np.float64]:
