@@ -16,7 +16,7 @@ from cggd.program.bounds import relax
 RELAX_SECONDS = 1e-8
 
 # If the relaxation does not end by itself, the rest of the time is left to other improvers.
-SHARE = 0.75
+SHARE = 0.9
 
 
 @dataclass(frozen=True)

@@ -95,7 +95,7 @@ def relax(
     ----------
     problem : Problem
     budget : Budget, optional
-        Two thirds of the time are for the bound, and what is left for selections. When it is over, the best bound and
+        Three fifths of the time are for the bound, and what is left for selections. When it is over, the best bound and
         selection until then are returned.
     tolerance : float
         The dual is solved to within this share of its value.
@@ -132,7 +132,7 @@ def relax(
     if tables is None:
         return None
     budget = budget or Budget()
-    dual = _solve(tables, tolerance, budget.part(share=2 / 3).over, np.random.default_rng(seed))
+    dual = _solve(tables, tolerance, budget.part(share=0.6).over, np.random.default_rng(seed))
     best = dual.points[0]
     selection, value = None, None
     if repair and not dual.infeasible:
