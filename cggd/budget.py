@@ -144,6 +144,11 @@ class Budget:
         part.evaluation, part._whole = self.evaluation, self
         return part
 
+    def wait(self, seconds: float) -> None:
+        """Wait for other threads, but no longer than the budget lasts."""
+        if (seconds := min(seconds, self.left)) > 0:
+            time.sleep(seconds)
+
     def begin_earlier(self, seconds: float) -> None:
         """Count seconds that an interrupted run has used before."""
         self._began -= seconds

@@ -51,7 +51,7 @@ def portfolio(descent: Descent | None = None, *, few_calls: int = 0) -> list[Imp
         replace(descent, last=1),  # the method for everything that can be evaluated
         Switches(feasible=True),  # only where nothing feasible is known yet
         replace(descent, first=1),  # other starts, with the other rule
-        Cores(),  # exact solutions near the bound, up to a proof
+        Cores(beside=Switches()),  # exact solutions near the bound, up to a proof, beside local search
         Switches(),  # local search, with what time is left
     ]
 

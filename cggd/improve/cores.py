@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cggd.budget import Budget
-from cggd.incumbent import Finding, Incumbent, seed_of
+from cggd.incumbent import Finding, Improver, Incumbent, seed_of
 from cggd.problem import Problem
 from cggd.program.bounds import Relaxed
 from cggd.program.grid import proved
@@ -79,9 +79,13 @@ class Cores:
     ----------
     share : float
         Share of the time left.
+    beside : Improver, optional
+        What works in this thread while the solver works in another, if there is a time limit; then one core at a time
+        is solved. It begins again where a core gives a better selection.
     """
 
     share: float = 1.0
+    beside: Improver | None = None
 
     def suits(self, problem: Problem) -> bool:
         """Whether it can work on a problem: that depends on the relaxation found before."""
@@ -95,7 +99,23 @@ class Cores:
             return
         mine, step = budget.part(share=self.share), incumbent.step(budget)
         shared = _Cores(problem, incumbent.relaxed, incumbent.selection, step, mine)
-        yield from shared.run(seed_of(rng))
+        if self.beside is None or not budget.limited:
+            yield from shared.run(seed_of(rng), WORKERS)
+            return
+        second, known = iter(()), np.nan
+        for finding in shared.run(seed_of(rng), WORKERS - 1, wait=False):
+            yield finding
+            until = mine.seconds + POLL_SECONDS
+            if incumbent.cost != known:  # also at the beginning
+                second = self.beside.improve(problem, incumbent, mine, rng)
+            while mine.seconds < until and (found := next(second, _NOTHING)) is not _NOTHING:
+                yield found
+            known = incumbent.cost
+            shared.hear_of(incumbent.selection, known)
+            mine.wait(until - mine.seconds)
+
+
+_NOTHING: Any = object()
 
 
 class _Cores:
@@ -114,8 +134,8 @@ class _Cores:
         self.lowest = np.sort(np.partition(self.reduced, last)[: last + 1])
         self.findings: queue.SimpleQueue[Finding | BaseException] = queue.SimpleQueue()
 
-    def run(self, seed: int) -> Iterator[Finding | None]:
-        generators = [np.random.default_rng([seed, worker]) for worker in range(WORKERS)]
+    def run(self, seed: int, workers: int, *, wait: bool = True) -> Iterator[Finding | None]:
+        generators = [np.random.default_rng([seed, worker]) for worker in range(workers)]
         work = [lambda: self._grow(generators[0])]
         if self.budget.limited:
             work += [lambda rng=rng: self._restart(rng) for rng in generators[1:]]
@@ -123,7 +143,7 @@ class _Cores:
         try:
             while any(thread is not None and thread.is_alive() for thread in threads) or not self.findings.empty():
                 try:
-                    found = self.findings.get(timeout=POLL_SECONDS)
+                    found = self.findings.get(wait, POLL_SECONDS)
                 except queue.Empty:
                     yield None
                     continue
@@ -132,6 +152,12 @@ class _Cores:
                 yield found
         finally:
             self.left_behind = True
+
+    def hear_of(self, selection: NDArray[np.int64] | None, cost: float) -> None:
+        """Learn of a selection that was found elsewhere."""
+        with self.lock:
+            if cost < self.cost:
+                self.best, self.cost = selection, cost
 
     def _guarded(self, job: Callable[[], None]) -> None:
         try:

@@ -18,6 +18,13 @@ from cggd.program.settle import linear_part, settle
 GRACE_SECONDS = 1.0
 
 
+# Programs of at most this many coefficients may take this share of the time, up to so many seconds, where that is more:
+# with a short limit, `share` of it may end just before they are solved.
+SMALL = 2500
+SHORT_SHARE = 0.8
+SHORT_SECONDS = 1.0
+
+
 @dataclass(frozen=True)
 class Exact:
     """One program of everything that has a linear form; what has none is checked on the selections that come out.
@@ -47,9 +54,13 @@ class Exact:
         part = linear_part(problem)
         if part is None:
             return
+        whole, short = budget.part(), min(SHORT_SHARE * budget.left, SHORT_SECONDS)
         mine = budget.part(share=self.share)
 
         def solve(program: LinearProgram) -> Solution:
+            nonlocal mine
+            if len(program.rows.coefficient) <= SMALL and mine.left < short - whole.seconds:
+                mine = budget.part(seconds=short - whole.seconds)
             # At its time limit the solver returns its best selection. It is abandoned only if it does not stop in time.
             late = mine.seconds + mine.left + GRACE_SECONDS
             limits: dict[str, Any] = {"time_limit": mine.left} if mine.limited else {"node_limit": self.nodes}
