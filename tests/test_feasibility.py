@@ -15,6 +15,7 @@ from cggd import (
     Additive,
     ChoiceSpace,
     Constraint,
+    Descent,
     Enumerate,
     Function,
     LongestPath,
@@ -26,6 +27,7 @@ from cggd import (
     find_feasible,
     maximum,
     minimize,
+    portfolio,
     smallest_bound,
 )
 from cggd.datasets import data_folder
@@ -67,6 +69,9 @@ def without_enumeration():
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(Enumerate, "suits", lambda self, problem: False)
         patch.setattr(switches, "search", partial(switches.search, restarts=2, patience=10))
+        patch.setattr(switches, "WALKS", 2)
+        patch.setattr(switches, "PATIENCE", 10)
+        patch.setattr(feasibility, "portfolio", partial(portfolio, Descent(steps=20, starts=1, share=0.8)))
         yield
 
 
