@@ -14,9 +14,11 @@ from cggd.problem import Problem
 from cggd.rounding import OPERATIONS, UNIT
 from cggd.space import ENUMERABLE
 
-# Selections that are evaluated between two looks at the budget: of closed forms, and of black boxes.
+# Selections that are evaluated between two looks at the budget: of closed forms, and of black boxes at first. The number
+# doubles while they take less than QUICK_SECONDS.
 AT_ONCE = 50_000
 CALLS_AT_ONCE = 32
+QUICK_SECONDS = 0.05
 
 
 @dataclass(frozen=True)
@@ -51,9 +53,10 @@ class Enumerate:
         if problem.allowed is not None:
             selections = selections[problem.allowed[problem.space.layout.flat(selections)].all(axis=1)]
         at_once = AT_ONCE if all(metric.closed_form for metric in problem.metrics) else CALLS_AT_ONCE
-        found, least = None, np.inf
-        for start in range(0, len(selections), at_once):
-            rows = selections[start : start + at_once]
+        found, least, start = None, np.inf, 0
+        while start < len(selections):
+            rows, began = selections[start : start + at_once], budget.seconds
+            start += at_once
             for c in problem.constraints:
                 rows = rows[c.holds(rows)] if len(rows) else rows
             if len(rows):
@@ -62,6 +65,8 @@ class Enumerate:
                 if costs[best] < least:
                     found, least = rows[best], float(costs[best])
                     yield Finding(found)
+            if budget.seconds - began < QUICK_SECONDS:
+                at_once = min(2 * at_once, AT_ONCE)
             yield None
             if budget.over():
                 return
