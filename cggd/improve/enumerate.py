@@ -14,7 +14,7 @@ from cggd.problem import Problem
 from cggd.rounding import OPERATIONS, UNIT
 from cggd.space import ENUMERABLE
 
-# Selections that are evaluated between two looks at the budget: of closed forms, and of black boxes at first. The number
+# Selections evaluated between two looks at the budget: of closed forms, and of black boxes at first. The number
 # doubles while they take less than QUICK_SECONDS.
 AT_ONCE = 50_000
 CALLS_AT_ONCE = 32
