@@ -15,7 +15,6 @@ from typing import Annotated, Any
 
 import numpy as np
 import typer
-from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
 import cggd
 from cggd import demo as demonstration
@@ -428,6 +427,9 @@ def _reporting(problem: Problem, steps: int, *, quiet: bool) -> Iterator[Callabl
     if quiet:
         yield lambda done, words: None
     elif err.is_terminal:
+        # Other commands start sooner without it.
+        from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+
         columns = (TextColumn("{task.description}", markup=False), BarColumn(), TextColumn("{task.percentage:>3.0f}%"))
         with Progress(*columns, TimeElapsedColumn(), console=err, transient=True) as bar:
             task = bar.add_task(on_one_line(problem.objective.name), total=steps)

@@ -113,7 +113,7 @@ class Incumbent:
     """
 
     def __init__(self, problem: Problem, initial: NDArray[np.int64] | None = None) -> None:
-        self.problem, self.initial = problem, initial
+        self.problem, self.initial = problem, None if initial is None else _kept(initial)
         self.candidates: list[Candidate] = []
         self.nearest: Candidate | None = None
         self._bound: float | None = None
@@ -184,18 +184,25 @@ class Incumbent:
             selection = problem.space.check_selections(selection[None])[0]
         if problem.allowed is not None and not problem.allowed[problem.space.layout.flat(selection)].all():
             raise ValueError(f"an improver found {problem.space.labels(selection)!r}, which takes forbidden options")
-        values = problem.values(selection) if finding.values is None else finding.values
+        values = problem.values(selection) if finding.values is None else np.asarray(finding.values, dtype=float)
+        if values.shape != (len(problem.constraints),):
+            raise ValueError(f"values of a finding must be {len(problem.constraints)} numbers, got {finding.values!r}")
         violations = problem.violations(values)
         value, improved = np.nan, False
         if not violations.any():
             value = float(values_of(problem.objective, selection[None])[0])
             improved = problem.sign * value < self.cost
+            if improved and finding.values is not None and finding.place is None:
+                # Wrong values must not hide feasible selections that come later. Those of a descent are of its guide.
+                values = problem.values(selection)
+                violations = problem.violations(values)
+                improved = not violations.any()
             if improved:
-                kept = problem.space.check_selections(selection[None])[0].copy()  # the improver may change its array
+                kept = _kept(problem.space.check_selections(selection[None])[0])
                 self.candidates.append(Candidate(value, kept, values))
                 self._doubt()
-        elif not self.candidates:
-            self.keep_nearest(Candidate(np.nan, selection.copy(), values))
+        if violations.any() and not self.candidates:
+            self.keep_nearest(Candidate(np.nan, _kept(selection), values))
         if finding.place is not None:
             best = np.nan if self.value is None else self.value
             self.history.append((finding.place.start, value, violations, best, seconds))
@@ -214,6 +221,8 @@ class Incumbent:
     def _tighten(self, bound: float) -> None:
         """Keep a bound if it is tighter, and refuse one that the best selection refutes."""
         sign = self.problem.sign
+        if np.isnan(bound):
+            raise ValueError("the bound of a finding must be a number, got nan")
         if self._refutes(bound):
             self._refuse(f"no objective is better than {bound!r}", "the bound")
             return
@@ -275,6 +284,13 @@ class Incumbent:
         if self.complete and self.gap <= PRECISION:
             return Stop.PRECISION
         return None
+
+
+def _kept(selection: NDArray[np.int64]) -> NDArray[np.int64]:
+    """A copy that neither its improver nor a callback can change."""
+    kept = selection.copy()
+    kept.setflags(write=False)
+    return kept
 
 
 class Improver(Protocol):

@@ -211,8 +211,8 @@ def check_options(**options: Any) -> dict[str, Any]:
         raise TypeError(f"improvers must be a list of improvers, got {out['improvers']!r}")
     out["improvers"] = list(out["improvers"])
     for improver in out["improvers"]:
-        if not (hasattr(improver, "suits") and hasattr(improver, "improve")):
-            raise TypeError(f"improvers must have the methods suits and improve, got {improver!r}")
+        if isinstance(improver, type) or not (hasattr(improver, "suits") and hasattr(improver, "improve")):
+            raise TypeError(f"improvers must be objects with the methods suits and improve, got {improver!r}")
     if out["checkpoint"] is not None:
         if not isinstance(out["checkpoint"], str | os.PathLike):
             raise TypeError(f"checkpoint must be a path, got {out['checkpoint']!r}")
@@ -352,6 +352,11 @@ class _Search:
             self._save()
         if finding is not None:
             if finding.memory is not None:
+                if not (hasattr(finding.memory, "pack") and hasattr(self.improvers[place], "unpack")):
+                    raise TypeError(
+                        f"memory of a finding must have the method pack, and its improver the method unpack; "
+                        f"got {finding.memory!r} of {self.improvers[place]!r}"
+                    )
                 self.incumbent.memory[place] = (finding.memory, len(self.incumbent.history))
             self.incumbent.take(finding, seconds)
         if self.options["callback"] is not None and self.options["callback"](self._progress(finding)):
@@ -382,7 +387,7 @@ class _Search:
         incumbent = self.incumbent
         place = None if finding is None else finding.place
         selection, violations = incumbent.selection, np.zeros(len(self.problem.constraints))
-        if finding is not None and place is not None:
+        if finding is not None and place is not None and finding.selection is not None:
             selection, violations = finding.selection, incumbent.history[-1][2]
         return Progress(
             phase="polish" if place is None else "descent",
@@ -450,7 +455,7 @@ class _Search:
         history = _history(incumbent.history, len(problem.constraints))
         return Result(
             selection=None if chosen is None else selection,
-            indices=None if chosen is None else chosen.selection,
+            indices=None if chosen is None else chosen.selection.copy(),
             value=None if chosen is None else chosen.value,
             status=status,
             stopped=stopped,

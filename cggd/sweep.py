@@ -304,7 +304,11 @@ def sweep(
     swept = Constraint(metric, np.inf if metric_sense == "<=" else -np.inf, metric_sense)
     Problem(objective, [swept])  # raises where the metric belongs to another space
     limits = {"time_limit": time_limit, "max_evaluations": max_evaluations, "callback": callback}
-    check_options(**limits)
+    if options.get("improvers") is not None:
+        options["improvers"] = list(options["improvers"])  # for every search
+    check_options(**limits, **options)
+    allowed = problem.space.allowed(options.pop("forbid", None))
+    options["forbid"] = None if allowed is None else ~allowed
     run = _Sweep(problem, swept, initial, options, Budget(time_limit, max_evaluations=max_evaluations), callback)
     if isinstance(bounds, int | np.integer):
         n = whole(bounds, "bounds", least=2)

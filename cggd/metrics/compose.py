@@ -10,7 +10,7 @@ from typing import Any, cast
 import numpy as np
 from numpy.typing import NDArray
 
-from cggd.checks import as_number
+from cggd.checks import as_number, own
 from cggd.expressions import Expression, Program
 from cggd.metrics.additive import Additive
 from cggd.metrics.base import Metric, SumTable, check_metric, check_numbers, operators
@@ -28,6 +28,10 @@ class Combination(Metric):
     constant: float = 0.0
     name: str = field(default="sum", kw_only=True)
     unit: str = field(default="", kw_only=True)
+
+    def __post_init__(self) -> None:
+        # With weights that are Python floats, sums of float32 tables would have rounding errors of float32.
+        own(self, terms=tuple((np.float64(weight), metric) for weight, metric in self.terms))
 
     def evaluate(self, selections: NDArray[np.int64]) -> NDArray[np.float64]:
         return np.sum([w * metric.evaluate(selections) for w, metric in self.terms], axis=0) + self.constant
