@@ -18,7 +18,7 @@ LIMITS_SECONDS = 2e-8
 
 @dataclass(frozen=True)
 class Presolve:
-    """Tests each constraint by itself: can any selection satisfy it?"""
+    """Tests for each constraint alone whether some selection can satisfy it."""
 
     def suits(self, problem: Problem) -> bool:
         """Whether there are constraints."""

@@ -3,8 +3,8 @@
 A walk repeatedly makes the best switch that is not tabu. Switches are ranked by objective plus weighted violation. The
 weight of a constraint grows while it is violated and shrinks while it is satisfied, so that the walk keeps crossing the
 boundary of the feasible region (strategic oscillation; Glover & Hao, 2011). After a walk, pairs of switches are tried
-at the best selection. The next walk begins there or at a perturbed copy of it (iterated local search; Lourenço, Martin &
-Stützle, 2003).
+at the best selection. The next walk begins there or at a perturbed copy of it (iterated local search; Lourenço, Martin
+& Stützle, 2003).
 
 Constraints that are sums form the rows of one matrix. If a relaxation gives reduced costs, switches are ranked by a
 weighted mean of objective and reduced cost. A black box that seems to be a sum is treated as one
