@@ -10,14 +10,14 @@ import numpy as np
 
 from cggd.metrics.evaluation import Evaluation
 
-# By how much a part that cannot be stopped may exceed the time limit: half of the overshoot that is aimed at, 20 % and
-# 0.2 s, as machines differ.
+# A part that cannot be stopped may exceed the time limit by this share plus these seconds. This is half of the largest
+# accepted overshoot, 20 % plus 0.2 s, because machines differ in speed.
 SPARE_SHARE = 0.1
 SPARE_SECONDS = 0.1
 
 
 class Stop(Enum):
-    """Why a search stopped. The values are the messages a user reads; `Result.note` has the details."""
+    """Why a search stopped. The values are messages for users; `Result.note` has the details."""
 
     OPTIMAL = "no selection can be better"
     PRECISION = "no selection is better by more than the precision of the exact solver"
@@ -32,29 +32,29 @@ class Stop(Enum):
 
 
 class OutOfTime(BaseException):
-    """A black box was about to be called after the time limit; an ``except Exception`` in a metric cannot catch it."""
+    """Raised before a black-box call after the time limit; ``except Exception`` in a metric does not catch it."""
 
 
 class Budget:
-    """What a search, or a part of one, may use.
+    """Limits on the time and the evaluations of a search, or of a part of one.
 
     Parameters
     ----------
     time_limit : float, optional
-        Seconds from now on.
+        Seconds, counted from now.
     max_evaluations : int, optional
-        Calls of black boxes.
+        Number of black-box calls.
     reserve : float
-        Seconds at the end that are left for preparing the answer.
+        Seconds reserved at the end for preparing the answer.
     stop : callable, optional
-        A true return value ends the budget.
+        The budget is over when it returns a true value.
 
     Attributes
     ----------
     evaluation : Evaluation
-        Counts the calls of black boxes, and refuses those after the time limit (`OutOfTime`).
+        Counts black-box calls. After `admit`, calls after the time limit raise `OutOfTime`.
     refused : bool
-        Whether something was left out because it would not have fitted into the time (`fits`).
+        Whether a part of the search was skipped because it did not fit into the time left (`fits`).
 
     Examples
     --------
@@ -97,11 +97,11 @@ class Budget:
 
     @property
     def used(self) -> float:
-        """The share of the time that is used, from 0 to 1; 0 without a time limit."""
+        """Share of the time limit used so far, from 0 to 1; 0 without a time limit."""
         return min(1.0, self.seconds / max(self.time_limit, 1e-9)) if self.limited else 0.0
 
     def over(self) -> bool:
-        """Whether nothing may be begun any more."""
+        """Whether a limit is reached or a stop was requested."""
         return self.reason() is not None
 
     def reason(self) -> Stop | None:
@@ -115,9 +115,9 @@ class Budget:
         return None if self._whole is None else self._whole.reason()
 
     def fits(self, seconds: float, *, late: bool = False) -> bool:
-        """Whether a part that cannot be stopped would end before the time limit, or only a little later.
+        """Whether a part of `seconds` that cannot be stopped would end before the time limit, or only slightly later.
 
-        With `late`, it may also begin after the time limit. A part that does not fit is remembered in `refused`.
+        With `late`, it may also begin after the time limit. Without `late`, a part that does not fit sets `refused`.
         """
         if not self.limited:
             return True
@@ -129,15 +129,16 @@ class Budget:
         return fit
 
     def part(self, *, share: float = 1.0, seconds: float = np.inf, stop: Callable[[], bool] | None = None) -> Budget:
-        """A part of what is left, which ends when the whole does; what it does not use is left to others.
+        """A budget of a part of the time left. It is over no later than the whole; unused time remains for others.
 
         Parameters
         ----------
         share : float
-            Of the seconds left.
+            Share of the seconds left.
         seconds : float
-            The most it may use.
+            Upper limit in seconds.
         stop : callable, optional
+            The part is over when it returns a true value.
         """
         limit = min(share * self.left, seconds)
         part = Budget(None if np.isinf(limit) else limit, stop=stop)
@@ -150,11 +151,11 @@ class Budget:
             time.sleep(seconds)
 
     def begin_earlier(self, seconds: float) -> None:
-        """Count seconds that an interrupted run has used before."""
+        """Add the seconds that an interrupted run used before."""
         self._began -= seconds
 
     def admit(self, spare: int = 0) -> None:
-        """Refuse calls of black boxes after the time limit, except for `spare` ones."""
+        """Raise `OutOfTime` at black-box calls after the time limit, except for the first `spare` ones."""
 
         def check() -> None:
             nonlocal spare

@@ -1,7 +1,7 @@
-"""Expressions: linear forms of metrics over the variables of a program, as an exact solver takes them.
+"""Expressions: linear forms of metrics over the variables of a mixed-integer program.
 
-A metric with a linear form says so with its method `expression`. It is given a `Program`, makes linear functions of the
-program's variables, and may add variables and rows of its own.
+A metric with a linear form implements the method `expression`. The method receives a `Program` and returns linear
+functions of its variables. It may add auxiliary variables and rows.
 """
 
 from __future__ import annotations
@@ -17,31 +17,31 @@ from scipy import sparse
 from cggd.rounding import OPERATIONS, UNIT
 from cggd.space import ChoiceSpace
 
-# Auxiliary variables that are not whole reach from 0 to LARGEST in the solver. Its absolute tolerances are then
-# relative ones of 1e-9.
+# Continuous auxiliary variables range from 0 to LARGEST in the solver. Its absolute tolerances are then relative ones
+# of 1e-9.
 LARGEST = 1024.0
 
-# The number that all options of a decision share is subtracted from a row only if this makes the row's largest
-# coefficient smaller by more than this factor.
+# The least number of each decision's options is subtracted from a row only if this reduces the row's largest
+# coefficient by more than this factor.
 SHARED = 16.0
 
 
 @dataclass(frozen=True, eq=False)
 class Expression:
-    """Linear functions of the variables of a program, one in each row.
+    """Linear functions of the variables of a program, one per row.
 
-    They are added, subtracted and multiplied row by row; one row, or a number, stands for any number of equal rows.
-    An index picks rows. What `Metric.expression` returns stands for the largest of its rows.
+    Addition, subtraction and multiplication by numbers act row by row; a single row or number is broadcast. Indexing
+    selects rows. If `Metric.expression` returns several rows, they stand for their maximum.
 
     Attributes
     ----------
     row, column : ndarray of int, shape (n_entries,)
     coefficient : ndarray of shape (n_entries,)
-        Entries of one row and column are added.
+        Entries with the same row and column are added.
     constant : ndarray of shape (n_rows,)
     size : ndarray of shape (n_rows,)
-        Upper bound on the sum of the absolute values of all numbers that are added to compute a value, including those
-        in the constant. The rounding error is estimated from it.
+        Upper bound on the sum of the absolute values of all terms of a row, including those in the constant. The
+        rounding error is bounded by it.
     """
 
     row: NDArray[np.int64]
@@ -52,7 +52,7 @@ class Expression:
 
     @classmethod
     def of(cls, constants: ArrayLike) -> Expression:
-        """Rows that are numbers."""
+        """Rows that are constants."""
         numbers = np.atleast_1d(np.asarray(constants, dtype=float))
         none = np.zeros(0, dtype=np.int64)
         return cls(none, none, np.zeros(0), numbers, np.abs(numbers))
@@ -69,7 +69,7 @@ class Expression:
     def __len__(self) -> int:
         return len(self.constant)
 
-    # numpy must leave `numbers * expression` to the expression.
+    # Makes NumPy defer `numbers * expression` to `Expression.__rmul__`.
     __array_ufunc__ = None
 
     def __add__(self, other: Expression | ArrayLike) -> Expression:
@@ -118,7 +118,7 @@ class Expression:
         return Expression(row, self.column[taken], self.coefficient[taken], self.constant[at], self.size[at])
 
     def sum(self, groups: ArrayLike = 0, n: int = 1) -> Expression:
-        """Sums of rows: row i is added to the sum number ``groups[i]`` of `n`; by default one sum of all rows."""
+        """Sums of rows: row i is added to sum ``groups[i]`` of `n`; by default, one sum of all rows."""
         group = np.broadcast_to(np.asarray(groups, dtype=np.int64), len(self))
         constant, size = (_sums_of(group, numbers, n) for numbers in (self.constant, self.size))
         return Expression(group[self.row], self.column, self.coefficient, constant, size)
@@ -133,36 +133,37 @@ class Expression:
         return sparse.csr_array((self.coefficient, (self.row, self.column)), shape=(len(self), n_columns))
 
     def _both(self, other: Expression) -> tuple[Expression, Expression]:
-        """Two expressions with equally many rows."""
+        """Broadcast two expressions to the same number of rows."""
         (n,) = np.broadcast_shapes((len(self),), (len(other),))
         a, b = (e if len(e) == n else e[np.zeros(n, dtype=np.int64)] for e in (self, other))
         return a, b
 
 
 class Program:
-    """Variables and rows of a mixed-integer program over a choice space, which metrics add theirs to.
+    """A mixed-integer program over a choice space, to which metrics add variables and rows.
 
-    Each option that a decision may still take has one variable, 1 where it is chosen and 0 otherwise. A decision with
-    one allowed option has none.
+    Each allowed option has a 0/1 variable, which is 1 if the option is chosen. The option of a decision with only one
+    allowed option is fixed and has no variable.
 
     Parameters
     ----------
     space : ChoiceSpace
     allowed : bool array of shape (n_options,), optional
-        Options that may be chosen, at least one for each decision.
+        Allowed options, at least one for each decision.
 
     Attributes
     ----------
     open, fixed : ndarray of int
-        Options with a variable, and options that are chosen in any case.
+        Options with a variable, and options that are always chosen.
     first, row : ndarray of int
-        For each decision with open options: where they begin. For each open option: the number of its decision.
+        For each decision with open options: the index of its first one in `open`. For each open option: the index of
+        its decision in `first`.
     rows : list of Expression
-        Each row is at most 0.
+        Constraints: each row is at most 0.
 
     Examples
     --------
-    The cost of switching between neighbours, 2 wherever options differ:
+    A switching cost of 2 for each pair of neighbouring decisions with different options:
 
     >>> space = ChoiceSpace.from_sizes([2, 2, 2])
     >>> program = Program(space)
@@ -182,7 +183,7 @@ class Program:
         several = layout.spread(layout.reduce(np.add, self.allowed.astype(np.int64)) > 1)
         self.open, self.fixed = np.flatnonzero(self.allowed & several), np.flatnonzero(self.allowed & ~several)
         _, self.first, self.row = np.unique(layout.owner[self.open], return_index=True, return_inverse=True)
-        self.reach = np.zeros(0)  # of the auxiliary variables: LARGEST, or 1 where they are whole
+        self.reach = np.zeros(0)  # upper ends of the auxiliary variables: LARGEST, or 1 if binary
         self.rows: list[Expression] = []
         self.refused: tuple[Any, float] | None = None  # the first metric without a linear form, and the sign
 
@@ -194,7 +195,7 @@ class Program:
     # -- linear functions ---------------------------------------------------------------------------------------------
 
     def sum(self, values: Any, constant: float = 0.0) -> Expression:
-        """The sum of the chosen options' numbers, and a constant.
+        """The sum of the chosen options' values and a constant; one row per row of a matrix.
 
         Parameters
         ----------
@@ -210,8 +211,8 @@ class Program:
             size += np.maximum.reduceat(np.abs(numbers), self.first).sum()
             least = np.minimum.reduceat(numbers, self.first)
             changes = numbers - least[self.row]
-            # A large number shared by all options of a decision does not distinguish them, and is subtracted. A small
-            # one stays: HiGHS finds the best selections of MMKP I07 sooner with it.
+            # A large number common to all options of a decision does not distinguish them, so it is subtracted. A
+            # small one is kept: with it, HiGHS finds the best selections of MMKP I07 sooner.
             if np.abs(changes).max() * SHARED < np.abs(numbers).max():
                 numbers, total = changes, total + least.sum()
         columns = np.arange(len(self.open))
@@ -236,7 +237,7 @@ class Program:
         return Expression(row[open_], column[open_], number[open_], constant, size)
 
     def chosen(self, options: ArrayLike) -> Expression:
-        """A row per option: 1 where it is chosen, 0 otherwise.
+        """One row per option: 1 if it is chosen, 0 otherwise.
 
         Parameters
         ----------
@@ -250,12 +251,12 @@ class Program:
     # -- auxiliary variables and rows ---------------------------------------------------------------------------------
 
     def variable(self, low: ArrayLike, high: ArrayLike) -> Expression:
-        """New variables between two ends, a row for each; one whose ends are equal is a number.
+        """New continuous variables with finite bounds, one row each; with equal bounds, a constant.
 
         Raises
         ------
         ValueError
-            If an end is not finite.
+            If a bound is not finite.
         """
         low, high = np.broadcast_arrays(np.atleast_1d(np.asarray(low, dtype=float)), np.asarray(high, dtype=float))
         if not (np.isfinite(low).all() and np.isfinite(high).all()):
@@ -269,7 +270,7 @@ class Program:
         return Expression(wide, columns, factors, np.where(high > low, low, high), size)
 
     def switch(self, n: int = 1) -> Expression:
-        """New variables that are 0 or 1, a row for each."""
+        """New 0/1 variables, one row each."""
         return Expression(np.arange(n), self._columns(np.ones(n)), np.ones(n), np.zeros(n), np.ones(n))
 
     def _columns(self, reach: NDArray[np.float64]) -> NDArray[np.int64]:
@@ -278,17 +279,17 @@ class Program:
         return columns
 
     def at_most(self, expression: Expression, bound: float = 0.0) -> None:
-        """Add rows that are at most `bound`."""
+        """Add constraints: each row is at most `bound`."""
         self.rows.append(expression - bound if bound else expression)
 
     def largest(self, expression: Expression, low: float = -np.inf, high: float = np.inf) -> Expression:
-        """One row that is no less than any row of an expression: a new variable, where there are several.
+        """One row that is at least as large as each given row; an epigraph variable if there are several.
 
         Parameters
         ----------
         expression : Expression
         low, high : float
-            Numbers between which the largest row is known to be; those that follow from the rows are used as well.
+            Known bounds on the largest row. Bounds that follow from the rows are used as well.
         """
         if len(expression) == 1:
             return expression
@@ -298,7 +299,7 @@ class Program:
         return top
 
     def range(self, expression: Expression) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        """Numbers between which the value of each row lies, whatever values the variables have."""
+        """Lower and upper bounds of each row over all values of the variables."""
         matrix, n, n_open = expression.matrix(self.n_columns), len(expression), len(self.open)
         row, column = np.repeat(np.arange(n), np.diff(matrix.indptr)), matrix.indices
         option = column < n_open
@@ -306,7 +307,7 @@ class Program:
         own, number = row[option], matrix.data[option]
         decision = self.row[column[option]]
         starts = np.flatnonzero(np.diff(own * (len(self.first) + 1) + decision, prepend=-1))
-        # Options of a decision that a row does not mention add 0 to it.
+        # A row that lacks some options of a decision has coefficient 0 for them.
         sizes = np.diff(np.append(self.first, n_open))
         partial = np.diff(np.append(starts, len(own))) < sizes[decision[starts]]
         found = []
@@ -320,7 +321,7 @@ class Program:
     # -- metrics ------------------------------------------------------------------------------------------------------
 
     def of(self, metric: Any, sign: float = 1.0) -> Expression | None:
-        """Linear functions whose maximum is ``sign * metric``, or None where the metric has none."""
+        """Linear functions whose maximum is ``sign * metric``, or None if the metric has no linear form."""
         found = metric.expression(self, sign)
         if found is None:
             self.refused = self.refused or (metric, sign)
@@ -329,7 +330,7 @@ class Program:
         return found
 
     def linear(self, metric: Any, sign: float = 1.0) -> Expression | None:
-        """One linear function for ``sign * metric``, where it is minimised or bounded from above."""
+        """One linear function for ``sign * metric``, valid if that is minimised or bounded from above."""
         found = self.of(metric, sign)
         if found is None or len(found) == 1:
             return found
@@ -337,7 +338,7 @@ class Program:
         return self.largest(found, low, high)
 
     def refusal(self) -> str:
-        """Why there is no linear form: which metric has none."""
+        """Message that names the first metric without a linear form; empty if there is none."""
         if self.refused is None:
             return ""
         metric, sign = self.refused
@@ -349,5 +350,5 @@ class Program:
 
 
 def _sums_of(row: NDArray[np.int64], numbers: NDArray[np.float64], n: int) -> NDArray[np.float64]:
-    """The sums of the numbers of each of `n` rows."""
+    """Sum of the numbers in each of `n` rows."""
     return np.bincount(row, numbers, minlength=n).astype(float)

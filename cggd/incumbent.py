@@ -1,6 +1,6 @@
-"""The incumbent: the best selection of a search, the bound, the proof and the nearest miss.
+"""The incumbent: the best selection of a search, its bound, its proof, and the least infeasible selection.
 
-Improvers yield findings, and `Incumbent.take` is the only place where a finding becomes knowledge.
+Improvers yield findings. Only `Incumbent.take` updates the incumbent from a finding.
 """
 
 from __future__ import annotations
@@ -20,16 +20,16 @@ from cggd.program.bounds import Relaxed
 from cggd.program.grid import grid, proved
 from cggd.rounding import OPERATIONS, UNIT
 
-# Seconds per option that the grid of the objective takes, measured with 1e7 options at 2.5 GHz and rounded up.
+# Seconds per option for computing the grid of the objective, measured with 1e7 options at 2.5 GHz and rounded up.
 GRID_SECONDS = 5e-8
 
-# The tolerances of the exact solver (HiGHS) are 1e-6 of the largest number of the objective at the most.
+# Relative gap up to which the value and the bound of a finished exact solver (HiGHS) differ by its tolerances only.
 PRECISION = 1e-6
 
 
 @dataclass(frozen=True)
 class Place:
-    """Where an improver that counts its steps stands: which of its starts and steps, and of how many."""
+    """Position of an improver that counts its steps: the start and the step, and the numbers of both."""
 
     start: int
     step: int
@@ -39,7 +39,7 @@ class Place:
 
 @dataclass(frozen=True, eq=False)
 class Finding:
-    """What an improver found: a selection, a bound, a proof, or several of them.
+    """A result of an improver: a selection, a bound, a proof, or several of these.
 
     Attributes
     ----------
@@ -51,14 +51,14 @@ class Finding:
     relaxed : Relaxed or None
         Bound and reduced costs of a relaxation.
     complete : bool
-        Whether an exact solver has finished: what may be better than the bound says is within its precision.
+        Whether an exact solver has finished, so that the remaining gap may be due to its tolerances (`PRECISION`).
     values : ndarray of shape (n_constraints,), or None
-        Values of the constraints' metrics at the selection, where they are known already (`Problem.values`).
+        Values of the constraints' metrics at the selection (`Problem.values`), if they are already known.
     place : Place or None
         Set for each step of a descent; such findings make the history of the result.
     memory : object or None
-        State from which the improver can continue, for checkpoints: that before this finding. Its method ``pack()``
-        returns a mapping of facts for JSON and a mapping of arrays, which the improver's ``unpack`` reads.
+        State of the improver before this finding, for checkpoints. Its method ``pack()`` returns a mapping of JSON
+        values and a mapping of arrays. The improver's ``unpack`` restores the state from them.
     """
 
     selection: NDArray[np.int64] | None = None
@@ -81,20 +81,20 @@ class Candidate:
 
 
 class Incumbent:
-    """The best selection known, and what is known about better ones.
+    """The best selection known, and bounds and proofs about better ones.
 
     Parameters
     ----------
     problem : Problem
     initial : ndarray of int, shape (n_decisions,), optional
-        Where improvers may begin; -1 for a decision that is left open.
+        Selection to start from; -1 for a decision without an initial option.
 
     Attributes
     ----------
     candidates : list of Candidate
-        Selections that satisfied every constraint, the best one last.
+        Selections that satisfy every constraint, each better than the one before.
     nearest : Candidate or None
-        The selection of least total violation, until a candidate is known.
+        The selection of least total violation, kept as long as there is no candidate.
     bound : float or None
         No selection that satisfies the constraints has a better objective.
     proof : str or None
@@ -103,11 +103,11 @@ class Incumbent:
     complete : bool
         Whether an exact solver has finished.
     memory : dict
-        States of improvers by their places in the list, each with the length of the history when it was taken.
+        For each improver's place in the list: its state, and the length of the history at that time.
     first : ndarray of int, shape (n_decisions,), or None
-        The selection that a descent evaluates first; it is reported where there was no time for more.
+        The selection that a descent evaluates first. It is reported if there was no time for a step.
     resumed : object or None
-        State of the improver that runs now, from a checkpoint.
+        State of the current improver, restored from a checkpoint.
     history : list
         One entry for each finding with a `Place`: start, value, violations, best value, seconds.
     """
@@ -127,7 +127,7 @@ class Incumbent:
 
     @property
     def bound(self) -> float | None:
-        """No selection that satisfies the constraints has a better objective; that of the metric if none was found."""
+        """No selection that satisfies the constraints has a better objective; `Problem.bound` if none was found."""
         return self.problem.bound if self._bound is None else self._bound
 
     @property
@@ -147,7 +147,7 @@ class Incumbent:
 
     @property
     def start(self) -> NDArray[np.int64] | None:
-        """Where an improver may begin: the best selection, or the nearest one, or a complete initial one."""
+        """Selection to start from: the best one, else `nearest`, else the initial one if it is complete."""
         if self.candidates:
             return self.candidates[-1].selection
         if self.nearest is not None:
@@ -156,15 +156,15 @@ class Incumbent:
 
     @property
     def gap(self) -> float:
-        """Distance of the value to the bound, as a share of the bound; infinite where one of them is not known."""
+        """Relative distance of the value from the bound; infinite if one of them is unknown."""
         if self.value is None or self.bound is None:
             return np.inf
         return abs(self.value - self.bound) / max(abs(self.bound), 1e-12)
 
     def take(self, finding: Finding, seconds: float = 0.0) -> bool:
-        """Learn from a finding; return whether its selection is the best one that satisfies every constraint.
+        """Update the incumbent; return whether the finding's selection is the new best one.
 
-        The selection is evaluated here, unless its values came with it. Forbidden options are an error.
+        The constraints are evaluated here, unless `Finding.values` has their values. Forbidden options are an error.
         """
         self.relaxed = finding.relaxed or self.relaxed
         self.complete = self.complete or finding.complete
@@ -209,7 +209,7 @@ class Incumbent:
         return improved
 
     def keep_nearest(self, candidate: Candidate) -> None:
-        """Keep a selection that violates constraints, if none violates them less."""
+        """Keep an infeasible selection if its total violation is the least so far."""
         problem = self.problem
 
         def total(one: Candidate) -> float:
@@ -219,7 +219,7 @@ class Incumbent:
             self.nearest = candidate
 
     def _tighten(self, bound: float) -> None:
-        """Keep a bound if it is tighter, and refuse one that the best selection refutes."""
+        """Keep a bound if it is tighter; discard it if the best selection refutes it."""
         sign = self.problem.sign
         if np.isnan(bound):
             raise ValueError("the bound of a finding must be a number, got nan")
@@ -229,7 +229,7 @@ class Incumbent:
         self._bound = bound if self.bound is None else sign * max(sign * self.bound, sign * bound)
 
     def _doubt(self) -> None:
-        """Drop what a new best selection refutes."""
+        """Discard a bound or a proof that a new best selection refutes."""
         if self._bound is not None and self._bound != self.problem.bound and self._refutes(self._bound):
             self._refuse(f"no objective is better than {self._bound!r}", "the bound")
             self._bound = None
@@ -248,15 +248,15 @@ class Incumbent:
             stacklevel=5,
         )
 
-    # -- what is settled --------------------------------------------------------------------------------------------
+    # -- reasons to stop --------------------------------------------------------------------------------------------
 
     def optimal(self, value: float, step: float) -> bool:
-        """Whether no objective is better than a value, on a grid of objectives with a step (`step`)."""
+        """Whether a value is proved optimal, if objectives are multiples of `step` (0 if there is no such grid)."""
         sign = self.problem.sign
         return self.bound is not None and proved(sign * value, sign * self.bound, step)
 
     def step(self, budget: Budget) -> float:
-        """Step of the grid of objective values; 0 if there is none, or no time to find it."""
+        """Step of the grid of objective values; 0 if there is none, or no time to compute it."""
         if "_grid" not in self.__dict__ and not budget.fits(GRID_SECONDS * self.problem.space.n_options, late=True):
             return 0.0
         return self._grid
@@ -266,13 +266,13 @@ class Incumbent:
         return grid(self.problem.objective)
 
     def open_cost(self, step: float) -> float:
-        """The largest reduced cost that an option of a better selection may have; infinite where none is known."""
+        """The largest reduced cost that an option of a better selection may have; infinite if unknown."""
         if self.relaxed is None or not self.candidates:
             return np.inf
         return self.cost - 0.999 * step - self.problem.sign * self.relaxed.bound + 1e-9 * abs(self.cost)
 
     def settled(self, gap: float, budget: Budget) -> Stop | None:
-        """Why nothing is left to be found, or None."""
+        """Why the search is complete, or None."""
         if self.proof is not None:
             return Stop.INFEASIBLE
         if self.value is None or self.bound is None:
@@ -294,32 +294,32 @@ def _kept(selection: NDArray[np.int64]) -> NDArray[np.int64]:
 
 
 class Improver(Protocol):
-    """Anything that finds selections, bounds or proofs for a problem.
+    """A method that searches for selections, bounds or proofs.
 
-    It may yield None where it found nothing new, so that time limits, Ctrl-C and callbacks are heeded; see
-    `cggd.solve` for what happens to its findings.
+    It should also yield None while it finds nothing, because the search checks limits and calls the callback after each
+    yield. `Incumbent.take` processes the findings.
     """
 
     def suits(self, problem: Problem) -> bool:
-        """Whether it can work on a problem."""
+        """Whether the improver can work on a problem."""
         ...
 
     def improve(self, problem: Problem, incumbent: Incumbent, budget: Budget, rng: np.random.Generator) -> Any:
-        """Yield a `Finding`, or None, as often as it likes; it ends when ``budget.over()``.
+        """Yield a `Finding` or None any number of times; return when ``budget.over()``.
 
         Parameters
         ----------
         problem : Problem
         incumbent : Incumbent
-            What is known so far. It changes while findings are yielded.
+            The best selection, bound and proof so far. It is updated after each yield.
         budget : Budget
         rng : numpy.random.Generator
-            The same for the same seed.
+            Depends only on the seed and on the improver's place in the list.
         """
         ...
 
 
 def seed_of(rng: np.random.Generator) -> Any:
-    """The seed that a generator was made with."""
+    """The entropy from which a generator was seeded."""
     sequence: Any = rng.bit_generator.seed_seq
     return sequence.entropy

@@ -1,4 +1,4 @@
-"""The portfolio: which improvers a search uses by default, and why."""
+"""The portfolio: the default improvers of a search, and their order."""
 
 from __future__ import annotations
 
@@ -16,23 +16,23 @@ from cggd.incumbent import Improver
 # Spaces of at most this many selections are enumerated before anything else is tried.
 FEW_SELECTIONS = 20_000
 
-# Share of the time left for descents; local search gets the rest.
+# Share of the time left that descents may use; the improvers after them get the rest.
 DESCENT_SHARE = 0.8
 
-# Black boxes are called on all selections to settle whether one is feasible, up to this many: fewer calls than a search
-# by replacement tables makes.
+# A search for a feasible selection enumerates black boxes up to this many selections. A search by replacement tables
+# would need more calls.
 FEW_CALLS = 4096
 
 
 def portfolio(descent: Descent | None = None, *, few_calls: int = 0) -> list[Improver]:
-    """The improvers of `cggd.minimize`, in their order; each leaves out the problems that do not suit it.
+    """The improvers of `cggd.minimize`, in order; each is skipped if it does not suit the problem.
 
     Parameters
     ----------
     descent : Descent, optional
-        The descent with other parameters than the default ones.
+        A descent with your own parameters, in place of the default one.
     few_calls : int
-        Black boxes are called on all selections of spaces that have at most this many.
+        Spaces of at most this many selections are enumerated even if metrics are black boxes.
 
     Examples
     --------
@@ -43,16 +43,16 @@ def portfolio(descent: Descent | None = None, *, few_calls: int = 0) -> list[Imp
     descent = descent or Descent()
     descent = replace(descent, share=min(descent.share, DESCENT_SHARE))
     return [
-        Presolve(),  # bounds that no selection satisfies: at once
+        Presolve(),  # constraints that no selection satisfies
         Enumerate(FEW_SELECTIONS, few_calls),  # milliseconds, and a proof
         Multipliers(),  # a bound, reduced costs and a selection, in linear time
-        Exact(),  # what branch and bound solves in a short time needs nothing else
-        Enumerate(),  # at most a second or so
-        replace(descent, last=1),  # the method for everything that can be evaluated
-        Switches(feasible=True),  # only where nothing feasible is known yet
-        replace(descent, first=1),  # other starts, with the other rule
-        Cores(beside=Switches()),  # exact solutions near the bound, up to a proof, beside local search
-        Switches(),  # local search, with what time is left
+        Exact(),  # branch and bound; solves many problems quickly
+        Enumerate(),  # larger spaces, about a second at most
+        replace(descent, last=1),  # needs nothing but evaluations
+        Switches(feasible=True),  # only if no feasible selection is known yet
+        replace(descent, first=1),  # the remaining starts, which mix both kinds of start
+        Cores(beside=Switches()),  # exact subproblems up to a proof, with local search in parallel
+        Switches(),  # local search in the remaining time
     ]
 
 

@@ -1,6 +1,6 @@
-"""Snapshots: what a search knows, as the contents of a checkpoint.
+"""Snapshots: conversion of the state of a search to a checkpoint and back.
 
-Proofs and bounds are not stored: a resumed search finds them again.
+Proofs and bounds are not stored; a resumed search computes them again.
 """
 
 from __future__ import annotations
@@ -18,12 +18,12 @@ from cggd.checks import as_amount, whole
 from cggd.incumbent import Candidate, Improver, Incumbent
 from cggd.problem import Problem
 
-# The columns of a stored history except the violations, and the kinds of their numbers.
+# The columns of a stored history except the violations, and their dtype kinds.
 HISTORY = (("start", "i"), ("value", "f"), ("best", "f"), ("seconds", "f"))
 
 
 def fingerprint(problem: Problem, seed: int, improvers: Sequence[Improver]) -> dict[str, Any]:
-    """What must agree for a checkpoint to continue a search."""
+    """Facts in which a checkpoint and a search must agree to resume it."""
     return {
         "layout": checkpoint.digest(problem.space.offsets),
         "labels": checkpoint.digest(problem.space.options),
@@ -39,7 +39,7 @@ def fingerprint(problem: Problem, seed: int, improvers: Sequence[Improver]) -> d
 
 
 def save(path: Path, incumbent: Incumbent, budget: Budget, search: Mapping[str, Any]) -> None:
-    """Write what a search knows; raises OSError as `cggd.checkpoint.save` does."""
+    """Write the state of a search to a file; raises OSError as `cggd.checkpoint.save` does."""
     problem, n_constraints = incumbent.problem, len(incumbent.problem.constraints)
     known = [*incumbent.candidates, *([] if incumbent.nearest is None else [incumbent.nearest])]
     memory = dict(incumbent.memory)
@@ -71,7 +71,7 @@ def save(path: Path, incumbent: Incumbent, budget: Budget, search: Mapping[str, 
 def restore(
     path: Path, incumbent: Incumbent, budget: Budget, improvers: Sequence[Improver], search: Mapping[str, Any]
 ) -> None:
-    """Put what a file holds into an incumbent and a budget.
+    """Restore an incumbent and a budget from a file.
 
     Raises
     ------
@@ -105,7 +105,7 @@ def _read(
     space, n_constraints = problem.space, len(problem.constraints)
 
     def array(name: str, kind: str, *shape: int) -> NDArray:
-        """An array of the file, checked for kind and shape; -1 stands for any length."""
+        """An array of the file, checked for kind and shape; -1 means any length."""
         found = arrays[name]
         given = tuple(n if m < 0 else m for n, m in zip(found.shape, shape, strict=True))
         if found.dtype.kind != kind or found.dtype.itemsize != 8 or found.shape != given:

@@ -1,4 +1,4 @@
-"""Searches: a problem, improvers and a budget make a result."""
+"""Searches: run improvers on a problem within a budget, and return a result."""
 
 from __future__ import annotations
 
@@ -26,10 +26,10 @@ from cggd.problem import Problem
 from cggd.result import Asked, History, Result, Run, Status
 from cggd.snapshot import fingerprint, restore, save
 
-# Seconds per decision that the labels of an answer take.
+# Seconds per decision for translating the answer to labels.
 ANSWER_SECONDS = 4e-7
 
-# Seconds per option of the first selection with its values, measured with 1e7 options and rounded up.
+# Seconds per option for evaluating the first selection, measured with 1e7 options and rounded up.
 LOOK_SECONDS = 3e-8
 
 # Interval between checkpoints; a power cut loses at most this much of a search.
@@ -55,23 +55,23 @@ class SearchError(RuntimeError):
 
 @dataclass(frozen=True, eq=False)
 class Progress:
-    """What a callback sees after each step.
+    """State of a search, passed to the callback after each step.
 
     Attributes
     ----------
     phase : {"descent", "polish"}
-        Whether a descent made a step, or another improver was asked.
+        "descent" after a step of a descent, "polish" after a step of any other improver.
     start, step, starts, steps : int
-        Where the last descent stands.
+        Position of the descent, and its numbers of starts and steps; 0 in the phase "polish".
     selection : ndarray of int, shape (n_decisions,), or None
-        The current selection of a descent; otherwise the best feasible one, if there is one.
+        The current selection of a descent; otherwise the best feasible one, if any.
     violations : ndarray of shape (n_constraints,)
     best : float or None
         Best feasible objective so far.
     incumbent : ndarray of int, shape (n_decisions,), or None
-        The selection that has it.
+        The best feasible selection.
     bound : float or None
-        What no feasible objective can beat, as far as it is known.
+        No feasible selection has a better objective; None if no bound is known.
     evaluations : int
     seconds : float
     """
@@ -116,43 +116,44 @@ def minimize(
     seed : int
         The same seed gives the same trajectory.
     time_limit : float, optional
-        Seconds after which the search stops, including the set-up. A part of the search that would end later, by more
-        than a tenth of the limit and 0.1 s, is not begun, and a batch of black-box calls ends with the call in
-        progress. If there is no time for a step, only the first selection is evaluated.
+        Seconds after which the search stops, including the set-up. A part of the search that cannot be stopped is not
+        begun if its estimated end exceeds the limit by more than a tenth of it plus 0.1 s. A batch of black-box calls
+        ends with the call in progress. If there is no time for a step, only the first selection is evaluated.
     max_evaluations : int, optional
-        Calls of black-box functions after which the search stops; a batch in progress is finished.
+        Number of black-box calls after which the search stops. A batch in progress is finished.
     gap : float
-        Stop as soon as the value is within this share of the bound; 0 asks for the optimum.
+        Relative gap to the bound at which the search stops; with 0 it continues to the optimum.
     initial : mapping or array-like, optional
-        A selection to begin with: labels, of all decisions or some, or indices of all.
+        A selection to start from: a mapping of labels for some or all decisions, or option indices for all.
     forbid : mapping of decision to options, or bool array of shape (n_options,), optional
         Options that must not be chosen.
     improvers : list of Improver, optional
-        What looks for selections, bounds and proofs, one after another; by default `cggd.portfolio.portfolio`.
+        Methods that search for selections, bounds and proofs, run one after another. By default those of
+        `cggd.portfolio.portfolio`.
     callback : callable, optional
         Called with a `Progress` after each step of an improver; a true return value stops the search.
     executor : object with the `concurrent.futures.Executor` interface, optional
-        Black-box evaluations of a batch run through it.
+        Runs the black-box calls of a batch in parallel.
     checkpoint : path, optional
         File in which the search saves its state, every 30 seconds and when it stops. If the file cannot be written
         while the search runs, a `RuntimeWarning` says so.
     resume : bool
         Continue from `checkpoint` if that file exists. The trajectory is that of an uninterrupted run. The selections
-        in the file are evaluated again, as a function may have changed since then. These calls count as evaluations,
-        unless the function caches them. Proofs and bounds are not stored; the search finds them again.
+        in the file are evaluated again, because a metric may have changed. These calls count as evaluations, unless
+        the function caches them. Proofs and bounds are not stored; the search computes them again.
 
     Returns
     -------
     Result
-        Its selection satisfied every constraint when it was evaluated again, or ``remeasured`` is false. Ctrl-C at any
-        time ends the search, and what is known is returned.
+        Constraints are evaluated again before a selection is returned; ``remeasured`` is false if this failed. Ctrl-C
+        ends the search at any time, and the result so far is returned.
 
     Raises
     ------
     SearchError
-        If a metric raises or returns something else than numbers; it carries the result so far.
+        If a metric raises, or does not return numbers. The exception carries the result so far.
     ValueError, TypeError
-        If an argument is wrong, or `checkpoint` is damaged, of another search or of an older version.
+        If an argument is invalid, or if `checkpoint` is damaged, of another search or of an older version.
 
     Examples
     --------
@@ -183,7 +184,7 @@ def maximize(objective: Metric, constraints: Sequence[Constraint] | Constraint =
 
 def solve(problem: Problem, **options: Any) -> Result:
     """Minimise or maximise as the problem says; `options` are those of `minimize`."""
-    # The time for set-up counts, and so does that for preparing the answer.
+    # The time limit includes the set-up and the preparation of the answer.
     budget = Budget(reserve=ANSWER_SECONDS * problem.space.n_decisions)
     if unknown := [name for name in options if name not in OPTIONS]:
         raise TypeError(f"unknown option {unknown[0]!r}; a search takes {', '.join(OPTIONS)}")
@@ -223,7 +224,7 @@ def check_options(**options: Any) -> dict[str, Any]:
 
 
 class _Search:
-    """One search: it asks the improvers in turn, and returns what the incumbent knows at the end."""
+    """One search: runs the improvers in turn, and makes a result from the incumbent."""
 
     def __init__(self, problem: Problem, budget: Budget, **options: Any) -> None:
         self.problem, self.budget, self.options = problem, budget, options
@@ -252,7 +253,7 @@ class _Search:
                 restore(path, self.incumbent, budget, self.improvers, self._fingerprint)
 
     def run(self) -> Result:
-        """Search, and deliver what is known whatever happens."""
+        """Search, and return the best result known, even after an error or Ctrl-C."""
         failure: Exception | None = None
         stopped, note, chosen, remeasured, prepared = Stop.INTERRUPTED, "", None, True, False
         try:
@@ -295,7 +296,7 @@ class _Search:
         return result
 
     def _evaluating(self, work: Callable[[], _T]) -> _T:
-        """Run work with this search's evaluation, in a context of its own that an interruption cannot leave set."""
+        """Run work with this search's evaluation, in its own context, so that an interruption cannot leave it set."""
 
         def within() -> _T:
             with evaluating(self.budget.evaluation):
@@ -306,7 +307,7 @@ class _Search:
     # -- the search -------------------------------------------------------------------------------------------------
 
     def _loop(self) -> tuple[Stop, str]:
-        """Ask the improvers in turn; return why the search stopped."""
+        """Run the improvers in turn; return why the search stopped."""
         self.budget.admit()
         try:
             stop = self._ask()
@@ -346,7 +347,7 @@ class _Search:
         return self._reason_to_stop()
 
     def _take(self, place: int, finding: Finding | None) -> None:
-        """Learn from a finding, save the state from time to time, and tell the callback."""
+        """Pass a finding to the incumbent, write a checkpoint if one is due, and call the callback."""
         seconds = self.budget.seconds
         if self.options["checkpoint"] is not None and seconds - self.saved > CHECKPOINT_SECONDS:
             self._save()
@@ -370,7 +371,7 @@ class _Search:
         return self.incumbent.settled(self.options["gap"], self.budget) or self.budget.reason()
 
     def _glance(self) -> None:
-        """Evaluate a first selection if no improver had the time to, so that a result can report it."""
+        """Evaluate one selection if no improver had time to, so that the result can report it."""
         incumbent, space = self.incumbent, self.problem.space
         known = incumbent.candidates or incumbent.nearest is not None
         if known or not self.budget.fits(LOOK_SECONDS * space.n_options, late=True):
@@ -409,7 +410,7 @@ class _Search:
     def _verified(self) -> Candidate | None:
         """The best candidate that satisfies every constraint when evaluated again.
 
-        `checking` is the candidate that is being evaluated, for the case of an interruption.
+        `checking` is the candidate being evaluated; `run` reports it after an interruption or an error.
         """
         with afresh():
             for candidate in reversed(self.incumbent.candidates):
@@ -435,7 +436,7 @@ class _Search:
         return fresh
 
     def _result(self, stopped: Stop, note: str, chosen: Candidate | None, *, remeasured: bool) -> Result:
-        """The result; `chosen` was evaluated again unless `remeasured` is false."""
+        """Make the result. `chosen` has been evaluated again, unless `remeasured` is false."""
         incumbent, problem = self.incumbent, self.problem
         shown, bound, selection = chosen, incumbent.bound, None
         if chosen is not None and remeasured:
@@ -471,7 +472,7 @@ class _Search:
     # -- checkpoints ------------------------------------------------------------------------------------------------
 
     def _save(self) -> None:
-        """Write the checkpoint, if one is wanted; a full disk is a warning and does not end the search."""
+        """Write the checkpoint, if there is one; an OSError such as a full disk only causes a warning."""
         path = self.options["checkpoint"]
         if path is None:
             return
@@ -488,20 +489,20 @@ class _Search:
 
     @cached_property
     def _fingerprint(self) -> dict[str, Any]:
-        """What must agree for a checkpoint to continue this search."""
+        """Facts in which a checkpoint must agree with this search."""
         return fingerprint(self.problem, self.options["seed"], self.improvers)
 
     def _remeasure(self) -> None:
-        """Evaluate the selections of a checkpoint again: the current values of the metrics count, not stored ones."""
+        """Evaluate the selections of a checkpoint again, and use these values instead of the stored ones."""
         incumbent, again = self.incumbent, Incumbent(self.problem)
         for candidate in [*incumbent.candidates, *([] if incumbent.nearest is None else [incumbent.nearest])]:
             again.take(Finding(candidate.selection))
-        # All at once, so that an interruption loses nothing that the checkpoint holds.
+        # Replaced only at the end, so that an interruption loses nothing from the checkpoint.
         incumbent.candidates, incumbent.nearest = again.candidates, again.nearest
 
 
 def _initial(problem: Problem, initial: Any) -> NDArray[np.int64] | None:
-    """Indices of the options to begin with, -1 for decisions that are left open."""
+    """Option indices to start from; -1 for decisions without an initial option."""
     if initial is None:
         return None
     space, allowed = problem.space, problem.allowed
@@ -530,7 +531,7 @@ def _history(entries: Sequence[tuple], n_constraints: int) -> History:
 
 
 def uninterrupted(work: Callable[[], _T]) -> _T:
-    """Prepare an answer; if Ctrl-C interrupts this, start again instead of losing the answer."""
+    """Call a short function; if Ctrl-C interrupts it, call it again."""
     while True:
         try:
             return work()

@@ -1,1 +1,1 @@
-"""Improvers: what finds selections, bounds and proofs."""
+"""Improvers: methods that search for selections, bounds and proofs."""

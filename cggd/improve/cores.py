@@ -1,9 +1,9 @@
 """Cores: branch and bound on few options, up to a proof.
 
-Where objective and constraints are linear, *reduced cores* are solved exactly. An option whose reduced cost exceeds the
-gap between the best selection and the bound is in no better selection. An option with a large reduced cost is in few.
-Branch and bound (HiGHS) therefore solves cores of the options with the smallest reduced costs. The cores grow until one
-holds every option within the gap, and its solution is a proof (Balas & Zemel, 1980; Pisinger, 1995, for knapsacks).
+If the problem has a linear relaxation, *reduced cores* are solved exactly. An option whose reduced cost exceeds the gap
+between the best selection and the bound is in no better selection. Options with a large reduced cost are in few good
+ones. Branch and bound (HiGHS) therefore solves cores: the options with the smallest reduced costs. The cores grow until
+one contains every option within the gap; its solution is a proof (Balas & Zemel, 1980; Pisinger, 1995, for knapsacks).
 """
 
 from __future__ import annotations
@@ -26,28 +26,29 @@ from cggd.program.highs import LinearProgram, Outcome, Solution
 from cggd.program.settle import settle
 from cggd.program.threads import background
 
-# Options beyond one per decision in the first core; on MMKP I07 it holds the best known selection within 0.1 s.
+# Options beyond one per decision in the first core. On MMKP I07 it gives the best known selection within 0.1 s.
 FIRST_CORE = 20
 
 # On c_21, the largest core that finishes within 1 s has 20 to 40 options and holds the best known value.
 GROWTH = 1.5
 
-# A core that would hold more than 1 in SMALL of all options within the gap is skipped: the last core, which holds all
-# of them and gives the proof, is solved instead.
+# A core with more than 1 in SMALL of the options within the gap is skipped. The last core, which contains all of them
+# and gives the proof, is solved instead.
 SMALL = 3
 
 # In cores of this many options HiGHS finds good selections of MMKP I04, I07, c_21 and c_24 within a second or two.
-# Which size and order succeeds is unpredictable, so both are drawn at random.
+# The best size and order are unpredictable, so both are drawn at random.
 CORES = (25, 200)
 
-# With many constraints, a core of more options than this beyond one per decision does not finish within a minute.
+# A last core of more options than this beyond one per decision is not tried: with many constraints it does not finish
+# within a minute.
 PROVABLE = 400
 
-# Branch-and-bound nodes a core gets without a time limit, so that the same seed gives the same result: up to a second.
+# Node limit of each core without a time limit, so that the same seed gives the same result. It takes up to a second.
 NODES = 500
 
 # The time for one core is a share of the time limit, drawn between SHARES; the lower end is at most SHORT_SECONDS.
-# Short attempts suit some problems (MMKP I07, c_24) even with much time, and long ones suit others (I04). The last
+# Short attempts suit some problems (MMKP I07, c_24) even with a long time limit; long ones suit others (I04). The last
 # core of a chain, which gives the proof, gets PROOF_SHARE of the remaining time.
 SHARES = (1 / 15, 1 / 4)
 SHORT_SECONDS = 1.0
@@ -55,16 +56,16 @@ PROOF_SHARE = 0.9
 
 # Share of the cores in which only selections better than the best known one are allowed. This prunes the search and
 # leads it away from the known one. It helps on c_24 (gaps of -0.19 to 0.04 % instead of 0.09 to 0.48 %) and hurts on
-# c_21. The outcome is no proof.
+# c_21. The bound of such a core is not used.
 CUT = 0.5
 
-# Number of cores solved in parallel: the solver releases Python's global interpreter lock.
+# Number of cores solved in parallel. The solver releases Python's global interpreter lock.
 WORKERS = 2
 
-# Interval at which a wait for a core checks the clock.
+# Interval between two checks of the budget while a core is being solved.
 POLL_SECONDS = 0.05
 
-# Seconds per option from the beginning to the first look at the clock, measured with 1e7 options and rounded up.
+# Seconds per option until the first check of the budget, measured with 1e7 options and rounded up.
 CORES_SECONDS = 1e-7
 
 
@@ -72,29 +73,29 @@ CORES_SECONDS = 1e-7
 class Cores:
     """Reduced cores of a problem with a linear relaxation.
 
-    With a time limit, all of it is used unless optimality is proved, two cores at a time. Without one, growing cores
-    are solved one after another until one takes too many nodes, the same ones each time.
+    With a time limit, two cores at a time are solved until optimality is proved or the time is used up. Without one,
+    growing cores are solved one after another until one reaches its node limit; this is deterministic.
 
     Parameters
     ----------
     share : float
         Share of the time left.
     beside : Improver, optional
-        What works in this thread while the solver works in another, if there is a time limit; then one core at a time
-        is solved. It begins again where a core gives a better selection.
+        An improver that runs in this thread while the solver runs in another. This needs a time limit, and only one
+        core at a time is solved. The improver is restarted when a core gives a better selection.
     """
 
     share: float = 1.0
     beside: Improver | None = None
 
     def suits(self, problem: Problem) -> bool:
-        """Whether it can work on a problem: that depends on the relaxation found before."""
+        """Always true: `improve` returns at once if no relaxation is known."""
         return True
 
     def improve(
         self, problem: Problem, incumbent: Incumbent, budget: Budget, rng: np.random.Generator
     ) -> Iterator[Finding | None]:
-        """Yield what is found, and None while there is nothing new."""
+        """Yield selections and bounds, and None while there is nothing new."""
         if incumbent.relaxed is None or not budget.fits(CORES_SECONDS * problem.space.n_options):
             return
         mine, step = budget.part(share=self.share), incumbent.step(budget)
@@ -106,7 +107,7 @@ class Cores:
         for finding in shared.run(seed_of(rng), WORKERS - 1, wait=False):
             yield finding
             until = mine.seconds + POLL_SECONDS
-            if incumbent.cost != known:  # also at the beginning
+            if incumbent.cost != known:  # true in the first pass, too
                 second = self.beside.improve(problem, incumbent, mine, rng)
             while mine.seconds < until and (found := next(second, _NOTHING)) is not _NOTHING:
                 yield found
@@ -119,7 +120,7 @@ _NOTHING: Any = object()
 
 
 class _Cores:
-    """What workers on cores share."""
+    """State shared by the threads that solve cores."""
 
     def __init__(
         self, problem: Problem, relaxed: Relaxed, best: NDArray[np.int64] | None, step: float, budget: Budget
@@ -154,7 +155,7 @@ class _Cores:
             self.left_behind = True
 
     def hear_of(self, selection: NDArray[np.int64] | None, cost: float) -> None:
-        """Learn of a selection that was found elsewhere."""
+        """Use a selection found by another improver, if it is better."""
         with self.lock:
             if cost < self.cost:
                 self.best, self.cost = selection, cost
@@ -168,7 +169,7 @@ class _Cores:
     # -- workers ----------------------------------------------------------------------------------------------------
 
     def _grow(self, rng: np.random.Generator) -> None:
-        """Solve growing cores until one holds every option that a better selection may take."""
+        """Solve growing cores until one contains every option that a better selection may take."""
         extra = FIRST_CORE
         while not self._over():
             last = extra >= self._within()
@@ -186,7 +187,7 @@ class _Cores:
             self._restart(rng)
 
     def _restart(self, rng: np.random.Generator) -> None:
-        """Solve cores of drawn sizes in drawn orders."""
+        """Solve cores of random sizes, with a random order of variables."""
         shares = min(SHARES[0], SHORT_SECONDS / self.budget.time_limit), SHARES[1]
         while not self._over():
             extra, share = (float(np.exp(rng.uniform(*np.log(ends)))) for ends in (CORES, shares))
@@ -197,8 +198,8 @@ class _Cores:
     ) -> bool:
         """Solve one core; return whether the solver finished it.
 
-        With `cut`, only selections better than the best known one are allowed. The `last` core holds all options that a
-        better selection may take, and is solved up to a proof.
+        With `cut`, only selections better than the best known one are allowed. The `last` core contains all options
+        that a better selection may take, and is solved until its optimum is proved.
         """
         core, problem, known = self._core(extra), self.problem, self.best
         part = self.budget.part(seconds=seconds)
@@ -212,22 +213,22 @@ class _Cores:
             with self.lock:
                 self._learn(core, settled.selection, settled.bound)
             return settled.proved
-        # Halfway to the next better value, so that rounding does not matter.
+        # The ceiling is halfway to the next better value, so that rounding does not matter.
         ceiling = self.cost - self.step / 2 if cut and np.isfinite(self.cost) else None
         how = {"sign": problem.sign, "allowed": core, "ceiling": ceiling}
         solution = solve(LinearProgram(problem.space, problem.constraints, problem.objective, **how))
         selection = solution.selection
         if selection is not None and not problem.satisfied(selection):
-            selection = None  # within the bounds only by the solver's tolerance
-        # The solver's tolerance may hide a selection slightly below the ceiling. A verdict of infeasible is wrong for a
-        # core that holds a known selection.
+            selection = None  # feasible only within the solver's tolerances
+        # The solver's tolerance may hide a selection slightly below the ceiling, so a core with a cut gives no bound. A
+        # core that contains a known selection is feasible, whatever the solver says.
         wrong = solution.outcome is Outcome.INFEASIBLE and known is not None
         with self.lock:
             self._learn(core, selection, -np.inf if cut or wrong else solution.bound)
         return solution.outcome is not Outcome.STOPPED
 
     def _learn(self, core: NDArray[np.bool_], selection: NDArray[np.int64] | None, inside: float) -> None:
-        """Keep a selection found in a core, and update the bound from the core and from the options outside it."""
+        """Keep a better selection, and update the bound: the lesser of the core's and that of the options outside."""
         problem = self.problem
         if selection is not None and (cost := problem.cost(selection)) < self.cost:
             self.best, self.cost = selection, cost
@@ -244,11 +245,11 @@ class _Cores:
         return self.cost - 0.999 * self.step - self.relaxed + 1e-9 * abs(self.cost) if self.best is not None else np.inf
 
     def _within(self) -> int:
-        """Options beyond one per decision that a better selection may take; one more than PROVABLE stands for more."""
+        """Options beyond one per decision that a better selection may take; more than PROVABLE are not counted."""
         return int(np.searchsorted(self.lowest, self._most(), side="right")) - self.problem.space.n_decisions
 
     def _core(self, extra: int) -> NDArray[np.bool_]:
-        """Of the options a better selection may take, those of least reduced cost: `extra` beyond one per decision."""
+        """The options of least reduced cost that a better selection may take: `extra` beyond one per decision."""
         at = min(self.problem.space.n_decisions + extra, len(self.lowest)) - 1
         core = self.reduced <= min(self.lowest[at], self._most())
         if self.best is not None:

@@ -1,10 +1,11 @@
 """Descent: the paper's method.
 
-The choice is relaxed into logits, which follow the gradient of the objective; the guide modifies that gradient.
+Each option has a continuous score, its logit. The logits follow the negative gradient of the objective, as modified by
+the guide.
 
-The task gradient is the advantage of each option, ``q - <p, q>`` with the replacement table q of the objective at a
-selection drawn from the relaxed distribution p; for a separable objective that is exact. The guide modifies it (CGGD;
-Van Baelen & Karsmakers, 2023), and plain descent with a linearly decaying step follows it.
+The gradient is estimated by ``q - <p, q>``. Here p is the softmax distribution of the logits, and q is the replacement
+table of the objective at a selection drawn from p. A separable objective needs no sample, and p is uniform. The guide
+modifies each step (CGGD; Van Baelen & Karsmakers, 2023); the step size decays linearly.
 """
 
 from __future__ import annotations
@@ -28,47 +29,47 @@ from cggd.incumbent import Finding, Incumbent, Place, seed_of
 from cggd.metrics import Metric, table_of
 from cggd.problem import Problem
 
-# R grows by ESCALATION in each violated step. A feasible step undoes the growth of 30 violated steps, so that R settles
-# where one step in thirty is feasible. Measured on MMKP I07, 12 seeds, loss against the LP bound: 0.77%. Factors of
-# 1.02 to 1.10 with 9 to 19 steps gave 0.80 to 0.94%, so the choice matters little.
+# The rescale factor R grows by ESCALATION in each infeasible step. One feasible step undoes the growth of 30 infeasible
+# ones, so that about one step in thirty is feasible. On MMKP I07 with 12 seeds, the gap to the LP bound is 0.77%.
+# Factors of 1.02 to 1.10 with 9 to 19 steps gave 0.80 to 0.94%, so the choice matters little.
 ESCALATION = 1.02
 RELIEF = ESCALATION**30
 LARGEST_RESCALE = 20.0
 
-# A decaying step ends at 0, where no direction could act.
+# Least step size. The decaying step would end at 0, where the guide has no effect.
 SMALLEST_STEP = 1e-9
 
-# Seconds per option of the first selection with its values, and of the first step. Measured on one core at 2.5 GHz with
+# Seconds per option for evaluating the first selection, and for the first step. Measured on one core at 2.5 GHz with
 # 1e7 options, additive metrics and 3 constraints, and rounded up.
 LOOK_SECONDS = 3e-8
 STEP_SECONDS = 1e-7
 
-# Descents on large sums end 0.5 to 2% above the bound. A selection closer to the bound than this share needs none.
+# Descents on large sums end 0.5 to 2% above the bound. If the relative gap is at most NEAR, no descent is begun.
 NEAR = 1e-3
 
-# Share of the time left for descents where the relaxation gave a feasible selection: others improve it faster.
+# Share of the time left for descents if a relaxation and a feasible selection are known. Others are faster then.
 SETTLED_SHARE = 0.1
 
-# Logits start as noise of this size: it breaks ties and nothing else.
+# Standard deviation of the initial logits; this noise only breaks ties.
 NOISE = 1e-3
 
-# Logits of the options in `Incumbent.initial` begin higher than the others by this much. The selection is then the
-# first one evaluated, and a few steps of the default size can leave it.
+# Initial advantage of the logits of the options in `Incumbent.initial`. That selection is then evaluated first, and the
+# descent can leave it within a few steps of the default size.
 HEAD_START = 1.0
 
 
 @dataclass(frozen=True)
 class Start:
-    """How one start of a descent moves.
+    """Parameters of one start of a descent.
 
     Parameters
     ----------
     weights, balance : str
         See `cggd.Guide`.
     learning_rate : float
-        Size of the first step, where the task gradient is scaled to a root mean square of 1 per option.
+        Size of the first step. The gradient is scaled to a root mean square of at most 1.
     temperature : (float, float)
-        Of the relaxed distribution at the start and after two thirds of the steps.
+        Temperature of the softmax distribution in the first step and after two thirds of the steps.
     """
 
     weights: Weights = "unit"
@@ -87,8 +88,8 @@ class Start:
         own(self, temperature=ends)
 
 
-# The paper's rule suits small spaces whose decisions interact, the other one large additive spaces. Neither is always
-# best (MMKP I01 and I02 need the paper's), so starts mix them, the likelier one more often.
+# The paper's rule suits small spaces with interacting decisions, the other one large additive spaces. Neither is always
+# best (MMKP I01 and I02 need the paper's), so starts mix both, and the more suitable one comes more often.
 PAPER = Start()
 ADDITIVE = Start(weights="difference", balance="violation")
 SEPARABLE = (ADDITIVE, PAPER, ADDITIVE)
@@ -99,8 +100,8 @@ INTERACTING = (PAPER, ADDITIVE, PAPER)
 class Course:
     """State of the descent of one start.
 
-    It is replaced as a whole, so an interruption leaves the last whole step. `used` is the share of the time that is
-    used, and `cost` that of the best selection known before the next step.
+    Each step replaces it as a whole, so an interruption leaves the state after the last complete step. `used` is the
+    completed share of the start, and `cost` that of the best selection known before the next step.
     """
 
     start: int
@@ -132,28 +133,28 @@ class Course:
 
 @dataclass(frozen=True, eq=False)
 class Descent:
-    """The guided descent, several times from different starts.
+    """The guided descent, run from several starts.
 
     Parameters
     ----------
     steps : int
         Steps of each start.
     starts : int or list of Start
-        Independent starts, which share the best selection found. A number of them mixes the paper's rule and the one
-        for large additive spaces, the likelier one first.
+        Starts, which share only the best selection found. A number stands for a mix of the paper's rule and the rule
+        for large additive spaces, beginning with the more suitable one.
     no_improvement : int, optional
         Steps without a better feasible selection after which a start ends.
     rescale : float
-        R > 1 of the guide. It grows while the selection violates a constraint and shrinks back when it does not.
+        Rescale factor R > 1 of the guide. It grows in steps that violate a constraint, and shrinks back in others.
     patience : int
-        Violated steps in a row after which the safeguard leads back to the best feasible selection.
+        Consecutive infeasible steps after which the safeguard moves towards the best feasible selection.
     share : float
-        Share of the time left that all starts may use together. Several starts get equal shares of it.
+        Share of the time left for all starts together, divided equally among them.
     first, last : int, int or None
-        The part of the starts that is run, as for a slice of a list.
+        Which starts to run, as in the slice ``[first:last]`` of a list.
     move : callable
-        From the constraints, the `Start` and the descent to an object with the method `Safeguard.step`, which moves the
-        logits by a displacement. The default is the guide with its safeguard.
+        Called with the constraints, the `Start` and the descent. Returns an object with the method `step` of
+        `Safeguard`, which moves the logits. The default is the guide with its safeguard.
 
     Examples
     --------
@@ -193,11 +194,11 @@ class Descent:
             raise ValueError(f"share must be greater than 0 and at most 1, got {self.share}")
 
     def suits(self, problem: Problem) -> bool:
-        """Whether it can work on a problem: always."""
+        """Always true."""
         return True
 
     def several_starts(self, objective: Metric) -> list[Start]:
-        """The starts one by one; a number of them mixes two kinds, the likelier one more often."""
+        """List of all starts; a number of starts is expanded into a mix of two kinds."""
         if isinstance(self.starts, int):
             return list(islice(cycle(SEPARABLE if objective.separable else INTERACTING), self.starts))
         return list(self.starts)
@@ -228,7 +229,7 @@ class Descent:
                 return
 
     def _begun(self, problem: Problem, incumbent: Incumbent, seed: Any, number: int) -> Course:
-        """The state before the first step of a start."""
+        """State of a start before its first step."""
         space, rng = problem.space, np.random.default_rng([seed, number])
         logits = NOISE * rng.standard_normal(space.n_options)
         if incumbent.initial is not None:
@@ -243,7 +244,7 @@ class Descent:
         return Course(number, logits, guarded, self.rescale, state, cost=incumbent.cost)
 
     def guard(self, problem: Problem, start: Start) -> Any:
-        """What moves the logits; None without constraints."""
+        """The object that moves the logits; None without constraints."""
         if not problem.constraints:
             return None
         if self.move is not None:
@@ -252,12 +253,12 @@ class Descent:
         return Safeguard(guide, self.patience)
 
     def unpack(self, problem: Problem, facts: dict[str, Any], arrays: dict[str, NDArray]) -> Course:
-        """The state that a checkpoint holds, as `Course.pack` wrote it.
+        """Restore the state that `Course.pack` wrote to a checkpoint.
 
         Raises
         ------
         ValueError, TypeError, KeyError
-            If it is no such state.
+            If the data are not a valid state.
         """
         forbidden = np.zeros(problem.space.n_options, dtype=bool) if problem.allowed is None else ~problem.allowed
         for name in arrays.keys() & {"logits", "target"}:
@@ -307,10 +308,10 @@ class _Steps:
         self.rng.bit_generator.state = course.rng_state
         self.slope: NDArray[np.float64] | None = None
         self.step_seconds: float | None = None
-        self.before = course.used  # of the time of this start, by a run that was interrupted
+        self.before = course.used  # share of this start that an interrupted run completed
 
     def __iter__(self) -> Iterator[Finding]:
-        """One step after another: gradient of the objective, descent, guide."""
+        """In each step: gradient of the objective, step of the guide, finding."""
         descent, problem, incumbent = self.descent, self.problem, self.incumbent
         first = True
         while self.course.step < descent.steps:
@@ -333,7 +334,7 @@ class _Steps:
                 logits, guarded = now.logits - size * gradient, now.guarded
             place = Place(now.start, now.step + 1, self.starts, descent.steps)
             yield Finding(seen.selection, values=seen.values, place=place, memory=now)
-            if seen.feasible:  # the best one is the witness, not the last
+            if seen.feasible:  # the witness is the best feasible selection, not the last one
                 guarded = replace(guarded, witness=incumbent.selection)
                 rescale = max(now.rescale / RELIEF, descent.rescale)
             else:
@@ -353,11 +354,11 @@ class _Steps:
             self.step_seconds, first = self.budget.seconds - began, False
 
     def _share_done(self) -> float:
-        """How much of the start is done, by steps or by its share of the time."""
+        """Completed share of the start: the greater of the shares of its steps and of its time."""
         return max(self.course.step / self.descent.steps, self.before + (1.0 - self.before) * self.budget.used)
 
     def _task_gradient(self, now: Course) -> tuple[NDArray[np.float64], float]:
-        """Negative advantage of each option, scaled to a root mean square of at most 1, and the scale."""
+        """Estimated gradient of the cost, scaled to a root mean square of at most 1, and the scale."""
         if self.slope is not None:
             return self.slope, now.scale
         objective, layout = self.problem.objective, self.problem.space.layout

@@ -1,4 +1,4 @@
-"""Enumeration: every selection is evaluated, the constraints first."""
+"""Enumeration: evaluate every selection, the constraints first."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from cggd.problem import Problem
 from cggd.rounding import OPERATIONS, UNIT
 from cggd.space import ENUMERABLE
 
-# Selections evaluated between two looks at the budget: of closed forms, and of black boxes at first. The number
-# doubles while they take less than QUICK_SECONDS.
+# Selections evaluated between two checks of the budget: AT_ONCE for closed forms, CALLS_AT_ONCE for black boxes. The
+# number doubles, up to AT_ONCE, after each batch that takes less than QUICK_SECONDS.
 AT_ONCE = 50_000
 CALLS_AT_ONCE = 32
 QUICK_SECONDS = 0.05
@@ -23,32 +23,32 @@ QUICK_SECONDS = 0.05
 
 @dataclass(frozen=True)
 class Enumerate:
-    """All selections of a small space.
+    """Enumeration of the selections of a small space.
 
     Parameters
     ----------
     most : int
-        Largest number of selections, where every metric has a closed form or is stored.
+        Largest number of selections if every metric is a formula or a table (`Metric.closed_form`).
     most_calls : int
-        The same for black boxes that are not noisy; 0 leaves them to other improvers.
+        Largest number of selections if some metric is a black box; with 0 such problems are not enumerated.
     """
 
     most: int = 1_000_000
     most_calls: int = 0
 
     def suits(self, problem: Problem) -> bool:
-        """Whether the selections are few, and their values prove something."""
+        """Whether there are few selections and no metric is noisy."""
         if any(metric.noisy for metric in problem.metrics):
             return False  # a noisy value proves nothing
         most = self.most if all(metric.closed_form for metric in problem.metrics) else self.most_calls
         few = min(most, ENUMERABLE)
-        # The number of selections of a large space is a number of so many digits that computing it takes a while.
+        # The number of selections of a large space has so many digits that computing it is slow; test its logarithm.
         return bool(np.log2(problem.space.sizes).sum() <= 64) and problem.space.n_selections <= few
 
     def improve(
         self, problem: Problem, incumbent: Incumbent, budget: Budget, rng: np.random.Generator
     ) -> Iterator[Finding | None]:
-        """Yield better and better selections, and at the end that there is no better one."""
+        """Yield improving selections, and finally a bound, or a proof of infeasibility."""
         selections = problem.space.enumerate()
         if problem.allowed is not None:
             selections = selections[problem.allowed[problem.space.layout.flat(selections)].all(axis=1)]
@@ -73,7 +73,7 @@ class Enumerate:
         if found is None:
             yield Finding(proof=f"all {len(selections)} selections were evaluated")
         else:
-            # A batch may round differently than the selection alone, whose value counts.
+            # A batch may round differently from a single evaluation, and the value of the latter is used.
             cost = incumbent.cost
             rounding = OPERATIONS * UNIT * max(abs(least), abs(cost))
             yield Finding(bound=problem.sign * (least if least < cost - rounding else cost))

@@ -1,4 +1,4 @@
-"""Exact: the whole program by branch and bound (HiGHS)."""
+"""Exact: solve the linear form of the problem by branch and bound (HiGHS)."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from cggd.problem import Problem
 from cggd.program.highs import LinearProgram, Outcome, Solution
 from cggd.program.settle import linear_part, settle
 
-# What the solver may take beyond its time limit, which it looks at only now and then, before it is abandoned.
+# Seconds beyond its time limit after which the solver is abandoned. It checks the limit only from time to time.
 GRACE_SECONDS = 1.0
 
 
-# Programs of at most this many coefficients may take this share of the time, up to so many seconds, where that is more:
-# with a short limit, `share` of it may end just before they are solved.
+# Programs of at most SMALL coefficients may use SHORT_SHARE of the time left, up to SHORT_SECONDS, if that is more than
+# `share` of it. With a short limit, `share` of it may end just before they are solved.
 SMALL = 2500
 SHORT_SHARE = 0.8
 SHORT_SECONDS = 1.0
@@ -27,14 +27,14 @@ SHORT_SECONDS = 1.0
 
 @dataclass(frozen=True)
 class Exact:
-    """One program of everything that has a linear form; what has none is checked on the selections that come out.
+    """Solves one program of all parts with a linear form; the other parts are checked on the solutions.
 
     Parameters
     ----------
     most : int
         Largest number of options.
     nodes : int
-        Branch-and-bound nodes without a time limit, so that the same seed gives the same result.
+        Node limit without a time limit, so that the same seed gives the same result.
     share : float
         Share of the time left.
     """

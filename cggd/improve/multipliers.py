@@ -1,4 +1,4 @@
-"""Multipliers: a bound, reduced costs and a good selection from a relaxation, in linear time where all are sums."""
+"""Multipliers: a bound, reduced costs and a good selection from a relaxation; in linear time for sums."""
 
 from __future__ import annotations
 
@@ -12,19 +12,19 @@ from cggd.incumbent import Finding, Incumbent
 from cggd.problem import Problem
 from cggd.program.bounds import relax
 
-# Seconds per option and metric of the shortest possible relaxation, measured with 1e7 options and rounded up.
+# Seconds per option and metric that a relaxation takes at least, measured with 1e7 options and rounded up.
 RELAX_SECONDS = 1e-8
 
-# If the relaxation does not end by itself, the rest of the time is left to other improvers.
+# Largest share of the time left that the relaxation may use; the rest remains for other improvers.
 SHARE = 0.9
 
 
 @dataclass(frozen=True)
 class Multipliers:
-    """Lagrangian multipliers of sums, or else the dual values of the linear relaxation."""
+    """Lagrangian relaxation of sums, or the linear relaxation of other linear forms."""
 
     def suits(self, problem: Problem) -> bool:
-        """Whether to try: what has no linear form is found out soon."""
+        """Always true: `improve` soon detects if there is no linear form."""
         return True
 
     def improve(

@@ -1,4 +1,4 @@
-"""Presolve: proofs that no selection is feasible, from the limits of each metric and from a linear relaxation."""
+"""Presolve: proofs of infeasibility from the limits of each constrained metric."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from cggd.incumbent import Finding, Incumbent
 from cggd.problem import Problem
 from cggd.program.presolve import impossible
 
-# Seconds per option for the least and greatest value of a metric, measured with 1e7 options at 2.5 GHz and rounded up.
+# Seconds per option for computing the extremes of a metric, measured with 1e7 options at 2.5 GHz and rounded up.
 LIMITS_SECONDS = 2e-8
 
 
 @dataclass(frozen=True)
 class Presolve:
-    """Bounds that no selection satisfies, whatever the others are."""
+    """Tests for each constraint alone whether some selection can satisfy it."""
 
     def suits(self, problem: Problem) -> bool:
         """Whether there are constraints."""
@@ -27,7 +27,7 @@ class Presolve:
     def improve(
         self, problem: Problem, incumbent: Incumbent, budget: Budget, rng: np.random.Generator
     ) -> Iterator[Finding | None]:
-        """Yield a proof where there is one; see `cggd.incumbent.Improver`."""
+        """Yield a proof of infeasibility if there is one; see `cggd.incumbent.Improver`."""
         for c in problem.constraints:
             if not budget.fits(LIMITS_SECONDS * problem.space.n_options, late=True):
                 return

@@ -1,8 +1,8 @@
-"""Black boxes that are sums of one number per option, found out by a few evaluations.
+"""Detection of black boxes that are sums of one number per option, by a few evaluations.
 
-A function f is such a sum exactly if f(x) + f(y) = f(z) + f(w) wherever z and w are x and y with some decisions
-exchanged. That is tested at random selections; one replacement table then gives the numbers. What is found this way is
-a guess: selections that it leads to must be evaluated again, and bounds and proofs must not be drawn from it.
+A function f is such a sum if and only if f(x) + f(y) = f(z) + f(w) whenever z and w are x and y with some decisions
+exchanged. This is tested at random selections. One replacement table then gives the numbers. The result is a guess:
+selections found with it must be evaluated again, and it must not be used for bounds or proofs.
 """
 
 from __future__ import annotations
@@ -16,23 +16,23 @@ from cggd.metrics import Additive, Metric, values_of
 from cggd.problem import Problem
 from cggd.space import ChoiceSpace
 
-# Exchanges at which a metric must be a sum; each takes four evaluations.
+# Number of random exchanges at which the equation is tested; each takes four evaluations.
 EXCHANGES = 4
 
-# Sums of the same numbers in another order differ by less than this share.
+# Relative tolerance of the test. Sums of the same numbers in another order differ by less.
 SAME = 1e-9
 
 
 def revealed(
     problem: Problem, selection: NDArray[np.int64], rng: np.random.Generator, allowed: NDArray[np.bool_] | None = None
 ) -> Problem:
-    """The problem in which each black box that seems to be a sum is one; the very same problem where none does.
+    """Replace each black box that seems to be a sum by one; return the same object if there is none.
 
     Parameters
     ----------
     problem : Problem
     selection : ndarray of int, shape (n_decisions,)
-        Where replacement tables are evaluated.
+        Selection at which replacement tables are evaluated.
     rng : numpy.random.Generator
     allowed : bool array of shape (n_options,), optional
 
@@ -63,7 +63,7 @@ def revealed(
 
 
 def _exchanges(space: ChoiceSpace, rng: np.random.Generator, allowed: NDArray[np.bool_] | None) -> NDArray[np.int64]:
-    """Random selections x and y, and z and w that exchange half of their decisions: (4, EXCHANGES, n_decisions)."""
+    """Random x and y, and z and w with about half of the decisions exchanged: (4, EXCHANGES, n_decisions)."""
     x, y = (np.stack([draw(space, allowed, rng) for _ in range(EXCHANGES)]) for _ in range(2))
     exchanged = rng.random(x.shape) < 0.5
     return np.stack([x, y, np.where(exchanged, x, y), np.where(exchanged, y, x)])

@@ -1,15 +1,15 @@
-"""Local search by switches of single decisions and of pairs, on the states of metrics.
+"""Tabu search over switches, that is, changes of one decision; pairs of switches are tried as well.
 
-A tabu walk always makes the best switch that is not tabu. Switches are compared by objective and weighted violation.
-The weight of a constraint grows while it is violated and shrinks while it is satisfied, so that the walk crosses the
-boundary of the feasible region again and again (strategic oscillation; Glover & Hao, 2011). Then pairs of switches are
-tried at the best selection, and another walk begins there or at a disturbed copy of it (iterated local search;
-Lourenço, Martin & Stützle, 2003).
+A walk repeatedly makes the best switch that is not tabu. Switches are ranked by objective plus weighted violation. The
+weight of a constraint grows while it is violated and shrinks while it is satisfied, so that the walk keeps crossing the
+boundary of the feasible region (strategic oscillation; Glover & Hao, 2011). After a walk, pairs of switches are tried
+at the best selection. The next walk begins there or at a perturbed copy of it (iterated local search; Lourenço, Martin
+& Stützle, 2003).
 
-Constraints that are sums are held as rows of one matrix. Where a relaxation has given reduced costs, the walk compares
-mixtures of objective and reduced costs. A black box that seems to be a sum
-is taken for one (`cggd.improve.reveal`), until a selection contradicts it; of all others only some switches are
-evaluated for each move.
+Constraints that are sums form the rows of one matrix. If a relaxation gives reduced costs, switches are ranked by a
+weighted mean of objective and reduced cost. A black box that seems to be a sum is treated as one
+(`cggd.improve.reveal`), until this has led to too many false improvements. For other black boxes, only some switches
+are evaluated before each move.
 """
 
 from __future__ import annotations
@@ -33,58 +33,59 @@ from cggd.problem import Problem
 from cggd.program import lagrangian
 from cggd.space import ChoiceSpace
 
-# A decision that switched stays as it is for up to this many switches and a random few more (Taillard's robust tabu
-# search draws tenures of this order for neighbourhoods of tens to hundreds of moves); each walk draws its own.
+# Largest tabu tenure of a walk; each walk draws its own. A decision stays tabu for the tenure plus a random number of
+# up to as many switches. Taillard's robust tabu search uses tenures of this order for tens to hundreds of moves.
 TENURE = 8
 
-# A walk ends after PATIENCE switches without a better selection. The search ends after WALKS such walks in a row.
-# Where a metric is no sum, it ends after about as many evaluations as LOOKS replacement tables hold, or twice as many
-# tables in closed form; in small spaces it ends sooner.
+# A walk ends after PATIENCE switches without a better selection. The search ends after WALKS such walks in a row. If a
+# constraint is not a sum, a walk ends after 2 * LOOKS switches. If tables are sampled, it ends after about as many
+# evaluations as LOOKS tables hold. In small spaces it ends sooner (`Surroundings.patience`).
 PATIENCE = 1000
 LOOKS = 50
 WALKS = 200
 
-# First switches of pairs that are tried; each takes the replacement tables after it.
+# Number of first switches of pairs that are tried. Each one needs replacement tables after the switch.
 PAIRS = 128
 
-# By this factor the weight of a violated constraint grows with each switch, and that of a satisfied one shrinks, within
-# HEAVIEST times and one HEAVIEST-th of where all weigh the same. Of 1.005 to 1.2, on c_21, d05100 and e10100.
+# After each switch, the weight of a violated constraint is multiplied by PRESSURE, and that of a satisfied one divided
+# by it. Weights stay within a factor of HEAVIEST of their initial values. PRESSURE was chosen from 1.005 to 1.2, on
+# c_21, d05100 and e10100.
 PRESSURE = 1.03
 HEAVIEST = 1e4
 
-# Share of the reduced costs in what is compared, beside the objective; each walk draws its own.
+# Range of the weight of the reduced costs in the score; each walk draws its own. The objective has the rest.
 SHARES = (0.5, 1.0)
 
-# Share of the walks that begin at a disturbed selection, and the share of its decisions that are drawn again.
+# Share of the walks that begin at a perturbed selection, and share of its decisions that are drawn again.
 SHAKEN = 0.5
 REDRAWN = 1 / 30
 
-# Of metrics without a closed form, this many switches are evaluated for each move: of 16 to 200, on knapsacks with
-# interactions (I03, I04, I07), 50 to 100 are the best.
+# Number of switches evaluated before each move if tables are sampled. Of 16 to 200, values of 50 to 100 are the best on
+# knapsacks with interactions (I03, I04, I07).
 CANDIDATES = 64
 
-# Random selections that a search for feasibility looks at first.
+# Number of random selections that a search for feasibility evaluates first.
 SAMPLE = 32
 
-# False claims of a better selection after which no black box is taken for a sum any more.
+# Number of false improvements after which black boxes are no longer treated as sums.
 MISTAKES = 20
 
-# Share of its weight with which the parts of a maximum count beside the maximum itself.
+# Relative weight of the violations of a maximum's parts, added to that of the maximum itself.
 LOCAL = 1e-3
 
-# A value that is better by less than this share is the same value, summed in another order.
+# A relative improvement below this is attributed to rounding.
 ROUNDING = 1e-12
 
-# Seconds per option from the beginning to the first look at the clock, measured with 2e6 options and rounded up.
+# Seconds per option until the first check of the budget, measured with 2e6 options and rounded up.
 SWITCHES_SECONDS = 1e-6
 
-# Later than any turn of a walk.
+# A turn that no walk reaches.
 FOREVER = np.iinfo(np.int64).max
 
 
 @dataclass(frozen=True, eq=False)
 class Visit:
-    """A selection, how much it violates in all, and its objective."""
+    """A selection, its total violation, and its cost; in the result of `search`, `value` is the objective."""
 
     selection: NDArray[np.int64]
     violation: float
@@ -95,7 +96,7 @@ class Visit:
 
 
 class _Rows:
-    """Sums, as rows of a matrix; `excess` says by how much each exceeds its limit."""
+    """Constraints that are sums, as rows of a matrix; `excess` is the value of each minus its limit."""
 
     states: Sequence[State] = ()
 
@@ -125,9 +126,9 @@ class _Rows:
 
 
 class _Shares:
-    """Sums of which each option counts in one at most, and two options of a decision never in the same one.
+    """Constraints that are sums, where each option is in at most one and no two options of a decision share one.
 
-    So are the loads of agents in an assignment. One vector over the options holds them all.
+    An example is the loads of agents in an assignment problem. One vector over the options holds all coefficients.
     """
 
     states: Sequence[State] = ()
@@ -147,7 +148,7 @@ class _Shares:
 
     def stand(self, selection: NDArray[np.int64]) -> None:
         self.here = self.space.layout.flat(selection)
-        # The last load is that of options that count nowhere.
+        # The last entry collects the options that are in no sum.
         loads = np.bincount(self.row[self.here], weights=self.use[self.here], minlength=len(self.limits) + 1)
         self.loads = loads.astype(float) - np.append(self.limits, 1.0)
 
@@ -179,7 +180,7 @@ class _Shares:
 
 
 class _Tables:
-    """Constraints of any other kind, by the tables of their states."""
+    """All other constraints, evaluated by the replacement tables of their states."""
 
     def __init__(self, constraints: Sequence[Constraint], limits: NDArray[np.float64]) -> None:
         self.constraints, self.limits = constraints, limits
@@ -207,14 +208,15 @@ class _Tables:
         for c, state, limit, weight in zip(self.constraints, self.states, self.limits, weights, strict=True):
             table = state.table() if options is None else state.entries(options)
             total = total + weight * np.maximum(c.sign * table - limit, 0.0)
-            # Where several parts exceed a bound at once no switch lowers the metric; their own tables tell them apart.
+            # If several parts exceed the bound, often no single switch lowers the maximum; the tables of the parts then
+            # distinguish switches.
             if options is None and c.metric.parted and c.sign * state.value > limit:
                 total += LOCAL * weight * np.maximum(c.sign * state.local_table() - limit, 0.0)
         return total
 
 
 def constraint_state(constraint: Constraint, selection: NDArray[np.int64]) -> State:
-    """State of a constraint's metric, or of its confidence limit where that is what the bound must hold for."""
+    """State of a constraint's metric, or of its confidence limit if the constraint has a confidence."""
     if constraint.confidence is None:
         return constraint.metric.state(selection)
     local = partial(constraint.table, local=True)
@@ -222,7 +224,7 @@ def constraint_state(constraint: Constraint, selection: NDArray[np.int64]) -> St
 
 
 class _Aim:
-    """The objective as a cost to be minimised, and the score by which the walk compares switches.
+    """The objective as a cost to minimise, and the score that ranks switches in a walk.
 
     Parameters
     ----------
@@ -230,9 +232,9 @@ class _Aim:
     sign : float
         1 to minimise the metric, -1 to maximise it.
     scale : float
-        One over the spread of the cost, so that scores of problems in any unit are alike.
+        Reciprocal of the spread of the cost, so that scores do not depend on its unit.
     priced : ndarray of shape (n_options,), optional
-        Cost of each option with what it uses of the constraints, where the objective is a sum.
+        Reduced costs of the options, if the objective is a sum.
     """
 
     def __init__(self, metric: Metric, sign: float, scale: float, priced: NDArray[np.float64] | None = None) -> None:
@@ -265,16 +267,17 @@ class _Aim:
 
 
 class Surroundings:
-    """A selection with all selections one switch away: their weighted violation and their cost.
+    """A selection, and the weighted violations and costs of all selections one switch away.
 
     Parameters
     ----------
     space : ChoiceSpace
     aim : _Aim
     parts : list
-        The constraints, sorted by how their violation is computed.
+        The constraints, grouped by how their violation is computed.
     units : ndarray of shape (n_constraints,)
-        Weights of the total violation by which selections are compared: one over the spread of each metric.
+        Weights of the constraints in the total violation: the reciprocal of each metric's spread. They are also the
+        initial weights in the score.
     """
 
     def __init__(self, space: ChoiceSpace, aim: _Aim, parts: Sequence[Any], units: NDArray[np.float64]) -> None:
@@ -289,12 +292,12 @@ class Surroundings:
 
     @property
     def sampled(self) -> bool:
-        """Whether the tables here are evaluated selection by selection."""
+        """Whether some replacement table takes one evaluation per option."""
         return any(state.sampled for state in (self.aim.state, *(s for part in self.parts for s in part.states)))
 
     @property
     def patience(self) -> int:
-        """Switches without a better selection after which a walk ends: fewer where each costs more."""
+        """Number of switches without a better selection after which a walk ends; fewer if switches are expensive."""
         n = self.space.n_options
         if self.sampled:
             return min(PATIENCE, LOOKS * max(n // CANDIDATES, 1))
@@ -302,11 +305,11 @@ class Surroundings:
 
     @property
     def excess(self) -> NDArray[np.float64]:
-        """By how much each constraint's limit is exceeded here, shape (n_constraints,)."""
+        """Value minus limit of each constraint, shape (n_constraints,)."""
         return np.concatenate([part.excess for part in self.parts]) if self.parts else np.zeros(0)
 
     def look(self, options: NDArray[np.int64] | None = None) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        """Weighted violation and cost with each option put in, or each of some options."""
+        """Weighted violation and cost after switching to each option, or to each of the given ones."""
         n = self.space.n_options if options is None else len(options)
         wrong = np.zeros(n)
         for part, cut in zip(self.parts, self.cuts, strict=True):
@@ -324,7 +327,7 @@ class Surroundings:
                 part.refresh(self.selection)
 
     def press(self, excess: NDArray[np.float64]) -> None:
-        """Make violated constraints count more, and the others less."""
+        """Increase the weights of violated constraints, and decrease the others."""
         self.weights *= np.where(excess > 0, PRESSURE, 1.0 / PRESSURE)
         np.minimum(np.maximum(self.weights, self.units / HEAVIEST), self.units * HEAVIEST, out=self.weights)
 
@@ -369,7 +372,7 @@ def surround(
 
 
 class Best:
-    """The best selection of a search: least violation, then least cost; each is evaluated again before it counts."""
+    """The best selection of a search, by violation, then by cost; feasible ones are evaluated again."""
 
     def __init__(self, problem: Problem, visit: Visit) -> None:
         self.problem, self.visit, self.mistakes = problem, visit, 0
@@ -380,11 +383,11 @@ class Best:
         return self.visit.violation == 0
 
     def beats(self) -> float:
-        """The cost below which a feasible selection is the best one."""
+        """The cost below which a feasible selection is better than the best one."""
         return self.visit.value - ROUNDING * abs(self.visit.value) if self.found else np.inf
 
     def offer(self, selection: NDArray[np.int64], violation: float, cost: float) -> bool:
-        """Take a selection if it is better."""
+        """Keep a selection if it is better; return whether it was."""
         if violation > 0:
             if violation >= self.visit.violation:
                 return False
@@ -407,14 +410,14 @@ def walk(
     allowed: NDArray[np.bool_] | None = None,
     tenure: int = TENURE,
 ) -> Iterator[bool]:
-    """Switch decisions without end; yield after each switch whether the selection is the best one so far.
+    """Make switches without end; yield after each one whether the selection is the best so far.
 
-    Always the best switch that is not tabu is made, or one to a feasible selection that is better than the best.
+    Each switch is the best one that is not tabu, or any that leads to a new best feasible selection.
     """
     space, tabu = around.space, _Tabu(around.space, around.selection, allowed, tenure)
     owner, first, sampled = space.layout.owner, space.offsets.tolist(), around.sampled
     hopes = np.full(space.n_options, -np.inf)
-    blind_until = 0  # after a false claim of a better selection none is looked for, so that the walk moves on
+    blind_until = 0  # after a false improvement, none is looked for until this turn, so that the walk moves on
     for turn in count(1):
         options = tabu.free(turn)
         if len(options) == 0:
@@ -451,7 +454,7 @@ def walk(
 
 
 def _candidates(options: NDArray[np.int64], hopes: NDArray[np.float64], rng: np.random.Generator) -> NDArray[np.int64]:
-    """Some options to evaluate: half of them those that were best when last seen or never were, half of them random."""
+    """Options to evaluate: half random, half those never evaluated or with the best score when last evaluated."""
     if len(options) <= CANDIDATES:
         return options
     drawn = rng.permutation(options)
@@ -461,7 +464,7 @@ def _candidates(options: NDArray[np.int64], hopes: NDArray[np.float64], rng: np.
 
 
 class _Tabu:
-    """Until which turn each option is tabu; what is chosen or forbidden is for ever."""
+    """The turn until which each option is tabu; selected and forbidden options always are."""
 
     def __init__(
         self, space: ChoiceSpace, selection: NDArray[np.int64], allowed: NDArray[np.bool_] | None, tenure: int
@@ -472,7 +475,7 @@ class _Tabu:
         self.until[space.layout.flat(selection)] = FOREVER
 
     def free(self, turn: int) -> NDArray[np.int64]:
-        """Options that may be put in; where all are tabu, those that are for a while."""
+        """Options that are not tabu; if there are none, those that are tabu only for some turns."""
         options = np.flatnonzero(self.until <= turn)
         return options if len(options) else np.flatnonzero(self.until < FOREVER)
 
@@ -485,9 +488,9 @@ class _Tabu:
 def exchange(
     around: Surroundings, best: Best, rng: np.random.Generator, allowed: NDArray[np.bool_] | None = None
 ) -> Iterator[bool]:
-    """Try pairs of switches at the best selection; yield after each first one whether a better selection was found.
+    """Try pairs of switches at the best selection; yield after each first switch whether a pair improved it.
 
-    First switches that improve the objective come first, those that violate least among them.
+    First switches that improve the objective are tried before others; among these, the best score comes first.
     """
     space, offsets, owner = around.space, around.space.offsets.tolist(), around.space.layout.owner
     around.stand(best.visit.selection)
@@ -530,7 +533,7 @@ def rounds(
     patience: int | None = None,
     walks: int = WALKS,
 ) -> Iterator[bool]:
-    """Walk, exchange, and begin again at the best selection or near it; yield as `walk` does."""
+    """Repeat `walk` and `exchange` from the best selection or a perturbed copy; yield as `walk` does."""
     patience = around.patience if patience is None else patience
     paired, fruitless = None, 0
     while fruitless < walks:
@@ -567,7 +570,7 @@ def improve(
     reduced: NDArray[np.float64] | None = None,
     **how: Any,
 ) -> Iterator[bool]:
-    """`rounds` from the best selection, with black boxes taken for sums as long as that leads to what is true."""
+    """`rounds` from the best selection; black boxes that seem to be sums are treated as sums while that works."""
     seen = revealed(problem, best.visit.selection, rng, allowed)
     if seen is not problem and reduced is None and (relaxed := lagrangian.relax(seen)) is not None:
         reduced = relaxed.reduced()
@@ -599,11 +602,11 @@ def search(
     patience: int = 200,
     stop: Callable[[], bool] = lambda: False,
 ) -> Visit:
-    """The best selection met on several walks: least violation, then best objective.
+    """The best selection of several walks, by violation, then by objective.
 
     The start and a few random selections are evaluated first, and the first walk begins at the best of them. A walk
-    ends after `patience` switches without a better selection. Without an objective the first selection without
-    violation ends the search.
+    ends after `patience` switches without a better selection. Without an objective, the search ends at the first
+    feasible selection.
     """
     aim = Additive(space, np.zeros(space.n_options)) if objective is None else objective
     problem = Problem(aim, constraints, "minimize" if sign > 0 else "maximize", allowed)
@@ -618,7 +621,7 @@ def search(
 def _sampled(
     problem: Problem, start: NDArray[np.int64] | None, allowed: NDArray[np.bool_] | None, rng: np.random.Generator
 ) -> Visit:
-    """The start or a random selection: one that satisfies every constraint, or the first ones as many as any does."""
+    """A feasible one of the start and random selections; otherwise the start, or a random one if there is no start."""
     drawn = np.stack([draw(problem.space, allowed, rng) for _ in range(SAMPLE)])
     begin = drawn[0] if start is None else np.array(start, dtype=np.int64)
     for rows in (drawn,) if start is None else (begin[None], drawn):
@@ -642,7 +645,7 @@ def swap(
     again: bool = False,
     reduced: NDArray[np.float64] | None = None,
 ) -> Iterator[Finding | None]:
-    """Improve a feasible selection of any problem by switches; yield what is better, and None in between.
+    """Improve a feasible selection by local search; yield better selections, and None in between.
 
     Parameters
     ----------
@@ -651,10 +654,10 @@ def swap(
     rng : numpy.random.Generator
     allowed : bool array of shape (n_options,), optional
     again : bool
-        Continue from the best selection or near it, until `WALKS` walks in a row find nothing better. Otherwise the
-        search ends where neither a walk nor an exchange finds a better selection.
+        Continue until `WALKS` walks in a row find nothing better. Otherwise the search ends after the first round in
+        which no pair of switches improves the best selection.
     reduced : ndarray of shape (n_options,), optional
-        Reduced costs of the options in a relaxation; they lead the walk where the objective is a sum.
+        Reduced costs of the options in a relaxation. They guide the walk if the objective is a sum.
     """
     allowed = problem.allowed if allowed is None else allowed
     known = Best(problem, Visit(best, 0.0, problem.cost(best)))
@@ -665,7 +668,7 @@ def swap(
 def shaken(
     space: ChoiceSpace, selection: NDArray[np.int64], rng: np.random.Generator, allowed: NDArray[np.bool_] | None = None
 ) -> NDArray[np.int64]:
-    """A selection with two or three of its decisions drawn anew, or up to `REDRAWN` of them where that is more."""
+    """A copy with two or three decisions drawn again, or up to a share of `REDRAWN` if that is more."""
     most = min(max(3, int(REDRAWN * space.n_decisions)), space.n_decisions)
     changed = rng.choice(space.n_decisions, rng.integers(min(2, most), most + 1), replace=False)
     drawn = selection.copy()
@@ -675,12 +678,12 @@ def shaken(
 
 @dataclass(frozen=True)
 class Switches:
-    """Local search by switches of options, for any problem.
+    """Tabu search over switches, for any problem.
 
     Parameters
     ----------
     feasible : bool
-        Only look for a selection that satisfies every constraint; where one is known nothing is done.
+        Only search for a feasible selection; do nothing if one is known.
     share : float
         Share of the time left.
     """
@@ -689,7 +692,7 @@ class Switches:
     share: float = 1.0
 
     def suits(self, problem: Problem) -> bool:
-        """Whether it can work on a problem: always."""
+        """Always true."""
         return True
 
     def improve(

@@ -1,4 +1,4 @@
-"""States: a metric that stands at a selection, and is kept up to date when decisions switch."""
+"""States: incremental evaluation of a metric at a selection that changes by switches."""
 
 from __future__ import annotations
 
@@ -11,27 +11,27 @@ from numpy.typing import NDArray
 
 from cggd.space import ChoiceSpace
 
-# Moves that can be undone one after another.
+# Number of moves that can be undone.
 DEPTH = 16
 
-# Sums are computed anew after this many moves, so that their rounding errors stay those of a few additions.
+# Sums are recomputed after this many moves, which bounds the accumulated rounding error.
 REFRESHED = 1024
 
-# A decision and the number of one of its options.
+# A decision and the index of its new option.
 Switch = tuple[int, int]
 
 
 class State(Protocol):
-    """A metric at a selection: its value and its replacement table, which follow every move.
+    """Value and replacement table of a metric at a selection, updated by every move.
 
     Attributes
     ----------
     value : float
         Value of the metric at the selection, up to rounding.
     weights : ndarray of shape (n_options,) or None
-        Where the metric is a sum of one number per option and a constant: these numbers.
+        The numbers of the options if the metric is their sum plus a constant; None otherwise.
     sampled : bool
-        Whether `table` evaluates one selection per option, so that some `entries` cost less than the table.
+        Whether `table` evaluates one selection per option, so that a few `entries` cost less.
     """
 
     @property
@@ -45,28 +45,28 @@ class State(Protocol):
         ...
 
     def local_table(self) -> NDArray:
-        """Replacement table of the parts that each decision takes part in (`Metric.local_replacements`)."""
+        """Replacement table for only the parts that a decision affects (`Metric.local_replacements`)."""
         ...
 
     def entries(self, options: NDArray[np.int64]) -> NDArray:
-        """Entries of the replacement table at some options, given as positions in it."""
+        """Entries of the replacement table at the given options, which are positions in it."""
         ...
 
     def exchanges(self, outgoing: Switch) -> NDArray | None:
-        """Replacement table after a switch that is not made, or None where only `move` can tell."""
+        """Replacement table after a switch, without making it; None if that needs `move`."""
         ...
 
     def move(self, switches: Sequence[Switch]) -> None:
-        """Switch one or several different decisions."""
+        """Switch one or several distinct decisions."""
         ...
 
     def undo(self) -> None:
-        """Take back the last move that was not yet taken back; up to `DEPTH` moves can be."""
+        """Undo the last move; up to `DEPTH` moves can be undone in sequence."""
         ...
 
 
 class Trail:
-    """A selection, and the moves that led to it.
+    """A selection and its last moves, for undo.
 
     Examples
     --------
@@ -82,7 +82,7 @@ class Trail:
         self.past: deque[list[tuple[int, int, int]]] = deque(maxlen=DEPTH)
 
     def move(self, switches: Sequence[Switch]) -> list[tuple[int, int, int]]:
-        """Make a move; return each decision that switched with its option before and after."""
+        """Make a move; return each switched decision with its old and new option."""
         made = [(decision, int(self.selection[decision]), option) for decision, option in switches]
         for decision, _, option in made:
             self.selection[decision] = option
@@ -90,7 +90,7 @@ class Trail:
         return made
 
     def undo(self) -> list[tuple[int, int, int]]:
-        """Take the last move back; return what switched, as `move` does."""
+        """Undo the last move; return the switched decisions as `move` does."""
         if not self.past:
             raise IndexError("no move to undo")
         back = [(decision, after, before) for decision, before, after in self.past.pop()]
@@ -100,7 +100,7 @@ class Trail:
 
 
 class Recomputed:
-    """The state of any metric: replacement tables are computed anew after each move, when they are asked for.
+    """State of any metric: replacement tables are recomputed on demand after each move.
 
     Parameters
     ----------
@@ -111,7 +111,7 @@ class Recomputed:
     replacements, local_replacements : callable
         Replacement tables at a selection, (n_decisions,) to (n_options,).
     sampled : bool
-        Whether the tables are batches of evaluations.
+        Whether a table takes one evaluation per option.
     """
 
     weights = None
@@ -174,7 +174,7 @@ class Recomputed:
 
 
 def switched(space: ChoiceSpace, selection: NDArray[np.int64], options: NDArray[np.int64]) -> NDArray[np.int64]:
-    """A selection with each of some options put in, shape (n, n_decisions).
+    """Copies of a selection, each switched to one of the options, shape (n, n_decisions).
 
     Examples
     --------
@@ -188,9 +188,10 @@ def switched(space: ChoiceSpace, selection: NDArray[np.int64], options: NDArray[
 
 
 class SumState:
-    """The state of a sum of one number per selected option and a constant.
+    """State of a sum of one number per selected option plus a constant.
 
-    A move costs the options of the decisions that switch; the replacement table is one addition.
+    A move takes time in proportion to the options of the switched decisions. A replacement table takes one vector
+    addition.
 
     Examples
     --------
@@ -212,7 +213,7 @@ class SumState:
     def _refresh(self) -> None:
         chosen = self.weights[self.space.layout.flat(self.trail.selection)]
         self.value = float(chosen.sum() + self.constant)
-        # What each switch adds to the value.
+        # Change of the value by each switch.
         self._gain = self.weights - self.space.layout.spread(chosen)
 
     def table(self) -> NDArray:
@@ -250,15 +251,15 @@ class SumState:
 
 
 class JoinedState:
-    """The state of a metric that is computed from the states of others, such as a weighted sum or a maximum.
+    """State of a metric that is a function of other metrics, such as a weighted sum or a maximum.
 
     Parameters
     ----------
     parts : list of State
     join : callable
-        From the values or tables of the parts, shape (n_parts, ...), to those of the metric.
+        Maps the values or tables of the parts, shape (n_parts, ...), to those of the metric.
     local : callable
-        From the states of the parts to the local table.
+        Maps the states of the parts to the local table.
     weights : ndarray of shape (n_options,) or None
     """
 

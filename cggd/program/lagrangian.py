@@ -1,12 +1,12 @@
-r"""Lagrangian relaxation: a bound, multipliers and a good selection where objective and constraints are sums.
+r"""Lagrangian relaxation: a bound, multipliers and a good selection if objective and constraints are sums.
 
-With one multiplier :math:`\lambda_j \ge 0` for each constraint the decisions fall apart,
+With one multiplier :math:`\lambda_j \ge 0` for each constraint, the decisions separate:
 
 .. math:: L(\lambda) = \sum_d \min_o \Bigl(c_o + \sum_j \lambda_j A_{jo}\Bigr) - \lambda^\top b,
 
-and no selection that satisfies the constraints has an objective below L, whatever the multipliers are. The best L is
-the value of the linear relaxation (Geoffrion, 1974). One evaluation is one walk over the tables, in blocks, so spaces
-of millions of decisions cost what reading them costs.
+For any multipliers, L is a lower bound on the objective of feasible selections. The greatest L is the optimum of the
+linear relaxation (Geoffrion, 1974). One evaluation of L is one pass over the tables, in blocks, so the method scales to
+millions of decisions.
 """
 
 from __future__ import annotations
@@ -24,44 +24,44 @@ from cggd.problem import Problem
 from cggd.program.repair import repair as repaired
 from cggd.program.sum_tables import Point, Tables
 
-# The dual is first solved on a random share of the decisions, this many at the least, and then on GROWTH times as many
-# as long as the whole is larger still. Multipliers of a sample of s decisions are off by about 1 / sqrt(s).
+# The dual is solved on a random sample of SAMPLE decisions, then on samples GROWTH times as large each, and finally on
+# all decisions. Multipliers of a sample of s decisions have an error of about 1 / sqrt(s).
 SAMPLE = 4096
 GROWTH = 16
 
-# A step goes to the nearest multipliers whose cuts promise this share of what is open. Of 0.2 to 0.7, 0.3 took the
-# fewest walks on MMKP I07 and on random knapsacks of 3 to 100 constraints (41 and 9 to 84).
+# Each step moves to the nearest multipliers at which the cuts allow an increase by this share of the gap. Of 0.2 to
+# 0.7, 0.3 took the fewest passes on MMKP I07 (41) and on random knapsacks of 3 to 100 constraints (9 to 84).
 LEVEL = 0.3
 
-# The most seen in those measurements is 119 walks.
+# Largest number of passes over the tables. The largest in those measurements is 119.
 MOST_PASSES = 1000
 
-# What a least-distance problem leaves is 1 / (1 + distance^2): below this the distance is none. Distances are measured
-# in lengths of the step before, or this least one.
+# The residual of a least-distance problem is 1 / (1 + distance^2). Below NOTHING_LEFT, it counts as infeasible. The
+# unit of distance is the length of the previous step, at least SMALLEST_RADIUS.
 NOTHING_LEFT = 1e-10
 SMALLEST_RADIUS = 1e-12
 
-# Multipliers, the best ones, whose selections are repaired in turn.
+# Number of best multipliers whose minimisers are repaired in turn.
 TRIED = 8
 
 
 @dataclass(frozen=True, eq=False)
 class Relaxation:
-    """What the Lagrangian relaxation of a problem says.
+    """Result of the Lagrangian relaxation of a problem.
 
     Attributes
     ----------
     bound : float
-        No selection that satisfies the constraints has a better objective: below it where the problem minimises, above
-        it where it maximises. What rounding may have added is taken off.
+        No selection that satisfies the constraints has a better objective. It is a lower bound if the problem
+        minimises, and an upper bound if it maximises. Rounding errors are accounted for.
     multipliers : ndarray of shape (n_constraints,)
-        What one more unit of each constraint's metric costs, in units of the objective; 0 or more. 0 for a constraint
+        Price of one unit of each constraint's metric in units of the objective, at least 0. It is 0 for a constraint
         that cannot bind.
     reduced : callable
-        Reduced costs of all options, shape (n_options,): 0 at the best option of each decision, above it elsewhere,
-        infinite where an option is forbidden. No selection with option o is better than the bound by less than
-        ``reduced()[o]``, so options whose reduced cost exceeds what is open between `bound` and a known selection may
-        be left out.
+        Computes the reduced costs of all options, shape (n_options,). They are 0 for the best option of each decision,
+        infinite for forbidden options, and at least 0 for all others. A feasible selection with option o is worse than
+        `bound` by at least ``reduced()[o]``. Options whose reduced cost exceeds the gap between `bound` and a known
+        selection may therefore be left out.
     selection : ndarray of int, shape (n_decisions,), or None
         The best selection found that satisfies every constraint.
     value : float or None
@@ -69,7 +69,7 @@ class Relaxation:
     infeasible : bool
         Whether it is proved that no selection satisfies the constraints.
     passes : float
-        Walks over all tables that it took, those over samples in proportion.
+        Number of passes over all tables; a pass over a sample counts in proportion.
     """
 
     bound: float
@@ -89,32 +89,32 @@ def relax(
     repair: bool = True,
     seed: int = 0,
 ) -> Relaxation | None:
-    r"""Solve the Lagrangian dual of a problem, and repair the selections it leads to.
+    r"""Solve the Lagrangian dual of a problem, and repair its minimisers to feasible selections.
 
     Parameters
     ----------
     problem : Problem
     budget : Budget, optional
-        Three fifths of the time are for the bound, and what is left for selections. When it is over, the best bound and
-        selection until then are returned.
+        Up to 60 % of the time is for the bound, and the rest for selections. When the budget is over, the best bound
+        and selection so far are returned.
     tolerance : float
-        The dual is solved to within this share of its value.
+        Relative gap to which the dual is solved.
     repair : bool
         Whether to look for a selection that satisfies the constraints.
     seed : int
-        Of the sample on which the dual is solved first.
+        Seed of the samples on which the dual is solved first.
 
     Returns
     -------
     Relaxation or None
-        None where the objective or a constraint is no sum of one number per option (`cggd.Metric.sum_table`).
+        None if the objective or a constraint is not a sum of one number per option (`cggd.Metric.sum_table`).
 
     Notes
     -----
-    The dual is concave and piecewise linear. Each step goes to the nearest point at which the cuts known so far
-    promise a target value (Lemaréchal, Nemirovskii & Nesterov, 1995, with the target moved as by Brännlund, Kiwiel &
-    Lindberg, 1995); finding it is a least-distance problem, solved by non-negative least squares (Lawson & Hanson,
-    1974), which also proves when no point reaches the target.
+    The dual is concave and piecewise linear. It is solved by a level bundle method: each step moves to the nearest
+    point at which all cuts reach a target value (Lemaréchal, Nemirovskii & Nesterov, 1995; the target is updated as by
+    Brännlund, Kiwiel & Lindberg, 1995). That point is the solution of a least-distance problem, which non-negative
+    least squares solve (Lawson & Hanson, 1974). They also prove when no point reaches the target.
 
     Examples
     --------
@@ -150,7 +150,7 @@ def relax(
 
 @dataclass(frozen=True, eq=False)
 class _Dual:
-    """The best points met, best first, whether they prove that nothing is feasible, and the walks it took."""
+    """The best points, best first; whether infeasibility is proved; and the number of passes."""
 
     points: Sequence[Point]
     infeasible: bool
@@ -158,7 +158,7 @@ class _Dual:
 
 
 def _solve(tables: Tables, tolerance: float, over: Callable[[], bool], rng: np.random.Generator) -> _Dual:
-    """Solve the dual on samples that grow, each from where the one before ended, and then on all decisions."""
+    """Solve the dual on growing samples and then on all decisions, each from the previous multipliers."""
     n = tables.layout.n_decisions
     start, passes, size = np.zeros(len(tables.limits)), 0.0, SAMPLE
     while GROWTH * size <= n and not over():
@@ -172,9 +172,9 @@ def _solve(tables: Tables, tolerance: float, over: Callable[[], bool], rng: np.r
 
 
 def _climb(tables: Tables, start: NDArray[np.float64], tolerance: float, over: Callable[[], bool]) -> _Dual:
-    """Climb the dual from some multipliers, until it is solved to `tolerance`, or `over` says so.
+    """Maximise the dual from given multipliers until it is solved to `tolerance`, or until `over` returns true.
 
-    Everything is measured in units of what options differ by, so that no unit of a metric matters.
+    All quantities are scaled by the spread of the options' values, so the units of metrics do not matter.
     """
     extent, varies = tables.extent, tables.spread > tables.noise
     binding = np.flatnonzero((extent.high[1:] > tables.limits) & varies[1:])
@@ -186,7 +186,7 @@ def _climb(tables: Tables, start: NDArray[np.float64], tolerance: float, over: C
     center = start[binding] / scale
     points: list[Point] = []
     places: list[NDArray[np.float64]] = []
-    bound = highest + smallest  # of a constant objective, too, something is open
+    bound = highest + smallest  # a positive gap even if the objective is constant
 
     def look(y: NDArray[np.float64]) -> Point:
         multipliers = np.zeros(len(start))
@@ -206,10 +206,10 @@ def _climb(tables: Tables, start: NDArray[np.float64], tolerance: float, over: C
         matrix, heights = np.concatenate([cuts, np.eye(len(center))]), np.concatenate([missing, -center])
         try:
             step, weights = nearest(matrix, heights / radius)
-        except RuntimeError:  # the solver's own limit; what is known by now holds
+        except RuntimeError:  # the iteration limit of nnls; the bound so far is valid
             break
         if step is None:
-            # The cuts with these weights add up to a constant that the dual cannot exceed.
+            # The weighted sum of the cuts gives an upper bound on the dual.
             bound = best.value + LEVEL * gap - unit * radius / weights[: len(cuts)].sum()
             continue
         y = np.maximum(center + radius * step, 0.0)
@@ -225,10 +225,10 @@ def _climb(tables: Tables, start: NDArray[np.float64], tolerance: float, over: C
 def nearest(
     matrix: NDArray[np.float64], heights: NDArray[np.float64]
 ) -> tuple[NDArray[np.float64] | None, NDArray[np.float64]]:
-    """The shortest x with ``matrix @ x >= heights``, or None where there is none, and weights of the rows.
+    """The shortest x with ``matrix @ x >= heights``, or None if there is none, and weights of the rows.
 
-    Where there is none, the weighted sum of the rows says ``0 @ x >= 1``. Least distance programming by non-negative
-    least squares (Lawson & Hanson, 1974, ch. 23).
+    If there is none, the weighted sum of the rows is ``0 @ x >= 1``. This is least-distance programming by
+    non-negative least squares (Lawson & Hanson, 1974, ch. 23).
 
     Examples
     --------

@@ -1,7 +1,8 @@
-"""Repair: feasible selections near one that is cheap but misses some bounds, where everything is a sum.
+"""Repair: turn minimisers of a Lagrangian relaxation into feasible selections.
 
-Few options are worth a switch where multipliers are good, those of least reduced cost. Switches are chosen among them
-in batches, sorted by what they cost and help.
+With good multipliers, only options with a small reduced cost are candidates for switches. Switches are made in batches,
+sorted by the ratio of their cost to the violation that they remove. Further switches then improve the objective within
+the limits.
 """
 
 from __future__ import annotations
@@ -17,14 +18,14 @@ from cggd.layout import Layout
 from cggd.problem import Problem
 from cggd.program.sum_tables import Point, Tables
 
-# Switches that are looked at first to repair a selection or to use what a bound leaves: those of least reduced cost.
+# Number of options in the first core, beyond one per decision: those of least reduced cost.
 CORE = 20_000
 
 
 def repair(
     problem: Problem, tables: Tables, points: Sequence[Point], tolerance: float, over: Callable[[], bool]
 ) -> tuple[NDArray[np.int64] | None, float | None]:
-    """The best feasible selection that repairs of the minimisers at some multipliers lead to, and its objective."""
+    """The best feasible selection from repairs of the minimisers at the given points, and its objective."""
     best, least = None, math.inf
     for point in points:
         point, selection = tables.minimise(point.multipliers)
@@ -41,7 +42,7 @@ def repair(
 def _repairs(
     tables: Tables, point: Point, selection: NDArray[np.int64], over: Callable[[], bool]
 ) -> Iterator[NDArray[np.int64]]:
-    """Feasible selections near the minimiser at some multipliers, by switches of a core of options."""
+    """Feasible selections near the minimiser at a point, by switches within a core of options."""
     reduced = tables.reduced(point.multipliers)
     size = CORE
     while True:
@@ -61,10 +62,10 @@ def _repairs(
 
 @dataclass(frozen=True, eq=False)
 class _Core:
-    """Options of least reduced cost, of those decisions that have at least one besides the selected.
+    """Options of least reduced cost, without decisions that have only one such option.
 
-    Options are numbered by their places here: `chosen` holds one place per decision, `start` those of the selection
-    that the core was built around, and a constraint's excess is given for that one.
+    Options are numbered by their positions in the core. `start` holds the position of each decision's option in the
+    selection around which the core was built. `meet` and `fill` take the excess of each constraint at that selection.
     """
 
     decisions: NDArray[np.int64]
@@ -74,7 +75,7 @@ class _Core:
     uses: NDArray[np.float64]  # (n_constraints, options)
     reduced: NDArray[np.float64]
     start: NDArray[np.int64]
-    unit: NDArray[np.float64]  # in which violations of the constraints are added
+    unit: NDArray[np.float64]  # spread of each constraint's metric, the unit of its violation
 
     @classmethod
     def of(cls, tables: Tables, reduced: NDArray[np.float64], size: int, selection: NDArray[np.int64]) -> _Core:
@@ -101,7 +102,7 @@ class _Core:
         )
 
     def meet(self, excess: NDArray[np.float64], over: Callable[[], bool]) -> NDArray[np.int64] | None:
-        """Switch, cheapest violation first, until nothing exceeds a limit; None where no switch helps any more."""
+        """Switch, least cost per removed violation first, until all limits hold; None if no switch helps."""
         chosen, now, owner = self.start, excess, self.layout.owner
         while (violated := now > 0).any():
             if over() or len(chosen) == 0:
@@ -110,14 +111,14 @@ class _Core:
             wrong = self._wrong(now[:, None])
             gain = wrong - self._wrong(now[:, None] + change)
             loss = np.maximum(self.reduced - self.reduced[chosen][owner], 0.0)
-            loss += 1e-9 * (loss.max() or 1.0)  # of switches that cost nothing the one that helps most
+            loss += 1e-9 * (loss.max() or 1.0)  # ranks switches without cost by their gain
             score = np.full(len(loss), np.inf)
             np.divide(loss, gain, out=score, where=gain > 1e-12 * wrong)
             moves = self._ordered(score)
             if len(moves) == 0:
                 return None
             path = now[:, None] + np.cumsum(change[:, moves], axis=1)
-            # What a switch is worth depends on which limits are exceeded: go on until that changes.
+            # The gain of a switch depends on which limits are exceeded, so the batch ends where that changes.
             last = int(np.argmax(np.append(((path > 0) != violated[:, None]).any(axis=0)[:-1], True)))
             if self._wrong(path[:, last]) >= wrong[0]:
                 last = 0
@@ -135,7 +136,7 @@ class _Core:
     ) -> NDArray[np.int64]:
         """Improve a feasible choice by switches that stay within the limits, greatest gain first.
 
-        With `by_price`, greatest gain per price of what the switch uses, at the multipliers.
+        With `by_price`, switches are sorted by gain per price of the resources they use, at the multipliers.
         """
         owner = self.layout.owner
         chosen, now = self._switch(chosen, chosen[:0], excess)
@@ -154,11 +155,11 @@ class _Core:
         return chosen
 
     def _wrong(self, excess: NDArray[np.float64]) -> NDArray[np.float64]:
-        """Total violation, in units of what options differ by."""
+        """Total violation, in units of the spreads of the metrics."""
         return (1 / self.unit) @ np.maximum(excess, 0.0)
 
     def _ordered(self, score: NDArray[np.float64]) -> NDArray[np.int64]:
-        """The option of least score of each decision, least first; none of those whose score is infinite."""
+        """The option of least score of each decision, least first; options of infinite score are left out."""
         best = self.layout.flat(self.layout.argmax(-score))
         best = best[np.isfinite(score[best])]
         return best[np.argsort(score[best], kind="stable")]
@@ -166,7 +167,7 @@ class _Core:
     def _switch(
         self, chosen: NDArray[np.int64], moves: NDArray[np.int64], excess: NDArray[np.float64]
     ) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
-        """The choice after some switches, and by how much each limit is exceeded then."""
+        """The choice after some switches, and the excess over each limit."""
         chosen = chosen.copy()
         chosen[self.layout.owner[moves]] = moves
         return chosen, excess + (self.uses[:, chosen] - self.uses[:, self.start]).sum(axis=1)

@@ -1,4 +1,4 @@
-"""Settling a problem: the exact solver's answers, repeated until they prove what is best."""
+"""Settle a problem: call the exact solver repeatedly until optimality is proved."""
 
 from __future__ import annotations
 
@@ -14,20 +14,20 @@ from cggd.problem import Problem
 from cggd.program.grid import proved
 from cggd.program.highs import LinearProgram, Outcome, Solution
 
-# Largest number of selections that are excluded one by one, to prove that the solver's tolerances hide no better one.
+# Largest number of solver calls. Selections are excluded one by one, until the solver's tolerances hide no better one.
 EXCLUDED = 12
 
-# In programs of more columns than LARGE, no more selections are excluded if the best one is within this share of the
-# bound, as the solver's tolerances are: each would take as long again, and there may be thousands of them.
+# In programs of more than LARGE columns, no more selections are excluded once the relative gap is at most NEARLY, which
+# is within the solver's tolerances. Each call would take as long again, and there may be thousands of such selections.
 LARGE = 300
 NEARLY = 1e-6
 
 
 def linear_part(problem: Problem) -> Problem | None:
-    """What of a problem has a linear form, as a problem of its own; None where nothing has.
+    """The problem without constraints that have no linear form; None if nothing has a linear form.
 
-    Its optimum is a bound for the problem if the objective is the same, and if it has no solution, neither has the
-    problem. Where the objective has no linear form, it is replaced by zeros.
+    If the objective has no linear form, it is replaced by zeros; otherwise the optimum of the part is a bound for the
+    problem. If the part is infeasible, so is the problem.
     """
 
     def linear(metric: Metric, sign: float) -> bool:
@@ -42,18 +42,18 @@ def linear_part(problem: Problem) -> Problem | None:
 
 @dataclass(frozen=True, eq=False)
 class Settled:
-    """What `settle` found.
+    """Result of `settle`.
 
     Attributes
     ----------
     selection : ndarray of int, shape (n_decisions,), or None
-        The best selection that satisfies the constraints.
+        The best selection known that satisfies the constraints.
     nearest : ndarray of int, shape (n_decisions,), or None
-        The first one that the solver returned, which may violate a bound.
+        The first selection that the solver returned; it may violate a constraint.
     bound : float
         Lower bound on ``sign * objective``.
     proved : bool
-        Whether no better selection exists.
+        Whether it is proved that no better selection exists.
     outcome : Outcome
     """
 
@@ -74,31 +74,31 @@ def settle(
     gap: float = 0.0,
     solve: Callable[[LinearProgram], Solution],
 ) -> Settled:
-    """The best selection of a problem by its linear part, and whether that is proved.
+    """Search for the best selection of a problem by its linear part, and for a proof of optimality.
 
     A solver's answer is correct only within its tolerances. If the values lie on a grid whose `step` is larger than the
-    tolerances, the solver's bound is a proof. Otherwise the known selections are excluded one by one, until the bound
-    of the remaining ones is no better than the best known one. Noisy values exclude nothing.
+    tolerances, the solver's bound is a proof. Otherwise the selections found are excluded one by one, until the solver
+    proves that no better one remains. If a metric is noisy, only a selection that becomes the best one is excluded.
 
     Parameters
     ----------
     problem : Problem
     part : Problem, optional
-        What of it has a linear form (`linear_part`); by default all of it.
+        The linear part of the problem (`linear_part`); by default, the whole problem.
     allowed : bool array of shape (n_options,), optional
     known : ndarray of int, shape (n_decisions,), optional
         The best selection known, which satisfies the constraints.
     step : float
         Lower bound on the difference between any two different objectives; 0 where none is known.
     gap : float
-        Share of the bound by which the best selection may miss it; then no more selections are excluded.
+        Relative gap at which no more selections are excluded.
     solve : callable
-        Solves a program within the limits on time and nodes.
+        Solves a program within limits on time or nodes.
 
     Raises
     ------
     NotLinearError
-        If something of the part has no linear form.
+        If the objective or a constraint of the part has no linear form.
     """
     part = part or problem
     noisy = any(metric.noisy for metric in problem.metrics)
@@ -118,10 +118,10 @@ def settle(
         )
         solution = solve(program)
         outcome = solution.outcome
-        if same:  # each excluded selection costs at least as much as the best one, or violates a bound
+        if same:  # each excluded selection costs at least as much as the best one, or is infeasible
             bound = max(bound, min(solution.bound, cost))
         if solution.outcome is Outcome.INFEASIBLE:
-            # If a known selection was not excluded, it solves the program, and the solver is wrong.
+            # If the best known selection was not excluded, the program is feasible, and the solver is wrong.
             wrong = best is not None and not any(np.array_equal(best, other) for other in excluded)
             return Settled(best, nearest, -np.inf if wrong else cost, not wrong, solution.outcome)
         selection = solution.selection
@@ -136,6 +136,6 @@ def settle(
         if best is not None and (not same or cost - bound <= enough * abs(bound)):
             break
         if noisy and best is not selection:
-            break  # a noisy value excludes nothing
+            break  # a noisy value proves nothing about this selection
         excluded.append(selection)
     return Settled(best, nearest, bound, False, outcome)
