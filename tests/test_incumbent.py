@@ -323,7 +323,7 @@ def test_what_is_no_selection_is_an_error_that_keeps_the_best(wrong):
     assert caught.value.result.selection == SPACE.labels([0, 0, 0])
 
 
-# -- wrong input from improvers and callbacks ---------------------------------------------------------------------------
+# -- wrong input from improvers and callbacks --------------------------------------------------------------------------
 
 
 class Yields:
