@@ -304,9 +304,7 @@ def sweep(
     swept = Constraint(metric, np.inf if metric_sense == "<=" else -np.inf, metric_sense)
     Problem(objective, [swept])  # raises where the metric belongs to another space
     limits = {"time_limit": time_limit, "max_evaluations": max_evaluations, "callback": callback}
-    if options.get("improvers") is not None:
-        options["improvers"] = list(options["improvers"])  # for every search
-    check_options(**limits, **options)
+    options["improvers"] = check_options(**limits, **options)["improvers"]  # a list, for every search
     allowed = problem.space.allowed(options.pop("forbid", None))
     options["forbid"] = None if allowed is None else ~allowed
     run = _Sweep(problem, swept, initial, options, Budget(time_limit, max_evaluations=max_evaluations), callback)

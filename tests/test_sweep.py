@@ -456,7 +456,7 @@ def test_a_failure_carries_the_points():
         ({"initial": [9, 9, 9]}, ValueError, "initial is not a selection"),
         ({"speed": 5}, TypeError, "unknown option 'speed'"),
         ({"steps": 5}, TypeError, "unknown option 'steps'"),
-        ({"improvers": [5]}, TypeError, "improvers must have the methods suits and improve, got 5"),
+        ({"improvers": [5]}, TypeError, "improvers must be objects with the methods suits and improve, got 5"),
         ({"checkpoint": "state.npz"}, TypeError, "sweep keeps no checkpoint, got checkpoint"),
         ({"resume": True}, TypeError, "sweep keeps no checkpoint, got resume"),
     ],
