@@ -209,13 +209,13 @@ def test_a_limit_that_is_over_at_once_leaves_a_look_at_the_first_selection(monke
     assert minimize(ERROR, [LATENCY <= 2], time_limit=1e-9).status is not Status.FEASIBLE
 
 
-def test_the_relaxation_may_use_three_quarters_of_the_time(monkeypatch):
+def test_the_relaxation_may_use_most_of_the_time(monkeypatch):
     given = []
     monkeypatch.setattr(multipliers, "relax", lambda problem, budget: given.append(budget.left))
     for limit in (0.5, 10.0, None):
         minimize(ERROR, [LATENCY <= 7], time_limit=limit, improvers=[multipliers.Multipliers()])
-    assert 0.3 < given[0] <= 0.375
-    assert 7.4 < given[1] <= 7.5
+    assert 0.3 < given[0] <= 0.45
+    assert 8.8 < given[1] <= 9.0
     assert given[2] == np.inf
 
 

@@ -76,7 +76,7 @@ def test_what_surrounds_a_selection_is_what_evaluation_says(data, problem):
         size = around.weights.max(initial=0.0)
         assert (wrong >= slow - 1e-9 * size).all()
         assert (wrong <= (1 + len(problem.constraints) * switches.LOCAL) * slow + LOOSE * size).all()
-        assert (wrong[slow == 0] == 0).all()
+        assert (wrong[slow == 0] <= 1e-9 * size).all()
         some = np.random.default_rng(0).integers(0, problem.space.n_options, 3)
         fewer, costs = around.look(some)
         assert costs == pytest.approx(cost[some], abs=1e-9)

@@ -427,7 +427,7 @@ def _check_one(
     if not metric.noisy:
         factor = float(2.0 ** rng.integers(-6, 7))
         scaled = Constraint(factor * metric, factor * c.bound, c.sense, c.confidence)
-        beyond = table - c.sign * c.bound
+        beyond = np.append(table, value) - c.limit  # a batch may round otherwise than a single selection
         if not ((beyond > 0) & (beyond < UNCLEAR * np.abs(table).max())).any():
             other = _direction([scaled], selection, weights)
             if np.abs(other - direction).max() > 10 * CLOSE:
