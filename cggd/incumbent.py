@@ -24,7 +24,7 @@ from cggd.rounding import OPERATIONS, UNIT
 GRID_SECONDS = 5e-8
 
 # Relative gap up to which the value and the bound of a finished exact solver (HiGHS) differ by its tolerances only.
-PRECISION = 1e-6
+PRECISION = 2e-6
 
 
 @dataclass(frozen=True)

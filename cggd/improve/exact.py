@@ -22,7 +22,7 @@ GRACE_SECONDS = 1.0
 # `share` of it. With a short limit, `share` of it may end just before they are solved.
 SMALL = 2500
 SHORT_SHARE = 0.8
-SHORT_SECONDS = 1.0
+SHORT_SECONDS = 2.0
 
 
 @dataclass(frozen=True)

@@ -20,7 +20,7 @@ EXCLUDED = 12
 # In programs of more than LARGE columns, no more selections are excluded once the relative gap is at most NEARLY, which
 # is within the solver's tolerances. Each call would take as long again, and there may be thousands of such selections.
 LARGE = 300
-NEARLY = 1e-6
+NEARLY = 2e-6
 
 
 def linear_part(problem: Problem) -> Problem | None:
