@@ -12,9 +12,9 @@ from numpy.typing import ArrayLike, NDArray
 
 from cggd.checks import check_time_limit, whole
 from cggd.constraints import Constraint, Row, check_constraints
-from cggd.metrics import Additive, Metric, afresh
+from cggd.metrics import Metric, afresh
 from cggd.portfolio import FEW_CALLS, feasibility_portfolio, portfolio
-from cggd.problem import Problem
+from cggd.problem import Problem, nothing
 from cggd.result import Result, Status
 from cggd.rounding import number_text
 from cggd.solve import SearchError, solve
@@ -285,8 +285,8 @@ class _Question:
 
     def feasibility(self) -> Feasibility:
         """Whether the constraints can be satisfied; any selection that satisfies them is an optimum of nothing."""
-        nothing = Additive(self.space, np.zeros(self.space.n_options), name="nothing")
-        result = self._solve(Problem(nothing, self.constraints, allowed=self.allowed), feasibility_portfolio())
+        problem = Problem(nothing(self.space), self.constraints, allowed=self.allowed)
+        result = self._solve(problem, feasibility_portfolio())
         proof = result.note if result.status is Status.INFEASIBLE else ""
         status = Status.FEASIBLE if result.feasible else result.status
         return Feasibility(status, result.selection, result.indices, result.constraints, proof)

@@ -265,12 +265,6 @@ class Incumbent:
     def _grid(self) -> float:
         return grid(self.problem.objective)
 
-    def open_cost(self, step: float) -> float:
-        """The largest reduced cost that an option of a better selection may have; infinite if unknown."""
-        if self.relaxed is None or not self.candidates:
-            return np.inf
-        return self.cost - 0.999 * step - self.problem.sign * self.relaxed.bound + 1e-9 * abs(self.cost)
-
     def settled(self, gap: float, budget: Budget) -> Stop | None:
         """Why the search is complete, or None."""
         if self.proof is not None:

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from cggd.checks import own
 from cggd.constraints import Constraint, Violations, check_constraints
-from cggd.metrics import Metric, values_of
+from cggd.metrics import Additive, Metric, values_of
 from cggd.metrics.base import check_metric
 from cggd.space import ChoiceSpace
 
@@ -88,3 +88,8 @@ class Problem:
         """What no selection's objective can beat, from the limits of the metric alone; None where it has none."""
         end = self.objective.limits()[0 if self.sense == "minimize" else 1]
         return end if np.isfinite(end) else None
+
+
+def nothing(space: ChoiceSpace) -> Additive:
+    """An objective that is 0 everywhere, so that any selection that satisfies the constraints is optimal."""
+    return Additive(space, np.zeros(space.n_options), name="nothing")

@@ -50,6 +50,18 @@ class History:
     best: NDArray[np.float64]
     seconds: NDArray[np.float64]
 
+    @classmethod
+    def of(cls, entries: Sequence[tuple[int, float, NDArray[np.float64], float, float]], n_constraints: int) -> History:
+        """The history of steps, each with its start, value, violations, best value and seconds."""
+        start, value, violation, best, seconds = zip(*entries, strict=True) if entries else ((),) * 5
+        return cls(
+            np.array(start, dtype=np.int64),
+            np.array(value, dtype=float),
+            np.array(violation, dtype=float).reshape(len(start), n_constraints),
+            np.array(best, dtype=float),
+            np.array(seconds, dtype=float),
+        )
+
     def __len__(self) -> int:
         return len(self.start)
 

@@ -17,6 +17,7 @@ from cggd.budget import Budget
 from cggd.checks import as_amount, whole
 from cggd.incumbent import Candidate, Improver, Incumbent
 from cggd.problem import Problem
+from cggd.result import History
 
 # The columns of a stored history except the violations, and their dtype kinds.
 HISTORY = (("start", "i"), ("value", "f"), ("best", "f"), ("seconds", "f"))
@@ -46,19 +47,15 @@ def save(path: Path, incumbent: Incumbent, budget: Budget, search: Mapping[str, 
     n_history = max((n for _, n in memory.values()), default=0)
     facts: dict[str, Any] = {"search": search, "seconds": budget.seconds, "calls": budget.evaluation.calls}
     facts |= {"n_candidates": len(incumbent.candidates), "memory": {}}
-    entries = incumbent.history[:n_history]
     arrays = {
         "known_value": np.array([c.value for c in known], dtype=float),
         "known_selection": np.array([c.selection for c in known], dtype=np.int64).reshape(
             len(known), problem.space.n_decisions
         ),
         "known_values": np.array([c.values for c in known], dtype=float).reshape(len(known), n_constraints),
-        "history_start": np.array([entry[0] for entry in entries], dtype=np.int64),
-        "history_value": np.array([entry[1] for entry in entries], dtype=float),
-        "history_violation": np.array([entry[2] for entry in entries], dtype=float).reshape(n_history, n_constraints),
-        "history_best": np.array([entry[3] for entry in entries], dtype=float),
-        "history_seconds": np.array([entry[4] for entry in entries], dtype=float),
     }
+    history = History.of(incumbent.history[:n_history], n_constraints)
+    arrays |= {f"history_{name}": array for name, array in vars(history).items()}
     for place, (state, _) in memory.items():
         if state is None:
             facts["memory"][str(place)] = None

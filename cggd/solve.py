@@ -453,7 +453,7 @@ class _Search:
             selection = problem.space.labels(shown.selection)
         default = None if shown is None else shown.selection == default_options(problem)
         known = status in (Status.OPTIMAL, Status.FEASIBLE)
-        history = _history(incumbent.history, len(problem.constraints))
+        history = History.of(incumbent.history, len(problem.constraints))
         return Result(
             selection=None if chosen is None else selection,
             indices=None if chosen is None else chosen.selection.copy(),
@@ -517,17 +517,6 @@ def _initial(problem: Problem, initial: Any) -> NDArray[np.int64] | None:
             at = int(space.offsets[wrong[0]] + chosen[wrong[0]])
             raise ValueError(f"initial takes {space.name_option(at)}, which forbid rules out")
     return chosen
-
-
-def _history(entries: Sequence[tuple], n_constraints: int) -> History:
-    start, value, violation, best, seconds = zip(*entries, strict=True) if entries else ((),) * 5
-    return History(
-        np.array(start, dtype=np.int64),
-        np.array(value, dtype=float),
-        np.array(violation, dtype=float).reshape(len(start), n_constraints),
-        np.array(best, dtype=float),
-        np.array(seconds, dtype=float),
-    )
 
 
 def uninterrupted(work: Callable[[], _T]) -> _T:

@@ -183,6 +183,16 @@ class ChoiceSpace:
         sizes, counts = np.unique(self.sizes, return_counts=True)
         return prod(map(pow, sizes.tolist(), counts.tolist()))
 
+    def has_at_most(self, n: int) -> bool:
+        """Whether there are at most `n` selections; of a large space, their number takes long to compute.
+
+        Examples
+        --------
+        >>> ChoiceSpace.from_sizes([10] * 3).has_at_most(1000), ChoiceSpace.from_sizes([10] * 10**6).has_at_most(1000)
+        (True, False)
+        """
+        return n > 0 and bool(np.log2(self.sizes).sum() <= np.log2(n) + 1) and self.n_selections <= n
+
     @property
     def sizes(self) -> NDArray[np.int64]:
         """Number of options of each decision, shape (n_decisions,)."""
@@ -335,11 +345,24 @@ class ChoiceSpace:
 
     # -- selections -----------------------------------------------------------------------------------------------
 
-    def switches(self, selection: NDArray[np.int64]) -> NDArray[np.int64]:
-        """Every selection that differs in at most one decision: row o has option o put in, (n_options, n_decisions)."""
-        rows = np.repeat(selection[None], self.n_options, axis=0)
-        owner = self.layout.owner
-        rows[np.arange(self.n_options), owner] = np.arange(self.n_options) - self.offsets[owner]
+    def switches(self, selection: NDArray[np.int64], options: NDArray[np.int64] | None = None) -> NDArray[np.int64]:
+        """Copies of a selection, each switched to one option, shape (n, n_decisions).
+
+        Parameters
+        ----------
+        selection : ndarray of int, shape (n_decisions,)
+        options : ndarray of int, shape (n,), optional
+            Positions of the options; by default all.
+
+        Examples
+        --------
+        >>> ChoiceSpace.from_sizes([2, 2]).switches(np.array([0, 0]), np.array([1, 3])).tolist()
+        [[1, 0], [0, 1]]
+        """
+        options = np.arange(self.n_options) if options is None else options
+        rows = np.repeat(selection[None], len(options), axis=0)
+        decisions = self.layout.owner[options]
+        rows[np.arange(len(options)), decisions] = options - self.offsets[decisions]
         return rows
 
     def sample(self, n: int, rng: np.random.Generator) -> NDArray[np.int64]:

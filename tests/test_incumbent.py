@@ -326,19 +326,6 @@ def test_what_is_no_selection_is_an_error_that_keeps_the_best(wrong):
 # -- wrong input from improvers and callbacks --------------------------------------------------------------------------
 
 
-class Yields:
-    """An improver that yields given findings."""
-
-    def __init__(self, *findings):
-        self.findings = findings
-
-    def suits(self, problem):
-        return True
-
-    def improve(self, problem, incumbent, budget, rng):
-        yield from self.findings
-
-
 OUTSIDE = ChoiceSpace.from_sizes([3] * 3)
 DRAWN = np.random.default_rng(0)
 PRICE, USE = (Additive(OUTSIDE, DRAWN.integers(0, 9, 9).astype(float), name=name) for name in ("price", "use"))
@@ -356,27 +343,27 @@ def test_a_callback_cannot_change_the_incumbent():
 
 def test_a_bound_that_is_no_number_is_refused():
     with pytest.raises(SearchError, match="nan"):
-        minimize(PRICE, [USE <= 16], improvers=[Yields(Finding(bound=float("nan")))])
+        minimize(PRICE, [USE <= 16], improvers=[Saying(Finding(bound=float("nan")))])
 
 
 def test_wrong_values_hide_no_feasible_selection():
     lie = Finding(np.array([2, 2, 0]), values=np.array([0.0]))
-    result = minimize(PRICE, [USE <= 16], improvers=[Yields(lie, Finding(np.array([1, 0, 0])))])
+    result = minimize(PRICE, [USE <= 16], improvers=[Saying(lie, Finding(np.array([1, 0, 0])))])
     assert result.feasible
     with pytest.raises(SearchError, match="1 numbers"):
-        minimize(PRICE, [USE <= 30], improvers=[Yields(Finding(np.array([0, 0, 1]), values=np.array([0.0, 3.0])))])
+        minimize(PRICE, [USE <= 30], improvers=[Saying(Finding(np.array([0, 0, 1]), values=np.array([0.0, 3.0])))])
 
 
 def test_improvers_are_objects_whose_memory_can_be_stored():
     with pytest.raises(TypeError, match="objects with the methods"):
         minimize(PRICE, [USE <= 30], improvers=[Descent])
     with pytest.raises(SearchError, match="unpack"):
-        minimize(PRICE, [USE <= 30], improvers=[Yields(Finding(np.array([0, 0, 1]), memory={"step": 1}))])
+        minimize(PRICE, [USE <= 30], improvers=[Saying(Finding(np.array([0, 0, 1]), memory={"step": 1}))])
 
 
 def test_a_place_without_a_selection_is_no_error():
     place = Finding(place=Place(0, 0, 1, 1))
-    assert not minimize(PRICE, [USE <= 30], improvers=[Yields(place)], callback=lambda p: None).history.start.any()
+    assert not minimize(PRICE, [USE <= 30], improvers=[Saying(place)], callback=lambda p: None).history.start.any()
 
 
 @pytest.mark.parametrize("parts", [1, 2])

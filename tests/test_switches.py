@@ -1,5 +1,6 @@
 """Switches: what the search stands on is what evaluation says, and nothing good is forgotten."""
 
+from dataclasses import replace
 from itertools import islice, pairwise
 
 import numpy as np
@@ -38,8 +39,8 @@ def begun(problem, start, **how):
 
 def steps(problem, start, seed=0, n=STEPS, allowed=None, **how):
     """Selections of a walk, its start included."""
-    around, best = begun(problem, start, **how)
-    walked = walk(around, best, np.random.default_rng(seed), allowed=allowed, tenure=TENURE)
+    around, best = begun(replace(problem, allowed=allowed), start, **how)
+    walked = walk(around, best, np.random.default_rng(seed), tenure=TENURE)
     return [start.copy(), *(around.selection.copy() for _ in islice(walked, n))]
 
 

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from cggd.budget import Budget
 from cggd.incumbent import Finding, Improver, Incumbent, seed_of
 from cggd.problem import Problem
-from cggd.program.bounds import Relaxed
+from cggd.program.bounds import Relaxed, open_cost
 from cggd.program.grid import proved
 from cggd.program.highs import LinearProgram, Outcome, Solution
 from cggd.program.settle import settle
@@ -241,8 +241,7 @@ class _Cores:
     # -- helpers ----------------------------------------------------------------------------------------------------
 
     def _most(self) -> float:
-        """The largest reduced cost of an option in a better selection."""
-        return self.cost - 0.999 * self.step - self.relaxed + 1e-9 * abs(self.cost) if self.best is not None else np.inf
+        return open_cost(self.cost, self.relaxed, self.step)
 
     def _within(self) -> int:
         """Options beyond one per decision that a better selection may take; more than PROVABLE are not counted."""

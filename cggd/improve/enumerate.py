@@ -41,9 +41,7 @@ class Enumerate:
         if any(metric.noisy for metric in problem.metrics):
             return False  # a noisy value proves nothing
         most = self.most if all(metric.closed_form for metric in problem.metrics) else self.most_calls
-        few = min(most, ENUMERABLE)
-        # The number of selections of a large space has so many digits that computing it is slow; test its logarithm.
-        return bool(np.log2(problem.space.sizes).sum() <= 64) and problem.space.n_selections <= few
+        return problem.space.has_at_most(min(most, ENUMERABLE))
 
     def improve(
         self, problem: Problem, incumbent: Incumbent, budget: Budget, rng: np.random.Generator

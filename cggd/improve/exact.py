@@ -11,6 +11,7 @@ import numpy as np
 from cggd.budget import Budget
 from cggd.incumbent import Finding, Incumbent
 from cggd.problem import Problem
+from cggd.program.bounds import open_cost
 from cggd.program.highs import LinearProgram, Outcome, Solution
 from cggd.program.settle import linear_part, settle
 
@@ -54,22 +55,22 @@ class Exact:
         part = linear_part(problem)
         if part is None:
             return
-        whole, short = budget.part(), min(SHORT_SHARE * budget.left, SHORT_SECONDS)
         mine = budget.part(share=self.share)
+        short = budget.part(seconds=min(SHORT_SHARE * budget.left, SHORT_SECONDS))
 
         def solve(program: LinearProgram) -> Solution:
-            nonlocal mine
-            if len(program.rows.coefficient) <= SMALL and mine.left < short - whole.seconds:
-                mine = budget.part(seconds=short - whole.seconds)
+            small = len(program.rows.coefficient) <= SMALL
+            left = max(mine.left, short.left) if small else mine.left
             # At its time limit the solver returns its best selection. It is abandoned only if it does not stop in time.
-            late = mine.seconds + mine.left + GRACE_SECONDS
-            limits: dict[str, Any] = {"time_limit": mine.left} if mine.limited else {"node_limit": self.nodes}
-            return program.solve(**limits, stop=lambda: budget.over() or mine.seconds > late)
+            late = budget.seconds + left + GRACE_SECONDS
+            limits: dict[str, Any] = {"time_limit": left} if mine.limited else {"node_limit": self.nodes}
+            return program.solve(**limits, stop=lambda: budget.over() or budget.seconds > late)
 
         step, known = incumbent.step(budget), incumbent.selection
         allowed = problem.allowed
         if incumbent.relaxed is not None and known is not None:
-            allowed = incumbent.relaxed.reduced() <= incumbent.open_cost(step)
+            relaxed = incumbent.relaxed
+            allowed = relaxed.reduced() <= open_cost(incumbent.cost, problem.sign * relaxed.bound, step)
             allowed[problem.space.layout.flat(known)] = True
         settled = settle(problem, part, allowed=allowed, known=known, step=step, solve=solve)
         if settled.proved and settled.selection is None:

@@ -14,7 +14,6 @@ from numpy.typing import NDArray
 
 from cggd.metrics import Additive, Metric, values_of
 from cggd.problem import Problem
-from cggd.space import ChoiceSpace
 
 # Number of random exchanges at which the equation is tested; each takes four evaluations.
 EXCHANGES = 4
@@ -23,9 +22,7 @@ EXCHANGES = 4
 SAME = 1e-9
 
 
-def revealed(
-    problem: Problem, selection: NDArray[np.int64], rng: np.random.Generator, allowed: NDArray[np.bool_] | None = None
-) -> Problem:
+def revealed(problem: Problem, selection: NDArray[np.int64], rng: np.random.Generator) -> Problem:
     """Replace each black box that seems to be a sum by one; return the same object if there is none.
 
     Parameters
@@ -34,7 +31,6 @@ def revealed(
     selection : ndarray of int, shape (n_decisions,)
         Selection at which replacement tables are evaluated.
     rng : numpy.random.Generator
-    allowed : bool array of shape (n_options,), optional
 
     Examples
     --------
@@ -45,7 +41,7 @@ def revealed(
     >>> found.objective.values, found.constraints[0].metric is box
     (array([ 0.,  2.,  0., -1., -2.]), True)
     """
-    probes = _exchanges(problem.space, rng, allowed)
+    probes = _exchanges(problem, rng)
     known: dict[int, Metric] = {}
 
     def seen(metric: Metric) -> Metric:
@@ -62,9 +58,9 @@ def revealed(
     return problem if same else replace(problem, objective=objective, constraints=constraints)
 
 
-def _exchanges(space: ChoiceSpace, rng: np.random.Generator, allowed: NDArray[np.bool_] | None) -> NDArray[np.int64]:
+def _exchanges(problem: Problem, rng: np.random.Generator) -> NDArray[np.int64]:
     """Random x and y, and z and w with about half of the decisions exchanged: (4, EXCHANGES, n_decisions)."""
-    x, y = (np.stack([draw(space, allowed, rng) for _ in range(EXCHANGES)]) for _ in range(2))
+    x, y = (np.stack([draw(problem, rng) for _ in range(EXCHANGES)]) for _ in range(2))
     exchanged = rng.random(x.shape) < 0.5
     return np.stack([x, y, np.where(exchanged, x, y), np.where(exchanged, y, x)])
 
@@ -80,7 +76,7 @@ def _as_sum(metric: Metric, selection: NDArray[np.int64], probes: NDArray[np.int
     return Additive(metric.space, row - value, value, name=metric.name, unit=metric.unit)
 
 
-def draw(space: ChoiceSpace, allowed: NDArray[np.bool_] | None, rng: np.random.Generator) -> NDArray[np.int64]:
+def draw(problem: Problem, rng: np.random.Generator) -> NDArray[np.int64]:
     """A random selection of allowed options."""
-    score = rng.random(space.n_options)
-    return space.layout.argmax(score if allowed is None else np.where(allowed, score, -1.0))
+    score, allowed = rng.random(problem.space.n_options), problem.allowed
+    return problem.space.layout.argmax(score if allowed is None else np.where(allowed, score, -1.0))

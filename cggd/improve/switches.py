@@ -27,9 +27,9 @@ from cggd.budget import Budget
 from cggd.constraints import Constraint
 from cggd.improve.reveal import draw, revealed
 from cggd.incumbent import Finding, Incumbent
-from cggd.metrics import Additive, Metric, State
+from cggd.metrics import Metric, State
 from cggd.metrics.state import REFRESHED, Recomputed, SumState
-from cggd.problem import Problem
+from cggd.problem import Problem, nothing
 from cggd.program import lagrangian
 from cggd.space import ChoiceSpace
 
@@ -407,14 +407,13 @@ def walk(
     best: Best,
     rng: np.random.Generator,
     *,
-    allowed: NDArray[np.bool_] | None = None,
     tenure: int = TENURE,
 ) -> Iterator[bool]:
     """Make switches without end; yield after each one whether the selection is the best so far.
 
     Each switch is the best one that is not tabu, or any that leads to a new best feasible selection.
     """
-    space, tabu = around.space, _Tabu(around.space, around.selection, allowed, tenure)
+    space, tabu = around.space, _Tabu(around.space, around.selection, best.problem.allowed, tenure)
     owner, first, sampled = space.layout.owner, space.offsets.tolist(), around.sampled
     hopes = np.full(space.n_options, -np.inf)
     blind_until = 0  # after a false improvement, none is looked for until this turn, so that the walk moves on
@@ -485,15 +484,14 @@ class _Tabu:
         self.until[chosen] = FOREVER
 
 
-def exchange(
-    around: Surroundings, best: Best, rng: np.random.Generator, allowed: NDArray[np.bool_] | None = None
-) -> Iterator[bool]:
+def exchange(around: Surroundings, best: Best, rng: np.random.Generator) -> Iterator[bool]:
     """Try pairs of switches at the best selection; yield after each first switch whether a pair improved it.
 
     First switches that improve the objective are tried before others; among these, the best score comes first.
     """
     space, offsets, owner = around.space, around.space.offsets.tolist(), around.space.layout.owner
     around.stand(best.visit.selection)
+    allowed = best.problem.allowed
     possible = np.ones(space.n_options, dtype=bool) if allowed is None else allowed.copy()
     possible[space.layout.flat(around.selection)] = False
     options = np.flatnonzero(possible)
@@ -528,7 +526,6 @@ def rounds(
     best: Best,
     rng: np.random.Generator,
     *,
-    allowed: NDArray[np.bool_] | None = None,
     again: bool = True,
     patience: int | None = None,
     walks: int = WALKS,
@@ -538,7 +535,7 @@ def rounds(
     paired, fruitless = None, 0
     while fruitless < walks:
         before, stale = best.visit, 0
-        for better in walk(around, best, rng, allowed=allowed, tenure=_tenure(around.space, rng)):
+        for better in walk(around, best, rng, tenure=_tenure(around.space, rng)):
             yield better
             stale = 0 if better else stale + 1
             if stale > patience:
@@ -546,14 +543,14 @@ def rounds(
         found = False
         if best.found and best.visit is not paired:
             paired = best.visit
-            for found in exchange(around, best, rng, allowed):
+            for found in exchange(around, best, rng):
                 yield found
         if not (found or again):
             return
         fruitless = 0 if best.visit is not before else fruitless + 1
         around.aim.share = rng.uniform(*SHARES)
         start = best.visit.selection
-        around.stand(start if found or rng.random() >= SHAKEN else shaken(around.space, start, rng, allowed))
+        around.stand(start if found or rng.random() >= SHAKEN else shaken(best.problem, start, rng))
 
 
 def _tenure(space: ChoiceSpace, rng: np.random.Generator) -> int:
@@ -566,12 +563,11 @@ def improve(
     best: Best,
     rng: np.random.Generator,
     *,
-    allowed: NDArray[np.bool_] | None = None,
     reduced: NDArray[np.float64] | None = None,
     **how: Any,
 ) -> Iterator[bool]:
     """`rounds` from the best selection; black boxes that seem to be sums are treated as sums while that works."""
-    seen = revealed(problem, best.visit.selection, rng, allowed)
+    seen = revealed(problem, best.visit.selection, rng)
     if seen is not problem and reduced is None and (relaxed := lagrangian.relax(seen)) is not None:
         reduced = relaxed.reduced()
         if relaxed.selection is not None:
@@ -580,7 +576,7 @@ def improve(
         around = surround(seen, best.visit.selection, reduced=reduced)
         excess = around.excess
         yield best.offer(around.selection, float(np.maximum(excess, 0.0) @ around.units), around.aim.cost)
-        for better in rounds(around, best, rng, allowed=allowed, **how):
+        for better in rounds(around, best, rng, **how):
             yield better
             if best.mistakes > MISTAKES and seen is not problem:
                 break
@@ -608,21 +604,19 @@ def search(
     ends after `patience` switches without a better selection. Without an objective, the search ends at the first
     feasible selection.
     """
-    aim = Additive(space, np.zeros(space.n_options)) if objective is None else objective
+    aim = nothing(space) if objective is None else objective
     problem = Problem(aim, constraints, "minimize" if sign > 0 else "maximize", allowed)
-    best = Best(problem, _sampled(problem, start, allowed, rng))
+    best = Best(problem, _sampled(problem, start, rng))
     if not (objective is None and best.found):
-        for _ in improve(problem, best, rng, allowed=allowed, patience=patience, walks=restarts):
+        for _ in improve(problem, best, rng, patience=patience, walks=restarts):
             if stop() or (objective is None and best.found):
                 break
     return Visit(best.visit.selection, best.visit.violation, sign * best.visit.value)
 
 
-def _sampled(
-    problem: Problem, start: NDArray[np.int64] | None, allowed: NDArray[np.bool_] | None, rng: np.random.Generator
-) -> Visit:
+def _sampled(problem: Problem, start: NDArray[np.int64] | None, rng: np.random.Generator) -> Visit:
     """A feasible one of the start and random selections; otherwise the start, or a random one if there is no start."""
-    drawn = np.stack([draw(problem.space, allowed, rng) for _ in range(SAMPLE)])
+    drawn = np.stack([draw(problem, rng) for _ in range(SAMPLE)])
     begin = drawn[0] if start is None else np.array(start, dtype=np.int64)
     for rows in (drawn,) if start is None else (begin[None], drawn):
         for c in problem.constraints:
@@ -641,7 +635,6 @@ def swap(
     best: NDArray[np.int64],
     rng: np.random.Generator,
     *,
-    allowed: NDArray[np.bool_] | None = None,
     again: bool = False,
     reduced: NDArray[np.float64] | None = None,
 ) -> Iterator[Finding | None]:
@@ -652,27 +645,24 @@ def swap(
     problem : Problem
     best : ndarray of int, shape (n_decisions,)
     rng : numpy.random.Generator
-    allowed : bool array of shape (n_options,), optional
     again : bool
         Continue until `WALKS` walks in a row find nothing better. Otherwise the search ends after the first round in
         which no pair of switches improves the best selection.
     reduced : ndarray of shape (n_options,), optional
         Reduced costs of the options in a relaxation. They guide the walk if the objective is a sum.
     """
-    allowed = problem.allowed if allowed is None else allowed
     known = Best(problem, Visit(best, 0.0, problem.cost(best)))
-    for better in improve(problem, known, rng, allowed=allowed, again=again, reduced=reduced):
+    for better in improve(problem, known, rng, again=again, reduced=reduced):
         yield Finding(known.visit.selection) if better else None
 
 
-def shaken(
-    space: ChoiceSpace, selection: NDArray[np.int64], rng: np.random.Generator, allowed: NDArray[np.bool_] | None = None
-) -> NDArray[np.int64]:
+def shaken(problem: Problem, selection: NDArray[np.int64], rng: np.random.Generator) -> NDArray[np.int64]:
     """A copy with two or three decisions drawn again, or up to a share of `REDRAWN` if that is more."""
-    most = min(max(3, int(REDRAWN * space.n_decisions)), space.n_decisions)
-    changed = rng.choice(space.n_decisions, rng.integers(min(2, most), most + 1), replace=False)
+    n = problem.space.n_decisions
+    most = min(max(3, int(REDRAWN * n)), n)
+    changed = rng.choice(n, rng.integers(min(2, most), most + 1), replace=False)
     drawn = selection.copy()
-    drawn[changed] = draw(space, allowed, rng)[changed]
+    drawn[changed] = draw(problem, rng)[changed]
     return drawn
 
 

@@ -188,14 +188,8 @@ class LongestPath(Metric):
         table[options] = around[vertex] + self.values[options]
         shared = np.setdiff1d(np.arange(self.space.n_options), options)
         if len(shared):
-            table[shared] = self.evaluate(self._switched(selection, shared))
+            table[shared] = self.evaluate(self.space.switches(selection, shared))
         return table, heads[:, 0], tails[:, 0]
-
-    def _switched(self, selection: NDArray[np.int64], options: NDArray[np.int64]) -> NDArray[np.int64]:
-        rows = np.repeat(selection[None], len(options), axis=0)
-        decisions = self.space.layout.owner[options]
-        rows[np.arange(len(options)), decisions] = options - self.space.offsets[decisions]
-        return rows
 
     def least_with(self, sign: float, allowed: NDArray[np.bool_]) -> NDArray[np.float64]:
         # Longer durations never shorten the longest path, so the table at all extreme durations is the extreme table.

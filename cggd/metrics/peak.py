@@ -14,7 +14,7 @@ from scipy import sparse
 from cggd.checks import own
 from cggd.expressions import Expression, Program
 from cggd.metrics.base import Metric, table_of, values_of
-from cggd.metrics.state import REFRESHED, State, Switch, Trail
+from cggd.metrics.state import State, Switch, Trail
 from cggd.rounding import UNIT, WHOLE, is_whole, sum_rounding
 from cggd.space import ChoiceSpace, as_array, check_space, few
 
@@ -220,7 +220,7 @@ class _PeakState:
     weights, sampled = None, False
 
     def __init__(self, metric: Peak, selection: NDArray[np.int64]) -> None:
-        self.metric, self.trail, self._moves = metric, Trail(selection), 0
+        self.metric, self.trail = metric, Trail(selection)
         self._loads = metric.loads(self.trail.selection[None])[0]
 
     @property
@@ -251,8 +251,7 @@ class _PeakState:
         self._moved(self.trail.undo())
 
     def _moved(self, made: Sequence[tuple[int, int, int]]) -> None:
-        self._moves += 1
-        if self._moves % REFRESHED == 0:
+        if self.trail.refresh_due:
             self._loads = self.metric.loads(self.trail.selection[None])[0]
             return
         pairs, offsets = self.metric._pairs, self.metric.space.offsets

@@ -80,6 +80,12 @@ class Trail:
     def __init__(self, selection: NDArray[np.int64]) -> None:
         self.selection = np.array(selection, dtype=np.int64)
         self.past: deque[list[tuple[int, int, int]]] = deque(maxlen=DEPTH)
+        self._moves = 0
+
+    @property
+    def refresh_due(self) -> bool:
+        """Whether sums that follow the moves are to be recomputed now."""
+        return self._moves % REFRESHED == 0
 
     def move(self, switches: Sequence[Switch]) -> list[tuple[int, int, int]]:
         """Make a move; return each switched decision with its old and new option."""
@@ -87,6 +93,7 @@ class Trail:
         for decision, _, option in made:
             self.selection[decision] = option
         self.past.append(made)
+        self._moves += 1
         return made
 
     def undo(self) -> list[tuple[int, int, int]]:
@@ -96,6 +103,7 @@ class Trail:
         back = [(decision, after, before) for decision, before, after in self.past.pop()]
         for decision, _, option in back:
             self.selection[decision] = option
+        self._moves += 1
         return back
 
 
@@ -150,7 +158,7 @@ class Recomputed:
     def entries(self, options: NDArray[np.int64]) -> NDArray:
         if not self.sampled or self._table is not None:
             return self.table()[options]
-        values = self.evaluate(switched(self.space, self.trail.selection, options))
+        values = self.evaluate(self.space.switches(self.trail.selection, options))
         self._entries.update(zip(options.tolist(), values.tolist(), strict=True))
         return values
 
@@ -173,20 +181,6 @@ class Recomputed:
         self._value, self._table, self._entries = value, None, {}
 
 
-def switched(space: ChoiceSpace, selection: NDArray[np.int64], options: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Copies of a selection, each switched to one of the options, shape (n, n_decisions).
-
-    Examples
-    --------
-    >>> switched(ChoiceSpace.from_sizes([2, 2]), np.array([0, 0]), np.array([1, 3])).tolist()
-    [[1, 0], [0, 1]]
-    """
-    rows = np.repeat(selection[None], len(options), axis=0)
-    decisions = space.layout.owner[options]
-    rows[np.arange(len(options)), decisions] = options - space.offsets[decisions]
-    return rows
-
-
 class SumState:
     """State of a sum of one number per selected option plus a constant.
 
@@ -207,7 +201,7 @@ class SumState:
 
     def __init__(self, space: ChoiceSpace, weights: NDArray, constant: float, selection: NDArray[np.int64]) -> None:
         self.space, self.weights, self.constant = space, np.asarray(weights, dtype=float), constant
-        self.trail, self._moves = Trail(selection), 0
+        self.trail = Trail(selection)
         self._refresh()
 
     def _refresh(self) -> None:
@@ -239,8 +233,7 @@ class SumState:
         self._moved(self.trail.undo())
 
     def _moved(self, made: Sequence[tuple[int, int, int]]) -> None:
-        self._moves += 1
-        if self._moves % REFRESHED == 0:
+        if self.trail.refresh_due:
             self._refresh()
             return
         for decision, _, option in made:

@@ -55,6 +55,21 @@ class Relaxed:
         return self.proof is not None
 
 
+def open_cost(cost: float, bound: float, step: float) -> float:
+    """The largest reduced cost of an option in a better selection.
+
+    Parameters
+    ----------
+    cost : float
+        ``sign * objective`` of the best selection known; infinite if there is none.
+    bound : float
+        Lower bound on ``sign * objective`` to which the reduced costs belong.
+    step : float
+        Lower bound on the difference between any two different objectives; 0 if none is known.
+    """
+    return cost - 0.999 * step - bound + 1e-9 * abs(cost)
+
+
 def relax(
     problem: Problem,
     budget: Budget | None = None,

@@ -9,8 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cggd.expressions import Program
-from cggd.metrics import Additive, Metric
-from cggd.problem import Problem
+from cggd.metrics import Metric
+from cggd.problem import Problem, nothing
 from cggd.program.grid import proved
 from cggd.program.highs import LinearProgram, Outcome, Solution
 
@@ -36,8 +36,7 @@ def linear_part(problem: Problem) -> Problem | None:
     kept = [c for c in problem.constraints if not np.isfinite(c.limit) or linear(c.metric, c.sign)]
     if linear(problem.objective, problem.sign):
         return problem if len(kept) == len(problem.constraints) else replace(problem, constraints=kept)
-    zeros = Additive(problem.space, np.zeros(problem.space.n_options), name="nothing")
-    return replace(problem, objective=zeros, constraints=kept) if kept else None
+    return replace(problem, objective=nothing(problem.space), constraints=kept) if kept else None
 
 
 @dataclass(frozen=True, eq=False)
@@ -71,7 +70,6 @@ def settle(
     allowed: NDArray[np.bool_] | None = None,
     known: NDArray[np.int64] | None = None,
     step: float = 0.0,
-    gap: float = 0.0,
     solve: Callable[[LinearProgram], Solution],
 ) -> Settled:
     """Search for the best selection of a problem by its linear part, and for a proof of optimality.
@@ -90,8 +88,6 @@ def settle(
         The best selection known, which satisfies the constraints.
     step : float
         Lower bound on the difference between any two different objectives; 0 where none is known.
-    gap : float
-        Relative gap at which no more selections are excluded.
     solve : callable
         Solves a program within limits on time or nodes.
 
@@ -132,8 +128,8 @@ def settle(
             break
         if same and proved(cost, bound, step):
             return Settled(best, nearest, bound, True, solution.outcome)
-        enough = NEARLY if program.n_columns > LARGE else gap
-        if best is not None and (not same or cost - bound <= enough * abs(bound)):
+        near = program.n_columns > LARGE and cost - bound <= NEARLY * abs(bound)
+        if best is not None and (near or not same):
             break
         if noisy and best is not selection:
             break  # a noisy value proves nothing about this selection

@@ -95,8 +95,7 @@ def _findings(
 def _feasible(problem: Problem, samples: int, seed: int) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
     """Selections that satisfy the constraints, all or those among a sample, and their costs."""
     space = problem.space
-    few = bool(np.log2(space.sizes).sum() <= 60) and space.n_selections <= FEW
-    rows = space.enumerate() if few else space.sample(samples, np.random.default_rng(seed))
+    rows = space.enumerate() if space.has_at_most(FEW) else space.sample(samples, np.random.default_rng(seed))
     if problem.allowed is not None:
         rows = rows[problem.allowed[space.layout.flat(rows)].all(axis=1)]
     rows = np.array([row for row in rows if problem.satisfied(row)], dtype=np.int64).reshape(-1, space.n_decisions)
