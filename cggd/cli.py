@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import sys
-import time
 import traceback
 import warnings
 from collections.abc import Callable, Iterator, Mapping
@@ -18,6 +17,7 @@ import typer
 
 import cggd
 from cggd import demo as demonstration
+from cggd.budget import Budget
 from cggd.constraints import Constraint
 from cggd.feasibility import diagnose, smallest_bound
 from cggd.improve.descent import Descent
@@ -251,7 +251,7 @@ def demo(save: Annotated[Path, typer.Option("--out", help="folder for the pictur
     """Search for neural networks on data that comes with the package, compare with the best ones, draw a picture."""
     _make_folder(save)
     check_writable(save / "demo.png", "--out")
-    began = time.perf_counter()
+    watch = Budget()
     say(demonstration.INTRODUCTION)
     done = demonstration.run()
     say(demonstration.report(done))
@@ -261,7 +261,7 @@ def demo(save: Annotated[Path, typer.Option("--out", help="folder for the pictur
         say(f"picture    {path}")
     except ImportError as error:
         say(f"no picture: {error}")
-    say(f"{len(done) * len(done[0].runs)} searches and a picture in {time.perf_counter() - began:.1f} s")
+    say(f"{len(done) * len(done[0].runs)} searches and a picture in {watch.seconds:.1f} s")
     raise typer.Exit(FEASIBLE if all(s.satisfied == len(s.runs) for s in done) else NOT_FEASIBLE)
 
 
@@ -435,14 +435,14 @@ def _reporting(problem: Problem, steps: int, *, quiet: bool) -> Iterator[Callabl
             task = bar.add_task(on_one_line(problem.objective.name), total=steps)
             yield lambda done, words: bar.update(task, completed=done, description=words)
     else:
-        began = last = time.perf_counter()
+        watch, last = Budget(), 0.0
 
         def line(done: int, words: str) -> None:
             nonlocal last
-            now = time.perf_counter()
+            now = watch.seconds
             if now - last > PLAIN_SECONDS:
                 last = now
-                complain(f"{now - began:.0f} s: {words}, step {done}/{steps}", style="")
+                complain(f"{now:.0f} s: {words}, step {done}/{steps}", style="")
 
         yield line
 

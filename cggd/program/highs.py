@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from enum import Enum
@@ -13,6 +12,7 @@ from numpy.typing import NDArray
 from scipy import sparse
 from scipy.optimize import Bounds, LinearConstraint, linprog, milp
 
+from cggd.budget import Budget
 from cggd.constraints import Constraint
 from cggd.expressions import LARGEST, Expression, Program
 from cggd.metrics import Metric
@@ -252,13 +252,12 @@ class LinearProgram:
                 shares[fixed] = 1.0
             return Shares(settled.outcome, settled.bound, reduced, shares)
         scaled = self._scaled()
-        began = time.perf_counter()
+        budget = Budget(time_limit)
 
         def solve(cost: NDArray, matrix: Any, equal: Any, lower: NDArray, upper: NDArray) -> Any:
-            left = None if time_limit is None else max(time_limit - (time.perf_counter() - began), 1e-3)
             given: dict[str, Any] = {"A_eq": equal, "b_eq": np.ones(equal.shape[0])}
             given |= {"bounds": np.column_stack([lower, upper])}
-            given |= {"options": {} if left is None else {"time_limit": left}}
+            given |= {"options": {"time_limit": max(budget.left, 1e-3)} if budget.limited else {}}
             if len(self.rows):
                 given |= {"A_ub": matrix, "b_ub": scaled.limits}
             return run_interruptibly(lambda: linprog(cost, method="highs", **given), stop)

@@ -5,11 +5,11 @@ from __future__ import annotations
 import atexit
 import ctypes
 import threading
-import time
 from collections.abc import Callable
 from contextlib import suppress
 from typing import Any
 
+from cggd.budget import Budget
 from cggd.program.silence import compiled_code_silenced
 
 # Interval at which the search checks whether to abandon a running solver. A solver that ends earlier causes no waiting.
@@ -41,9 +41,9 @@ class Background:
         """Start no more threads, and wait up to EXIT_SECONDS for the running ones."""
         with self.lock:
             self.closed = True
-        late = time.perf_counter() + EXIT_SECONDS
+        budget = Budget(EXIT_SECONDS)
         for thread in (t for t in self.threads if t.ident is not None):  # the others could not be started
-            thread.join(max(late - time.perf_counter(), 0.0))
+            thread.join(budget.left)
         if any(thread.is_alive() for thread in self.threads):
             _leave_without_threads()
 
