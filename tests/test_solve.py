@@ -568,7 +568,7 @@ def test_ctrl_c_during_set_up_returns(monkeypatch, where, name):
     assert Result.from_json(result.to_json()).status is Status.UNKNOWN
 
 
-@pytest.mark.parametrize(("where", "name"), [(ChoiceSpace, "labels"), (engine, "Result"), (engine, "History")])
+@pytest.mark.parametrize(("where", "name"), [(ChoiceSpace, "labels"), (engine, "Result"), (History, "of")])
 def test_ctrl_c_while_the_answer_is_put_together(monkeypatch, where, name):
     press_at(monkeypatch, where, name, 1)
     assert minimize(ERROR, [LATENCY <= 7]).status is Status.OPTIMAL
