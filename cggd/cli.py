@@ -447,11 +447,19 @@ def _reporting(problem: Problem, steps: int, *, quiet: bool) -> Iterator[Callabl
         yield line
 
 
+CORE_COMMANDS = [c.name or c.callback.__name__ for c in app.registered_commands if c.callback is not None]
+
+
 # -- the program ------------------------------------------------------------------------------------------------------
 
 
-def _add_adapters() -> None:
-    """Add the commands of installed adapters; one that does not load is named and left out."""
+def _add_adapters(arguments: list[str]) -> None:
+    """Add the commands of installed adapters; one that does not load is named and left out.
+
+    Adapters take time to import. A call of one of the core's commands does without them.
+    """
+    if arguments and arguments[0] in CORE_COMMANDS:
+        return
     for point in entry_points(group="cggd.commands"):
         try:
             app.add_typer(point.load(), name=point.name)
@@ -479,7 +487,7 @@ def main(arguments: list[str] | None = None) -> None:
 
 def _run(arguments: list[str] | None) -> int:
     """Run the program, print errors, and return the exit status."""
-    _add_adapters()
+    _add_adapters(sys.argv[1:] if arguments is None else arguments)
     command = typer.main.get_command(app)
     try:
         status = command.main(arguments, prog_name="cggd", standalone_mode=False)

@@ -474,3 +474,12 @@ def test_progress_says_that_the_best_selection_is_polished():
     assert seen[0].startswith("start 1/1, ")
     assert seen[-1].startswith("polish, best 1")
     assert ", bound 1" in seen[-1]
+
+
+def test_commands_of_the_core_do_not_import_adapters(cggd, monkeypatch):
+    asked = []
+    monkeypatch.setattr("cggd.cli.entry_points", lambda group: asked.append(group) or [])
+    assert cggd("version")[0] == 0
+    assert asked == []
+    cggd("--help")
+    assert asked == ["cggd.commands"]

@@ -19,6 +19,7 @@ from cggd import (
     Descent,
     Enumerate,
     Function,
+    History,
     LongestPath,
     Metric,
     MetricError,
