@@ -42,7 +42,7 @@ CORES = (25, 200)
 
 # A last core of more options than this beyond one per decision is not tried: with many constraints it does not finish
 # within a minute. It is tried, however, if the solver's cuts have closed a share of CLOSED of the gap between the
-# relaxation and the best value, as on generalised assignment of type e (0.5 to 0.7; MMKP: at most 0.1).
+# relaxation and the best value, as on generalised assignment of type e (0.5 to 0.7; others and MMKP: at most 0.3).
 PROVABLE = 400
 CLOSED = 0.4
 
