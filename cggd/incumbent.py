@@ -112,8 +112,8 @@ class Incumbent:
         One entry for each finding with a `Place`: start, value, violations, best value, seconds.
     """
 
-    def __init__(self, problem: Problem, initial: NDArray[np.int64] | None = None, gap: float = 0.0) -> None:
-        self.problem, self.initial, self.gap_wanted = problem, None if initial is None else _kept(initial), gap
+    def __init__(self, problem: Problem, initial: NDArray[np.int64] | None = None) -> None:
+        self.problem, self.initial = problem, None if initial is None else _kept(initial)
         self.candidates: list[Candidate] = []
         self.nearest: Candidate | None = None
         self._bound: float | None = None
@@ -271,8 +271,8 @@ class Incumbent:
             return Stop.INFEASIBLE
         if self.value is None or self.bound is None:
             return None
-        if self.gap_wanted > 0:
-            return Stop.GAP if self.gap <= self.gap_wanted else None
+        if budget.gap > 0:
+            return Stop.GAP if self.gap <= budget.gap else None
         if self.optimal(self.value, 0.0) or self.optimal(self.value, self.step(budget)):
             return Stop.OPTIMAL
         if self.complete and self.gap <= PRECISION:

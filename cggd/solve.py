@@ -243,9 +243,9 @@ class _Search:
         self.problem = problem = problem if allowed is None else replace(problem, allowed=allowed)
         limit = options["time_limit"]
         budget.time_limit = np.inf if limit is None else float(limit)
-        budget.max_evaluations = options["max_evaluations"]
+        budget.max_evaluations, budget.gap = options["max_evaluations"], options["gap"]
         budget.evaluation.executor, budget.evaluation.allowed = options["executor"], problem.allowed
-        self.incumbent = Incumbent(problem, _initial(problem, options["initial"]), options["gap"])
+        self.incumbent = Incumbent(problem, _initial(problem, options["initial"]))
         self.improvers = options["improvers"]
         if (path := options["checkpoint"]) is not None:
             check_writable(path, "checkpoint", replaced=True)

@@ -68,7 +68,7 @@ class Exact:
             late = budget.seconds + left + GRACE_SECONDS
             limits: dict[str, Any] = {"time_limit": left} if mine.limited else {"node_limit": self.nodes}
             if incumbent.bound is not None:
-                limits |= {"gap": GAP_SHARE * incumbent.gap_wanted, "near": problem.sign * incumbent.bound}
+                limits |= {"gap": GAP_SHARE * budget.gap, "near": problem.sign * incumbent.bound}
             return program.solve(**limits, stop=lambda: budget.over() or budget.seconds > late)
 
         step, known = incumbent.step(budget), incumbent.selection
@@ -77,7 +77,7 @@ class Exact:
             relaxed = incumbent.relaxed
             allowed = relaxed.reduced() <= open_cost(incumbent.cost, problem.sign * relaxed.bound, step)
             allowed[problem.space.layout.flat(known)] = True
-        settled = settle(problem, part, allowed=allowed, known=known, step=step, gap=incumbent.gap_wanted, solve=solve)
+        settled = settle(problem, part, allowed=allowed, known=known, step=step, gap=budget.gap, solve=solve)
         if settled.proved and settled.selection is None:
             yield Finding(proof="proved by mixed-integer programming (HiGHS)")
             return

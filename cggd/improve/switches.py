@@ -611,7 +611,8 @@ def search(
         for _ in improve(problem, best, rng, patience=patience, walks=restarts):
             if stop() or (objective is None and best.found):
                 break
-    return Visit(best.visit.selection, best.visit.violation, sign * best.visit.value)
+    selection = best.visit.selection  # its cost may be that of a sum that only seemed to be the objective
+    return Visit(selection, best.visit.violation, sign * problem.cost(selection))
 
 
 def _sampled(problem: Problem, start: NDArray[np.int64] | None, rng: np.random.Generator) -> Visit:
