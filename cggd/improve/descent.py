@@ -362,7 +362,8 @@ class _Steps:
     def too_slow(self) -> bool:
         """Whether there is no time for the fewest steps that are worth it."""
         fewest = min(self.descent.fewest_steps, self.descent.steps)
-        return self.step_seconds is not None and self.course.step + self.budget.left / self.step_seconds < fewest
+        seconds = self.step_seconds
+        return seconds is not None and (fewest - self.course.step) * seconds > self.budget.left
 
     def _share_done(self) -> float:
         """Completed share of the start: the greater of the shares of its steps and of its time."""
