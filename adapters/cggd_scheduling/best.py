@@ -132,10 +132,11 @@ class Best:
     def result(self, seconds: float) -> Schedule:
         """The best schedule, or why there is none."""
         missing = [] if self.optimal or self.proof or cp_sat.available() else [cp_sat.MISSING]
-        notes, deadline = "; ".join([*self.notes, *missing]), self.needs.deadline
+        ended = [] if self.optimal or self.proof or self.budget.left > 0 else ["time limit"]
+        notes, deadline = "; ".join([*ended, *self.notes, *missing]), self.needs.deadline
         if self.schedule is None:
             status = Status.INFEASIBLE if self.proof else Status.UNKNOWN
-            reason = self.proof or f"no schedule was found: {notes or 'time limit'}"
+            reason = self.proof or f"no schedule was found: {notes or 'the search gave up'}"
             if self.late is not None and not self.proof:
                 found, last = true_texts(self.late.makespan, deadline)
                 reason = f"the shortest schedule found takes {found}, the deadline is {last}"

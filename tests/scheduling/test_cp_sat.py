@@ -10,7 +10,20 @@ from hypothesis import strategies as st
 
 from cggd import Status
 from cggd.budget import Budget
-from cggd_scheduling import Alternative, Requirements, Schedule, cp_sat, schedule_tasks
+from cggd_scheduling import (
+    Alternative,
+    JobShop,
+    Project,
+    Requirements,
+    Schedule,
+    cp_sat,
+    read_project,
+    schedule_jobs,
+    schedule_project,
+    schedule_tasks,
+    select_modes,
+    write_project,
+)
 from cggd_scheduling.cp_sat import MAKESPAN, TARDINESS, improve
 from cggd_scheduling.limits import in_steps
 
@@ -166,3 +179,58 @@ def test_an_interrupt_keeps_the_schedule_of_the_lists(monkeypatch):
     monkeypatch.setattr(cp_sat, "GRACE", 0.01)
     found = schedule_tasks(needs, "tardiness")
     assert (found.status, found.reason) == (Status.FEASIBLE, "interrupted")
+
+
+def test_projects_and_shops_have_all_of_it(tmp_path):
+    project = Project(
+        {"a": [2], "b": [(3, {"kiln": 1})], "c": [(1, {"kiln": 1})]},
+        [("a", "b")],
+        {"kiln": 1},
+        release={"a": 1},
+        due={"b": 7, "c": 2},
+        weights={"c": 5},
+        lags={("a", "b"): 2},
+        longest_lags={("b", "c"): 9},
+        setups={"kiln": {("c", "b"): 4, ("b", "c"): 4}},
+    )
+    write_project(project, tmp_path / "p.json")
+    again = read_project(tmp_path / "p.json")
+    for name in ("release", "due", "weights", "lags", "longest_lags", "setups"):
+        assert getattr(again, name) == getattr(project, name)
+    found = schedule_project(again, objective="tardiness")
+    assert (found.status, found.value, found.start) == (Status.OPTIMAL, 1, {"a": 1, "b": 5, "c": 0})
+    assert Schedule.from_json(found.to_json()).verify().tardiness == 1
+    assert "tardiness  1 (bound 1, gap 0.00%)" in found.summary()
+    with pytest.raises(ValueError, match="select_modes knows no releases"):
+        select_modes(project)
+    shop = JobShop([[{"m": 2}], [{"m": 1}]], release={0: 1}, due={1: 1}, weights={1: 2}, setups={"m": {(1, 0): 3}})
+    found = schedule_jobs(shop, objective="tardiness")
+    assert (found.status, found.value, found.start[0, 0]) == (Status.OPTIMAL, 0, 4)
+    assert schedule_jobs(shop).value == 4  # the other way round
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: Project({"a": [1]}, release={"b": 1}), "release names 'b', which is no activity"),
+        (lambda: Project({"a": [1]}, due={"a": -1}), "due of 'a' must be a whole number of at least 0, got -1"),
+        (lambda: Project({"a": [1], "b": [1]}, lags={("a", "b"): 1}), "is no pair of the precedence; add it there"),
+        (lambda: Project({"a": [1]}, setups={"x": {}}), "no renewable resource of capacity 1"),
+        (lambda: JobShop([[{"m": 1}]], due={1: 3}), "due names job 1; there are jobs 0 to 0"),
+        (lambda: JobShop([[{"m": 1}]], setups={"x": {}}), "setups names machine 'x'"),
+        (lambda: schedule_jobs(JobShop([]), objective="cost"), "objective must be one of 'makespan', 'tardiness'"),
+    ],
+)
+def test_wrong_times_are_named(make, message):
+    with pytest.raises(ValueError, match=message):
+        make()
+
+
+def test_the_least_use_by_a_deadline_is_proved():
+    rng = random.Random(2)
+    modes = {n: [(4, {"crew": 2, "money": rng.randint(1, 4)}), (2, {"crew": 2, "money": 9})] for n in range(6)}
+    project = Project(modes, [(0, 3)], {"crew": 3}, {"money": 99})
+    found = schedule_project(project, minimize="money", deadline=18)
+    assert found.status is Status.OPTIMAL
+    dearest = sorted(9 - options[0][1]["money"] for options in modes.values())[:3]
+    assert found.value == sum(options[0][1]["money"] for options in modes.values()) + sum(dearest)

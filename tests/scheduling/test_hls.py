@@ -16,7 +16,7 @@ from cggd.testing import check_metric
 from cggd_scheduling.hls import DataFlowGraph, FunctionalUnit, Synthesis, UnitLibrary, read, read_library, synthesize
 from cggd_scheduling.hls.binding import Binding
 from cggd_scheduling.hls.clock import Clock
-from cggd_scheduling.hls.listing import ListScheduler
+from cggd_scheduling.hls.list_scheduler import ListScheduler
 from cggd_scheduling.hls.timed import solve_timed
 
 LIBRARY = UnitLibrary(

@@ -21,7 +21,7 @@ from cggd.checks import as_number, check_choice, check_time_limit, whole
 from cggd.rounding import number_text, true_texts
 from cggd_scheduling.bounds import rounded_up
 from cggd_scheduling.hls.binding import Binding
-from cggd_scheduling.hls.listing import Listed, ListScheduler
+from cggd_scheduling.hls.list_scheduler import Listed, ListScheduler
 from cggd_scheduling.hls.master import Master
 from cggd_scheduling.hls.problem import Synthesis
 from cggd_scheduling.hls.timed import solve_timed

@@ -16,7 +16,7 @@ from scipy.optimize import Bounds, LinearConstraint, milp
 from cggd.program.threads import run_interruptibly
 from cggd.rounding import sum_rounding
 from cggd_scheduling.bounds import rounded_up
-from cggd_scheduling.hls.listing import Listed
+from cggd_scheduling.hls.list_scheduler import Listed
 from cggd_scheduling.hls.problem import Synthesis
 from cggd_scheduling.limits import decimal_step
 
