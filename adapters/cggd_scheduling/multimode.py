@@ -35,8 +35,7 @@ SMALL, SMALL_SCHEDULES, SMALL_SHARE, SMALL_SECONDS = 250, 100, 0.3, 2.0
 # Share of the time left for the genetic algorithm before CP-SAT, which gets the rest.
 GENETIC_SHARE = 0.75
 
-# Branch-and-bound nodes for modes that meet the budgets, where no time limit is given; a project of the usual test sets
-# takes a few.
+# Branch-and-bound nodes for modes that meet the budgets, of which a project of the usual test sets takes a few.
 SEEK_NODES = 20_000
 
 # A time limit in seconds that is none, for what asks for one.
@@ -185,15 +184,15 @@ def _affordable(project: Project, instance: Instance, best: Best) -> tuple[list[
         return [0] * len(instance.names), ""
     space, allowed = project.space, project.space.allowed(project.oversized)
     stopped = "no modes that meet the budgets were found"
-    if not best.budget.limited:
-        found = LinearProgram(space, project.constraints, allowed=allowed).solve(node_limit=SEEK_NODES)
-        if found.selection is not None:
-            modes = _positions(instance, space.labels(found.selection))
-            if instance.affordable(modes):
-                return modes, ""
-        if found.outcome is Outcome.STOPPED:
-            best.notes.append(f"{stopped} within {SEEK_NODES} nodes of the exact solver")
-            return None, ""
+    program = LinearProgram(space, project.constraints, allowed=allowed)
+    found = program.solve(node_limit=SEEK_NODES, time_limit=_left(best.budget))
+    if found.selection is not None:
+        modes = _positions(instance, space.labels(found.selection))
+        if instance.affordable(modes):
+            return modes, ""
+    if found.outcome is Outcome.STOPPED and not best.budget.limited:
+        best.notes.append(f"{stopped} within {SEEK_NODES} nodes of the exact solver")
+        return None, ""
     seconds = _left(best.budget) or LONG
     answer = cggd.find_feasible(project.constraints, seed=best.seed, time_limit=seconds, forbid=project.oversized)
     if answer.selection is not None:
