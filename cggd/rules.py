@@ -13,9 +13,11 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from itertools import chain, product
 from math import prod
-from typing import Any, Protocol
+from typing import Any, Protocol, cast
+from unicodedata import normalize
 
 import numpy as np
 from numpy.typing import NDArray
@@ -37,6 +39,43 @@ Clause = Mapping[int, frozenset[int]]
 Rows = list[tuple[Mapping[tuple[int, int], int], int]]
 
 
+@dataclass(frozen=True)
+class _Labels:
+    """The labels of a space, or what is printed of them."""
+
+    space: ChoiceSpace
+    as_text: bool
+
+    @cached_property
+    def _texts(self) -> dict[str, int]:
+        return {_plain(decision): place for place, decision in enumerate(self.space.decisions)}
+
+    def knows(self, decision: Hashable) -> bool:
+        return decision in (self._texts if self.as_text else self.space.decisions)
+
+    def position(self, decision: Hashable) -> int:
+        if not self.as_text:
+            return self.space.position(decision)
+        if decision not in self._texts:
+            raise ValueError(f"unknown decision {decision!r}; the space has {few(self.space.decisions)}")
+        return self._texts[cast(str, decision)]
+
+    def options(self, place: int) -> Sequence[Hashable]:
+        labels = self.space.option_labels(self.space.decisions[place])
+        return [_plain(label) for label in labels] if self.as_text else labels
+
+    def option(self, place: int, option: Hashable) -> int:
+        labels = self.options(place)
+        if option not in labels:
+            raise ValueError(f"decision {self.space.decisions[place]!r} has no option {option!r}; it has {few(labels)}")
+        return labels.index(option)
+
+
+def _plain(label: Hashable) -> str:
+    """A label as text; accents are written in one way."""
+    return normalize("NFC", str(label))
+
+
 class Formula(Protocol):
     """A statement about a selection: a literal, or others joined by and, or, not."""
 
@@ -47,14 +86,20 @@ class Formula(Protocol):
 
 @dataclass(frozen=True)
 class Literal:
-    """Whether a decision takes one of some options. With several decisions: whether one of them does."""
+    """Whether a decision takes one of some options. With several decisions: whether one of them does.
+
+    With `as_text`, labels are texts and are compared with the labels of the space as they are printed.
+    """
 
     decisions: tuple[Hashable, ...]
     options: tuple[Hashable, ...]
+    as_text: bool = False
 
     @classmethod
     def of(cls, given: Any) -> Literal:
         """Check and convert a pair of a decision (or several) and an option (or several)."""
+        if hasattr(given, "found"):
+            return given
         if not isinstance(given, tuple) or len(given) != 2:
             raise TypeError(f'a literal must be a pair such as ("cpu", "x") or ("cpu", ["x", "y"]), got {given!r}')
         decisions, options = (tuple(p) if isinstance(p, list | set | frozenset | range) else (p,) for p in given)
@@ -64,17 +109,29 @@ class Literal:
 
     def found(self, space: ChoiceSpace) -> dict[int, frozenset[int]]:
         """For each decision that it is about, by position, the indices of the options."""
-        named = [d for d in self.decisions if d != "*" or d in space.decisions]
-        found = {space.position(d): frozenset(space.option_index(d, o) for o in self.options) for d in named}
-        if len(named) < len(self.decisions):
-            for place, decision in enumerate(space.decisions):
-                labels = space.option_labels(decision)
-                at = frozenset(labels.index(o) for o in self.options if o in labels)
-                if at:
+        labels = _Labels(space, as_text=self.as_text)
+        found: dict[int, frozenset[int]] = {}
+        for decision in self.decisions:
+            if decision != "*" or labels.knows(decision):
+                place = labels.position(decision)
+                found[place] = frozenset(labels.option(place, o) for o in self.options)
+        if len(found) < len(self.decisions):  # with a star
+            for place in range(space.n_decisions):
+                options = labels.options(place)
+                if at := frozenset(options.index(o) for o in self.options if o in options):
                     found.setdefault(place, at)
             if not found:
                 raise ValueError(f"no decision has the option {few(self.options)}, named by {self}")
         return found
+
+    def each(self, space: ChoiceSpace) -> list[Literal]:
+        """A literal for each option, if the option is ``"*"``; otherwise this literal alone."""
+        if self.options != ("*",):
+            return [self]
+        labels = _Labels(space, as_text=self.as_text)
+        places = range(space.n_decisions) if self.decisions == ("*",) else map(labels.position, self.decisions)
+        every = dict.fromkeys(chain.from_iterable(labels.options(place) for place in places))
+        return [self] if "*" in every else [replace(self, options=(option,)) for option in every]
 
     def clauses(self, space: ChoiceSpace, *, true: bool = True) -> list[Clause]:
         found = self.found(space)
@@ -229,7 +286,7 @@ def implies(first: Any, then: Any, *, name: str | None = None) -> Rule:
     cpu=x -> board=x: kept
     ({'cpu': 'y', 'board': 'y'}, None)
     """
-    return _of_formula(Implication(_joined(first, Both), _joined(then, Either)), name)
+    return rule_of(Implication(_joined(first, Both), _joined(then, Either)), name)
 
 
 def forbid_together(*literals: Any, name: str | None = None) -> Rule:
@@ -240,10 +297,11 @@ def forbid_together(*literals: Any, name: str | None = None) -> Rule:
     >>> forbid_together(("tx", 8), ("ty", 8))
     Rule(not (tx=8 and ty=8))
     """
-    return _of_formula(Not(_joined(list(literals), Both)), name)
+    return rule_of(Not(_joined(list(literals), Both)), name)
 
 
-def _of_formula(formula: Formula, name: str | None) -> Rule:
+def rule_of(formula: Formula, name: str | None = None) -> Rule:
+    """A formula as a rule: it must be true."""
     return Rule(name or str(formula), lambda space: rows_of(formula, space))
 
 
@@ -285,13 +343,13 @@ def at_most(k: int, literals: Any, *, name: str | None = None) -> Rule:
     ----------
     k : int
     literals : literal, list of literals, or mapping of name to either
-        With a mapping, the count of each entry is bounded.
+        With a mapping, the count of each entry is bounded. The literal ``("*", "*")`` bounds the count of each option.
     name : str, optional
 
     Examples
     --------
-    >>> at_most(2, ("*", "beef"))
-    Rule(at most 2 of *=beef)
+    >>> at_most(2, ("*", "beef")), at_most(1, ("*", "*"))
+    (Rule(at most 2 of *=beef), Rule(at most 1 of *=*))
     """
     return _counted("at most", whole(k, "k", least=0), literals, name)
 
@@ -318,7 +376,7 @@ def _counted(word: str, k: int, literals: Any, name: str | None) -> Rule:
 
     def rows(space: ChoiceSpace) -> Rows:
         out: Rows = []
-        for group in read:
+        for group in chain.from_iterable(product(*(one.each(space) for one in group)) for group in read):
             found = [(place, option) for one in group for place, some in one.found(space).items() for option in some]
             if word != "at least":
                 out.append((dict.fromkeys(found, 1), k))
@@ -332,8 +390,10 @@ def _counted(word: str, k: int, literals: Any, name: str | None) -> Rule:
 # -- decisions that differ, agree or depend on others -----------------------------------------------------------------
 
 
-def different(decisions: Iterable[Hashable] | str, *, name: str | None = None) -> Rule:
+def different(decisions: Iterable[Hashable] | str, *, name: str | None = None, as_text: bool = False) -> Rule:
     """No two of the decisions take the same option; ``"*"`` stands for all decisions.
+
+    With `as_text`, labels are compared as they are printed.
 
     Examples
     --------
@@ -347,17 +407,19 @@ def different(decisions: Iterable[Hashable] | str, *, name: str | None = None) -
 
     def rows(space: ChoiceSpace) -> Rows:
         users: dict[Hashable, list[tuple[int, int]]] = {}
-        for decision in space.decisions if labels == ("*",) else labels:
-            place = space.position(decision)
-            for option, label in enumerate(space.option_labels(decision)):
+        known = _Labels(space, as_text=as_text)
+        for place in range(space.n_decisions) if labels == ("*",) else map(known.position, labels):
+            for option, label in enumerate(known.options(place)):
                 users.setdefault(label, []).append((place, option))
         return [(dict.fromkeys(found, 1), 1) for found in users.values() if len(found) > 1] or [({(0, 0): 0}, 0)]
 
     return Rule(name or f"different: {', '.join(map(str, labels))}", rows)
 
 
-def same(decisions: Iterable[Hashable] | str, *, name: str | None = None) -> Rule:
+def same(decisions: Iterable[Hashable] | str, *, name: str | None = None, as_text: bool = False) -> Rule:
     """All of the decisions take the same option; ``"*"`` stands for all decisions.
+
+    With `as_text`, labels are compared as they are printed.
 
     Examples
     --------
@@ -367,19 +429,26 @@ def same(decisions: Iterable[Hashable] | str, *, name: str | None = None) -> Rul
     labels = _listed(decisions)
 
     def rows(space: ChoiceSpace) -> Rows:
-        first, *others = space.decisions if labels == ("*",) else labels
-        place, out = space.position(first), []
-        for other in others:
-            there, known = space.position(other), space.option_labels(other)
-            for option, label in enumerate(space.option_labels(first)):
-                needed = {(there, known.index(label)): -1} if label in known else {}
+        known, out = _Labels(space, as_text=as_text), []
+        place, *others = range(space.n_decisions) if labels == ("*",) else map(known.position, labels)
+        for there in others:
+            options = known.options(there)
+            for option, label in enumerate(known.options(place)):
+                needed = {(there, options.index(label)): -1} if label in options else {}
                 out.append(({(place, option): 1, **needed}, 0))
         return out or [({(0, 0): 0}, 0)]
 
     return Rule(name or f"same: {', '.join(map(str, labels))}", rows)
 
 
-def only_when(decision: Hashable, condition: Any, *, otherwise: Hashable = None, name: str | None = None) -> Rule:
+def only_when(
+    decision: Hashable,
+    condition: Any,
+    *,
+    otherwise: Hashable = None,
+    name: str | None = None,
+    as_text: bool = False,
+) -> Rule:
     """A decision counts only when a condition holds; when it does not, it takes the option `otherwise`.
 
     Parameters
@@ -390,6 +459,8 @@ def only_when(decision: Hashable, condition: Any, *, otherwise: Hashable = None,
     otherwise : label, optional
         By default the decision's first option.
     name : str, optional
+    as_text : bool
+        Whether labels are compared as they are printed.
 
     Examples
     --------
@@ -402,8 +473,9 @@ def only_when(decision: Hashable, condition: Any, *, otherwise: Hashable = None,
     formula = _joined(condition, Either)
 
     def rows(space: ChoiceSpace) -> Rows:
-        rest = space.option_labels(decision)[0] if otherwise is None else otherwise
-        return rows_of(Either((formula, Literal((decision,), (rest,)))), space)
+        labels = _Labels(space, as_text=as_text)
+        rest = labels.options(labels.position(decision))[0] if otherwise is None else otherwise
+        return rows_of(Either((formula, Literal((decision,), (rest,), as_text))), space)
 
     return Rule(name or f"{decision} only when {formula}", rows)
 

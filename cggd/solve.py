@@ -16,7 +16,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from cggd.budget import Budget, OutOfTime, Stop
 from cggd.checks import as_amount, check_time_limit, whole
-from cggd.constraints import Constraint
+from cggd.constraints import Constraint, Rule
 from cggd.defaults import default_options
 from cggd.incumbent import Candidate, Finding, Improver, Incumbent
 from cggd.metrics import Executor, Metric, afresh, evaluating, values_of

@@ -7,7 +7,21 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cggd import Additive, ChoiceSpace, Function, Status, diagnose, find_feasible, maximize, minimize, rules, sweep
+from cggd import (
+    Additive,
+    ChoiceSpace,
+    Function,
+    Problem,
+    Status,
+    diagnose,
+    find_feasible,
+    maximize,
+    minimize,
+    portfolio,
+    rules,
+    sweep,
+)
+from cggd.io import parse_rule, read_problem, write_problem
 from cggd.metrics import Excess, Relation
 from cggd.program.presolve import limits_of, possible
 from cggd.testing import check_constraints, check_direction, check_expression, check_metric, check_state
@@ -121,18 +135,12 @@ def test_optima_under_rules_are_those_of_brute_force(drawn, seed):
     cost = Additive(space, np.random.default_rng(seed).integers(0, 9, space.n_options))
     values = [cost(row) for row in space.enumerate() if says(space.labels(row))]
     for few in (True, False):
-        improvers = None if few else [part for part in _portfolio() if type(part).__name__ not in ("Enumerate",)]
+        improvers = None if few else [part for part in portfolio() if type(part).__name__ not in ("Enumerate",)]
         result = minimize(cost, [rule], improvers=improvers)
         if values:
             assert (result.status, result.value) == (Status.OPTIMAL, min(values))
         else:
             assert result.status is Status.INFEASIBLE
-
-
-def _portfolio():
-    from cggd import portfolio
-
-    return portfolio()
 
 
 @given(st.integers(0, 2**16), st.integers(1, 6))
@@ -284,3 +292,81 @@ def test_every_combination_of_rules_is_a_rule():
     for one, other in itertools.combinations(some, 2):
         both = rules.all_of([one, other]).on(space).holds(everything)
         assert (both == (one.on(space).holds(everything) & other.on(space).holds(everything))).all()
+
+
+# -- as text ----------------------------------------------------------------------------------------------------------
+
+NUMBERS = ChoiceSpace({"bx": [8, 16], "by": [1, 2, 4], "A -> B": ["(y)", "or else", "QB-08"]})
+SAID = {
+    "bx=8": lambda s: s["bx"] == 8,
+    "bx!=8 and by = 1|2": lambda s: s["bx"] != 8 and s["by"] in (1, 2),
+    "not (bx=16 and by=4)": lambda s: not (s["bx"] == 16 and s["by"] == 4),
+    "bx=8 -> by=1 or by=4": lambda s: s["bx"] != 8 or s["by"] in (1, 4),
+    "bx=8 <-> by=1": lambda s: (s["bx"] == 8) == (s["by"] == 1),
+    "bx=8 and by=2 or NOT bx=8 and by=1": lambda s: s["by"] == (2 if s["bx"] == 8 else 1),
+    'bx=8 -> by=2 -> "A -> B"="(y)"': lambda s: s["bx"] != 8 or s["by"] != 2 or s["A -> B"] == "(y)",
+    '"A -> B"="or else"|QB-08': lambda s: s["A -> B"] != "(y)",
+    "at most 1 of bx=8, by=1|2": lambda s: (s["bx"] == 8) + (s["by"] in (1, 2)) <= 1,
+    "At least 2  of *=8, by=1, by=2": lambda s: (s["bx"] == 8) + (s["by"] in (1, 2)) >= 2,
+    "exactly 0 of *=1": lambda s: s["by"] != 1,
+    "at most 0 of *=*": lambda s: False,
+    "different: bx, by": lambda s: True,
+    "same: bx, by": lambda s: False,
+    "by only if bx=16": lambda s: s["bx"] == 16 or s["by"] == 1,
+    "by only when bx=16 or bx!=8 else 4": lambda s: s["bx"] == 16 or s["by"] == 4,
+    "*=8": lambda s: s["bx"] == 8,
+    "not *=1": lambda s: s["by"] != 1,
+}
+
+
+@pytest.mark.parametrize("text", list(SAID))
+def test_rules_of_text_say_what_they_read(text):
+    constraint = parse_rule(text).on(NUMBERS)
+    assert str(constraint) == " ".join(text.split())
+    for row in NUMBERS.enumerate():
+        assert constraint.holds(row[None])[0] == SAID[text](NUMBERS.labels(row)), NUMBERS.labels(row)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("bx", "expected = and an option after 'bx', but it ends there"),
+        ("bx=", "expected a option such as x, but it ends there"),
+        ("bx=8 by=1", "decision 'bx' has no option"),
+        ("bx=8)", "expected and, or, -> or the end, got ')'"),
+        ("(bx=8", "expected a closing bracket"),
+        ("bx=8 -> ", "expected a decision such as cpu"),
+        ("at most 2 of", "expected = and an option after 'at most 2 of'"),
+        ("at most two of *=8", "no option 'x'"),
+        ("bz=8", "unknown decision 'bz'"),
+        ("bx=9", "decision 'bx' has no option '9'"),
+        ("different: bx,", "expected a decision"),
+        ("", "expected a decision such as cpu, but it ends there"),
+    ],
+)
+def test_wrong_texts_are_told(text, message):
+    with pytest.raises(ValueError, match=r"rule|option|decision") as error:
+        parse_rule(text).on(NUMBERS)
+    if "two" not in text and "by=1" not in text:
+        assert message in str(error.value)
+
+
+def test_problems_in_json_have_rules(tmp_path):
+    path = tmp_path / "problem.json"
+    checked = rules.holds(lambda cpu, disk: cpu != "x" or disk == "ssd", name="x needs a disk")
+    problem = Problem(PRICE, [FITS, rules.different(["cpu", "board"]), checked, (PRICE <= 9).named("cheap")])
+    write_problem(problem, path)
+    again = read_problem(path)
+    everything = COMPUTER.enumerate()
+    assert list(map(str, again.constraints)) == list(map(str, problem.constraints))
+    for before, after in zip(problem.constraints, again.constraints, strict=True):
+        assert (before.values(everything) == after.values(everything)).all()
+    more = ', "rules": ["cpu=x -> disk=ssd", {"rule": "*=ssd", "name": "fast"}]}'
+    text = path.read_text().rstrip().removesuffix("}") + more
+    path.write_text(text)
+    assert list(map(str, read_problem(path).constraints))[-2:] == ["cpu=x -> disk=ssd", "fast"]
+    wrong = {'"cpu="': r"rules\[0\]: rule 'cpu='", '{"rul": 3}': r"rules\[0\] lacks", "3": r"rules\[0\]"}
+    for rule, message in wrong.items():
+        path.write_text(text.replace('"cpu=x -> disk=ssd"', rule))
+        with pytest.raises(ValueError, match=message):
+            read_problem(path)
