@@ -153,7 +153,7 @@ class LinearProgram:
         self.cost = Expression.of(0.0) if objective is None else self._taken(program.linear(objective, sign))
         for c in constraints:
             if np.isfinite(c.limit):
-                program.at_most(self._taken(program.of(c.metric, c.sign)), c.limit)
+                program.at_most(self._taken(c.metric.within(program, c.sign, c.limit)))
         if ceiling is not None:
             program.at_most(self.cost, ceiling)
         for selection in excluded:

@@ -8,8 +8,8 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
+from cggd.constraints import Constraint
 from cggd.expressions import Program
-from cggd.metrics import Metric
 from cggd.problem import Problem, nothing
 from cggd.program.grid import proved
 from cggd.program.highs import LinearProgram, Outcome, Solution
@@ -30,11 +30,11 @@ def linear_part(problem: Problem) -> Problem | None:
     problem. If the part is infeasible, so is the problem.
     """
 
-    def linear(metric: Metric, sign: float) -> bool:
-        return Program(problem.space).of(metric, sign) is not None
+    def linear(c: Constraint) -> bool:
+        return not np.isfinite(c.limit) or c.metric.within(Program(problem.space), c.sign, c.limit) is not None
 
-    kept = [c for c in problem.constraints if not np.isfinite(c.limit) or linear(c.metric, c.sign)]
-    if linear(problem.objective, problem.sign):
+    kept = list(filter(linear, problem.constraints))
+    if Program(problem.space).of(problem.objective, problem.sign) is not None:
         return problem if len(kept) == len(problem.constraints) else replace(problem, constraints=kept)
     return replace(problem, objective=nothing(problem.space), constraints=kept) if kept else None
 
