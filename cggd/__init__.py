@@ -1,5 +1,6 @@
 """Constraint-guided discrete selection: choose options under bounds on anything that can be evaluated."""
 
+from cggd import rules
 from cggd.budget import Budget, Stop
 from cggd.constraints import Constraint
 from cggd.feasibility import Diagnosis, Feasibility, SmallestBound, diagnose, find_feasible, smallest_bound
@@ -72,6 +73,7 @@ __all__ = [
     "maximum",
     "minimize",
     "portfolio",
+    "rules",
     "smallest_bound",
     "solve",
     "sweep",

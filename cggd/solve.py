@@ -9,14 +9,14 @@ from contextvars import copy_context
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal, TypeVar, cast
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from cggd.budget import Budget, OutOfTime, Stop
 from cggd.checks import as_amount, check_time_limit, whole
-from cggd.constraints import Constraint, check_constraints
+from cggd.constraints import Constraint, Rule
 from cggd.defaults import default_options
 from cggd.incumbent import Candidate, Finding, Improver, Incumbent
 from cggd.metrics import Executor, Metric, afresh, evaluating, values_of
@@ -92,7 +92,7 @@ class Progress:
 
 def minimize(
     objective: Metric,
-    constraints: Sequence[Constraint] | Constraint = (),
+    constraints: Sequence[Constraint | Rule] | Constraint | Rule = (),
     *,
     seed: int = 0,
     time_limit: float | None = None,
@@ -111,8 +111,8 @@ def minimize(
     Parameters
     ----------
     objective : Metric
-    constraints : list of Constraint
-        Such as ``[latency <= 5.0, accuracy >= 90]``.
+    constraints : list of Constraint or rule
+        Such as ``[latency <= 5.0, accuracy >= 90]``. `cggd.rules` makes rules between decisions.
     seed : int
         The same seed gives the same trajectory.
     time_limit : float, optional
@@ -166,10 +166,12 @@ def minimize(
     ({'stem': 'small', 'head': 'large'}, 10.0)
     """
     options = dict(locals())
-    return solve(Problem(options.pop("objective"), check_constraints(options.pop("constraints"))), **options)
+    return solve(Problem(options.pop("objective"), options.pop("constraints")), **options)
 
 
-def maximize(objective: Metric, constraints: Sequence[Constraint] | Constraint = (), **options: Any) -> Result:
+def maximize(
+    objective: Metric, constraints: Sequence[Constraint | Rule] | Constraint | Rule = (), **options: Any
+) -> Result:
     """Find a selection that maximises a metric under bounds on others; `options` are those of `minimize`.
 
     Examples
@@ -179,7 +181,7 @@ def maximize(objective: Metric, constraints: Sequence[Constraint] | Constraint =
     >>> maximize(Additive(space, [1, 2, 3, 5]), Additive(space, [0, 3, 0, 2]) <= 2).indices
     array([0, 1])
     """
-    return solve(Problem(objective, check_constraints(constraints), "maximize"), **options)
+    return solve(Problem(objective, cast(Any, constraints), "maximize"), **options)
 
 
 def solve(problem: Problem, **options: Any) -> Result:
@@ -243,7 +245,7 @@ class _Search:
         self.problem = problem = problem if allowed is None else replace(problem, allowed=allowed)
         limit = options["time_limit"]
         budget.time_limit = np.inf if limit is None else float(limit)
-        budget.max_evaluations = options["max_evaluations"]
+        budget.max_evaluations, budget.gap = options["max_evaluations"], options["gap"]
         budget.evaluation.executor, budget.evaluation.allowed = options["executor"], problem.allowed
         self.incumbent = Incumbent(problem, _initial(problem, options["initial"]))
         self.improvers = options["improvers"]
@@ -355,8 +357,8 @@ class _Search:
             if finding.memory is not None:
                 if not (hasattr(finding.memory, "pack") and hasattr(self.improvers[place], "unpack")):
                     raise TypeError(
-                        f"memory of a finding must have the method pack, and its improver the method unpack; "
-                        f"got {finding.memory!r} of {self.improvers[place]!r}"
+                        "memory of a finding must have the method pack, and its improver the method unpack; got a "
+                        f"{type(finding.memory).__name__} of a {type(self.improvers[place]).__name__}"
                     )
                 self.incumbent.memory[place] = (finding.memory, len(self.incumbent.history))
             self.incumbent.take(finding, seconds)
@@ -368,7 +370,7 @@ class _Search:
             return Stop.INFEASIBLE
         if self.budget.asked_to_stop:
             return Stop.CALLBACK
-        return self.incumbent.settled(self.options["gap"], self.budget) or self.budget.reason()
+        return self.incumbent.settled(self.budget) or self.budget.reason()
 
     def _glance(self) -> None:
         """Evaluate one selection if no improver had time to, so that the result can report it."""

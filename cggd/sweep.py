@@ -300,7 +300,7 @@ def sweep(
         raise TypeError(f"sweep keeps no checkpoint, got {min(refused)}; sweep fewer bounds at a time instead")
     check_metric(metric, "metric")
     check_choice(metric_sense, MetricSense, "metric_sense")
-    problem = Problem(objective, check_constraints(constraints), sense)
+    problem = Problem(objective, check_constraints(constraints, objective.space), sense)
     swept = Constraint(metric, np.inf if metric_sense == "<=" else -np.inf, metric_sense)
     Problem(objective, [swept])  # raises where the metric belongs to another space
     limits = {"time_limit": time_limit, "max_evaluations": max_evaluations, "callback": callback}

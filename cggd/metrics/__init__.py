@@ -5,8 +5,10 @@ from cggd.metrics.base import Metric, MetricError, SumTable, table_of, values_of
 from cggd.metrics.black_box import Function, Predicted, one_hot
 from cggd.metrics.compose import Combination, Maximum, maximum
 from cggd.metrics.evaluation import Evaluation, Executor, afresh, evaluating
+from cggd.metrics.excess import Excess
 from cggd.metrics.longest_path import LongestPath
 from cggd.metrics.peak import Peak
+from cggd.metrics.relation import Relation
 from cggd.metrics.state import State
 from cggd.metrics.table import Table
 
@@ -14,6 +16,7 @@ __all__ = [
     "Additive",
     "Combination",
     "Evaluation",
+    "Excess",
     "Executor",
     "Function",
     "LongestPath",
@@ -22,6 +25,7 @@ __all__ = [
     "MetricError",
     "Peak",
     "Predicted",
+    "Relation",
     "State",
     "SumTable",
     "Table",

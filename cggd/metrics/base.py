@@ -19,7 +19,7 @@ from cggd.space import ENUMERABLE, ChoiceSpace, count
 # Methods that describe the values of `evaluate`; they hold only for the `evaluate` of their own class.
 SAID_OF_VALUES = ("replacements", "local_replacements", "shifted", "separable", "parted", "rounded", "rounded_table")
 SAID_OF_VALUES += ("rounding_of", "limits", "least_with", "addends", "minimum", "maximum", "quantile")
-SAID_OF_VALUES += ("sum_table", "expression", "closed_form", "state")
+SAID_OF_VALUES += ("sum_table", "expression", "within", "closed_form", "state")
 
 # Numbers that a batch of sampled selections may hold (32 MB of int64).
 CHUNK = 4_000_000
@@ -303,6 +303,15 @@ class Metric(Protocol):
         """
         table = self.sum_table()
         return None if table is None else program.sum(sign * table.values.astype(float), sign * table.constant)
+
+    def within(self, program: Program, sign: float, limit: float) -> Expression | None:
+        """Linear functions that are all at most 0 exactly if ``sign * metric <= limit``; None where there are none.
+
+        The exact solver uses them for constraints. By default they are the functions of `expression`, minus the limit.
+        A metric whose constraint has a simpler form than the metric overrides this.
+        """
+        found = program.of(self, sign)
+        return None if found is None else found - limit
 
     def addends(self) -> tuple[NDArray[np.float64], NDArray[np.float64]] | None:
         """Numbers such that any two values differ by a sum of whole multiples of them; None if none are known.
