@@ -4,10 +4,10 @@ from benchmarks.scheduling import generated, report
 from benchmarks.scheduling.cases import Answer, Case
 from benchmarks.scheduling.compare import METHODS, Row, append, main, read, run, run_alone
 from benchmarks.scheduling.decode import Decoder
-from benchmarks.scheduling.shops import INSTANCES, read_best, read_shops
+from benchmarks.scheduling.shops import INSTANCES, read_best
 from cggd_scheduling import Project, ScheduleError
 from cggd_scheduling.hls import DataFlowGraph, FunctionalUnit, Synthesis, UnitLibrary
-from cggd_scheduling.jobshop import JobShop
+from cggd_scheduling.jobshop import JobShop, read_shops
 from cggd_scheduling.placement import Device, Operator, Placement
 
 

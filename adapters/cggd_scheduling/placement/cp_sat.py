@@ -99,7 +99,9 @@ class CpSat:
                 paid = math.floor(min(as_written(cost) * as_written(link[device]) / unit, LARGEST))
                 loads[device] += [paid * literal for literal in moved]
         for limit in problem.constraints:
-            values = limit.metric.sum_table().values.tolist()
+            table = limit.metric.sum_table()
+            assert table is not None  # memory is a sum
+            values = table.values.tolist()
             step = decimal_step(values) or Fraction(1)
             taken = [in_steps(value, step) for value in values]
             if sum(taken) > LARGEST << 20:

@@ -80,7 +80,9 @@ class DeviceLoad(Metric):
         self.device_of = options_on(problem)
         self.times = np.concatenate([group_times(problem, group) for group in problem.groups])
 
-    closed_form = True
+    @property
+    def closed_form(self) -> bool:
+        return True
 
     def loads(self, selections: NDArray[np.int64]) -> NDArray[np.float64]:
         """Load of each device, shape (n, n_decisions) to (n, n_devices)."""
@@ -138,7 +140,8 @@ class DeviceLoad(Metric):
         source = self.outputs.source[output] if len(output) else target
         n = self.space.n_decisions
         pair, place = np.unique(np.minimum(source, target) * n + np.maximum(source, target), return_inverse=True)
-        return pair // n, pair % n, np.bincount(place, self.outputs.cost[output], minlength=len(pair))
+        cost = np.bincount(place, self.outputs.cost[output], minlength=len(pair)).astype(float)
+        return pair // n, pair % n, cost
 
     @cached_property
     def groups_of(self) -> list[NDArray[np.int64]]:
@@ -355,7 +358,9 @@ class TransferPath(Metric):
         # Times on devices that an operator cannot be on are never asked for.
         self.times = {n: np.array([o.times.get(kind, 0.0) for kind in kinds]) for n, o in problem.operators.items()}
 
-    closed_form = True
+    @property
+    def closed_form(self) -> bool:
+        return True
 
     def finishes(self, selections: NDArray[np.int64]) -> dict[Hashable, NDArray[np.float64]]:
         """When each operator ends at the earliest, were it never to wait for its device, each (n,)."""
