@@ -46,7 +46,7 @@ def test_each_method_answers_small_cases_and_the_exact_ones_agree(method, family
     if not METHODS[method].takes(case):
         pytest.skip(f"{method} has no model for it")
     pytest.importorskip(METHODS[method].package)
-    row = run(case, method, seed=0, seconds=1.0 if method != "genetic" else 0.4)
+    row = run(case, method, seed=0, seconds=1.0)
     assert row.value is not None
     assert row.value >= best - 1e-9
     if method not in ("priority rule", "genetic"):
