@@ -290,7 +290,7 @@ class _Search:
         self.problem = problem = problem if allowed is None else replace(problem, allowed=allowed)
         limit = options["time_limit"]
         budget.time_limit = np.inf if limit is None else float(limit)
-        budget.max_evaluations = options["max_evaluations"]
+        budget.max_evaluations, budget.gap = options["max_evaluations"], options["gap"]
         budget.evaluation.executor, budget.evaluation.allowed = options["executor"], problem.allowed
         self.incumbent = Incumbent(problem, _initial(problem, options["initial"]))
         self.improvers = options["improvers"]
@@ -402,8 +402,8 @@ class _Search:
             if finding.memory is not None:
                 if not (hasattr(finding.memory, "pack") and hasattr(self.improvers[place], "unpack")):
                     raise TypeError(
-                        f"memory of a finding must have the method pack, and its improver the method unpack; "
-                        f"got {finding.memory!r} of {self.improvers[place]!r}"
+                        "memory of a finding must have the method pack, and its improver the method unpack; got a "
+                        f"{type(finding.memory).__name__} of a {type(self.improvers[place]).__name__}"
                     )
                 self.incumbent.memory[place] = (finding.memory, len(self.incumbent.history))
             self.incumbent.take(finding, seconds)
@@ -415,7 +415,7 @@ class _Search:
             return Stop.INFEASIBLE
         if self.budget.asked_to_stop:
             return Stop.CALLBACK
-        return self.incumbent.settled(self.options["gap"], self.budget) or self.budget.reason()
+        return self.incumbent.settled(self.budget) or self.budget.reason()
 
     def _glance(self) -> None:
         """Evaluate one selection if no improver had time to, so that the result can report it."""

@@ -109,6 +109,7 @@ class Gram:
         weights: NDArray[np.float64] | None = None,
         alpha: float = 0.0,
         intercept: bool = True,
+        pooled: bool = False,
     ) -> Gram:
         """From data.
 
@@ -122,11 +123,14 @@ class Gram:
         alpha : float
             Ridge penalty, of the columns as they are.
         intercept : bool
+        pooled : bool
+            Measure all outputs in the same unit, so that the value is the share of their total sum of squares.
         """
         _check_magnitude(X, "X")
         _check_magnitude(y, "y")
         data = _Data(X, y, np.ones(len(y)) if weights is None else weights, intercept)
         total, stretch = data.totals
+        total = np.full_like(total, total.mean()) if pooled else total
         scale = np.sqrt(np.where(total > 0, total, 1.0) * stretch.sum())
         scale = np.where(total > 0, scale * np.sqrt(1.0 / stretch), np.inf)
         known = {"total": float(total.mean()), "stretch": float(stretch.mean())}

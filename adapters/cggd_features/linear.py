@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -75,7 +75,7 @@ def solve(
     everything = start | limits.free
     if penalty == 0 and limits.holds(everything):
         fit = Fit.at(gram, everything)
-        selected = thrifty(fit, limits).selected
+        selected = thrifty(fit, limits, clock.over).selected
         score = gram.score(gram.explained(selected))
         status, bound = (Status.OPTIMAL, score) if fit.sure and prove else (Status.FEASIBLE, None)
         return Found(selected, score, status, bound, [(fit.selected, gram.score(fit.value)) for fit in met])
@@ -99,7 +99,7 @@ def solve(
         if prove and len(gram.matrix) <= BOUNDED:
             most, sure = gram.measured(limits.affordable)
             bound = most if sure else None
-    selected = thrifty(Fit.at(gram, selected), limits).selected
+    selected = thrifty(Fit.at(gram, selected), limits, clock.over).selected
     subsets = [fit.selected for fit in near]
     for share in shares:
         scaled = narrow.scaled(share)
@@ -107,12 +107,14 @@ def solve(
             found = search(small, scaled, begin, near, narrow_toll, clock.over).selected
             if status is Status.OPTIMAL:
                 found = branch_and_bound(small, scaled, found, nodes=PATH_NODES, stop=clock.over).selected
-            subsets.append(thrifty(Fit.at(small, found), scaled).selected)
+            subsets.append(thrifty(Fit.at(small, found), scaled, clock.over).selected)
     wholes = [_whole(s, kept, start) for s in subsets]
     held = [s for s in (selected, *wholes, start) if limits.holds(s)]
     selected = max(held, key=lambda s: toll.worth(Fit.at(gram, s)))
     score = gram.score(gram.explained(selected))
     if bound is not None:
+        met_by_it = bound <= gram.explained(selected) + EQUAL
+        status = Status.OPTIMAL if met_by_it else status
         bound = score if status is Status.OPTIMAL else max(gram.score(bound), score)
     return Found(selected, score, status, bound, [(s, gram.score(gram.explained(s))) for s in wholes])
 
@@ -155,9 +157,9 @@ def no_toll(limits: Limits) -> Toll:
     return Toll(np.zeros(limits.space.n_decisions))
 
 
-def thrifty(fit: Fit, limits: Limits) -> Fit:
+def thrifty(fit: Fit, limits: Limits, stop: Callable[[], bool] = lambda: False) -> Fit:
     """Of subsets that explain the same the cheapest, then the smallest, then the one of lowest numbers, by switches."""
-    while True:
+    while not stop():
         selected, saved = fit.selected, limits.prices(fit.selected)
         useless = limits.removals(selected) & (fit.losses <= EQUAL) & (saved >= 0)
         if useless.any():
@@ -175,6 +177,7 @@ def thrifty(fit: Fit, limits: Limits) -> Fit:
         if best is None:
             return fit
         fit = Fit.at(fit.gram, _flipped(_flipped(selected, best[2]), best[1]))
+    return fit
 
 
 def _flipped(selected: NDArray[np.bool_], variable: int) -> NDArray[np.bool_]:

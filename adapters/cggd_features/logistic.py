@@ -5,9 +5,9 @@ weights (IRLS). So the subset search runs on the Gram matrix of that, at the nul
 the subset found, for as long as an exact refit confirms that this is better. Additions and swaps that the closed forms
 rank highest are then refitted one by one. Nothing is proved: the quadratic model bounds nothing.
 
-Several classes are searched on the quadratic model of the multinomial likelihood at the null model: least squares of
-the classes' indicators, whitened by their covariance (Rao's score statistic; Pillai's trace). Which of the subsets that
-it proposes is best is decided by exact refits, too.
+For several classes the quadratic model of the multinomial likelihood has one curvature for all samples, the mean of
+theirs: least squares of working responses that are whitened by it. At the null model these are the classes' indicators
+(Rao's score statistic; Pillai's trace).
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import sparse
 from scipy.optimize import minimize
-from scipy.special import expit, logsumexp
+from scipy.special import expit, logsumexp, softmax
 
 from cggd import ChoiceSpace, Metric
 from cggd_features.core import by_core
@@ -195,15 +195,26 @@ class Multinomial(Explained):
     cheap: ClassVar[bool] = False
 
     def gram(self, selected: NDArray[np.bool_]) -> Gram:
-        """The quadratic model at the null model, whatever is selected."""
-        return self._quadratic
+        """The quadratic model at the fit on a selection."""
+        eta = self._fit(selected)[0]
+        shares = softmax(eta @ self._contrasts.T, axis=1)
+        part = self.weights / self.weights.sum()
+        mean = np.diag(part @ shares) - (shares * part[:, None]).T @ shares
+        curvature = self._contrasts.T @ mean @ self._contrasts
+        curvature.flat[:: len(curvature) + 1] += SMALLEST_WEIGHT
+        root = np.linalg.cholesky(curvature)
+        left = -shares
+        left[np.arange(len(self.y)), self.y] += 1.0
+        response = eta @ root + np.linalg.solve(root, (left @ self._contrasts).T).T
+        how = {"weights": self.weights, "alpha": self.alpha, "intercept": self.intercept}
+        gram = Gram.of(self.X, response, self.columns, **how, pooled=True)
+        return replace(gram, total=gram.total * response.shape[1])
 
     @cached_property
-    def _quadratic(self) -> Gram:
-        _ = self._shares_of_classes  # raises where a class has no weight
-        target = indicators(self.y, self.weights)
-        gram = Gram.of(self.X, target, self.columns, weights=self.weights, alpha=self.alpha, intercept=self.intercept)
-        return replace(gram, total=gram.total * target.shape[1])
+    def _contrasts(self) -> NDArray[np.float64]:
+        """An orthonormal basis of coefficients of the classes that add up to 0, as they do at the optimum."""
+        n_classes = self._shares_of_classes.size
+        return np.linalg.qr(np.eye(n_classes)[:, 1:] - 1.0 / n_classes)[0]
 
     @cached_property
     def null(self) -> float:
@@ -224,17 +235,17 @@ class Multinomial(Explained):
         return -2.0 * float(self.weights @ np.log(self._shares_of_classes)[self.y])
 
     def _deviances(self, selected: NDArray[np.bool_]) -> tuple[float, float]:
-        """Deviance with and without the penalty at the maximum of the penalised likelihood, by L-BFGS."""
+        return self._fit(selected)[1:]
+
+    def _fit(self, selected: NDArray[np.bool_]) -> tuple[NDArray[np.float64], float, float]:
+        """Linear predictors in the basis of contrasts, and the deviance with and without the penalty, by L-BFGS."""
         Z, penalty = _design(self.X, self.columns, selected, self.alpha, self.intercept)
-        n_classes = self._shares_of_classes.size
-        # Coefficients of the classes add up to 0 at the optimum: those of an orthonormal basis of such are free.
-        contrasts = np.linalg.qr(np.eye(n_classes)[:, 1:] - 1.0 / n_classes)[0]
-        known, total = np.arange(len(self.y)), float(self.weights.sum())
-        begin = np.zeros((Z.shape[1], n_classes - 1))
+        known, total, contrasts = np.arange(len(self.y)), float(self.weights.sum()), self._contrasts
+        begin = np.zeros((Z.shape[1], contrasts.shape[1]))
         if self.intercept:
             begin[0] = np.log(self._shares_of_classes) @ contrasts
         if begin.size == 0:
-            return self.null, self.null
+            return np.zeros((len(Z), contrasts.shape[1])), self.null, self.null
 
         def deviances(flat: NDArray[np.float64]) -> tuple[float, float, NDArray[np.float64]]:
             theta = flat.reshape(begin.shape)
@@ -253,7 +264,7 @@ class Multinomial(Explained):
         how = {"maxiter": DESCENTS, "ftol": 1e-13, "gtol": 1e-9}
         end = minimize(share, begin.ravel(), jac=True, method="L-BFGS-B", options=how).x
         plain, penalised, _ = deviances(end)
-        return penalised, plain
+        return Z @ end.reshape(begin.shape), penalised, plain
 
 
 def solve(
@@ -286,7 +297,7 @@ def solve(
         found = by_core(likelihood, limits, best, steps=1, seed=seed, clock=clock).indices
         if found is not None and likelihood.value(found.astype(bool)) > likelihood.value(best) + EQUAL:
             best = found.astype(bool)
-    thrift = thrifty(Fit.at(likelihood.gram(best), best), limits).selected
+    thrift = thrifty(Fit.at(likelihood.gram(best), best), limits, clock.over).selected
     best = thrift if task.worth(thrift) >= task.worth(best) - EQUAL else best
     best = best if limits.holds(best) else start
     return Found(best, likelihood.score(best), met=[(s, likelihood.score(s)) for s in subsets])

@@ -23,14 +23,20 @@ from sklearn.utils.metadata_routing import (
     _routing_enabled,
     process_routing,
 )
-from sklearn.utils.validation import _check_sample_weight, check_is_fitted, has_fit_parameter, validate_data
+from sklearn.utils.validation import (
+    _check_sample_weight,
+    check_consistent_length,
+    check_is_fitted,
+    has_fit_parameter,
+    validate_data,
+)
 
 from cggd.checks import as_number, check_time_limit, whole
 from cggd_features import criteria, linear, logistic, wrapper
 from cggd_features.found import Clock, Found
 from cggd_features.gram import Gram
 from cggd_features.inputs import Shop, Variables
-from cggd_features.models import codes, empty, model_of, numbers_of
+from cggd_features.models import date_columns, empty, model_of, numbers_of, outputs_of
 from cggd_features.path import path_of, ranking
 
 ENGINES = ("auto", "gram", "wrapper", "gates")
@@ -62,7 +68,9 @@ class BudgetedSelector(MetaEstimatorMixin, SelectorMixin, BaseEstimator):
         of their names to that.
     groups : array-like of shape (n_features,), or mapping of label to features, optional
         Columns of one variable, such as one-hot columns, that are chosen together: a label for each column, None for
-        one that stands alone, or the columns for each label.
+        one that stands alone, or for each label a list of columns or a pattern of their names, ``{"cp": "cp_*"}``.
+        Members that X lacks, as a level that no sample of a fold has, are ignored with a warning, and so are their
+        prices; patterns ignore them without one.
     must_include, must_exclude : list of features
         By name or number, or by the label of a group.
     at_most, at_least : mapping of tuple of features to int, optional
@@ -198,6 +206,7 @@ class BudgetedSelector(MetaEstimatorMixin, SelectorMixin, BaseEstimator):
         ----------
         X : array-like, sparse matrix or DataFrame of shape (n_samples, n_features)
         y : array-like of shape (n_samples,) or (n_samples, n_outputs)
+            For the wrapper also a structured array, such as events and times of a survival analysis.
         sample_weight : array-like of shape (n_samples,), optional
             For the gram and gates engines, and for the wrapper's estimator.
         groups : array-like of shape (n_samples,), optional
@@ -215,18 +224,20 @@ class BudgetedSelector(MetaEstimatorMixin, SelectorMixin, BaseEstimator):
             If an argument is wrong, or no selection meets the budgets; the message has the least possible cost.
         """
         shares = self._checked()
+        dates = self._dates(X)
         frame = X if hasattr(X, "iloc") and self.engine in ("auto", "wrapper") else None
-        checked: Any = validate_data(
-            self,
-            X,
-            y,
-            accept_sparse=("csc", "csr"),
-            dtype="numeric" if frame is None else None,
-            ensure_all_finite=not self._allows_nan(),
-            ensure_min_samples=2,
-            multi_output=True,
-        )
-        X, y = checked
+        X = X.astype(dict.fromkeys(dates, object)) if dates and frame is not None else X
+        how: dict[str, Any] = {
+            "accept_sparse": ("csc", "csr"),
+            "dtype": "numeric" if frame is None else None,
+            "ensure_all_finite": not self._allows_nan(),
+            "ensure_min_samples": 2,
+        }
+        if getattr(getattr(y, "dtype", None), "names", None):  # a structured target, such as events and times
+            X = validate_data(self, X, **how)
+            check_consistent_length(X, y)
+        else:
+            X, y = validate_data(self, X, y, multi_output=True, **how)
         model = model_of(self.estimator, y, self.engine, plain=self.scoring is None and self.cv is None)
         if model.engine != "wrapper" and frame is not None:
             X = check_array(X, accept_sparse=True)
@@ -307,7 +318,7 @@ class BudgetedSelector(MetaEstimatorMixin, SelectorMixin, BaseEstimator):
         if classes is not None:
             target = logistic.indicators(classes, np.ones(len(y)) if weights is None else weights)
         else:
-            target = np.column_stack([codes(output) for output in y.reshape(len(y), -1).T])
+            target = outputs_of(y)
         gram = Gram.of(numbers_of(X), target, shop.variables.columns, weights=weights)
         limits = shop.limits.without(shop.variables.all_of(empty(X)) & ~start)
         return wrapper.solve(metric, limits, start, gram, verbose=self.verbose, **how)
@@ -361,6 +372,18 @@ class BudgetedSelector(MetaEstimatorMixin, SelectorMixin, BaseEstimator):
 
     def _splitter(self, y, estimator) -> Any:
         return check_cv(5 if self.cv is None else self.cv, y, classifier=is_classifier(estimator))
+
+    def _dates(self, X) -> list[Any]:
+        """Columns that hold dates, which only a pipeline may have, as the wrapper's estimator."""
+        dates = date_columns(X)
+        if dates and not (self.engine in ("auto", "wrapper") and isinstance(self.estimator, Pipeline)):
+            first = dates[0]
+            raise ValueError(
+                f"X holds dates in {', '.join(map(repr, dates))}; turn them into numbers, for example "
+                f"X[{first!r}] = (X[{first!r}] - X[{first!r}].min()).dt.days, or let the first step of a pipeline do "
+                "so, which engine='wrapper' takes as its estimator"
+            )
+        return dates
 
     def _allows_nan(self) -> bool:
         """Whether missing values may reach the estimator: the gram engine and gates take none."""

@@ -16,8 +16,10 @@ import numpy as np
 from joblib import Parallel, delayed
 from numpy.typing import NDArray
 from sklearn.base import clone, is_classifier
+from sklearn.compose import ColumnTransformer
 from sklearn.dummy import DummyClassifier, DummyRegressor
 from sklearn.utils import _safe_indexing
+from sklearn.utils._indexing import _get_column_indices
 
 from cggd import ChoiceSpace, Metric, Progress, SearchError
 from cggd.metrics.evaluation import current_evaluation
@@ -68,11 +70,12 @@ class CrossValidation:
     def score(self, columns: NDArray[np.int64], split: tuple[NDArray[np.int64], NDArray[np.int64]]) -> float:
         """The score on one split of the estimator fitted on some columns of X."""
         train, test = split
-        estimator: Any = clone(self.estimator)
-        X, fit_params = self.X, self.fit_params
+        estimator, X, fit_params = restricted(self.estimator, self.X, columns), self.X, self.fit_params
         if len(columns) == 0:  # what can be said without any feature
-            estimator = DummyClassifier(strategy="prior") if is_classifier(estimator) else DummyRegressor()
-            X, columns, fit_params = np.zeros((_n_rows(X), 1)), np.array([0]), {}
+            X, columns = np.zeros((_n_rows(X), 1)), np.array([0])
+            if getattr(getattr(self.y, "dtype", None), "names", None) is None:
+                estimator = DummyClassifier(strategy="prior") if is_classifier(estimator) else DummyRegressor()
+                fit_params = {}
         parts = [_safe_indexing(_safe_indexing(X, columns, axis=1), rows) for rows in split]
         estimator.fit(parts[0], _safe_indexing(self.y, train), **_cut(fit_params, train, _n_rows(X)))
         score = self.scorer(
@@ -81,6 +84,24 @@ class CrossValidation:
         if not np.isfinite(score):
             raise ValueError(f"scoring gave {score} on features {columns.tolist()}; scores must be finite")
         return float(score)
+
+
+def restricted(estimator: Any, X: Any, columns: NDArray[np.int64]) -> Any:
+    """A clone for some columns of X: each `ColumnTransformer` in it takes those of its columns that are left."""
+    estimator = clone(estimator)
+    place = {column: number for number, column in enumerate(columns.tolist())}
+    for part in [*estimator.get_params(deep=True).values(), estimator]:
+        if isinstance(part, ColumnTransformer):
+            part.transformers = [(name, how, _left(own, X, place)) for name, how, own in part.transformers]
+    return estimator
+
+
+def _left(own: Any, X: Any, place: Mapping[int, int]) -> Any:
+    """Columns of a transformer among those that are left, by their new numbers."""
+    if callable(own):
+        return own
+    left = [place[column] for column in _get_column_indices(X, own) if column in place]
+    return left[0] if np.ndim(own) == 0 and not isinstance(own, slice) and left else left
 
 
 @dataclass(frozen=True, eq=False, repr=False)

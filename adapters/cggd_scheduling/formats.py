@@ -8,7 +8,7 @@ from collections.abc import Hashable, Mapping
 from pathlib import Path
 from typing import Any
 
-from cggd.entries import label_from_json, label_to_json
+from cggd.entries import label_from_json, label_to_json, shortened
 from cggd.io import check_keys
 from cggd.io.text import StrPath, read_text, write_text
 from cggd_scheduling.files import load_json, named, objects, package, suffix, unpacked
@@ -61,6 +61,9 @@ def write_project(project: Project, path: StrPath) -> None:
     - ``"resources"``: objects with ``"resource"`` and either ``"capacity"`` (renewable) or ``"budget"``;
     - ``"activities"``: objects with ``"activity"``, ``"after"`` (a list of activities) and ``"modes"``: objects with
       ``"mode"``, ``"duration"`` and ``"demands"``, an object of numbers. Modes without a label are numbered from 1.
+      Where wanted also ``"release"``, ``"due"`` and ``"weight"``;
+    - where wanted, ``"lags"`` and ``"longest_lags"``: lists of activity, activity and time;
+    - where wanted, ``"setups"``: an object of resources and such lists.
 
     Any other key is an error.
     """
@@ -73,6 +76,7 @@ def write_project(project: Project, path: StrPath) -> None:
             "activity": activity,
             "after": list(project.graph.predecessors(activity)),
             "modes": [{"mode": m, "duration": a.duration, "demands": a.demands} for m, a in modes.items()],
+            **{key: times[activity] for key, times in _of_activities(project).items() if activity in times},
         }
         for activity, modes in project.activities.items()
     ]
@@ -82,11 +86,32 @@ def write_project(project: Project, path: StrPath) -> None:
 
     head = json.dumps({"format": FORMAT, "name": project.name, "unit": project.unit})[:-1]
     body = f'"resources": [\n  {lines(resources)}\n ],\n "activities": [\n  {lines(activities)}\n ]'
+    pairs: dict[str, Any] = {name: _triples(getattr(project, name)) for name in ("lags", "longest_lags")}
+    pairs["setups"] = {resource: _triples(times) for resource, times in project.setups.items()}
+    for name, rows in pairs.items():
+        if rows:
+            body += f",\n {json.dumps(name)}: {json.dumps(rows, default=label_to_json, allow_nan=False)}"
     write_text(path, f"{head},\n {body}}}\n")
 
 
+def _of_activities(project: Project) -> dict[str, Mapping[Hashable, Any]]:
+    return {"release": project.release, "due": project.due, "weight": project.weights}
+
+
+def _triples(times: Mapping[tuple[Hashable, Hashable], Any]) -> list[list[Any]]:
+    return [[a, b, time] for (a, b), time in times.items()]
+
+
+def _between(rows: Any, name: str) -> dict[Any, Any]:
+    """Times between activities, from a list of triples."""
+    if not isinstance(rows, list) or not all(isinstance(row, list) and len(row) == 3 for row in rows):
+        raise TypeError(f"{name} must be a list of [activity, activity, time], got {shortened(rows)}")
+    return {(label_from_json(a), label_from_json(b)): time for a, b, time in rows}
+
+
 def _project(data: Mapping[str, Any]) -> Project:
-    check_keys(data, ("format", "name", "unit", "resources", "activities"), "the project")
+    known = ("format", "name", "unit", "resources", "activities", "lags", "longest_lags", "setups")
+    check_keys(data, known, "the project")
     renewable, nonrenewable = {}, {}
     for row in objects(data, "resources") if "resources" in data else ():
         check_keys(row, ("resource", "capacity", "budget"), f"resource {row['resource']!r}")
@@ -98,9 +123,13 @@ def _project(data: Mapping[str, Any]) -> Project:
         kind[row["resource"]] = limit
     activities: dict[Hashable, Any] = {}
     edges = []
+    times: dict[str, dict[Hashable, Any]] = {"release": {}, "due": {}, "weight": {}}
     for row in objects(data, "activities"):
         activity = label_from_json(row["activity"])
-        check_keys(row, ("activity", "after", "modes"), f"activity {activity!r}")
+        check_keys(row, ("activity", "after", "modes", *times), f"activity {activity!r}")
+        for key, of in times.items():
+            if key in row:
+                of[activity] = row[key]
         if activity in activities:
             raise ValueError(f"activity {activity!r} is listed twice")
         modes = {}
@@ -112,9 +141,11 @@ def _project(data: Mapping[str, Any]) -> Project:
             modes[label] = mode["duration"], mode.get("demands", {})
         activities[activity] = modes
         edges += [(label_from_json(before), activity) for before in row.get("after", [])]
-    return Project(
-        activities, edges, renewable, nonrenewable, unit=data.get("unit", ""), name=data.get("name", "project")
-    )
+    times["weights"] = times.pop("weight")
+    pairs = {name: _between(data[name], name) for name in ("lags", "longest_lags") if name in data}
+    setups = {resource: _between(rows, "setups") for resource, rows in data.get("setups", {}).items()}
+    names = {"unit": data.get("unit", ""), "name": data.get("name", "project")}
+    return Project(activities, edges, renewable, nonrenewable, **names, **times, **pairs, setups=setups)
 
 
 def _read_psplib(path: StrPath) -> Project:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Mapping
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol, runtime_checkable
 
@@ -13,7 +13,7 @@ from scipy.special import ndtri, stdtrit
 from cggd.checks import as_number, short, whole
 from cggd.expressions import Expression, Program
 from cggd.metrics.evaluation import current_evaluation
-from cggd.metrics.state import Recomputed, State
+from cggd.metrics.state import Recomputed, State, Switch
 from cggd.space import ENUMERABLE, ChoiceSpace, count
 
 # Methods that describe the values of `evaluate`; they hold only for the `evaluate` of their own class.
@@ -157,6 +157,15 @@ class Metric(Protocol):
             lambda row: table_of(self, row, local=True),
             sampled=type(self).replacements is Metric.replacements,
         )
+
+    def moves(self, selection: NDArray[np.int64]) -> Iterable[Sequence[Switch]]:
+        """Compound moves: groups of switches that are worth making together; none by default.
+
+        A switch is a decision and the index of its new option; the decisions of a group are distinct. Propose groups
+        whose switches do nothing or do harm one by one, such as all tasks of a machine to another one. The tabu search
+        (`cggd.Switches`) tries them after each walk.
+        """
+        return ()
 
     def rounded(self, selections: NDArray[np.int64], sign: float) -> tuple[NDArray[np.float64], Any]:
         """Values of selections, and an upper bound on the rounding error of the metric's own summation.

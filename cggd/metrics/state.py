@@ -283,8 +283,12 @@ class JoinedState:
         return self.join([part.entries(options) for part in self.parts])
 
     def exchanges(self, outgoing: Switch) -> NDArray | None:
-        known = [table for part in self.parts if (table := part.exchanges(outgoing)) is not None]
-        return self.join(known) if len(known) == len(self.parts) else None
+        known = []
+        for part in self.parts:
+            if (table := part.exchanges(outgoing)) is None:
+                return None
+            known.append(table)
+        return self.join(known)
 
     def move(self, switches: Sequence[Switch]) -> None:
         for part in self.parts:

@@ -70,6 +70,7 @@ def settle(
     allowed: NDArray[np.bool_] | None = None,
     known: NDArray[np.int64] | None = None,
     step: float = 0.0,
+    gap: float = 0.0,
     solve: Callable[[LinearProgram], Solution],
 ) -> Settled:
     """Search for the best selection of a problem by its linear part, and for a proof of optimality.
@@ -88,6 +89,8 @@ def settle(
         The best selection known, which satisfies the constraints.
     step : float
         Lower bound on the difference between any two different objectives; 0 where none is known.
+    gap : float
+        Relative gap to the bound at which the search for a better selection ends.
     solve : callable
         Solves a program within limits on time or nodes.
 
@@ -128,8 +131,8 @@ def settle(
             break
         if same and proved(cost, bound, step):
             return Settled(best, nearest, bound, True, solution.outcome)
-        near = program.n_columns > LARGE and cost - bound <= NEARLY * abs(bound)
-        if best is not None and (near or not same):
+        near = max(gap, NEARLY if program.n_columns > LARGE else 0.0)
+        if best is not None and (not same or cost - bound <= near * abs(bound)):
             break
         if noisy and best is not selection:
             break  # a noisy value proves nothing about this selection

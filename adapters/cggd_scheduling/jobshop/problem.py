@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from os import PathLike
 from pathlib import Path
@@ -36,6 +36,12 @@ class JobShop:
     name : str
     unit : str
         Of time.
+    release, due, weights : mapping of job (its position, from 0) to number, optional
+        No operation of a job starts before its release. Due dates, and the weights of tardiness (1 by default), matter
+        where the tardiness is made least.
+    setups : mapping of machine to (mapping of (job, job) to number), optional
+        Time between an operation of the first job on a machine and an operation of the second that comes next there; 0
+        where nothing is said.
 
     Raises
     ------
@@ -57,6 +63,10 @@ class JobShop:
     jobs: Sequence[Sequence[Mapping[Hashable, Any]]]
     name: str = ""
     unit: str = ""
+    release: Mapping[int, Any] = field(default_factory=dict, kw_only=True)
+    due: Mapping[int, Any] = field(default_factory=dict, kw_only=True)
+    weights: Mapping[int, Any] = field(default_factory=dict, kw_only=True)
+    setups: Mapping[Hashable, Mapping[tuple[int, int], Any]] = field(default_factory=dict, kw_only=True)
 
     def __post_init__(self) -> None:
         for j, job in enumerate(self.jobs):
@@ -71,6 +81,16 @@ class JobShop:
                 raise ValueError(f"operation {i} of job {j} has no machine; give it at least one")
             for machine, duration in machines.items():
                 as_amount(duration, f"duration of operation {i} of job {j} on {machine!r}")
+        if unknown := [machine for machine in self.setups if machine not in self.machines]:
+            raise ValueError(f"setups names machine {unknown[0]!r}; there are {few(self.machines)}")
+        parts = {name: dict(getattr(self, name)) for name in ("release", "due", "weights")}
+        for name, numbers in [*parts.items(), *((f"setups of {m!r}", s) for m, s in self.setups.items())]:
+            for key, number in numbers.items():
+                jobs = key if isinstance(key, tuple) else (key,)
+                if wrong := [j for j in jobs if j not in range(len(self.jobs))]:
+                    raise ValueError(f"{name} names job {wrong[0]!r}; there are jobs 0 to {len(self.jobs) - 1}")
+                as_amount(number, f"{name} of {key!r}")
+        own(self, **parts)
 
     @cached_property
     def operations(self) -> dict[Operation, Mapping[Hashable, Any]]:
@@ -123,8 +143,24 @@ class JobShop:
         tasks: dict[Hashable, Mapping[Hashable, Alternative]] = {
             op: {m: Alternative(d, {m: 1}) for m, d in machines.items()} for op, machines in self.operations.items()
         }
-        capacities = dict.fromkeys(self.machines, 1)
-        return Requirements(tasks, self.precedence, capacities=capacities, deadline=deadline, unit=self.unit)
+        last = {j: (j, len(job) - 1) for j, job in enumerate(self.jobs) if job}
+        on: dict[Hashable, list[Operation]] = {
+            machine: [op for op, machines in self.operations.items() if machine in machines] for machine in self.setups
+        }
+        return Requirements(
+            tasks,
+            self.precedence,
+            capacities=dict.fromkeys(self.machines, 1),
+            deadline=deadline,
+            unit=self.unit,
+            release={(j, 0): time for j, time in self.release.items() if j in last},
+            due={last[j]: time for j, time in self.due.items() if j in last},
+            weights={last[j]: weight for j, weight in self.weights.items() if j in last},
+            setups={
+                machine: {(a, b): s[a[0], b[0]] for a in on[machine] for b in on[machine] if (a[0], b[0]) in s}
+                for machine, s in self.setups.items()
+            },
+        )
 
 
 def read(path: str | PathLike, *, instance: str | None = None) -> JobShop:
