@@ -386,11 +386,12 @@ _NOT_REMEASURED = (
     "unknown: the selection satisfied every constraint when it was found, but could not be evaluated again"
 )
 
-# All keys of a result's file. `feasible` and `gap` are not read, since they follow from the others.
+# All keys of a result's file. `feasible` and `gap` are not read, since they follow from the others; nor is the
+# `explanation` that the command line adds.
 _KEYS = (
     *("format", "status", "feasible", "stopped", "objective", "value", "bound", "gap", "selection", "indices"),
     *("nearest", "constraints", "evaluations", "seconds", "seed", "not_default", "remeasured", "history", "note"),
-    *("alternatives", "exhausted"),
+    *("alternatives", "exhausted", "explanation"),
 )
 # The format that is written, and older ones that are read.
 _FORMATS = ("cggd-result-2", "cggd-result-1")

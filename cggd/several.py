@@ -103,10 +103,11 @@ def _apart(problem: Problem, selection: Any, differ: int, alike: NDArray[np.int6
 
 
 def in_order(
-    search: Search, objectives: Sequence[Metric], problem: Problem, slack: Any, options: Mapping[str, Any]
+    search: Search, objectives: Sequence[tuple[Metric, Any]], problem: Problem, slack: Any, options: Mapping[str, Any]
 ) -> Result:
     """Optimise objectives in order, each within a bound on the loss of those before; the result is that of the last.
 
+    Each objective is given with its sense, ``"minimize"`` or ``"maximize"``.
     Each earlier objective stands at the end of the result's constraints, with the bound that it must keep.
     """
     losses = list(slack) if isinstance(slack, list | tuple) else [slack] * (len(objectives) - 1)
@@ -116,22 +117,22 @@ def in_order(
     budget, kept, proved = Budget(options["time_limit"]), [], True
     seconds, evaluations, initial = 0.0, 0, options["initial"]
     result: Result | None = None
-    for place, objective in enumerate(objectives):
+    for place, (objective, sense) in enumerate(objectives):
         last = place == len(objectives) - 1
         given = {**options, "initial": initial}
         if budget.limited:
             given["time_limit"] = max(budget.left / (len(objectives) - place), 1e-3)
         if not last:
             given |= {"answers": 1, "alike": None, "checkpoint": None, "resume": False}
-        now = replace(problem, objective=objective, constraints=[*problem.constraints, *kept])
+        now = replace(problem, objective=objective, sense=sense, constraints=[*problem.constraints, *kept])
         result = search(now, **given)
         seconds, evaluations = seconds + result.seconds, evaluations + result.evaluations
         if not result.feasible or result.value is None or result.stopped in (Stop.CALLBACK, Stop.INTERRUPTED):
             break
         proved = proved and result.status is Status.OPTIMAL
         if not last:
-            limit = result.value + problem.sign * losses[place] * abs(result.value)
-            kept.append(Constraint(objective, limit, "<=" if problem.sign > 0 else ">="))
+            limit = result.value + now.sign * losses[place] * abs(result.value)
+            kept.append(Constraint(objective, limit, "<=" if now.sign > 0 else ">="))
             initial = result.indices
     assert result is not None
     status = Status.FEASIBLE if result.feasible and not proved else result.status

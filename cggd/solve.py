@@ -208,9 +208,24 @@ def _optimise(objective: Any, constraints: Any, sense: Literal["minimize", "maxi
         return solve(Problem(objective, constraints, sense), **options)
     if not objective:
         raise ValueError("objective is an empty list; give at least one metric")
-    return in_order(
-        solve, objective, Problem(objective[0], constraints, sense), options.get("slack", 0.0), _all(options)
-    )
+    return solve_in_order(Problem(objective[0], constraints, sense), [(one, sense) for one in objective[1:]], **options)
+
+
+def solve_in_order(
+    problem: Problem, then: Sequence[tuple[Metric, Literal["minimize", "maximize"]]], **options: Any
+) -> Result:
+    """Solve a problem, and then optimise further metrics, each with its sense, within `slack` of what came before.
+
+    Parameters
+    ----------
+    problem : Problem
+    then : list of (Metric, {"minimize", "maximize"})
+    options
+        Those of `minimize`.
+    """
+    options = _all(options)
+    check_options(**options)
+    return in_order(solve, [(problem.objective, problem.sense), *then], problem, options["slack"], options)
 
 
 def solve(problem: Problem, **options: Any) -> Result:
