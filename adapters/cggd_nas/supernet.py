@@ -209,7 +209,7 @@ def collect(model: nn.Module, graph: nx.Graph | None = None) -> Supernet:
     """
     if not isinstance(model, nn.Module):
         raise TypeError(f"model must be an nn.Module, got {model!r}")
-    model = _unwrapped(model)
+    model = unwrapped(model)
     found = _found(model)
     if (known := _collected(model)) is not None:
         modules = [choice for shared in found.values() for choice in shared.values()]
@@ -250,7 +250,8 @@ def gathered(tensors: Sequence[Tensor]) -> NDArray[np.float64]:
     return together.cpu().double().numpy()
 
 
-def _unwrapped(model: nn.Module) -> nn.Module:
+def unwrapped(model: nn.Module) -> nn.Module:
+    """The network inside of ``DistributedDataParallel`` and of what ``torch.compile`` returned."""
     while True:
         if isinstance(model, DistributedDataParallel | nn.DataParallel):
             if isinstance(model, nn.DataParallel) and len(model.device_ids) > 1:
