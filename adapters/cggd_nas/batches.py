@@ -146,13 +146,13 @@ def as_batches(data: Any, argument: str, *, batch_size: int, seed: int) -> Batch
                 f"{argument} must hold as many inputs as targets, got {' and '.join(map(str, dict.fromkeys(lengths)))}"
             )
         return Shuffled(data, batch_size, torch.Generator().manual_seed(seed))
-    sized = isinstance(data, Iterable) and not isinstance(data, Iterator | Mapping) and isinstance(data, Sized)
-    if not sized or len(data) == 0:
+    anew = isinstance(data, Iterable) and not isinstance(data, Iterator | Mapping)
+    if not anew or not isinstance(data, Sized) or len(data) == 0:
         raise TypeError(
             f"{argument} must be tensors (inputs, targets), or give batches of them as a DataLoader does, with a "
             f"length of at least 1; got {type(data).__name__}"
         )
-    return data
+    return data  # pyright: ignore[reportReturnType] - iterable and sized
 
 
 def in_order(batches: Batches) -> Batches | Sequence[Any]:

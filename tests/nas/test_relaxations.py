@@ -241,7 +241,7 @@ def test_what_cannot_be_mixed_is_an_error_where_it_is_read(outputs):
                  lambda: list(state), lambda: state @ first):  # fmt: skip
         with pytest.raises(TypeError, match="options gru, lstm of a choice return parts that cannot be mixed"):
             read()
-    one, other = mix(GumbelSoftmax().draw(torch.zeros(2), torch.Generator().manual_seed(0)), lambda p: (1, outputs[p]))
+    _, other = mix(GumbelSoftmax().draw(torch.zeros(2), torch.Generator().manual_seed(0)), lambda p: (1, outputs[p]))
     assert type(other) in {type(x) for x in outputs}
 
 
