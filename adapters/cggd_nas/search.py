@@ -31,7 +31,7 @@ from cggd_nas.loop import Judging, Objective, Reports, Run, Settings, Writer
 from cggd_nas.relaxations import GumbelSoftmax, Relaxation
 from cggd_nas.result import NasResult
 from cggd_nas.retrain import Accuracy, Loss
-from cggd_nas.supernet import Supernet, collect
+from cggd_nas.supernet import Supernet, collect, lifted
 
 # The search of NAS-Bench-201 (Dong & Yang, ICLR 2020, appendix): SGD with Nesterov momentum and cosine decay for the
 # weights, Adam with little momentum for the architecture.
@@ -99,7 +99,7 @@ def search(
         ``DataLoader`` are shuffled by `seed`. `val` should be data that weights do not learn from. Each epoch begins it
         anew: where it has more batches than an epoch has steps of the architecture, a ``DataLoader`` should shuffle it.
     constraints : list of Constraint
-        On metrics of the supernet's space.
+        On metrics of the supernet's space, or of that of a part of it, such as ``Costs(model.backbone, example).macs()``.
     epochs : int
     loss : callable
         From outputs and targets to the mean loss of a batch. Outputs are what the network returns, of whatever kind;
@@ -219,7 +219,7 @@ def search(
         as_batches(d, n, batch_size=batch_size, seed=seed + k)
         for k, (d, n) in enumerate([(train, "train"), (val, "val")])
     ]
-    bounds = check_constraints(constraints, supernet.space)
+    bounds = check_constraints(lifted(constraints, supernet), supernet.space)
     if resume and checkpoint is None:
         raise ValueError("resume needs the path of a checkpoint")
     console = Console(stderr=True, quiet=not progress)
