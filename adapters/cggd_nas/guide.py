@@ -36,7 +36,7 @@ class TorchGuide:
     ----------
     model : nn.Module or Supernet
     constraints : list of Constraint
-        Of metrics on the supernet's space, or on that of a part of it, such as ``Costs(model.backbone, example).macs()``.
+        Of metrics on the supernet's space, or on that of a part, such as ``Costs(model.backbone, example).macs()``.
     rescale, epsilon, weights, balance
         See `cggd.Guide`.
     patience : int

@@ -99,7 +99,7 @@ def search(
         ``DataLoader`` are shuffled by `seed`. `val` should be data that weights do not learn from. Each epoch begins it
         anew: where it has more batches than an epoch has steps of the architecture, a ``DataLoader`` should shuffle it.
     constraints : list of Constraint
-        On metrics of the supernet's space, or of that of a part of it, such as ``Costs(model.backbone, example).macs()``.
+        On metrics of the supernet's space, or on that of a part, such as ``Costs(model.backbone, example).macs()``.
     epochs : int
     loss : callable
         From outputs and targets to the mean loss of a batch. Outputs are what the network returns, of whatever kind;

@@ -8,7 +8,7 @@ from collections.abc import Callable, Hashable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -199,8 +199,8 @@ def trace(module: nn.Module, example: Example) -> Trace:
     """Execute a network in evaluation mode and record what it does.
 
     It runs as a copy with fake tensors of PyTorch, which have shapes and a device but no numbers: nothing is computed,
-    and the module stays as it is. Attention is executed as products of matrices, with the matrix of weights in memory, as
-    runtimes for small devices do, whatever fused kernels this machine has.
+    and the module stays as it is. Attention is executed as products of matrices, with the matrix of weights in memory,
+    as runtimes for small devices do, whatever fused kernels this machine has.
 
     Parameters
     ----------
@@ -306,13 +306,18 @@ def recording(recorder: Recorder) -> Iterator[None]:
     fast = torch.backends.mha.get_fastpath_enabled()
     torch.backends.mha.set_fastpath_enabled(False)
     # oneDNN has recurrent layers that are one operation.
-    onednn = torch.backends.mkldnn.set_flags(_enabled=False, _fp32_precision=None)[0]
+    onednn = _set_onednn(False)
     try:
         with torch.no_grad(), without_numbers(), sdpa_kernel(SDPBackend.MATH), recorder:
             yield
     finally:
         torch.backends.mha.set_fastpath_enabled(fast)
-        torch.backends.mkldnn.set_flags(_enabled=onednn, _fp32_precision=None)
+        _set_onednn(onednn)
+
+
+def _set_onednn(enabled: bool) -> bool:
+    """Switch oneDNN on or off, and nothing else of its settings; return how it was."""
+    return torch.backends.mkldnn.set_flags(_enabled=enabled, _fp32_precision=cast(Any, None))[0]
 
 
 class Recorder(TorchDispatchMode):

@@ -28,10 +28,9 @@ def test_a_part_runs_what_the_whole_selects(first):
         with whole.selected(row):
             for _ in range(5):
                 x = torch.randn(2, 4)
-                choice = net[0][0]
-                expected = net[1][0].choose(whole.space.labels(row)["head"])(
-                    torch.relu(choice.choose(whole.space.labels(row)[name])(x))
-                )
+                labels = whole.space.labels(row)
+                hidden = torch.relu(net[0][0].choose(labels[name])(x))
+                expected = net[1][0].choose(labels["head"])(hidden)
                 torch.testing.assert_close(net(x), expected)
     with part.selected({name: "flat"}):
         torch.testing.assert_close(net[0](x), torch.relu(net[0][0].choose("flat")(x)))
@@ -47,7 +46,7 @@ def test_search_guide_and_profile_take_bounds_on_parts():
     result = search(net, data, data, [bound, Costs(net, X).parameters() <= 29], epochs=2, batch_size=4, progress=False)
     assert result.selection == {"0.0": "flat", "head": "bare"}
     assert result.constraints[0].satisfied
-    guide = TorchGuide(supernet, bound)
+    guide = TorchGuide(supernet, bound, epsilon=1.0)
     optimizer = torch.optim.SGD(supernet.architecture(), lr=0.1)
     supernet.set_logits([1.0, 0.0, 0.0, 0.0])
     for _ in range(100):
