@@ -1,7 +1,9 @@
 """Constraint-guided discrete selection: choose options under bounds on anything that can be evaluated."""
 
+from cggd import rules
 from cggd.budget import Budget, Stop
-from cggd.constraints import Constraint
+from cggd.constraints import Constraint, soft
+from cggd.explain import Explanation, explain
 from cggd.feasibility import Diagnosis, Feasibility, SmallestBound, diagnose, find_feasible, smallest_bound
 from cggd.guide import Guide, GuideStep, Observation
 from cggd.guide.safeguard import Safeguard, SafeguardState, SafeguardStep
@@ -9,11 +11,24 @@ from cggd.improve.cores import Cores
 from cggd.improve.descent import Descent, Start
 from cggd.improve.enumerate import Enumerate
 from cggd.improve.exact import Exact
+from cggd.improve.model import Model
 from cggd.improve.multipliers import Multipliers
 from cggd.improve.presolve import Presolve
 from cggd.improve.switches import Switches
 from cggd.incumbent import Finding, Improver, Incumbent
-from cggd.metrics import Additive, Function, LongestPath, Metric, MetricError, Peak, Predicted, Table, maximum
+from cggd.metrics import (
+    Additive,
+    Function,
+    Invalid,
+    LongestPath,
+    Measurement,
+    Metric,
+    MetricError,
+    Peak,
+    Predicted,
+    Table,
+    maximum,
+)
 from cggd.portfolio import portfolio
 from cggd.problem import Problem
 from cggd.result import History, Result, Status
@@ -33,6 +48,7 @@ __all__ = [
     "Diagnosis",
     "Enumerate",
     "Exact",
+    "Explanation",
     "Feasibility",
     "Finding",
     "Front",
@@ -42,9 +58,12 @@ __all__ = [
     "History",
     "Improver",
     "Incumbent",
+    "Invalid",
     "LongestPath",
+    "Measurement",
     "Metric",
     "MetricError",
+    "Model",
     "Multipliers",
     "Observation",
     "Peak",
@@ -67,12 +86,15 @@ __all__ = [
     "Switches",
     "Table",
     "diagnose",
+    "explain",
     "find_feasible",
     "maximize",
     "maximum",
     "minimize",
     "portfolio",
+    "rules",
     "smallest_bound",
+    "soft",
     "solve",
     "sweep",
 ]

@@ -8,6 +8,7 @@ from cggd.improve.cores import Cores
 from cggd.improve.descent import Descent
 from cggd.improve.enumerate import Enumerate
 from cggd.improve.exact import Exact
+from cggd.improve.model import Model
 from cggd.improve.multipliers import Multipliers
 from cggd.improve.presolve import Presolve
 from cggd.improve.switches import Switches
@@ -19,12 +20,15 @@ FEW_SELECTIONS = 20_000
 # Share of the time left that descents may use; the improvers after them get the rest.
 DESCENT_SHARE = 0.8
 
+# Where a start has no time for this many steps, as with black boxes of many options, local search uses the time better.
+FEWEST_STEPS = 100
+
 # A search for a feasible selection enumerates black boxes up to this many selections. A search by replacement tables
 # would need more calls.
 FEW_CALLS = 4096
 
 
-def portfolio(descent: Descent | None = None, *, few_calls: int = 0) -> list[Improver]:
+def portfolio(descent: Descent | None = None, *, few_calls: int = 0, costly: bool = False) -> list[Improver]:
     """The improvers of `cggd.minimize`, in order; each is skipped if it does not suit the problem.
 
     Parameters
@@ -33,6 +37,8 @@ def portfolio(descent: Descent | None = None, *, few_calls: int = 0) -> list[Imp
         A descent with your own parameters, in place of the default one.
     few_calls : int
         Spaces of at most this many selections are enumerated even if metrics are black boxes.
+    costly : bool
+        Whether some metric is costly. Then only `Model` asks for evaluations, one selection at a time.
 
     Examples
     --------
@@ -40,8 +46,11 @@ def portfolio(descent: Descent | None = None, *, few_calls: int = 0) -> list[Imp
     ['Presolve', 'Enumerate', 'Multipliers', 'Exact', 'Enumerate', 'Descent', 'Switches', 'Descent', 'Cores',
     'Switches']
     """
+    if costly:
+        return [Presolve(), Model()]
     descent = descent or Descent()
-    descent = replace(descent, share=min(descent.share, DESCENT_SHARE))
+    fewest = max(descent.fewest_steps, FEWEST_STEPS)
+    descent = replace(descent, share=min(descent.share, DESCENT_SHARE), fewest_steps=fewest)
     return [
         Presolve(),  # constraints that no selection satisfies
         Enumerate(FEW_SELECTIONS, few_calls),  # milliseconds, and a proof
@@ -56,8 +65,10 @@ def portfolio(descent: Descent | None = None, *, few_calls: int = 0) -> list[Imp
     ]
 
 
-def feasibility_portfolio() -> list[Improver]:
+def feasibility_portfolio(*, costly: bool = False) -> list[Improver]:
     """The improvers of `cggd.find_feasible`: a first selection that satisfies all constraints, or a proof."""
+    if costly:
+        return portfolio(costly=True)
     return [
         Presolve(),
         Enumerate(most_calls=FEW_CALLS),

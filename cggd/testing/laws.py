@@ -127,6 +127,25 @@ def check_expression(
                 least, size = _least(program, expression, chosen)
                 text = "its expression must be the metric" + (" with a sign of -1" if sign < 0 else "")
                 _same(metric, text, row, least, sign * value, SOLVED * max(size, abs(value)))
+            if type(metric).within is not Metric.within:
+                _check_within(metric, allowed, row, sign, float(value))
+
+
+def _check_within(
+    metric: Metric, allowed: NDArray[np.bool_], row: NDArray[np.int64], sign: float, value: float
+) -> None:
+    """The linear form of a bound must hold at a selection exactly if the metric is within the bound."""
+    for limit in (sign * value, sign * value - 1.0, 0.0):
+        program = Program(metric.space, allowed)
+        form = metric.within(program, sign, limit)
+        if form is None:
+            continue
+        least, size = _least(program, form, metric.space.layout.flat(row))
+        if (least <= SOLVED * max(size, abs(limit))) != (sign * value <= limit):
+            text = (
+                f"its linear form of {'<=' if sign > 0 else '>='} {sign * limit:g} must hold exactly if the bound does"
+            )
+            raise LawError(f"{metric.name}: {text}, {_at(metric, row)}")
 
 
 def _least(program: Program, expression: Expression, chosen: NDArray[np.int64]) -> tuple[float, float]:
