@@ -31,10 +31,11 @@ from sklearn.utils.validation import (
     validate_data,
 )
 
+from cggd.budget import Budget
 from cggd.checks import as_number, check_time_limit, whole
 from cggd_features import criteria, linear, logistic, wrapper
 from cggd_features.arguments import Arguments, Variables
-from cggd_features.engine_result import Clock, EngineResult
+from cggd_features.engine_result import EngineResult
 from cggd_features.gram import Gram
 from cggd_features.models import date_columns, empty, model_of, numbers_of, outputs_of
 from cggd_features.path import path_of, ranking
@@ -265,7 +266,7 @@ class BudgetedSelector(MetaEstimatorMixin, SelectorMixin, BaseEstimator):
         if isinstance(shares, str):
             shares = SHARES if len(arguments.variables.owner) <= linear.PROVABLE and model.engine == "gram" else ()
         seed = int(check_random_state(self.random_state).randint(2**31 - 1))
-        how = {"shares": shares, "seed": seed, "clock": Clock(self.time_limit)}
+        how = {"shares": shares, "seed": seed, "clock": Budget(self.time_limit)}
         if model.engine == "gram":
             found = self._by_gram(model, X, y, weights, arguments, start, how)
         elif model.engine == "gates":

@@ -32,9 +32,10 @@ from sklearn.utils import _safe_indexing
 from sklearn.utils._indexing import _get_column_indices
 
 from cggd import ChoiceSpace, Metric, Progress, SearchError
+from cggd.budget import Budget
 from cggd.metrics.evaluation import current_evaluation
 from cggd_features.arguments import Variables
-from cggd_features.engine_result import ENDLESS, Clock, EngineResult
+from cggd_features.engine_result import EngineResult
 from cggd_features.gram import Gram
 from cggd_features.least_squares import Fit
 from cggd_features.limits import Limits
@@ -221,7 +222,7 @@ def solve(
     *,
     shares: Sequence[float] = (),
     seed: int = 0,
-    clock: Clock = ENDLESS,
+    clock: Budget | None = None,
     fresh: Sequence[tuple[NDArray[np.int64], NDArray[np.int64]]] = (),
     verbose: int = 0,
 ) -> EngineResult:
@@ -238,11 +239,12 @@ def solve(
     shares : list of float
         Shares of the budgets for which least squares proposes a subset too.
     seed : int
-    clock : Clock
+    clock : Budget
     fresh : list of (train, test)
         Splits on which the best subsets are judged again; if there are none, the best one is taken.
     verbose : int
     """
+    clock = Budget() if clock is None else clock
     proposals, worth = _proposals(gram, limits, start, shares)
     more, own_worth = _by_importance(metric, limits, start, seed, clock)
     proposals, worth = [*proposals, *more], np.maximum(_ranks(worth), _ranks(own_worth))
@@ -265,7 +267,7 @@ def solve(
     try:
         kept = limits.without(dropped)
         result = refined(
-            metric, kept, best, steps=STEPS, seed=seed, clock=clock.share(0.8 if fresh else 1.0), callback=report
+            metric, kept, best, steps=STEPS, seed=seed, clock=clock.part(share=0.8 if fresh else 1.0), callback=report
         )
     except SearchError as error:
         if not error.result.feasible:
@@ -294,14 +296,14 @@ def _judged(
     limits: Limits,
     best: NDArray[np.bool_],
     fresh: Sequence[tuple[NDArray[np.int64], NDArray[np.int64]]],
-    clock: Clock,
+    clock: Budget,
 ) -> tuple[NDArray[np.bool_], float]:
     """The best of the best subsets on splits that the search did not see, as many as the fits left pay for."""
     held = sorted((row for row in metric.subsets() if limits.holds(row[0])), key=lambda row: -row[1])
     subsets = {s.tobytes(): s for s in (best, *(s for s, _ in held[:JUDGED]))}
     fits = metric.max_fits - metric.n_fits
-    if clock.left is not None and clock.limit is not None:
-        fits = min(fits, int(metric.n_fits * clock.left / (clock.limit - clock.left + 1e-9)))
+    if clock.limited:
+        fits = min(fits, int(metric.n_fits * clock.left / max(clock.seconds, 1e-9)))
     splits = fresh[: max(2, fits // len(subsets))]
     rows = list(subsets.values())[: fits // len(splits)]
     if len(rows) < 2 or len(splits) < 2:
@@ -322,7 +324,7 @@ def _ranks(worth: NDArray[np.float64]) -> NDArray[np.float64]:
 
 
 def _by_importance(
-    metric: CrossValidated, limits: Limits, start: NDArray[np.bool_], seed: int, clock: Clock
+    metric: CrossValidated, limits: Limits, start: NDArray[np.bool_], seed: int, clock: Budget
 ) -> tuple[list[NDArray[np.bool_]], NDArray[np.float64]]:
     """Subsets of the columns that the estimator itself uses, and how promising it finds each variable."""
     variables, validation = metric.variables, metric.validation
