@@ -1,11 +1,10 @@
 """The wrapper engine: any estimator and any scoring, by cross-validation, within a number of fits.
 
 Fits are what costs, so each subset is scored once, in batches that run side by side. The search begins at subsets that
-least squares proposes for nothing, and at those that the estimator itself proposes: columns whose permutation lowers
-its score on held-out samples, of which the better half goes on to the next fit (recursive elimination; Gregorutti,
-Michel & Saint-Pierre, 2017). Those see interactions that least squares does not. The best proposal goes to the core's
-search, which takes replacement tables (a score for each variable put in or left out) and, at the end, switches in ones
-and twos.
+least squares proposes for nothing, and, if the estimator is not linear, at those that it proposes itself: by its own
+importances, or by what permuting a column costs on held-out samples. The better half of the columns goes on to the next
+fit (recursive elimination; Gregorutti, Michel & Saint-Pierre, 2017). The best proposal goes to the core's search, which
+takes replacement tables (a score for each variable put in or left out) and, at the end, switches in ones and twos.
 
 A search that compares hundreds of subsets on the same folds overfits these. Where the folds are not the user's own, the
 best subsets are judged again on folds that the search did not see. The cheapest one within a standard error of the
@@ -28,6 +27,7 @@ from sklearn.base import clone, is_classifier
 from sklearn.compose import ColumnTransformer
 from sklearn.dummy import DummyClassifier, DummyRegressor
 from sklearn.inspection import permutation_importance
+from sklearn.pipeline import Pipeline
 from sklearn.utils import _safe_indexing
 from sklearn.utils._indexing import _get_column_indices
 
@@ -108,12 +108,21 @@ class CrossValidation:
 
     def importances(
         self, columns: NDArray[np.int64], split: tuple[NDArray[np.int64], NDArray[np.int64]], seed: int, repeats: int
-    ) -> NDArray[np.float64]:
-        """What the score on one split loses if a column of the fitted estimator's is permuted, shape (n_columns,)."""
+    ) -> NDArray[np.float64] | None:
+        """How much the estimator uses each column, fitted on one split, shape (n_columns,); None if it is linear.
+
+        Its own importances, or what its score loses on the other samples if a column is permuted.
+        """
         train, test = split
         parts = [_safe_indexing(_safe_indexing(self.X, columns, axis=1), rows) for rows in split]
         estimator = restricted(self.estimator, self.X, columns)
         estimator.fit(parts[0], _safe_indexing(self.y, train), **_cut(self.fit_params, train, _n_rows(self.X)))
+        last = estimator[-1] if isinstance(estimator, Pipeline) else estimator
+        if np.shape(getattr(last, "coef_", ()))[-1:] == (len(columns),):
+            return None
+        own = getattr(last, "feature_importances_", ())
+        if np.shape(own) == (len(columns),):
+            return np.asarray(own, dtype=float)
         how: dict[str, Any] = {"scoring": self.scorer, "n_repeats": repeats, "random_state": seed}
         found: Any = permutation_importance(estimator, parts[1], _safe_indexing(self.y, test), **how)
         return found["importances_mean"]
@@ -340,7 +349,10 @@ def _by_importance(
         how = (int(rounds.integers(2**31)), 1 if many else IMPORTANCE_REPEATS)
         jobs = [delayed(validation.importances)(columns, split, *how) for split in splits]
         metric.others.append(len(jobs))
-        found = np.array(Parallel(n_jobs=metric.n_jobs)(jobs), dtype=float).mean(axis=0)
+        known = [row for row in Parallel(n_jobs=metric.n_jobs)(jobs) if row is not None]
+        if not known:  # least squares proposes what a linear model would
+            break
+        found = np.array(known, dtype=float).mean(axis=0)
         own = np.bincount(variables.owner[columns], found, minlength=len(start)).astype(float)
         worth[alive] = len(proposals) + 1.0 + np.maximum(own, 0.0)[alive] / max(float(own.max()), 1e-300)
         prices = np.maximum(limits.prices(start), 1e-9)
