@@ -24,7 +24,7 @@ from cggd_scheduling import (
     select_modes,
     write_project,
 )
-from cggd_scheduling.cp_sat import MAKESPAN, TARDINESS, improve
+from cggd_scheduling.cp_sat import MAKESPAN, TARDINESS, Goal, improve
 from cggd_scheduling.limits import in_steps
 
 pytest.importorskip("ortools")
@@ -234,3 +234,47 @@ def test_the_least_use_by_a_deadline_is_proved():
     assert found.status is Status.OPTIMAL
     dearest = sorted(9 - options[0][1]["money"] for options in modes.values())[:3]
     assert found.value == sum(options[0][1]["money"] for options in modes.values()) + sum(dearest)
+
+
+@pytest.mark.parametrize(
+    ("needs", "message"),
+    [
+        ({"precedence": [("a", "b")]}, "precedence names 'b', which is no task"),
+        ({"due": {"z": 1}}, "due names 'z'"),
+        ({"setups": {"m": {}}, "capacities": {"m": 2}}, "no resource of capacity 1"),
+        ({"precedence": [("a", "a")]}, "cycle"),
+        ({"tasks": {"a": {}}}, "task 'a' has no mode"),
+    ],
+)
+def test_wrong_requirements_are_named(needs, message):
+    with pytest.raises(ValueError, match=message):
+        schedule_tasks(Requirements(**{"tasks": {"a": {1: Alternative(1)}}} | needs))
+
+
+def test_without_a_choice_there_is_still_an_answer():
+    project = Project(
+        {"a": [(2, {"money": 3})], "b": [(0, {"crew": 9})]}, renewable={"crew": 1}, nonrenewable={"money": 9}
+    )
+    assert schedule_project(project, minimize="money", deadline=2).value == 3
+    assert schedule_project(project, objective="tardiness").value == 0
+    needs = project.requirements(deadline=2)
+    for goal in (MAKESPAN, TARDINESS, Goal("money", lambda s: s.used("money"), lambda m: m.use("money"))):
+        assert improve(needs, goal, Budget()).bound == {"makespan": 2, "tardiness": 0, "money": 3}[goal.name]
+    assert improve(project.requirements(deadline=1), MAKESPAN, Budget()).infeasible
+    oversized = Requirements({"a": {1: Alternative(1, {"m": 2})}}, capacities={"m": 1})
+    assert improve(oversized, MAKESPAN, Budget()).infeasible
+    assert schedule_tasks(oversized).status is Status.INFEASIBLE
+
+
+def test_many_tasks_with_setup_times_end_in_time():
+    rng = random.Random(0)
+    tasks = {n: {"only": Alternative(rng.randint(1, 9), {f"m{n % 3}": 1})} for n in range(150)}
+    setups = {
+        f"m{m}": {(a, b): rng.randint(0, 5) for a in range(m, 150, 3) for b in range(m, 150, 3)} for m in range(3)
+    }
+    needs = Requirements(
+        tasks, [(n, n + 1) for n in range(0, 140, 7)], capacities=dict.fromkeys(setups, 1), setups=setups
+    )
+    found = schedule_tasks(needs, time_limit=3, workers=1)
+    assert found.feasible
+    assert found.violations() == []
