@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import heapq
 import math
 from collections.abc import Callable, Hashable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from itertools import islice
 from typing import Any, Literal
@@ -25,6 +24,7 @@ from cggd.program.highs import LinearProgram, Outcome, Solution
 from cggd.rounding import WHOLE
 from cggd_scheduling.bounds import rounded_up
 from cggd_scheduling.limits import common_step, time_rounding
+from cggd_scheduling.list_scheduler import ListScheduler
 from cggd_scheduling.placement.cp_sat import CpSat
 from cggd_scheduling.placement.problem import Placement
 from cggd_scheduling.schedule import Alternative, Requirements, Schedule
@@ -283,31 +283,13 @@ def requirements(problem: Placement, where: Mapping[Hashable, str]) -> Requireme
     return Requirements(tasks, problem.edges, lags, {d.name: 1 for d in problem.devices}, budgets, unit=problem.unit)
 
 
-def list_schedule(needs: Requirements, where: Mapping[Hashable, str]) -> dict[Hashable, float]:
+def list_schedule(needs: Requirements, where: Mapping[Hashable, str]) -> dict[Hashable, Any]:
     """Start of each task, one at a time on each device; of those that are ready, the longest chain behind first."""
-    graph = nx.DiGraph()
-    graph.add_nodes_from(needs.tasks)
-    graph.add_edges_from(needs.precedence)
-    duration = {task: modes[where[task]].duration for task, modes in needs.tasks.items()}
-    tail: dict[Hashable, float] = {}
-    for task in reversed(list(nx.topological_sort(graph))):
-        tail[task] = duration[task] + max((needs.lags.get((task, v), 0) + tail[v] for v in graph[task]), default=0)
-    waiting = {task: graph.in_degree(task) for task in graph}
-    free, start = dict.fromkeys(where.values(), 0.0), {}
-    number = {task: n for n, task in enumerate(graph)}
-    ready = [(0.0, -tail[task], number[task], task) for task in graph if not waiting[task]]
-    heapq.heapify(ready)
-    while ready:
-        _, _, _, task = heapq.heappop(ready)
-        arrivals = [start[u] + duration[u] + needs.lags.get((u, task), 0) for u in graph.pred[task]]
-        start[task] = max([free[where[task]], *arrivals])
-        free[where[task]] = start[task] + duration[task]
-        for v in graph[task]:
-            waiting[v] -= 1
-            if not waiting[v]:
-                arrival = max(start[u] + duration[u] + needs.lags.get((u, v), 0) for u in graph.pred[v])
-                heapq.heappush(ready, (arrival, -tail[v], number[v], v))
-    return start
+    chosen = {task: {where[task]: modes[where[task]]} for task, modes in needs.tasks.items()}
+    scheduler = ListScheduler(replace(needs, tasks=chosen, budgets={}))
+    found = scheduler.schedule({task: -tail for task, tail in scheduler.tail.items()})
+    assert found is not None  # there are no budgets and no longest lags
+    return {task: found[0][task] for task in needs.tasks}
 
 
 Placement.solve = place
