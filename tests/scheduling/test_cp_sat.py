@@ -1,8 +1,11 @@
 """CP-SAT as an improver: what it proves is what enumeration finds, and what it cannot hold it leaves alone."""
 
 import random
+import subprocess
+import sys
 from fractions import Fraction
 from itertools import permutations, product
+from textwrap import dedent
 
 import pytest
 from hypothesis import given, settings
@@ -278,3 +281,39 @@ def test_many_tasks_with_setup_times_end_in_time():
     found = schedule_tasks(needs, time_limit=3, workers=1)
     assert found.feasible
     assert found.violations() == []
+
+
+WITHOUT = """
+    import sys
+    sys.modules["ortools"] = None
+    import random
+    from cggd_scheduling import *
+    rng = random.Random(1)
+    shop = JobShop([[{m: rng.randint(1, 99)} for m in rng.sample(range(6), 6)] for _ in range(6)])
+    modes = {n: [(rng.randint(1, 9), {"crew": rng.randint(1, 3), "money": rng.randint(1, 9)})] for n in range(20)}
+    project = Project(modes, [(n, n + 4) for n in range(16)], {"crew": 4}, {"money": 999})
+    units = UnitLibrary([FunctionalUnit("A", 5, 3, 1, "a"), FunctionalUnit("A", 9, 2, 3, "b")])
+    graph = DataFlowGraph(dict.fromkeys(range(20), "A"), [(n, n + rng.randint(1, 4)) for n in range(16)])
+    operators = {n: Operator({"g": rng.uniform(1, 9)}, 1, rng.uniform(0, 3)) for n in range(16)}
+    devices = [Device(f"d{n}", "g", memory=6) for n in range(3)]
+    placement = Placement(operators, [(n, n + 2) for n in range(14)], devices)
+    due = Requirements(project.requirements().tasks, capacities={"crew": 4}, due=dict.fromkeys(modes, 3))
+    for found in (
+        schedule_jobs(shop, moves=20),
+        schedule_project(project, schedules=20),
+        schedule_tasks(due, "tardiness", lists=5),
+        synthesize(Synthesis(graph, units), latency=20),
+        place(placement, moves=20),
+    ):
+        assert found.violations() == []
+        print(found.status.name, "pip install cggd[scheduling]" in found.reason)
+"""
+
+
+def test_without_or_tools_everything_else_works_and_says_so():
+    done = subprocess.run([sys.executable, "-c", dedent(WITHOUT)], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    rows = [line.split() for line in done.stdout.splitlines()]
+    assert len(rows) == 5
+    assert all(status == "OPTIMAL" or hint == "True" for status, hint in rows)
+    assert ["FEASIBLE", "True"] in rows

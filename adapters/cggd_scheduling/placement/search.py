@@ -23,6 +23,7 @@ from cggd.metrics import values_of
 from cggd.program.highs import LinearProgram, Outcome, Solution
 from cggd.rounding import WHOLE
 from cggd_scheduling.bounds import rounded_up
+from cggd_scheduling.cp_sat import MISSING, available
 from cggd_scheduling.limits import common_step, time_rounding
 from cggd_scheduling.list_scheduler import ListScheduler
 from cggd_scheduling.placement.cp_sat import CpSat
@@ -112,7 +113,8 @@ def place(
         return _none(problem, objective, result.status, _shortage(problem, result), budget)
     lowest = load.limits()[0] if objective == "load" else _path_bound(problem)
     bound = max(lowest, -math.inf if result.bound is None else result.bound)
-    reason = "interrupted" if result.stopped is Stop.INTERRUPTED else ""
+    missing = MISSING if exactly and not available() else ""
+    reason = "interrupted" if result.stopped is Stop.INTERRUPTED else missing
     return _schedule(problem, metric, result.indices, bound, reason, budget)
 
 
@@ -234,7 +236,7 @@ def _schedule(
         objective=metric.name,
         value=value,
         bound=bound if bound > 0 or proof else None,
-        reason=reason or proof,
+        reason=proof or reason,
         facts=facts,
         seconds=budget.seconds,
     ).verify()
