@@ -416,7 +416,8 @@ class Schedule:
             numbers = (self.value, self.bound)  # an optimal value is its bound, up to rounding
             optimal = self.status is Status.OPTIMAL
             value, bound = map(number_text, numbers) if optimal else true_texts(*numbers)
-            known = f" (bound {bound}, gap {self.gap:.2%})"
+            far = self.gap is None or self.gap > 10  # such as a tardiness whose bound is 0
+            known = f" (bound {bound})" if far else f" (bound {bound}, gap {self.gap:.2%})"
         if self.objective == "makespan":
             lines.append(f"makespan   {value or number_text(self.makespan)}{unit}{known}")
         else:
