@@ -87,8 +87,8 @@ class BudgetedSelector(MetaEstimatorMixin, SelectorMixin, BaseEstimator):
         and neither `scoring` nor `cv` is given, and otherwise the wrapper.
     scoring, cv
         Of the wrapper, as in scikit-learn. Without `cv`, subsets are compared on 5 shuffled folds, and the best ones
-        are judged again on other shuffles of the data, up to 3 times 5 folds. With `cv` the best subset on its splits
-        is taken.
+        are judged again on other shuffles of the data, up to 3 times 5 folds: the first one stays unless another one is
+        ahead by more than a standard error. With `cv` the best subset on its splits is taken.
     criterion : {"aic", "bic", "ebic"}, optional
         Of the gram engine, whose score on the training data only rises with more features: by default it spends what
         the budget allows on any gain. With a criterion it looks for the subset within the budget of the least
