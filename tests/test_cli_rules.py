@@ -53,6 +53,9 @@ def chosen(document):
         (["--limit", "40<=price<=44"], 9),
         (["--limit", "price==55"], 12),
         (["--limit", "2*draw<=supply"], 9),
+        (["--limit", "draw<=0.5*supply"], 9),
+        (["--limit", "20<=supply-draw"], 9),
+        (["--limit", "speed + 2 >= 0.25*price - 1.5"], 13),
         (["--limit", "price [EUR]<=46"], 13),
     ],
 )

@@ -95,9 +95,10 @@ def parse_bounds(text: str, metrics: Mapping[str, Metric]) -> list[Constraint]:
         return [parse_bound(f"{name}{flipped}{parts[0]}", metrics), parse_bound(f"{name}{parts[3]}{parts[4]}", metrics)]
     if len(parts) == 3 and parts[1] == "==" and parts[0].strip() in metrics and _NUMBER.fullmatch(parts[2].strip()):
         return [parse_bound(f"{parts[0]}{sense}{parts[2]}", metrics) for sense in ("<=", ">=")]
-    if len(parts) == 3 and not (parts[0].strip() in metrics and _NUMBER.fullmatch(parts[2].strip())):
+    if len(parts) == 3:
         left, right = _linear(parts[0], metrics), _linear(parts[2], metrics)
-        if left is not None and right is not None and left[0] + right[0]:
+        plain = parts[0].strip() in metrics and (right is None or not right[0])
+        if not plain and left is not None and right is not None and left[0] + right[0]:
             weights = [*left[0], *((-weight, metric) for weight, metric in right[0])]
             total: Any = sum((weight * metric for weight, metric in weights[1:]), weights[0][0] * weights[0][1])
             senses = ("<=", ">=") if parts[1] == "==" else (_SENSES[parts[1]],)
