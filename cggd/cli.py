@@ -46,7 +46,7 @@ from cggd.plotting.pictures import check_picture, load_plain_pyplot, save_pictur
 from cggd.portfolio import portfolio
 from cggd.printable import in_columns, on_one_line
 from cggd.problem import Problem
-from cggd.result import Result
+from cggd.result import Result, Status
 from cggd.rounding import number_text
 from cggd.solve import Progress as SearchProgress
 from cggd.solve import SearchError, solve, solve_in_order
@@ -137,6 +137,19 @@ RuleFiles = Annotated[list[Path] | None, typer.Option("--rules", help="a text fi
 Decimal = Annotated[str, typer.Option(help='decimal sign of the table, "." or ","')]
 DecisionColumn = Annotated[str, typer.Option(help="heading of the column of decisions")]
 LimitFiles = Annotated[list[Path] | None, typer.Option("--limits", help="a text file with a bound on each line")]
+ThenMinimize = Annotated[
+    list[str] | None, typer.Option(help="a metric to minimize next, within --slack of the best objective before")
+]
+Slack = Annotated[
+    float, _number_option("share that an objective may lose to the next: 0.01 for one per cent", "--slack")
+]
+Alike = Annotated[
+    str | None,
+    typer.Option(help='interchangeable decisions, "RB1, RB2" or "*": answers that only swap options are the same'),
+]
+Explain = Annotated[
+    bool, typer.Option("--explain", help="say what other options would lose, what bounds are worth, what conflicts")
+]
 Polish = Annotated[
     bool, typer.Option(help="after the search, improve the selection and try to prove that it is optimal")
 ]
@@ -155,13 +168,9 @@ def solve_command(
     options: OptionTable,
     maximize: Maximize = None,
     minimize: Minimize = None,
-    then_minimize: Annotated[
-        list[str] | None, typer.Option(help="a metric to minimize next, within --slack of the best objective before")
-    ] = None,
+    then_minimize: ThenMinimize = None,
     then_maximize: Annotated[list[str] | None, typer.Option(help="a metric to maximize next")] = None,
-    slack: Annotated[
-        float, _number_option("share that an objective may lose to the next: 0.01 for one per cent", "--slack")
-    ] = 0.0,
+    slack: Slack = 0.0,
     limit: Limits = None,
     limits: LimitFiles = None,
     rule: RuleTexts = None,
@@ -172,13 +181,8 @@ def solve_command(
     forbid: Forbid = None,
     top: Annotated[int, typer.Option(min=1, help="number of answers, best first")] = 1,
     differ: Annotated[int, typer.Option(min=1, help="decisions in which two answers differ at least")] = 1,
-    alike: Annotated[
-        str | None,
-        typer.Option(help='interchangeable decisions, "RB1, RB2" or "*": answers that only swap options are the same'),
-    ] = None,
-    explain: Annotated[
-        bool, typer.Option("--explain", help="say what other options would lose, what bounds are worth, what conflicts")
-    ] = False,
+    alike: Alike = None,
+    explain: Explain = False,
     initial: Annotated[Path | None, typer.Option(help="start from the selection of this result, JSON")] = None,
     seconds: Annotated[float | None, _number_option("stop after this many seconds", "--time")] = None,
     steps: Steps = 600,
@@ -218,6 +222,8 @@ def solve_command(
     except SearchError as error:
         complain(f"error: {error}")
         result = error.result
+    if result.status is Status.INFEASIBLE and not (explain or json or quiet):
+        complain("note: --explain shows which constraints conflict, and what would work", style="yellow")
     files = {table: lambda path: write_answers(result, path)}
     files |= {save: lambda path: write_text(path, _document(result, explanation, history=True))}
     _deliver(result, files, _document(result, explanation) if json else None, explanation)
