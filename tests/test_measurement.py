@@ -488,7 +488,7 @@ def test_wrong_answers_are_errors(returned, message):
 
 
 def test_wrong_arguments():
-    with pytest.raises(TypeError, match="run must be callable, got 3"):
+    with pytest.raises(TypeError, match="run must be callable, or None, got 3"):
         Measurement(SPACE, 3, ["time"])
     with pytest.raises(ValueError, match="metrics must be a mapping"):
         Measurement(SPACE, Device(), "time")
