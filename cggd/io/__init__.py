@@ -10,6 +10,7 @@ from cggd.io.instances import read_gap, read_mmkp
 from cggd.io.problems import read_problem, write_problem
 from cggd.io.tables import read_options, write_options, write_selection
 from cggd.io.text import csv_cell
+from cggd.io.tuning import read_t4, write_t4
 
 __all__ = [
     "check_keys",
@@ -19,7 +20,9 @@ __all__ = [
     "read_mmkp",
     "read_options",
     "read_problem",
+    "read_t4",
     "write_options",
     "write_problem",
     "write_selection",
+    "write_t4",
 ]

@@ -43,8 +43,8 @@ class Measurement:
     space : ChoiceSpace
     run : callable
         Takes one labelled selection (a dict) and returns a mapping of metric names to numbers. It raises
-        `cggd.Invalid` if the selection cannot be measured; this is remembered. Further names in the mapping are
-        ignored. None if the measurements are made elsewhere (`cggd.Search`).
+        `cggd.Invalid` if the selection cannot be measured; this is remembered. Further numbers in the mapping are only
+        logged. None if the measurements are made elsewhere (`cggd.Search`).
     metrics : mapping of name to unit, or list of names
     log : path, optional
         File to which each call is appended as it ends, as a line of JSON. A new run reads it first. It must belong to
@@ -230,7 +230,12 @@ class Measurement:
             raise TypeError(f"run must return a mapping of {', '.join(self.units)} to numbers, got {values!r}")
         if missing := [name for name in self.units if name not in values]:
             raise ValueError(f"run returned no value of {missing[0]!r}, got {short(dict(values))}")
-        return {name: as_number(values[name], f"{name!r} of a measurement", finite=False) for name in self.units}
+        numbers = {name: as_number(values[name], f"{name!r} of a measurement", finite=False) for name in self.units}
+        # Further numbers are logged for measurements that ask for them.
+        others = {
+            str(name): float(x) for name, x in values.items() if name not in numbers and isinstance(x, int | float)
+        }
+        return {**numbers, **others}
 
     # -- memory -------------------------------------------------------------------------------------------------------
 
