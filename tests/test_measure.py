@@ -59,7 +59,7 @@ def test_a_program_is_measured_from_the_command_line(folder, capsys):
         "log",
     ]
     assert run(*words, "--plot", "p.png", "--out", "r.json", "--csv", "s.csv", "--t4", "t.json") == 0
-    out, err = capsys.readouterr()
+    _, err = capsys.readouterr()
     assert "best" in err
     calls = (folder / "calls").read_text().splitlines()
     assert len(calls) == len(set(calls)) == 12

@@ -600,7 +600,11 @@ def linear_models(X: NDArray[np.float64], Y: NDArray[np.float64]) -> list[tuple[
     The strength is the best of a few by that error.
     """
     centre = X.mean(axis=0)
-    U, s, Vt = np.linalg.svd(X - centre, full_matrices=False)
+    # The eigenvectors of the small matrix X'X; the singular value decomposition of X may not converge.
+    squares, V = np.linalg.eigh((X - centre).T @ (X - centre))
+    kept = squares > 1e-9 * max(squares[-1], 1e-9)
+    s, Vt = np.sqrt(squares[kept]), V[:, kept].T
+    U = (X - centre) @ Vt.T / s
     out = []
     shrunk = s[:, None] ** 2 / (s[:, None] ** 2 + STRENGTHS)
     left = np.maximum(1.0 - (U**2) @ shrunk - 1 / len(X), 1e-9)
