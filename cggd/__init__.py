@@ -1,7 +1,9 @@
 """Constraint-guided discrete selection: choose options under bounds on anything that can be evaluated."""
 
+from cggd import rules
 from cggd.budget import Budget, Stop
-from cggd.constraints import Constraint
+from cggd.constraints import Constraint, soft
+from cggd.explain import Explanation, explain
 from cggd.feasibility import Diagnosis, Feasibility, SmallestBound, diagnose, find_feasible, smallest_bound
 from cggd.guide import Guide, GuideStep, Observation
 from cggd.guide.safeguard import Safeguard, SafeguardState, SafeguardStep
@@ -47,6 +49,7 @@ __all__ = [
     "Diagnosis",
     "Enumerate",
     "Exact",
+    "Explanation",
     "Feasibility",
     "Finding",
     "Front",
@@ -85,12 +88,15 @@ __all__ = [
     "Switches",
     "Table",
     "diagnose",
+    "explain",
     "find_feasible",
     "maximize",
     "maximum",
     "minimize",
     "portfolio",
+    "rules",
     "smallest_bound",
+    "soft",
     "solve",
     "sweep",
 ]

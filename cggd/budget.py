@@ -46,6 +46,8 @@ class Budget:
         Number of black-box calls.
     reserve : float
         Seconds reserved at the end for preparing the answer.
+    gap : float
+        Relative gap between value and bound at which the search ends; with 0 it goes on to the optimum.
     stop : callable, optional
         The budget is over when it returns a true value.
 
@@ -69,10 +71,11 @@ class Budget:
         *,
         max_evaluations: int | None = None,
         reserve: float = 0.0,
+        gap: float = 0.0,
         stop: Callable[[], bool] | None = None,
     ) -> None:
         self.time_limit = np.inf if time_limit is None else float(time_limit)
-        self.max_evaluations, self.reserve = max_evaluations, reserve
+        self.max_evaluations, self.reserve, self.gap = max_evaluations, reserve, gap
         self.evaluation = Evaluation(most=max_evaluations)
         self.refused = self.asked_to_stop = False
         self._began, self._stop = time.perf_counter(), stop
@@ -141,7 +144,7 @@ class Budget:
             The part is over when it returns a true value.
         """
         limit = min(share * self.left, seconds)
-        part = Budget(None if np.isinf(limit) else limit, stop=stop)
+        part = Budget(None if np.isinf(limit) else limit, gap=self.gap, stop=stop)
         part.evaluation, part._whole = self.evaluation, self
         return part
 

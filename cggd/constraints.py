@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Literal
+from typing import Any, Literal, Protocol, cast
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from cggd.checks import as_number, own
-from cggd.metrics import Metric
+from cggd.checks import as_amount, as_number, own
+from cggd.metrics import Additive, Metric, maximum
 from cggd.metrics.base import check_metric, operators, worsened
 from cggd.rounding import OPERATIONS, UNIT, number_text, snapped, true_texts
 from cggd.space import ChoiceSpace
@@ -35,6 +35,8 @@ class Constraint:
     confidence : float, optional
         For a noisy metric: the bound must hold for the confidence limit of its mean at this level, not only for the
         measured mean; see `at_confidence`.
+    words : str
+        What the constraint is called in reports, in place of metric, sense and bound; see `named`.
 
     Examples
     --------
@@ -51,6 +53,7 @@ class Constraint:
     bound: float
     sense: Literal["<=", ">="]
     confidence: float | None = None
+    words: str = ""
 
     def __post_init__(self) -> None:
         check_metric(self.metric, "metric")
@@ -80,6 +83,18 @@ class Constraint:
         metric's repeats.
         """
         return replace(self, confidence=level)
+
+    def named(self, words: str) -> Constraint:
+        """The same bound under a name of its own in reports.
+
+        Examples
+        --------
+        >>> from cggd import Additive
+        >>> room = Additive(ChoiceSpace.from_sizes([2]), [60, 40], name="supply - draw", unit="W")
+        >>> print((room >= 50).named("the supply suffices").report([1]))
+        the supply suffices: violated by 10 W
+        """
+        return replace(self, words=words)
 
     def values(self, selections: NDArray[np.int64]) -> NDArray[np.float64]:
         """Values of the metric that are set against the bound, (n, n_decisions) to (n,): limits at its confidence.
@@ -167,12 +182,14 @@ class Constraint:
         """A line of a report, from a known value."""
         slack, satisfied = self.sign * (self.bound - value) + 0.0, bool(self.satisfied(value))
         name, unit = self.metric.name, self.metric.unit
-        return Row(name, value, self.sense, self.bound, slack, unit, satisfied, self.confidence)
+        return Row(name, value, self.sense, self.bound, slack, unit, satisfied, self.confidence, self.words)
 
     def __repr__(self) -> str:
         return f"Constraint({self})"
 
     def __str__(self) -> str:
+        if self.words:
+            return self.words
         return _bound_text(self.metric.name, self.sense, number_text(self.bound), self.metric.unit, self.confidence)
 
     def __bool__(self) -> bool:
@@ -184,7 +201,11 @@ class Constraint:
 
 @dataclass(frozen=True)
 class Row:
-    """One line of a constraint report; `slack` is what is left of the budget, negative where it is exceeded."""
+    """One line of a constraint report.
+
+    `slack` is what is left of the budget, negative where it is exceeded. `words` is the name of a rule; otherwise it is
+    empty.
+    """
 
     name: str
     value: float
@@ -194,11 +215,18 @@ class Row:
     unit: str
     satisfied: bool
     confidence: float | None = None
+    words: str = ""
 
     def __str__(self) -> str:
         if np.isnan(self.value):
             bound = number_text(self.bound)
-            return f"{_bound_text(self.name, self.sense, bound, self.unit, self.confidence)}: not valid"
+            return f"{self.words or _bound_text(self.name, self.sense, bound, self.unit, self.confidence)}: not valid"
+        if self.words:
+            unit = f" {self.unit}" if self.unit else ""
+            left = f", {number_text(self.slack)}{unit} left" if self.slack else ""
+            return f"{self.words}: " + (
+                f"kept{left}" if self.satisfied else f"violated by {number_text(-self.slack)}{unit}"
+            )
         value, bound = true_texts(self.value, self.bound)
         fact = f"{number_text(self.slack)} left" if self.satisfied else f"violated by {number_text(-self.slack)}"
         return f"{_bound_text(self.name, self.sense, bound, self.unit, self.confidence)}: {value}, {fact}"
@@ -249,34 +277,76 @@ def _bound_text(name: str, sense: str, bound: str, unit: str, confidence: float 
     return f"{name} {sense} {bound}{' ' + unit if unit else ''}{level}"
 
 
+class Rule(Protocol):
+    """Something that becomes a constraint when it is put on a choice space, such as the rules of `cggd.rules`."""
+
+    def on(self, space: ChoiceSpace) -> Constraint:
+        """The rule as a constraint."""
+        ...
+
+
 def check_constraints(
-    constraints: Iterable[Constraint] | Constraint, space: ChoiceSpace | None = None
+    constraints: Iterable[Constraint | Rule] | Constraint | Rule, space: ChoiceSpace | None = None
 ) -> list[Constraint]:
     """A list of constraints of one space; anything else is an error that says what was given.
 
     Parameters
     ----------
-    constraints : Constraint or iterable of Constraint
+    constraints : Constraint, rule, or iterable of these
+        Rules are put on the space.
     space : ChoiceSpace, optional
-        The space that they must belong to.
+        The space that they must belong to; by default that of the first constraint.
     """
-    if isinstance(constraints, Constraint):
-        constraints = [constraints]
+    if isinstance(constraints, Constraint) or (hasattr(constraints, "on") and not isinstance(constraints, Metric)):
+        constraints = [cast(Any, constraints)]
     if isinstance(constraints, str | Metric) or not isinstance(constraints, Iterable):
         raise TypeError(f"constraints must be a list of constraints such as [metric <= 5], got {constraints!r}")
-    constraints = list(constraints)
-    for constraint in constraints:
-        if not isinstance(constraint, Constraint):
-            hint = "; for metric == 5 give metric <= 5 and metric >= 5" if isinstance(constraint, bool) else ""
-            raise TypeError(f"constraints must hold constraints such as metric <= 5, got {constraint!r}{hint}")
-        if space is None:
-            space = constraint.space
-        if constraint.space is not space:
+    given = list(constraints)
+    if space is None:
+        space = next((c.space for c in given if isinstance(c, Constraint)), None)
+    found: list[Constraint] = []
+    for one in given:
+        if hasattr(one, "on"):
+            if space is None:
+                raise ValueError(f"{one!r} does not know its choice space; give {type(one).__name__}.on(space) instead")
+            one = cast(Rule, one).on(space)
+        if not isinstance(one, Constraint):
+            hint = "; for metric == 5 give metric <= 5 and metric >= 5" if isinstance(one, bool) else ""
+            raise TypeError(f"constraints must hold constraints such as metric <= 5, got {one!r}{hint}")
+        if one.space is not space:
             raise ValueError(
-                f"{constraint!r} belongs to another choice space, {constraint.space}, than the rest, {space}; "
+                f"{one!r} belongs to another choice space, {one.space}, than the rest, {space}; "
                 "make one space and pass it to every metric"
             )
-    return constraints
+        found.append(one)
+    return found
+
+
+def soft(constraint: Constraint, price: float) -> Metric:
+    """What it costs to miss a bound: a price for each unit, and nothing where the bound holds.
+
+    Add it to an objective that is minimised, or subtract it from one that is maximised, in place of the constraint.
+
+    Parameters
+    ----------
+    constraint : Constraint
+        Of a rule, a unit is one violation.
+    price : float
+        At least 0.
+
+    Examples
+    --------
+    >>> from cggd import Additive, maximize
+    >>> space = ChoiceSpace({"cpu": ["slow", "fast"], "disk": ["small", "large"]})
+    >>> speed = Additive(space, [1, 5, 2, 4], name="speed")
+    >>> price = Additive(space, [20, 60, 30, 50], name="price", unit="EUR")
+    >>> maximize(speed - soft(price <= 90, 0.05)).value
+    8.0
+    """
+    missed = constraint.sign * constraint.metric - constraint.limit
+    nothing = Additive(constraint.space, np.zeros(constraint.space.n_options), name="0")
+    name = f"{number_text(as_amount(price, 'price'))} per unit that {constraint} is missed by"
+    return as_amount(price, "price") * maximum(missed, nothing, name=name)
 
 
 operators.bound = Constraint

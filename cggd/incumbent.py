@@ -280,14 +280,14 @@ class Incumbent:
     def _grid(self) -> float:
         return grid(self.problem.objective)
 
-    def settled(self, gap: float, budget: Budget) -> Stop | None:
+    def settled(self, budget: Budget) -> Stop | None:
         """Why the search is complete, or None."""
         if self.proof is not None:
             return Stop.INFEASIBLE
         if self.value is None or self.bound is None:
             return None
-        if gap > 0:
-            return Stop.GAP if self.gap <= gap else None
+        if budget.gap > 0:
+            return Stop.GAP if self.gap <= budget.gap else None
         if self.optimal(self.value, 0.0) or self.optimal(self.value, self.step(budget)):
             return Stop.OPTIMAL
         if self.complete and self.gap <= PRECISION:

@@ -20,6 +20,9 @@ FEW_SELECTIONS = 20_000
 # Share of the time left that descents may use; the improvers after them get the rest.
 DESCENT_SHARE = 0.8
 
+# Where a start has no time for this many steps, as with black boxes of many options, local search uses the time better.
+FEWEST_STEPS = 100
+
 # A search for a feasible selection enumerates black boxes up to this many selections. A search by replacement tables
 # would need more calls.
 FEW_CALLS = 4096
@@ -46,7 +49,8 @@ def portfolio(descent: Descent | None = None, *, few_calls: int = 0, costly: boo
     if costly:
         return [Presolve(), Model()]
     descent = descent or Descent()
-    descent = replace(descent, share=min(descent.share, DESCENT_SHARE))
+    fewest = max(descent.fewest_steps, FEWEST_STEPS)
+    descent = replace(descent, share=min(descent.share, DESCENT_SHARE), fewest_steps=fewest)
     return [
         Presolve(),  # constraints that no selection satisfies
         Enumerate(FEW_SELECTIONS, few_calls),  # milliseconds, and a proof

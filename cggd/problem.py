@@ -24,7 +24,8 @@ class Problem:
     Parameters
     ----------
     objective : Metric
-    constraints : list of Constraint
+    constraints : list of Constraint or rule
+        Rules (`cggd.rules`) are put on the space of the objective.
     sense : {"minimize", "maximize"}
     allowed : bool array of shape (n_options,), optional
         Options that may be chosen, at least one of each decision; by default all.

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Hashable, Iterable, Iterator, Mapping
 from dataclasses import replace
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import ArrayLike
 
 from cggd.budget import Budget
 from cggd.checks import whole
-from cggd.constraints import Constraint, check_constraints
 from cggd.improve.model import Advisor, Model
 from cggd.incumbent import Finding, Incumbent
 from cggd.metrics import Invalid, Metric
@@ -27,7 +26,7 @@ class Search:
     ----------
     objective : Metric
         The objective or a constraint has a costly metric, such as those of a `cggd.Measurement` whose `run` is None.
-    constraints : list of Constraint
+    constraints : list of Constraint and rules
     sense : {"minimize", "maximize"}
     seed : int
     forbid : mapping of decision to options, or bool array of shape (n_options,), optional
@@ -52,14 +51,14 @@ class Search:
     def __init__(
         self,
         objective: Metric,
-        constraints: Sequence[Constraint] | Constraint = (),
+        constraints: Any = (),
         *,
         sense: Literal["minimize", "maximize"] = "minimize",
         seed: int = 0,
         forbid: Mapping[Hashable, Iterable[Hashable]] | ArrayLike | None = None,
         model: Model | None = None,
     ) -> None:
-        problem = Problem(objective, check_constraints(constraints), sense)
+        problem = Problem(objective, constraints, sense)
         if not problem.costly:
             raise ValueError(
                 f"a search by ask and tell needs a costly metric, such as one of a Measurement; got {objective!r}"

@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 from itertools import islice
+from unittest.mock import patch
 
 import networkx as nx
 import numpy as np
@@ -16,6 +17,7 @@ from cggd import (
     Cores,
     Descent,
     Enumerate,
+    Exact,
     Finding,
     Function,
     Incumbent,
@@ -34,6 +36,7 @@ from cggd import (
     solve,
 )
 from cggd.datasets import mmkp
+from cggd.improve import cores
 from cggd.improve.switches import swap
 from cggd.program.bounds import relax
 from cggd.program.grid import grid, proved
@@ -73,7 +76,12 @@ def test_what_is_proved_is_what_enumeration_finds(data, problem):
         return
     best = None if len(every) == 0 else every[data.draw(st.integers(0, len(every) - 1))]
     limit = data.draw(st.sampled_from([None, 2.0]))  # with one, two workers solve cores, some for better ones alone
-    findings = list(solve_cores(problem, relaxed, best, time_limit=limit, seed=data.draw(st.integers(0, 9))))
+    ways = {
+        "PROVABLE": data.draw(st.sampled_from([cores.PROVABLE, 0])),
+        "CLOSED": data.draw(st.sampled_from([0.4, -1])),
+    }
+    with patch.multiple(cores, **ways):  # few options are treated as many, with and without a gap closed by cuts
+        findings = list(solve_cores(problem, relaxed, best, time_limit=limit, seed=data.draw(st.integers(0, 9))))
     selection, _, proof = found(findings)
     if len(every) == 0:
         assert proof
@@ -251,6 +259,18 @@ def test_a_gap_ends_the_search():
     result = maximize(knapsack.value, knapsack.constraints, gap=0.01)
     assert result.gap <= 0.01
     assert (result.stopped, result.note) == (Stop.GAP, "0.01")
+
+
+@settings(max_examples=100)
+@given(problems(max_constraints=3), st.floats(1e-4, 1.0))
+def test_the_exact_solver_ends_within_the_gap_asked_for(problem, gap):
+    result = solve(problem, gap=gap, improvers=[Multipliers(), Exact()])
+    every = kept(problem.space, problem.constraints)
+    optimum = (problem.sign * problem.objective.evaluate(every)).min()
+    error = 1e-6 * max(1, abs(optimum))
+    assert result.bound is None or problem.sign * result.bound <= optimum + error
+    if result.stopped is Stop.GAP:
+        assert abs(result.value - result.bound) <= gap * abs(result.bound) + error
 
 
 def test_progress_says_which_improver_is_at_work():

@@ -492,7 +492,10 @@ def metric(**entry):
         (changed(PROBLEM, metrics=[3]), "metrics[0] must be an object with 'name', 'kind', got 3"),
         (changed(PROBLEM, metrics=[{"name": "value"}]), "metrics[0] lacks 'kind'"),
         (metric(name=3), "metrics[0]: name and unit must be strings, got 3 and ''"),
-        (metric(kind="sum"), "metric 'value': kind must be one of additive, peak, table, longest_path, got 'sum'"),
+        (
+            metric(kind="sum"),
+            "metric 'value': kind must be one of additive, peak, table, longest_path, excess, relation, got 'sum'",
+        ),
         (metric(dtype="int8"), "metric 'value': dtype must be"),
         (metric(value=3), "metric 'value' has the unknown key 'value'; known are 'values', 'constant'"),
         (metric(values=[1, 2]), "metric 'value': values must have one number per option, shape (4,), got (2,)"),

@@ -8,13 +8,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cggd import Additive, ChoiceSpace, Function, Peak, Problem, Table
+from cggd import Additive, ChoiceSpace, Function, Metric, Peak, Problem, Table, maximum
 from cggd.datasets import mmkp
 from cggd.improve import switches
 from cggd.improve.reveal import revealed
 from cggd.improve.switches import Best, Visit, search, surround, swap, walk
 from cggd.program import lagrangian
-from cggd.testing import problems, selections, witnessed_problems
+from cggd.testing import LawError, check_metric, problems, selections, witnessed_problems
 
 STEPS = 30
 TENURE = 5
@@ -110,7 +110,7 @@ def test_shares_of_an_assignment_are_rows_in_another_form(seed, monkeypatch):
     for _ in islice(walk(shares, best, np.random.default_rng(0)), 2 * switches.REFRESHED):
         changed = np.flatnonzero(rows.selection != shares.selection)
         for decision in changed.tolist():
-            rows.move(decision, int(shares.selection[decision]))
+            rows.move([(decision, int(shares.selection[decision]))])
         rows.weights[:] = shares.weights
         assert shares.excess == pytest.approx(rows.excess)
         assert shares.look()[0] == pytest.approx(rows.look()[0], abs=1e-9)
@@ -317,6 +317,150 @@ def test_a_pair_of_switches_frees_what_it_takes():
     best.visit = Visit(start, 0.0, problem.cost(start))
     assert any(switches.exchange(around, best, np.random.default_rng(0)))
     assert best.visit.selection.tolist() == [1, 1, 0]
+
+
+@settings(max_examples=80)
+@given(st.data(), problems(feasible=False))
+def test_what_two_switches_do_is_known_without_making_them(data, problem):
+    space = problem.space
+    around, _ = begun(problem, data.draw(selections(space)))
+    decision = data.draw(st.integers(0, space.n_decisions - 1))
+    switch = (decision, data.draw(st.integers(0, int(space.sizes[decision]) - 1)))
+    others = np.flatnonzero(space.layout.owner != decision)
+    told = around.look_after(switch, others)
+    again = around.look_after(switch, others)
+    around.move([switch])
+    wrong, cost = around.look(others)
+    if told is not None:
+        size = 1e-9 * (1 + around.weights.max(initial=0.0))
+        assert told[0] == pytest.approx(wrong, abs=size * (1 + np.abs(around.excess).max(initial=0.0)), rel=1e-9)
+        assert told[1] == pytest.approx(cost, abs=1e-9)
+        assert all(map(np.array_equal, told, again))
+
+
+def knapsack_of(seed, n=30):
+    rng = np.random.default_rng(seed)
+    space = ChoiceSpace.from_sizes([2] * n)
+    weight, value = (np.column_stack([np.zeros(n), rng.integers(5, 60, n)]).ravel() for _ in range(2))
+    load = Additive(space, weight)
+    return Problem(Additive(space, value), [load <= weight.sum() / 3, Peak(space, weight) <= 55], "maximize")
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_pairs_are_the_same_whether_states_tell_or_are_asked_to_move(seed, monkeypatch):
+    problem, found = knapsack_of(seed), []
+    start = np.zeros(problem.space.n_decisions, dtype=np.int64)
+    for _ in range(2):
+        around, best = begun(problem, start)
+        best.visit = Visit(start, 0.0, problem.cost(start))
+        moves, move = [], around.move
+        monkeypatch.setattr(around, "move", lambda made, log=moves, move=move: (log.append(made), move(made)))
+        for _ in range(20):
+            if not any(switches.exchange(around, best, np.random.default_rng(0))):
+                break
+        found.append((best.visit.selection.tolist(), len(moves)))
+        monkeypatch.setattr(switches.Surroundings, "look_after", lambda *_: None)
+    (told, made), (asked, more) = found
+    assert told == asked
+    assert made == 0 < more
+
+
+# -- compound moves ---------------------------------------------------------------------------------------------------
+
+
+class Together(Metric):
+    """Clusters are worth something only if all their members take the same option; moves take a cluster along."""
+
+    def __init__(self, space, clusters, worth):
+        self.space, self.name, self.unit = space, "together", ""
+        self.clusters, self.worth = clusters, worth
+
+    def evaluate(self, selections):
+        same = [(selections[:, c] == selections[:, c[:1]]).all(axis=1) for c in self.clusters]
+        options = [selections[:, c[0]] for c in self.clusters]
+        return sum(np.where(s, self.worth[o], 0.0) for s, o in zip(same, options, strict=True))
+
+    def moves(self, selection):
+        for cluster in self.clusters:
+            for option in range(len(self.worth)):
+                yield [(d, option) for d in cluster]
+
+
+def clustered(n=4, size=5, allowed=None):
+    space = ChoiceSpace.from_sizes([3] * (n * size))
+    clusters = [list(range(i * size, (i + 1) * size)) for i in range(n)]
+    metric = Together(space, clusters, np.array([1.0, 0.0, 5.0]))
+    count = Additive(space, np.tile([0.0, 0.0, 1.0], n * size))
+    return Problem(metric, [count <= size * (n // 2)], "maximize", allowed), metric
+
+
+def compounded(problem, start):
+    around, best = begun(problem, start)
+    best.visit = Visit(start, 0.0, problem.cost(start))
+    for better in switches.compound(around, best, np.random.default_rng(0)):
+        assert isinstance(better, bool)
+        assert problem.satisfied(best.visit.selection)
+    return best.visit
+
+
+def test_compound_moves_cross_what_single_switches_cannot():
+    problem, metric = clustered()
+    start = np.zeros(problem.space.n_decisions, dtype=np.int64)
+    around, best = begun(problem, start)
+    best.visit = Visit(start, 0.0, problem.cost(start))
+    assert not any(switches.exchange(around, best, np.random.default_rng(0)))
+    visit = compounded(problem, start)
+    assert -visit.value == 2 * 5 + 2 * 1
+    check_metric(metric)
+
+
+def test_switches_follow_a_compound_move_that_violates_a_bound():
+    space = ChoiceSpace.from_sizes([2] * 6)
+    metric = Together(space, [[0, 1, 2]], np.array([0.0, 9.0]))
+    value = metric + Additive(space, [0, 0] * 3 + [0, 1, 0, 2, 0, 3])
+    problem = Problem(value, [Additive(space, [0, 1] * 6) <= 4], "maximize")
+    start = np.array([0, 0, 0, 1, 1, 1])
+    visit = compounded(problem, start)
+    assert visit.selection.tolist() == [1, 1, 1, 0, 0, 1]
+
+
+def test_compound_moves_respect_forbidden_options():
+    allowed = np.ones(60, dtype=bool)
+    allowed[2] = False  # the first decision may not take the option that is worth most
+    problem, _ = clustered(allowed=allowed)
+    visit = compounded(problem, np.zeros(20, dtype=np.int64))
+    assert visit.selection[0] != 2
+    assert -visit.value == 2 * 5 + 2 * 1
+
+
+def test_the_search_uses_compound_moves_of_objective_and_constraints():
+    problem, metric = clustered(n=3, size=8)
+    start = np.ones(24, dtype=np.int64)
+    assert improved(problem, start, 4000) == -(5 + 2 * 1)
+    other = Problem(Additive(problem.space, np.zeros(72)), [metric >= 7, *problem.constraints])
+    start = np.tile([0, 1], 12)
+    visit = search(problem.space, other.constraints, None, np.random.default_rng(0), start=start, restarts=2)
+    assert visit.violation == 0
+
+
+def test_composed_metrics_propose_the_moves_of_their_parts():
+    _, metric = clustered(n=2, size=2)
+    at = np.zeros(4, dtype=np.int64)
+    own = list(metric.moves(at))
+    assert len(own) == 6
+    plain = Additive(metric.space, np.zeros(12))
+    for composed in (metric + 1, 2 * metric, -metric, metric + plain, maximum(metric, plain)):
+        assert list(composed.moves(at)) == own
+    assert list((0 * metric + plain).moves(at)) == []
+    assert list(plain.moves(at)) == []
+
+
+@pytest.mark.parametrize("wrong", [[(0, 1), (0, 2)], [(0, 3)], [(9, 0)], [(-1, 0)]])
+def test_the_law_of_moves(wrong):
+    _, metric = clustered(n=2, size=2)
+    metric.moves = lambda selection: [wrong]
+    with pytest.raises(LawError, match="distinct decisions"):
+        check_metric(metric)
 
 
 @pytest.mark.parametrize("seed", range(3))

@@ -5,9 +5,9 @@ weights (IRLS). So the subset search runs on the Gram matrix of that, at the nul
 the subset found, for as long as an exact refit confirms that this is better. Additions and swaps that the closed forms
 rank highest are then refitted one by one. Nothing is proved: the quadratic model bounds nothing.
 
-Several classes are searched on the quadratic model of the multinomial likelihood at the null model: least squares of
-the classes' indicators, whitened by their covariance (Rao's score statistic; Pillai's trace). Which of the subsets that
-it proposes is best is decided by exact refits, too.
+For several classes the quadratic model of the multinomial likelihood has one curvature for all samples, the mean of
+theirs: least squares of working responses that are whitened by it. At the null model these are the classes' indicators
+(Rao's score statistic; Pillai's trace).
 """
 
 from __future__ import annotations
@@ -22,16 +22,16 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import sparse
 from scipy.optimize import minimize
-from scipy.special import expit, logsumexp
+from scipy.special import expit, logsumexp, softmax
 
 from cggd import ChoiceSpace, Metric
-from cggd_features.core import by_core
-from cggd_features.fit import Fit
-from cggd_features.found import ENDLESS, Clock, Found
+from cggd_features.engine_result import ENDLESS, Clock, EngineResult
 from cggd_features.gram import Gram
+from cggd_features.least_squares import Fit
 from cggd_features.limits import Limits
 from cggd_features.linear import thrifty
-from cggd_features.subset import EQUAL, Toll, along_rates, climb, force, search
+from cggd_features.refine import refined
+from cggd_features.subset import EQUAL, Penalties, along_rates, climb, force, search
 
 # Newton's method ends where the deviance changes by less than this share, or after so many steps.
 CONVERGED = 1e-10
@@ -195,15 +195,26 @@ class Multinomial(Explained):
     cheap: ClassVar[bool] = False
 
     def gram(self, selected: NDArray[np.bool_]) -> Gram:
-        """The quadratic model at the null model, whatever is selected."""
-        return self._quadratic
+        """The quadratic model at the fit on a selection."""
+        eta = self._fit(selected)[0]
+        shares = softmax(eta @ self._contrasts.T, axis=1)
+        part = self.weights / self.weights.sum()
+        mean = np.diag(part @ shares) - (shares * part[:, None]).T @ shares
+        curvature = self._contrasts.T @ mean @ self._contrasts
+        curvature.flat[:: len(curvature) + 1] += SMALLEST_WEIGHT
+        root = np.linalg.cholesky(curvature)
+        left = -shares
+        left[np.arange(len(self.y)), self.y] += 1.0
+        response = eta @ root + np.linalg.solve(root, (left @ self._contrasts).T).T
+        how = {"weights": self.weights, "alpha": self.alpha, "intercept": self.intercept}
+        gram = Gram.of(self.X, response, self.columns, **how, pooled=True)
+        return replace(gram, total=gram.total * response.shape[1])
 
     @cached_property
-    def _quadratic(self) -> Gram:
-        _ = self._shares_of_classes  # raises where a class has no weight
-        target = indicators(self.y, self.weights)
-        gram = Gram.of(self.X, target, self.columns, weights=self.weights, alpha=self.alpha, intercept=self.intercept)
-        return replace(gram, total=gram.total * target.shape[1])
+    def _contrasts(self) -> NDArray[np.float64]:
+        """An orthonormal basis of coefficients of the classes that add up to 0, as they do at the optimum."""
+        n_classes = self._shares_of_classes.size
+        return np.linalg.qr(np.eye(n_classes)[:, 1:] - 1.0 / n_classes)[0]
 
     @cached_property
     def null(self) -> float:
@@ -224,17 +235,17 @@ class Multinomial(Explained):
         return -2.0 * float(self.weights @ np.log(self._shares_of_classes)[self.y])
 
     def _deviances(self, selected: NDArray[np.bool_]) -> tuple[float, float]:
-        """Deviance with and without the penalty at the maximum of the penalised likelihood, by L-BFGS."""
+        return self._fit(selected)[1:]
+
+    def _fit(self, selected: NDArray[np.bool_]) -> tuple[NDArray[np.float64], float, float]:
+        """Linear predictors in the basis of contrasts, and the deviance with and without the penalty, by L-BFGS."""
         Z, penalty = _design(self.X, self.columns, selected, self.alpha, self.intercept)
-        n_classes = self._shares_of_classes.size
-        # Coefficients of the classes add up to 0 at the optimum: those of an orthonormal basis of such are free.
-        contrasts = np.linalg.qr(np.eye(n_classes)[:, 1:] - 1.0 / n_classes)[0]
-        known, total = np.arange(len(self.y)), float(self.weights.sum())
-        begin = np.zeros((Z.shape[1], n_classes - 1))
+        known, total, contrasts = np.arange(len(self.y)), float(self.weights.sum()), self._contrasts
+        begin = np.zeros((Z.shape[1], contrasts.shape[1]))
         if self.intercept:
             begin[0] = np.log(self._shares_of_classes) @ contrasts
         if begin.size == 0:
-            return self.null, self.null
+            return np.zeros((len(Z), contrasts.shape[1])), self.null, self.null
 
         def deviances(flat: NDArray[np.float64]) -> tuple[float, float, NDArray[np.float64]]:
             theta = flat.reshape(begin.shape)
@@ -253,7 +264,7 @@ class Multinomial(Explained):
         how = {"maxiter": DESCENTS, "ftol": 1e-13, "gtol": 1e-9}
         end = minimize(share, begin.ravel(), jac=True, method="L-BFGS-B", options=how).x
         plain, penalised, _ = deviances(end)
-        return penalised, plain
+        return Z @ end.reshape(begin.shape), penalised, plain
 
 
 def solve(
@@ -265,7 +276,7 @@ def solve(
     seed: int = 0,
     clock: Clock = ENDLESS,
     penalty: float = 0.0,
-) -> Found:
+) -> EngineResult:
     """The best subset found within the limits by the penalised likelihood of the training data.
 
     Parameters are those of `cggd_features.linear.solve`, with the likelihood in place of the Gram matrix, and a penalty
@@ -273,23 +284,23 @@ def solve(
     """
     task = _Task(likelihood, penalty * np.array([len(c) for c in likelihood.columns]), clock)
     null = likelihood.gram(np.zeros_like(start))
-    toll = task.toll(null)
-    met = list(along_rates(null, limits, start, toll, most=max([1.0, *shares]), stop=clock.share(0.3).over))
+    penalties = task.measured(null)
+    met = list(along_rates(null, limits, start, penalties, most=max([1.0, *shares]), stop=clock.share(0.3).over))
     subsets = [fit.selected for fit in met]
     for share in shares:
         scaled = limits.scaled(share)
         if share != 1 and scaled.holds(start) and not clock.over():
-            subsets.append(task.settled(scaled, search(null, scaled, start, met, toll, clock.over).selected))
-    best = task.settled(limits, search(null, limits, start, met, toll, clock.share(0.5).over).selected)
+            subsets.append(task.settled(scaled, search(null, scaled, start, met, penalties, clock.over).selected))
+    best = task.settled(limits, search(null, limits, start, met, penalties, clock.share(0.5).over).selected)
     best = max([best, *(s for s in subsets if limits.holds(s))], key=task.worth)
     if likelihood.cheap and len(start) <= SMALL and not penalty and not clock.over():
-        found = by_core(likelihood, limits, best, steps=1, seed=seed, clock=clock).indices
+        found = refined(likelihood, limits, best, steps=1, seed=seed, clock=clock).indices
         if found is not None and likelihood.value(found.astype(bool)) > likelihood.value(best) + EQUAL:
             best = found.astype(bool)
-    thrift = thrifty(Fit.at(likelihood.gram(best), best), limits).selected
+    thrift = thrifty(Fit.at(likelihood.gram(best), best), limits, clock.over).selected
     best = thrift if task.worth(thrift) >= task.worth(best) - EQUAL else best
     best = best if limits.holds(best) else start
-    return Found(best, likelihood.score(best), met=[(s, likelihood.score(s)) for s in subsets])
+    return EngineResult(best, likelihood.score(best), met=[(s, likelihood.score(s)) for s in subsets])
 
 
 @dataclass(frozen=True, eq=False)
@@ -304,9 +315,9 @@ class _Task:
         """How good a selection is, in shares of the deviance."""
         return self.likelihood.value(selected) - float(self.penalties[selected].sum()) / self.likelihood.null
 
-    def toll(self, gram: Gram) -> Toll:
+    def measured(self, gram: Gram) -> Penalties:
         """The penalties, as a quadratic model measures them."""
-        return Toll(self.penalties / gram.total)
+        return Penalties(self.penalties / gram.total)
 
     def settled(self, limits: Limits, selected: NDArray[np.bool_]) -> NDArray[np.bool_]:
         """Quadratic models at the subset itself, searched for as long as refits confirm what they find."""
@@ -314,11 +325,11 @@ class _Task:
             if self.clock.over():
                 break
             gram, worth = self.likelihood.gram(selected), self.worth(selected)
-            toll = self.toll(gram)
-            climbed = climb(Fit.at(gram, selected), limits, toll, self.clock.over)
-            proposals = [force(climbed, limits, toll, self.clock.over).selected]
+            penalties = self.measured(gram)
+            climbed = climb(Fit.at(gram, selected), limits, penalties, self.clock.over)
+            proposals = [force(climbed, limits, penalties, self.clock.over).selected]
             if self.worth(proposals[0]) <= worth + EQUAL:
-                proposals = _proposals(gram, limits, selected, toll)
+                proposals = _proposals(gram, limits, selected, penalties)
             better = max(proposals, key=self.worth, default=selected)
             if self.worth(better) <= worth + EQUAL:
                 break
@@ -326,11 +337,13 @@ class _Task:
         return selected
 
 
-def _proposals(gram: Gram, limits: Limits, selected: NDArray[np.bool_], toll: Toll) -> list[NDArray[np.bool_]]:
+def _proposals(
+    gram: Gram, limits: Limits, selected: NDArray[np.bool_], penalties: Penalties
+) -> list[NDArray[np.bool_]]:
     """The additions and swaps that fit and that the quadratic model ranks highest."""
     fit = Fit.at(gram, selected)
     out, change = fit.swaps()
-    change = np.vstack([np.where(limits.additions(selected), fit.gains - toll.of(fit), -np.inf), change])
+    change = np.vstack([np.where(limits.additions(selected), fit.gains - penalties.of(fit), -np.inf), change])
     change[1:][~limits.swaps(selected, out)] = -np.inf
     best = np.argsort(-change, axis=None, kind="stable")[:PROPOSALS]
     proposals = []

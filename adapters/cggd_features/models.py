@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from dataclasses import dataclass
+from datetime import date, timedelta
 from inspect import signature
 from typing import Any, Literal
 
@@ -74,6 +75,13 @@ class Model:
 
 def model_of(estimator: Any, y: NDArray, engine: str, *, plain: bool) -> Model:
     """Check an estimator against the engine that was asked for; `plain` where neither scoring nor cv was given."""
+    if y.dtype.names is not None:
+        if not hasattr(estimator, "fit") or engine in ("gram", "gates"):
+            raise ValueError(
+                f"y has the fields {', '.join(map(repr, y.dtype.names))}; give an estimator that takes such a target, "
+                f"and engine='wrapper', got estimator={estimator!r} and engine={engine!r}"
+            )
+        return Model("wrapper", estimator, False)
     labels = not _numeric(y)
     if not labels and (estimator is None or engine == "gates"):
         _warn_of_labels(y)
@@ -165,7 +173,45 @@ def empty(X: Any) -> NDArray[np.bool_]:
 
 def codes(column: NDArray) -> NDArray[np.float64]:
     """A column as numbers, its own or those of its labels, shape (n_samples,)."""
+    if column.dtype.kind in "mM":
+        return np.where(np.isnat(column), np.nan, column.astype(np.int64).astype(float))
     try:
         return column.astype(float)
     except (TypeError, ValueError):
         return np.unique(column.astype(str), return_inverse=True)[1].astype(float)
+
+
+def outputs_of(y: NDArray) -> NDArray[np.float64]:
+    """Any target as numbers for least squares, shape (n_samples, n_outputs).
+
+    An event and a time become the martingale residuals of the model without features: event less cumulative hazard
+    (Nelson-Aalen). Their products with a column are the score of the Cox model (Therneau, Grambsch & Fleming, 1990).
+    """
+    if y.dtype.names is None:
+        return np.column_stack([codes(output) for output in y.reshape(len(y), -1).T])
+    events = [name for name in y.dtype.names if y.dtype[name].kind == "b"]
+    times = [name for name in y.dtype.names if y.dtype[name].kind in "iuf"]
+    if len(events) != 1 or len(times) != 1:
+        return np.column_stack([codes(y[name]) for name in y.dtype.names])
+    event, time = y[events[0]].astype(float), y[times[0]]
+    _, at = np.unique(time, return_inverse=True)
+    counts, deaths = np.bincount(at), np.bincount(at, event)
+    risk = np.cumsum(counts[::-1])[::-1]
+    return (event - np.cumsum(deaths / risk)[at])[:, None]
+
+
+def date_columns(X: Any) -> list[Any]:
+    """Names or numbers of the columns that hold dates or times."""
+    if hasattr(X, "iloc") and hasattr(X, "columns"):
+        return [name for name, c in zip(X.columns, range(X.shape[1]), strict=True) if _dated(X.iloc[:, c])]
+    if isinstance(X, np.ndarray) and X.dtype.kind in "mMO" and X.ndim == 2:
+        return [c for c in range(X.shape[1]) if _dated(X[:, c])]
+    return []
+
+
+def _dated(column: Any) -> bool:
+    kind = getattr(column.dtype, "kind", "")
+    if kind != "O":
+        return kind in "mM"
+    held = next((value for value in column if value is not None and value == value), None)
+    return isinstance(held, date | timedelta | np.datetime64 | np.timedelta64)

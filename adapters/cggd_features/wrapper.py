@@ -16,18 +16,20 @@ import numpy as np
 from joblib import Parallel, delayed
 from numpy.typing import NDArray
 from sklearn.base import clone, is_classifier
+from sklearn.compose import ColumnTransformer
 from sklearn.dummy import DummyClassifier, DummyRegressor
 from sklearn.utils import _safe_indexing
+from sklearn.utils._indexing import _get_column_indices
 
 from cggd import ChoiceSpace, Metric, Progress, SearchError
 from cggd.metrics.evaluation import current_evaluation
-from cggd_features.core import by_core
-from cggd_features.fit import Fit
-from cggd_features.found import ENDLESS, Clock, Found
+from cggd_features.arguments import Variables
+from cggd_features.engine_result import ENDLESS, Clock, EngineResult
 from cggd_features.gram import Gram
-from cggd_features.inputs import Variables
+from cggd_features.least_squares import Fit
 from cggd_features.limits import Limits
-from cggd_features.linear import no_toll
+from cggd_features.linear import no_penalties
+from cggd_features.refine import refined
 from cggd_features.subset import EQUAL, along_rates, climb, repaired
 
 # A replacement table is a fit per variable and fold; variables are left out, those that least squares finds least
@@ -68,11 +70,12 @@ class CrossValidation:
     def score(self, columns: NDArray[np.int64], split: tuple[NDArray[np.int64], NDArray[np.int64]]) -> float:
         """The score on one split of the estimator fitted on some columns of X."""
         train, test = split
-        estimator: Any = clone(self.estimator)
-        X, fit_params = self.X, self.fit_params
+        estimator, X, fit_params = restricted(self.estimator, self.X, columns), self.X, self.fit_params
         if len(columns) == 0:  # what can be said without any feature
-            estimator = DummyClassifier(strategy="prior") if is_classifier(estimator) else DummyRegressor()
-            X, columns, fit_params = np.zeros((_n_rows(X), 1)), np.array([0]), {}
+            X, columns = np.zeros((_n_rows(X), 1)), np.array([0])
+            if getattr(getattr(self.y, "dtype", None), "names", None) is None:
+                estimator = DummyClassifier(strategy="prior") if is_classifier(estimator) else DummyRegressor()
+                fit_params = {}
         parts = [_safe_indexing(_safe_indexing(X, columns, axis=1), rows) for rows in split]
         estimator.fit(parts[0], _safe_indexing(self.y, train), **_cut(fit_params, train, _n_rows(X)))
         score = self.scorer(
@@ -81,6 +84,24 @@ class CrossValidation:
         if not np.isfinite(score):
             raise ValueError(f"scoring gave {score} on features {columns.tolist()}; scores must be finite")
         return float(score)
+
+
+def restricted(estimator: Any, X: Any, columns: NDArray[np.int64]) -> Any:
+    """A clone for some columns of X: each `ColumnTransformer` in it takes those of its columns that are left."""
+    estimator = clone(estimator)
+    place = {column: number for number, column in enumerate(columns.tolist())}
+    for part in [*estimator.get_params(deep=True).values(), estimator]:
+        if isinstance(part, ColumnTransformer):
+            part.transformers = [(name, how, _left(own, X, place)) for name, how, own in part.transformers]
+    return estimator
+
+
+def _left(own: Any, X: Any, place: Mapping[int, int]) -> Any:
+    """Columns of a transformer among those that are left, by their new numbers."""
+    if callable(own):
+        return own
+    left = [place[column] for column in _get_column_indices(X, own) if column in place]
+    return left[0] if np.ndim(own) == 0 and not isinstance(own, slice) and left else left
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -169,7 +190,7 @@ def solve(
     seed: int = 0,
     clock: Clock = ENDLESS,
     verbose: int = 0,
-) -> Found:
+) -> EngineResult:
     """The best subset found within the limits by cross-validation.
 
     Parameters
@@ -203,7 +224,7 @@ def solve(
 
     try:
         kept = limits.without(dropped)
-        result = by_core(metric, kept, best, steps=STEPS, seed=seed, clock=clock, callback=report)
+        result = refined(metric, kept, best, steps=STEPS, seed=seed, clock=clock, callback=report)
     except SearchError as error:
         if not error.result.feasible:
             cause = error.__cause__
@@ -215,25 +236,25 @@ def solve(
     met, score = metric.subsets(), metric.value(best)
     equal = [s for s, other in met if other >= score - EQUAL and limits.holds(s)]
     best = min([best, *equal], key=lambda s: (round(limits.price(s), 12), s.sum(), np.flatnonzero(s).tolist()))
-    return Found(best, score, met=met, n_fits=metric.n_fits)
+    return EngineResult(best, score, met=met, n_fits=metric.n_fits)
 
 
 def _proposals(
     gram: Gram, limits: Limits, start: NDArray[np.bool_], shares: Sequence[float]
 ) -> tuple[list[NDArray[np.bool_]], NDArray[np.float64]]:
     """Subsets that least squares finds good, the start first, and how promising it finds each variable."""
-    toll = no_toll(limits)
-    met = list(along_rates(gram, limits, start, toll))
+    penalties = no_penalties(limits)
+    met = list(along_rates(gram, limits, start, penalties))
     within = [fit for fit in met if limits.holds(fit.selected)]
     ends = [
         fit for fit in (*within[-1:], *(repaired(fit, limits) for fit in met[len(within) :][:1])) if fit is not None
     ]
     first = Fit.at(gram, start)
-    filled = [climb(fit, limits, toll) for fit in (*ends, first)]
+    filled = [climb(fit, limits, penalties) for fit in (*ends, first)]
     for share in shares:
         scaled = limits.scaled(share)
         if share != 1 and scaled.holds(start):
-            filled.append(climb(([f for f in met if scaled.holds(f.selected)] or [first])[-1], scaled, toll))
+            filled.append(climb(([f for f in met if scaled.holds(f.selected)] or [first])[-1], scaled, penalties))
     evenly = [within[i] for i in np.unique(np.linspace(0, len(within) - 1, PROPOSALS).astype(int))] if within else []
     distinct = {fit.selected.tobytes(): fit.selected for fit in (first, *filled, *evenly)}
     worth = np.max([_worth(fit, limits) for fit in (first, *filled)], axis=0)

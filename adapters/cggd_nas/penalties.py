@@ -39,15 +39,26 @@ DUAL_RATE = 1e-2
 
 
 class Penalty(Protocol):
-    """A loss that looks at one bound; every function of this module whose last argument is `actual` is one."""
+    """A loss that looks at one bound; every function of this module whose last argument is `actual` is one.
 
-    def __call__(self, loss: Tensor, expected: Tensor, target: float, *, actual: float | None = None) -> Tensor:
+    The functions work on scalars, or elementwise on tensors of one shape, such as many runs side by side. Their weights
+    and exponents may then be tensors of this shape, too.
+    """
+
+    def __call__(
+        self, loss: Tensor, expected: Tensor, target: float, *, actual: float | Tensor | None = None
+    ) -> Tensor:
         """The loss to be minimised: task loss, expected metric, target, and the metric of the arg-max selection."""
         ...
 
 
 def proxyless_linear(
-    loss: Tensor, expected: Tensor, target: float, *, weight: float = PROXYLESS_WEIGHT, actual: float | None = None
+    loss: Tensor,
+    expected: Tensor,
+    target: float,
+    *,
+    weight: float | Tensor = PROXYLESS_WEIGHT,
+    actual: float | Tensor | None = None,
 ) -> Tensor:
     """``L + w (E - T) / T``.
 
@@ -82,8 +93,8 @@ def proxyless_log(
     target: float,
     *,
     alpha: float = PROXYLESS_ALPHA,
-    beta: float = PROXYLESS_BETA,
-    actual: float | None = None,
+    beta: float | Tensor = PROXYLESS_BETA,
+    actual: float | Tensor | None = None,
 ) -> Tensor:
     """``alpha L (log E / log T) ** beta``; E and T must exceed 1, in a unit that makes them so.
 
@@ -105,8 +116,8 @@ def fbnet(
     target: float,
     *,
     alpha: float = FBNET_ALPHA,
-    beta: float = FBNET_BETA,
-    actual: float | None = None,
+    beta: float | Tensor = FBNET_BETA,
+    actual: float | Tensor | None = None,
 ) -> Tensor:
     """``alpha L log(E) ** beta``: there is no T in it. E must exceed 1, in a unit that makes it so.
 
@@ -123,7 +134,12 @@ def fbnet(
 
 
 def tf_nas(
-    loss: Tensor, expected: Tensor, target: float, *, weight: float = TF_NAS_WEIGHT, actual: float | None = None
+    loss: Tensor,
+    expected: Tensor,
+    target: float,
+    *,
+    weight: float | Tensor = TF_NAS_WEIGHT,
+    actual: float | Tensor | None = None,
 ) -> Tensor:
     """``L + w |E / T - 1|``: a metric below its target costs as much as one above.
 
@@ -144,9 +160,9 @@ def tas(
     expected: Tensor,
     target: float,
     *,
-    weight: float = TAS_WEIGHT,
+    weight: float | Tensor = TAS_WEIGHT,
     tolerance: float = TAS_TOLERANCE,
-    actual: float | None = None,
+    actual: float | Tensor | None = None,
 ) -> Tensor:
     """``L + w log E`` where F exceeds T, ``L - w log E`` where F is below ``(1 - tolerance) T``, else L.
 
@@ -171,10 +187,9 @@ def tas(
     >>> [float(tas(torch.tensor(2.0), expected, 5.0, actual=f, weight=1.0)) for f in (6.0, 4.9, 4.0)]
     [3.0, 2.0, 1.0]
     """
-    found = expected.item() if actual is None else actual
-    if found > _positive(target):
-        return loss + weight * expected.log()
-    return loss - weight * expected.log() if found < (1 - tolerance) * target else loss
+    found = torch.as_tensor(expected.detach() if actual is None else actual)
+    side = (found > _positive(target)).to(loss) - (found < (1 - tolerance) * target).to(loss)
+    return loss + side * weight * expected.log()
 
 
 def expected_value(metric: Metric, parameters: Sequence[Tensor]) -> Tensor:
@@ -320,9 +335,9 @@ def _positive(target: float) -> float:
 
 
 def _log(value: Tensor) -> Tensor:
-    if not value > 1:
+    if not (value > 1).all():
         raise ValueError(
-            f"this loss takes powers of logarithms, so that metric and target must exceed 1, got {value.item()}; "
+            f"this loss takes powers of logarithms, so that metric and target must exceed 1, got {value.min().item()}; "
             "give them in a smaller unit"
         )
     return value.log()

@@ -10,6 +10,7 @@ from cggd_scheduling.multimode import schedule_project
 from cggd_scheduling.placement import Device, Operator, Placement, place
 from cggd_scheduling.project import Project
 from cggd_scheduling.schedule import Alternative, Requirements, Schedule, ScheduleError
+from cggd_scheduling.tasks import schedule_tasks
 
 __all__ = [
     "Alternative",
@@ -33,6 +34,7 @@ __all__ = [
     "read_project",
     "schedule_jobs",
     "schedule_project",
+    "schedule_tasks",
     "select_modes",
     "synthesize",
     "write_project",

@@ -8,7 +8,7 @@ from collections.abc import Hashable, Mapping
 from pathlib import Path
 from typing import Any
 
-from cggd.entries import label_from_json, label_to_json
+from cggd.entries import label_from_json, label_to_json, shortened
 from cggd.io import check_keys
 from cggd.io.text import StrPath, read_text, write_text
 from cggd_scheduling.files import load_json, named, objects, package, suffix, unpacked
@@ -18,7 +18,7 @@ FORMAT = "cggd-project-1"
 
 
 def read_project(path: StrPath) -> Project:
-    """Read a project from JSON (``.json``, ``.json.gz``), or from a file of PSPLIB or MMLIB (``.mm``, ``.sm``, others).
+    """Read a project: JSON (``.json``, ``.json.gz``), Patterson (``.rcp``), PSPLIB or MMLIB (``.mm``, ``.sm``, others).
 
     Parameters
     ----------
@@ -61,6 +61,9 @@ def write_project(project: Project, path: StrPath) -> None:
     - ``"resources"``: objects with ``"resource"`` and either ``"capacity"`` (renewable) or ``"budget"``;
     - ``"activities"``: objects with ``"activity"``, ``"after"`` (a list of activities) and ``"modes"``: objects with
       ``"mode"``, ``"duration"`` and ``"demands"``, an object of numbers. Modes without a label are numbered from 1.
+      Where wanted also ``"release"``, ``"due"`` and ``"weight"``;
+    - where wanted, ``"lags"`` and ``"longest_lags"``: lists of activity, activity and time;
+    - where wanted, ``"setups"``: an object of resources and such lists.
 
     Any other key is an error.
     """
@@ -73,6 +76,7 @@ def write_project(project: Project, path: StrPath) -> None:
             "activity": activity,
             "after": list(project.graph.predecessors(activity)),
             "modes": [{"mode": m, "duration": a.duration, "demands": a.demands} for m, a in modes.items()],
+            **{key: times[activity] for key, times in _of_activities(project).items() if activity in times},
         }
         for activity, modes in project.activities.items()
     ]
@@ -82,11 +86,32 @@ def write_project(project: Project, path: StrPath) -> None:
 
     head = json.dumps({"format": FORMAT, "name": project.name, "unit": project.unit})[:-1]
     body = f'"resources": [\n  {lines(resources)}\n ],\n "activities": [\n  {lines(activities)}\n ]'
+    pairs: dict[str, Any] = {name: _triples(getattr(project, name)) for name in ("lags", "longest_lags")}
+    pairs["setups"] = {resource: _triples(times) for resource, times in project.setups.items()}
+    for name, rows in pairs.items():
+        if rows:
+            body += f",\n {json.dumps(name)}: {json.dumps(rows, default=label_to_json, allow_nan=False)}"
     write_text(path, f"{head},\n {body}}}\n")
 
 
+def _of_activities(project: Project) -> dict[str, Mapping[Hashable, Any]]:
+    return {"release": project.release, "due": project.due, "weight": project.weights}
+
+
+def _triples(times: Mapping[tuple[Hashable, Hashable], Any]) -> list[list[Any]]:
+    return [[a, b, time] for (a, b), time in times.items()]
+
+
+def _between(rows: Any, name: str) -> dict[Any, Any]:
+    """Times between activities, from a list of triples."""
+    if not isinstance(rows, list) or not all(isinstance(row, list) and len(row) == 3 for row in rows):
+        raise TypeError(f"{name} must be a list of [activity, activity, time], got {shortened(rows)}")
+    return {(label_from_json(a), label_from_json(b)): time for a, b, time in rows}
+
+
 def _project(data: Mapping[str, Any]) -> Project:
-    check_keys(data, ("format", "name", "unit", "resources", "activities"), "the project")
+    known = ("format", "name", "unit", "resources", "activities", "lags", "longest_lags", "setups")
+    check_keys(data, known, "the project")
     renewable, nonrenewable = {}, {}
     for row in objects(data, "resources") if "resources" in data else ():
         check_keys(row, ("resource", "capacity", "budget"), f"resource {row['resource']!r}")
@@ -98,9 +123,13 @@ def _project(data: Mapping[str, Any]) -> Project:
         kind[row["resource"]] = limit
     activities: dict[Hashable, Any] = {}
     edges = []
+    times: dict[str, dict[Hashable, Any]] = {"release": {}, "due": {}, "weight": {}}
     for row in objects(data, "activities"):
         activity = label_from_json(row["activity"])
-        check_keys(row, ("activity", "after", "modes"), f"activity {activity!r}")
+        check_keys(row, ("activity", "after", "modes", *times), f"activity {activity!r}")
+        for key, of in times.items():
+            if key in row:
+                of[activity] = row[key]
         if activity in activities:
             raise ValueError(f"activity {activity!r} is listed twice")
         modes = {}
@@ -112,9 +141,11 @@ def _project(data: Mapping[str, Any]) -> Project:
             modes[label] = mode["duration"], mode.get("demands", {})
         activities[activity] = modes
         edges += [(label_from_json(before), activity) for before in row.get("after", [])]
-    return Project(
-        activities, edges, renewable, nonrenewable, unit=data.get("unit", ""), name=data.get("name", "project")
-    )
+    of_activities: dict[str, Any] = {"release": times["release"], "due": times["due"], "weights": times["weight"]}
+    pairs: dict[str, Any] = {name: _between(data[name], name) for name in ("lags", "longest_lags") if name in data}
+    setups = {resource: _between(rows, "setups") for resource, rows in data.get("setups", {}).items()}
+    words: dict[str, Any] = {"unit": data.get("unit", ""), "name": data.get("name", "project")}
+    return Project(activities, edges, renewable, nonrenewable, **words, **of_activities, **pairs, setups=setups)
 
 
 def _read_psplib(path: StrPath) -> Project:
@@ -122,11 +153,16 @@ def _read_psplib(path: StrPath) -> Project:
     text = read_text(path)  # a missing file, a folder, packed or binary data: errors that say so
     try:
         with unpacked(path) as plain:
-            found = psplib.parse(plain, "psplib")
+            found = psplib.parse(plain, "patterson" if suffix(path) == ".rcp" else "psplib")
     except (ValueError, LookupError, TypeError, AttributeError, ArithmeticError) as error:
-        raise ValueError(f"{path}: not a project in the format of PSPLIB or MMLIB: {error}") from None
+        raise ValueError(f"{path}: not a project in the format of PSPLIB, MMLIB or Patterson: {error}") from None
+    except (StopIteration, RuntimeError):
+        raise ValueError(f"{path}: the file ends before its last activity") from None
     with named(path):
-        _check_counts(text)
+        if suffix(path) == ".rcp":
+            _check_length(text, found)
+        else:
+            _check_counts(text)
     n_renewable = sum(resource.renewable for resource in found.resources)
     if not all(resource.renewable for resource in found.resources[:n_renewable]):
         raise ValueError(f"{path}: expected the renewable resources before the non-renewable ones")
@@ -142,6 +178,14 @@ def _read_psplib(path: StrPath) -> Project:
             n_renewable,
             name=Path(str(path).removesuffix(".gz")).stem,
         )
+
+
+def _check_length(text: str, found: Any) -> None:
+    """Raise where a file of Patterson's form holds more numbers than its activities have."""
+    n_resources = len(found.resources)
+    used = 2 + n_resources + sum(2 + n_resources + len(activity.successors) for activity in found.activities)
+    if (there := len(text.split())) != used:
+        raise ValueError(f"its {len(found.activities)} activities make {used} numbers, and there are {there}")
 
 
 def _check_counts(text: str) -> None:

@@ -76,3 +76,31 @@ def decimal_step(numbers: Iterable[Any]) -> Fraction:
     Fraction(1, 4)
     """
     return common_step(Fraction(int(n)) if isinstance(n, Integral) else Fraction(repr(float(n))) for n in numbers)
+
+
+def as_written(number: Any) -> Fraction:
+    """A number as it is written in decimals."""
+    return Fraction(int(number)) if is_whole(number) else Fraction(repr(float(number)))
+
+
+def in_steps(number: Any, step: Fraction) -> int:
+    """A multiple of a step as the number of steps."""
+    return int(as_written(number) / step)
+
+
+def most_steps(limit: Any, step: Fraction, terms: int) -> int:
+    """Steps within a limit; what the rounding of a float sum of some terms may add to the limit is within."""
+    rounding = 0 if is_whole(limit) else 2 * sum_rounding(abs(float(limit)), terms + 2)
+    return math.floor((as_written(limit) + as_written(rounding)) / step)
+
+
+def out_of_steps(number: int, step: Fraction) -> Any:
+    """A number of steps as an int, or as a float where it is not whole.
+
+    Examples
+    --------
+    >>> out_of_steps(in_steps(0.75, Fraction(1, 4)), Fraction(1, 4)), most_steps(0.3, Fraction(1, 10), 3)
+    (0.75, 3)
+    """
+    exact_number = number * step
+    return int(exact_number) if exact_number.denominator == 1 else float(exact_number)

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from cggd import ChoiceSpace, Metric
 from cggd.checks import check_choice, own
-from cggd_scheduling.generation import Instance, Pass, backward, forward, order_by, parallel, serial
+from cggd_scheduling.decoding import Instance, Pass, backward, forward, order_by, parallel, serial
 from cggd_scheduling.project import Project
 
 Scheme = Literal["serial", "parallel"]

@@ -15,8 +15,8 @@ from cggd import Constraint, Descent, Feasibility, Metric, Progress, Result, Sta
 from cggd.checks import as_number, check_time_limit
 from cggd.space import few
 from cggd_scheduling.bounds import rounded_up
+from cggd_scheduling.lp_dive import LARGE, rounded
 from cggd_scheduling.project import LARGEST, Project, check_project
-from cggd_scheduling.rounding import LARGE, rounded
 from cggd_scheduling.schedule import Schedule, nothing_to_do
 
 # What the core gets at the least, to look at the selection that it is given.
@@ -77,6 +77,10 @@ def select_modes(
     if deadline is not None:
         as_number(deadline, "deadline", finite=False)
     check_minimize(project, minimize)
+    if project.requirements(renewable=False).special:
+        raise ValueError(
+            "select_modes knows no releases, due dates and lags, which the project has; schedule_project does"
+        )
     began = time.perf_counter()
     objective = "makespan" if minimize is None else str(minimize)
     requirements = project.requirements(renewable=False, deadline=deadline)

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Hashable
 from dataclasses import replace
-from math import inf
 from typing import Any
 
 import numpy as np
@@ -13,27 +11,38 @@ from numpy.typing import NDArray
 
 import cggd
 from cggd import Status
-from cggd.checks import as_number, check_time_limit, whole
+from cggd.budget import Budget
+from cggd.checks import as_number, check_choice, check_time_limit, whole
 from cggd.program.highs import LinearProgram, Outcome
-from cggd.rounding import true_texts
+from cggd_scheduling import cp_sat
+from cggd_scheduling.best import Best
 from cggd_scheduling.bounds import relaxation
-from cggd_scheduling.generation import Instance
+from cggd_scheduling.cp_sat import Goal
+from cggd_scheduling.decoding import Instance
+from cggd_scheduling.genetic import Search, Stop
 from cggd_scheduling.modes import check_minimize, explained, select_modes
-from cggd_scheduling.population import Search, Stop
 from cggd_scheduling.project import Project, check_project
 from cggd_scheduling.schedule import Schedule, nothing_to_do
+from cggd_scheduling.tasks import GOALS, LISTS, Objective, begin
 
 # The field's usual limit (Hartmann & Kolisch, EJOR 2000).
 SCHEDULES = 5000
 
-# Branch-and-bound nodes for modes that meet the budgets, where no time limit is given; a project of the usual test sets
-# takes a few.
+# Modes in all up to which CP-SAT has a try after so many schedules: with a time limit for this share of it, and no more
+# than so many seconds. It proves most projects of j10 to j30 and MMLIB50 within one second.
+SMALL, SMALL_SCHEDULES, SMALL_SHARE, SMALL_SECONDS = 250, 100, 0.3, 2.0
+
+# Share of the time left for the genetic algorithm before CP-SAT, which gets the rest.
+GENETIC_SHARE = 0.75
+
+# Branch-and-bound nodes for modes that meet the budgets, of which a project of the usual test sets takes a few.
 SEEK_NODES = 20_000
 
 # A time limit in seconds that is none, for what asks for one.
 LONG = 1e7
 
-# Searches by which the least use of a resource is closed in on, where its modes make the project too long.
+# Searches by which the least use of a resource is closed in on without CP-SAT, where its modes make the project too
+# long.
 HALVINGS = 12
 
 
@@ -41,10 +50,12 @@ def schedule_project(
     project: Project,
     *,
     minimize: Hashable | None = None,
+    objective: Objective = "makespan",
     schedules: int = SCHEDULES,
     deadline: float | None = None,
     seed: int = 0,
     time_limit: float | None = None,
+    workers: int | None = None,
 ) -> Schedule:
     """Choose modes and start times for the least makespan, under capacities and budgets.
 
@@ -52,23 +63,28 @@ def schedule_project(
     ----------
     project : Project
     minimize : resource, optional
-        A non-renewable resource to use as little of as can be, instead of the least makespan; capacities are kept.
+        A non-renewable resource to use as little of as can be, instead of the objective; capacities are kept.
+    objective : {"makespan", "tardiness"}
+        The tardiness is that of the project's due dates.
     schedules : int
-        Schedules that are made before the search ends. One is a pass of the serial scheme over all activities, forward
-        or backward, whatever it tries on its way. With `minimize` and a deadline there may be a dozen such searches.
+        Schedules that the genetic algorithm makes. One is a pass of the serial scheme over all activities, forward or
+        backward, whatever it tries on its way.
     deadline : number, optional
         The project must not end later.
     seed : int
         The same seed gives the same schedule.
     time_limit : float, optional
         Seconds after which the search ends. Without it the clock has no say in what is found.
+    workers : int, optional
+        Threads of CP-SAT with a time limit; by default as many as there are cores.
 
     Returns
     -------
     Schedule
-        Verified by the independent checker. OPTIMAL where its makespan equals the bound: the critical path, or the
-        work for a resource over its capacity, with modes that the budgets allow. Where there is none its `reason` says
-        which bound is in the way, and what would work. A Ctrl-C ends the search with the best schedule so far.
+        Verified by the independent checker. OPTIMAL where its makespan equals the bound: the critical path, or the work
+        for a resource over its capacity, with modes that the budgets allow; or that of CP-SAT, where OR-tools is
+        installed (``cggd[scheduling]``). Where there is none its `reason` says which bound is in the way, and what
+        would work. A Ctrl-C ends the search with the best schedule so far.
 
     Examples
     --------
@@ -86,96 +102,106 @@ def schedule_project(
     whole(seed, "seed", least=0)
     check_time_limit(time_limit)
     check_minimize(project, minimize)
+    check_choice(objective, Objective, "objective")
     if deadline is not None:
         as_number(deadline, "deadline")
-    began = time.perf_counter()
-    until = None if time_limit is None else began + time_limit
+    budget, needs = Budget(time_limit), project.requirements(deadline=deadline)
+    goal = GOALS[objective] if minimize is None else _use(minimize)
     if not project.activities:
-        return nothing_to_do(project.requirements(deadline=deadline), "makespan" if minimize is None else str(minimize))
-    if minimize is None:
-        found = _shortest(project, schedules, deadline, seed, until)
-    else:
-        found = _cheapest(project, minimize, schedules, deadline, seed, until)
-    return replace(found, seconds=time.perf_counter() - began).verify() if found.start else found
-
-
-def _left(until: float | None) -> float | None:
-    """Seconds that are left, for what is to do something at least."""
-    return None if until is None else max(until - time.perf_counter(), 0.01)
-
-
-def _shortest(
-    project: Project, schedules: int, deadline: float | None, seed: int, until: float | None, *, enough: bool = False
-) -> Schedule:
-    """The shortest schedule that is found; with `enough`, the first that meets the deadline."""
-    requirements = project.requirements(deadline=deadline)
-
-    def none(status: Status, reason: str, bound: int | None = None) -> Schedule:
-        return Schedule(requirements, {}, {}, status=status, reason=reason, bound=bound)
-
-    if reason := project.impossible():
-        return none(Status.INFEASIBLE, reason)
-    instance = Instance.of(project)
-    witness, status, reason = _affordable(project, instance, seed, until)
-    if witness is None:
-        return none(status, reason)
-    known = relaxation(project, time_limit=_left(until))
-    shares, bound = _by_activity(instance, known.shares), known.bound
-    goal = bound if deadline is None or not enough else max(bound, deadline)
-    stop = Stop(schedules, bound=int(goal // instance.unit), late=inf if until is None else until)
-    search = Search(instance, witness, shares, stop=stop, seed=seed)
-    stopped = ""
+        return nothing_to_do(needs, goal.name)
+    best = Best(needs, goal, budget, seed=seed, workers=workers)
     try:
-        search.run()
+        if reason := project.impossible():
+            best.proof = reason
+        elif minimize is not None:
+            _cheapest(project, minimize, best, schedules)
+        elif needs.special or objective != "makespan":
+            if objective == "makespan":
+                best.raise_bound(relaxation(project, time_limit=_left(budget)).bound)
+            begin(best, LISTS)
+            best.prove()
+        else:
+            _shortest(project, best, schedules)
     except KeyboardInterrupt:
-        stopped = "interrupted"
-    if search.best is None:
-        return none(Status.UNKNOWN, f"no schedule was made: {stopped or 'time limit'}", bound)
-    makespan = search.best.makespan * instance.unit
-    if makespan <= bound:
-        stopped = "no schedule can be shorter"
-    elif search.made < schedules:
-        stopped = stopped or ("deadline met" if makespan <= goal else "time limit")
-    stopped = "; ".join(filter(None, [stopped, f"{search.made} schedules made"]))
-    if deadline is not None and makespan > deadline:
-        least, found, last = true_texts(bound, makespan, deadline)
-        if bound > deadline:
-            return none(Status.INFEASIBLE, f"no schedule ends before {least}; the deadline is {last}", bound)
-        return none(Status.UNKNOWN, f"the shortest schedule found takes {found}, the deadline is {last}", bound)
-    taken = dict(zip(instance.names, search.best.modes, strict=True))
-    labels = {a: options[taken[a]].label for a, options in zip(instance.names, instance.options, strict=True)}
-    start = dict(zip(instance.names, search.best.start, strict=True))
-    return Schedule(
-        requirements,
-        {a: start[a] * instance.unit for a in project.activities},
-        {a: labels[a] for a in project.activities},
-        status=Status.OPTIMAL if makespan <= bound else Status.FEASIBLE,
-        bound=bound,
-        reason=stopped,
-    )
+        best.notes.insert(0, "interrupted")
+    return best.result(budget.seconds)
 
 
-def _affordable(
-    project: Project, instance: Instance, seed: int, until: float | None
-) -> tuple[list[int] | None, Status, str]:
-    """Modes that meet the budgets, as positions in the instance's options; or the status and the reason without any."""
+def _use(resource: Hashable) -> Goal:
+    """As little as can be of a non-renewable resource."""
+    return Goal(str(resource), lambda schedule: schedule.used(resource), lambda model: model.use(resource))
+
+
+def _left(budget: Budget) -> float | None:
+    """Seconds that are left, for what is to do something at least."""
+    return max(budget.left, 0.01) if budget.limited else None
+
+
+def _shortest(project: Project, best: Best, schedules: int, *, enough: bool = False) -> None:
+    """Short schedules; with `enough`, until one meets the deadline, and without CP-SAT."""
+    budget, deadline, instance = best.budget, best.needs.deadline, Instance.of(project)
+    witness, best.proof = _affordable(project, instance, best)
+    if witness is None:
+        return
+    known = relaxation(project, time_limit=_left(budget))
+    best.raise_bound(known.bound if best.bound is None else max(known.bound, best.bound))
+    goal = max(known.bound, deadline) if enough and deadline is not None else known.bound
+    share = 1.0 if enough else best.share(GENETIC_SHARE)
+    small = not enough and project.space.n_options <= SMALL and cp_sat.available()
+    stop = Stop(schedules, bound=int(goal // instance.unit), budget=budget.part(share=share))
+    search = Search(instance, witness, _by_activity(instance, known.shares), stop=stop, seed=best.seed)
+
+    def take() -> None:
+        if search.best is not None:
+            best.take(*_named(instance, search.best))
+
+    tried = not small
+    try:
+        for _ in search.run():
+            if not tried and search.made >= SMALL_SCHEDULES:
+                tried = True
+                take()
+                best.prove(budget.part(share=SMALL_SHARE, seconds=SMALL_SECONDS) if budget.limited else None)
+                if best.over:
+                    break
+    finally:
+        take()
+        best.notes.append(f"{search.made} schedules made")
+    if not enough and (budget.limited or not small):
+        best.prove()
+
+
+def _named(instance: Instance, member: Any) -> tuple[dict[Hashable, int], dict[Hashable, Hashable]]:
+    """Starts and modes by activity."""
+    start = {a: time * instance.unit for a, time in zip(instance.names, member.start, strict=True)}
+    modes = (options[m].label for options, m in zip(instance.options, member.modes, strict=True))
+    return start, dict(zip(instance.names, modes, strict=True))
+
+
+def _affordable(project: Project, instance: Instance, best: Best) -> tuple[list[int] | None, str]:
+    """Modes that meet the budgets, as positions in the instance's options; or None, and the proof if there is one."""
     if not project.constraints:
-        return [0] * len(instance.names), Status.FEASIBLE, ""
+        return [0] * len(instance.names), ""
     space, allowed = project.space, project.space.allowed(project.oversized)
     stopped = "no modes that meet the budgets were found"
-    if until is None:
-        found = LinearProgram(space, project.constraints, allowed=allowed).solve(node_limit=SEEK_NODES)
-        if found.selection is not None:
-            modes = _positions(instance, space.labels(found.selection))
-            if instance.affordable(modes):
-                return modes, Status.FEASIBLE, ""
-        if found.outcome is Outcome.STOPPED:
-            return None, Status.UNKNOWN, f"{stopped} within {SEEK_NODES} nodes of the exact solver"
-    seconds = _left(until) or LONG
-    answer = cggd.find_feasible(project.constraints, seed=seed, time_limit=seconds, forbid=project.oversized)
-    if answer.selection is None:
-        return None, answer.status, explained(answer, stopped, project.constraints, project.oversized)
-    return _positions(instance, answer.selection), Status.FEASIBLE, ""
+    program = LinearProgram(space, project.constraints, allowed=allowed)
+    found = program.solve(node_limit=SEEK_NODES, time_limit=_left(best.budget))
+    if found.selection is not None:
+        modes = _positions(instance, space.labels(found.selection))
+        if instance.affordable(modes):
+            return modes, ""
+    if found.outcome is Outcome.STOPPED and not best.budget.limited:
+        best.notes.append(f"{stopped} within {SEEK_NODES} nodes of the exact solver")
+        return None, ""
+    seconds = _left(best.budget) or LONG
+    answer = cggd.find_feasible(project.constraints, seed=best.seed, time_limit=seconds, forbid=project.oversized)
+    if answer.selection is not None:
+        return _positions(instance, answer.selection), ""
+    reason = explained(answer, stopped, project.constraints, project.oversized)
+    if answer.status is Status.INFEASIBLE:
+        return None, reason
+    best.notes.append(reason)
+    return None, ""
 
 
 def _positions(instance: Instance, modes: Any) -> list[int]:
@@ -184,70 +210,47 @@ def _positions(instance: Instance, modes: Any) -> list[int]:
     return [at[modes[a]] for a, at in zip(instance.names, positions, strict=True)]
 
 
-def _cheapest(
-    project: Project,
-    minimize: Hashable,
-    schedules: int,
-    deadline: float | None,
-    seed: int,
-    until: float | None,
-) -> Schedule:
+def _cheapest(project: Project, minimize: Hashable, best: Best, schedules: int) -> None:
     """The least use of a non-renewable resource: of modes alone, then of those that keep deadline and capacities."""
-    requirements, objective = project.requirements(deadline=deadline), str(minimize)
-
-    def none(found: Schedule) -> Schedule:
-        return replace(
-            found, requirements=requirements, start={}, modes={}, objective=objective, value=None, bound=None
-        )
-
-    def valued(found: Schedule, bound: Any) -> Schedule:
-        used = found.used(minimize)
-        optimal = used <= bound
-        return replace(
-            found,
-            requirements=requirements,
-            status=Status.OPTIMAL if optimal else Status.FEASIBLE,
-            objective=objective,
-            value=used,
-            bound=min(bound, used),
-            reason=f"no schedule takes less of {objective}" if optimal else "",
-        )
-
-    if reason := project.impossible():
-        return Schedule(requirements, {}, {}, status=Status.INFEASIBLE, objective=objective, reason=reason)
+    budget, deadline = best.budget, best.needs.deadline
     fitting = {
         a: {label: mode for label, mode in modes.items() if label not in project.oversized.get(a, ())}
         for a, modes in project.activities.items()
     }
     project = replace(project, activities=fitting)
-    relaxed = select_modes(project, minimize, deadline=deadline, seed=seed, time_limit=_left(until))
+    relaxed = select_modes(project.plain, minimize, deadline=deadline, seed=best.seed, time_limit=_left(budget))
     if not relaxed.start:
-        return none(relaxed)
-    bound = 0 if relaxed.bound is None else relaxed.bound
-    fixed = replace(project, activities={a: {m: fitting[a][m]} for a, m in relaxed.modes.items()})
-    found = _shortest(fixed, schedules, deadline, seed, until)
-    if found.start or deadline is None:
-        return valued(found, bound) if found.start else none(found)
+        best.proof = relaxed.reason if relaxed.status is Status.INFEASIBLE else ""
+        best.notes.append(relaxed.reason)
+        return
+    best.raise_bound(0 if relaxed.bound is None else relaxed.bound)
 
-    def within(budget: int | None) -> Schedule:
-        least = {**project.nonrenewable, minimize: budget}
-        return _shortest(replace(project, nonrenewable=least), schedules, deadline, seed, until, enough=True)
-
-    best = within(project.nonrenewable[minimize])
-    if not best.start:
-        return none(best)
-    low = bound
-    for _ in range(HALVINGS):
-        high = best.used(minimize)
-        if low >= high or (until is not None and time.perf_counter() >= until):
-            break
-        tried = (low + high) // 2
-        if (found := within(tried)).start:
-            best = found
+    def within(project: Project) -> Best:
+        """Any schedule in time of a project with fewer modes, or a smaller budget."""
+        found = Best(best.needs, GOALS["makespan"], budget, seed=best.seed)
+        if project.requirements().special:
+            begin(found, LISTS)
         else:
-            low = tried + 1
-            bound = max(bound, low) if found.status is Status.INFEASIBLE else bound
-    return valued(best, bound)
+            _shortest(project, found, schedules, enough=True)
+        if found.schedule is not None:
+            best.take(found.schedule.start, found.schedule.modes)
+        return found
+
+    within(replace(project, activities={a: {m: fitting[a][m]} for a, m in relaxed.modes.items()}))
+    if not best.over and best.schedule is None:
+        tried = within(project)
+        best.late, best.proof = tried.late, tried.proof
+    best.prove()
+    low = best.bound
+    for _ in range(0 if cp_sat.available() else HALVINGS):
+        if best.over or best.schedule is None or low >= best.value:
+            return
+        middle = (low + best.value) // 2
+        found = within(replace(project, nonrenewable={**project.nonrenewable, minimize: middle}))
+        if found.schedule is None:
+            low = middle + 1
+            if found.proof:
+                best.raise_bound(low)
 
 
 def _by_activity(instance: Instance, shares: NDArray[np.float64] | None) -> list[list[float]] | None:

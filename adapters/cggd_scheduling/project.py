@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from math import gcd, inf
 from numbers import Real
@@ -40,6 +40,15 @@ class Project:
     unit : str
         Of time.
     name : str
+    release, due, weights : mapping of activity to number, optional
+        No activity starts before its release. Due dates, and the weights of tardiness (1 by default), matter where the
+        tardiness is made least.
+    lags : mapping of (activity, activity) to number, optional
+        Time between the end of the first and the start of the second, of pairs in `precedence`.
+    longest_lags : mapping of (activity, activity) to number, optional
+        The second starts at most so much later than the first ends; 0 where it must follow at once.
+    setups : mapping of resource to (mapping of (activity, activity) to number), optional
+        Time between an activity on a renewable resource of capacity 1 and the next one there.
 
     Raises
     ------
@@ -73,6 +82,12 @@ class Project:
     nonrenewable: Mapping[Hashable, Any] = field(default_factory=dict)
     unit: str = field(default="", kw_only=True)
     name: str = field(default="project", kw_only=True)
+    release: Mapping[Hashable, Any] = field(default_factory=dict, kw_only=True)
+    due: Mapping[Hashable, Any] = field(default_factory=dict, kw_only=True)
+    weights: Mapping[Hashable, Any] = field(default_factory=dict, kw_only=True)
+    lags: Mapping[tuple[Hashable, Hashable], Any] = field(default_factory=dict, kw_only=True)
+    longest_lags: Mapping[tuple[Hashable, Hashable], Any] = field(default_factory=dict, kw_only=True)
+    setups: Mapping[Hashable, Mapping[tuple[Hashable, Hashable], Any]] = field(default_factory=dict, kw_only=True)
 
     def __post_init__(self) -> None:
         if not isinstance(self.activities, Mapping):
@@ -99,9 +114,26 @@ class Project:
                 raise ValueError(f"precedence {tuple(edge)!r} names {unknown[0]!r}, which is no activity")
             edges[tuple(edge)] = None
         own(self, activities=activities, precedence=list(edges), renewable=capacities, nonrenewable=budgets)
+        self._check_times()
         if not nx.is_directed_acyclic_graph(self.graph):
             cycle = [a for a, _ in nx.find_cycle(self.graph)]
             raise ValueError(f"precedence has a cycle through {few(cycle)}; none of them could ever start")
+
+    def _check_times(self) -> None:
+        """Check and convert what the times say of activities, or of pairs of them."""
+        own(self, **{n: self._times(n, getattr(self, n), lambda a: [a]) for n in ("release", "due", "weights")})
+        own(self, **{n: self._times(n, getattr(self, n), list) for n in ("lags", "longest_lags")})
+        if wrong := [pair for pair in self.lags if pair not in self.precedence]:
+            raise ValueError(f"lags names {wrong[0]!r}, which is no pair of the precedence; add it there")
+        if wrong := [r for r in self.setups if self.renewable.get(r) != 1]:
+            raise ValueError(f"setups names {wrong[0]!r}, which is no renewable resource of capacity 1")
+        own(self, setups={r: self._times(f"setups of {r!r}", times, list) for r, times in self.setups.items()})
+
+    def _times(self, name: str, times: Mapping, activities: Callable[[Any], list]) -> dict:
+        for key in times:
+            if unknown := [a for a in activities(key) if a not in self.activities]:
+                raise ValueError(f"{name} names {unknown[0]!r}, which is no activity")
+        return {key: _whole(time, f"{name} of {key!r}") for key, time in times.items()}
 
     @cached_property
     def graph(self) -> nx.DiGraph:
@@ -113,8 +145,15 @@ class Project:
 
     @cached_property
     def time_step(self) -> int:
-        """The greatest common divisor of all durations, of which every time in a schedule is a multiple."""
-        return gcd(*(m.duration for modes in self.activities.values() for m in modes.values())) or 1
+        """The greatest common divisor of all durations and waits, of which every time in a schedule is a multiple."""
+        durations = (m.duration for modes in self.activities.values() for m in modes.values())
+        return gcd(*durations, *self.requirements().waits) or 1
+
+    @cached_property
+    def plain(self) -> Project:
+        """The project without releases, due dates, lags and setup times."""
+        times = ("release", "due", "weights", "lags", "longest_lags", "setups")
+        return replace(self, **{name: {} for name in times}) if self.requirements().special else self
 
     def __repr__(self) -> str:
         n_modes = {len(modes) for modes in self.activities.values()} or {0}
@@ -208,6 +247,12 @@ class Project:
             budgets=self.budgets,
             deadline=deadline,
             unit=self.unit,
+            release=self.release,
+            due=self.due,
+            weights=self.weights,
+            lags=self.lags,
+            longest_lags=self.longest_lags,
+            setups=self.setups if renewable else {},
         )
 
 

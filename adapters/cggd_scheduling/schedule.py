@@ -8,6 +8,7 @@ import json
 from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import pairwise
 from numbers import Real
 from typing import Any, ClassVar
 
@@ -60,6 +61,17 @@ class Requirements:
     deadline : number, optional
     unit : str
         Of time.
+    release : mapping of task to number
+        No task starts before its release; 0 where nothing is said.
+    due : mapping of task to number
+        Due dates. They may be missed: `Schedule.tardiness` says by how much.
+    weights : mapping of task to number
+        Of the tardiness of each task; 1 where nothing is said.
+    longest_lags : mapping of (task, task) to number
+        The second starts at most so much later than the first ends.
+    setups : mapping of resource to (mapping of (task, task) to number)
+        Time between the end of a task on a resource and the start of the next one there; 0 where nothing is said. Tasks
+        of duration 0 take nothing of a resource, and are not counted.
     """
 
     tasks: Mapping[Hashable, Mapping[Hashable, Alternative]]
@@ -69,6 +81,22 @@ class Requirements:
     budgets: Mapping[Hashable, Any] = field(default_factory=dict)
     deadline: Any = None
     unit: str = ""
+    release: Mapping[Hashable, Any] = field(default_factory=dict)
+    due: Mapping[Hashable, Any] = field(default_factory=dict)
+    weights: Mapping[Hashable, Any] = field(default_factory=dict)
+    longest_lags: Mapping[tuple[Hashable, Hashable], Any] = field(default_factory=dict)
+    setups: Mapping[Hashable, Mapping[tuple[Hashable, Hashable], Any]] = field(default_factory=dict)
+
+    @property
+    def special(self) -> bool:
+        """Whether it asks for more than precedence, capacities, budgets and a deadline."""
+        return bool(self.waits or self.due)
+
+    @property
+    def waits(self) -> list[Any]:
+        """Every time for which a task may have to wait beside durations."""
+        parts = (self.lags, self.longest_lags, self.release, *self.setups.values())
+        return [time for part in parts for time in part.values()]
 
 
 @dataclass(frozen=True, eq=False)
@@ -163,11 +191,18 @@ class Schedule:
     @property
     def rounding(self) -> Any:
         """How far a time may be off by the rounding of its sum of durations and lags; 0 where all are whole numbers."""
-        lags = list(self.requirements.lags.values())
+        waits = self.requirements.waits
         durations = [self.duration(task) for task in self.start]
-        if all(map(is_whole, [*self.start.values(), *durations, *lags])):
+        if all(map(is_whole, [*self.start.values(), *durations, *waits])):
             return 0
-        return time_rounding(self.makespan, len(durations) + len(lags) + 1)
+        return time_rounding(self.makespan, len(durations) + min(len(waits), 2 * len(durations)) + 1)
+
+    @property
+    def tardiness(self) -> Any:
+        """Time by which tasks end after their due dates, each times its weight, in all."""
+        needs, slack = self.requirements, self.rounding
+        late = {task: self.finish(task) - due for task, due in needs.due.items() if task in self.start}
+        return sum(needs.weights.get(task, 1) * time for task, time in late.items() if time > slack)
 
     def used(self, resource: Hashable) -> Any:
         """What all tasks take of a resource together."""
@@ -238,6 +273,7 @@ class Schedule:
         ends = sorted(((self.finish(task), n, task) for n, task in enumerate(self.start)), key=lambda end: end[:2])
         times = [time for time, _, _ in ends]
         levels = {resource: self.usage(resource) for resource in needs.capacities}
+        changes = {pair: time for resource in needs.setups for pair, time in self._changes(resource).items() if time}
 
         def level(resource: Hashable, time: Any) -> Any:
             """What is taken of a resource just before a time."""
@@ -253,6 +289,8 @@ class Schedule:
             ]
             if not self.duration(task):
                 return found
+            ready = ((a, self.finish(a) + time) for (a, b), time in changes.items() if b == task)
+            found += [other for other, end in ready if abs(end - start) <= slack]
             scarce = {
                 resource
                 for resource, capacity in needs.capacities.items()
@@ -308,6 +346,16 @@ class Schedule:
             if self.finish(first) + lag - self.start[second] > slack:
                 after = f" and {lag} more have passed" if lag else ""
                 yield f"{second!r} starts at {self.start[second]}, before {first!r} ends at {self.finish(first)}{after}"
+        for (first, second), most in needs.longest_lags.items():
+            if self.start[second] - self.finish(first) - most > slack:
+                yield f"{second!r} starts at {self.start[second]}, more than {most} after {first!r} ends"
+        for task, release in needs.release.items():
+            if release - self.start[task] > slack:
+                yield f"{task!r} starts at {self.start[task]}, before its release at {release}"
+        for resource in needs.setups:
+            for (first, second), time in self._changes(resource).items():
+                if self.finish(first) + time - self.start[second] > slack:
+                    yield f"{second!r} starts at {self.start[second]}, less than {time} after {first!r} on {resource!r}"
         for resource, capacity in needs.capacities.items():
             for time, running in self._running(resource):
                 if exceeds(running.values(), capacity):
@@ -324,6 +372,13 @@ class Schedule:
             if lane in last and self.finish(last[lane]) - self.start[task] > slack:
                 yield f"{lane!r}: {task!r} starts at {self.start[task]}, before {last[lane]!r} ends"
             last[lane] = task
+
+    def _changes(self, resource: Hashable) -> dict[tuple[Hashable, Hashable], Any]:
+        """Tasks that follow each other on a resource, and the setup time between the two."""
+        setups = self.requirements.setups.get(resource, {})
+        taking = [t for t in self.start if self._alternative(t).demands.get(resource, 0) and self.duration(t) > 0]
+        taking.sort(key=self.start.__getitem__)
+        return {pair: setups.get(pair, 0) for pair in pairwise(taking)}
 
     @property
     def late(self) -> bool:
@@ -411,6 +466,19 @@ class Schedule:
                 "capacities": _pairs(needs.capacities),
                 "budgets": _pairs(needs.budgets),
                 "precedence": [[a, b, needs.lags.get((a, b), 0)] for a, b in needs.precedence],
+                **{
+                    name: _pairs(getattr(needs, name)) for name in ("release", "due", "weights") if getattr(needs, name)
+                },
+                **(
+                    {"longest_lags": [[a, b, n] for (a, b), n in needs.longest_lags.items()]}
+                    if needs.longest_lags
+                    else {}
+                ),
+                **(
+                    {"setups": [[r, [[a, b, n] for (a, b), n in of.items()]] for r, of in needs.setups.items()]}
+                    if needs.setups
+                    else {}
+                ),
                 "tasks": [
                     [task, [[mode, a.duration, _pairs(a.demands)] for mode, a in alternatives.items()]]
                     for task, alternatives in needs.tasks.items()
@@ -441,7 +509,8 @@ class Schedule:
         plain = ("objective", "value", "bound", "reason", "facts", "seconds")
         check_keys(data, ("format", "status", *plain, "schedule", "requirements"), "the schedule")
         needs, rows = data["requirements"], data["schedule"]
-        check_keys(needs, ("unit", "deadline", "capacities", "budgets", "precedence", "tasks"), "the requirements")
+        known = ("unit", "deadline", "capacities", "budgets", "precedence", "tasks")
+        check_keys(needs, (*known, "release", "due", "weights", "longest_lags", "setups"), "the requirements")
         for row in rows:
             check_keys(row, ("task", "mode", "lane", "start", "duration", "finish"), f"the row of {row['task']!r}")
         tasks = {
@@ -459,6 +528,9 @@ class Schedule:
             _mapping(needs["budgets"]),
             needs["deadline"],
             needs["unit"],
+            **{name: _mapping(needs[name]) for name in ("release", "due", "weights") if name in needs},
+            longest_lags=_between(needs.get("longest_lags", ())),
+            setups={label_from_json(resource): _between(of) for resource, of in needs.get("setups", ())},
         )
         start, modes, lanes = (
             {label_from_json(r["task"]): label_from_json(r[key]) for r in rows} for key in ("start", "mode", "lane")
@@ -512,6 +584,10 @@ def _first(pair: tuple[Any, Any]) -> Any:
 def _pairs(mapping: Mapping) -> list:
     """Labels as pairs, since JSON objects have strings alone as keys."""
     return [[key, value] for key, value in mapping.items()]
+
+
+def _between(triples: Iterable) -> dict:
+    return {(label_from_json(a), label_from_json(b)): time for a, b, time in triples}
 
 
 def _mapping(pairs: Iterable) -> dict:

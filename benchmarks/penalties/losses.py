@@ -1,33 +1,27 @@
-"""The penalty losses that the CONNAS paper compares with, as their own papers and programs define them."""
+"""The penalty losses that the CONNAS paper compares with, and the weights to be scanned; see `cggd_nas.penalties`."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
+from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
+
+from cggd_nas import penalties
 
 # Nine weights over four decades each, laid so that the weights that serve best lie well inside them.
 WEIGHTS = tuple(np.logspace(-1.5, 2.5, 9).tolist())
 EXPONENTS = tuple(np.logspace(-1, 3, 9).tolist())
 FBNET_EXPONENTS = tuple(np.logspace(-2, 2, 9).tolist())
 
-# FBNet's own factor; it scales the whole loss, and with it the step.
-FBNET_ALPHA = 0.2
-
-# The width of TAS's band of costs that are left alone, of the target: 5% in its paper.
-TAS_TOLERANCE = 0.05
-
-# (expected, actual, bound, weight) to one number per row and constraint
-Term = Callable[[NDArray, NDArray, NDArray, NDArray], NDArray]
-
 
 @dataclass(frozen=True)
 class Penalty:
     """A loss that pulls the expected costs E of a relaxed selection down, together with the task loss L.
-
-    Several bounds have a term each: terms are summed, or multiplied where the paper multiplies the task loss.
 
     Parameters
     ----------
@@ -36,10 +30,10 @@ class Penalty:
         The loss for one bound T with weight w; F is the cost of the arg-max selection.
     source : str
         The paper and, where the paper leaves it open, the program that the formula is from.
-    multiplies : bool
-        Whether the terms multiply the task loss instead of being added to it.
-    term, slope : callable
-        The term of each bound, and its derivative by the expected cost.
+    loss : callable
+        The function of `cggd_nas.penalties`. Several bounds apply one after another.
+    weight : str
+        The name of the argument that is scanned.
     weights : tuple of float
         The weights to be scanned.
 
@@ -53,9 +47,8 @@ class Penalty:
     name: str
     formula: str
     source: str
-    multiplies: bool
-    term: Term
-    slope: Term
+    loss: Callable[..., torch.Tensor]
+    weight: str
     weights: tuple[float, ...]
 
     def total(
@@ -72,69 +65,64 @@ class Penalty:
         bounds : ndarray of shape (n_constraints,)
         weight : ndarray of shape (rows,)
         """
-        terms = self.term(expected, actual, bounds, weight[:, None])
-        return loss * terms.prod(axis=1) if self.multiplies else loss + terms.sum(axis=1)
+        return self._total(torch.tensor(loss), torch.tensor(expected), actual, bounds, weight).numpy()
 
     def gradient(
         self, loss: NDArray, expected: NDArray, actual: NDArray, bounds: NDArray, weight: NDArray
     ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         """Derivatives of `total` by the task loss, shape (rows,), and by the expected costs, (rows, n_constraints)."""
-        slopes = self.slope(expected, actual, bounds, weight[:, None])
-        if not self.multiplies:
-            return np.ones(len(loss)), slopes
-        terms = self.term(expected, actual, bounds, weight[:, None])
-        factor = terms.prod(axis=1)
-        return factor, (loss * factor)[:, None] * slopes / terms
+        task, costs = torch.tensor(loss, requires_grad=True), torch.tensor(expected, requires_grad=True)
+        total = self._total(task, costs, actual, bounds, weight).sum()
+        by_task, by_costs = torch.autograd.grad(total, (task, costs), materialize_grads=True)
+        return by_task.numpy(), by_costs.numpy()
 
-
-def _side(actual: NDArray, bound: NDArray) -> NDArray:
-    """1 for costs above their bound, -1 for those below the band of tolerance, 0 within it."""
-    return np.where(actual > bound, 1.0, np.where(actual < (1 - TAS_TOLERANCE) * bound, -1.0, 0.0))
+    def _total(
+        self, loss: torch.Tensor, expected: torch.Tensor, actual: NDArray, bounds: NDArray, weight: NDArray
+    ) -> torch.Tensor:
+        given: dict[str, Any] = {self.weight: torch.tensor(weight)}
+        for costs, found, bound in zip(expected.T, torch.tensor(actual).T, bounds.tolist(), strict=True):
+            loss = self.loss(loss, costs, bound, actual=found, **given)
+        return loss
 
 
 PROXYLESS_LINEAR = Penalty(
     "ProxylessNAS linear",
     "L + w (E - T) / T",
     "Cai et al., ICLR 2019: L + w E; less T and divided by it as in its program, nas_manager.py, add#linear",
-    False,
-    lambda e, f, t, w: w * (e - t) / t,
-    lambda e, f, t, w: w / t + 0.0 * e,
+    penalties.proxyless_linear,
+    "weight",
     WEIGHTS,
 )
 PROXYLESS_LOG = Penalty(
     "ProxylessNAS log",
     "L (log E / log T)^w",
     "Cai et al., ICLR 2019; from its program, nas_manager.py, mul#log, with an alpha of 1",
-    True,
-    lambda e, f, t, w: (np.log(e) / np.log(t)) ** w,
-    lambda e, f, t, w: w * (np.log(e) / np.log(t)) ** w / (e * np.log(e)),
+    partial(penalties.proxyless_log, alpha=1.0),
+    "beta",
     EXPONENTS,
 )
 FBNET = Penalty(
     "FBNet",
     "0.2 L (log E)^w",
     "Wu et al., CVPR 2019, with its alpha of 0.2; there is no T in it",
-    True,
-    lambda e, f, t, w: FBNET_ALPHA * np.log(e) ** w,
-    lambda e, f, t, w: w * FBNET_ALPHA * np.log(e) ** w / (e * np.log(e)),
+    penalties.fbnet,
+    "beta",
     FBNET_EXPONENTS,
 )
 TF_NAS = Penalty(
     "TF-NAS",
     "L + w |E / T - 1|",
     "Hu et al., ECCV 2020; from its program, train_search.py; a table has no paths to sample and no widths to scale",
-    False,
-    lambda e, f, t, w: w * np.abs(e / t - 1),
-    lambda e, f, t, w: w * np.sign(e / t - 1) / t,
+    penalties.tf_nas,
+    "weight",
     WEIGHTS,
 )
 TAS = Penalty(
     "TAS",
     "L + w log E if F > T, L - w log E if F < 0.95 T, else L",
     "Dong and Yang, NeurIPS 2019; the band ends at T as in its program, search_main.py, not 5% above it",
-    False,
-    lambda e, f, t, w: w * _side(f, t) * np.log(e),
-    lambda e, f, t, w: w * _side(f, t) / e,
+    penalties.tas,
+    "weight",
     WEIGHTS,
 )
 

@@ -151,6 +151,8 @@ class Descent:
         Consecutive infeasible steps after which the safeguard moves towards the best feasible selection.
     share : float
         Share of the time left for all starts together, divided equally among them.
+    fewest_steps : int
+        A start ends after its first step if its time allows fewer steps than this, or than `steps`.
     first, last : int, int or None
         Which starts to run, as in the slice ``[first:last]`` of a list.
     move : callable
@@ -173,12 +175,14 @@ class Descent:
     rescale: float = 1.2
     patience: int = 100
     share: float = 1.0
+    fewest_steps: int = 0
     first: int = 0
     last: int | None = None
     move: Callable[[Sequence[Constraint], Start, Descent], Any] | None = None
 
     def __post_init__(self) -> None:
         own(self, steps=whole(self.steps, "steps", least=1), patience=whole(self.patience, "patience", least=0))
+        own(self, fewest_steps=whole(self.fewest_steps, "fewest_steps", least=0))
         if self.no_improvement is not None:
             own(self, no_improvement=whole(self.no_improvement, "no_improvement", least=1))
         if isinstance(self.starts, Iterable) and not isinstance(self.starts, str):
@@ -225,8 +229,9 @@ class Descent:
                 return
             course = known or self._begun(problem, incumbent, seed_of(rng), number)
             known = None
-            yield from _Steps(self, problem, incumbent, part, starts, course)
-            if budget.over():
+            steps = _Steps(self, problem, incumbent, part, starts, course)
+            yield from steps
+            if steps.too_slow or budget.over():
                 return
 
     def _begun(self, problem: Problem, incumbent: Incumbent, seed: Any, number: int) -> Course:
@@ -318,7 +323,7 @@ class _Steps:
         while self.course.step < descent.steps:
             now, began = self.course, self.budget.seconds
             stale = descent.no_improvement is not None and now.stale >= descent.no_improvement
-            if not first and (stale or self._share_done() >= 1.0 or self.budget.over()):
+            if not first and (stale or self._share_done() >= 1.0 or self.too_slow or self.budget.over()):
                 return
             estimate = STEP_SECONDS * problem.space.n_options if self.step_seconds is None else self.step_seconds
             if not self.budget.fits(estimate):
@@ -353,6 +358,13 @@ class _Steps:
                 cost=incumbent.cost,
             )
             self.step_seconds, first = self.budget.seconds - began, False
+
+    @property
+    def too_slow(self) -> bool:
+        """Whether there is no time for the fewest steps that are worth it."""
+        fewest = min(self.descent.fewest_steps, self.descent.steps)
+        seconds = self.step_seconds
+        return seconds is not None and (fewest - self.course.step) * seconds > self.budget.left
 
     def _share_done(self) -> float:
         """Completed share of the start: the greater of the shares of its steps and of its time."""

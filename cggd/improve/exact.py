@@ -15,6 +15,9 @@ from cggd.program.bounds import open_cost
 from cggd.program.highs import LinearProgram, Outcome, Solution
 from cggd.program.settle import linear_part, settle
 
+# Share of the gap asked for that is given to the solver, because its bound is loosened by its tolerances afterwards.
+GAP_SHARE = 0.9
+
 # Seconds beyond its time limit after which the solver is abandoned. It checks the limit only from time to time.
 GRACE_SECONDS = 1.0
 
@@ -64,6 +67,8 @@ class Exact:
             # At its time limit the solver returns its best selection. It is abandoned only if it does not stop in time.
             late = budget.seconds + left + GRACE_SECONDS
             limits: dict[str, Any] = {"time_limit": left} if mine.limited else {"node_limit": self.nodes}
+            if incumbent.bound is not None:
+                limits |= {"gap": GAP_SHARE * budget.gap, "near": problem.sign * incumbent.bound}
             return program.solve(**limits, stop=lambda: budget.over() or budget.seconds > late)
 
         step, known = incumbent.step(budget), incumbent.selection
@@ -72,7 +77,7 @@ class Exact:
             relaxed = incumbent.relaxed
             allowed = relaxed.reduced() <= open_cost(incumbent.cost, problem.sign * relaxed.bound, step)
             allowed[problem.space.layout.flat(known)] = True
-        settled = settle(problem, part, allowed=allowed, known=known, step=step, solve=solve)
+        settled = settle(problem, part, allowed=allowed, known=known, step=step, gap=budget.gap, solve=solve)
         if settled.proved and settled.selection is None:
             yield Finding(proof="proved by mixed-integer programming (HiGHS)")
             return

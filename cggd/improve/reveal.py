@@ -67,7 +67,8 @@ def _exchanges(problem: Problem, rng: np.random.Generator) -> NDArray[np.int64]:
 
 def _as_sum(metric: Metric, selection: NDArray[np.int64], probes: NDArray[np.int64]) -> Metric:
     state = metric.state(selection)
-    if metric.noisy or not state.sampled:
+    # A metric that proposes compound moves says that its switches interact.
+    if metric.noisy or not state.sampled or next(iter(metric.moves(selection)), None) is not None:
         return metric
     values = values_of(metric, probes.reshape(-1, probes.shape[-1])).astype(float).reshape(4, -1)
     if not np.abs(values[0] + values[1] - values[2] - values[3]).max() <= SAME * np.abs(values).max():

@@ -1,10 +1,10 @@
-"""Tabu search over switches, that is, changes of one decision; pairs of switches are tried as well.
+"""Tabu search over switches, that is, changes of one decision; pairs and compound moves are tried as well.
 
 A walk repeatedly makes the best switch that is not tabu. Switches are ranked by objective plus weighted violation. The
 weight of a constraint grows while it is violated and shrinks while it is satisfied, so that the walk keeps crossing the
-boundary of the feasible region (strategic oscillation; Glover & Hao, 2011). After a walk, pairs of switches are tried
-at the best selection. The next walk begins there or at a perturbed copy of it (iterated local search; Lourenço, Martin
-& Stützle, 2003).
+boundary of the feasible region (strategic oscillation; Glover & Hao, 2011). After a walk, the compound moves that the
+metrics propose (`Metric.moves`) and pairs of switches are tried at the best selection. The next walk begins there or at
+a perturbed copy of it (iterated local search; Lourenço, Martin & Stützle, 2003).
 
 Constraints that are sums form the rows of one matrix. If a relaxation gives reduced costs, switches are ranked by a
 weighted mean of objective and reduced cost. A black box that seems to be a sum is treated as one
@@ -17,7 +17,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
-from itertools import count, pairwise
+from itertools import chain, count, pairwise
 from typing import Any
 
 import numpy as np
@@ -29,7 +29,7 @@ from cggd.improve.reveal import draw, revealed
 from cggd.incumbent import Finding, Incumbent
 from cggd.metrics import Metric, State
 from cggd.metrics.base import worsened
-from cggd.metrics.state import REFRESHED, Recomputed, SumState
+from cggd.metrics.state import REFRESHED, Recomputed, SumState, Switch
 from cggd.problem import Problem, nothing
 from cggd.program import lagrangian
 from cggd.space import ChoiceSpace
@@ -45,8 +45,12 @@ PATIENCE = 1000
 LOOKS = 50
 WALKS = 200
 
-# Number of first switches of pairs that are tried. Each one needs replacement tables after the switch.
+# Number of first switches of pairs that are tried. Each one needs replacement tables after the switch. As many compound
+# moves are followed by further switches.
 PAIRS = 128
+
+# Largest number of switches that follow a compound move.
+FOLLOWING = 12
 
 # After each switch, the weight of a violated constraint is multiplied by PRESSURE, and that of a satisfied one divided
 # by it. Weights stay within a factor of HEAVIEST of their initial values. PRESSURE was chosen from 1.005 to 1.2, on
@@ -116,10 +120,15 @@ class _Rows:
     def refresh(self, selection: NDArray[np.int64]) -> None:
         self.stand(selection)
 
-    def move(self, decision: int, option: int) -> None:
-        first, last = self.space.offsets[decision], self.space.offsets[decision + 1]
-        self.excess += self.gain[:, first + option]
-        self.gain[:, first:last] = self.rows[:, first:last] - self.rows[:, first + option, None]
+    def move(self, switches: Sequence[Switch]) -> None:
+        for decision, option in switches:
+            first, last = self.space.offsets[decision], self.space.offsets[decision + 1]
+            self.excess += self.gain[:, first + option]
+            self.gain[:, first:last] = self.rows[:, first:last] - self.rows[:, first + option, None]
+
+    def exchanged(self, weights: NDArray[np.float64], first: Switch, options: NDArray[np.int64]) -> NDArray[np.float64]:
+        excess = self.excess + self.gain[:, self.space.offsets[first[0]] + first[1]]
+        return weights @ np.maximum(self.gain[:, options] + excess[:, None], 0.0)
 
     def violation(self, weights: NDArray[np.float64], options: NDArray[np.int64] | None = None) -> NDArray[np.float64]:
         if options is not None:
@@ -163,11 +172,19 @@ class _Shares:
     def refresh(self, selection: NDArray[np.int64]) -> None:
         self.stand(selection)
 
-    def move(self, decision: int, option: int) -> None:
-        before, after = int(self.here[decision]), int(self.space.offsets[decision]) + option
-        self.loads[self.row[before]] -= self.use[before]
-        self.loads[self.row[after]] += self.use[after]
-        self.here[decision] = after
+    def move(self, switches: Sequence[Switch]) -> None:
+        for decision, option in switches:
+            before, after = int(self.here[decision]), int(self.space.offsets[decision]) + option
+            self.loads[self.row[before]] -= self.use[before]
+            self.loads[self.row[after]] += self.use[after]
+            self.here[decision] = after
+
+    def exchanged(self, weights: NDArray[np.float64], first: Switch, options: NDArray[np.int64]) -> NDArray[np.float64]:
+        loads, before = self.loads.copy(), self.here[first[0]]
+        self.move([first])
+        table = self.violation(weights, options)
+        self.loads, self.here[first[0]] = loads, before
+        return table
 
     def violation(self, weights: NDArray[np.float64], options: NDArray[np.int64] | None = None) -> NDArray[np.float64]:
         weights, row, here = np.append(weights, 0.0), self.row, self.here
@@ -201,9 +218,19 @@ class _Tables:
     def refresh(self, selection: NDArray[np.int64]) -> None:
         pass  # states refresh themselves
 
-    def move(self, decision: int, option: int) -> None:
+    def move(self, switches: Sequence[Switch]) -> None:
         for state in self.states:
-            state.move([(decision, option)])
+            state.move(switches)
+
+    def exchanged(
+        self, weights: NDArray[np.float64], first: Switch, options: NDArray[np.int64]
+    ) -> NDArray[np.float64] | None:
+        total = np.zeros(len(options))
+        for c, state, limit, weight in zip(self.constraints, self.states, self.limits, weights, strict=True):
+            if (table := state.exchanges(first)) is None:
+                return None
+            total += weight * np.maximum(c.sign * table[options] - limit, 0.0)
+        return total
 
     def violation(
         self, weights: NDArray[np.float64], options: NDArray[np.int64] | None = None
@@ -261,10 +288,10 @@ class _Aim:
     def cost(self) -> float:
         return float(_valid(np.asarray(self.sign * self.state.value), INVALID))
 
-    def move(self, decision: int, option: int) -> None:
-        self.state.move([(decision, option)])
+    def move(self, switches: Sequence[Switch]) -> None:
+        self.state.move(switches)
         if self.guide is not None:
-            self.guide.move([(decision, option)])
+            self.guide.move(switches)
 
     def costs(self, options: NDArray[np.int64] | None) -> NDArray[np.float64]:
         table = self.state.table() if options is None else self.state.entries(options)
@@ -327,12 +354,30 @@ class Surroundings:
             wrong += part.violation(self.weights[cut], options)
         return wrong, self.aim.costs(options)
 
-    def move(self, decision: int, option: int) -> None:
-        """Switch one decision."""
+    def look_after(
+        self, first: Switch, options: NDArray[np.int64]
+    ) -> tuple[NDArray[np.float64], NDArray[np.float64]] | None:
+        """`look` after a switch, for options of other decisions; None if a state cannot tell without making it."""
+        if (table := self.aim.state.exchanges(first)) is None:
+            return None
+        wrong = np.zeros(len(options))
+        for part, cut in zip(self.parts, self.cuts, strict=True):
+            if (more := part.exchanged(self.weights[cut], first, options)) is None:
+                return None
+            wrong += more
+        return wrong, self.aim.sign * table[options]
+
+    def back(self, switches: Sequence[Switch]) -> list[Switch]:
+        """The switches that take others back."""
+        return [(decision, int(self.selection[decision])) for decision, _ in switches]
+
+    def move(self, switches: Sequence[Switch]) -> None:
+        """Switch one or several distinct decisions."""
         self.moves += 1
-        self.selection[decision] = option
+        for decision, option in switches:
+            self.selection[decision] = option
         for part in (*self.parts, self.aim):
-            part.move(decision, option)
+            part.move(switches)
         if self.moves % REFRESHED == 0:
             for part in self.parts:
                 part.refresh(self.selection)
@@ -453,7 +498,7 @@ def walk(
             at = at if sampled else int(options[at])
         chosen = int(options[at]) if sampled else at
         decision = int(owner[chosen])
-        around.move(decision, chosen - first[decision])
+        around.move([(decision, chosen - first[decision])])
         tabu.switched(decision, chosen, turn + 1 + tenure + int(rng.integers(0, tenure + 1)))
         excess = around.excess
         around.press(excess)
@@ -513,23 +558,103 @@ def exchange(around: Surroundings, best: Best, rng: np.random.Generator) -> Iter
     firsts = some()
     wrong, cost = around.look(firsts)
     order = np.lexsort((wrong + around.aim.scale * cost, cost >= best.visit.value))
+    told = True  # whether states tell what two switches do together
     for first in firsts[order][:PAIRS].tolist():
-        decision, before = int(owner[first]), int(around.selection[owner[first]])
-        around.move(decision, first - offsets[decision])
+        decision = int(owner[first])
+        switch = (decision, first - offsets[decision])
         seconds = some()
         seconds = seconds[owner[seconds] != decision]
-        wrong, cost = around.look(seconds)
+        seen = around.look_after(switch, seconds) if told else None
+        if seen is None:
+            told, back = False, around.back([switch])
+            around.move([switch])
+            seen = around.look(seconds)
+            around.move(back)
+        wrong, cost = seen
         good = np.flatnonzero((wrong <= 0) & (cost < best.beats()))
         if len(good):
             second = int(seconds[good[cost[good].argmin()]])
-            other = int(owner[second])
             pair = around.selection.copy()
-            pair[other] = second - offsets[other]
+            for at in (first, second):
+                pair[owner[at]] = at - offsets[owner[at]]
             if best.offer(pair, 0.0, float(cost[good].min())):
                 yield True
                 return
-        around.move(decision, before)
         yield False
+
+
+def compound(around: Surroundings, best: Best, rng: np.random.Generator) -> Iterator[bool]:
+    """Try the compound moves that metrics propose at the best selection; yield after each whether it improved that.
+
+    Each move is tried alone. If none improves the selection, the most promising ones are tried with switches of other
+    decisions that follow: the best ones until the constraints are satisfied, then those that improve the objective.
+    """
+    while True:
+        around.stand(best.visit.selection)
+        proposals, scores, before = _proposed(best.problem, around.selection), [], best.visit
+        for switches in proposals:
+            back = around.back(switches)
+            around.move(switches)
+            better, violation = _offered(around, best)
+            scores.append(violation + around.aim.scale * around.aim.cost)
+            if not better:
+                around.move(back)
+            yield better
+        if best.visit is not before:
+            continue
+        for at in np.argsort(scores, kind="stable")[:PAIRS].tolist():
+            if better := _followed(around, best, proposals[at], rng):
+                yield True
+                break
+            yield False
+        else:
+            return
+
+
+def _offered(around: Surroundings, best: Best) -> tuple[bool, float]:
+    """Whether the selection is better than the best one, which it then becomes; and its weighted violation."""
+    over = np.maximum(around.excess, 0.0)
+    return best.offer(around.selection, float(over @ around.units), around.aim.cost), float(over @ around.weights)
+
+
+def _proposed(problem: Problem, selection: NDArray[np.int64]) -> list[Sequence[Switch]]:
+    """The compound moves of all metrics that change the selection to allowed options."""
+    offsets, allowed = problem.space.offsets, problem.allowed
+    moves: dict[tuple[Switch, ...], None] = {}
+    for switches in chain.from_iterable(metric.moves(selection.copy()) for metric in problem.metrics):
+        made = tuple((int(d), int(o)) for d, o in switches if selection[d] != o)
+        if made and (allowed is None or all(allowed[offsets[d] + o] for d, o in made)):
+            moves[made] = None
+    return list(moves)
+
+
+def _followed(around: Surroundings, best: Best, switches: Sequence[Switch], rng: np.random.Generator) -> bool:
+    """Make a compound move and the switches that follow it; take all back unless the best selection is better."""
+    space, owner = around.space, around.space.layout.owner
+    allowed, before = best.problem.allowed, around.selection.copy()
+    around.move(switches)
+    free = np.ones(space.n_options, dtype=bool) if allowed is None else allowed.copy()
+    free &= ~np.isin(owner, [decision for decision, _ in switches])
+    free[space.layout.flat(around.selection)] = False
+    for _ in range(FOLLOWING):
+        options = np.flatnonzero(free)
+        options = rng.permutation(options)[:CANDIDATES] if around.sampled else options
+        if len(options) == 0:
+            break
+        wrong, cost = around.look(options)
+        good = np.flatnonzero((wrong <= 0) & (cost < best.beats()))
+        if len(good) == 0 and not (around.excess > 0).any():
+            good = np.flatnonzero((wrong <= 0) & (cost < around.aim.cost))
+            if len(good) == 0:
+                break
+        at = good[cost[good].argmin()] if len(good) else (wrong + around.aim.scores(cost, options)).argmin()
+        decision = int(owner[options[at]])
+        around.move([(decision, int(options[at] - space.offsets[decision]))])
+        free &= owner != decision
+        if _offered(around, best)[0]:
+            return True
+    around.move([(int(d), int(before[d])) for d in np.flatnonzero(around.selection != before)])
+    return False
 
 
 def rounds(
@@ -541,7 +666,7 @@ def rounds(
     patience: int | None = None,
     walks: int = WALKS,
 ) -> Iterator[bool]:
-    """Repeat `walk` and `exchange` from the best selection or a perturbed copy; yield as `walk` does."""
+    """Repeat `walk`, `compound` and `exchange` from the best selection or a perturbed copy; yield as `walk` does."""
     patience = around.patience if patience is None else patience
     paired, fruitless = None, 0
     while fruitless < walks:
@@ -552,10 +677,14 @@ def rounds(
             if stale > patience:
                 break
         found = False
-        if best.found and best.visit is not paired:
-            paired = best.visit
-            for found in exchange(around, best, rng):
-                yield found
+        for attempt in (compound, exchange) if best.visit is not paired else ():
+            if best.found or attempt is compound:
+                for better in attempt(around, best, rng):
+                    found |= better
+                    yield better
+            if found:
+                break
+        paired = best.visit if not found else None
         if not (found or again):
             return
         fruitless = 0 if best.visit is not before else fruitless + 1
@@ -622,7 +751,8 @@ def search(
         for _ in improve(problem, best, rng, patience=patience, walks=restarts):
             if stop() or (objective is None and best.found):
                 break
-    return Visit(best.visit.selection, best.visit.violation, sign * best.visit.value)
+    # The value of a selection that violates a constraint may be that of a black box treated as a sum.
+    return Visit(best.visit.selection, best.visit.violation, sign * problem.cost(best.visit.selection))
 
 
 def _sampled(problem: Problem, start: NDArray[np.int64] | None, rng: np.random.Generator) -> Visit:
@@ -648,6 +778,7 @@ def swap(
     *,
     again: bool = False,
     reduced: NDArray[np.float64] | None = None,
+    patience: int | None = None,
 ) -> Iterator[Finding | None]:
     """Improve a feasible selection by local search; yield better selections, and None in between.
 
@@ -661,9 +792,11 @@ def swap(
         which no pair of switches improves the best selection.
     reduced : ndarray of shape (n_options,), optional
         Reduced costs of the options in a relaxation. They guide the walk if the objective is a sum.
+    patience : int, optional
+        Number of switches without a better selection after which a walk ends.
     """
     known = Best(problem, Visit(best, 0.0, problem.cost(best)))
-    for better in improve(problem, known, rng, again=again, reduced=reduced):
+    for better in improve(problem, known, rng, again=again, reduced=reduced, patience=patience):
         yield Finding(known.visit.selection) if better else None
 
 
@@ -687,10 +820,13 @@ class Switches:
         Only search for a feasible selection; do nothing if one is known.
     share : float
         Share of the time left.
+    patience : int, optional
+        Number of switches without a better selection after which a walk ends; by default up to 1,000.
     """
 
     feasible: bool = False
     share: float = 1.0
+    patience: int | None = None
 
     def suits(self, problem: Problem) -> bool:
         """Always true."""
@@ -711,7 +847,8 @@ class Switches:
             yield Finding(visit.selection)
         if incumbent.selection is not None and not self.feasible:
             reduced = None if incumbent.relaxed is None else incumbent.relaxed.reduced()
-            for finding in swap(problem, incumbent.selection, rng, again=budget.limited, reduced=reduced):
+            how = {"again": budget.limited, "reduced": reduced, "patience": self.patience}
+            for finding in swap(problem, incumbent.selection, rng, **how):
                 yield finding
                 if mine.over():
                     return

@@ -15,8 +15,9 @@ from scipy import sparse
 from cggd.checks import as_number
 from cggd.constraints import Constraint
 from cggd.entries import check_keys, label_from_json, label_to_json, parse_json, shortened
+from cggd.io.rules import parse_rule
 from cggd.io.text import StrPath, most_bytes, read_text, write_text
-from cggd.metrics import Additive, LongestPath, Metric, Peak, Table
+from cggd.metrics import Additive, Excess, LongestPath, Metric, Peak, Relation, Table
 from cggd.problem import Problem
 from cggd.space import ENUMERABLE, ChoiceSpace, as_floats, few
 
@@ -34,7 +35,7 @@ def write_problem(problem: Problem, path: StrPath) -> None:
     Parameters
     ----------
     problem : Problem
-        Its metrics are `Additive`, `Peak`, `Table` or `LongestPath`, and those that differ have different names.
+        Its metrics are `Additive`, `Peak`, `Table`, `LongestPath` or those of rules; no two have the same name.
         Labels are strings, numbers, bools, None or tuples of them. Of the attributes of graphs, durations are kept.
     path : str or path
 
@@ -60,6 +61,7 @@ def write_problem(problem: Problem, path: StrPath) -> None:
         "objective": {"sense": problem.sense, "metric": problem.objective.name},
         "constraints": [
             {"metric": c.metric.name, "sense": c.sense, "bound": c.bound if isfinite(c.bound) else None}
+            | ({"name": c.words} if c.words else {})
             for c in problem.constraints
         ],
     }
@@ -88,6 +90,8 @@ def read_problem(path: StrPath) -> Problem:
         ``usage``: ``{"n_stages": n, "entries": [[stage, option, use], ...]}``, both counted from 0, options through
         all decisions;
       - ``table``: ``values``, one number per selection, the last decision varying fastest;
+      - ``excess``: ``rows``, a list of ``[row, option, number]``, and ``most``, the limit of each row;
+      - ``relation``: ``decisions``, a list of labels, and ``values``, nested lists with an axis for each of them;
       - ``longest_path``: ``values``; ``graph`` (that of the problem); ``weights``: a list of ``[place, duration]`` of
         what is not decided, a place being a node or an edge ``[u, v]``; ``at`` (null): a list of
         ``[decision, [place, ...]]``; and ``weight``, the name of the attribute (``"duration"``).
@@ -95,7 +99,9 @@ def read_problem(path: StrPath) -> Problem:
       ``"dtype": "float32"`` marks values of single precision;
     * ``objective``: ``{"sense": "minimize" or "maximize", "metric": name}``;
     * ``constraints``, may be left out: a list of ``{"metric": name, "sense": "<=" or ">=", "bound": number}``, null
-      being a bound that never binds.
+      being a bound that never binds. ``name`` names the constraint in reports;
+    * ``rules``, may be left out: a list of rules between decisions, each a text that `parse_rule` reads or
+      ``{"rule": text, "name": text}``.
 
     Parameters
     ----------
@@ -129,8 +135,8 @@ def read_problem(path: StrPath) -> Problem:
 def _to_problem(data: Any) -> Problem:
     if not isinstance(data, dict) or data.get("format") != FORMAT:
         raise ValueError(f'not a cggd problem; expected an object with "format": "{FORMAT}"')
-    _, decisions, entries, objective, graph, constraints = _fields(
-        data, "the file", "format", "decisions", "metrics", "objective", graph=None, constraints=[]
+    _, decisions, entries, objective, graph, constraints, rules = _fields(
+        data, "the file", "format", "decisions", "metrics", "objective", graph=None, constraints=[], rules=[]
     )
     options: dict[Hashable, Sequence[Hashable]] = {}
     for number, entry in enumerate(_list(decisions, "decisions")):
@@ -156,13 +162,22 @@ def _to_problem(data: Any) -> Problem:
     bounds = []
     for number, entry in enumerate(_list(constraints, "constraints")):
         where = f"constraints[{number}]"
-        name, sense, bound = _fields(entry, where, "metric", "sense", "bound")
+        name, sense, bound, words = _fields(entry, where, "metric", "sense", "bound", name="")
         metric = named(name, where)
         if bound in (inf, -inf):
             raise ValueError(f"{where}: bound must be a finite number, or null where it never binds, got {bound}")
         if bound is None:
             bound = -inf if sense == ">=" else inf
-        bounds.append(_within(where, Constraint, metric, bound, sense))
+        if not isinstance(words, str):
+            raise ValueError(f"{where}: name must be a string, got {shortened(words)}")
+        bounds.append(_within(where, Constraint, metric, bound, sense, None, words))
+    for number, entry in enumerate(_list(rules, "rules")):
+        where = f"rules[{number}]"
+        text, name = (entry, None) if isinstance(entry, str) else _fields(entry, where, "rule", name=None)
+        if not isinstance(text, str) or not (name is None or isinstance(name, str)):
+            raise ValueError(f'{where} must be a text such as "cpu=x -> board=x", got {shortened(entry)}')
+        rule = _within(where, parse_rule, text)
+        bounds.append(_within(where, (rule.named(name) if name else rule).on, space))
     sense, name = _fields(objective, "objective", "sense", "metric")
     return _within("objective", Problem, named(name, "objective"), bounds, sense)
 
@@ -224,15 +239,22 @@ def _to_usage(space: ChoiceSpace, usage: Any, **names: str) -> Peak:
         raise ValueError(f"n_stages must be a positive whole number, got {shortened(n_stages)}")
     if n_stages * STAGE_BYTES > most_bytes():
         raise ValueError(f"n_stages must be at most {most_bytes() // STAGE_BYTES} on this machine, got {n_stages}")
-    table = as_floats(_list(entries, "entries") or np.zeros((0, 3)), "entries")
+    return Peak(space, None, _to_matrix(space, entries, "entries", "stage", n_stages), **names)
+
+
+def _to_matrix(space: ChoiceSpace, entries: Any, name: str, what: str, n: int) -> sparse.csr_array:
+    """A sparse matrix written as lists of a row (called `what`), an option and a number."""
+    table = as_floats(_list(entries, name) or np.zeros((0, 3)), name)
     if table.ndim != 2 or table.shape[1] != 3 or (table[:, :2] % 1).any():
-        raise ValueError("entries must be lists of a stage, an option and its use")
-    for column, what, n in ((0, "stage", n_stages), (1, "option", space.n_options)):
-        if ((table[:, column] < 0) | (table[:, column] >= n)).any():
-            wrong = table[(table[:, column] < 0) | (table[:, column] >= n), column][0]
-            raise ValueError(f"entries: {what} {wrong:g} is not there; they are counted from 0 to {n - 1}")
+        raise ValueError(
+            f"{name} must be lists of a {what}, an option and its {'use' if what == 'stage' else 'number'}"
+        )
+    for column, kind, most in ((0, what, n), (1, "option", space.n_options)):
+        if ((table[:, column] < 0) | (table[:, column] >= most)).any():
+            wrong = table[(table[:, column] < 0) | (table[:, column] >= most), column][0]
+            raise ValueError(f"{name}: {kind} {wrong:g} is not there; they are counted from 0 to {most - 1}")
     place = table[:, :2].astype(int).T
-    return Peak(space, None, sparse.csr_array((table[:, 2], tuple(place)), shape=(n_stages, space.n_options)), **names)
+    return sparse.csr_array((table[:, 2], tuple(place)), shape=(n, space.n_options))
 
 
 def _from_path(metric: LongestPath) -> dict[str, Any]:
@@ -263,6 +285,21 @@ def _to_path(
     return LongestPath(space, dag, values, _mapping(at, "at"), weight, **names)
 
 
+def _from_excess(metric: Excess) -> dict[str, Any]:
+    entries = metric.rows.tocoo()
+    rows = zip(entries.row.tolist(), entries.col.tolist(), entries.data.tolist(), strict=True)
+    return {"rows": list(rows), "most": metric.most.tolist()}
+
+
+def _to_excess(space: ChoiceSpace, rows: Any, most: Any, **names: str) -> Excess:
+    limits = as_floats(_list(most, "most"), "most")
+    return Excess(space, _to_matrix(space, rows, "rows", "row", len(limits)), limits, **names)
+
+
+def _to_relation(space: ChoiceSpace, values: Any, decisions: Any, **names: str) -> Relation:
+    return Relation(space, [label_from_json(d) for d in _list(decisions, "decisions")], values, **names)
+
+
 _PATH = {"graph": None, "weights": [], "at": None, "weight": "duration"}
 # By kind: the class, the keys that an entry must have, those that it may have with their defaults, what is written
 # besides the values, and the function that makes a metric of the space and the values of the keys.
@@ -273,6 +310,11 @@ _KINDS: dict[
     "peak": (Peak, ("values",), {"stages": None}, _from_peak, _to_peak),
     "table": (Table, ("values",), {}, lambda metric: {}, Table),
     "longest_path": (LongestPath, ("values",), _PATH, _from_path, _to_path),
+    "excess": (Excess, ("rows", "most"), {}, _from_excess, _to_excess),
+    "relation": (
+        *(Relation, ("values", "decisions"), {}, lambda metric: {"decisions": list(metric.decisions)}),
+        _to_relation,
+    ),
 }
 
 

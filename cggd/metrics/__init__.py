@@ -5,9 +5,11 @@ from cggd.metrics.base import Invalid, Metric, MetricError, SumTable, table_of, 
 from cggd.metrics.black_box import Function, Predicted, one_hot
 from cggd.metrics.compose import Combination, Maximum, maximum
 from cggd.metrics.evaluation import Evaluation, Executor, afresh, evaluating
+from cggd.metrics.excess import Excess
 from cggd.metrics.longest_path import LongestPath
 from cggd.metrics.measurement import Measurement
 from cggd.metrics.peak import Peak
+from cggd.metrics.relation import Relation
 from cggd.metrics.state import State
 from cggd.metrics.table import Table
 
@@ -15,6 +17,7 @@ __all__ = [
     "Additive",
     "Combination",
     "Evaluation",
+    "Excess",
     "Executor",
     "Function",
     "Invalid",
@@ -25,6 +28,7 @@ __all__ = [
     "MetricError",
     "Peak",
     "Predicted",
+    "Relation",
     "State",
     "SumTable",
     "Table",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Mapping
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol, runtime_checkable
 
@@ -13,13 +13,13 @@ from scipy.special import ndtri, stdtrit
 from cggd.checks import as_number, whole
 from cggd.expressions import Expression, Program
 from cggd.metrics.evaluation import current_evaluation
-from cggd.metrics.state import Recomputed, State
+from cggd.metrics.state import Recomputed, State, Switch
 from cggd.space import ENUMERABLE, ChoiceSpace, count
 
 # Methods that describe the values of `evaluate`; they hold only for the `evaluate` of their own class.
 SAID_OF_VALUES = ("replacements", "local_replacements", "shifted", "separable", "parted", "rounded", "rounded_table")
 SAID_OF_VALUES += ("rounding_of", "limits", "least_with", "addends", "minimum", "maximum", "quantile")
-SAID_OF_VALUES += ("sum_table", "expression", "closed_form", "state", "between")
+SAID_OF_VALUES += ("sum_table", "expression", "within", "closed_form", "state", "between")
 
 # Numbers that a batch of sampled selections may hold (32 MB of int64).
 CHUNK = 4_000_000
@@ -204,6 +204,15 @@ class Metric(Protocol):
             sampled=type(self).replacements is Metric.replacements,
         )
 
+    def moves(self, selection: NDArray[np.int64]) -> Iterable[Sequence[Switch]]:
+        """Compound moves: groups of switches that are worth making together; none by default.
+
+        A switch is a decision and the index of its new option; the decisions of a group are distinct. Propose groups
+        whose switches do nothing or do harm one by one, such as all tasks of a machine to another one. The tabu search
+        (`cggd.Switches`) tries them after each walk.
+        """
+        return ()
+
     def rounded(self, selections: NDArray[np.int64], sign: float) -> tuple[NDArray[np.float64], Any]:
         """Values of selections, and an upper bound on the rounding error of the metric's own summation.
 
@@ -340,6 +349,15 @@ class Metric(Protocol):
         """
         table = self.sum_table()
         return None if table is None else program.sum(sign * table.values.astype(float), sign * table.constant)
+
+    def within(self, program: Program, sign: float, limit: float) -> Expression | None:
+        """Linear functions that are all at most 0 exactly if ``sign * metric <= limit``; None where there are none.
+
+        The exact solver uses them for constraints. By default they are the functions of `expression`, minus the limit.
+        A metric whose constraint has a simpler form than the metric overrides this.
+        """
+        found = program.of(self, sign)
+        return None if found is None else found - limit
 
     def addends(self) -> tuple[NDArray[np.float64], NDArray[np.float64]] | None:
         """Numbers such that any two values differ by a sum of whole multiples of them; None if none are known.

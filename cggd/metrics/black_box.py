@@ -5,14 +5,14 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from cggd.checks import as_number, short
-from cggd.metrics.base import Invalid, Metric, MetricError, standard_errors
+from cggd.metrics.base import Invalid, Metric, MetricError, operators, standard_errors
 from cggd.metrics.evaluation import Evaluation, OutOfCalls, current_evaluation
 from cggd.space import ChoiceSpace, check_space
 
@@ -66,6 +66,27 @@ class Function(Metric):
             raise TypeError(f"function must be callable, got {self.function!r}")
         if isinstance(self.repeats, bool) or not isinstance(self.repeats, int) or self.repeats < 1:
             raise ValueError(f"repeats must be a whole number of at least 1, got {self.repeats!r}")
+
+    def on(self, space: ChoiceSpace) -> Any:
+        """A function that returns bools, as a rule: a constraint that it returns true.
+
+        Examples
+        --------
+        >>> from cggd import Additive, minimize
+        >>> space = ChoiceSpace({"width": [8, 16], "depth": [1, 2]})
+        >>> cost = Additive(space, [1, 2, 1, 2], name="cost")
+        >>> fits = Function(space, lambda s: s["width"] * s["depth"] >= 32, name="large enough")
+        >>> minimize(cost, [fits]).selection
+        {'width': 16, 'depth': 2}
+        """
+
+        def yes(given: Any) -> Any:
+            answer = np.asarray(self.function(given))
+            if answer.dtype.kind != "b":
+                raise TypeError(f"a function among the constraints must return bools, got {short(answer.tolist())}")
+            return answer.astype(float) if self.batch else float(answer)
+
+        return operators.bound(replace(self, function=yes), 1.0, ">=", None, self.name)
 
     def evaluate(self, selections: NDArray[np.int64]) -> NDArray[np.float64]:
         return self.measure(selections)[0]

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import chain
 from typing import Any, cast
 
 import numpy as np
@@ -14,7 +15,7 @@ from cggd.checks import as_number, own
 from cggd.expressions import Expression, Program
 from cggd.metrics.additive import Additive
 from cggd.metrics.base import Metric, SumTable, check_metric, check_numbers, operators
-from cggd.metrics.state import JoinedState, State
+from cggd.metrics.state import JoinedState, State, Switch
 from cggd.rounding import WHOLE, is_whole, sum_rounding
 from cggd.space import ChoiceSpace
 
@@ -91,6 +92,9 @@ class Combination(Metric):
         known = [part.weights for part in parts if part.weights is not None]
         weights = join(known) - self.constant if len(known) == len(parts) else None
         return JoinedState(parts, join, local, weights)
+
+    def moves(self, selection: NDArray[np.int64]) -> Iterable[Sequence[Switch]]:
+        return chain.from_iterable(metric.moves(selection) for weight, metric in self.terms if weight)
 
     def errors(self, selection: NDArray[np.int64]) -> NDArray[np.float64] | None:
         return self._root_of_squares([metric.errors(selection) for _, metric in self.terms])
@@ -231,6 +235,9 @@ class Maximum(Metric):
 
         parts = [metric.state(selection) for metric in self.metrics]
         return JoinedState(parts, lambda numbers: np.max(numbers, axis=0), local)
+
+    def moves(self, selection: NDArray[np.int64]) -> Iterable[Sequence[Switch]]:
+        return chain.from_iterable(metric.moves(selection) for metric in self.metrics)
 
     def errors(self, selection: NDArray[np.int64]) -> NDArray[np.float64] | None:
         tables = [metric.replacements(selection) for metric in self.metrics]

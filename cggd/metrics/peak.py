@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -64,21 +64,23 @@ class Peak(Metric):
             )
 
     @cached_property
-    def _pairs(self) -> _Pairs:
-        return _Pairs.of(self.space, self.usage)
+    def pairs(self) -> Pairs:
+        """Which decisions touch which stages."""
+        return Pairs.of(self.space, self.usage)
 
     def loads(self, selections: NDArray[np.int64]) -> NDArray[np.float64]:
         """Use in each stage, shape (n, n_decisions) to (n, n_stages)."""
-        return self._summed(self.usage, selections)
+        return loads(self.space, self.usage, selections)
 
     def _summed(self, usage: sparse.csr_array, selections: NDArray[np.int64]) -> NDArray[np.float64]:
-        n, flat = len(selections), self.space.layout.flat(selections)
-        cuts = np.arange(n + 1) * self.space.n_decisions
-        chosen = sparse.csr_array((np.ones(flat.size), flat.ravel(), cuts), shape=(n, self.space.n_options))
-        return (chosen @ usage.T).toarray()
+        return loads(self.space, usage, selections)
+
+    def of_loads(self, loads: NDArray[np.float64]) -> NDArray[np.float64]:
+        """The metric, given the use in each stage, shape (..., n_stages) to (...)."""
+        return loads.max(axis=-1)
 
     def evaluate(self, selections: NDArray[np.int64]) -> NDArray[np.float64]:
-        return self.loads(selections).max(axis=1)
+        return self.of_loads(self.loads(selections))
 
     def rounded(self, selections: NDArray[np.int64], sign: float) -> tuple[NDArray[np.float64], Any]:
         values = values_of(self, selections)
@@ -107,7 +109,7 @@ class Peak(Metric):
     @cached_property
     def _longest(self) -> int:
         """Largest number of decisions in a stage."""
-        return int(np.bincount(self._pairs.stage, minlength=1).max(initial=0))
+        return int(np.bincount(self.pairs.stage, minlength=1).max(initial=0))
 
     @cached_property
     def _exact(self) -> bool:
@@ -118,13 +120,13 @@ class Peak(Metric):
         )
 
     def replacements(self, selection: NDArray[np.int64]) -> NDArray[np.float64]:
-        return self._table(selection, self.loads(selection[None])[0])
+        return self.table_of_loads(selection, self.loads(selection[None])[0])
 
     def state(self, selection: NDArray[np.int64]) -> State:
-        return _PeakState(self, selection)
+        return LoadState(self, selection)
 
-    def _table(self, selection: NDArray[np.int64], loads: NDArray[np.float64]) -> NDArray[np.float64]:
-        pairs = self._pairs
+    def table_of_loads(self, selection: NDArray[np.int64], loads: NDArray[np.float64]) -> NDArray[np.float64]:
+        pairs = self.pairs
         order = np.argsort(-loads, kind="stable")
         rank = np.empty_like(order)
         rank[order] = np.arange(len(loads))
@@ -141,16 +143,16 @@ class Peak(Metric):
         return True
 
     def local_replacements(self, selection: NDArray[np.int64]) -> NDArray[np.float64]:
-        return self._local_table(selection, self.loads(selection[None])[0])
+        return self.local_table_of_loads(selection, self.loads(selection[None])[0])
 
-    def _local_table(self, selection: NDArray[np.int64], loads: NDArray[np.float64]) -> NDArray[np.float64]:
+    def local_table_of_loads(self, selection: NDArray[np.int64], loads: NDArray[np.float64]) -> NDArray[np.float64]:
         table = self._of_touched(selection, loads)
         table[np.isneginf(table)] = loads.max()  # decisions that no stage knows
         return table
 
     def _of_touched(self, selection: NDArray[np.int64], loads: NDArray[np.float64]) -> NDArray[np.float64]:
         """The fullest stage that an option's decision touches, with the option put in; -inf where it touches none."""
-        layout, pairs = self.space.layout, self._pairs
+        layout, pairs = self.space.layout, self.pairs
         table = np.full(self.space.n_options, -np.inf)
         used = pairs.use[pairs.start[layout.flat(selection)[pairs.decision]] + pairs.nth]
         others = (loads[pairs.stage] - used)[pairs.pair] + pairs.use
@@ -158,7 +160,7 @@ class Peak(Metric):
         return table
 
     def least_with(self, sign: float, allowed: NDArray[np.bool_]) -> NDArray[np.float64]:
-        pairs, layout = self._pairs, self.space.layout
+        pairs, layout = self.pairs, self.space.layout
         ufunc, never = (np.minimum, np.inf) if sign > 0 else (np.maximum, -np.inf)
         # The least (or largest) amount that each decision adds to each of its stages.
         ends = np.full(len(pairs.stage), never)
@@ -196,7 +198,7 @@ class Peak(Metric):
     def limits(self) -> tuple[float, float]:
         if self.stages is None:
             return self.minimum(), self.maximum()
-        pairs, n_stages = self._pairs, _n_stages(self.usage)
+        pairs, n_stages = self.pairs, _n_stages(self.usage)
         ends = []
         for ufunc, never in ((np.minimum, np.inf), (np.maximum, -np.inf)):
             extreme = np.full(len(pairs.stage), never)
@@ -214,24 +216,37 @@ class Peak(Metric):
         return float(self.values.max()) if self.stages is None else self.limits()[1]
 
 
-class _PeakState:
-    """A peak at a selection: the loads of its stages, of which a move changes those that its decision touches."""
+class Loaded(Protocol):
+    """A metric that is a function of loads: sums of what the options use in each of several stages."""
+
+    @property
+    def space(self) -> ChoiceSpace: ...
+    @property
+    def pairs(self) -> Any: ...
+    def loads(self, selections: NDArray[np.int64]) -> NDArray[np.float64]: ...
+    def of_loads(self, loads: NDArray[np.float64]) -> NDArray[np.float64]: ...
+    def table_of_loads(self, selection: NDArray[np.int64], loads: NDArray[np.float64]) -> NDArray[np.float64]: ...
+    def local_table_of_loads(self, selection: NDArray[np.int64], loads: NDArray[np.float64]) -> NDArray[np.float64]: ...
+
+
+class LoadState:
+    """A metric of loads at a selection. A move changes the loads of the stages that its decision touches."""
 
     weights, sampled = None, False
 
-    def __init__(self, metric: Peak, selection: NDArray[np.int64]) -> None:
+    def __init__(self, metric: Loaded, selection: NDArray[np.int64]) -> None:
         self.metric, self.trail = metric, Trail(selection)
         self._loads = metric.loads(self.trail.selection[None])[0]
 
     @property
     def value(self) -> float:
-        return float(self._loads.max())
+        return float(self.metric.of_loads(self._loads))
 
     def table(self) -> NDArray[np.float64]:
-        return self.metric._table(self.trail.selection, self._loads)
+        return self.metric.table_of_loads(self.trail.selection, self._loads)
 
     def local_table(self) -> NDArray[np.float64]:
-        return self.metric._local_table(self.trail.selection, self._loads)
+        return self.metric.local_table_of_loads(self.trail.selection, self._loads)
 
     def entries(self, options: NDArray[np.int64]) -> NDArray[np.float64]:
         return self.table()[options]
@@ -254,7 +269,7 @@ class _PeakState:
         if self.trail.refresh_due:
             self._loads = self.metric.loads(self.trail.selection[None])[0]
             return
-        pairs, offsets = self.metric._pairs, self.metric.space.offsets
+        pairs, offsets = self.metric.pairs, self.metric.space.offsets
         for decision, old, new in made:
             count, first = int(pairs.count[decision]), int(pairs.first[decision])
             start_new, start_old = (int(pairs.start[offsets[decision] + option]) for option in (new, old))
@@ -263,7 +278,7 @@ class _PeakState:
 
 
 @dataclass(frozen=True, eq=False)
-class _Pairs:
+class Pairs:
     """Which decisions touch which stages: parallel arrays over pairs sorted by decision, then stage.
 
     `use` holds what each option uses in every stage of its decision, option after option: that of option o in the
@@ -283,7 +298,7 @@ class _Pairs:
     touched_options: NDArray[np.int64]
 
     @classmethod
-    def of(cls, space: ChoiceSpace, usage: sparse.csr_array) -> _Pairs:
+    def of(cls, space: ChoiceSpace, usage: sparse.csr_array) -> Pairs:
         n_stages, owner = _n_stages(usage), space.layout.owner
         entries = usage.tocoo()
         keys = owner[entries.col] * n_stages + entries.row
@@ -312,6 +327,14 @@ class _Pairs:
     def reduce(self, ufunc: np.ufunc, per_pair: NDArray) -> NDArray:
         """Reduce one number per pair to one per touching decision."""
         return ufunc.reduceat(per_pair, np.flatnonzero(self.nth == 0))
+
+
+def loads(space: ChoiceSpace, usage: sparse.csr_array, selections: NDArray[np.int64]) -> NDArray[np.float64]:
+    """Sums of what the chosen options use in each stage, shape (n, n_decisions) to (n, n_stages)."""
+    n, flat = len(selections), space.layout.flat(selections)
+    cuts = np.arange(n + 1) * space.n_decisions
+    chosen = sparse.csr_array((np.ones(flat.size), flat.ravel(), cuts), shape=(n, space.n_options))
+    return (chosen @ usage.T).toarray()
 
 
 def _n_stages(usage: sparse.csr_array) -> int:

@@ -162,7 +162,7 @@ class Recomputed:
         self._entries.update(zip(options.tolist(), values.tolist(), strict=True))
         return values
 
-    def exchanges(self, outgoing: Switch) -> None:
+    def exchanges(self, outgoing: Switch) -> NDArray | None:
         return None
 
     def move(self, switches: Sequence[Switch]) -> None:
@@ -283,8 +283,12 @@ class JoinedState:
         return self.join([part.entries(options) for part in self.parts])
 
     def exchanges(self, outgoing: Switch) -> NDArray | None:
-        known = [table for part in self.parts if (table := part.exchanges(outgoing)) is not None]
-        return self.join(known) if len(known) == len(self.parts) else None
+        known = []
+        for part in self.parts:
+            if (table := part.exchanges(outgoing)) is None:
+                return None
+            known.append(table)
+        return self.join(known)
 
     def move(self, switches: Sequence[Switch]) -> None:
         for part in self.parts:

@@ -153,7 +153,7 @@ class LinearProgram:
         self.cost = Expression.of(0.0) if objective is None else self._taken(program.linear(objective, sign))
         for c in constraints:
             if np.isfinite(c.limit):
-                program.at_most(self._taken(program.of(c.metric, c.sign)), c.limit)
+                program.at_most(self._taken(c.metric.within(program, c.sign, c.limit)))
         if ceiling is not None:
             program.at_most(self.cost, ceiling)
         for selection in excluded:
@@ -175,6 +175,8 @@ class LinearProgram:
         *,
         time_limit: float | None = None,
         node_limit: int | None = None,
+        gap: float = 0.0,
+        near: float = 0.0,
         rng: np.random.Generator | None = None,
         stop: Callable[[], bool] = lambda: False,
     ) -> Solution:
@@ -185,6 +187,9 @@ class LinearProgram:
         time_limit : float, optional
         node_limit : int, optional
             Branch-and-bound nodes after which it stops. Repeated runs stop at the same node.
+        gap, near : float
+            It stops once its bound is within a relative `gap` of its selection, if ``sign * objective`` is about
+            `near`. The outcome is then OPTIMAL, too.
         rng : numpy.random.Generator, optional
             Shuffles variables and rows. The course of an exact solver depends on their order, so several orders give
             several different attempts.
@@ -198,7 +203,9 @@ class LinearProgram:
         if rng is not None:
             columns = rng.permutation(columns)
             equal = cast(Any, equal)[rng.permutation(cast(Any, equal).shape[0])]
-        options: dict[str, float] = {"mip_rel_gap": 0.0}
+        # The solver's objective lacks the constant, and its relative gap refers to what is left.
+        relative = gap * abs(near) / (abs(near - scaled.constant) or 1.0)
+        options: dict[str, float] = {"mip_rel_gap": min(relative, 1.0)}
         if time_limit is not None:
             options["time_limit"] = max(time_limit, 1e-3)
         if node_limit is not None:

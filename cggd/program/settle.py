@@ -8,8 +8,8 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
+from cggd.constraints import Constraint
 from cggd.expressions import Program
-from cggd.metrics import Metric
 from cggd.problem import Problem, nothing
 from cggd.program.grid import proved
 from cggd.program.highs import LinearProgram, Outcome, Solution
@@ -30,11 +30,11 @@ def linear_part(problem: Problem) -> Problem | None:
     problem. If the part is infeasible, so is the problem.
     """
 
-    def linear(metric: Metric, sign: float) -> bool:
-        return Program(problem.space).of(metric, sign) is not None
+    def linear(c: Constraint) -> bool:
+        return not np.isfinite(c.limit) or c.metric.within(Program(problem.space), c.sign, c.limit) is not None
 
-    kept = [c for c in problem.constraints if not np.isfinite(c.limit) or linear(c.metric, c.sign)]
-    if linear(problem.objective, problem.sign):
+    kept = list(filter(linear, problem.constraints))
+    if Program(problem.space).of(problem.objective, problem.sign) is not None:
         return problem if len(kept) == len(problem.constraints) else replace(problem, constraints=kept)
     return replace(problem, objective=nothing(problem.space), constraints=kept) if kept else None
 
@@ -70,6 +70,7 @@ def settle(
     allowed: NDArray[np.bool_] | None = None,
     known: NDArray[np.int64] | None = None,
     step: float = 0.0,
+    gap: float = 0.0,
     solve: Callable[[LinearProgram], Solution],
 ) -> Settled:
     """Search for the best selection of a problem by its linear part, and for a proof of optimality.
@@ -88,6 +89,8 @@ def settle(
         The best selection known, which satisfies the constraints.
     step : float
         Lower bound on the difference between any two different objectives; 0 where none is known.
+    gap : float
+        Relative gap to the bound at which the search for a better selection ends.
     solve : callable
         Solves a program within limits on time or nodes.
 
@@ -128,8 +131,8 @@ def settle(
             break
         if same and proved(cost, bound, step):
             return Settled(best, nearest, bound, True, solution.outcome)
-        near = program.n_columns > LARGE and cost - bound <= NEARLY * abs(bound)
-        if best is not None and (near or not same):
+        near = max(gap, NEARLY if program.n_columns > LARGE else 0.0)
+        if best is not None and (not same or cost - bound <= near * abs(bound)):
             break
         if noisy and best is not selection:
             break  # a noisy value proves nothing about this selection

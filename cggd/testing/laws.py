@@ -45,7 +45,7 @@ def check_metric(metric: Metric, *, selections: NDArray[np.int64] | None = None,
     One finite number per selection; the same answer twice, alone and in a batch; its argument is left alone; values
     lie within `limits`, and are no less than `least_with` says of their options, in either sense; every entry of
     the replacement table is what a fresh evaluation gives, and the entry of a chosen option is the value;
-    `local_replacements` nowhere exceed the table.
+    `local_replacements` nowhere exceed the table; every group of `moves` switches distinct decisions to their options.
 
     Parameters
     ----------
@@ -77,6 +77,7 @@ def check_metric(metric: Metric, *, selections: NDArray[np.int64] | None = None,
         for row, value in zip(rows, batch, strict=True):
             _check_values(metric, row, value, scale)
             _check_table(metric, row, value)
+            _check_moves(metric, row)
         if metric.separable and not metric.noisy:
             _check_separable(metric, rows[0], rows[-1])
 
@@ -126,6 +127,25 @@ def check_expression(
                 least, size = _least(program, expression, chosen)
                 text = "its expression must be the metric" + (" with a sign of -1" if sign < 0 else "")
                 _same(metric, text, row, least, sign * value, SOLVED * max(size, abs(value)))
+            if type(metric).within is not Metric.within:
+                _check_within(metric, allowed, row, sign, float(value))
+
+
+def _check_within(
+    metric: Metric, allowed: NDArray[np.bool_], row: NDArray[np.int64], sign: float, value: float
+) -> None:
+    """The linear form of a bound must hold at a selection exactly if the metric is within the bound."""
+    for limit in (sign * value, sign * value - 1.0, 0.0):
+        program = Program(metric.space, allowed)
+        form = metric.within(program, sign, limit)
+        if form is None:
+            continue
+        least, size = _least(program, form, metric.space.layout.flat(row))
+        if (least <= SOLVED * max(size, abs(limit))) != (sign * value <= limit):
+            text = (
+                f"its linear form of {'<=' if sign > 0 else '>='} {sign * limit:g} must hold exactly if the bound does"
+            )
+            raise LawError(f"{metric.name}: {text}, {_at(metric, row)}")
 
 
 def _least(program: Program, expression: Expression, chosen: NDArray[np.int64]) -> tuple[float, float]:
@@ -295,6 +315,19 @@ def _check_table(metric: Metric, row: NDArray[np.int64], value: float) -> None:
             f"{metric.name}: a part of the metric must not exceed it, but with {space.name_option(o)} put into "
             f"{_at(metric, row)} local_replacements says {parts[o]}, and replacements {table[o]}"
         )
+
+
+def _check_moves(metric: Metric, row: NDArray[np.int64]) -> None:
+    space = metric.space
+    for switches in metric.moves(row.copy()):
+        decisions = [d for d, _ in switches]
+        if len(set(decisions)) < len(decisions) or not all(
+            0 <= d < space.n_decisions and 0 <= o < space.sizes[d] for d, o in switches
+        ):
+            raise LawError(
+                f"{metric.name}: a group of moves must switch distinct decisions to options that they have, but at "
+                f"{_at(metric, row)} one is {list(switches)}"
+            )
 
 
 def _answer(metric: Metric, method: str, argument: NDArray[np.int64], n: int) -> NDArray[np.float64]:

@@ -11,7 +11,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
 
-from benchmarks.penalties import losses
 from cggd import Additive, ChoiceSpace, Function
 from cggd.guide.relaxation import softmax
 from cggd_nas import Choice, collect, penalties, search
@@ -62,7 +61,7 @@ def loss_and_slopes(penalty, loss, expected, target, **keywords):
         (tf_nas, 4.0, 5.0, {}, (2.02, 1.0, -0.02)),
         # 2 + 2 ln 4, nothing within 5% below the target, 2 - 2 ln 4
         (tas, 4.0, 5.0, {"actual": 5.1}, (2 + 2 * math.log(4), 1.0, 0.5)),
-        (tas, 4.0, 5.0, {"actual": 4.9}, (2.0, 1.0)),
+        (tas, 4.0, 5.0, {"actual": 4.9}, (2.0, 1.0, 0.0)),
         (tas, 4.0, 5.0, {"actual": 4.7}, (2 - 2 * math.log(4), 1.0, -0.5)),
         (tas, 6.0, 5.0, {"weight": 1.0}, (2 + math.log(6), 1.0, 1 / 6)),
     ],
@@ -182,27 +181,6 @@ def test_wrong_arguments_are_named(knapsack):
     for rate in (0.0, -1.0):
         with pytest.raises(ValueError, match=f"dual_rate must be greater than 0, got {rate}"):
             penalties.lagrangian([knapsack[2] <= 10.0], dual_rate=rate)
-
-
-@given(
-    st.sampled_from(
-        list(zip(PENALTIES, losses.PENALTIES, ("weight", "beta", "beta", "weight", "weight"), strict=True))
-    ),
-    *[st.floats(2, 50)] * 3,
-    st.floats(0.1, 3),
-)
-def test_values_and_gradients_are_those_of_the_benchmark_on_tables(kind, expected, actual, target, weight):
-    """Two programs for one set of formulas: with automatic derivatives here, with written ones in benchmarks/."""
-    penalty, other, name = kind
-    loss, e = (torch.tensor(x, dtype=torch.float64, requires_grad=True) for x in (1.5, expected))
-    total = penalty(loss, e, target, actual=actual, **{name: weight})
-    total.backward()
-    row = np.array([1.5]), np.array([[expected]]), np.array([[actual]]), np.array([target]), np.array([weight])
-    by_loss, by_expected = other.gradient(*row)
-    assert item(total) == pytest.approx(other.total(*row)[0])
-    assert [loss.grad.item(), 0.0 if e.grad is None else e.grad.item()] == pytest.approx(
-        [by_loss[0], by_expected[0, 0]]
-    )
 
 
 class TestLagrangian:

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from cggd import Status
 from cggd.datasets import data_folder
 from cggd.testing import check_metric
-from cggd_scheduling import ScheduleError
+from cggd_scheduling import ScheduleError, cp_sat
 from cggd_scheduling.jobshop import JobShop, read, schedule_jobs
 from cggd_scheduling.jobshop.search import dispatched
 from cggd_scheduling.jobshop.tabu import search
@@ -167,8 +167,19 @@ def test_a_deadline_that_is_met_ends_the_search_and_one_below_the_bound_is_infea
     assert schedule_jobs(shop, deadline=15).makespan == 15
     missed = schedule_jobs(shop, deadline=9)
     assert missed.status is Status.INFEASIBLE
-    assert missed.reason == "deadline 9: no schedule is shorter than 10; the shortest schedule found takes 15"
-    assert schedule_jobs(shop, deadline=12).status is Status.UNKNOWN
+    assert missed.reason == "no schedule ends before 10; the deadline is 9"
+
+
+def test_a_deadline_between_bound_and_optimum_is_refuted_by_cp_sat_alone(monkeypatch):
+    shop = JobShop([[{0: 5}, {1: 5}], [{0: 5}, {1: 5}]])
+    pytest.importorskip("ortools")
+    refuted = schedule_jobs(shop, deadline=12)
+    assert refuted.status is Status.INFEASIBLE
+    assert "deadline of 12" in refuted.reason
+    monkeypatch.setattr(cp_sat, "available", lambda: False)
+    unknown = schedule_jobs(shop, deadline=12)
+    assert unknown.status is Status.UNKNOWN
+    assert unknown.reason == "the shortest schedule found takes 15, the deadline is 12"
 
 
 def test_the_same_seed_gives_the_same_schedule():
@@ -238,7 +249,7 @@ def test_an_fjs_file_is_read(tmp_path):
         ("x.json", "{}", "it holds no job shop"),
         ("x.json", '{"a": {"jobs": []}, "b": {"jobs": []}}', "it holds 2 job shops; say which: 'a', 'b'"),
         ("x.json", "[", "Expecting value"),
-        ("x.csv", "", "expected a file that ends in .fjs"),
+        ("x.csv", "", "expected a classical job shop, or a file that ends in .fjs"),
     ],
 )
 def test_wrong_files_are_errors_that_name_the_file(tmp_path, name, text, message):
@@ -289,8 +300,9 @@ def test_an_interrupted_search_returns_the_best_until_then(monkeypatch):
         raise KeyboardInterrupt
 
     monkeypatch.setattr("cggd_scheduling.jobshop.search.search", interrupted)
+    monkeypatch.setattr(cp_sat, "available", lambda: False)
     schedule = schedule_jobs(shop)
-    assert schedule.verify().reason == "interrupted"
+    assert schedule.verify().reason.startswith("interrupted; no proof was tried")
     assert schedule.makespan >= schedule.bound
 
 

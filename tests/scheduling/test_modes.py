@@ -11,8 +11,8 @@ from cggd import Descent, Status, portfolio, sweep
 from cggd.datasets import data_folder
 from cggd.program.highs import LinearProgram, Outcome
 from cggd_scheduling import JobShop, Project, modes, schedule_jobs, schedule_project, select_modes
+from cggd_scheduling.lp_dive import rounded
 from cggd_scheduling.project import from_lists
-from cggd_scheduling.rounding import rounded
 from tests.scheduling.projects import projects, selections
 
 FOLDER = data_folder()

@@ -6,8 +6,8 @@ from hypothesis import given, settings
 from cggd import Status
 from cggd_scheduling import Project, schedule_project
 from cggd_scheduling.bounds import least_bound, rounded_up
-from cggd_scheduling.generation import Instance
-from cggd_scheduling.population import Search, Stop
+from cggd_scheduling.decoding import Instance
+from cggd_scheduling.genetic import Search, Stop
 from tests.scheduling.projects import projects, selections, shortest
 from tests.scheduling.test_modes import FOLDER, instances, needs_data, project_of
 

@@ -8,7 +8,7 @@ from functools import cached_property
 from typing import Any
 
 from cggd_scheduling.hls.clock import clock_violations
-from cggd_scheduling.hls.listing import Listed
+from cggd_scheduling.hls.list_scheduler import Listed
 from cggd_scheduling.hls.problem import Synthesis
 
 

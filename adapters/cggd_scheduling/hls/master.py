@@ -10,6 +10,7 @@ import numpy as np
 
 from cggd import Additive, ChoiceSpace, Constraint, Descent, LongestPath, Result, Stop, minimize, portfolio
 from cggd_scheduling.hls.graph import FunctionalUnit
+from cggd_scheduling.hls.limits import Limits
 from cggd_scheduling.hls.problem import Synthesis
 
 # Steps of the descent that begins the search of the core; exact solution of what is left does the rest.
@@ -26,17 +27,17 @@ class Master:
     ----------
     problem : Synthesis
     objective : {"area", "power"}
-    latency : number
-    area, power : float
-        Bounds.
+    limits : Limits
     """
 
-    def __init__(self, problem: Synthesis, objective: str, latency: Any, area: float, power: float) -> None:
+    def __init__(self, problem: Synthesis, objective: str, limits: Limits) -> None:
+        latency, area, power = limits.latency, limits.area, limits.power
         self.problem, self.latency = problem, latency
         self.with_power = objective == "power" or math.isfinite(power)
         counts = {kind: list(problem.graph.operations.values()).count(kind) for kind in problem.graph.kinds}
         decisions: dict[Hashable, Sequence[Hashable]] = {
-            ("copies", name): range(counts[unit.kind] + 1) for name, unit in problem.unit.items()
+            ("copies", name): range(min(counts[unit.kind], limits.copies.get(name, counts[unit.kind])) + 1)
+            for name, unit in problem.unit.items()
         }
         if self.with_power:
             decisions |= {("unit of", op): [u.name for u in units] for op, units in problem.units.items()}

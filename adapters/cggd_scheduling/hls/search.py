@@ -3,73 +3,60 @@
 Sharing takes two problems in turns (logic-based Benders decomposition; Hooker & Ottosson, 2003). The *master* chooses
 numbers of copies that are best by what every schedule needs, which is linear, so that the core solves it exactly. The
 *list scheduler* then looks for a schedule on these copies. Where it finds none, the master must take more of at least
-one unit next time, one more bound on a sum. The first answer of the master is a bound on every schedule. Where
-operations have few possible starts, a program over them then improves schedule and bound.
+one unit next time, one more bound on a sum. The first answer of the master is a bound on every schedule. CP-SAT then
+improves schedule and bound.
 """
 
 from __future__ import annotations
 
 import math
 import random
-import time
 from collections.abc import Hashable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 from cggd import Constraint, Descent, Metric, Result, Status, minimize, portfolio
+from cggd.budget import Budget
 from cggd.checks import as_number, check_choice, check_time_limit, whole
-from cggd.rounding import number_text, true_texts
+from cggd.rounding import true_texts
+from cggd.space import few
 from cggd_scheduling.bounds import rounded_up
+from cggd_scheduling.cp_sat import MAKESPAN, MISSING, Goal, Model, available, improve
 from cggd_scheduling.hls.binding import Binding
-from cggd_scheduling.hls.listing import Listed, ListScheduler
+from cggd_scheduling.hls.limits import Limits
+from cggd_scheduling.hls.list_scheduler import Listed, ListScheduler
 from cggd_scheduling.hls.master import Master
 from cggd_scheduling.hls.problem import Synthesis
-from cggd_scheduling.hls.timed import solve_timed
 from cggd_scheduling.limits import decimal_step, exceeds, is_whole
 from cggd_scheduling.modes import explained
-from cggd_scheduling.schedule import Schedule
+from cggd_scheduling.schedule import Alternative, Requirements, Schedule
 
-Goal = Literal["area", "power", "latency"]
+Objective = Literal["area", "power", "latency"]
 
 # Descents before the core solves a choice of units exactly; more find nothing that the exact solver does not.
 STEPS, STARTS = 100, 1
 
-# Nodes of the program over starts, where it is small enough for one.
-NODES = 300
+# The resource whose use is the power of all operations.
+POWER = ("power",)
 
 # Latencies that are no whole numbers are told apart down to this share.
 RESOLUTION = 1e-3
 
 
-@dataclass(frozen=True)
-class Limits:
-    """What must hold of a schedule; infinite where nothing is asked."""
-
-    latency: Any = math.inf
-    area: float = math.inf
-    power: float = math.inf
-
-    def __str__(self) -> str:
-        given = {"latency": self.latency, "area": self.area, "power": self.power}
-        return " and ".join(f"{name} <= {number_text(value)}" for name, value in given.items() if math.isfinite(value))
-
-    def met(self, found: Binding) -> bool:
-        late = found.latency > self.latency + found.problem.timing.rounding(found.latency)
-        return not (late or exceeds(found.areas, self.area) or exceeds(found.powers, self.power))
-
-
 def synthesize(
     problem: Synthesis,
-    objective: Goal = "area",
+    objective: Objective = "area",
     *,
     latency: Any = None,
     area: float | None = None,
     power: float | None = None,
+    copies: Mapping[str, int] | None = None,
     share: bool = True,
     rounds: int = 200,
     tries: int = 10,
     time_limit: float | None = None,
     seed: int = 0,
+    workers: int | None = None,
 ) -> Schedule:
     """Choose a unit for each operation, and the copies that they share.
 
@@ -80,6 +67,8 @@ def synthesize(
         What is made least.
     latency, area, power : number, optional
         Bounds.
+    copies : mapping of unit to int, optional
+        Copies of a unit that there may be at the most; they need `share`.
     share : bool
         Whether operations may share copies. Otherwise each has its own, and areas add up over operations.
     rounds : int
@@ -88,6 +77,9 @@ def synthesize(
         Random tries of the list scheduler on each.
     time_limit : float, optional
     seed : int
+    workers : int, optional
+        Threads of CP-SAT with a time limit; by default as many as there are cores. CP-SAT proves optima of shared
+        copies, and needs OR-tools (``cggd[scheduling]``).
 
     Returns
     -------
@@ -109,19 +101,25 @@ def synthesize(
     >>> print(synthesize(problem, latency=10).reason)
     latency 10 cannot be met: the fastest units take 11, along 'p', 's'
     """
-    check_choice(objective, Goal, "objective")
+    check_choice(objective, Objective, "objective")
     given = {"latency": latency, "area": area, "power": power}
     for name, value in list(given.items()):
         if value is not None:
             number = as_number(value, name, finite=False)
             given[name] = int(number) if number.is_integer() else value  # whole times stay whole
-    limits = Limits(**{name: value for name, value in given.items() if value is not None})
+    copies = {name: whole(n, f"copies of {name!r}", least=0) for name, n in (copies or {}).items()}
+    if unknown := [name for name in copies if name not in problem.unit]:
+        raise ValueError(f"copies names {unknown[0]!r}, which is no unit of the graph; there are {few(problem.unit)}")
+    if copies and not share:
+        raise ValueError("copies needs share=True: without sharing, each operation has a copy of its own")
+    limits = Limits(**{name: value for name, value in given.items() if value is not None}, copies=copies)
     check_time_limit(time_limit)
     effort = Effort(
         rounds=whole(rounds, "rounds", least=1),
         tries=whole(tries, "tries", least=0),
         seconds=math.inf if time_limit is None else time_limit,
         seed=whole(seed, "seed", least=0),
+        workers=workers,
     )
     return _Search(problem, objective, limits, share, effort).run()
 
@@ -134,14 +132,15 @@ class Effort:
     tries: int
     seconds: float
     seed: int
+    workers: int | None
 
 
 class _Search:
     """The best schedule found, and what bounds it."""
 
-    def __init__(self, problem: Synthesis, objective: Goal, limits: Limits, share: bool, effort: Effort) -> None:
+    def __init__(self, problem: Synthesis, objective: Objective, limits: Limits, share: bool, effort: Effort) -> None:
         self.problem, self.objective, self.limits, self.share = problem, objective, limits, share
-        self.effort, self.began = effort, time.perf_counter()
+        self.effort, self.budget = effort, Budget(None if math.isinf(effort.seconds) else effort.seconds)
         self.scheduler = ListScheduler(problem, random.Random(effort.seed), effort.tries)
         self.best: Binding | None = None
         self.bound: float | None = None
@@ -172,7 +171,7 @@ class _Search:
             self._shortest(least)
         else:
             # Without a deadline: that of the slowest units, one operation after another, is none.
-            self._share(Limits(min(self.limits.latency, self._longest()), self.limits.area, self.limits.power))
+            self._share(replace(self.limits, latency=min(self.limits.latency, self._longest())))
         if self.best is None and self.proof is not None:
             self.proof = f"no schedule has {self.limits}{self._least()}: {self.proof}"
 
@@ -181,7 +180,7 @@ class _Search:
         found, limits = "", self.limits
         for name in ("area", "power"):
             free = replace(limits, **{name: math.inf})
-            master = Master(self.problem, name, free.latency, free.area, free.power)
+            master = Master(self.problem, name, free)
             least = master.solve([], seed=self.effort.seed).bound
             if least is not None and math.isfinite(least) and least > getattr(limits, name):
                 found += f"; the others ask for {name} {true_texts(least, getattr(limits, name))[0]} at the least"
@@ -193,7 +192,7 @@ class _Search:
         problem = self.problem
         metrics: dict[str, Metric] = {"latency": problem.latency, **{n: problem.total(n) for n in ("area", "power")}}
         limits = [metric <= getattr(self.limits, n) for n, metric in metrics.items() if n != self.objective]
-        left = None if math.isinf(self._left) else max(self._left, 1e-3)
+        left = max(self.budget.left, 1e-3) if self.budget.limited else None
         improvers = portfolio(Descent(STEPS, STARTS))
         how = {"seed": self.effort.seed, "improvers": improvers, "time_limit": left}
         result = minimize(metrics[self.objective], limits, **how)
@@ -217,14 +216,15 @@ class _Search:
         whole_numbers = all(isinstance(delay, int) for delay in delays)
         low, high = least, self._longest()
         self.bound = least
-        if not self._share(Limits(high, self.limits.area, self.limits.power)):
+        if not self._share(replace(self.limits, latency=high)):
             return
-        while self.best is not None and not self._over():
+        self._prove(self.limits)
+        while self.best is not None and not self._optimal() and not self._over():
             high = self.best.latency
             if low >= high or (not whole_numbers and high - low <= RESOLUTION * high):
                 return
             tried = (low + high) // 2 if whole_numbers else (low + high) / 2
-            if not self._share(Limits(tried, self.limits.area, self.limits.power)):
+            if not self._share(replace(self.limits, latency=tried)):
                 low = tried + 1 if whole_numbers else tried
                 if self.proof is not None:
                     self.bound, self.proof = max(self.bound, low), None
@@ -239,7 +239,7 @@ class _Search:
         """Look for the best schedule within limits; whether one was found that meets them."""
         limits = replace(limits, latency=self.problem.timing.within(limits.latency))
         aim = "area" if self.objective == "latency" else self.objective
-        master = Master(self.problem, aim, limits.latency, limits.area, limits.power)
+        master = Master(self.problem, aim, limits)
         first = master.solve([], seed=self.effort.seed)
         if aim == self.objective:
             self.bound = first.bound
@@ -253,7 +253,7 @@ class _Search:
             self._begin(master.chosen(first) if first.selection is not None else {}, limits)
             self._climb(limits)
         if aim == self.objective and not self._optimal():
-            self._exact(limits)
+            self._prove(limits)
         return self.best is not before
 
     def _decompose(self, master: Master, result: Result, limits: Limits) -> None:
@@ -274,11 +274,11 @@ class _Search:
 
     def _enlarged(self, copies: Mapping[str, int], limits: Limits) -> dict[str, int]:
         """More copies on which no schedule is found either; one that is found on the way is kept."""
-        grown, kinds = dict(copies), list(self.problem.graph.operations.values())
+        grown, allowed = dict(copies), self._most()
         names = list(grown)
         self.scheduler.rng.shuffle(names)
         for name in names:
-            most = kinds.count(self.problem.unit[name].kind)
+            most = allowed[name]
             step = max(1, most - grown[name])
             while step and grown[name] < most and not self._over():
                 tried = {**grown, name: min(grown[name] + step, most)}
@@ -292,18 +292,17 @@ class _Search:
 
     def _begin(self, unit: Mapping[Hashable, str], limits: Limits) -> None:
         """Schedules to climb from where power matters: with the master's units, and with the least area."""
-        count = list(self.problem.graph.operations.values()).count
-        ample = {name: count(u.kind) for name, u in self.problem.unit.items()}
+        ample = self._most()
         for preferred in (unit, {}):
             if listed := self.scheduler.fit(ample, limits.latency, limits.power, power=True, preferred=preferred):
                 self._keep(listed)
-        smallest = Master(self.problem, "area", limits.latency, limits.area, math.inf)
+        smallest = Master(self.problem, "area", replace(limits, power=math.inf))
         self._decompose(smallest, smallest.solve([], seed=self.effort.seed), limits)
 
     def _climb(self, limits: Limits) -> None:
         """Better schedules on copies that differ by one, or by one in place of another."""
         seen: set[tuple[int, ...]] = set()
-        names = list(self.problem.unit)
+        names, allowed = list(self.problem.unit), self._most()
         while (best := self.best) is not None:
             steps = [{a: -1} for a in names] + [{a: 1} for a in names]
             steps += [{a: -1, b: 1} for a in names for b in names if a != b]
@@ -312,7 +311,8 @@ class _Search:
                 copies = {name: best.copies.get(name, 0) + step.get(name, 0) for name in names}
                 key, area = tuple(copies.values()), self.problem.area(copies)
                 worse = area >= best.area if self.objective == "area" else area > limits.area
-                if min(key) < 0 or key in seen or worse or self._over():
+                over = any(n > allowed[name] for name, n in copies.items())
+                if min(key) < 0 or over or key in seen or worse or self._over():
                     continue
                 seen.add(key)
                 if listed := self.scheduler.fit(copies, limits.latency, limits.power, power=True):
@@ -322,21 +322,45 @@ class _Search:
             else:
                 return
 
-    def _exact(self, limits: Limits) -> None:
-        """Where starts are few, the program over them: a better schedule, a better bound, or a proof of none."""
-        left = self._left
-        if left <= 0:
+    def _prove(self, limits: Limits) -> None:
+        """Let CP-SAT look for a better schedule, a better bound, or a proof of none."""
+        problem, best = self.problem, self.best
+        if problem.chain or self._over():
             return
-        bounds, best = (limits.latency, limits.area, limits.power), self._value(self.best)
-        timed = solve_timed(self.problem, self.objective, *bounds, best=best, nodes=NODES, time_limit=left)
-        if timed is None:
+        needs = _with_power(problem.requirements(self._most(), limits.latency), problem, limits.power)
+        goals = {
+            "area": Goal("area", lambda _: self._value(best), Model.price),
+            "power": Goal("power", lambda schedule: schedule.used(POWER), lambda model: model.use(POWER)),
+            "latency": MAKESPAN,
+        }
+        answer = improve(
+            needs,
+            goals[self.objective],
+            self.budget,
+            known=None if best is None else Schedule(needs, best.listed.start, best.listed.unit),
+            bound=self._rounded(),
+            prices={name: unit.area for name, unit in problem.unit.items()},
+            price_limit=limits.area,
+            seed=self.effort.seed,
+            workers=self.effort.workers,
+        )
+        if answer is None:
             return
-        if timed.infeasible:
-            self.proof = "proved by mixed-integer programming over starts (HiGHS)"
-        if timed.listed is not None:
-            self._keep(timed.listed)
-        if math.isfinite(timed.bound):
-            self.bound = max(timed.bound, -math.inf if self.bound is None else self.bound)
+        if answer.start:
+            power = sum(problem.unit[str(name)].power for name in answer.modes.values())
+            self._keep(Listed(answer.start, {op: str(name) for op, name in answer.modes.items()}, power))
+        if answer.infeasible and best is None:
+            self.proof = "proved by CP-SAT"
+        if math.isfinite(answer.bound):
+            self.bound = max(answer.bound, -math.inf if self.bound is None else self.bound)
+        if answer.interrupted:
+            raise KeyboardInterrupt
+
+    def _most(self) -> dict[str, int]:
+        """Copies of each unit that there may be."""
+        count = list(self.problem.graph.operations.values()).count
+        limits = self.limits.copies
+        return {n: min(count(u.kind), limits.get(n, len(self.problem.order))) for n, u in self.problem.unit.items()}
 
     # -- what is known ------------------------------------------------------------------------------------------------
 
@@ -349,13 +373,8 @@ class _Search:
         if self.limits.met(found) and self._value(found) < self._value(self.best):
             self.best = found
 
-    @property
-    def _left(self) -> float:
-        """Seconds until the time limit."""
-        return self.effort.seconds - (time.perf_counter() - self.began)
-
     def _over(self) -> bool:
-        if self._left > 0:
+        if not self.budget.over():
             return False
         self.stopped = "time limit"
         return True
@@ -387,7 +406,7 @@ class _Search:
         """The best schedule, with everything that it must meet looked at afresh; or why there is none."""
         problem, best = self.problem, self.best
         deadline = None if math.isinf(self.limits.latency) else self.limits.latency
-        seconds = time.perf_counter() - self.began
+        seconds = self.budget.seconds
         if best is None:
             status = Status.UNKNOWN if self.proof is None else Status.INFEASIBLE
             reason = self.proof or f"no schedule that meets the bounds was found{self.stopped and ': ' + self.stopped}"
@@ -399,6 +418,7 @@ class _Search:
         if (wrong := fresh.clock_violations()) or not self.limits.met(fresh):
             raise AssertionError(f"a schedule that breaks its bounds: {wrong}, {fresh}")
         optimal, value = self._optimal(), self._value(fresh)
+        missing = [] if available() or problem.chain or not self.share else [MISSING]
         copies = ", ".join(f"{n} {name}" for name, n in fresh.copies.items())
         return Schedule(
             problem.requirements(fresh.copies, deadline),
@@ -409,10 +429,19 @@ class _Search:
             objective=self.objective,
             value=value,
             bound=value if optimal else self._rounded(),
-            reason="no schedule can be better" if optimal else self.stopped,
+            reason="no schedule can be better" if optimal else "; ".join(filter(None, [self.stopped, *missing])),
             facts={"latency": fresh.latency, "area": fresh.area, "power": fresh.power, "copies": copies},
             seconds=seconds,
         ).verify()
+
+
+def _with_power(needs: Requirements, problem: Synthesis, power: float) -> Requirements:
+    """Requirements that bound the power too, as a budget."""
+    tasks = {
+        op: {m: Alternative(a.duration, {**a.demands, POWER: problem.unit[str(m)].power}) for m, a in modes.items()}
+        for op, modes in needs.tasks.items()
+    }
+    return replace(needs, tasks=tasks, budgets={POWER: power})
 
 
 Synthesis.solve = synthesize

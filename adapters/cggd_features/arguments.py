@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from fnmatch import fnmatchcase
 from functools import cached_property
 from typing import Any, cast
 
@@ -35,23 +37,32 @@ class Variables:
         Columns of each variable; a variable stands where its first column does.
     labels : dict of label to int
         Numbers of the variables that were given a label.
+    absent : frozenset
+        Labels and members of groups that the data lack, such as levels that no sample has. They may have prices.
+    patterns : list of str
+        Those of groups; names that match one and that the data lack may have prices, too.
     """
 
     n_features: int
     names: Sequence[str] | None
     columns: Sequence[NDArray[np.int64]]
     labels: Mapping[Hashable, int]
+    absent: frozenset[Hashable] = frozenset()
+    patterns: Sequence[str] = ()
 
     @classmethod
     def of(cls, n_features: int, names: Sequence[str] | None, groups: Any) -> Variables:
         """From the argument `groups` of a selector."""
         alone = cls(n_features, names, [np.array([c]) for c in range(n_features)], {})
         members: dict[Hashable, list[int]] = {}
+        absent: set[Hashable] = set()
         if isinstance(groups, Mapping):
             for label, keys in groups.items():
-                members[label] = [
-                    alone.column(key, f"groups[{label!r}]") for key in _listed(keys, f"groups[{label!r}]")
-                ]
+                members[label], lacking = alone._members(keys, f"groups[{label!r}]")
+                absent |= lacking
+                if not members[label]:
+                    absent.add(label)
+                    del members[label]
         elif groups is not None:
             given = _listed(groups, "groups")
             if len(given) != n_features:
@@ -61,8 +72,6 @@ class Variables:
                     members.setdefault(_plain(label), []).append(column)
         owner: dict[int, Hashable] = {}
         for label, columns in members.items():
-            if not columns:
-                raise ValueError(f"groups[{label!r}] has no feature")
             for column in columns:
                 if column in owner:
                     raise ValueError(
@@ -77,7 +86,28 @@ class Variables:
             elif column == min(members[label]):
                 labels[label] = len(sets)
                 sets.append(np.array(sorted(members[label])))
-        return cls(n_features, names, sets, labels)
+        patterns = [keys for keys in groups.values() if isinstance(keys, str)] if isinstance(groups, Mapping) else []
+        return cls(n_features, names, sets, labels, frozenset(absent - set(alone._numbers)), patterns)
+
+    def _members(self, keys: Any, argument: str) -> tuple[list[int], set[Hashable]]:
+        """Columns of a group, and those of its names that the data lack, about which a warning is issued."""
+        if isinstance(keys, str):  # a pattern
+            found = [column for column, name in enumerate(self.names or ()) if fnmatchcase(str(name), keys)]
+            if not found:
+                if self.names is None:
+                    raise ValueError(f"{argument} = {keys!r} needs feature names; give a DataFrame, or column numbers")
+                warnings.warn(f"{argument}: no feature matches {keys!r}; the group is left out", stacklevel=6)
+            return found, set()
+        listed = _listed(keys, argument)
+        if not listed:
+            raise ValueError(f"{argument} has no feature")
+        lacking: set[Hashable] = {key for key in listed if isinstance(key, str) and key not in self._numbers}
+        if self.names is None or len(lacking) == len(listed):
+            lacking = set()  # no level of it is there, or nothing has a name: an error
+        if lacking:
+            names = ", ".join(sorted(map(repr, lacking)))
+            warnings.warn(f"{argument} names features that X lacks, {names}; they are ignored", stacklevel=6)
+        return [self.column(key, argument) for key in listed if _plain(key) not in lacking], lacking
 
     def __len__(self) -> int:
         return len(self.columns)
@@ -98,6 +128,13 @@ class Variables:
     @cached_property
     def _numbers(self) -> Mapping[Hashable, int]:
         return {name: column for column, name in enumerate(self.names or ())}
+
+    def lacks(self, key: Any) -> bool:
+        """Whether something is a label or a member of a group that the data lack."""
+        if key in self.absent:
+            return True
+        matches = isinstance(key, str) and any(fnmatchcase(key, pattern) for pattern in self.patterns)
+        return matches and key not in self._numbers and key not in self.labels
 
     def name(self, column: int) -> Hashable:
         """What a user calls a column."""
@@ -187,6 +224,8 @@ def cost_metric(variables: Variables, costs: Any, discounted: Any, name: str, un
         if not isinstance(members, Mapping):
             raise TypeError(f"{where} must map features to their discounted prices, got {members!r}")
         for key, value in members.items():
+            if variables.lacks(key):
+                continue
             variable = variables.variable(key, where)
             if variable in seen:
                 raise ValueError(f"{where} and discounted[{seen[variable]!r}] both hold {key!r}; groups are disjoint")
@@ -232,6 +271,8 @@ def _full_of_mapping(variables: Variables, costs: dict[Hashable, Any], argument:
     by_label, by_column = np.zeros(len(variables), dtype=bool), np.zeros(variables.n_features, dtype=bool)
     for key, value in costs.items():
         price = as_amount(value, f"{argument}[{key!r}]")
+        if variables.lacks(key):
+            continue
         if key in variables.labels and key not in variables._numbers:
             by_label[variables.labels[key]] = True
             full[variables.labels[key]] += price
@@ -249,7 +290,7 @@ def _full_of_mapping(variables: Variables, costs: dict[Hashable, Any], argument:
 
 
 @dataclass(frozen=True, eq=False)
-class Shop:
+class Arguments:
     """Variables with what they cost and what may be bought, from the arguments of a selector.
 
     Attributes
@@ -275,7 +316,7 @@ class Shop:
         must_exclude: Any = (),
         at_most: Any = None,
         at_least: Any = None,
-    ) -> Shop:
+    ) -> Arguments:
         """Check the arguments of a selector."""
         budgets: dict[Hashable, Constraint]
         if isinstance(budget, Mapping):

@@ -9,13 +9,12 @@ activities take the mode that ends first, make a schedule of it (forward-backwar
 from __future__ import annotations
 
 import random
-import time
-from collections.abc import Sequence
-from dataclasses import dataclass
-from math import inf
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from cggd_scheduling.generation import Instance, Pass, forward, order_by, serial
+from cggd.budget import Budget
+from cggd_scheduling.decoding import Instance, Pass, forward, order_by, serial
 
 # On every 18th instance of MMLIB50, 5,000 schedules, populations of 20 and 80 were 0.8 and 0.5% further from the best
 # known makespans than one of 40, and a mutation of 0.02 was 0.4%.
@@ -57,18 +56,17 @@ class Stop:
         Passes after which it ends.
     bound : int
         No makespan is less; one that reaches it ends the search.
-    late : float
-        Of `time.perf_counter`, when it ends.
+    budget : Budget
     """
 
     schedules: int
     bound: int = 0
-    late: float = inf
+    budget: Budget = field(default_factory=Budget)
 
     def reached(self, made: int, best: Member | None) -> bool:
         """Whether a search ends after so many passes, with such a best member."""
         optimal = best is not None and best.makespan <= self.bound
-        return optimal or made >= self.schedules or time.perf_counter() > self.late
+        return optimal or made >= self.schedules or self.budget.over()
 
 
 class Search:
@@ -108,8 +106,8 @@ class Search:
         """Whether it is to end."""
         return self.stop.reached(self.made, self.best)
 
-    def run(self) -> None:
-        """Breed until it is over; a Ctrl-C gets through, and leaves `best` as it is."""
+    def run(self) -> Iterator[None]:
+        """Breed until it is over, and yield after each member; a Ctrl-C gets through, and leaves `best` as it is."""
         members: list[Member] = []
         known: set[Member] = set()
         modes = list(self.witness)
@@ -120,6 +118,7 @@ class Search:
             if member not in known:
                 known.add(member)
                 members.append(member)
+            yield
             modes = self._drawn_modes() if self.shares and self.rng.random() < RELAXED else self._random_modes()
         while not self.over:
             child = self.decoded(*self._crossed(self._chosen(members), self._chosen(members)))
@@ -132,6 +131,7 @@ class Search:
                     known.add(child)
                     del members[worst]
                     members.append(child)
+            yield
 
     def _chosen(self, members: list[Member]) -> Member:
         """The better one of two."""

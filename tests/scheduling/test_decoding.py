@@ -3,7 +3,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cggd_scheduling import Project, Schedule
-from cggd_scheduling.generation import Instance, backward, forward, order_by, parallel, serial
+from cggd_scheduling.decoding import Instance, backward, forward, order_by, parallel, serial
 from cggd_scheduling.profiles import Packed, Steps, profiles_for
 from tests.scheduling.projects import projects, selections, serial_by_hand
 

@@ -1,0 +1,157 @@
+"""The best schedule of a search, what is proved about it, and the result that both make."""
+
+from __future__ import annotations
+
+import math
+import warnings
+from collections.abc import Hashable, Mapping
+from dataclasses import replace
+from typing import Any
+
+from cggd import Status
+from cggd.budget import Budget
+from cggd.rounding import true_texts
+from cggd_scheduling import cp_sat
+from cggd_scheduling.cp_sat import MAKESPAN, Goal
+from cggd_scheduling.schedule import Requirements, Schedule
+
+
+class Best:
+    """The best schedule known, a bound, and a proof that there is none.
+
+    Parameters
+    ----------
+    needs : Requirements
+    goal : Goal
+    budget : Budget
+    lanes : bool
+        Whether the mode of a task is a machine, and so its lane.
+    seed : int
+    workers : int, optional
+        Threads of CP-SAT.
+
+    Attributes
+    ----------
+    schedule : Schedule or None
+    late : Schedule or None
+        The shortest schedule that misses nothing but the deadline.
+    bound : number or None
+        No schedule has a smaller value.
+    proof : str
+        Why there is no schedule.
+    notes : list of str
+        Why the search ended, and what else there is to say.
+    """
+
+    def __init__(
+        self,
+        needs: Requirements,
+        goal: Goal,
+        budget: Budget,
+        *,
+        lanes: bool = False,
+        seed: int = 0,
+        workers: int | None = None,
+    ) -> None:
+        self.needs, self.goal, self.budget = needs, goal, budget
+        self.lanes, self.seed, self.workers = lanes, seed, workers
+        self.schedule: Schedule | None = None
+        self.late: Schedule | None = None
+        self.bound: Any = None
+        self.proof = ""
+        self.notes: list[str] = []
+
+    @property
+    def value(self) -> Any:
+        """The value of the best schedule; infinite where there is none."""
+        return math.inf if self.schedule is None else self.goal.value(self.schedule)
+
+    def take(self, start: Mapping[Hashable, Any], modes: Mapping[Hashable, Hashable]) -> bool:
+        """Keep a schedule that meets the requirements and is better than the best; returns whether it is."""
+        start, modes = ({task: of[task] for task in self.needs.tasks} for of in (start, modes))
+        found = Schedule(self.needs, start, modes, modes if self.lanes else {}, objective=self.goal.name)
+        late = found.late
+        wrong = found.violations(replace(self.needs, deadline=None) if late else None)
+        if wrong or (late and self.late is not None and found.makespan >= self.late.makespan):
+            return False
+        if late:
+            self.late = found
+            return False
+        if self.goal.value(found) >= self.value:
+            return False
+        self.schedule = found
+        return True
+
+    def raise_bound(self, bound: Any) -> None:
+        """Keep a bound that is higher than the one known; one that a schedule refutes is not believed."""
+        if not math.isfinite(bound):
+            return
+        if self.schedule is not None and bound > self.value + self.schedule.rounding:
+            warnings.warn(f"a bound of {bound} is refuted by a schedule of {self.value}", RuntimeWarning, stacklevel=2)
+        elif self.bound is None or bound > self.bound:
+            self.bound = bound
+
+    @property
+    def optimal(self) -> bool:
+        """Whether no schedule can be better."""
+        if self.schedule is None or self.bound is None:
+            return False
+        return self.value <= self.bound + self.schedule.rounding
+
+    @property
+    def over(self) -> bool:
+        """Whether there is nothing left to look for, or no time."""
+        return bool(self.optimal or self.proof or self.budget.over())
+
+    def share(self, share: float) -> float:
+        """Share of the time for what comes before CP-SAT: all of it where OR-tools is missing."""
+        return share if cp_sat.available() else 1.0
+
+    def prove(self, budget: Budget | None = None, **options: Any) -> None:
+        """Let CP-SAT look for a better schedule and a bound."""
+        if self.over:
+            return
+        how = {"known": self.schedule, "bound": self.bound, "seed": self.seed, "workers": self.workers}
+        answer = cp_sat.improve(self.needs, self.goal, budget or self.budget, **how, **options)
+        if answer is None:
+            return
+        if answer.start:
+            self.take(answer.start, answer.modes)
+        if answer.infeasible and self.schedule is None:
+            self.proof = self._proof()
+        self.raise_bound(answer.bound)
+        if answer.interrupted:
+            raise KeyboardInterrupt
+
+    def _proof(self) -> str:
+        if self.late is None or self.needs.deadline is None:
+            return "no schedule meets the requirements, as CP-SAT has proved"
+        found, last = true_texts(self.late.makespan, self.needs.deadline)
+        return f"no schedule meets the deadline of {last}, as CP-SAT has proved; the shortest found takes {found}"
+
+    def result(self, seconds: float) -> Schedule:
+        """The best schedule, or why there is none."""
+        missing = [] if self.optimal or self.proof or cp_sat.available() else [cp_sat.MISSING]
+        ended = [] if self.optimal or self.proof or self.budget.left > 0 else ["time limit"]
+        notes, deadline = "; ".join([*ended, *self.notes, *missing]), self.needs.deadline
+        if self.schedule is None:
+            status = Status.INFEASIBLE if self.proof else Status.UNKNOWN
+            reason = self.proof or f"no schedule was found: {notes or 'the search gave up'}"
+            if self.late is not None and not self.proof:
+                found, last = true_texts(self.late.makespan, deadline)
+                reason = f"the shortest schedule found takes {found}, the deadline is {last}"
+                if self.goal is MAKESPAN and self.bound is not None and self.bound > deadline + self.late.rounding:
+                    status, least = Status.INFEASIBLE, true_texts(self.bound, deadline)[0]
+                    reason = f"no schedule ends before {least}; the deadline is {last}"
+            how: dict[str, Any] = {"objective": self.goal.name, "bound": self.bound, "seconds": seconds}
+            return Schedule(self.needs, {}, {}, status=status, reason=reason, **how)
+        value = self.value
+        optimal = self.optimal
+        return replace(
+            self.schedule,
+            status=Status.OPTIMAL if optimal else Status.FEASIBLE,
+            value=value,
+            bound=value if optimal else self.bound,
+            reason="; ".join(filter(None, ["no schedule can be better" if optimal else "", notes])),
+            seconds=seconds,
+        ).verify()

@@ -1,0 +1,81 @@
+"""Schedules of any requirements: a list scheduler, and CP-SAT for better schedules and proofs."""
+
+from __future__ import annotations
+
+from itertools import islice
+from typing import Literal
+
+from cggd.budget import Budget
+from cggd.checks import check_choice, check_time_limit, whole
+from cggd_scheduling.best import Best
+from cggd_scheduling.cp_sat import MAKESPAN, TARDINESS
+from cggd_scheduling.list_scheduler import ListScheduler
+from cggd_scheduling.schedule import Requirements, Schedule, nothing_to_do
+
+Objective = Literal["makespan", "tardiness"]
+GOALS = {"makespan": MAKESPAN, "tardiness": TARDINESS}
+
+# Lists that are tried, and the share of a time limit for them.
+LISTS, SHARE = 200, 0.1
+
+
+def schedule_tasks(
+    needs: Requirements,
+    objective: Objective = "makespan",
+    *,
+    lists: int = LISTS,
+    time_limit: float | None = None,
+    seed: int = 0,
+    workers: int | None = None,
+    lanes: bool = False,
+) -> Schedule:
+    """Choose modes and start times that meet requirements, with the least makespan or weighted tardiness.
+
+    Parameters
+    ----------
+    needs : Requirements
+    objective : {"makespan", "tardiness"}
+    lists : int
+        Lists that the list scheduler tries. Its best schedule is the start of CP-SAT, which needs OR-tools.
+    time_limit : float, optional
+        Seconds.
+    seed : int
+    workers : int, optional
+        Threads of CP-SAT with a time limit; by default as many as there are cores.
+    lanes : bool
+        Whether modes are machines, drawn as rows of a Gantt chart.
+
+    Examples
+    --------
+    >>> from cggd_scheduling import Alternative
+    >>> tasks = {name: {"only": Alternative(n, {"oven": 1})} for name, n in {"bread": 4, "cake": 3, "pie": 2}.items()}
+    >>> needs = Requirements(tasks, capacities={"oven": 1}, due={"bread": 9, "cake": 3, "pie": 6}, weights={"cake": 2})
+    >>> schedule = schedule_tasks(needs, "tardiness")
+    >>> schedule.value, schedule.start
+    (0, {'bread': 5, 'cake': 0, 'pie': 3})
+    """
+    check_choice(objective, Objective, "objective")
+    lists, seed = whole(lists, "lists", least=1), whole(seed, "seed", least=0)
+    check_time_limit(time_limit)
+    budget = Budget(time_limit)
+    if not needs.tasks:
+        return nothing_to_do(needs, objective)
+    best = Best(needs, GOALS[objective], budget, lanes=lanes, seed=seed, workers=workers)
+    try:
+        begin(best, lists)
+        best.prove()
+    except KeyboardInterrupt:
+        best.notes.append("interrupted")
+    return best.result(budget.seconds)
+
+
+def begin(best: Best, lists: int) -> None:
+    """Take the schedules of the list scheduler."""
+    part = best.budget.part(share=SHARE)
+    if best.goal is TARDINESS:
+        best.raise_bound(0)
+    for found in islice(ListScheduler(best.needs).schedules(best.seed), lists):
+        if found is not None:
+            best.take(*found)
+        if best.over or part.over():
+            return

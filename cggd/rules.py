@@ -1,0 +1,605 @@
+"""Rules between decisions: implications, counts, and decisions that must differ or agree.
+
+A rule stands in the list of constraints. It is made without a choice space and becomes a `Constraint` when it is put on
+one: linear rows of whole numbers, so that replacement tables are exact and the exact solver proves optima.
+
+A *literal* says that a decision takes an option, such as ``("cpu", "x")``. ``("cpu", ["x", "y"])`` says that it takes
+one of several. ``("*", "x")`` stands for every decision that has the option ``"x"``, and ``(["cpu", "gpu"], "x")`` for
+the decisions listed.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from itertools import chain, product
+from math import prod
+from typing import Any, Protocol, cast
+from unicodedata import normalize
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import sparse
+
+from cggd.checks import whole
+from cggd.constraints import Constraint
+from cggd.metrics import Additive, Excess, Function, Metric, Relation
+from cggd.metrics.relation import COMBINED
+from cggd.space import ChoiceSpace, few
+
+# Most clauses of one rule. A formula of and, or and not may have exponentially many.
+CLAUSES = 4096
+
+# A disjunction: for each decision (by position) the indices of its options, one of which makes the clause true.
+Clause = Mapping[int, frozenset[int]]
+
+# Rows of whole numbers, each of which must be at most its limit: decision and option of every number, and the limit.
+Rows = list[tuple[Mapping[tuple[int, int], int], int]]
+
+
+@dataclass(frozen=True)
+class _Labels:
+    """The labels of a space, or what is printed of them."""
+
+    space: ChoiceSpace
+    as_text: bool
+
+    @cached_property
+    def _texts(self) -> dict[str, int]:
+        return {_plain(decision): place for place, decision in enumerate(self.space.decisions)}
+
+    def knows(self, decision: Hashable) -> bool:
+        return decision in (self._texts if self.as_text else self.space.decisions)
+
+    def position(self, decision: Hashable) -> int:
+        if not self.as_text:
+            return self.space.position(decision)
+        if decision not in self._texts:
+            raise ValueError(f"unknown decision {decision!r}; the space has {few(self.space.decisions)}")
+        return self._texts[cast(str, decision)]
+
+    def options(self, place: int) -> Sequence[Hashable]:
+        labels = self.space.option_labels(self.space.decisions[place])
+        return [_plain(label) for label in labels] if self.as_text else labels
+
+    def option(self, place: int, option: Hashable) -> int:
+        labels = self.options(place)
+        if option not in labels:
+            raise ValueError(f"decision {self.space.decisions[place]!r} has no option {option!r}; it has {few(labels)}")
+        return labels.index(option)
+
+
+def _plain(label: Hashable) -> str:
+    """A label as text; accents are written in one way."""
+    return normalize("NFC", str(label))
+
+
+class Formula(Protocol):
+    """A statement about a selection: a literal, or others joined by and, or, not."""
+
+    def clauses(self, space: ChoiceSpace, *, true: bool = True) -> list[Clause]:
+        """Clauses that all hold exactly if the formula is true (or false)."""
+        ...
+
+
+@dataclass(frozen=True)
+class Literal:
+    """Whether a decision takes one of some options. With several decisions: whether one of them does.
+
+    With `as_text`, labels are texts and are compared with the labels of the space as they are printed.
+    """
+
+    decisions: tuple[Hashable, ...]
+    options: tuple[Hashable, ...]
+    as_text: bool = False
+
+    @classmethod
+    def of(cls, given: Any) -> Literal:
+        """Check and convert a pair of a decision (or several) and an option (or several)."""
+        if hasattr(given, "found"):
+            return given
+        if not isinstance(given, tuple) or len(given) != 2:
+            raise TypeError(f'a literal must be a pair such as ("cpu", "x") or ("cpu", ["x", "y"]), got {given!r}')
+        decisions, options = (tuple(p) if isinstance(p, list | set | frozenset | range) else (p,) for p in given)
+        if not decisions or not options:
+            raise ValueError(f"a literal needs at least one decision and one option, got {given!r}")
+        return cls(decisions, options)
+
+    def found(self, space: ChoiceSpace) -> dict[int, frozenset[int]]:
+        """For each decision that it is about, by position, the indices of the options."""
+        labels = _Labels(space, as_text=self.as_text)
+        found: dict[int, frozenset[int]] = {}
+        for decision in self.decisions:
+            if decision != "*" or labels.knows(decision):
+                place = labels.position(decision)
+                found[place] = frozenset(labels.option(place, o) for o in self.options)
+        if len(found) < len(self.decisions):  # with a star
+            for place in range(space.n_decisions):
+                options = labels.options(place)
+                if at := frozenset(options.index(o) for o in self.options if o in options):
+                    found.setdefault(place, at)
+            if not found:
+                raise ValueError(f"no decision has the option {few(self.options)}, named by {self}")
+        return found
+
+    def each(self, space: ChoiceSpace) -> list[Literal]:
+        """A literal for each option, if the option is ``"*"``; otherwise this literal alone."""
+        if self.options != ("*",):
+            return [self]
+        labels = _Labels(space, as_text=self.as_text)
+        places = range(space.n_decisions) if self.decisions == ("*",) else map(labels.position, self.decisions)
+        every = dict.fromkeys(chain.from_iterable(labels.options(place) for place in places))
+        return [self] if "*" in every else [replace(self, options=(option,)) for option in every]
+
+    def clauses(self, space: ChoiceSpace, *, true: bool = True) -> list[Clause]:
+        found = self.found(space)
+        if true:
+            return [found]
+        sizes = space.sizes.tolist()
+        return [{place: frozenset(range(sizes[place])) - options} for place, options in found.items()]
+
+    def __str__(self) -> str:
+        return f"{'|'.join(map(str, self.decisions))}={'|'.join(map(str, self.options))}"
+
+
+@dataclass(frozen=True)
+class Not:
+    """The negation of a formula."""
+
+    part: Formula
+
+    def clauses(self, space: ChoiceSpace, *, true: bool = True) -> list[Clause]:
+        return self.part.clauses(space, true=not true)
+
+    def __str__(self) -> str:
+        return f"not {_bracketed(self.part)}"
+
+
+@dataclass(frozen=True)
+class Both:
+    """Several formulas joined by ``and``, or by another word for formulas that are negated in pairs."""
+
+    parts: tuple[Formula, ...]
+    word: str = "and"
+
+    def clauses(self, space: ChoiceSpace, *, true: bool = True) -> list[Clause]:
+        each = [part.clauses(space, true=true) for part in self.parts]
+        if true:
+            return list(chain.from_iterable(each))
+        if prod(map(len, each)) > CLAUSES:
+            raise ValueError(f"the rule {self} has more than {CLAUSES} clauses; write it as several rules")
+        return [_either(some) for some in product(*each)]
+
+    def __str__(self) -> str:
+        return f" {self.word} ".join(map(_bracketed, self.parts))
+
+
+@dataclass(frozen=True)
+class Either:
+    """Several formulas joined by ``or``."""
+
+    parts: tuple[Formula, ...]
+
+    def clauses(self, space: ChoiceSpace, *, true: bool = True) -> list[Clause]:
+        return Both(tuple(map(Not, self.parts))).clauses(space, true=not true)
+
+    def __str__(self) -> str:
+        return " or ".join(map(_bracketed, self.parts))
+
+
+@dataclass(frozen=True)
+class Implication:
+    """``first -> then``, or with `both` ways ``first <-> then``."""
+
+    first: Formula
+    then: Formula
+    both: bool = False
+
+    def clauses(self, space: ChoiceSpace, *, true: bool = True) -> list[Clause]:
+        one: Formula = Either((Not(self.first), self.then))
+        whole: Formula = Both((one, Either((self.first, Not(self.then))))) if self.both else one
+        return whole.clauses(space, true=true)
+
+    def __str__(self) -> str:
+        return f"{_bracketed(self.first)} {'<->' if self.both else '->'} {_bracketed(self.then)}"
+
+
+def _bracketed(formula: Formula) -> str:
+    return f"({formula})" if " " in str(formula) and not isinstance(formula, Literal | Not) else str(formula)
+
+
+def _either(clauses: Iterable[Clause]) -> Clause:
+    joined: dict[int, frozenset[int]] = {}
+    for clause in clauses:
+        for place, options in clause.items():
+            joined[place] = joined.get(place, frozenset()) | options
+    return joined
+
+
+@dataclass(frozen=True, eq=False)
+class Rule:
+    """A rule between decisions; the functions of this module make it, and `on` puts it on a choice space.
+
+    Attributes
+    ----------
+    words : str
+        How the rule is called in reports.
+    rows : callable
+        The linear rows of the rule on a space.
+    """
+
+    words: str
+    rows: Callable[[ChoiceSpace], Rows]
+
+    def on(self, space: ChoiceSpace) -> Constraint:
+        """The rule as a constraint: a count with a bound if it is a single row, otherwise an excess of at most 0."""
+        rows = self.rows(space)
+        if len(rows) == 1:
+            (numbers, limit), values = rows[0], np.zeros(space.n_options)
+            for (place, option), number in numbers.items():
+                values[space.offsets[place] + option] = number
+            sense, sign = (">=", -1.0) if values.max(initial=0.0) <= 0 and limit < 0 else ("<=", 1.0)
+            return Constraint(
+                Additive(space, sign * values + 0.0, name=self.words), sign * limit, sense, words=self.words
+            )
+        entries = [
+            (row, int(space.offsets[place]) + option, number)
+            for row, (numbers, _) in enumerate(rows)
+            for (place, option), number in numbers.items()
+        ]
+        row, column, number = np.array(entries, dtype=np.int64).reshape(-1, 3).T
+        matrix = sparse.csr_array((number.astype(float), (row, column)), shape=(len(rows), space.n_options))
+        return Constraint(
+            Excess(space, matrix, [limit for _, limit in rows], name=self.words), 0, "<=", words=self.words
+        )
+
+    def named(self, words: str) -> Rule:
+        """The same rule under another name."""
+        return replace(self, words=words)
+
+    def __repr__(self) -> str:
+        return f"Rule({self.words})"
+
+
+def implies(first: Any, then: Any, *, name: str | None = None) -> Rule:
+    """If the first literal holds, so must the second.
+
+    Parameters
+    ----------
+    first : literal or list of literals
+        Of a list, all must hold.
+    then : literal or list of literals
+        Of a list, one must hold.
+    name : str, optional
+        Name of the rule in reports; by default its text.
+
+    Examples
+    --------
+    >>> from cggd import Additive, ChoiceSpace, minimize
+    >>> space = ChoiceSpace({"cpu": ["x", "y"], "board": ["x", "y"]})
+    >>> price = Additive(space, [1, 2, 4, 2], name="price")
+    >>> rule = implies(("cpu", "x"), ("board", "x"))
+    >>> result = minimize(price, [rule])
+    >>> result.selection, print(*result.constraints)
+    cpu=x -> board=x: kept
+    ({'cpu': 'y', 'board': 'y'}, None)
+    """
+    return rule_of(Implication(_joined(first, Both), _joined(then, Either)), name)
+
+
+def forbid_together(*literals: Any, name: str | None = None) -> Rule:
+    """Not all of the literals may hold at once.
+
+    Examples
+    --------
+    >>> forbid_together(("tx", 8), ("ty", 8))
+    Rule(not (tx=8 and ty=8))
+    """
+    return rule_of(Not(_joined(list(literals), Both)), name)
+
+
+def rule_of(formula: Formula, name: str | None = None) -> Rule:
+    """A formula as a rule: it must be true."""
+    return Rule(name or str(formula), lambda space: rows_of(formula, space))
+
+
+def rows_of(formula: Formula, space: ChoiceSpace) -> Rows:
+    """Linear rows of a formula: in each clause, at least one literal holds."""
+    rows: Rows = []
+    sizes = space.sizes.tolist()
+    for clause in formula.clauses(space):
+        numbers: dict[tuple[int, int], int] = {}
+        limit = -1
+        for place, options in clause.items():
+            others = frozenset(range(sizes[place])) - options
+            # Exactly one option is chosen: the sum over some of them is 1 minus the sum over the others.
+            fewer = len(others) < len(options)
+            limit += fewer
+            numbers |= {(place, o): 1 if fewer else -1 for o in (others if fewer else options)}
+        if numbers or limit < 0:
+            rows.append((numbers, limit))
+    # A rule that always holds is a row of zeros.
+    return [row for row in rows if row[0] or row[1] < 0] or [({(0, 0): 0}, 0)]
+
+
+def _joined(given: Any, kind: Any) -> Formula:
+    if isinstance(given, list):
+        if not given:
+            raise ValueError("a list of literals is empty; give at least one")
+        parts = tuple(_joined(one, kind) for one in given)
+        return parts[0] if len(parts) == 1 else kind(parts)
+    return given if hasattr(given, "clauses") else Literal.of(given)
+
+
+# -- counts -----------------------------------------------------------------------------------------------------------
+
+
+def at_most(k: int, literals: Any, *, name: str | None = None) -> Rule:
+    """At most `k` of the literals hold.
+
+    Parameters
+    ----------
+    k : int
+    literals : literal, list of literals, or mapping of name to either
+        With a mapping, the count of each entry is bounded. The literal ``("*", "*")`` bounds the count of each option.
+    name : str, optional
+
+    Examples
+    --------
+    >>> at_most(2, ("*", "beef")), at_most(1, ("*", "*"))
+    (Rule(at most 2 of *=beef), Rule(at most 1 of *=*))
+    """
+    return _counted("at most", whole(k, "k", least=0), literals, name)
+
+
+def at_least(k: int, literals: Any, *, name: str | None = None) -> Rule:
+    """At least `k` of the literals hold; the parameters are those of `at_most`."""
+    return _counted("at least", whole(k, "k", least=0), literals, name)
+
+
+def exactly(k: int, literals: Any, *, name: str | None = None) -> Rule:
+    """Exactly `k` of the literals hold; the parameters are those of `at_most`."""
+    return _counted("exactly", whole(k, "k", least=0), literals, name)
+
+
+def _counted(word: str, k: int, literals: Any, name: str | None) -> Rule:
+    groups = list(literals.values()) if isinstance(literals, Mapping) else [literals]
+    if not groups:
+        raise ValueError("literals is empty; give at least one")
+    read = [[Literal.of(one) for one in (group if isinstance(group, list) else [group])] for group in groups]
+    if not all(read):
+        raise ValueError("a list of literals is empty; give at least one")
+    each = " of each: " if isinstance(literals, Mapping) else " of "
+    what = ", ".join(map(str, literals)) if isinstance(literals, Mapping) else ", ".join(map(str, read[0]))
+
+    def rows(space: ChoiceSpace) -> Rows:
+        out: Rows = []
+        for group in chain.from_iterable(product(*(one.each(space) for one in group)) for group in read):
+            found = [(place, option) for one in group for place, some in one.found(space).items() for option in some]
+            if word != "at least":
+                out.append((dict.fromkeys(found, 1), k))
+            if word != "at most":
+                out.append((dict.fromkeys(found, -1), -k))
+        return out
+
+    return Rule(name or f"{word} {k}{each}{what}", rows)
+
+
+# -- decisions that differ, agree or depend on others -----------------------------------------------------------------
+
+
+def different(decisions: Iterable[Hashable] | str, *, name: str | None = None, as_text: bool = False) -> Rule:
+    """No two of the decisions take the same option; ``"*"`` stands for all decisions.
+
+    With `as_text`, labels are compared as they are printed.
+
+    Examples
+    --------
+    >>> from cggd import Additive, ChoiceSpace, maximize
+    >>> space = ChoiceSpace({"RB": ["Ann", "Bob"], "FLEX": ["Ann", "Bob", "Cem"]})
+    >>> points = Additive(space, [9, 7, 9, 7, 5], name="points")
+    >>> maximize(points, [different(["RB", "FLEX"])]).value
+    16.0
+    """
+    labels = _listed(decisions)
+
+    def rows(space: ChoiceSpace) -> Rows:
+        users: dict[Hashable, list[tuple[int, int]]] = {}
+        known = _Labels(space, as_text=as_text)
+        for place in range(space.n_decisions) if labels == ("*",) else map(known.position, labels):
+            for option, label in enumerate(known.options(place)):
+                users.setdefault(label, []).append((place, option))
+        return [(dict.fromkeys(found, 1), 1) for found in users.values() if len(found) > 1] or [({(0, 0): 0}, 0)]
+
+    return Rule(name or f"different: {', '.join(map(str, labels))}", rows)
+
+
+def same(decisions: Iterable[Hashable] | str, *, name: str | None = None, as_text: bool = False) -> Rule:
+    """All of the decisions take the same option; ``"*"`` stands for all decisions.
+
+    With `as_text`, labels are compared as they are printed.
+
+    Examples
+    --------
+    >>> same(["front", "back"])
+    Rule(same: front, back)
+    """
+    labels = _listed(decisions)
+
+    def rows(space: ChoiceSpace) -> Rows:
+        known, out = _Labels(space, as_text=as_text), []
+        place, *others = range(space.n_decisions) if labels == ("*",) else map(known.position, labels)
+        for there in others:
+            options = known.options(there)
+            for option, label in enumerate(known.options(place)):
+                needed = {(there, options.index(label)): -1} if label in options else {}
+                out.append(({(place, option): 1, **needed}, 0))
+        return out or [({(0, 0): 0}, 0)]
+
+    return Rule(name or f"same: {', '.join(map(str, labels))}", rows)
+
+
+def only_when(
+    decision: Hashable,
+    condition: Any,
+    *,
+    otherwise: Hashable = None,
+    name: str | None = None,
+    as_text: bool = False,
+) -> Rule:
+    """A decision counts only when a condition holds; when it does not, it takes the option `otherwise`.
+
+    Parameters
+    ----------
+    decision : label
+    condition : literal or list of literals
+        Of a list, one must hold.
+    otherwise : label, optional
+        By default the decision's first option.
+    name : str, optional
+    as_text : bool
+        Whether labels are compared as they are printed.
+
+    Examples
+    --------
+    >>> from cggd import ChoiceSpace
+    >>> rule = only_when("momentum", ("optimizer", "sgd"), otherwise=0.0)
+    >>> space = ChoiceSpace({"optimizer": ["adam", "sgd"], "momentum": [0.0, 0.9]})
+    >>> print(rule.on(space).report({"optimizer": "adam", "momentum": 0.9}))
+    momentum only when optimizer=sgd: violated by 1
+    """
+    formula = _joined(condition, Either)
+
+    def rows(space: ChoiceSpace) -> Rows:
+        labels = _Labels(space, as_text=as_text)
+        rest = labels.options(labels.position(decision))[0] if otherwise is None else otherwise
+        return rows_of(Either((formula, Literal((decision,), (rest,), as_text))), space)
+
+    return Rule(name or f"{decision} only when {formula}", rows)
+
+
+def _listed(decisions: Iterable[Hashable] | str) -> tuple[Hashable, ...]:
+    if isinstance(decisions, str) and decisions != "*":
+        raise TypeError(f'decisions must be a list of decisions or "*", got {decisions!r}')
+    labels = tuple(decisions)
+    if not labels or len(set(labels)) < len(labels):
+        raise ValueError(f"decisions must be different labels, at least one, got {list(labels)}")
+    return labels
+
+
+def all_of(rules: Iterable[Rule], *, name: str | None = None) -> Rule:
+    """Several rules as one, which is reported under one name.
+
+    Examples
+    --------
+    >>> days = ["mon", "tue", "wed"]
+    >>> pairs = zip(days, days[1:])
+    >>> all_of([different(pair) for pair in pairs], name="no dish on two days running")
+    Rule(no dish on two days running)
+    """
+    parts = list(rules)
+    for part in parts:
+        if not hasattr(part, "rows"):
+            raise TypeError(f"all_of takes rules of this module with linear rows, got {part!r}")
+    if not parts:
+        raise ValueError("rules is empty; give at least one")
+    words = name or "; ".join(part.words for part in parts)
+    return Rule(words, lambda space: list(chain.from_iterable(part.rows(space) for part in parts)))
+
+
+# -- yes/no functions -------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, eq=False)
+class Check:
+    """A yes/no function as a rule; `holds` makes it.
+
+    Attributes
+    ----------
+    words : str
+    function : callable
+        Takes the options of `decisions`, or a whole selection as a dict if `decisions` is None.
+    decisions : tuple of labels, or None
+    """
+
+    words: str
+    function: Callable[..., Any]
+    decisions: tuple[Hashable, ...] | None
+
+    def on(self, space: ChoiceSpace) -> Constraint:
+        """The rule as a constraint: how many decisions must change until the function says yes, at most 0.
+
+        A function of whole selections, or of decisions with many combinations, stays a black box.
+        """
+        names = self.decisions
+        if names is not None:
+            labels = [space.option_labels(d) for d in names]
+            if prod(map(len, labels)) <= COMBINED:
+                answers = [_answer(self.function(*some), self.words) for some in product(*labels)]
+                values = _changes(np.array(answers).reshape([len(some) for some in labels]))
+                return Constraint(Relation(space, names, values, name=self.words), 0, "<=", words=self.words)
+
+        def broken(selection: Mapping[Hashable, Hashable]) -> float:
+            given = self.function(selection) if names is None else self.function(*(selection[d] for d in names))
+            return 1.0 - _answer(given, self.words)
+
+        return Constraint(Function(space, broken, name=self.words), 0, "<=", words=self.words)
+
+    def __repr__(self) -> str:
+        return f"Rule({self.words})"
+
+
+def holds(
+    function: Callable[..., Any], decisions: Sequence[Hashable] | None = None, *, name: str | None = None
+) -> Check:
+    """A yes/no function as a rule: selections for which it returns false are not allowed.
+
+    Parameters
+    ----------
+    function : callable
+        Takes options of the decisions that its parameters are called after, or of `decisions`, and returns a bool. It
+        is called for each combination of them, and the rule is exact and has a linear form. A function with the single
+        parameter ``selection`` takes a whole selection as a dict; it stays a black box.
+    decisions : list of labels, optional
+        The decisions whose options are passed, in order.
+    name : str, optional
+
+    Examples
+    --------
+    >>> from cggd import Additive, ChoiceSpace, maximize
+    >>> space = ChoiceSpace({"bx": [8, 16, 32], "by": [1, 2, 4]})
+    >>> speed = Additive(space, [1, 3, 5, 1, 3, 6], name="speed")
+    >>> rule = holds(lambda bx, by: 32 <= bx * by <= 64, name="32 <= bx * by <= 64")
+    >>> maximize(speed, [rule]).selection
+    {'bx': 16, 'by': 4}
+    """
+    if isinstance(function, Metric) or not callable(function):
+        raise TypeError(f"function must be a callable that returns a bool, got {function!r}; of a metric write m >= 1")
+    if decisions is None:
+        try:
+            names = tuple(inspect.signature(function).parameters)
+        except (TypeError, ValueError):
+            names = ("selection",)
+        passed = None if names == ("selection",) else names
+    else:
+        passed = _listed(decisions)
+    if passed is not None and not passed:
+        raise ValueError("function must have a parameter for each decision that it looks at, or one called selection")
+    return Check(name or getattr(function, "__name__", "rule").replace("<lambda>", "rule"), function, passed)
+
+
+def _answer(given: Any, words: str) -> float:
+    if not isinstance(given, bool | np.bool_):
+        raise TypeError(f"the function of rule {words!r} must return True or False, got {given!r}")
+    return float(given)
+
+
+def _changes(answers: NDArray[np.float64]) -> NDArray[np.float64]:
+    """The least number of decisions to change from each combination to one with the answer 1."""
+    # Without any such combination, the number is one more than the number of decisions.
+    least = np.where(answers > 0, 0.0, answers.ndim + 1.0)
+    for axis in range(answers.ndim):
+        least = np.minimum(least, least.min(axis=axis, keepdims=True) + 1.0)
+    return np.minimum(least, answers.ndim + 1.0)
