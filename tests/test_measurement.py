@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import multiprocessing
 import os
+import pickle
 import signal
 import threading
 import time
@@ -507,3 +508,15 @@ def test_an_executor_runs_a_batch_at_once():
         result = minimize(b["time"], [b["power"] <= 100], max_evaluations=16, executor=pool, improvers=[Model(batch=4)])
     assert sum(device.calls.values()) == result.evaluations == 16
     assert result.feasible
+
+
+def test_a_search_goes_on_from_a_checkpoint(tmp_path):
+    device = Device()
+    b = bench(device)
+    where = {"checkpoint": tmp_path / "search.ckpt", "resume": True}
+    first = minimize(b["time"], [b["power"] <= 100], max_evaluations=8, **where)
+    again = minimize(b["time"], [b["power"] <= 100], max_evaluations=8, seed=0, **where)
+    assert again.value <= first.value
+    assert max(device.calls.values()) == 1
+    with pytest.raises(TypeError, match="make one there with the same log"):
+        pickle.dumps(b)

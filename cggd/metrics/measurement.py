@@ -280,6 +280,13 @@ class Measurement:
             self._claimed.difference_update(keys)
             self._lock.notify_all()
 
+    def __getstate__(self) -> dict[str, Any]:
+        """What determines the numbers, for checkpoints; the memory and its locks belong to one process."""
+        return {"units": self.units, "repeats": self.repeats, "limits": self.limits}
+
+    def __reduce__(self) -> Any:
+        raise TypeError("a Measurement cannot be copied or sent to another process; make one there with the same log")
+
     def __repr__(self) -> str:
         names = ", ".join(f"{name} [{unit}]" if unit else name for name, unit in self.units.items())
         return f"Measurement({names}, {self.space}, {len(self)} measured)"
