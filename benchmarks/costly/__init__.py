@@ -68,7 +68,7 @@ def table(rows: Sequence[dict[str, str]]) -> str:
             seeds = len({row["seed"] for row in own})
             lines.append(f"| {problem} | {method} | {seeds} | {' | '.join(cells)} | {first:g} | {took:.3g} |")
         for (method, n), loss in medians.items():
-            if method != "cggd" and loss < medians.get(("cggd", n), math.inf) - 0.005:
+            if method != "cggd" and loss < medians.get(("cggd", n), -math.inf) - 0.005:
                 behind.append(f"- {problem} at {n}: {method} {loss:.2f}, cggd {medians['cggd', n]:.2f}")
     ahead = ["", "Median losses of another method that are smaller than those of cggd:", "", *(behind or ["none"])]
     return "\n".join([*lines, *ahead]) + "\n"
