@@ -308,12 +308,8 @@ class _Search:
         limit = options["time_limit"]
         budget.time_limit = np.inf if limit is None else float(limit)
         evaluation, most = budget.evaluation, options["max_evaluations"]
-        budget.max_evaluations, budget.gap = most, options["gap"]
-        evaluation.executor, evaluation.allowed, evaluation.costly = (
-            options["executor"],
-            problem.allowed,
-            problem.costly,
-        )
+        budget.max_evaluations, budget.gap, evaluation.costly = most, options["gap"], problem.costly
+        evaluation.executor, evaluation.allowed = options["executor"], problem.allowed
         if most is not None:
             # The answer is evaluated again at the end.
             evaluation.most = most - min(sum(metric.calls for metric in problem.metrics), most // 2)

@@ -6,6 +6,7 @@ rule that says which selections are allowed is free for all, and for problems na
 
 from __future__ import annotations
 
+import contextlib
 import math
 import warnings
 from collections.abc import Callable, Sequence
@@ -100,10 +101,8 @@ def genetic(problem: Problem, seed: int, limit: int) -> Bench:
         mutation=Reset(prob=1.0),
         eliminate_duplicates=True,
     )
-    try:
+    with contextlib.suppress(Spent):
         minimize(Choice(), algorithm, ("n_gen", 10 * limit), seed=seed, verbose=False)
-    except Spent:
-        pass
     return bench
 
 
@@ -123,10 +122,8 @@ def tpe(problem: Problem, seed: int, limit: int) -> Bench:
         warnings.simplefilter("ignore")
         sampler = optuna.samplers.TPESampler(seed=seed, constraints_func=lambda trial: trial.user_attrs["misses"])
         study = optuna.create_study(sampler=sampler)
-        try:
+        with contextlib.suppress(Spent):
             study.optimize(objective, n_trials=3 * limit)
-        except Spent:
-            pass
     return bench
 
 

@@ -4,6 +4,7 @@ from cggd.metrics.additive import Additive
 from cggd.metrics.base import Invalid, Metric, MetricError, SumTable, table_of, values_of
 from cggd.metrics.black_box import Function, Predicted, one_hot
 from cggd.metrics.compose import Combination, Maximum, maximum
+from cggd.metrics.embedded import Embedded
 from cggd.metrics.evaluation import Evaluation, Executor, afresh, evaluating
 from cggd.metrics.excess import Excess
 from cggd.metrics.longest_path import LongestPath
@@ -16,6 +17,7 @@ from cggd.metrics.table import Table
 __all__ = [
     "Additive",
     "Combination",
+    "Embedded",
     "Evaluation",
     "Excess",
     "Executor",
