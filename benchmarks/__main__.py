@@ -6,6 +6,7 @@ Some take options: ``python -m benchmarks features --help``.
 import sys
 
 from benchmarks import (
+    costly,
     direction,
     engine,
     features,
@@ -21,6 +22,7 @@ from benchmarks import (
 
 # Run alone, these take what follows their name.
 WITH_OPTIONS = {
+    "costly": costly.main,
     "engine": engine.main,
     "features": features.main,
     "nas_cifar10": nas_cifar10.main,
@@ -35,6 +37,7 @@ ALL = {
     "suite": lambda: suite.main(["--quick"]),
     "penalties": lambda: penalties.main(["--quick", "--out", "out/penalties"]),
     "scale": lambda: scale.main(["--out", "out/scale"]),
+    "costly": lambda: costly.main(["--seeds", "2", "--budgets", "25,50,100", "--out", "out/costly"]),
     "engine": lambda: engine.main(["--quick"]),
     "features": lambda: features.main(["--quick"]),
     "scheduling": lambda: scheduling.main(["--quick", "--out", "out/scheduling_quick"]),

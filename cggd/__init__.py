@@ -32,6 +32,7 @@ from cggd.metrics import (
 from cggd.portfolio import portfolio
 from cggd.problem import Problem
 from cggd.result import History, Result, Status
+from cggd.search import Search
 from cggd.solve import Progress, SearchError, maximize, minimize, solve
 from cggd.space import ChoiceSpace
 from cggd.sweep import Front, Point, SweepError, SweepProgress, sweep
@@ -76,6 +77,7 @@ __all__ = [
     "Safeguard",
     "SafeguardState",
     "SafeguardStep",
+    "Search",
     "SearchError",
     "SmallestBound",
     "Start",

@@ -1,4 +1,4 @@
-"""The command line: ``cggd solve``, ``sweep``, ``check``, ``demo``, ``plot``, and the commands that adapters add."""
+"""The command line: ``cggd solve``, ``sweep``, ``measure``, ``check``, ``demo``, ``plot``, and adapters' commands."""
 
 from __future__ import annotations
 
@@ -38,6 +38,7 @@ from cggd.improve.descent import Descent
 from cggd.incumbent import Improver
 from cggd.io import write_answers
 from cggd.io.text import not_a_number, read_text, write_text
+from cggd.measure import measure
 from cggd.metrics import values_of
 from cggd.metrics.base import CHUNK
 from cggd.outputs import check_outputs, check_writable, writing
@@ -311,6 +312,9 @@ def sweep_command(
     files = {table: lambda path: front.to_csv(path, selections=True)}
     files |= {save: lambda path: write_text(path, front.to_json()), picture: draw}
     _deliver(front, files, front.to_json() if json else None)
+
+
+app.command()(measure)
 
 
 @app.command()

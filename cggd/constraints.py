@@ -218,15 +218,15 @@ class Row:
     words: str = ""
 
     def __str__(self) -> str:
+        if np.isnan(self.value):
+            bound = number_text(self.bound)
+            return f"{self.words or _bound_text(self.name, self.sense, bound, self.unit, self.confidence)}: not valid"
         if self.words:
             unit = f" {self.unit}" if self.unit else ""
             left = f", {number_text(self.slack)}{unit} left" if self.slack else ""
             return f"{self.words}: " + (
                 f"kept{left}" if self.satisfied else f"violated by {number_text(-self.slack)}{unit}"
             )
-        if np.isnan(self.value):
-            bound = number_text(self.bound)
-            return f"{_bound_text(self.name, self.sense, bound, self.unit, self.confidence)}: not valid"
         value, bound = true_texts(self.value, self.bound)
         fact = f"{number_text(self.slack)} left" if self.satisfied else f"violated by {number_text(-self.slack)}"
         return f"{_bound_text(self.name, self.sense, bound, self.unit, self.confidence)}: {value}, {fact}"

@@ -12,6 +12,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from copy import deepcopy
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any, Protocol
 
 import numpy as np
@@ -28,15 +29,15 @@ FITTED = 150
 
 # Iterations of the fit (L-BFGS), and how many decisions have parameters of their own.
 ITERATIONS = 30
-SEPARATE = 32
+SEPARATE = 48
 
 # Correlation of numeric labels at the ends of a decision's range in the additive part: exp(-FALL).
 FALL = 1.5
 
 # Prior means and standard deviations of the logarithms of the parameters, of values of variance 1: weights of the
 # decisions (their sum), distances (their sum), product part, noise.
-PRIOR = (1.0, 2.0, 0.5, 1e-3)
-SPREAD = (2.0, 1.5, 2.0, 3.0)
+PRIOR = (1.0, 2.0, 0.5, 3e-3)
+SPREAD = (1.5, 1.25, 1.5, 2.5)
 
 # Ends of the logarithms. Noise below 1e-6 of the variance is rounding.
 ENDS = ((-12.0, 5.0), (-9.0, 4.0), (-12.0, 5.0), (-14.0, 0.0))
@@ -62,51 +63,65 @@ class Posterior(Protocol):
 
 
 @dataclass(frozen=True, eq=False)
+class Feature:
+    """A kind of distance between the options of a decision, from 0 to 1, and the similarity that belongs to it."""
+
+    decision: int
+    far: NDArray[np.float64]
+    near: NDArray[np.float64]
+
+
+@dataclass(frozen=True, eq=False)
 class Encoding:
     """Distances of the options of each decision.
 
-    Parameters
-    ----------
-    space : ChoiceSpace
-    ordered : bool
-        Whether options with numeric labels have the distance of their labels; all others have distance 1.
+    Each decision has a feature that is 1 where options differ. If the labels are numbers, it has a second one, their
+    distance.
     """
 
     space: ChoiceSpace
-    ordered: bool
-    far: Sequence[NDArray[np.float64]]
-    near: Sequence[NDArray[np.float64]]
+    features: Sequence[Feature]
 
     @classmethod
-    def of(cls, space: ChoiceSpace, *, ordered: bool) -> Encoding:
-        far, near = [], []
-        for decision, size in zip(space.decisions, space.sizes.tolist(), strict=True):
-            places = positions(space.option_labels(decision)) if ordered else None
-            if places is None:
-                far.append(1.0 - np.eye(size))
-                near.append(np.eye(size))
-            else:
-                far.append(np.abs(places[:, None] - places))
-                near.append(np.exp(-FALL * far[-1]))
-        return cls(space, ordered, far, near)
+    def of(cls, space: ChoiceSpace) -> Encoding:
+        features = []
+        for d, decision in enumerate(space.decisions):
+            size = int(space.sizes[d])
+            features.append(Feature(d, 1.0 - np.eye(size), np.eye(size)))
+            places = positions(space.option_labels(decision))
+            if places is not None:
+                far = np.abs(places[:, None] - places)
+                features.append(Feature(d, far, np.exp(-FALL * far)))
+        return cls(space, features)
 
-    def tables(self, rows: NDArray[np.int64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        """Distance and similarity of each option to those of selections, twice shape (n_options, n)."""
-        columns = rows.T
-        return (
-            np.concatenate([table[:, column] for table, column in zip(self.far, columns, strict=True)]),
-            np.concatenate([table[:, column] for table, column in zip(self.near, columns, strict=True)]),
-        )
+    @cached_property
+    def groups(self) -> NDArray[np.int64]:
+        """Number of the parameter that each feature has; neighbouring decisions share one if there are many."""
+        n = len(self.features)
+        return np.arange(n) if n <= SEPARATE else np.arange(n) * SEPARATE // n
 
-    def pairs(self, rows: NDArray[np.int64], groups: NDArray[np.int64]) -> tuple[NDArray, NDArray]:
+    def tables(self, rows: NDArray[np.int64], weights: NDArray[np.float64], *, near: bool) -> NDArray[np.float64]:
+        """Weighted similarity or distance of each option to those of selections, shape (n_options, n)."""
+        totals = [np.zeros((size, size)) for size in self.space.sizes.tolist()]
+        for feature, weight in zip(self.features, weights, strict=True):
+            totals[feature.decision] += weight * (feature.near if near else feature.far)
+        return np.concatenate([total[:, column] for total, column in zip(totals, rows.T, strict=True)])
+
+    def pairs(self, rows: NDArray[np.int64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         """Distance and similarity of pairs of selections, summed over each group, twice (n_groups, n * n)."""
         n = len(rows)
-        far, near = np.zeros((2, groups.max() + 1, n, n))
-        for d, group in enumerate(groups.tolist()):
-            index = np.ix_(rows[:, d], rows[:, d])
-            far[group] += self.far[d][index]
-            near[group] += self.near[d][index]
+        far, near = np.zeros((2, int(self.groups.max()) + 1, n, n))
+        for feature, group in zip(self.features, self.groups.tolist(), strict=True):
+            column = rows[:, feature.decision]
+            index = np.ix_(column, column)
+            far[group] += feature.far[index]
+            near[group] += feature.near[index]
         return far.reshape(len(far), -1), near.reshape(len(near), -1)
+
+    def distances(self, rows: NDArray[np.int64], row: NDArray[np.int64]) -> NDArray[np.float64]:
+        """Distance of selections from one, the mean of the features, shape (n,)."""
+        parts = [f.far[rows[:, f.decision], row[f.decision]] for f in self.features]
+        return np.mean(parts, axis=0)
 
 
 def positions(labels: Sequence[Any]) -> NDArray[np.float64] | None:
@@ -173,25 +188,26 @@ def transforms(values: NDArray[np.float64]) -> list[Transform]:
 
 @dataclass(frozen=True, eq=False)
 class Kernel:
-    """Parameters of a covariance: the logarithms of weights, rates, product variance and noise, and how good they are.
+    """Parameters of a covariance, and how good they are.
 
-    `groups` says which weight and rate each decision has.
+    They are the logarithms of the weights and rates of the features, of the product part's variance and of the noise.
     """
 
     encoding: Encoding
     transform: int
-    groups: NDArray[np.int64]
     parameters: NDArray[np.float64]
     likelihood: float = -np.inf
 
     @property
     def weights(self) -> NDArray[np.float64]:
-        return np.exp(self.parameters[: self.groups.max() + 1])[self.groups]
+        groups = self.encoding.groups
+        return np.exp(self.parameters[: groups.max() + 1])[groups]
 
     @property
     def rates(self) -> NDArray[np.float64]:
-        n = self.groups.max() + 1
-        return np.exp(self.parameters[n : 2 * n])[self.groups]
+        groups = self.encoding.groups
+        n = groups.max() + 1
+        return np.exp(self.parameters[n : 2 * n])[groups]
 
     @property
     def product(self) -> float:
@@ -204,12 +220,10 @@ class Kernel:
 
 def fitted(kernel: Kernel, rows: NDArray[np.int64], values: NDArray[np.float64], slopes: float) -> Kernel:
     """Parameters of the greatest posterior density given values of mean 0 and variance 1, from given ones."""
-    n, groups = len(rows), kernel.groups
-    n_groups = int(groups.max()) + 1
-    far, near = kernel.encoding.pairs(rows, groups)
-    centre = np.log(np.array([PRIOR[0] / len(groups), PRIOR[1] / len(groups), PRIOR[2], PRIOR[3]]))
+    n, n_groups = len(rows), int(kernel.encoding.groups.max()) + 1
+    far, near = kernel.encoding.pairs(rows)
     repeats = [n_groups, n_groups, 1, 1]
-    means, spreads = np.repeat(centre, repeats), np.repeat(SPREAD, repeats)
+    means, spreads = first_kernel(kernel.encoding).parameters, np.repeat(SPREAD, repeats)
     ends = [end for end, times in zip(ENDS, repeats, strict=True) for _ in range(times)]
     identity = np.eye(n)
 
@@ -242,17 +256,15 @@ def fitted(kernel: Kernel, rows: NDArray[np.int64], values: NDArray[np.float64],
     return replace(kernel, parameters=found.x, likelihood=slopes - float(found.fun))
 
 
-def first_kernel(encoding: Encoding, transform: int) -> Kernel:
+def first_kernel(encoding: Encoding) -> Kernel:
     """A kernel with the means of the prior."""
-    n = encoding.space.n_decisions
-    groups = np.arange(n) if n <= SEPARATE else np.arange(n) * SEPARATE // n
-    each = [PRIOR[0] / n, PRIOR[1] / n]
-    parameters = np.log(np.repeat([*each, PRIOR[2], PRIOR[3]], [groups.max() + 1, groups.max() + 1, 1, 1]))
-    return Kernel(encoding, transform, groups, parameters)
+    n, n_groups = len(encoding.features), int(encoding.groups.max()) + 1
+    each = [PRIOR[0] / n, PRIOR[1] / n, PRIOR[2], PRIOR[3]]
+    return Kernel(encoding, 0, np.log(np.repeat(each, [n_groups, n_groups, 1, 1])))
 
 
 def best_kernel(
-    encodings: Sequence[Encoding],
+    encoding: Encoding,
     rows: NDArray[np.int64],
     values: NDArray[np.float64],
     known: Kernel | None,
@@ -260,21 +272,12 @@ def best_kernel(
     choose: bool,
     compress: bool = True,
 ) -> Kernel:
-    """Fit the parameters; with `choose`, compare all kinds of distance and, with `compress`, all transformations."""
+    """Fit the parameters, beginning at known ones; with `choose` and `compress`, compare the transformations."""
     options = transforms(values) if compress else transforms(values)[:1]
-    if known is not None and not choose:
-        transform = options[min(known.transform, len(options) - 1)]
-        return fitted(known, rows, transform.of(values), transform.slopes)
-    tried = []
-    for encoding in encodings:
-        same = known is not None and known.encoding is encoding and known.transform == 0
-        start = known if known is not None and same else first_kernel(encoding, 0)
-        tried.append(fitted(start, rows, options[0].of(values), options[0].slopes))
-    best = max(tried, key=lambda kernel: kernel.likelihood)
-    for i, transform in enumerate(options[1:], start=1):
-        start = replace(best, transform=i)
-        tried.append(fitted(start, rows, transform.of(values), transform.slopes))
-    return max(tried, key=lambda kernel: kernel.likelihood)
+    known = known or first_kernel(encoding)
+    tried = range(len(options)) if choose else [min(known.transform, len(options) - 1)]
+    kernels = [fitted(replace(known, transform=i), rows, options[i].of(values), options[i].slopes) for i in tried]
+    return max(kernels, key=lambda kernel: kernel.likelihood)
 
 
 class Gaussian:
@@ -296,10 +299,9 @@ class Gaussian:
         options = transforms(values)
         self.kernel, self.layout = kernel, kernel.encoding.space.layout
         self.transform = options[min(kernel.transform, len(options) - 1)]
-        far, near = kernel.encoding.tables(rows)
-        owner = self.layout.owner
-        self.near = kernel.weights[owner, None] * near
-        self.far = kernel.rates[owner, None] * far if kernel.product > NEGLIGIBLE else None
+        self.near = kernel.encoding.tables(rows, kernel.weights, near=True)
+        product = kernel.product > NEGLIGIBLE
+        self.far = kernel.encoding.tables(rows, kernel.rates, near=False) if product else None
         self.rows = rows
         covariance = self.cross(rows)
         covariance.flat[:: len(rows) + 1] += kernel.noise + 1e-8
@@ -342,11 +344,12 @@ class Gaussian:
 
     def covariance(self, rows: NDArray[np.int64]) -> NDArray[np.float64]:
         cross = self.cross(rows)
-        far, near = self.kernel.encoding.tables(rows)
-        owner, flat = self.layout.owner, self.layout.flat(rows)
-        own = 1.0 + self._gathered(self.kernel.weights[owner, None] * near, flat)
+        kernel, flat = self.kernel, self.layout.flat(rows)
+        own = 1.0 + self._gathered(kernel.encoding.tables(rows, kernel.weights, near=True), flat)
         if self.far is not None:
-            own += self.kernel.product * np.exp(-self._gathered(self.kernel.rates[owner, None] * far, flat))
+            own += kernel.product * np.exp(
+                -self._gathered(kernel.encoding.tables(rows, kernel.rates, near=False), flat)
+            )
         return own - cross @ self.inverse @ cross.T
 
 
@@ -402,7 +405,5 @@ class Bagged:
 
     def covariance(self, rows: NDArray[np.int64]) -> NDArray[np.float64]:
         deviation = np.sqrt(self._predictions(rows).var(axis=0) + self.error)
-        far, _ = self.encoding.tables(rows)
-        flat = self.encoding.space.layout.flat(rows)
-        distance = Gaussian._gathered(far, flat)
-        return np.outer(deviation, deviation) * np.exp(-distance)
+        distance = np.stack([self.encoding.distances(rows, row) for row in rows])
+        return np.outer(deviation, deviation) * np.exp(-len(self.encoding.features) * distance)

@@ -9,7 +9,10 @@ ones, and solutions of linear models of the problem by this library's exact solv
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ALL_COMPLETED, FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from contextvars import copy_context
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -25,7 +28,8 @@ from cggd.improve.gaussian import FITTED, Bagged, Encoding, Gaussian, Kernel, be
 from cggd.improve.multipliers import Multipliers
 from cggd.improve.switches import Switches
 from cggd.incumbent import Finding, Incumbent
-from cggd.metrics import Additive, Metric, one_hot, values_of
+from cggd.metrics import Additive, Metric, MetricError, one_hot, values_of
+from cggd.metrics.evaluation import OutOfCalls
 from cggd.problem import Problem, nothing
 
 Rows = NDArray[np.int64]
@@ -56,6 +60,11 @@ LINEAR = 1000
 QUICK = 250
 WORK = 300_000
 
+# With an executor: how often to look whether a call has begun, and after how many lost measurements in a row the search
+# ends with the error.
+STARTED_SECONDS = 1e-3
+LOST = 5
+
 # Number of the best candidates whose switches are tried.
 CLIMBED = 3
 
@@ -73,8 +82,8 @@ class Model:
     design : int
         Number of selections measured first, spread over the space.
     batch : int
-        Number of selections chosen at once. A batch is diverse: each selection is chosen as if those before it were
-        measured.
+        Number of selections chosen at once, and with an executor the number of calls in flight. A batch is diverse:
+        each selection is chosen as if those before it were measured.
     evaluations : int
         Number of measurements after which the improver ends if the search has no limit of its own.
     regressor : object with ``fit`` and ``predict``, optional
@@ -91,11 +100,11 @@ class Model:
     ...     return {"time": abs(selection["block"] - 96) + 10 / selection["tile"] + selection["unroll"]}
     >>> bench = cggd.Measurement(space, run, {"time": "ms"})
     >>> result = cggd.minimize(bench["time"], max_evaluations=25)
-    >>> result.selection, len(bench)
-    ({'block': 64, 'tile': 8, 'unroll': 0}, 25)
+    >>> result.value, len(bench)
+    (33.25, 25)
     """
 
-    design: int = 10
+    design: int = 8
     batch: int = 1
     evaluations: int = 300
     regressor: Any = None
@@ -118,20 +127,65 @@ class Model:
         yield from map(Finding, advisor.best_known())
         first = incumbent.start if incumbent.start is not None else None
         limit = np.inf if budget.evaluation.most is not None else budget.evaluation.calls + self.evaluations
+        if budget.evaluation.executor is not None:
+            yield from self._in_flight(advisor, incumbent, budget, limit, first)
+            return
         while not budget.over() and budget.evaluation.calls < limit:
             asked = advisor.ask(advisor.batch, incumbent.cost, first=first)
             first = None
             if len(asked) == 0:
                 yield from advisor.exhausted(incumbent)
                 return
-            if budget.evaluation.executor is not None and len(asked) > 1:
-                for metric in problem.metrics:
-                    if metric.costly:
-                        values_of(metric, asked)
             for row in asked:
                 yield Finding(row)
                 if budget.over():
                     return
+
+    def _in_flight(
+        self, advisor: Advisor, incumbent: Incumbent, budget: Budget, limit: float, first: Rows | None
+    ) -> Iterator[Finding]:
+        """Keep `batch` measurements in flight; one that raises is lost, and the search goes on without it."""
+        costly = [output.metric for output in advisor.outputs]
+
+        def measure(row: Rows) -> Rows:
+            for metric in costly:
+                values_of(metric, row[None])
+            return row
+
+        running: dict[Future[Rows], Rows] = {}
+        pool, lost = ThreadPoolExecutor(self.batch), 0
+        try:
+            while True:
+                evaluation = budget.evaluation
+                while len(running) < self.batch and not budget.over() and evaluation.calls < limit:
+                    asked = advisor.ask(1, incumbent.cost, first=first)
+                    first = None
+                    if len(asked) == 0:
+                        break
+                    before = evaluation.calls
+                    running[pool.submit(copy_context().run, measure, asked[0])] = asked[0]
+                    while evaluation.calls == before and not any(map(Future.done, running)):
+                        budget.wait(STARTED_SECONDS)  # the call is counted when it begins
+                if not running:
+                    yield from advisor.exhausted(incumbent)
+                    return
+                done, _ = wait(running, return_when=ALL_COMPLETED if budget.over() else FIRST_COMPLETED)
+                for future in done:
+                    row = running.pop(future)
+                    try:
+                        future.result()
+                    except OutOfCalls:
+                        continue
+                    except MetricError as error:
+                        lost += 1
+                        if lost >= LOST:
+                            raise
+                        warnings.warn(f"a measurement is lost: {error}", RuntimeWarning, stacklevel=2)
+                        continue
+                    lost = 0
+                    yield Finding(row)
+        finally:
+            pool.shutdown(wait=False, cancel_futures=True)
 
 
 @dataclass(eq=False)
@@ -188,12 +242,12 @@ class Measured:
     @property
     def complete(self) -> NDArray[np.bool_]:
         """Which selections have a value of every metric."""
-        return np.asarray(np.isfinite(self.values).all(axis=1))
+        return np.logical_and.reduce(np.isfinite(self.values), axis=1)
 
     @property
     def judged(self) -> NDArray[np.bool_]:
         """Which selections are known to be valid or not."""
-        return np.asarray(self.complete | np.isinf(self.values).any(axis=1))
+        return self.complete | np.logical_or.reduce(np.isinf(self.values), axis=1)
 
 
 class Advisor:
@@ -208,7 +262,7 @@ class Advisor:
 
     def __init__(self, problem: Problem, model: Model, rng: np.random.Generator) -> None:
         self.problem, self.model, self.rng = problem, model, rng
-        self.encodings = [Encoding.of(problem.space, ordered=True), Encoding.of(problem.space, ordered=False)]
+        self.encoding = Encoding.of(problem.space)
         metrics = list({id(metric): metric for metric in problem.metrics if metric.costly}.values())
         self.outputs = [Modelled(metric) for metric in metrics]
         self.validity = Modelled(nothing(problem.space))
@@ -345,16 +399,12 @@ class Advisor:
         while len(pool) and len(picked) < n:
             at = int(self.rng.integers(len(pool)))
             if known:
-                far = np.min([self._distance(pool, row) for row in known[-60:]], axis=0)
+                far = np.min([self.encoding.distances(pool, row) for row in known[-60:]], axis=0)
                 at = int(np.argmax(far + 1e-6 * self.rng.random(len(far))))
             picked.append(pool[at])
             known.append(pool[at])
             pool = np.delete(pool, at, axis=0)
         return picked
-
-    def _distance(self, rows: Rows, row: Rows) -> NDArray[np.float64]:
-        far = self.encodings[0].far
-        return np.sum([0.5 * (far[d][rows[:, d], row[d]] + (rows[:, d] != row[d])) for d in range(len(row))], axis=0)
 
     # -- models -------------------------------------------------------------------------------------------------------
 
@@ -374,13 +424,13 @@ class Advisor:
             output.posterior = None
             return
         if self.model.regressor is not None:
-            output.posterior = Bagged(self.model.regressor, self.encodings[0], rows, values, self.rng)
+            output.posterior = Bagged(self.model.regressor, self.encoding, rows, values, self.rng)
             return
         if output.kernel is None or len(rows) >= GROWTH * output.fitted_with:
             part = self._part(len(rows), values)
             choose = len(rows) <= COMPARED
             output.kernel = best_kernel(
-                self.encodings, rows[part], values[part], output.kernel, choose=choose, compress=compress
+                self.encoding, rows[part], values[part], output.kernel, choose=choose, compress=compress
             )
             output.fitted_with = len(rows)
         output.posterior = Gaussian(output.kernel, rows, values)
@@ -550,10 +600,14 @@ def linear_models(X: NDArray[np.float64], Y: NDArray[np.float64]) -> list[tuple[
     The strength is the best of a few by that error.
     """
     centre = X.mean(axis=0)
-    U, s, Vt = np.linalg.svd(X - centre, full_matrices=False)
+    # The eigenvectors of the small matrix X'X; the singular value decomposition of X may not converge.
+    squares, V = np.linalg.eigh((X - centre).T @ (X - centre))
+    kept = squares > 1e-9 * max(squares[-1], 1e-9)
+    s, Vt = np.sqrt(squares[kept]), V[:, kept].T
+    U = (X - centre) @ Vt.T / s
     out = []
     shrunk = s[:, None] ** 2 / (s[:, None] ** 2 + STRENGTHS)
-    left = np.maximum(1.0 - (U**2) @ shrunk - 1 / len(X), 1e-3)
+    left = np.maximum(1.0 - (U**2) @ shrunk - 1 / len(X), 1e-9)
     for y in Y.T:
         mean = y.mean()
         projected = U.T @ (y - mean)

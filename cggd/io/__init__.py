@@ -11,6 +11,7 @@ from cggd.io.problems import read_problem, write_problem
 from cggd.io.rules import parse_rule, read_rules
 from cggd.io.tables import read_options, write_answers, write_options, write_selection
 from cggd.io.text import csv_cell
+from cggd.io.tuning import read_t4, write_t4
 
 __all__ = [
     "check_keys",
@@ -23,8 +24,10 @@ __all__ = [
     "read_options",
     "read_problem",
     "read_rules",
+    "read_t4",
     "write_answers",
     "write_options",
     "write_problem",
     "write_selection",
+    "write_t4",
 ]

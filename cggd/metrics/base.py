@@ -174,6 +174,9 @@ class Metric(Protocol):
         """Selections whose values are known from earlier calls, shape (n, n_decisions)."""
         return np.zeros((0, self.space.n_decisions), dtype=np.int64)
 
+    def record(self, selection: NDArray[np.int64], values: Mapping[str, float] | None, why: str = "") -> None:
+        """Remember numbers that were measured elsewhere; None if the selection is invalid. By default nothing."""
+
     def replacements(self, selection: NDArray[np.int64]) -> NDArray[np.float64]:
         """Replacement table at a selection, shape (n_options,): entry o is the value with option o put in.
 

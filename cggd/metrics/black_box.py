@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-from cggd.checks import short
+from cggd.checks import as_number, short
 from cggd.metrics.base import Invalid, Metric, MetricError, operators, standard_errors
 from cggd.metrics.evaluation import Evaluation, OutOfCalls, current_evaluation
 from cggd.space import ChoiceSpace, check_space
@@ -131,6 +131,11 @@ class Function(Metric):
     @property
     def noisy(self) -> bool:
         return self.repeats > 1
+
+    def record(self, selection: NDArray[np.int64], values: Mapping[str, float] | None, why: str = "") -> None:
+        if self.costly and (values is None or self.name in values):
+            value = np.nan if values is None else as_number(values[self.name], repr(self.name), finite=False)
+            self._known.setdefault(self._key(selection), (value if np.isfinite(value) else np.nan, 0.0))
 
     @property
     def calls(self) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -18,6 +19,9 @@ class Executor(Protocol):
     def submit(self, fn: Callable, /, *args: Any) -> Any:
         """Start ``fn(*args)`` and return a future with `result` and `cancel`."""
         ...
+
+
+_counting = threading.Lock()
 
 
 class OutOfCalls(BaseException):
@@ -76,7 +80,8 @@ class Evaluation:
         if self.admit is not None:
             self.admit()
         if costly or not self.costly:
-            self.calls += calls
+            with _counting:
+                self.calls += calls
 
     def note(self, selections: NDArray[np.int64]) -> None:
         """Remember selections that a black box was called with."""

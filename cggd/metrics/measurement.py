@@ -43,8 +43,8 @@ class Measurement:
     space : ChoiceSpace
     run : callable
         Takes one labelled selection (a dict) and returns a mapping of metric names to numbers. It raises
-        `cggd.Invalid` if the selection cannot be measured; this is remembered. Further names in the mapping are
-        ignored.
+        `cggd.Invalid` if the selection cannot be measured; this is remembered. Further numbers in the mapping are only
+        logged. None if the measurements are made elsewhere (`cggd.Search`).
     metrics : mapping of name to unit, or list of names
     log : path, optional
         File to which each call is appended as it ends, as a line of JSON. A new run reads it first. It must belong to
@@ -85,7 +85,7 @@ class Measurement:
     def __init__(
         self,
         space: ChoiceSpace,
-        run: Callable[[dict[Hashable, Hashable]], Mapping[str, float]],
+        run: Callable[[dict[Any, Any]], Mapping[str, float]] | None,
         metrics: Mapping[str, str] | Sequence[str],
         *,
         log: str | PathLike[str] | None = None,
@@ -95,9 +95,9 @@ class Measurement:
         limits: Mapping[str, tuple[float, float]] | None = None,
     ) -> None:
         check_space(space)
-        if not callable(run):
-            raise TypeError(f"run must be callable, got {run!r}")
-        self.space, self.run = space, run
+        if run is not None and not callable(run):
+            raise TypeError(f"run must be callable, or None, got {run!r}")
+        self.space, self.run = space, _elsewhere if run is None else run
         self.units = _units(metrics)
         self.limits = _limits(limits, self.units)
         self.repeats, self.retries = whole(repeats, "repeats", least=1), whole(retries, "retries", least=0)
@@ -162,9 +162,10 @@ class Measurement:
         return means, errors
 
     def record(self, selection: NDArray[np.int64], values: Mapping[str, Any] | None, why: str = "") -> None:
-        """Remember a measurement that was made elsewhere; None for an invalid selection."""
+        """Remember a measurement that was made elsewhere; None for an invalid selection. What is known is kept."""
         ended = Ended(None, why or "invalid", 0.0) if values is None else Ended(self._numbers(values), "", 0.0)
-        for _ in range(self.repeats):
+        self.refresh()
+        while not self.known(selection[None])[0][0]:
             self._keep(selection, ended)
 
     def refresh(self) -> None:
@@ -229,7 +230,12 @@ class Measurement:
             raise TypeError(f"run must return a mapping of {', '.join(self.units)} to numbers, got {values!r}")
         if missing := [name for name in self.units if name not in values]:
             raise ValueError(f"run returned no value of {missing[0]!r}, got {short(dict(values))}")
-        return {name: as_number(values[name], f"{name!r} of a measurement", finite=False) for name in self.units}
+        numbers = {name: as_number(values[name], f"{name!r} of a measurement", finite=False) for name in self.units}
+        # Further numbers are logged for measurements that ask for them.
+        others = {
+            str(name): float(x) for name, x in values.items() if name not in numbers and isinstance(x, int | float)
+        }
+        return {**numbers, **others}
 
     # -- memory -------------------------------------------------------------------------------------------------------
 
@@ -274,6 +280,13 @@ class Measurement:
             self._claimed.difference_update(keys)
             self._lock.notify_all()
 
+    def __getstate__(self) -> dict[str, Any]:
+        """What determines the numbers, for checkpoints; the memory and its locks belong to one process."""
+        return {"units": self.units, "repeats": self.repeats, "limits": self.limits}
+
+    def __reduce__(self) -> Any:
+        raise TypeError("a Measurement cannot be copied or sent to another process; make one there with the same log")
+
     def __repr__(self) -> str:
         names = ", ".join(f"{name} [{unit}]" if unit else name for name, unit in self.units.items())
         return f"Measurement({names}, {self.space}, {len(self)} measured)"
@@ -311,6 +324,9 @@ class Measured(Metric):
 
     def remembered(self) -> NDArray[np.int64]:
         return self.bench.selections()
+
+    def record(self, selection: NDArray[np.int64], values: Mapping[str, float] | None, why: str = "") -> None:
+        self.bench.record(selection, values, why)
 
     def limits(self) -> tuple[float, float]:
         return self.bench.limits.get(self.name, (-np.inf, np.inf))
@@ -364,6 +380,10 @@ def call(run: Callable[[Any], Any], labels: dict[Hashable, Hashable], timeout: f
     if isinstance(results[0], BaseException):
         raise results[0]
     return Ended(results[0], "", seconds)
+
+
+def _elsewhere(selection: dict[Hashable, Hashable]) -> Any:
+    raise RuntimeError("this measurement has no run; measure the selection yourself, and tell cggd.Search its numbers")
 
 
 def _now() -> str:

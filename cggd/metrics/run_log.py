@@ -45,7 +45,7 @@ class RunLog:
     Raises
     ------
     ValueError
-        If the file is a log of another space or of other metrics, or a line is damaged.
+        If the file is a log of another space, or a line is damaged.
     """
 
     def __init__(self, path: str | os.PathLike[str], space: ChoiceSpace, units: Mapping[str, str]) -> None:
@@ -86,8 +86,14 @@ class RunLog:
                 self._check_head(data)
                 continue
             check_keys(data, KEYS, where)
-            if "error" not in data:
-                yield self._selection(data, where), self._values(data, where)
+            if "error" in data:
+                continue
+            row, values = self._selection(data, where), None
+            if "invalid" not in data:
+                values = self._values(data, where)
+                if any(name not in values for name in self.units):
+                    continue  # written by a measurement of other numbers
+            yield row, values
 
     def _check_head(self, data: Any) -> None:
         check_keys(data, ("space", "metrics"), f"{self.path}, line 1")
@@ -96,8 +102,6 @@ class RunLog:
                 f"{self.path} is the log of another choice space, {short(data.get('space'))}, "
                 f"not of {short(self._head['space'])}; give another file"
             )
-        if missing := [name for name in self.units if name not in data.get("metrics", {})]:
-            raise ValueError(f"{self.path} has no values of metric {missing[0]!r}; give another file")
 
     def _selection(self, data: Mapping[str, Any], where: str) -> NDArray[np.int64]:
         chosen = data.get("selection")
@@ -109,14 +113,14 @@ class RunLog:
         except ValueError as error:
             raise ValueError(f"{where}: {error}") from None
 
-    def _values(self, data: Mapping[str, Any], where: str) -> dict[str, float] | None:
-        if "invalid" in data:
-            return None
-        values = data.get("values", {})
+    def _values(self, data: Mapping[str, Any], where: str) -> dict[str, float]:
+        values = data.get("values")
+        if not isinstance(values, Mapping):
+            raise ValueError(f"{where}: expected values, invalid or error, got {short(dict(data))}")
         try:
-            return {name: np.nan if values[name] is None else float(values[name]) for name in self.units}
-        except (KeyError, TypeError, ValueError) as error:
-            raise ValueError(f"{where}: values must hold a number for each metric: {error!r}") from None
+            return {name: np.nan if value is None else float(value) for name, value in values.items()}
+        except (TypeError, ValueError) as error:
+            raise ValueError(f"{where}: values must be numbers or null: {error}") from None
 
     def append(self, selection: Mapping[Hashable, Hashable], **entry: Any) -> None:
         """Add the line of one call, and wait until it is on the disk."""

@@ -7,7 +7,8 @@ ImportError that says what to install.
 from cggd.plotting.budgets import plot_budgets
 from cggd.plotting.choices import plot_choices
 from cggd.plotting.front import plot_front
+from cggd.plotting.measurements import plot_measurements
 from cggd.plotting.search import plot_search
 from cggd.plotting.tradeoff import plot_tradeoff
 
-__all__ = ["plot_budgets", "plot_choices", "plot_front", "plot_search", "plot_tradeoff"]
+__all__ = ["plot_budgets", "plot_choices", "plot_front", "plot_measurements", "plot_search", "plot_tradeoff"]

@@ -1,0 +1,35 @@
+"""The page on measurements: its code runs and prints what the page says."""
+
+import re
+from contextlib import redirect_stdout
+from io import StringIO
+from pathlib import Path
+
+import matplotlib.pyplot as plt
+
+from cggd.io import read_options
+
+TEXT = (Path(__file__).parents[1] / "docs" / "device.md").read_text(encoding="utf-8")
+
+
+def test_the_code_prints_what_the_page_says(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    names, printed = {}, StringIO()
+    with redirect_stdout(printed):
+        for code in re.findall(r"```python\n(.*?)```", TEXT, re.DOTALL):
+            exec(code, names)
+    plt.close("all")
+    table, *said = re.findall(r"```text\n(.*?)```", TEXT, re.DOTALL)
+    assert printed.getvalue() == "".join(said)
+    Path("space.csv").write_text(table)
+    assert list(read_options("space.csv")[1]) == ["registers"]
+    every = [s for s in map(names["space"].labels, names["space"].enumerate()) if s["block"] * s["tile"] <= 1024]
+    for bound, result in ((48, names["result"]), (15, names["tight"])):
+        best = min(names["run"](s)["time"] for s in every if names["run"](s)["memory"] <= bound)
+        assert result.value == best
+
+
+def test_the_options_it_names_exist():
+    source = (Path(__file__).parents[1] / "cggd" / "measure.py").read_text(encoding="utf-8")
+    for option in re.findall(r"`?--(\w+)", TEXT):
+        assert f"--{option}" in source or f"    {option}:" in source, option

@@ -1,0 +1,195 @@
+"""`cggd measure`, and results of kernel tuners."""
+
+from __future__ import annotations
+
+import json
+import sys
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pytest
+
+from cggd import ChoiceSpace, Invalid, Measurement, Problem, cli, minimize
+from cggd.io import read_t4, write_t4
+from cggd.measure import Program, numbered, numbers_of
+from cggd.plotting import plot_measurements
+
+TABLE = (
+    "decision,option,size\nblock,16,1\nblock,32,2\nblock,64,3\ntile,1,1\ntile,2,2\ntile,4,3\nkind,fast,0\nkind,slow,0\n"
+)
+SCRIPT = """
+import sys
+block, tile, kind = int(sys.argv[1]), int(sys.argv[2]), sys.argv[3]
+open("calls", "a").write(f"{block} {tile} {kind}\\n")
+if block * tile >= 256:
+    print("too many threads", file=sys.stderr)
+    sys.exit(3)
+print("starting")
+print(f"time={300 / block + 5 / tile + (kind == 'slow')}")
+print(f"memory = {block * tile}")
+"""
+COMMAND = f"{sys.executable} run.py {{block}} {{tile}} {{kind}}"
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "space.csv").write_text(TABLE)
+    (tmp_path / "run.py").write_text(SCRIPT)
+    return tmp_path
+
+
+def run(*words):
+    with pytest.raises(SystemExit) as left:
+        cli.main(["measure", "space.csv", "--command", COMMAND, *words])
+    return left.value.code
+
+
+def test_a_program_is_measured_from_the_command_line(folder, capsys):
+    words = [
+        "--minimize",
+        "time",
+        "--limit",
+        "memory<=100",
+        "--limit",
+        "size<=5",
+        "--evaluations",
+        "12",
+        "--log",
+        "log",
+    ]
+    assert run(*words, "--plot", "p.png", "--out", "r.json", "--csv", "s.csv", "--t4", "t.json") == 0
+    _, err = capsys.readouterr()
+    assert "best" in err
+    calls = (folder / "calls").read_text().splitlines()
+    assert len(calls) == len(set(calls)) == 12
+    assert not any(c.startswith("64 4") for c in calls)  # the size in the table rules it out
+    result = json.loads((folder / "r.json").read_text())
+    assert result["value"] == pytest.approx(300 / 64 + 5)
+    assert (folder / "p.png").stat().st_size > 1000
+    assert len(json.loads((folder / "t.json").read_text())["results"]) == 12
+    assert run(*words, "--json") == 0  # the log knows; the rest of the space is measured
+    assert json.loads(capsys.readouterr().out)["value"] == result["value"]
+    calls = (folder / "calls").read_text().splitlines()
+    assert len(calls) == len(set(calls))
+    assert run("--minimize", "memory", "--evaluations", "3", "--log", "log") == 0  # was logged too
+
+
+def test_results_of_a_tuner_count_as_runs(folder):
+    assert run("--minimize", "time", "--limit", "memory<=1000", "--evaluations", "18", "--t4", "t.json") == 0
+    (folder / "calls").unlink()
+    assert run("--minimize", "time", "--limit", "memory<=100", "--known", "t.json") == 0
+    assert not (folder / "calls").exists()
+
+
+def test_programs_run_in_parallel(folder):
+    assert run("--minimize", "time", "--evaluations", "9", "--parallel", "3") == 0
+    assert len((folder / "calls").read_text().splitlines()) == 9
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--minimize", "time", "--maximize", "time"], "give either --maximize NAME or --minimize NAME"),
+        (["--minimize", "size"], "there is nothing to measure"),
+        (["--minimize", "time", "--command", "run {block} {tile}"], "does not use decision 'kind'"),
+        (["--minimize", "time", "--command", "run '"], "cannot be split into words"),
+        (["--minimize", "time", "--timeout", "0"], "--timeout must be more than 0"),
+        (["--minimize", "time", "--limit", "memory"], "must read like"),
+        (["--minimize", "power", "--evaluations", "2"], "returned no value of 'power'"),
+    ],
+)
+def test_mistakes_are_told(folder, capsys, words, message):
+    assert run(*words) != 0
+    assert message in capsys.readouterr().err
+
+
+def test_a_run_that_hangs_is_stopped_and_invalid():
+    space = ChoiceSpace({"seconds": [0, 60]})
+    program = Program(f"{sys.executable} -c 'import time; time.sleep({{seconds}}); print(\"x=1\")'", space, 2.0)
+    assert program({"seconds": 0}) == {"x": 1.0}
+    with pytest.raises(Invalid, match="no answer within 2 s"):
+        program({"seconds": 60})
+
+
+def test_options_are_put_in_as_words_and_once():
+    space = ChoiceSpace({"a": ["x; rm y", "{b}"], "b": ["1", "2"]})
+    program = Program(
+        f"{sys.executable} -c 'import sys, json; print(json.dumps(dict(n=len(sys.argv))))' {{a}} {{b}}", space
+    )
+    assert program({"a": "x; rm y", "b": "1"}) == {"n": 3.0}
+    assert program({"a": "{b}", "b": "1"}) == {"n": 3.0}
+
+
+def test_output_is_read_as_json_or_lines():
+    assert numbers_of("a=1\nb=fast\nc = 1e-3\n=3\n") == {"a": 1.0, "c": 1e-3}
+    assert numbers_of('{"a": 1, "b": "x", "c": true}') == {"a": 1.0}
+    assert numbers_of("[1, 2]") == {}
+
+
+def test_labels_that_read_like_numbers_become_numbers():
+    space, _ = numbered(ChoiceSpace({"a": ["1", "2.5"], "b": ["1", "x"], "c": ["08", "9"], "d": ["1e5", "2"]}), {})
+    assert {d: list(space.option_labels(d)) for d in space.decisions} == {
+        "a": [1, 2.5], "b": ["1", "x"], "c": ["08", "9"], "d": ["1e5", "2"],
+    }  # fmt: skip
+
+
+# -- files of kernel tuners -------------------------------------------------------------------------------------------
+
+
+def test_t4_comes_back(tmp_path):
+    space = ChoiceSpace({"block": [16, 32, 64], "tile": [1, 2, 4], "kind": ["a", "b"]})
+
+    def device(s):
+        if s["block"] * s["tile"] > 100:
+            raise Invalid("no")
+        return {"time": 1 / s["block"], "power": float(s["tile"])}
+
+    bench = Measurement(space, device, {"time": "ms", "power": "W"})
+    bench["time"].evaluate(space.enumerate())
+    write_t4(bench, tmp_path / "t.json.gz")
+    again, units, results = read_t4(tmp_path / "t.json.gz")
+    assert units == {"time": "ms", "power": "W"}
+    assert dict(again.options) == dict(space.options)
+    other = Measurement(again, None, units)
+    for configuration, values in results:
+        other.record(again.indices(configuration), values)
+    np.testing.assert_array_equal(other["time"].evaluate(space.enumerate()), bench["time"].evaluate(space.enumerate()))
+
+
+@pytest.mark.parametrize(
+    ("data", "message"),
+    [
+        ({}, "expected an object with results"),
+        ({"results": [3]}, "result 1: expected an object with a configuration"),
+        (
+            {"results": [{"configuration": {"a": 1}, "invalidity": "good"}]},
+            "invalidity must be one of correct, timeout",
+        ),
+        ({"results": [{"configuration": {"a": 1}, "invalidity": "compile"}]}, "no measurement is a number"),
+    ],
+)
+def test_wrong_t4_files(tmp_path, data, message):
+    path = tmp_path / "t.json"
+    path.write_text(json.dumps(data))
+    with pytest.raises(ValueError, match=message):
+        read_t4(path)
+
+
+def test_the_picture_shows_what_was_measured():
+    space = ChoiceSpace({"block": [16, 32, 64], "tile": [1, 2, 4]})
+
+    def device(s):
+        if s["block"] * s["tile"] > 200:
+            raise Invalid("no")
+        return {"time": 100 / s["block"] - s["tile"], "power": float(s["tile"])}
+
+    bench = Measurement(space, device, {"time": "ms", "power": "W"})
+    problem = Problem(bench["time"], [bench["power"] <= 2])
+    assert plot_measurements(problem).texts[0].get_text() == "nothing was measured"
+    best = minimize(problem.objective, problem.constraints, max_evaluations=9).value
+    ax = plot_measurements(problem)
+    lines = {line.get_label(): line for line in ax.lines}
+    assert lines["best so far"].get_ydata()[-1] == best
+    assert sum(len(lines[k].get_xdata()) for k in ("feasible", "violates a bound", "invalid")) == len(bench)
+    plt.close("all")

@@ -1,0 +1,284 @@
+"""The models behind `cggd.Model`, each against a slow oracle, and the searches that they guide."""
+
+from __future__ import annotations
+
+import itertools
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy.integrate import quad
+from scipy.stats import norm
+
+import cggd.improve.gaussian as gaussian
+from cggd import Additive, ChoiceSpace, Function, Invalid, Measurement, Model, Problem, Status, maximize, minimize
+from cggd.improve.gaussian import Bagged, Encoding, Gaussian, best_kernel, first_kernel, fitted, positions, transforms
+from cggd.improve.model import Advisor, linear_models, log_improvement
+from cggd.testing import check_improver
+
+SPACE = ChoiceSpace({"block": [16, 32, 64, 128], "tile": [1, 2, 3], "kind": ["a", "b", "c"]})
+
+
+def data(n, seed=0):
+    rng = np.random.default_rng(seed)
+    rows = SPACE.enumerate()[rng.permutation(36)[:n]]
+    return rows, rows[:, 0] + 0.5 * rows[:, 1] ** 2 + (rows[:, 2] == 1) * rows[:, 0] + 0.1 * rng.standard_normal(n)
+
+
+def slow_covariance(kernel, one, other):
+    """The covariance of two selections, from its definition."""
+    additive = distance = 0.0
+    for feature, weight, rate in zip(kernel.encoding.features, kernel.weights, kernel.rates, strict=True):
+        a, b = one[feature.decision], other[feature.decision]
+        additive += weight * feature.near[a, b]
+        distance += rate * feature.far[a, b]
+    return 1.0 + additive + kernel.product * np.exp(-distance)
+
+
+@settings(max_examples=20, deadline=None)
+@given(n=st.integers(4, 25), seed=st.integers(0, 20))
+def test_the_gaussian_process_is_that_of_the_textbook(n, seed):
+    rows, values = data(n, seed)
+    rng = np.random.default_rng(seed)
+    kernel = first_kernel(Encoding.of(SPACE))
+    kernel = gaussian.replace(kernel, parameters=kernel.parameters + rng.normal(0, 1, len(kernel.parameters)))
+    model, new = Gaussian(kernel, rows, values), SPACE.enumerate()[rng.permutation(36)[:5]]
+    K = np.array([[slow_covariance(kernel, a, b) for b in rows] for a in rows])
+    K += (kernel.noise + 1e-8) * np.eye(n)
+    k = np.array([[slow_covariance(kernel, a, b) for b in rows] for a in new])
+    own = np.array([[slow_covariance(kernel, a, b) for b in new] for a in new])
+    standard = (values - values.mean()) / values.std()
+    np.testing.assert_allclose(model.mean(new), k @ np.linalg.solve(K, standard), atol=1e-6)
+    covariance = own - k @ np.linalg.solve(K, k.T)
+    np.testing.assert_allclose(model.covariance(new), covariance, atol=1e-6)
+    if kernel.product > gaussian.NEGLIGIBLE:
+        # Options of one label are similar to themselves, so that the prior variance is the same everywhere.
+        np.testing.assert_allclose(model.variance(new), np.maximum(np.diag(covariance), 1e-12), atol=1e-6)
+
+
+def test_the_fit_follows_the_gradient_of_the_likelihood(monkeypatch):
+    rows, values = data(20)
+    caught = []
+    monkeypatch.setattr(gaussian, "optimize", lambda cost, x, **how: caught.append((cost, x)) or Found(x, cost(x)[0]))
+
+    class Found:
+        def __init__(self, x, fun):
+            self.x, self.fun = x, fun
+
+    kernel = first_kernel(Encoding.of(SPACE))
+    fitted(kernel, rows, transforms(values)[0].of(values), 0.0)
+    cost, start = caught[0]
+    start = start + np.random.default_rng(0).normal(0, 0.3, len(start))
+    _, gradient = cost(start)
+    for i in range(len(start)):
+        step = np.zeros(len(start))
+        step[i] = 1e-5
+        slope = (cost(start + step)[0] - cost(start - step)[0]) / 2e-5
+        assert gradient[i] == pytest.approx(slope, rel=1e-4, abs=1e-5)
+
+
+def test_a_sum_is_learnt_exactly_from_as_many_measurements_as_it_has_numbers():
+    space = ChoiceSpace.from_sizes([5] * 6)
+    rng = np.random.default_rng(0)
+    metric = Additive(space, rng.normal(size=30))
+    rows = space.sample(60, rng)
+    values = metric.evaluate(rows)
+    model = Gaussian(best_kernel(Encoding.of(space), rows, values, None, choose=True), rows, values)
+    new = space.sample(100, rng)
+    wanted = model.transform.of(metric.evaluate(new))
+    assert np.abs(model.mean(new) - wanted).max() < 0.05
+    ((weights, constant, error),) = linear_models(one_hot_rows(space, rows), values[:, None])
+    assert error < 1e-5
+    np.testing.assert_allclose(one_hot_rows(space, new) @ weights + constant, metric.evaluate(new), atol=1e-4)
+
+
+def one_hot_rows(space, rows):
+    out = np.zeros((len(rows), space.n_options))
+    np.put_along_axis(out, space.layout.flat(rows), 1.0, axis=1)
+    return out
+
+
+@given(st.integers(5, 30), st.integers(0, 5))
+def test_linear_models_leave_one_out_as_refitting_does(n, seed):
+    rng = np.random.default_rng(seed)
+    X, y = rng.normal(size=(n, 4)), rng.normal(size=n)
+    ((_, _, error),) = linear_models(X, y[:, None])
+    best = np.inf
+    for strength in (1e-6, 1e-2, 0.1, 1.0, 10.0):
+        residuals = []
+        for i in range(n):
+            keep = np.arange(n) != i
+            centre, mean = X[keep].mean(axis=0), y[keep].mean()
+            C = X[keep] - centre
+            w = np.linalg.solve(C.T @ C + strength * np.eye(4), C.T @ (y[keep] - mean))
+            residuals.append(y[i] - mean - (X[i] - centre) @ w)
+        best = min(best, float(np.sqrt(np.mean(np.square(residuals)))))
+    assert error == pytest.approx(best, rel=1e-3)
+
+
+@pytest.mark.parametrize("z", [-30.0, -8.0, -5.0, -4.999, -2.0, 0.0, 1.5, 6.0])
+def test_expected_improvement(z):
+    exact = quad(lambda x: (z - x) * norm.pdf(x), -40, z, epsabs=0, points=[z - 1])[0] if z > -6 else None
+    value = float(log_improvement(np.array([z]))[0])
+    if exact is not None:
+        assert value == pytest.approx(np.log(exact), abs=0.02)
+    assert np.isfinite(value)
+    assert log_improvement(np.array([z + 0.01]))[0] > value - 1e-2
+
+
+@given(st.lists(st.floats(0.01, 1e6), min_size=8, max_size=30, unique=True))
+def test_transformations_keep_the_order(numbers):
+    values = np.sort(np.array(numbers))
+    for transform in transforms(values):
+        shown = transform.of(values)
+        assert np.isfinite(shown).all()
+        assert (np.diff(shown) >= 0).all()
+        assert np.isfinite(transform.slopes)
+
+
+def test_labels_are_on_the_scale_of_more_equal_steps():
+    assert positions([1, 10, 100]).tolist() == pytest.approx([0, 0.5, 1])
+    assert positions([0, 8, 16]).tolist() == pytest.approx([0, 0.5, 1])
+    assert positions([3, 1, 2]).tolist() == pytest.approx([1, 0, 0.5])
+    assert positions(["1", "2", "3"]) is None
+    assert positions([True, False, 2]) is None
+    assert positions([1, 2]) is None
+
+
+# -- searches ---------------------------------------------------------------------------------------------------------
+
+
+def knapsack(n=12, options=6, seed=0):
+    rng = np.random.default_rng(seed)
+    space = ChoiceSpace.from_sizes([options] * n)
+    value, weights = rng.integers(1, 60, space.n_options), rng.integers(1, 40, (2, space.n_options))
+
+    def run(selection):
+        flat = space.layout.flat(space.indices(selection))
+        return {"value": float(value[flat].sum()), "w0": float(weights[0, flat].sum()),
+                "w1": float(weights[1, flat].sum())}  # fmt: skip
+
+    bench = Measurement(space, run, ["value", "w0", "w1"])
+    bounds = [Additive(space, w) <= 0.42 * 40 * n for w in weights]
+    exact = maximize(Additive(space, value), bounds)
+    return bench, [bench[f"w{i}"] <= 0.42 * 40 * n for i in range(2)], exact.value
+
+
+def test_a_knapsack_measured_as_a_black_box():
+    for seed in range(3):
+        bench, bounds, best = knapsack(seed=seed)
+        result = maximize(bench["value"], bounds, max_evaluations=120, seed=seed)
+        assert result.value >= 0.99 * best
+
+
+def rough(space, seed):
+    rng = np.random.default_rng(seed)
+    tables = {(i, j): rng.normal(size=(space.sizes[i], space.sizes[j]))
+              for i, j in itertools.combinations(range(space.n_decisions), 2)}  # fmt: skip
+
+    def f(selection):
+        row = space.indices(selection)
+        return float(sum(t[row[i], row[j]] for (i, j), t in tables.items()))
+
+    return f
+
+
+def test_it_is_ahead_of_random_search():
+    space = ChoiceSpace.from_sizes([4] * 6)
+    ahead = 0
+    for seed in range(5):
+        f = rough(space, seed)
+        found = minimize(Function(space, f, costly=True, name="f"), max_evaluations=60, seed=seed).value
+        drawn = min(f(space.labels(row)) for row in space.sample(60, np.random.default_rng(seed)))
+        ahead += found < drawn
+    assert ahead >= 4
+
+
+def test_it_learns_where_selections_are_invalid():
+    space = ChoiceSpace({d: [1, 2, 4, 8, 16] for d in "abcd"})
+
+    def run(s):
+        if s["a"] * s["b"] > 32 or s["c"] * s["d"] > 16:
+            raise Invalid("too large")
+        return {"time": 100 / (s["a"] * s["b"] * s["c"] * s["d"])}
+
+    bench = Measurement(space, run, ["time"])
+    result = minimize(bench["time"], max_evaluations=60)
+    assert result.value == 100 / 512
+
+
+def test_tight_cheap_bounds_that_random_selections_break():
+    space = ChoiceSpace.from_sizes([8] * 20)
+    rng = np.random.default_rng(0)
+    size = Additive(space, rng.integers(1, 100, space.n_options), name="size")
+    bound = size.minimum() + 30
+    metric = Function(space, lambda s: float(sum(s.values())), costly=True, name="f")
+    result = minimize(metric, [size <= bound], max_evaluations=15)
+    assert result.feasible
+    assert result.evaluations == 15
+
+
+def test_forbidden_options_are_never_measured():
+    seen = []
+    metric = Function(SPACE, lambda s: seen.append(s) or float(s["block"]), costly=True, name="f")
+    minimize(metric, forbid={"kind": ["a"], "block": [16]}, max_evaluations=15)
+    assert all(s["kind"] != "a" and s["block"] != 16 for s in seen)
+
+
+def test_an_initial_selection_is_measured_first():
+    seen = []
+    metric = Function(SPACE, lambda s: seen.append(s) or float(s["block"]), costly=True, name="f")
+    minimize(metric, initial=[2, 1, 1], max_evaluations=5)
+    assert seen[0] == {"block": 64, "tile": 2, "kind": "b"}
+
+
+def test_the_same_seed_measures_the_same():
+    def course(seed):
+        seen = []
+        metric = Function(SPACE, lambda s: seen.append(tuple(s.values())) or float(s["block"]), costly=True, name="f")
+        minimize(metric, max_evaluations=18, seed=seed)
+        return seen
+
+    assert course(3) == course(3) != course(4)
+
+
+def test_a_regressor_of_your_own():
+    sklearn = pytest.importorskip("sklearn.ensemble")
+    space = ChoiceSpace.from_sizes([4] * 5)
+    f = rough(space, 1)
+    best = min(f(space.labels(row)) for row in space.enumerate())
+    regressor = sklearn.RandomForestRegressor(20, random_state=0)
+    metric = Function(space, f, costly=True, name="f")
+    result = minimize(metric, max_evaluations=50, improvers=[Model(regressor=regressor)])
+    assert result.value <= best + 0.5 * abs(best)
+    model = Bagged(regressor, Encoding.of(space), space.enumerate()[:40], np.arange(40.0), np.random.default_rng(0))
+    covariance = model.covariance(space.enumerate()[:6])
+    np.testing.assert_allclose(np.diag(covariance), model.variance(space.enumerate()[:6]))
+
+
+def test_a_batch_is_diverse_and_new():
+    metric = Function(SPACE, lambda s: float(s["block"]), costly=True, name="f")
+    advisor = Advisor(Problem(metric), Model(), np.random.default_rng(0))
+    seen = set()
+    while len(asked := advisor.ask(5, np.inf)):
+        rows = {tuple(row) for row in asked.tolist()}
+        assert len(rows) == len(asked)
+        assert not rows & seen
+        seen |= rows
+        for row in asked:
+            metric(row)
+    assert len(seen) == 36
+
+
+def test_the_laws_of_improvers():
+    calls = []
+    metric = Function(SPACE, lambda s: calls.append(s) or float(s["block"] + s["tile"]), costly=True, name="f")
+    check_improver(Model(evaluations=40), Problem(metric, [Additive(SPACE, np.arange(10.0)) <= 14]))
+
+
+def test_without_a_limit_it_ends_after_its_own_number():
+    metric = Function(ChoiceSpace.from_sizes([6] * 5), lambda s: float(sum(s.values())), costly=True, name="f")
+    result = minimize(metric, improvers=[Model(evaluations=20)])
+    assert result.evaluations == 20
+    assert result.status is Status.FEASIBLE
