@@ -14,7 +14,18 @@ from cggd.improve.multipliers import Multipliers
 from cggd.improve.presolve import Presolve
 from cggd.improve.switches import Switches
 from cggd.incumbent import Finding, Improver, Incumbent
-from cggd.metrics import Additive, Function, LongestPath, Metric, MetricError, Peak, Predicted, Table, maximum
+from cggd.metrics import (
+    Additive,
+    Function,
+    Interactions,
+    LongestPath,
+    Metric,
+    MetricError,
+    Peak,
+    Predicted,
+    Table,
+    maximum,
+)
 from cggd.portfolio import portfolio
 from cggd.problem import Problem
 from cggd.result import History, Result, Status
@@ -43,6 +54,7 @@ __all__ = [
     "History",
     "Improver",
     "Incumbent",
+    "Interactions",
     "LongestPath",
     "Metric",
     "MetricError",

@@ -169,7 +169,7 @@ class Interactions(Metric):
             return None
         values, total = np.zeros(self.space.n_options), Expression.of(sign * self.constant)
         for decisions, table in self.tables.items():
-            options = [np.arange(self.space.offsets[d], self.space.offsets[d + 1]) for d in decisions]
+            options = [np.arange(*self.space.offsets[d : d + 2].tolist()) for d in decisions]
             allowed = [np.flatnonzero(program.allowed[own]) for own in options]
             open_ = [axis for axis, kept in enumerate(allowed) if len(kept) > 1]
             kept = sign * table[np.ix_(*allowed)]
@@ -231,7 +231,8 @@ class _InteractionsState:
         metric, selection = self.metric, self.trail.selection
         self.value = float(metric.evaluate(selection[None])[0])
         self._gains = metric._gains(selection)
-        self._gain = np.bincount(metric._entries[1], self._gains, metric.space.n_options)
+        gain = np.bincount(metric._entries[1], self._gains, metric.space.n_options)
+        self._gain: NDArray[np.float64] = gain.astype(np.float64)
 
     def table(self) -> NDArray[np.float64]:
         return self.value + self._gain
