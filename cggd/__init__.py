@@ -2,7 +2,8 @@
 
 from cggd import rules
 from cggd.budget import Budget, Stop
-from cggd.constraints import Constraint
+from cggd.constraints import Constraint, soft
+from cggd.explain import Explanation, explain
 from cggd.feasibility import Diagnosis, Feasibility, SmallestBound, diagnose, find_feasible, smallest_bound
 from cggd.guide import Guide, GuideStep, Observation
 from cggd.guide.safeguard import Safeguard, SafeguardState, SafeguardStep
@@ -10,6 +11,7 @@ from cggd.improve.cores import Cores
 from cggd.improve.descent import Descent, Start
 from cggd.improve.enumerate import Enumerate
 from cggd.improve.exact import Exact
+from cggd.improve.model import Model
 from cggd.improve.multipliers import Multipliers
 from cggd.improve.presolve import Presolve
 from cggd.improve.switches import Switches
@@ -18,7 +20,9 @@ from cggd.metrics import (
     Additive,
     Function,
     Interactions,
+    Invalid,
     LongestPath,
+    Measurement,
     Metric,
     MetricError,
     Peak,
@@ -45,6 +49,7 @@ __all__ = [
     "Diagnosis",
     "Enumerate",
     "Exact",
+    "Explanation",
     "Feasibility",
     "Finding",
     "Front",
@@ -55,9 +60,12 @@ __all__ = [
     "Improver",
     "Incumbent",
     "Interactions",
+    "Invalid",
     "LongestPath",
+    "Measurement",
     "Metric",
     "MetricError",
+    "Model",
     "Multipliers",
     "Observation",
     "Peak",
@@ -80,6 +88,7 @@ __all__ = [
     "Switches",
     "Table",
     "diagnose",
+    "explain",
     "find_feasible",
     "maximize",
     "maximum",
@@ -87,6 +96,7 @@ __all__ = [
     "portfolio",
     "rules",
     "smallest_bound",
+    "soft",
     "solve",
     "sweep",
 ]

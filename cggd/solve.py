@@ -9,7 +9,7 @@ from contextvars import copy_context
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal, TypeVar, cast
+from typing import Any, Literal, TypeVar
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -20,10 +20,12 @@ from cggd.constraints import Constraint, Rule
 from cggd.defaults import default_options
 from cggd.incumbent import Candidate, Finding, Improver, Incumbent
 from cggd.metrics import Executor, Metric, afresh, evaluating, values_of
+from cggd.metrics.evaluation import OutOfCalls
 from cggd.outputs import check_writable
 from cggd.portfolio import portfolio
 from cggd.problem import Problem
 from cggd.result import Asked, History, Result, Run, Status
+from cggd.several import in_order, several_answers
 from cggd.snapshot import fingerprint, restore, save
 
 # Seconds per decision for translating the answer to labels.
@@ -91,7 +93,7 @@ class Progress:
 
 
 def minimize(
-    objective: Metric,
+    objective: Metric | Sequence[Metric],
     constraints: Sequence[Constraint | Rule] | Constraint | Rule = (),
     *,
     seed: int = 0,
@@ -105,12 +107,18 @@ def minimize(
     executor: Executor | None = None,
     checkpoint: str | os.PathLike | None = None,
     resume: bool = False,
+    answers: int = 1,
+    differ: int = 1,
+    alike: Iterable[Hashable] | None = None,
+    slack: float | Sequence[float] = 0.0,
 ) -> Result:
     """Find a selection that minimises a metric under bounds on others.
 
     Parameters
     ----------
-    objective : Metric
+    objective : Metric or list of Metric
+        Several objectives are minimised in order: each one within `slack` of the best value of those before. The result
+        is that of the last one; the others are at the end of its constraints.
     constraints : list of Constraint or rule
         Such as ``[latency <= 5.0, accuracy >= 90]``. `cggd.rules` makes rules between decisions.
     seed : int
@@ -120,7 +128,8 @@ def minimize(
         begun if its estimated end exceeds the limit by more than a tenth of it plus 0.1 s. A batch of black-box calls
         ends with the call in progress. If there is no time for a step, only the first selection is evaluated.
     max_evaluations : int, optional
-        Number of black-box calls after which the search stops. A batch in progress is finished.
+        Largest number of black-box calls, including those that evaluate the answer again. If some metric is costly,
+        only the calls of costly metrics count; these are made once per selection.
     gap : float
         Relative gap to the bound at which the search stops; with 0 it continues to the optimum.
     initial : mapping or array-like, optional
@@ -141,6 +150,16 @@ def minimize(
         Continue from `checkpoint` if that file exists. The trajectory is that of an uninterrupted run. The selections
         in the file are evaluated again, because a metric may have changed. These calls count as evaluations, unless
         the function caches them. Proofs and bounds are not stored; the search computes them again.
+    answers : int
+        Number of answers. Those after the best one are `Result.alternatives`, in order. Each takes a search.
+    differ : int
+        Number of decisions in which any two answers differ at least. With more than 1, each answer is the best one that
+        differs so much from those before it.
+    alike : list of decisions or "*", optional
+        Interchangeable decisions, such as the places of a team. Answers that give them the same options in another
+        order count as the same.
+    slack : float or list of float
+        Share of its best value that an objective may lose to those after it: 0.01 for one per cent.
 
     Returns
     -------
@@ -166,11 +185,13 @@ def minimize(
     ({'stem': 'small', 'head': 'large'}, 10.0)
     """
     options = dict(locals())
-    return solve(Problem(options.pop("objective"), options.pop("constraints")), **options)
+    return _optimise(options.pop("objective"), options.pop("constraints"), "minimize", options)
 
 
 def maximize(
-    objective: Metric, constraints: Sequence[Constraint | Rule] | Constraint | Rule = (), **options: Any
+    objective: Metric | Sequence[Metric],
+    constraints: Sequence[Constraint | Rule] | Constraint | Rule = (),
+    **options: Any,
 ) -> Result:
     """Find a selection that maximises a metric under bounds on others; `options` are those of `minimize`.
 
@@ -181,23 +202,64 @@ def maximize(
     >>> maximize(Additive(space, [1, 2, 3, 5]), Additive(space, [0, 3, 0, 2]) <= 2).indices
     array([0, 1])
     """
-    return solve(Problem(objective, cast(Any, constraints), "maximize"), **options)
+    return _optimise(objective, constraints, "maximize", options)
+
+
+def _optimise(objective: Any, constraints: Any, sense: Literal["minimize", "maximize"], options: dict) -> Result:
+    if not isinstance(objective, list | tuple):
+        return solve(Problem(objective, constraints, sense), **options)
+    if not objective:
+        raise ValueError("objective is an empty list; give at least one metric")
+    return solve_in_order(Problem(objective[0], constraints, sense), [(one, sense) for one in objective[1:]], **options)
+
+
+def solve_in_order(
+    problem: Problem, then: Sequence[tuple[Metric, Literal["minimize", "maximize"]]], **options: Any
+) -> Result:
+    """Solve a problem, and then optimise further metrics, each with its sense, within `slack` of what came before.
+
+    Parameters
+    ----------
+    problem : Problem
+    then : list of (Metric, {"minimize", "maximize"})
+    options
+        Those of `minimize`.
+    """
+    options = _all(options)
+    check_options(**options)
+    return in_order(solve, [(problem.objective, problem.sense), *then], problem, options["slack"], options)
 
 
 def solve(problem: Problem, **options: Any) -> Result:
     """Minimise or maximise as the problem says; `options` are those of `minimize`."""
     # The time limit includes the set-up and the preparation of the answer.
     budget = Budget(reserve=ANSWER_SECONDS * problem.space.n_decisions)
+    options = _all(options)
+    several = {name: options.pop(name) for name in ("answers", "differ", "alike")}
+    del options["slack"]
+    if several == ONE_ANSWER:
+        return _Search(problem, budget, **options).run()
+    check_options(**options)
+
+    def search(problem: Problem, **options: Any) -> Result:
+        return _Search(problem, Budget(reserve=budget.reserve), **options).run()
+
+    return several_answers(search, problem, **several, options=options)
+
+
+def _all(options: dict[str, Any]) -> dict[str, Any]:
+    """The options, with the defaults of those that are not given."""
     if unknown := [name for name in options if name not in OPTIONS]:
         raise TypeError(f"unknown option {unknown[0]!r}; a search takes {', '.join(OPTIONS)}")
-    return _Search(problem, budget, **{**OPTIONS, **options}).run()
+    return {**OPTIONS, **options}
 
 
 OPTIONS: dict[str, Any] = dict(minimize.__kwdefaults__ or {})
+ONE_ANSWER = {name: OPTIONS[name] for name in ("answers", "differ", "alike")}
 
 
-def check_options(**options: Any) -> dict[str, Any]:
-    """Options of `minimize`, checked and converted."""
+def check_options(*, costly: bool = False, **options: Any) -> dict[str, Any]:
+    """Options of `minimize`, checked and converted; `costly` says whether the problem has costly metrics."""
     out = {**OPTIONS, **options}
     out["seed"] = whole(out["seed"], "seed", least=0)
     if out["max_evaluations"] is not None:
@@ -209,7 +271,7 @@ def check_options(**options: Any) -> dict[str, Any]:
     if out["executor"] is not None and not hasattr(out["executor"], "submit"):
         raise TypeError(f"executor must have a submit method as in concurrent.futures, got {out['executor']!r}")
     if out["improvers"] is None:
-        out["improvers"] = portfolio()
+        out["improvers"] = portfolio(costly=costly)
     elif isinstance(out["improvers"], str) or not isinstance(out["improvers"], Iterable):
         raise TypeError(f"improvers must be a list of improvers, got {out['improvers']!r}")
     out["improvers"] = list(out["improvers"])
@@ -238,15 +300,21 @@ class _Search:
     def _prepare(self) -> None:
         """Check the options and read the checkpoint; errors are raised before anything is evaluated."""
         problem, budget = self.problem, self.budget
-        options = self.options = check_options(**self.options)
+        options = self.options = check_options(costly=problem.costly, **self.options)
         allowed = problem.space.allowed(options["forbid"])
         if allowed is not None and problem.allowed is not None:
             allowed = problem.space.allowed(~(allowed & problem.allowed))
         self.problem = problem = problem if allowed is None else replace(problem, allowed=allowed)
         limit = options["time_limit"]
         budget.time_limit = np.inf if limit is None else float(limit)
-        budget.max_evaluations, budget.gap = options["max_evaluations"], options["gap"]
-        budget.evaluation.executor, budget.evaluation.allowed = options["executor"], problem.allowed
+        evaluation, most = budget.evaluation, options["max_evaluations"]
+        budget.max_evaluations, budget.gap, evaluation.costly = most, options["gap"], problem.costly
+        evaluation.executor, evaluation.allowed = options["executor"], problem.allowed
+        if most is not None:
+            # The answer is evaluated again at the end.
+            evaluation.most = most - min(sum(metric.calls for metric in problem.metrics), most // 2)
+        if most is not None or problem.costly:
+            evaluation.seen = []
         self.incumbent = Incumbent(problem, _initial(problem, options["initial"]))
         self.improvers = options["improvers"]
         if (path := options["checkpoint"]) is not None:
@@ -276,8 +344,11 @@ class _Search:
         except Exception as error:
             failure = failure or error
         self.budget.evaluation.admit = None
+        self.budget.evaluation.most = self.budget.max_evaluations
         try:
             chosen = self._evaluating(self._verified)
+        except OutOfCalls:
+            chosen, remeasured = self.checking, False
         except KeyboardInterrupt:
             chosen, remeasured = self.checking, False
             stopped, note = Stop.INTERRUPTED, "while the selection was evaluated again"
@@ -315,7 +386,11 @@ class _Search:
             stop = self._ask()
         except OutOfTime:
             stop = Stop.TIME
+        except OutOfCalls:
+            stop = Stop.EVALUATIONS
         self.budget.evaluation.admit = None
+        if stop is not Stop.CALLBACK:
+            self._harvest()
         if stop is not Stop.INFEASIBLE and stop is not Stop.CALLBACK:
             self._glance()
         if stop is None:
@@ -362,8 +437,27 @@ class _Search:
                     )
                 self.incumbent.memory[place] = (finding.memory, len(self.incumbent.history))
             self.incumbent.take(finding, seconds)
+        self._harvest()
         if self.options["callback"] is not None and self.options["callback"](self._progress(finding)):
             self.budget.asked_to_stop = True
+
+    def _harvest(self) -> None:
+        """Take the best of the selections that were evaluated for a table or a batch, without further calls."""
+        problem, seen = self.problem, self.budget.evaluation.seen
+        if not seen:
+            return
+        if any(metric.noisy and not metric.costly for metric in problem.metrics):
+            seen.clear()  # the best of many noisy values is so by chance
+            return
+        rows = np.unique(np.concatenate(seen), axis=0)
+        seen.clear()
+        for metric in problem.metrics:
+            low, high = metric.between(rows)
+            rows = rows[low == high]  # not so if the value is not known, or invalid
+        if len(rows):
+            rows = rows[~problem.ruled_out(rows)]
+        if len(rows):
+            self.incumbent.take(Finding(rows[np.argmin(problem.sign * values_of(problem.objective, rows))]))
 
     def _reason_to_stop(self) -> Stop | None:
         if self.incumbent.proof is not None:
@@ -376,7 +470,7 @@ class _Search:
         """Evaluate one selection if no improver had time to, so that the result can report it."""
         incumbent, space = self.incumbent, self.problem.space
         known = incumbent.candidates or incumbent.nearest is not None
-        if known or not self.budget.fits(LOOK_SECONDS * space.n_options, late=True):
+        if known or self.budget.evaluation.exhausted or not self.budget.fits(LOOK_SECONDS * space.n_options, late=True):
             return
         scores = np.zeros(space.n_options)
         if incumbent.initial is not None:
@@ -465,9 +559,15 @@ class _Search:
             constraints=rows,
             nearest=None if known else selection,
             bound=bound,
-            asked=Asked(problem.objective.name, problem.objective.unit, problem.sense),
-            run=Run(history, self.budget.evaluation.calls, self.budget.seconds, self.options["seed"], note),
-            not_default=None if default is None else np.flatnonzero(~default),
+            asked=Asked(problem.objective.name, problem.objective.unit, problem.sense, problem),
+            run=Run(
+                history,
+                self.budget.evaluation.calls,
+                self.budget.seconds,
+                self.options["seed"],
+                note,
+                None if default is None else np.flatnonzero(~default),
+            ),
             remeasured=chosen is None or remeasured,
         )
 

@@ -1,7 +1,7 @@
 """Metrics: anything that can be evaluated on a selection, with its replacement table."""
 
 from cggd.metrics.additive import Additive
-from cggd.metrics.base import Metric, MetricError, SumTable, table_of, values_of
+from cggd.metrics.base import Invalid, Metric, MetricError, SumTable, table_of, values_of
 from cggd.metrics.black_box import Function, Predicted, one_hot
 from cggd.metrics.compose import Combination, Maximum, maximum
 from cggd.metrics.embedded import Embedded
@@ -9,6 +9,7 @@ from cggd.metrics.evaluation import Evaluation, Executor, afresh, evaluating
 from cggd.metrics.excess import Excess
 from cggd.metrics.interactions import Interactions
 from cggd.metrics.longest_path import LongestPath
+from cggd.metrics.measurement import Measurement
 from cggd.metrics.peak import Peak
 from cggd.metrics.relation import Relation
 from cggd.metrics.state import State
@@ -23,8 +24,10 @@ __all__ = [
     "Executor",
     "Function",
     "Interactions",
+    "Invalid",
     "LongestPath",
     "Maximum",
+    "Measurement",
     "Metric",
     "MetricError",
     "Peak",
