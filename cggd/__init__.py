@@ -19,6 +19,7 @@ from cggd.incumbent import Finding, Improver, Incumbent
 from cggd.metrics import (
     Additive,
     Function,
+    Interactions,
     Invalid,
     LongestPath,
     Measurement,
@@ -59,6 +60,7 @@ __all__ = [
     "History",
     "Improver",
     "Incumbent",
+    "Interactions",
     "Invalid",
     "LongestPath",
     "Measurement",

@@ -16,7 +16,7 @@ from torch import nn
 from torch.utils import _pytree as pytree
 
 from cggd.constraints import Constraint, Row, check_constraints
-from cggd.metrics import Additive, Metric
+from cggd.metrics import Metric
 from cggd.rounding import is_whole, snapped, sum_rounding
 from cggd_nas.measure import evaluating, onnx_inputs, onnx_session
 from cggd_nas.trace import Example, running_on, tensors_of
@@ -149,6 +149,7 @@ def _as_bounded(constraint: Constraint, value: float) -> float:
     they are measured on the whole network.
     """
     metric = constraint.metric
-    inexact = isinstance(metric, Additive) and not is_whole([value, metric.constant, *metric.values])
-    rounding = sum_rounding(abs(value), metric.space.n_decisions + 1) if inexact else 0.0
+    added = metric.addends()  # of sums, such as MACs
+    inexact = added is not None and not is_whole([value, *added[0]])
+    rounding = sum_rounding(abs(value), len(added[0]) + 1) if added is not None and inexact else 0.0
     return float(snapped(np.array([value]), rounding, constraint.sign, constraint.bound)[0])

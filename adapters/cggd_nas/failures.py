@@ -30,7 +30,8 @@ def place_of(error: BaseException, network: nn.Module) -> str:
         if frame.f_code.co_name != "_call_impl" or not isinstance(part, nn.Module):
             continue
         if callable(variant := getattr(part, "variant", None)) and isinstance(path := getattr(part, "path", None), str):
-            inner = variant().module.named_modules()  # of a part that stands for others, see cggd_nas.walk
+            made: Any = variant()
+            inner = made.module.named_modules()  # of a part that stands for others, see cggd_nas.walk
             paths |= {id(one): f"{path}.{name}" if name else path for name, one in inner}
         elif path := paths.get(id(part)):
             kind = str(part) if not part._modules else type(part).__name__

@@ -3,23 +3,23 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable, Hashable, Mapping
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property, partial
 from pathlib import Path
 from threading import RLock
 
-import numpy as np
 from torch import nn
 
 from cggd.checks import own, whole
-from cggd.metrics import Additive, Function, Metric
+from cggd.metrics import Function, Metric
 from cggd_nas import measure
 from cggd_nas.export import export_onnx
 from cggd_nas.extract import extract
 from cggd_nas.lookup import LookupTable, check_table
 from cggd_nas.memory import PeakMemory
 from cggd_nas.plain import as_supernet
+from cggd_nas.sums import Table, sum_of_modules, sum_of_operations, summed
 from cggd_nas.supernet import Supernet
 from cggd_nas.trace import Example, Trace, tensors_of
 from cggd_nas.walk import Walk
@@ -35,8 +35,9 @@ class Costs:
     """Metrics of a supernet's networks: exact ones found without computing anything, and measured ones.
 
     Parameters, size and MACs are `cggd.Additive` where no part of the network depends on more than one decision, which
-    is proved and not guessed; otherwise, as where widths of neighbours multiply, they are exact `cggd.Function` values,
-    remembered. All equal what `cggd_nas.measure` says of the extracted network.
+    is proved and not guessed. Where parts depend on a few decisions together, as where widths of neighbours multiply,
+    they are `cggd.Interactions`: exact sums of tables over those decisions, which solvers can bound. Elsewhere they are
+    exact `cggd.Function` values, remembered. All equal what `cggd_nas.measure` says of the extracted network.
 
     Parameters
     ----------
@@ -92,17 +93,9 @@ class Costs:
 
     def macs(self, *, name: str = "macs") -> Metric:
         """Multiply-accumulates in millions, as `cggd_nas.measure.macs` counts them."""
-        space = self.supernet.space
         with self._lock:
-            separated = self.walk.separated()
-            if separated is None:
-                metric: Metric = Function(space, lambda s: self._trace(s).macs / 1e6, name=name, unit="MMAC")
-            else:
-                values, _ = separated.additive(space, lambda call: 0 if call.trace is None else call.trace.macs)
-                base = np.zeros(space.n_decisions, dtype=np.int64)
-                # What is counted outside of units, in modules or between them.
-                constant = self._trace(space.labels(base)).macs - values[space.layout.flat(base)].sum()
-                metric = Additive(space, values / 1e6, constant / 1e6, name=name, unit="MMAC")
+            tables = sum_of_operations(self.walk, lambda traced: traced.trace.macs)
+        metric = self._summed(tables, 1e6, lambda s: self._trace(s).macs / 1e6, name, "MMAC")
         return self._known(metric, lambda module: measure.macs(module, self.example) / 1e6)
 
     def peak_memory(self, *, bits: int = 8, name: str = "memory") -> Metric:
@@ -175,16 +168,20 @@ class Costs:
     def _counted(
         self, count: Callable[[nn.Module], int], divisor: int, name: str, unit: str, again: Callable[[nn.Module], float]
     ) -> Metric:
-        space = self.supernet.space
-        base = space.labels([0] * space.n_decisions)
         with self._lock:
-            counts = self.walk.counts(count)
-        if counts is None:
-            metric: Metric = Function(space, lambda s: self._total(count, s) / divisor, name=name, unit=unit)
-        else:
-            constant = self._total(count, base) - counts[space.layout.flat(space.indices(base))].sum()
-            metric = Additive(space, counts / divisor, constant / divisor, name=name, unit=unit)
+            tables = sum_of_modules(self.walk, count)
+        metric = self._summed(tables, divisor, lambda s: self._total(count, s) / divisor, name, unit)
         return self._known(metric, again)
+
+    def _summed(
+        self, tables: Sequence[Table] | None, divisor: float, slow: Callable[[Selection], float], name: str, unit: str
+    ) -> Metric:
+        """The sum of tables or, where there are none, the function that computes it for one network."""
+        space = self.supernet.space
+        if tables is None:
+            slow(space.labels([0] * space.n_decisions))  # what cannot be run at all is said now
+            return Function(space, slow, name=name, unit=unit)
+        return summed(tables, space, divisor, name=name, unit=unit)
 
     def _measured(self, timed: Callable[[nn.Module], float], evaluations: int, name: str) -> Function:
         metric = Function(

@@ -261,20 +261,22 @@ def collect(model: nn.Module, graph: nx.Graph | None = None) -> Supernet:
             choice.decision, choice.logits = decision, first.logits
     supernet = Supernet(model, space, found)
     model.register_forward_pre_hook(supernet._before_forward, with_kwargs=True)
-    supernet.inside = all(_owned(choice) for choice in supernet._modules())
+    supernet.inside = _lies_in_another(model, next(supernet._modules()))
     for part in _parts(model):
         part.inside = True
     for choice in supernet._modules():
-        _owners.setdefault(cast(nn.Module, choice), weakref.ref(supernet))
+        _owners.setdefault(cast(nn.Module, choice), []).append(weakref.ref(supernet))
     return supernet
 
 
-# The largest supernet that each choice is collected in; copies of a choice are in none.
-_owners: weakref.WeakKeyDictionary[nn.Module, weakref.ref[Supernet]] = weakref.WeakKeyDictionary()
+# The supernets that each choice was collected in; copies of a choice are in none.
+_owners: weakref.WeakKeyDictionary[nn.Module, list[weakref.ref[Supernet]]] = weakref.WeakKeyDictionary()
 
 
-def _owned(choice: ChoiceModule) -> bool:
-    return cast(nn.Module, choice) in _owners and _owners[cast(nn.Module, choice)]() is not None
+def _lies_in_another(model: nn.Module, choice: ChoiceModule) -> bool:
+    """Whether a model with this choice is a part of a network that was collected."""
+    owners = (reference() for reference in _owners.get(cast(nn.Module, choice), []))
+    return any(model in set(owner.model.modules()) for owner in owners if owner is not None)
 
 
 def _parts(model: nn.Module) -> Iterator[Supernet]:

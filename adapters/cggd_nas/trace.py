@@ -103,6 +103,11 @@ class Result:
     offset: int
     dtype: torch.dtype
 
+    def fake(self) -> Tensor:
+        """A fake tensor of this shape with memory of its own."""
+        with without_numbers():
+            return torch.empty_strided(self.shape, self.stride, dtype=self.dtype)
+
 
 @dataclass(frozen=True, eq=False)
 class Trace:

@@ -56,14 +56,14 @@ class Walk:
     """
 
     def __init__(self, supernet: Supernet, example: Example) -> None:
-        self.supernet, self._inputs = supernet, fake_tensors(example)
+        self.supernet, self.inputs = supernet, fake_tensors(example)
         check_agreement(supernet, example=example)
         self.selection: Mapping[Hashable, Hashable] = {}
         self._made: dict[int, tuple[nn.Module, nn.Module]] = {}
         self._recorder, self._calls, self._depth = Recorder(), list[Call](), 0
         self._reads: set[Hashable] = set()
         whole = fake_copy(supernet.model, stripped(supernet.model))
-        self._root = self.variant_of(whole, path="", option="", reads=())
+        self.root = self.variant_of(whole, path="", option="", reads=())
 
     def variant_of(self, module: nn.Module, *, path: str, option: str, reads: tuple[Hashable, ...]) -> Variant:
         """A module with units in the place of the parts that depend on the selection."""
@@ -153,26 +153,6 @@ class Walk:
             switched.append((reads[0], options))
         return Separated(fixed, switched)
 
-    def counts(self, count: Callable[[nn.Module], int]) -> NDArray[np.float64] | None:
-        """What each option adds to `total`, shape (n_options,); None where an option's share depends on others."""
-        space = self.supernet.space
-        base = space.labels([0] * space.n_decisions)
-        values = np.zeros(space.n_options)
-        for unit, variant in list(self.variants(base)):
-            if unit is None:
-                continue
-            if variant.units or len(variant.reads) > 1:
-                return None
-            for decision in variant.reads:
-                first = int(space.offsets[space.position(decision)])
-                for i, label in enumerate(space.option_labels(decision)):
-                    self.selection = {**base, decision: label}
-                    switched = unit.variant()
-                    if switched.units or switched.reads != variant.reads:
-                        return None
-                    values[first + i] += switched.count(count)
-        return values
-
     def total(self, selection: Mapping[Hashable, Hashable], count: Callable[[nn.Module], int]) -> int:
         """The sum over all parts of one selection's network of something counted on a part by itself."""
         return sum(variant.count(count) for _, variant in self.variants(selection))
@@ -180,8 +160,8 @@ class Walk:
     def variants(self, selection: Mapping[Hashable, Hashable]) -> Iterator[tuple[Unit | None, Variant]]:
         """The network outside of units (with None), and each unit that is part of it, once."""
         self.selection = selection
-        yield None, self._root
-        seen, todo = set[Unit](), list(self._root.units)
+        yield None, self.root
+        seen, todo = set[Unit](), list(self.root.units)
         while todo:
             if (unit := todo.pop()) not in seen:
                 seen.add(unit)
@@ -190,8 +170,8 @@ class Walk:
 
     def _whole(self, selection: Mapping[Hashable, Hashable]) -> Traced:
         self.selection = selection
-        with running_on(self._inputs, self._root.module):
-            return self._traced(self._root.module, self._inputs)
+        with running_on(self.inputs, self.root.module):
+            return self._traced(self.root.module, self.inputs)
 
     def _traced(self, function: Callable[..., Any], arguments: Sequence[Tensor]) -> Traced:
         """What a function does, on a recorder of its own."""
@@ -204,6 +184,19 @@ class Walk:
             return Traced(self._recorder.trace(inputs, result), self._calls, frozenset(self._reads))
         finally:
             self._recorder, self._calls, self._reads, self._depth = outer
+
+    def traced(self, function: Callable[..., Any], arguments: Any, named: Any) -> Traced:
+        """What a part of the network does with arguments of any structure, under the current selection."""
+        leaves, structure = pytree.tree_flatten((arguments, named))
+        tensors = [x for x in leaves if isinstance(x, Tensor)]
+
+        def called(*given: Tensor) -> Any:
+            following = iter(given)
+            values = [next(following) if isinstance(x, Tensor) else x for x in leaves]
+            inner, by_name = pytree.tree_unflatten(values, structure)
+            return function(*inner, **by_name)
+
+        return self._traced(called, like(tensors))
 
     def run_region(self, region: Region, arguments: tuple[Any, ...]) -> Any:
         """Execute a part with units in it, or what is remembered of it."""

@@ -7,6 +7,7 @@ from cggd.metrics.compose import Combination, Maximum, maximum
 from cggd.metrics.embedded import Embedded
 from cggd.metrics.evaluation import Evaluation, Executor, afresh, evaluating
 from cggd.metrics.excess import Excess
+from cggd.metrics.interactions import Interactions
 from cggd.metrics.longest_path import LongestPath
 from cggd.metrics.measurement import Measurement
 from cggd.metrics.peak import Peak
@@ -22,6 +23,7 @@ __all__ = [
     "Excess",
     "Executor",
     "Function",
+    "Interactions",
     "Invalid",
     "LongestPath",
     "Maximum",

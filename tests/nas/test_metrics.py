@@ -3,7 +3,7 @@ import pytest
 import torch
 from torch import nn
 
-from cggd import Additive, Function, MetricError, find_feasible, minimize
+from cggd import Additive, Interactions, MetricError, find_feasible, minimize
 from cggd.testing import check_metric
 from cggd_nas import Choice, collect, measure
 from cggd_nas.extract import extract
@@ -47,13 +47,20 @@ def test_exact_metrics_keep_the_laws(name, which, costs_of):
     check_metric(EXACT[which][0](costs_of(name)), n=4)
 
 
+# Those with parts that depend on several decisions.
+CONVOLUTIONS = {"conv1d", "conv1d separable", "conv1d skips"}
+TOGETHER = {"strided", "nested", "widths", "nats_size", "mobile", "transformer"} | CONVOLUTIONS
+
+
 @pytest.mark.parametrize("name", NETS)
-def test_metrics_are_additive_exactly_where_parts_depend_on_one_decision(name, costs_of):
+def test_metrics_are_tables_over_the_decisions_of_each_part(name, costs_of):
     costs = costs_of(name)
     for metric in (costs.parameters(), costs.size_kb(), costs.macs()):
         # parameters need no shapes, so it does not matter that those depend on the selection
-        expected = name in SEPARABLE or (name in ("strided", "transformer") and metric.name != "macs")
-        assert isinstance(metric, Additive if expected else Function), metric.name
+        alone = name in SEPARABLE or (name in ("strided", "transformer") and metric.name != "macs")
+        kinds = Additive if alone else (Interactions, Additive)
+        assert isinstance(metric, kinds), metric.name
+        assert alone or name in TOGETHER
 
 
 def test_units_and_names(costs_of):

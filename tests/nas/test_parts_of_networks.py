@@ -64,3 +64,15 @@ def test_another_network_with_the_same_decisions_is_no_part():
     collect(other)
     with pytest.raises(ValueError, match="belongs to another choice space"):
         TorchGuide(net, Costs(other[0], X).macs() <= 1)
+
+
+def test_parts_put_into_another_network_are_drawn_by_that():
+    first = network()
+    collect(first)
+    second = nn.Sequential(*first)
+    supernet = collect(second)
+    assert not supernet.inside
+    with supernet.selected([1, 1]):
+        x = torch.randn(2, 4)
+        expected = first[1][0].choose("bare")(torch.relu(first[0][0].choose("flat")(x)))
+        torch.testing.assert_close(second(x), expected)

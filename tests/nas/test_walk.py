@@ -4,6 +4,7 @@ from torch import nn
 
 from cggd_nas import Choice, collect
 from cggd_nas.extract import extract
+from cggd_nas.sums import sum_of_modules
 from cggd_nas.trace import Recorder, trace
 from cggd_nas.walk import Region, Walk
 from tests.nas.nets import FEW, NETS, SEPARABLE, made, some_selections
@@ -70,7 +71,8 @@ def test_decisions_that_are_read_in_some_cases_only_are_told_apart():
         for selection, expected in (("xa", 12), ("ya", 9), ("yb", 12), ("xb", 12), ("ya", 9)):
             assert walk.total(dict(zip(["first", "second"], selection, strict=True)), count) == expected
     assert walk.separated() is None
-    assert walk.counts(count) is None
+    together = [(decisions, table.tolist()) for decisions, table in sum_of_modules(walk, count) if decisions]
+    assert together == [(("first", "second"), [[12, 12], [9, 12]])]
 
 
 def test_parts_are_traced_once(monkeypatch):
@@ -143,5 +145,5 @@ def test_parts_with_too_many_combinations_are_not_remembered(monkeypatch):
     walk = Walk(supernet, example)
     for selection in some_selections(supernet, 8):
         walk.trace(selection)
-    regions = [p.forward for p in walk._root.module.modules() if isinstance(p.__dict__.get("forward"), Region)]
+    regions = [p.forward for p in walk.root.module.modules() if isinstance(p.__dict__.get("forward"), Region)]
     assert [(len(r.decisions), r.open, len(r.known)) for r in regions] == [(3, True, 0)] + [(1, False, 2)] * 3

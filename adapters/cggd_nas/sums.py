@@ -1,0 +1,272 @@
+"""Sums over a network as tables over the few decisions that each of its parts depends on.
+
+That a part depends on no other decisions is proved, not sampled: every combination of the decisions that it reads, and
+of those that the shapes of its arguments depend on, is traced.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from math import prod
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from torch import Tensor, nn
+from torch.utils import _pytree as pytree
+
+from cggd.metrics import Additive, Interactions, Metric
+from cggd.space import ChoiceSpace
+from cggd_nas.trace import Result, fake
+from cggd_nas.walk import Region, Traced, Unit, Walk
+
+# Combinations of options up to which a part is traced under each. It holds two widths and a kernel of six options.
+COMBINATIONS = 256
+
+Table = tuple[tuple[Hashable, ...], NDArray[np.float64]]
+
+# What may stand in outputs beside tensors.
+_PLAIN = (bool, int, float, str, type(None))
+
+
+@dataclass(frozen=True, eq=False)
+class Given:
+    """Arguments or outputs of a part, for every combination of options of the decisions that they depend on.
+
+    Attributes
+    ----------
+    decisions : tuple
+    cases : mapping of tuple of labels to any
+        Fake tensors in any structure.
+    """
+
+    decisions: tuple[Hashable, ...]
+    cases: Mapping[tuple[Hashable, ...], Any]
+
+    def at(self, selection: Mapping[Hashable, Hashable]) -> Any:
+        """Those of one selection."""
+        return self.cases[tuple(selection[d] for d in self.decisions)]
+
+
+def summed(tables: Sequence[Table], space: ChoiceSpace, divisor: float, *, name: str, unit: str) -> Metric:
+    """The metric that is the sum of tables, each divided; `Additive` where none is over several decisions."""
+    constant = float(sum(table for decisions, table in tables if not decisions))
+    if all(len(decisions) <= 1 for decisions, _ in tables):
+        values = np.zeros(space.n_options)
+        for (decision,), table in (pair for pair in tables if pair[0]):
+            first = int(space.offsets[space.position(decision)])
+            values[first : first + len(table)] += table
+        return Additive(space, values / divisor, constant / divisor, name=name, unit=unit)
+    merged = {decisions: np.zeros(table.shape) for decisions, table in tables if decisions}
+    for decisions, table in (pair for pair in tables if pair[0]):
+        merged[decisions] += table
+    divided = {decisions: table / divisor for decisions, table in merged.items()}
+    return Interactions(space, divided, constant / divisor, name=name, unit=unit)
+
+
+def sum_of_operations(walk: Walk, value: Callable[[Traced], float]) -> list[Table] | None:
+    """Tables whose sum is a sum over what a network executes; None where parts depend on too many decisions.
+
+    Parameters
+    ----------
+    walk : Walk
+    value : callable
+        The sum over a part.
+    """
+    try:
+        found = _Parts(walk, value).tables(walk.root.module, Given((), {(): (walk.inputs, {})}))
+    except Exception:  # some selection cannot be run: whoever evaluates that one is told why
+        return None
+    return None if found is None else found[0]
+
+
+def sum_of_modules(walk: Walk, count: Callable[[nn.Module], int]) -> list[Table] | None:
+    """Tables whose sum is `Walk.total`; None where parts depend on too many decisions or are shared by several."""
+    space = walk.supernet.space
+    base = space.labels([0] * space.n_decisions)
+    walk.selection = base
+    tables: list[Table] = [((), np.array(float(walk.root.count(count))))]
+    owned = set[Unit]()
+    for unit in dict.fromkeys(walk.root.units):
+        inside = set[Unit]()
+
+        def case(unit: Unit = unit, inside: set[Unit] = inside) -> tuple[float, set[Hashable], None]:
+            total, reads, todo, seen = 0, set[Hashable](), [unit], set[Unit]()
+            while todo:
+                if (one := todo.pop()) not in seen:
+                    seen.add(one)
+                    variant = one.variant()
+                    total += variant.count(count)
+                    reads.update(variant.reads)
+                    todo += variant.units
+            inside |= seen
+            return float(total), reads, None
+
+        if (found := _every(walk, base, (), case)) is None or owned & inside:
+            return None
+        owned |= inside
+        tables.append(found[0])
+    return tables
+
+
+@dataclass(frozen=True, eq=False)
+class _Parts:
+    walk: Walk
+    value: Callable[[Traced], float]
+
+    @property
+    def base(self) -> dict[Hashable, Hashable]:
+        space = self.walk.supernet.space
+        return space.labels([0] * space.n_decisions)
+
+    def tables(self, module: nn.Module, given: Given) -> tuple[list[Table], Given] | None:
+        """The tables of a part that is given these arguments, and what it returns."""
+        if isinstance(module.__dict__.get("forward"), Region):
+            single = all(len(arguments) == 1 and not named for arguments, named in given.cases.values())
+            if _is_chain(module) and single and (found := self._chain(module, given)) is not None:
+                return found
+            if not given.decisions and (found := self._glued(module, given)) is not None:
+                return found
+        return self._together(module, given)
+
+    def _together(self, module: nn.Module, given: Given) -> tuple[list[Table], Given] | None:
+        """A part as one table over all decisions that it depends on."""
+
+        def case() -> tuple[float, set[Hashable], Any]:
+            traced = self.walk.traced(module, *given.at(self.walk.selection))
+            return self.value(traced), set(traced.reads), traced.trace.result
+
+        if (found := _every(self.walk, self.base, given.decisions, case)) is None:
+            return None
+        table, results = found
+        leaves = pytree.tree_leaves(list(results.cases.values()))
+        if not all(isinstance(x, (*_PLAIN, Result, Tensor)) for x in leaves):
+            return None  # what else they hold cannot be compared
+        return [table], _fewest(results)
+
+    def _chain(self, module: nn.Module, given: Given) -> tuple[list[Table], Given] | None:
+        """Modules of an ``nn.Sequential``, one after another."""
+        tables: list[Table] = []
+        output = Given(given.decisions, {key: arguments[0] for key, (arguments, _) in given.cases.items()})
+        for part in filter(None, module._modules.values()):
+            found = self.tables(part, Given(output.decisions, {key: ((x,), {}) for key, x in output.cases.items()}))
+            if found is None:
+                return None
+            tables, output = tables + found[0], found[1]
+        return tables, output
+
+    def _glued(self, module: nn.Module, given: Given) -> tuple[list[Table], Given] | None:
+        """A part whose forward calls other parts, if these return tensors of the same shapes under every selection.
+
+        Then what the forward does beside, and what it gives the parts, is the same under every selection as well.
+        """
+        walk = self.walk
+        walk.selection = self.base
+        called: list[tuple[nn.Module, Any]] = []
+        region = module.__dict__["forward"]
+        with _overheard(module, called):
+            traced = walk.traced(region.function, *given.at(walk.selection))
+        tables: list[Table] = []
+        rest = self.value(traced)
+        for part, arguments in called:
+            found = self.tables(part, Given((), {(): arguments}))
+            if found is None or found[1].decisions:
+                return None
+            tables += found[0]
+            rest -= sum(float(table[(0,) * table.ndim]) for _, table in found[0])
+        return [*tables, ((), np.array(rest))], Given((), {(): _anew(traced.trace.result)})
+
+
+def _every(
+    walk: Walk, base: Mapping[Hashable, Hashable], decisions: Sequence[Hashable], case: Callable[[], tuple]
+) -> tuple[Table, Given] | None:
+    """Number and result of every combination of the decisions that a case reads; None where they are too many.
+
+    A case returns a number, the decisions that it read, and a result.
+    """
+    space, known = walk.supernet.space, list(decisions)
+    while prod(len(space.option_labels(d)) for d in known) <= COMBINATIONS:
+        cases, numbers = {}, {}
+        for combination in itertools.product(*(space.option_labels(d) for d in known)):
+            walk.selection = {**base, **dict(zip(known, combination, strict=True))}
+            number, reads, result = case()
+            if new := sorted(reads.difference(known), key=space.position):
+                known += new
+                break
+            numbers[combination], cases[combination] = number, result
+        else:
+            shape = tuple(len(space.option_labels(d)) for d in known)
+            table = np.array(list(numbers.values()), dtype=float).reshape(shape)
+            return _narrowest(tuple(known), table), Given(tuple(known), cases)
+    return None
+
+
+def _narrowest(decisions: tuple[Hashable, ...], table: NDArray[np.float64]) -> Table:
+    """A table without the decisions that it does not depend on."""
+    for axis in reversed(range(table.ndim)):
+        first = table.take([0], axis)
+        if (table == first).all():
+            decisions, table = decisions[:axis] + decisions[axis + 1 :], first.squeeze(axis)
+    return decisions, table
+
+
+def _fewest(results: Given) -> Given:
+    """Results by the decisions on which their shapes depend, as fake tensors that no trace knows."""
+    decisions, cases = results.decisions, dict(results.cases)
+    for axis in reversed(range(len(decisions))):
+        kept: dict[tuple[Hashable, ...], Any] = {}
+        for key, result in cases.items():
+            if _shapes(kept.setdefault(key[:axis] + key[axis + 1 :], result)) != _shapes(result):
+                break
+        else:
+            decisions, cases = decisions[:axis] + decisions[axis + 1 :], kept
+    return Given(decisions, {key: _anew(result) for key, result in cases.items()})
+
+
+def _shapes(result: Any) -> Any:
+    leaves, structure = pytree.tree_flatten(result)
+    tensors = (Result, Tensor)
+    return [(tuple(x.shape), x.dtype, _strides(x)) if isinstance(x, tensors) else x for x in leaves], structure
+
+
+def _strides(x: Any) -> tuple[int, ...]:
+    return tuple(x.stride()) if isinstance(x, Tensor) else x.stride
+
+
+def _anew(result: Any) -> Any:
+    return pytree.tree_map(
+        lambda x: fake(x) if isinstance(x, Tensor) else x.fake() if isinstance(x, Result) else x, result
+    )
+
+
+def _is_chain(module: nn.Module) -> bool:
+    hooks = module._forward_hooks or module._forward_pre_hooks
+    return type(module).forward is nn.Sequential.forward and not hooks
+
+
+def _outermost(module: nn.Module) -> Iterator[nn.Module]:
+    """The parts of a module that depend on the selection, and stand in no other such part."""
+    for part in module.children():
+        if isinstance(part, Unit) or isinstance(part.__dict__.get("forward"), Region):
+            yield part
+        else:
+            yield from _outermost(part)
+
+
+@contextmanager
+def _overheard(module: nn.Module, called: list[tuple[nn.Module, Any]]) -> Iterator[None]:
+    """Note the calls of the parts of a module that depend on the selection, with fake arguments of their own."""
+
+    def note(part: nn.Module, arguments: tuple[Any, ...], named: dict[str, Any]) -> None:
+        called.append((part, _anew((arguments, named))))
+
+    parts = dict.fromkeys(_outermost(module))
+    hooks = [part.register_forward_pre_hook(note, with_kwargs=True) for part in parts]
+    try:
+        yield
+    finally:
+        for hook in hooks:
+            hook.remove()
