@@ -2,7 +2,8 @@
 
 from cggd import rules
 from cggd.budget import Budget, Stop
-from cggd.constraints import Constraint
+from cggd.constraints import Constraint, soft
+from cggd.explain import Explanation, explain
 from cggd.feasibility import Diagnosis, Feasibility, SmallestBound, diagnose, find_feasible, smallest_bound
 from cggd.guide import Guide, GuideStep, Observation
 from cggd.guide.safeguard import Safeguard, SafeguardState, SafeguardStep
@@ -34,6 +35,7 @@ __all__ = [
     "Diagnosis",
     "Enumerate",
     "Exact",
+    "Explanation",
     "Feasibility",
     "Finding",
     "Front",
@@ -68,6 +70,7 @@ __all__ = [
     "Switches",
     "Table",
     "diagnose",
+    "explain",
     "find_feasible",
     "maximize",
     "maximum",
@@ -75,6 +78,7 @@ __all__ = [
     "portfolio",
     "rules",
     "smallest_bound",
+    "soft",
     "solve",
     "sweep",
 ]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json as jsons
 import os
 import sys
 import traceback
@@ -17,14 +18,27 @@ import typer
 
 import cggd
 from cggd import demo as demonstration
+from cggd.arguments import (
+    Wishes,
+    forbidden,
+    further_objectives,
+    initial_selection,
+    listed,
+    named_metric,
+    read_input,
+    read_question,
+)
 from cggd.budget import Budget
 from cggd.constraints import Constraint
+from cggd.entries import label_to_json
+from cggd.explain import Explanation
+from cggd.explain import explain as explain_result
 from cggd.feasibility import diagnose, smallest_bound
 from cggd.improve.descent import Descent
 from cggd.incumbent import Improver
-from cggd.io import parse_bound, read_options, read_problem, write_selection
+from cggd.io import write_answers
 from cggd.io.text import not_a_number, read_text, write_text
-from cggd.metrics import Metric, values_of
+from cggd.metrics import values_of
 from cggd.metrics.base import CHUNK
 from cggd.outputs import check_outputs, check_writable, writing
 from cggd.plotting import plot_budgets, plot_search
@@ -35,7 +49,7 @@ from cggd.problem import Problem
 from cggd.result import Result
 from cggd.rounding import number_text
 from cggd.solve import Progress as SearchProgress
-from cggd.solve import SearchError, solve
+from cggd.solve import SearchError, solve, solve_in_order
 from cggd.sweep import Front, SweepError, SweepProgress, sweep
 from cggd.terminal import complain, err, say, say_json
 
@@ -47,15 +61,37 @@ PLAIN_SECONDS = 5.0
 # Largest number of bounds of a sweep, which searches under each of them; more are taken for a mistake.
 MOST_BOUNDS = 10_000
 
+# Seconds for an explanation if no time limit is given.
+EXPLAIN_SECONDS = 60.0
+
 app = typer.Typer(
     no_args_is_help=True,
-    add_completion=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
-    help="Choose one option for each decision so that an objective is as good as possible within given bounds.\n\n"
-    "Exit status: 0 a feasible selection was found; 1 the input is wrong or a file cannot be written; 2 no selection "
-    "satisfies the bounds, or none was found.",
 )
+
+
+def _version(*, wanted: bool) -> None:
+    if wanted:
+        version()
+        raise typer.Exit
+
+
+@app.callback()
+def options_of_all(
+    version: Annotated[
+        bool,
+        typer.Option(
+            "--version", is_eager=True, callback=lambda value: _version(wanted=value), help="print the version"
+        ),
+    ] = False,
+) -> None:
+    """Choose one option for each decision so that an objective is as good as possible within given bounds.
+
+    Exit status: 0 a feasible selection was found; 1 the input is wrong or a file cannot be written; 2 no selection
+    satisfies the bounds, or none was found.
+    """
 
 
 def _number(text: str | float) -> float:
@@ -77,11 +113,28 @@ OptionTable = Annotated[
     Path, typer.Argument(help="CSV table with the columns decision, option and one per metric; or a problem as JSON")
 ]
 Limits = Annotated[
-    list[str] | None, typer.Option("--limit", help='a bound, such as "weight<=100"; may be given several times')
+    list[str] | None,
+    typer.Option(
+        "--limit",
+        help='a bound, such as "weight<=100", "5<=x<=14", "x==11" or "used + 2 <= offered"; may be given several times',
+    ),
 ]
 Forbid = Annotated[
     list[str] | None, typer.Option(help='an option that must not be chosen, "decision=option"; may be repeated')
 ]
+Require = Annotated[
+    list[str] | None, typer.Option(help='an option that must be chosen, "decision=option"; may be repeated')
+]
+RuleTexts = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--rule",
+        help='a rule, such as "cpu=x -> board=y|z", "not (a=x and b=y)", "at most 2 of *=beef", "different: RB1, RB2"; '
+        "may be repeated",
+    ),
+]
+RuleFiles = Annotated[list[Path] | None, typer.Option("--rules", help="a text file with a rule on each line")]
+LimitFiles = Annotated[list[Path] | None, typer.Option("--limits", help="a text file with a bound on each line")]
 Polish = Annotated[
     bool, typer.Option(help="after the search, improve the selection and try to prove that it is optimal")
 ]
@@ -100,8 +153,29 @@ def solve_command(
     options: OptionTable,
     maximize: Maximize = None,
     minimize: Minimize = None,
+    then_minimize: Annotated[
+        list[str] | None, typer.Option(help="a metric to minimize next, within --slack of the best objective before")
+    ] = None,
+    then_maximize: Annotated[list[str] | None, typer.Option(help="a metric to maximize next")] = None,
+    slack: Annotated[
+        float, _number_option("share that an objective may lose to the next: 0.01 for one per cent", "--slack")
+    ] = 0.0,
     limit: Limits = None,
+    limits: LimitFiles = None,
+    rule: RuleTexts = None,
+    rules: RuleFiles = None,
+    require: Require = None,
     forbid: Forbid = None,
+    top: Annotated[int, typer.Option(min=1, help="number of answers, best first")] = 1,
+    differ: Annotated[int, typer.Option(min=1, help="decisions in which two answers differ at least")] = 1,
+    alike: Annotated[
+        str | None,
+        typer.Option(help='interchangeable decisions, "RB1, RB2" or "*": answers that only swap options are the same'),
+    ] = None,
+    explain: Annotated[
+        bool, typer.Option("--explain", help="say what other options would lose, what bounds are worth, what conflicts")
+    ] = False,
+    initial: Annotated[Path | None, typer.Option(help="start from the selection of this result, JSON")] = None,
     seconds: Annotated[float | None, _number_option("stop after this many seconds", "--time")] = None,
     steps: Steps = 600,
     starts: Starts = 6,
@@ -114,6 +188,7 @@ def solve_command(
         Path | None, typer.Option(help="save the state of the search in this file, and continue from it if it exists")
     ] = None,
     json: Annotated[bool, typer.Option("--json", help="print the result as JSON, and nothing else")] = False,
+    quiet: Annotated[bool, typer.Option("--quiet", help="show no progress")] = False,
 ) -> None:
     """Find the best selection that satisfies every bound.
 
@@ -121,20 +196,27 @@ def solve_command(
     the default: the option that takes the least of every limited sum, or else the first in the file. --csv writes all.
     """
     check_outputs([options], {"--csv": table, "--out": save, "--checkpoint": checkpoint})
-    problem, _ = _problem(options, maximize, minimize, limit or [])
-    improvers = _improvers(steps, starts, polish=polish)
-    settings: dict[str, Any] = {"seed": seed, "improvers": improvers, "time_limit": seconds}
-    settings |= {"gap": gap, "forbid": _forbidden(problem, forbid or [])}
-    settings |= {"checkpoint": checkpoint, "resume": checkpoint is not None}
+    wishes = Wishes(limit or [], rule or [], require or [], limits or [], rules or [])
+    problem, metrics = read_question(options, maximize, minimize, wishes)
+    then = further_objectives(metrics, then_minimize or [], then_maximize or [], options)
+    settings: dict[str, Any] = {"seed": seed, "improvers": _improvers(steps, starts, polish=polish)}
+    settings |= {"gap": gap, "forbid": forbidden(problem.space, forbid or []), "time_limit": seconds}
+    settings |= {"checkpoint": checkpoint, "resume": checkpoint is not None, "slack": slack}
+    settings |= {"answers": top, "differ": differ, "alike": listed(alike)}
+    settings |= {"initial": initial_selection(initial, problem.space)}
+    explanation = None
     try:
-        with _reporting(problem, starts * steps, quiet=json) as show:
-            result = solve(problem, callback=lambda p: show(_done(p), _words(p)), **settings)
+        with _reporting(problem, starts * steps, quiet=json or quiet) as show:
+            settings["callback"] = lambda p: show(_done(p), _words(p))
+            result = solve_in_order(problem, then, **settings) if then else solve(problem, **settings)
+        if explain:
+            explanation = explain_result(result, seed=seed, time_limit=seconds or EXPLAIN_SECONDS)
     except SearchError as error:
         complain(f"error: {error}")
         result = error.result
-    files = {table: lambda path: write_selection(result.selection, path)}
-    files |= {save: lambda path: write_text(path, result.to_json())}
-    _deliver(result, files, result.to_json(history=False) if json else None)
+    files = {table: lambda path: write_answers(result, path)}
+    files |= {save: lambda path: write_text(path, _document(result, explanation, history=True))}
+    _deliver(result, files, _document(result, explanation) if json else None, explanation)
 
 
 @app.command("sweep")
@@ -155,6 +237,10 @@ def sweep_command(
     maximize: Maximize = None,
     minimize: Minimize = None,
     limit: Limits = None,
+    limits: LimitFiles = None,
+    rule: RuleTexts = None,
+    rules: RuleFiles = None,
+    require: Require = None,
     forbid: Forbid = None,
     seconds: Annotated[float | None, _number_option("seconds for all bounds together", "--time")] = None,
     steps: Steps = 600,
@@ -180,15 +266,14 @@ def sweep_command(
     check_outputs([options], {"--csv": table, "--plot": picture, "--out": save})
     if picture is not None:
         check_picture(picture, "--plot")
-    problem, metrics = _problem(options, maximize, minimize, [])
-    if metric not in metrics:
-        raise ValueError(f"--metric: {options} has no metric {metric!r}; it has {', '.join(metrics)}")
+    problem, metrics = read_question(options, maximize, minimize, Wishes())
+    named_metric(metrics, metric, f"--metric: {options}")
     swept, sense, wanted = metrics[metric], ">=" if at_least else "<=", _wanted(bounds)
     kept = [c for c in problem.constraints if c.metric is not swept or c.sense != sense]
-    kept += [parse_bound(text, metrics) for text in limit or []]
+    kept += Wishes(limit or [], rule or [], require or [], limits or [], rules or []).on(problem.space, metrics)
     improvers = _improvers(steps, starts, polish=polish)
     settings: dict[str, Any] = {"seed": seed, "improvers": improvers, "time_limit": seconds, "gap": gap}
-    settings |= {"forbid": _forbidden(problem, forbid or []), "sense": problem.sense, "metric_sense": sense}
+    settings |= {"forbid": forbidden(problem.space, forbid or []), "sense": problem.sense, "metric_sense": sense}
     most = wanted + 1 if isinstance(wanted, int) else len(wanted)
     try:
         with _reporting(problem, most * starts * steps, quiet=json) as show:
@@ -216,6 +301,10 @@ def sweep_command(
 def check(
     options: OptionTable,
     limit: Limits = None,
+    limits: LimitFiles = None,
+    rule: RuleTexts = None,
+    rules: RuleFiles = None,
+    require: Require = None,
     seconds: Annotated[float, _number_option("seconds for each call of the solver", "--time")] = 10.0,
     samples: Annotated[int, typer.Option(min=1, help="draw this many selections where there are more")] = 10_000,
     seed: Seed = 0,
@@ -223,9 +312,10 @@ def check(
     """Check bounds: how many selections satisfy each, whether all can hold together, and how tight each could be."""
     if not seconds > 0:
         raise ValueError(f"--time must be more than 0 seconds, got {seconds:g}")
-    _, _, constraints = _read(options, limit or [])
+    wishes = Wishes(limit or [], rule or [], require or [], limits or [], rules or [])
+    _, _, constraints = read_input(options, wishes)
     if not constraints:
-        raise ValueError("nothing to check: give at least one --limit")
+        raise ValueError("nothing to check: give at least one --limit or --rule")
     space = constraints[0].metric.space
     shares, together, of = _satisfied(space, constraints, samples, seed)
     rows = [["bound", "least", "greatest", "satisfied by", "verdict"]]
@@ -297,35 +387,6 @@ def version() -> None:
 # -- input ------------------------------------------------------------------------------------------------------------
 
 
-def _read(path: Path, limits: list[str]) -> tuple[Problem | None, Mapping[str, Metric], list[Constraint]]:
-    """The problem in a JSON file (None for a table), the metrics by name, and all bounds: the file's and `limits`."""
-    problem, given = None, ()
-    if path.name.lower().endswith((".json", ".json.gz")):
-        problem = read_problem(path)
-        given = problem.constraints
-        metrics = {metric.name: metric for metric in (*(c.metric for c in given), problem.objective)}
-    else:
-        _, metrics = read_options(path)
-    return problem, metrics, [*given, *(parse_bound(text, metrics) for text in limits)]
-
-
-def _problem(
-    path: Path, maximize: str | None, minimize: str | None, limits: list[str]
-) -> tuple[Problem, Mapping[str, Metric]]:
-    """What is asked of a file, and its metrics by name."""
-    problem, metrics, bounds = _read(path, limits)
-    if problem is not None:
-        if maximize or minimize:
-            raise ValueError(f"{path} states its own objective; leave out --maximize and --minimize")
-        return Problem(problem.objective, bounds, problem.sense), metrics
-    if (maximize is None) == (minimize is None):
-        raise ValueError("give either --maximize METRIC or --minimize METRIC")
-    name = maximize or minimize or ""
-    if name not in metrics:
-        raise ValueError(f"{path} has no metric {name!r}; it has {', '.join(metrics)}")
-    return Problem(metrics[name], bounds, "minimize" if maximize is None else "maximize"), metrics
-
-
 def _wanted(text: str) -> list[float] | int:
     """The bounds that --bounds asks for, or how many."""
     parts = text.split(":")
@@ -342,24 +403,6 @@ def _wanted(text: str) -> list[float] | int:
         raise ValueError(
             f"--bounds must be 3,4,5 or 3:8:6 or how many to spread, got {text!r}; a sweep has at most {MOST_BOUNDS}"
         ) from None
-
-
-def _forbidden(problem: Problem, texts: list[str]) -> dict[Any, list[Any]] | None:
-    """Options to forbid; labels of a problem in JSON may be numbers and are compared as text."""
-    forbid: dict[Any, list[Any]] = {}
-    names = {str(d): d for d in problem.space.decisions} if texts else {}
-    for text in texts:
-        if "=" not in text:
-            raise ValueError(f"--forbid must be decision=option, got {text!r}")
-        # Labels may contain =, so the text is cut at each = in turn.
-        cuts = [(text[:i].strip(), text[i + 1 :].strip()) for i, letter in enumerate(text) if letter == "="]
-        known = [(names[d], option) for d, option in cuts if d in names]
-        found = [(d, o) for d, option in known for o in problem.space.option_labels(d) if str(o) == option]
-        if len(found) > 1:
-            raise ValueError(f"--forbid {text!r} can be read in several ways: {found}")
-        decision, option = (found or known or cuts)[0]  # the search says which label is unknown
-        forbid.setdefault(decision, []).append(option)
-    return forbid or None
 
 
 def _make_folder(path: Path) -> None:
@@ -397,11 +440,30 @@ def _satisfied(
 # -- output -----------------------------------------------------------------------------------------------------------
 
 
-def _deliver(answer: Result | Front, files: Mapping[Path | None, Callable[[Path], Any]], document: str | None) -> None:
+def _deliver(
+    answer: Result | Front,
+    files: Mapping[Path | None, Callable[[Path], Any]],
+    document: str | None,
+    explanation: Explanation | None = None,
+) -> None:
     """Write the files, print the document or else the summary, and leave with the exit status of the answer."""
     with writing(files):
-        say(answer.summary()) if document is None else say_json(document)
+        if document is None:
+            say(answer.summary())
+            if explanation is not None:
+                say(explanation)
+        else:
+            say_json(document)
     raise typer.Exit(FEASIBLE if answer.feasible else NOT_FEASIBLE)
+
+
+def _document(result: Result, explanation: Explanation | None, *, history: bool = False) -> str:
+    """A result as JSON, with its explanation if there is one."""
+    text = result.to_json(history=history)
+    if explanation is None:
+        return text
+    more = jsons.dumps(explanation.to_dict(), default=label_to_json)
+    return f'{text[:-1]}, "explanation": {more}}}'
 
 
 def _improvers(steps: int, starts: int, *, polish: bool) -> list[Improver]:

@@ -9,8 +9,8 @@ from typing import Any, Literal, Protocol, cast
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from cggd.checks import as_number, own
-from cggd.metrics import Metric
+from cggd.checks import as_amount, as_number, own
+from cggd.metrics import Additive, Metric, maximum
 from cggd.metrics.base import check_metric, operators
 from cggd.rounding import OPERATIONS, UNIT, number_text, snapped, true_texts
 from cggd.space import ChoiceSpace
@@ -293,6 +293,33 @@ def check_constraints(
             )
         found.append(one)
     return found
+
+
+def soft(constraint: Constraint, price: float) -> Metric:
+    """What it costs to miss a bound: a price for each unit, and nothing where the bound holds.
+
+    Add it to an objective that is minimised, or subtract it from one that is maximised, in place of the constraint.
+
+    Parameters
+    ----------
+    constraint : Constraint
+        Of a rule, a unit is one violation.
+    price : float
+        At least 0.
+
+    Examples
+    --------
+    >>> from cggd import Additive, maximize
+    >>> space = ChoiceSpace({"cpu": ["slow", "fast"], "disk": ["small", "large"]})
+    >>> speed = Additive(space, [1, 5, 2, 4], name="speed")
+    >>> price = Additive(space, [20, 60, 30, 50], name="price", unit="EUR")
+    >>> maximize(speed - soft(price <= 90, 0.05)).value
+    8.0
+    """
+    missed = constraint.sign * constraint.metric - constraint.limit
+    nothing = Additive(constraint.space, np.zeros(constraint.space.n_options), name="0")
+    name = f"{number_text(as_amount(price, 'price'))} per unit that {constraint} is missed by"
+    return as_amount(price, "price") * maximum(missed, nothing, name=name)
 
 
 operators.bound = Constraint

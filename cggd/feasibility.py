@@ -63,6 +63,8 @@ class SmallestBound:
         smaller one may.
     selection : dict or None
         A selection that meets it.
+    named : Constraint or None
+        The constraint that asks for it, if that has a name of its own, as rules have.
     """
 
     metric: Metric
@@ -70,8 +72,13 @@ class SmallestBound:
     value: float | None
     proved: bool
     selection: dict[Hashable, Hashable] | None
+    named: Constraint | None = None
 
     def __str__(self) -> str:
+        if self.named is not None and self.value is not None:
+            least = "at least " if self.proved else ""
+            missed = number_text(float(self.named.violation(self.value)))
+            return f"the rest works if this is violated by {least}{missed}: {self.named}"
         name, unit = self.metric.name, f" {self.metric.unit}" if self.metric.unit else ""
         if self.value is None:
             return f"no bound on {name} works" if self.proved else f"no bound on {name} that works was found"
@@ -238,7 +245,8 @@ def diagnose(
         minimal = all(_without(asked, conflict, c) is Status.FEASIBLE for c in unsure)
         for c in conflict:
             others = [other for other in asked.constraints if other is not c]
-            remedies.append(asked.about(others).tightest(c.metric, c.sense, c.confidence))
+            remedy = asked.about(others).tightest(c.metric, c.sense, c.confidence)
+            remedies.append(replace(remedy, named=c) if c.words else remedy)
     return Diagnosis(answer, conflict, minimal, remedies)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from enum import Enum
@@ -15,7 +16,7 @@ from cggd.budget import Stop
 from cggd.constraints import Row
 from cggd.entries import check_keys, label_from_json, label_to_json, parse_json, shortened
 from cggd.printable import on_one_line
-from cggd.rounding import number_text, true_texts
+from cggd.rounding import OPERATIONS, UNIT, number_text, true_texts
 
 
 class Status(Enum):
@@ -73,11 +74,20 @@ class History:
 
 @dataclass(frozen=True, eq=False)
 class Asked:
-    """What a search was asked for: name and unit of the objective, and ``"minimize"`` or ``"maximize"``."""
+    """What a search was asked for.
+
+    Attributes
+    ----------
+    objective, unit : str
+    sense : {"minimize", "maximize"}
+    problem : Problem or None
+        Its metrics and constraints; None if the result was read from a file.
+    """
 
     objective: str
     unit: str
     sense: str
+    problem: Any = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -93,6 +103,9 @@ class Run:
     seed : int
     note : str
         Details of why the search stopped: the proof, the error, or what was left out.
+    not_default : ndarray of int, or None
+    exhausted : bool
+        Whether fewer answers were found than were asked for because it is proved that there are no more.
     """
 
     history: History
@@ -100,6 +113,8 @@ class Run:
     seconds: float
     seed: int
     note: str = ""
+    not_default: NDArray[np.int64] | None = None
+    exhausted: bool = False
 
 
 @dataclass(frozen=True, eq=False)
@@ -125,16 +140,16 @@ class Result:
     bound : float or None
         A number that no feasible objective can beat, if one is known.
     asked : Asked
-        `objective`, `unit` and `sense` are its parts.
+        `objective`, `unit`, `sense` and `problem` are its parts.
     run : Run
-        `history`, `evaluations`, `seconds`, `seed` and `note` are its parts.
-    not_default : ndarray of int, or None
-        Positions of the decisions whose option in the selection (or in `nearest`) is not the default. The default is
-        the option that takes the least of every limited sum, or else the first one (`cggd.defaults`).
+        `history`, `evaluations`, `seconds`, `seed`, `note` and `not_default` are its parts.
     remeasured : bool
         Whether the selection was evaluated again before it was returned. False only if an evaluation failed or Ctrl-C
         interrupted it. Then `value` and `constraints` are those of the first evaluation, which satisfied every
         constraint, and the status is UNKNOWN.
+    alternatives : tuple of Result
+        With ``answers=k``: up to ``k - 1`` further answers, best first. Their status OPTIMAL means that no better
+        selection exists that differs from the answers before.
     """
 
     selection: dict[Hashable, Hashable] | None
@@ -147,8 +162,21 @@ class Result:
     bound: float | None
     asked: Asked
     run: Run
-    not_default: NDArray[np.int64] | None = None
     remeasured: bool = True
+    alternatives: tuple[Result, ...] = ()
+
+    @property
+    def problem(self) -> Any:
+        """The problem that was solved; None if the result was read from a file."""
+        return self.asked.problem
+
+    @property
+    def not_default(self) -> NDArray[np.int64] | None:
+        """Positions of the decisions whose option in the selection (or in `nearest`) is not the default.
+
+        The default is the option that takes the least of every limited sum, or else the first one (`cggd.defaults`).
+        """
+        return self.run.not_default
 
     @property
     def objective(self) -> str:
@@ -234,6 +262,9 @@ class Result:
             title = "selection" if self.selection is not None else "nearest selection, not feasible"
             lines += self._choices(title, list(shown.items()), decisions, listed)
         called = f", {self.evaluations} evaluations" if self.evaluations else ""
+        if self.alternatives or self.run.exhausted:
+            more = "; there are no more" if self.run.exhausted else ""
+            lines += [f"answers{more}", *map(on_one_line, answer_lines(self))]
         lines.append(
             f"search     {len(self.history)} steps in {self.seconds:.2f} s{called}, seed {self.seed}; "
             f"{on_one_line(self.stop_text)}"
@@ -257,6 +288,9 @@ class Result:
 
     def to_json(self, *, history: bool = True) -> str:
         """All of it as JSON, which `from_json` reads. Labels may be strings, numbers, bools, None or tuples of them."""
+        return json.dumps(self._plain(history=history), default=label_to_json, allow_nan=False)
+
+    def _plain(self, *, history: bool) -> dict[str, Any]:
         data = {
             "format": "cggd-result-2",
             "status": self.status.name,
@@ -278,7 +312,10 @@ class Result:
             "remeasured": self.remeasured,
             "history": {name: _plain(array) for name, array in vars(self.history).items()} if history else None,
         }
-        return json.dumps(data, default=label_to_json, allow_nan=False)
+        if self.alternatives or self.run.exhausted:
+            data["alternatives"] = [one._plain(history=False) for one in self.alternatives]
+            data["exhausted"] = self.run.exhausted
+        return data
 
     @classmethod
     def from_json(cls, text: str) -> Result:
@@ -336,10 +373,12 @@ class Result:
                 data["seconds"],
                 data["seed"],
                 data["note"] if data["format"] == _FORMATS[0] else data["stopped"],
+                # Files of older versions lack these keys.
+                None if data.get("not_default") is None else _positions(data["not_default"]),
+                bool(data.get("exhausted", False)),
             ),
-            # Files of older versions lack these two keys.
-            not_default=None if data.get("not_default") is None else _positions(data["not_default"]),
             remeasured=data.get("remeasured", True),
+            alternatives=tuple(map(cls._read, data.get("alternatives", []))),
         )
 
 
@@ -347,14 +386,50 @@ _NOT_REMEASURED = (
     "unknown: the selection satisfied every constraint when it was found, but could not be evaluated again"
 )
 
-# All keys of a result's file. `feasible` and `gap` are not read, since they follow from the others.
+# All keys of a result's file. `feasible` and `gap` are not read, since they follow from the others; nor is the
+# `explanation` that the command line adds.
 _KEYS = (
     *("format", "status", "feasible", "stopped", "objective", "value", "bound", "gap", "selection", "indices"),
     *("nearest", "constraints", "evaluations", "seconds", "seed", "not_default", "remeasured", "history", "note"),
+    *("alternatives", "exhausted", "explanation"),
 )
 # The format that is written, and older ones that are read.
 _FORMATS = ("cggd-result-2", "cggd-result-1")
 _NUMBERS = ("value", "bound", "slack")
+
+
+def answer_lines(result: Result) -> list[str]:
+    """A line for each answer of a result that has several: its value, ties, and what differs from the first."""
+    answers, unit = [result, *result.alternatives], f" {result.unit}" if result.unit else ""
+    lines = []
+    # Sums of the same numbers in another order may differ by rounding. Such values are ties, and read the same.
+    values = [answer.value or 0.0 for answer in answers]
+    ties = [next(i for i, other in enumerate(values) if _equal(value, other)) for value in values]
+    texts = true_texts(*(values[tie] for tie in ties))
+    for place, answer in enumerate(answers):
+        words = ["proved" if answer.status is Status.OPTIMAL else "not proved"]
+        if ties[place] < place:
+            words.append(f"a tie with answer {ties[place] + 1}")
+        if place:
+            words.append(_difference(answers, place))
+        lines.append(f"  {place + 1}: {result.objective} = {texts[place]}{unit} ({'; '.join(words)})")
+    return lines
+
+
+def _equal(a: float, b: float) -> bool:
+    return abs(a - b) <= OPERATIONS * UNIT * max(abs(a), abs(b))
+
+
+def _difference(answers: Sequence[Result], place: int) -> str:
+    """Which decisions of an answer differ from the first, or which earlier one has the same options in other places."""
+    mine = answers[place].selection or {}
+    for before, other in enumerate(answers[:place], start=1):
+        theirs = other.selection or {}
+        if len(set(mine.values())) == len(mine) and Counter(theirs.values()) == Counter(mine.values()):
+            return f"the same options as answer {before}, in other decisions"
+    first = answers[0].selection or {}
+    changed = [f"{d}={o}" for d, o in mine.items() if first[d] != o]
+    return f"differs from answer 1 in {', '.join(changed[:6])}" + (" and more" if len(changed) > 6 else "")
 
 
 def percent_text(share: float) -> str:

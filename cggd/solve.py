@@ -9,7 +9,7 @@ from contextvars import copy_context
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal, TypeVar, cast
+from typing import Any, Literal, TypeVar
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -24,6 +24,7 @@ from cggd.outputs import check_writable
 from cggd.portfolio import portfolio
 from cggd.problem import Problem
 from cggd.result import Asked, History, Result, Run, Status
+from cggd.several import in_order, several_answers
 from cggd.snapshot import fingerprint, restore, save
 
 # Seconds per decision for translating the answer to labels.
@@ -91,7 +92,7 @@ class Progress:
 
 
 def minimize(
-    objective: Metric,
+    objective: Metric | Sequence[Metric],
     constraints: Sequence[Constraint | Rule] | Constraint | Rule = (),
     *,
     seed: int = 0,
@@ -105,12 +106,18 @@ def minimize(
     executor: Executor | None = None,
     checkpoint: str | os.PathLike | None = None,
     resume: bool = False,
+    answers: int = 1,
+    differ: int = 1,
+    alike: Iterable[Hashable] | None = None,
+    slack: float | Sequence[float] = 0.0,
 ) -> Result:
     """Find a selection that minimises a metric under bounds on others.
 
     Parameters
     ----------
-    objective : Metric
+    objective : Metric or list of Metric
+        Several objectives are minimised in order: each one within `slack` of the best value of those before. The result
+        is that of the last one; the others are at the end of its constraints.
     constraints : list of Constraint or rule
         Such as ``[latency <= 5.0, accuracy >= 90]``. `cggd.rules` makes rules between decisions.
     seed : int
@@ -141,6 +148,16 @@ def minimize(
         Continue from `checkpoint` if that file exists. The trajectory is that of an uninterrupted run. The selections
         in the file are evaluated again, because a metric may have changed. These calls count as evaluations, unless
         the function caches them. Proofs and bounds are not stored; the search computes them again.
+    answers : int
+        Number of answers. Those after the best one are `Result.alternatives`, in order. Each takes a search.
+    differ : int
+        Number of decisions in which any two answers differ at least. With more than 1, each answer is the best one that
+        differs so much from those before it.
+    alike : list of decisions or "*", optional
+        Interchangeable decisions, such as the places of a team. Answers that give them the same options in another
+        order count as the same.
+    slack : float or list of float
+        Share of its best value that an objective may lose to those after it: 0.01 for one per cent.
 
     Returns
     -------
@@ -166,11 +183,13 @@ def minimize(
     ({'stem': 'small', 'head': 'large'}, 10.0)
     """
     options = dict(locals())
-    return solve(Problem(options.pop("objective"), options.pop("constraints")), **options)
+    return _optimise(options.pop("objective"), options.pop("constraints"), "minimize", options)
 
 
 def maximize(
-    objective: Metric, constraints: Sequence[Constraint | Rule] | Constraint | Rule = (), **options: Any
+    objective: Metric | Sequence[Metric],
+    constraints: Sequence[Constraint | Rule] | Constraint | Rule = (),
+    **options: Any,
 ) -> Result:
     """Find a selection that maximises a metric under bounds on others; `options` are those of `minimize`.
 
@@ -181,19 +200,60 @@ def maximize(
     >>> maximize(Additive(space, [1, 2, 3, 5]), Additive(space, [0, 3, 0, 2]) <= 2).indices
     array([0, 1])
     """
-    return solve(Problem(objective, cast(Any, constraints), "maximize"), **options)
+    return _optimise(objective, constraints, "maximize", options)
+
+
+def _optimise(objective: Any, constraints: Any, sense: Literal["minimize", "maximize"], options: dict) -> Result:
+    if not isinstance(objective, list | tuple):
+        return solve(Problem(objective, constraints, sense), **options)
+    if not objective:
+        raise ValueError("objective is an empty list; give at least one metric")
+    return solve_in_order(Problem(objective[0], constraints, sense), [(one, sense) for one in objective[1:]], **options)
+
+
+def solve_in_order(
+    problem: Problem, then: Sequence[tuple[Metric, Literal["minimize", "maximize"]]], **options: Any
+) -> Result:
+    """Solve a problem, and then optimise further metrics, each with its sense, within `slack` of what came before.
+
+    Parameters
+    ----------
+    problem : Problem
+    then : list of (Metric, {"minimize", "maximize"})
+    options
+        Those of `minimize`.
+    """
+    options = _all(options)
+    check_options(**options)
+    return in_order(solve, [(problem.objective, problem.sense), *then], problem, options["slack"], options)
 
 
 def solve(problem: Problem, **options: Any) -> Result:
     """Minimise or maximise as the problem says; `options` are those of `minimize`."""
     # The time limit includes the set-up and the preparation of the answer.
     budget = Budget(reserve=ANSWER_SECONDS * problem.space.n_decisions)
+    options = _all(options)
+    several = {name: options.pop(name) for name in ("answers", "differ", "alike")}
+    del options["slack"]
+    if several == ONE_ANSWER:
+        return _Search(problem, budget, **options).run()
+    check_options(**options)
+
+    def search(problem: Problem, **options: Any) -> Result:
+        return _Search(problem, Budget(reserve=budget.reserve), **options).run()
+
+    return several_answers(search, problem, **several, options=options)
+
+
+def _all(options: dict[str, Any]) -> dict[str, Any]:
+    """The options, with the defaults of those that are not given."""
     if unknown := [name for name in options if name not in OPTIONS]:
         raise TypeError(f"unknown option {unknown[0]!r}; a search takes {', '.join(OPTIONS)}")
-    return _Search(problem, budget, **{**OPTIONS, **options}).run()
+    return {**OPTIONS, **options}
 
 
 OPTIONS: dict[str, Any] = dict(minimize.__kwdefaults__ or {})
+ONE_ANSWER = {name: OPTIONS[name] for name in ("answers", "differ", "alike")}
 
 
 def check_options(**options: Any) -> dict[str, Any]:
@@ -465,9 +525,15 @@ class _Search:
             constraints=rows,
             nearest=None if known else selection,
             bound=bound,
-            asked=Asked(problem.objective.name, problem.objective.unit, problem.sense),
-            run=Run(history, self.budget.evaluation.calls, self.budget.seconds, self.options["seed"], note),
-            not_default=None if default is None else np.flatnonzero(~default),
+            asked=Asked(problem.objective.name, problem.objective.unit, problem.sense, problem),
+            run=Run(
+                history,
+                self.budget.evaluation.calls,
+                self.budget.seconds,
+                self.options["seed"],
+                note,
+                None if default is None else np.flatnonzero(~default),
+            ),
             remeasured=chosen is None or remeasured,
         )
 

@@ -7,14 +7,14 @@ import io
 import json
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 import numpy as np
 from numpy.typing import NDArray
 
 from cggd.budget import Budget, Stop
 from cggd.checks import check_choice, whole
-from cggd.constraints import Constraint, check_constraints
+from cggd.constraints import Constraint
 from cggd.io.text import StrPath, csv_cell, write_text
 from cggd.metrics import Metric
 from cggd.metrics.base import check_metric
@@ -300,7 +300,7 @@ def sweep(
         raise TypeError(f"sweep keeps no checkpoint, got {min(refused)}; sweep fewer bounds at a time instead")
     check_metric(metric, "metric")
     check_choice(metric_sense, MetricSense, "metric_sense")
-    problem = Problem(objective, check_constraints(constraints, objective.space), sense)
+    problem = Problem(objective, cast(Any, constraints), sense)
     swept = Constraint(metric, np.inf if metric_sense == "<=" else -np.inf, metric_sense)
     Problem(objective, [swept])  # raises where the metric belongs to another space
     limits = {"time_limit": time_limit, "max_evaluations": max_evaluations, "callback": callback}

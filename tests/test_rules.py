@@ -370,3 +370,8 @@ def test_problems_in_json_have_rules(tmp_path):
         path.write_text(text.replace('"cpu=x -> disk=ssd"', rule))
         with pytest.raises(ValueError, match=message):
             read_problem(path)
+
+
+def test_remedies_of_rules_say_what_would_be_violated():
+    found = diagnose([rules.at_least(1, ("cpu", "x")), rules.at_least(1, ("board", "y")), FITS, PRICE >= 0])
+    assert "  the rest works if this is violated by at least 1: cpu=x -> board=x" in str(found).splitlines()

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Mapping
+from collections.abc import Hashable, Iterator, Mapping
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any
 
 import numpy as np
@@ -13,6 +13,8 @@ from numpy.typing import NDArray
 from cggd import ChoiceSpace, Metric
 from cggd.checks import as_number
 from cggd.expressions import Expression, Program
+from cggd.metrics import State, table_of, values_of
+from cggd.metrics.state import Recomputed, Switch
 from cggd.rounding import WHOLE, is_whole, sum_rounding
 
 
@@ -51,6 +53,7 @@ class SharedCost(Metric):
     group: NDArray[np.int64]
     name: str = field(default="cost", kw_only=True)
     unit: str = field(default="", kw_only=True)
+    _last: dict[bytes, Any] = field(init=False, default_factory=dict)
 
     @cached_property
     def _n_groups(self) -> int:
@@ -69,19 +72,56 @@ class SharedCost(Metric):
         return sum_rounding(np.abs(values), len(self.discounted) + self._n_groups)
 
     def replacements(self, selection: NDArray[np.int64]) -> NDArray[np.float64]:
-        selected = selection.astype(bool)
+        value, removed, added, _ = self._steps(selection.astype(bool))
+        return value + np.column_stack([removed, added]).ravel()
+
+    def exchanged(self, selected: NDArray[np.bool_], out: NDArray[np.int64]) -> NDArray[np.float64]:
+        """Costs with one of some selected variables out and any other variable in, shape (n_out, n_decisions)."""
+        value, removed, added, without = self._steps(selected)
+        table = value + removed[out][:, None] + added
+        row, other = np.nonzero((self.group[out][:, None] == self.group) & ~selected)
+        left = without[out[row]]
+        table[row, other] = value + removed[out[row]] + self.discounted[other]
+        table[row, other] += np.minimum(left, self.entry[other]) - _finite(left)
+        return table
+
+    def _steps(self, selected: NDArray[np.bool_]) -> tuple[float, NDArray, NDArray, NDArray]:
+        """The cost, what it changes by without and with each variable, and the entry to its group without it."""
+        key = selected.tobytes()
+        if key not in self._last:
+            self._last.clear()
+            self._last[key] = self._steps_anew(selected)
+        return self._last[key]
+
+    def _steps_anew(self, selected: NDArray[np.bool_]) -> tuple[float, NDArray, NDArray, NDArray]:
         least, second = self._two_least(selected)
         value = float(self.discounted[selected].sum()) + _paid(least)
         here, then = least[self.group], second[self.group]
         only = selected & (self.entry == here)  # where two are least, the second one is no dearer
         without = np.where(only, then, here)
-        table = np.full((len(selected), 2), value)
         # Without a variable its group's entry is the next one's; with another one, the lesser of both.
-        free = _finite(without) - _finite(here)
-        table[:, 0] += np.where(selected, free - self.discounted, 0.0)
+        removed = np.where(selected, _finite(without) - _finite(here) - self.discounted, 0.0)
         joined = np.minimum(here, self.entry) - _finite(here)
-        table[:, 1] += np.where(selected, 0.0, joined + self.discounted)
-        return table.ravel()
+        return value, removed, np.where(selected, 0.0, joined + self.discounted), without
+
+    @property
+    def closed_form(self) -> bool:
+        return True
+
+    def state(self, selection: NDArray[np.int64]) -> State:
+        return _SharedState(self, selection)
+
+    def moves(self, selection: NDArray[np.int64]) -> Iterator[list[Switch]]:
+        """Close a group of which something is selected; open one with all of its members."""
+        inside = np.bincount(self.group, selection, minlength=self._n_groups)
+        shared = np.bincount(self.group[self.entry > 0], minlength=self._n_groups) > 1
+        for group in np.flatnonzero(shared).tolist():
+            yield [(int(member), int(inside[group] == 0)) for member in np.flatnonzero(self.group == group)]
+
+    def among(self, space: ChoiceSpace, kept: NDArray[np.int64]) -> SharedCost:
+        """The cost of some variables, all others being out."""
+        group = np.unique(self.group[kept], return_inverse=True)[1]
+        return SharedCost(space, self.discounted[kept], self.entry[kept], group, name=self.name, unit=self.unit)
 
     def least(self, inside: NDArray[np.bool_], open_: NDArray[np.bool_]) -> float:
         """A cost that no selection of all variables `inside` and any of those `open_` is below."""
@@ -143,6 +183,21 @@ class SharedCost(Metric):
         after = after[group[after] == group[after - 1]]
         out[1, group[after]] = entry[after]
         return out[0], out[1]
+
+
+class _SharedState(Recomputed):
+    """A shared cost at a selection; its table after a switch is as cheap as that before it."""
+
+    def __init__(self, metric: SharedCost, selection: NDArray[np.int64]) -> None:
+        how = (partial(values_of, metric), partial(table_of, metric), partial(table_of, metric))
+        super().__init__(metric.space, selection, *how, sampled=False)
+        self.metric = metric
+
+    def exchanges(self, outgoing: Switch) -> NDArray[np.float64]:
+        decision, option = outgoing
+        after = self.trail.selection.copy()
+        after[decision] = option
+        return self.metric.replacements(after)
 
 
 def _finite(entries: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -21,8 +21,8 @@ from itertools import count
 import numpy as np
 from numpy.typing import NDArray
 
-from cggd_features.fit import Fit
 from cggd_features.gram import Gram
+from cggd_features.least_squares import Fit
 from cggd_features.limits import Limits
 from cggd_features.subset import EQUAL
 

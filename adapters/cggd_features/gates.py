@@ -24,10 +24,10 @@ from numpy.typing import NDArray
 from torch import nn
 
 from cggd import ChoiceSpace, Guide, Metric, Safeguard, SafeguardState
-from cggd_features.core import by_core
-from cggd_features.found import ENDLESS, Clock, Found
-from cggd_features.inputs import Variables
+from cggd_features.arguments import Variables
+from cggd_features.engine_result import ENDLESS, Clock, EngineResult
 from cggd_features.limits import Limits
+from cggd_features.refine import refined
 
 EPOCHS = 60
 BATCH = 128
@@ -106,7 +106,7 @@ def solve(
     seed: int = 0,
     clock: Clock = ENDLESS,
     verbose: int = 0,
-) -> Found:
+) -> EngineResult:
     """Train gates and a module, and return the best subset found within the limits.
 
     Parameters
@@ -168,10 +168,10 @@ def solve(
     held = order[:n_held]
     metric = MaskedLoss(variables, net, inputs[held], loss_of(held))
     begin = gates.witness
-    found = by_core(metric, limits, begin, steps=STEPS, seed=seed, clock=clock).indices
+    found = refined(metric, limits, begin, steps=STEPS, seed=seed, clock=clock).indices
     best = begin if found is None else max(begin, found.astype(bool), key=metric.value)
     met = [(s, metric.value(s)) for s in gates.met]
-    return Found(best, metric.value(best), met=met)
+    return EngineResult(best, metric.value(best), met=met)
 
 
 class _Gates:

@@ -1,6 +1,6 @@
 """Products of columns with each other and with the target, from which any subset of features is fitted.
 
-The columns are centred and of length 1; G and T are those of `cggd_features.fit`.
+The columns are centred and of length 1; G and T are those of `cggd_features.least_squares`.
 
 Products of columns lose what two nearly equal columns differ in: of a difference of 1e-5, its square, 1e-10, is left
 with six digits, and of 1e-8 nothing. So T comes from the Cholesky factor of G only where that is well conditioned, and
@@ -335,7 +335,8 @@ class _Data:
         """Without the means; the second time takes off what rounding left of them."""
         share = self.weights / self.weights.sum()
         numbers = numbers - share @ numbers
-        return numbers - share @ numbers
+        numbers -= share @ numbers
+        return numbers
 
     def products(self) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.bool_]]:
         """Products of columns, with the outputs, and which columns are constant."""
@@ -345,6 +346,14 @@ class _Data:
             sizes = np.diag(matrix).copy()
             matrix -= self.weights.sum() * np.outer(self.centre, self.centre)
             return matrix, Z.T @ self.outputs, np.diag(matrix) <= CONSTANT_PRODUCTS**2 * sizes
+        if self.intercept and isinstance(self.X, np.ndarray) and self.X.dtype == float:
+            # Means no larger than deviations are taken off the products, which keep their digits; this saves copies.
+            Z = self.X if (self.weights == 1).all() else self.X * self.root
+            sizes, off = np.einsum("ij,ij->j", Z, Z), self.weights.sum() * self.centre**2
+            if (2 * off <= sizes).all() and (sizes > 0).all():
+                matrix = Z.T @ Z
+                matrix -= self.weights.sum() * np.outer(self.centre, self.centre)
+                return matrix, Z.T @ self.outputs, self._constant(np.diag(matrix))
         Z = self._dense(slice(None))
         matrix = Z.T @ Z
         return matrix, Z.T @ self.outputs, self._constant(np.diag(matrix))
@@ -366,7 +375,7 @@ class _Data:
         Z = self.X[part].toarray() if sparse.issparse(self.X) else np.asarray(self.X[part], dtype=float)
         if self.intercept:
             Z = Z - self.centre if sparse.issparse(self.X) else self._centred(Z)
-        return Z * self.root[part]
+        return Z if (self.weights == 1).all() else Z * self.root[part]
 
     def _constant(self, spread: NDArray[np.float64]) -> NDArray[np.bool_]:
         return spread <= CONSTANT**2 * (spread + self.weights.sum() * self.centre**2)

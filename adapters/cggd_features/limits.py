@@ -116,7 +116,9 @@ class Limits:
     def _tables(self, selected: NDArray[np.bool_]) -> Iterator[tuple[Constraint, NDArray, NDArray[np.bool_]]]:
         """Each constraint with its replacement table, shape (n_variables, 2), and which entries satisfy it."""
         for c, rounding in zip(self.constraints, self._rounding, strict=True):
-            table = c.metric.rounded_table(selected.astype(np.int64), c.sign)[0].reshape(-1, 2)
+            row = selected.astype(np.int64)
+            table = c.metric.replacements(row) if c.metric.closed_form else c.table(row)  # formulas need no check
+            table = table.reshape(-1, 2)
             yield c, table, _within(c, table, rounding)
 
     @cached_property
@@ -159,6 +161,9 @@ class Limits:
                 steps = np.diff(c.metric.values.reshape(-1, 2), axis=1)[:, 0]
                 value = float(c.metric.evaluate(selected.astype(np.int64)[None])[0])
                 fit &= _within(c, (value - steps[out])[:, None] + steps, rounding)
+                continue
+            if isinstance(c.metric, SharedCost):
+                fit &= _within(c, c.metric.exchanged(selected, out), rounding)
                 continue
             for row, variable in enumerate(out.tolist()):
                 rest = selected.astype(np.int64)

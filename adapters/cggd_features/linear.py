@@ -8,15 +8,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cggd import Status
-from cggd_features.core import by_core
+from cggd_features.engine_result import ENDLESS, Clock, EngineResult
 from cggd_features.exact import branch_and_bound
-from cggd_features.explained import Explained
-from cggd_features.fit import Fit
-from cggd_features.found import ENDLESS, Clock, Found
 from cggd_features.gram import Gram
+from cggd_features.least_squares import Fit, LeastSquares
 from cggd_features.limits import Limits
 from cggd_features.reduced import reduced
-from cggd_features.subset import EQUAL, POWERS, Toll, along_rates, filled, greedy, promise, search
+from cggd_features.refine import refined
+from cggd_features.subset import EQUAL, POWERS, Penalties, along_rates, filled, greedy, promise, search
 
 # Up to so many columns branch and bound is asked for a proof, and each budget of the path gets a search of its own.
 PROVABLE = 40
@@ -33,7 +32,8 @@ PROMISING = 400
 # variables its descent found nothing beyond what swaps had, but its pairs of switches did in 2 of 8 cases.
 CANDIDATES = 60
 STEPS = 60
-MOST_BY_CORE = 150
+MOST_REFINED = 150
+PATIENCE = 60
 
 
 def solve(
@@ -46,7 +46,7 @@ def solve(
     clock: Clock = ENDLESS,
     penalty: float = 0.0,
     prove: bool = True,
-) -> Found:
+) -> EngineResult:
     """The best subset within the limits by R^2 on the training data.
 
     Parameters
@@ -69,33 +69,33 @@ def solve(
     There is no proof and no bound where rounding hides whether a column adds anything to others (`Gram.measured`).
     """
     sizes = np.array([len(c) for c in gram.columns])
-    toll = Toll(sizes * penalty, logarithmic=penalty > 0)
+    penalties = Penalties(sizes * penalty, logarithmic=penalty > 0)
     few = len(gram.matrix) <= PROVABLE
-    met = list(along_rates(gram, limits, start, toll, most=max([1.0, *shares]), stop=clock.share(0.4).over))
+    provable = few and prove and penalty == 0
+    met = list(along_rates(gram, limits, start, penalties, most=max([1.0, *shares]), stop=clock.share(0.4).over))
     everything = start | limits.free
     if penalty == 0 and limits.holds(everything):
-        fit = Fit.at(gram, everything)
-        selected = thrifty(fit, limits, clock.over).selected
-        score = gram.score(gram.explained(selected))
-        status, bound = (Status.OPTIMAL, score) if fit.sure and prove else (Status.FEASIBLE, None)
-        return Found(selected, score, status, bound, [(fit.selected, gram.score(fit.value)) for fit in met])
+        return _all(gram, limits, everything, met, clock, prove)
     # Where prices are shared, greedy subsets of all variables may lie outside of what the rates find promising.
     powers = POWERS if limits.shared else ()
-    seeds = [greedy(Fit.at(gram, start), limits, power, toll, clock.share(0.2).over) for power in powers]
+    seeds = [greedy(Fit.at(gram, start), limits, power, penalties, clock.share(0.2).over) for power in powers]
     kept = _promising(limits, start, [*met, *seeds])
     small, narrow = (gram, limits) if len(kept) == len(start) else reduced(gram, limits, kept)
-    near, begin, narrow_toll = [Fit.at(small, fit.selected[kept]) for fit in met], start[kept], toll.among(kept)
+    near, begin, own = [Fit.at(small, fit.selected[kept]) for fit in met], start[kept], penalties.among(kept)
     seeds = [Fit.at(small, fit.selected[kept]) for fit in seeds]
-    fit = search(small, narrow, begin, near, narrow_toll, clock.share(0.6).over, seeds=seeds)
-    fit = max([fit, *(fit for fit in near if narrow.holds(fit.selected))], key=narrow_toll.worth)
-    selected = fit.selected if penalty else _searched(fit, narrow, seed, clock.share(0.7), STEPS if few else 1)
+    fit = search(small, narrow, begin, near, own, clock.share(0.6).over, seeds=seeds)
+    fit = max([fit, *(fit for fit in near if narrow.holds(fit.selected))], key=own.worth)
+    proof = branch_and_bound(small, narrow, fit.selected, stop=clock.share(0.5).over) if provable else None
+    selected = fit.selected
+    if penalty == 0 and not (proof and proof.optimal):
+        selected = _searched(fit, narrow, seed, clock.share(0.7), STEPS if few else 1)
     selected, bound, status = _whole(selected, kept, start), None, Status.FEASIBLE
-    if prove and few and penalty == 0:
-        proof = branch_and_bound(gram, limits, selected, stop=clock.over)
+    if proof:
+        proof = proof if proof.optimal else branch_and_bound(gram, limits, selected, stop=clock.over)
         selected, bound = proof.selected, proof.bound if proof.sure else None
         status = Status.OPTIMAL if proof.optimal else status
     else:
-        selected = filled(Fit.at(gram, selected), limits, toll, clock.over).selected
+        selected = filled(Fit.at(gram, selected), limits, penalties, clock.over).selected
         if prove and len(gram.matrix) <= BOUNDED:
             most, sure = gram.measured(limits.affordable)
             bound = most if sure else None
@@ -104,19 +104,29 @@ def solve(
     for share in shares:
         scaled = narrow.scaled(share)
         if share != 1 and scaled.holds(begin) and not clock.over():
-            found = search(small, scaled, begin, near, narrow_toll, clock.over).selected
-            if status is Status.OPTIMAL:
+            found = search(small, scaled, begin, near, own, clock.over).selected
+            if status is Status.OPTIMAL and few:
                 found = branch_and_bound(small, scaled, found, nodes=PATH_NODES, stop=clock.over).selected
             subsets.append(thrifty(Fit.at(small, found), scaled, clock.over).selected)
     wholes = [_whole(s, kept, start) for s in subsets]
     held = [s for s in (selected, *wholes, start) if limits.holds(s)]
-    selected = max(held, key=lambda s: toll.worth(Fit.at(gram, s)))
+    selected = max(held, key=lambda s: penalties.worth(Fit.at(gram, s)))
     score = gram.score(gram.explained(selected))
     if bound is not None:
-        met_by_it = bound <= gram.explained(selected) + EQUAL
-        status = Status.OPTIMAL if met_by_it else status
+        status = Status.OPTIMAL if penalty == 0 and bound <= gram.explained(selected) + EQUAL else status
         bound = score if status is Status.OPTIMAL else max(gram.score(bound), score)
-    return Found(selected, score, status, bound, [(s, gram.score(gram.explained(s))) for s in wholes])
+    return EngineResult(selected, score, status, bound, [(s, gram.score(gram.explained(s))) for s in wholes])
+
+
+def _all(
+    gram: Gram, limits: Limits, everything: NDArray[np.bool_], met: Sequence[Fit], clock: Clock, prove: bool
+) -> EngineResult:
+    """The result where all variables are within the limits."""
+    fit = Fit.at(gram, everything)
+    selected = thrifty(fit, limits, clock.over).selected
+    score = gram.score(gram.explained(selected))
+    status, bound = (Status.OPTIMAL, score) if fit.sure and prove else (Status.FEASIBLE, None)
+    return EngineResult(selected, score, status, bound, [(fit.selected, gram.score(fit.value)) for fit in met])
 
 
 def _promising(limits: Limits, start: NDArray[np.bool_], met: Sequence[Fit]) -> NDArray[np.int64]:
@@ -142,19 +152,25 @@ def _searched(fit: Fit, limits: Limits, seed: int, clock: Clock, steps: int) -> 
     worth = promise(fit, limits)
     worth[~limits.free] = 0.0
     candidates = np.argsort(-worth, kind="stable")[:CANDIDATES]
-    out = ~fit.selected
-    out[candidates[worth[candidates] > 0]] = False
-    if not (limits.free & ~out).any() or len(fit.inside) > MOST_BY_CORE:
+    inside = fit.selected.copy()
+    inside[candidates[worth[candidates] > 0]] = True
+    if not (limits.free & inside).any() or len(fit.inside) > MOST_REFINED:
         return fit.selected
-    metric = Explained(limits.space, fit.gram)
-    result = by_core(metric, limits.without(out), fit.selected, steps=steps, seed=seed, clock=clock)
+    kept = np.flatnonzero(inside)
+    gram, few = (fit.gram, limits) if inside.all() else reduced(fit.gram, limits, kept)
+    metric = LeastSquares(few.space, gram)
+    result = refined(metric, few, fit.selected[kept], steps=steps, seed=seed, clock=clock, patience=PATIENCE)
     better = result.indices is not None and result.value is not None and result.value > fit.value + EQUAL
-    return result.indices.astype(bool) if better and result.indices is not None else fit.selected
+    return (
+        _whole(result.indices.astype(bool), kept, fit.selected)
+        if better and result.indices is not None
+        else fit.selected
+    )
 
 
-def no_toll(limits: Limits) -> Toll:
-    """The toll of no criterion."""
-    return Toll(np.zeros(limits.space.n_decisions))
+def no_penalties(limits: Limits) -> Penalties:
+    """The penalties of no criterion."""
+    return Penalties(np.zeros(limits.space.n_decisions))
 
 
 def thrifty(fit: Fit, limits: Limits, stop: Callable[[], bool] = lambda: False) -> Fit:

@@ -25,13 +25,13 @@ from scipy.optimize import minimize
 from scipy.special import expit, logsumexp, softmax
 
 from cggd import ChoiceSpace, Metric
-from cggd_features.core import by_core
-from cggd_features.fit import Fit
-from cggd_features.found import ENDLESS, Clock, Found
+from cggd_features.engine_result import ENDLESS, Clock, EngineResult
 from cggd_features.gram import Gram
+from cggd_features.least_squares import Fit
 from cggd_features.limits import Limits
 from cggd_features.linear import thrifty
-from cggd_features.subset import EQUAL, Toll, along_rates, climb, force, search
+from cggd_features.refine import refined
+from cggd_features.subset import EQUAL, Penalties, along_rates, climb, force, search
 
 # Newton's method ends where the deviance changes by less than this share, or after so many steps.
 CONVERGED = 1e-10
@@ -276,7 +276,7 @@ def solve(
     seed: int = 0,
     clock: Clock = ENDLESS,
     penalty: float = 0.0,
-) -> Found:
+) -> EngineResult:
     """The best subset found within the limits by the penalised likelihood of the training data.
 
     Parameters are those of `cggd_features.linear.solve`, with the likelihood in place of the Gram matrix, and a penalty
@@ -284,23 +284,23 @@ def solve(
     """
     task = _Task(likelihood, penalty * np.array([len(c) for c in likelihood.columns]), clock)
     null = likelihood.gram(np.zeros_like(start))
-    toll = task.toll(null)
-    met = list(along_rates(null, limits, start, toll, most=max([1.0, *shares]), stop=clock.share(0.3).over))
+    penalties = task.measured(null)
+    met = list(along_rates(null, limits, start, penalties, most=max([1.0, *shares]), stop=clock.share(0.3).over))
     subsets = [fit.selected for fit in met]
     for share in shares:
         scaled = limits.scaled(share)
         if share != 1 and scaled.holds(start) and not clock.over():
-            subsets.append(task.settled(scaled, search(null, scaled, start, met, toll, clock.over).selected))
-    best = task.settled(limits, search(null, limits, start, met, toll, clock.share(0.5).over).selected)
+            subsets.append(task.settled(scaled, search(null, scaled, start, met, penalties, clock.over).selected))
+    best = task.settled(limits, search(null, limits, start, met, penalties, clock.share(0.5).over).selected)
     best = max([best, *(s for s in subsets if limits.holds(s))], key=task.worth)
     if likelihood.cheap and len(start) <= SMALL and not penalty and not clock.over():
-        found = by_core(likelihood, limits, best, steps=1, seed=seed, clock=clock).indices
+        found = refined(likelihood, limits, best, steps=1, seed=seed, clock=clock).indices
         if found is not None and likelihood.value(found.astype(bool)) > likelihood.value(best) + EQUAL:
             best = found.astype(bool)
     thrift = thrifty(Fit.at(likelihood.gram(best), best), limits, clock.over).selected
     best = thrift if task.worth(thrift) >= task.worth(best) - EQUAL else best
     best = best if limits.holds(best) else start
-    return Found(best, likelihood.score(best), met=[(s, likelihood.score(s)) for s in subsets])
+    return EngineResult(best, likelihood.score(best), met=[(s, likelihood.score(s)) for s in subsets])
 
 
 @dataclass(frozen=True, eq=False)
@@ -315,9 +315,9 @@ class _Task:
         """How good a selection is, in shares of the deviance."""
         return self.likelihood.value(selected) - float(self.penalties[selected].sum()) / self.likelihood.null
 
-    def toll(self, gram: Gram) -> Toll:
+    def measured(self, gram: Gram) -> Penalties:
         """The penalties, as a quadratic model measures them."""
-        return Toll(self.penalties / gram.total)
+        return Penalties(self.penalties / gram.total)
 
     def settled(self, limits: Limits, selected: NDArray[np.bool_]) -> NDArray[np.bool_]:
         """Quadratic models at the subset itself, searched for as long as refits confirm what they find."""
@@ -325,11 +325,11 @@ class _Task:
             if self.clock.over():
                 break
             gram, worth = self.likelihood.gram(selected), self.worth(selected)
-            toll = self.toll(gram)
-            climbed = climb(Fit.at(gram, selected), limits, toll, self.clock.over)
-            proposals = [force(climbed, limits, toll, self.clock.over).selected]
+            penalties = self.measured(gram)
+            climbed = climb(Fit.at(gram, selected), limits, penalties, self.clock.over)
+            proposals = [force(climbed, limits, penalties, self.clock.over).selected]
             if self.worth(proposals[0]) <= worth + EQUAL:
-                proposals = _proposals(gram, limits, selected, toll)
+                proposals = _proposals(gram, limits, selected, penalties)
             better = max(proposals, key=self.worth, default=selected)
             if self.worth(better) <= worth + EQUAL:
                 break
@@ -337,11 +337,13 @@ class _Task:
         return selected
 
 
-def _proposals(gram: Gram, limits: Limits, selected: NDArray[np.bool_], toll: Toll) -> list[NDArray[np.bool_]]:
+def _proposals(
+    gram: Gram, limits: Limits, selected: NDArray[np.bool_], penalties: Penalties
+) -> list[NDArray[np.bool_]]:
     """The additions and swaps that fit and that the quadratic model ranks highest."""
     fit = Fit.at(gram, selected)
     out, change = fit.swaps()
-    change = np.vstack([np.where(limits.additions(selected), fit.gains - toll.of(fit), -np.inf), change])
+    change = np.vstack([np.where(limits.additions(selected), fit.gains - penalties.of(fit), -np.inf), change])
     change[1:][~limits.swaps(selected, out)] = -np.inf
     best = np.argsort(-change, axis=None, kind="stable")[:PROPOSALS]
     proposals = []

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cggd import Constraint
-from cggd_features.inputs import Shop
+from cggd_features.arguments import Arguments
 
 # A score that is better by less is the same score.
 EQUAL = 1e-10
@@ -36,23 +36,23 @@ class PathPoint:
 
 
 def path_of(
-    shop: Shop, chosen: tuple[NDArray[np.bool_], float], met: Iterable[tuple[NDArray[np.bool_], float]]
+    arguments: Arguments, chosen: tuple[NDArray[np.bool_], float], met: Iterable[tuple[NDArray[np.bool_], float]]
 ) -> list[PathPoint]:
     """Points of increasing cost and score, the chosen subset among them, of all subsets that were met."""
-    own, best = _share(shop, chosen[0]), chosen[1]
+    own, best = _share(arguments, chosen[0]), chosen[1]
     rows = [(own, best, chosen[0])]
     for selected, score in met:
-        share = _share(shop, selected)
+        share = _share(arguments, selected)
         fits = (share < own and score < best - EQUAL) or (own < share < np.inf and score > best + EQUAL)
-        if fits and shop.limits.unbudgeted.holds(selected):
+        if fits and arguments.limits.unbudgeted.holds(selected):
             rows.append((share, score, selected))
     points, last = [], -np.inf
     for share, score, selected in sorted(rows, key=lambda row: (row[0], -row[1])):
         if score > last + EQUAL:
-            cost, last = shop.cost(selected), score
+            cost, last = arguments.cost(selected), score
             mine = selected is chosen[0]
-            budget = {n: _part(c, 1.0 if mine else share, selected) for n, c in shop.budgets.items()}
-            points.append(PathPoint(budget.get(None, budget), cost, score, shop.variables.support(selected)))
+            budget = {n: _part(c, 1.0 if mine else share, selected) for n, c in arguments.budgets.items()}
+            points.append(PathPoint(budget.get(None, budget), cost, score, arguments.variables.support(selected)))
     return points
 
 
@@ -64,10 +64,10 @@ def _part(c: Constraint, share: float, selected: NDArray[np.bool_]) -> float:
     return cost if c.bound > 0 and cost / c.bound == share else share * c.bound
 
 
-def _share(shop: Shop, selected: NDArray[np.bool_]) -> float:
+def _share(arguments: Arguments, selected: NDArray[np.bool_]) -> float:
     """The largest share of a budget that a selection takes; of a budget of nothing or without end, none or all."""
     row, shares = selected.astype(np.int64)[None], [0.0]
-    for c in shop.budgets.values():
+    for c in arguments.budgets.values():
         value = float(c.values(row)[0])
         if np.isfinite(c.bound):
             shares.append(value / c.bound if c.bound > 0 else (0.0 if c.satisfied(value) else np.inf))

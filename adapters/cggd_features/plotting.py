@@ -186,7 +186,7 @@ class _Bar:
 
 def _bars(selector: BudgetedSelector, name: Hashable) -> list[_Bar]:
     """Variables by the point of the path at which they enter, then by what they cost alone."""
-    variables, alone = selector._shop_.variables, np.asarray(_of(selector.feature_costs_, name))
+    variables, alone = selector._arguments_.variables, np.asarray(_of(selector.feature_costs_, name))
     labels = {number: label for label, number in variables.labels.items()}
     order = sorted(range(len(variables)), key=lambda v: _rank(selector.ranking_, alone, variables.columns[v]))
     total, spent, bought, bars = float(_of(selector.total_cost_, name)), 0.0, np.zeros_like(selector.support_), []

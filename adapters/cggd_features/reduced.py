@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from cggd import Additive, ChoiceSpace, Constraint, Metric
+from cggd_features.costs import SharedCost
 from cggd_features.gram import Columns, Gram
 from cggd_features.limits import Limits
 
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Embedded(Metric):
-    """A metric of a space of variables, as a metric of some of them, the others being out.
+    """A function of a space of variables, as a metric of some of them, the others being out.
 
     Parameters
     ----------
@@ -33,26 +33,9 @@ class Embedded(Metric):
     unit: str = field(default="", kw_only=True)
 
     def evaluate(self, selections: NDArray[np.int64]) -> NDArray[np.float64]:
-        return self.metric.evaluate(self._whole(selections))
-
-    def replacements(self, selection: NDArray[np.int64]) -> NDArray[np.float64]:
-        return self.metric.replacements(self._whole(selection[None])[0]).reshape(-1, 2)[self.kept].ravel()
-
-    def rounded(self, selections: NDArray[np.int64], sign: float) -> tuple[NDArray[np.float64], Any]:
-        return self.metric.rounded(self._whole(selections), sign)
-
-    def rounded_table(
-        self, selection: NDArray[np.int64], sign: float, *, local: bool = False
-    ) -> tuple[NDArray[np.float64], Any]:
-        table, rounding = self.metric.rounded_table(self._whole(selection[None])[0], sign, local=local)
-        if np.ndim(rounding):
-            rounding = rounding.reshape(-1, 2)[self.kept].ravel()
-        return table.reshape(-1, 2)[self.kept].ravel(), rounding
-
-    def _whole(self, selections: NDArray[np.int64]) -> NDArray[np.int64]:
         whole = np.zeros((len(selections), self.metric.space.n_decisions), dtype=np.int64)
         whole[:, self.kept] = selections
-        return whole
+        return self.metric.evaluate(whole)
 
 
 def reduced(gram: Gram, limits: Limits, kept: NDArray[np.int64]) -> tuple[Gram, Limits]:
@@ -72,6 +55,8 @@ def reduced(gram: Gram, limits: Limits, kept: NDArray[np.int64]) -> tuple[Gram, 
             values = c.metric.values.reshape(-1, 2)
             out = np.delete(values[:, 0], kept).sum()
             metric: Metric = Additive(space, values[kept].ravel(), c.metric.constant + out, name=c.metric.name)
+        elif isinstance(c.metric, SharedCost):
+            metric = c.metric.among(space, kept)
         else:
             metric = Embedded(space, c.metric, kept, name=c.metric.name)
         return replace(c, metric=metric)

@@ -33,9 +33,9 @@ from sklearn.utils.validation import (
 
 from cggd.checks import as_number, check_time_limit, whole
 from cggd_features import criteria, linear, logistic, wrapper
-from cggd_features.found import Clock, Found
+from cggd_features.arguments import Arguments, Variables
+from cggd_features.engine_result import Clock, EngineResult
 from cggd_features.gram import Gram
-from cggd_features.inputs import Shop, Variables
 from cggd_features.models import date_columns, empty, model_of, numbers_of, outputs_of
 from cggd_features.path import path_of, ranking
 
@@ -237,7 +237,8 @@ class BudgetedSelector(MetaEstimatorMixin, SelectorMixin, BaseEstimator):
             X = validate_data(self, X, **how)
             check_consistent_length(X, y)
         else:
-            X, y = validate_data(self, X, y, multi_output=True, **how)
+            checked: Any = validate_data(self, X, y, multi_output=True, **how)
+            X, y = checked
         model = model_of(self.estimator, y, self.engine, plain=self.scoring is None and self.cv is None)
         if model.engine != "wrapper" and frame is not None:
             X = check_array(X, accept_sparse=True)
@@ -253,20 +254,20 @@ class BudgetedSelector(MetaEstimatorMixin, SelectorMixin, BaseEstimator):
         weights = sample_weight
         if weights is not None:
             weights = _check_sample_weight(weights, X, dtype=float, ensure_non_negative=True)
-        shop = self._shop()
-        start = shop.start()
+        arguments = self._arguments()
+        start = arguments.start()
         if isinstance(shares, str):
-            shares = SHARES if len(shop.variables.owner) <= linear.PROVABLE and model.engine == "gram" else ()
+            shares = SHARES if len(arguments.variables.owner) <= linear.PROVABLE and model.engine == "gram" else ()
         seed = int(check_random_state(self.random_state).randint(2**31 - 1))
         how = {"shares": shares, "seed": seed, "clock": Clock(self.time_limit)}
         if model.engine == "gram":
-            found = self._by_gram(model, X, y, weights, shop, start, how)
+            found = self._by_gram(model, X, y, weights, arguments, start, how)
         elif model.engine == "gates":
-            found = self._by_gates(model, X, y, weights, shop, start, how)
+            found = self._by_gates(model, X, y, weights, arguments, start, how)
         else:
             metadata = {**params, "sample_weight": sample_weight, "groups": groups}
-            found = self._by_wrapper(model, X if frame is None else frame, y, weights, shop, start, metadata, how)
-        self._keep(shop, found)
+            found = self._by_wrapper(model, X if frame is None else frame, y, weights, arguments, start, metadata, how)
+        self._keep(arguments, found)
         self.engine_ = model.engine
         if self.verbose:
             print(
@@ -276,9 +277,9 @@ class BudgetedSelector(MetaEstimatorMixin, SelectorMixin, BaseEstimator):
 
     # -- engines ----------------------------------------------------------------------------------------------------
 
-    def _by_gram(self, model, X, y, weights, shop, start, how) -> Found:
+    def _by_gram(self, model, X, y, weights, arguments, start, how) -> EngineResult:
         X = X if sparse.issparse(X) else np.asarray(X, dtype=float)
-        columns, limits = shop.variables.columns, shop.limits
+        columns, limits = arguments.variables.columns, arguments.limits
         penalty = criteria.penalty(self.criterion, X.shape[0], X.shape[1])
         intercept = model.estimator.fit_intercept
         if model.labels:
@@ -286,13 +287,13 @@ class BudgetedSelector(MetaEstimatorMixin, SelectorMixin, BaseEstimator):
             two = classes.max() == 1
             kind = logistic.Likelihood if two else logistic.Multinomial
             known = classes.astype(float) if two else classes
-            likelihood = kind(shop.variables.space, columns, X, known, weights, model.alpha, intercept)
+            likelihood = kind(arguments.variables.space, columns, X, known, weights, model.alpha, intercept)
             return logistic.solve(likelihood, limits, start, penalty=penalty, **how)
         target = model.outputs(y)
         gram = Gram.of(X, target, columns, weights=weights, alpha=model.alpha, intercept=intercept)
         return linear.solve(gram, limits, start, penalty=penalty / X.shape[0], **how)
 
-    def _by_wrapper(self, model, X, y, weights, shop, start, metadata, how) -> Found:
+    def _by_wrapper(self, model, X, y, weights, arguments, start, metadata, how) -> EngineResult:
         metadata = {name: value for name, value in metadata.items() if value is not None}
         estimator = model.estimator
         classes = model.classes(y) if model.labels and y.ndim == 1 else None
@@ -312,24 +313,32 @@ class BudgetedSelector(MetaEstimatorMixin, SelectorMixin, BaseEstimator):
                 score_params = fit_params if _takes_weights(scorer, estimator) else {}
         splits = [(train, test) for train, test in cv.split(X, y, **split_params)]
         validation = wrapper.CrossValidation(estimator, X, y, scorer, splits, fit_params, score_params)
-        metric = wrapper.CrossValidated(shop.variables, validation, self.max_fits, self.n_jobs)
+        metric = wrapper.CrossValidated(arguments.variables, validation, self.max_fits, self.n_jobs)
         if self.max_fits < 2 * metric.n_splits:
             raise ValueError(f"max_fits must pay for two subsets on {metric.n_splits} splits, got {self.max_fits}")
         if classes is not None:
             target = logistic.indicators(classes, np.ones(len(y)) if weights is None else weights)
         else:
             target = outputs_of(y)
-        gram = Gram.of(numbers_of(X), target, shop.variables.columns, weights=weights)
-        limits = shop.limits.without(shop.variables.all_of(empty(X)) & ~start)
+        gram = Gram.of(numbers_of(X), target, arguments.variables.columns, weights=weights)
+        limits = arguments.limits.without(arguments.variables.all_of(empty(X)) & ~start)
         return wrapper.solve(metric, limits, start, gram, verbose=self.verbose, **how)
 
-    def _by_gates(self, model, X, y, weights, shop, start, how) -> Found:
+    def _by_gates(self, model, X, y, weights, arguments, start, how) -> EngineResult:
         from cggd_features import gates  # imports torch
 
         X = X.toarray() if sparse.issparse(X) else np.asarray(X, dtype=float)
         target = model.classes(y) if model.labels else model.outputs(y)
         return gates.solve(
-            self.estimator, X, target, weights, shop.variables, shop.limits, start, verbose=self.verbose, **how
+            self.estimator,
+            X,
+            target,
+            weights,
+            arguments.variables,
+            arguments.limits,
+            start,
+            verbose=self.verbose,
+            **how,
         )
 
     # -- what scikit-learn asks -------------------------------------------------------------------------------------
@@ -417,10 +426,10 @@ class BudgetedSelector(MetaEstimatorMixin, SelectorMixin, BaseEstimator):
             raise ValueError(f"path must hold shares of the budget greater than 0, got {self.path!r}")
         return shares
 
-    def _shop(self) -> Shop:
+    def _arguments(self) -> Arguments:
         names = getattr(self, "feature_names_in_", None)
         variables = Variables.of(self.n_features_in_, None if names is None else list(names), self.groups)
-        return Shop.of(
+        return Arguments.of(
             variables,
             self.costs,
             self.budget,
@@ -431,18 +440,18 @@ class BudgetedSelector(MetaEstimatorMixin, SelectorMixin, BaseEstimator):
             self.at_least,
         )
 
-    def _keep(self, shop: Shop, found: Found) -> None:
+    def _keep(self, arguments: Arguments, found: EngineResult) -> None:
         """Verify what was found, and set the fitted attributes."""
-        if not shop.limits.holds(found.selected):
+        if not arguments.limits.holds(found.selected):
             raise RuntimeError(
                 "the selection violates a bound when it is evaluated again; does a cost change its answer?"
             )
-        self._shop_ = shop
-        self.support_ = shop.variables.support(found.selected)
-        self.total_cost_ = shop.cost(found.selected)
-        self.feature_costs_ = shop.alone()
+        self._arguments_ = arguments
+        self.support_ = arguments.variables.support(found.selected)
+        self.total_cost_ = arguments.cost(found.selected)
+        self.feature_costs_ = arguments.alone()
         self.score_, self.status_, self.bound_ = found.score, found.status, found.bound
-        self.path_ = path_of(shop, (found.selected, found.score), found.met)
+        self.path_ = path_of(arguments, (found.selected, found.score), found.met)
         costs = [list(p.cost.values()) if isinstance(p.cost, Mapping) else p.cost for p in self.path_]
         self.cost_path_ = np.array(costs, dtype=float)
         self.ranking_ = ranking(self.path_, self.n_features_in_)
@@ -461,13 +470,13 @@ class BudgetedSelector(MetaEstimatorMixin, SelectorMixin, BaseEstimator):
         float, or dict of budget name to float
         """
         check_is_fitted(self)
-        variables = self._shop_.variables
+        variables = self._arguments_.variables
         mask = np.asarray(support)
         if mask.dtype == bool:
             if mask.shape != (self.n_features_in_,):
                 raise ValueError(f"support must have shape ({self.n_features_in_},), got {mask.shape}")
             support = np.flatnonzero(mask).tolist()
-        return self._shop_.cost(variables.some(support, "support"))
+        return self._arguments_.cost(variables.some(support, "support"))
 
 
 def _takes_weights(scorer: Any, estimator: Any) -> bool:

@@ -14,8 +14,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from cggd_features.fit import UPDATES, Fit
 from cggd_features.gram import Gram
+from cggd_features.least_squares import UPDATES, Fit
 from cggd_features.limits import Limits
 
 # Powers of the price by which gains are divided in greedy starts.
@@ -42,7 +42,7 @@ LEAST_WORK = 2_000
 
 
 @dataclass(frozen=True, eq=False)
-class Toll:
+class Penalties:
     """What a variable must add to be worth having, by an information criterion; nothing by default.
 
     Attributes
@@ -55,13 +55,15 @@ class Toll:
     penalties: NDArray[np.float64]
     logarithmic: bool = False
 
-    def of(self, fit: Fit) -> NDArray[np.float64]:
-        """In units of R^2 at a fit, shape (n_variables,)."""
-        return max(1.0 - fit.value, 0.0) * -np.expm1(-self.penalties) if self.logarithmic else self.penalties
+    def of(self, fit: Fit, *, out: bool = False) -> NDArray[np.float64]:
+        """In units of R^2 at a fit: what each variable must add, or must be worth to stay, shape (n_variables,)."""
+        if not self.logarithmic:
+            return self.penalties
+        return max(1.0 - fit.value, 0.0) * (np.expm1(self.penalties) if out else -np.expm1(-self.penalties))
 
-    def among(self, kept: NDArray[np.int64]) -> Toll:
-        """The toll of some variables."""
-        return Toll(self.penalties[kept], self.logarithmic)
+    def among(self, kept: NDArray[np.int64]) -> Penalties:
+        """The penalties of some variables."""
+        return Penalties(self.penalties[kept], self.logarithmic)
 
     def worth(self, fit: Fit) -> float:
         """How good a fit is."""
@@ -78,7 +80,7 @@ def along_rates(
     gram: Gram,
     limits: Limits,
     start: NDArray[np.bool_],
-    toll: Toll,
+    penalties: Penalties,
     *,
     most: float = 1.0,
     stop: Callable[[], bool] = lambda: False,
@@ -87,11 +89,11 @@ def along_rates(
     fit = Fit.at(gram, start)
     beyond = limits.scaled(most)
     price = np.maximum(limits.prices(fit.selected), 1e-9)
-    worth = np.where(limits.free & ~fit.selected, (fit.gains - toll.of(fit)) / price, 0.0)
+    worth = np.where(limits.free & ~fit.selected, (fit.gains - penalties.of(fit)) / price, 0.0)
     rate = float(np.max(worth, initial=0.0))
     last = None
     while rate > 0 and not stop():
-        fit = paid(Fit.at(gram, fit.selected), limits, rate, toll, stop)
+        fit = paid(Fit.at(gram, fit.selected), limits, rate, penalties, stop)
         if last is None or not np.array_equal(fit.selected, last):
             yield fit
             if not beyond.holds(fit.selected):
@@ -100,19 +102,20 @@ def along_rates(
         rate *= FALL
         if len(fit.inside) > MOST_INSIDE:
             return
-        if not (limits.unbudgeted.additions(fit.selected) & (fit.gains > toll.of(fit) + EQUAL)).any():
+        if not (limits.unbudgeted.additions(fit.selected) & (fit.gains > penalties.of(fit) + EQUAL)).any():
             return
 
 
-def paid(fit: Fit, limits: Limits, rate: float, toll: Toll, stop: Callable[[], bool] = lambda: False) -> Fit:
+def paid(fit: Fit, limits: Limits, rate: float, penalties: Penalties, stop: Callable[[], bool] = lambda: False) -> Fit:
     """Climb R^2 less a rate times the price, whatever the budgets: additions, removals, swaps and whole groups."""
     shares = limits.unbudgeted
     while not stop() and len(fit.inside) <= MOST_INSIDE:
         selected = fit.selected
-        own = toll.of(fit)
+        own = penalties.of(fit)
         price = rate * limits.prices(selected) + own
         add = np.where(shares.additions(selected), fit.gains - price, -np.inf)
-        drop = np.where(shares.removals(selected), price - fit.losses, -np.inf)
+        saved = price - own + penalties.of(fit, out=True)
+        drop = np.where(shares.removals(selected), saved - fit.losses, -np.inf)
         if max(add.max(), drop.max()) > EQUAL:
             better = add if add.max() >= drop.max() else drop
             fit = switched(fit, int(np.argmax(better)))
@@ -135,17 +138,17 @@ def paid(fit: Fit, limits: Limits, rate: float, toll: Toll, stop: Callable[[], b
     return fit
 
 
-def _regrouped(fit: Fit, limits: Limits, rate: float, toll: NDArray[np.float64]) -> Fit | None:
+def _regrouped(fit: Fit, limits: Limits, rate: float, penalties: NDArray[np.float64]) -> Fit | None:
     """A fit with a group opened, or one closed, that is better at a rate; None where there is none."""
 
     def net(changed: Fit) -> float:
-        return changed.value - rate * limits.spent(changed.selected) - float(toll[changed.selected].sum())
+        return changed.value - rate * limits.spent(changed.selected) - float(penalties[changed.selected].sum())
 
     prices, spent = limits.prices(fit.selected), limits.spent(fit.selected)
     for members, entry in limits.shared:
         inside = members[fit.selected[members]]
         if len(inside) == 0:
-            price = rate * np.maximum(prices[members] - entry, 0.0) + toll[members]
+            price = rate * np.maximum(prices[members] - entry, 0.0) + penalties[members]
             worth = fit.gains[members] - price
             if np.maximum(worth, 0.0).sum() <= rate * entry:
                 continue
@@ -168,10 +171,12 @@ def _regrouped(fit: Fit, limits: Limits, rate: float, toll: NDArray[np.float64])
     return None
 
 
-def greedy(fit: Fit, limits: Limits, power: float, toll: Toll, stop: Callable[[], bool] = lambda: False) -> Fit:
+def greedy(
+    fit: Fit, limits: Limits, power: float, penalties: Penalties, stop: Callable[[], bool] = lambda: False
+) -> Fit:
     """Add the variable of greatest gain per power of its price that fits, until none does, or many are inside."""
     while not stop() and len(fit.inside) <= MOST_INSIDE:
-        fits = limits.additions(fit.selected) & (fit.gains > toll.of(fit) + EQUAL)
+        fits = limits.additions(fit.selected) & (fit.gains > penalties.of(fit) + EQUAL)
         if not fits.any():
             break
         price = np.maximum(limits.prices(fit.selected), 1e-9) ** power if power else 1.0
@@ -179,10 +184,10 @@ def greedy(fit: Fit, limits: Limits, power: float, toll: Toll, stop: Callable[[]
     return fit
 
 
-def filled(fit: Fit, limits: Limits, toll: Toll, stop: Callable[[], bool] = lambda: False) -> Fit:
+def filled(fit: Fit, limits: Limits, penalties: Penalties, stop: Callable[[], bool] = lambda: False) -> Fit:
     """Add what fits, most gain for its price first; where many columns are inside, many before gains are looked at."""
     while not stop():
-        fits = limits.additions(fit.selected) & (fit.gains > toll.of(fit) + EQUAL)
+        fits = limits.additions(fit.selected) & (fit.gains > penalties.of(fit) + EQUAL)
         if not fits.any():
             break
         worth = promise(fit, limits)
@@ -195,16 +200,17 @@ def filled(fit: Fit, limits: Limits, toll: Toll, stop: Callable[[], bool] = lamb
     return fit
 
 
-def climb(fit: Fit, limits: Limits, toll: Toll, stop: Callable[[], bool] = lambda: False) -> Fit:
-    """Add what fits, leave out what is not worth its toll, and swap what is better, until none helps."""
+def climb(fit: Fit, limits: Limits, penalties: Penalties, stop: Callable[[], bool] = lambda: False) -> Fit:
+    """Add what fits, leave out what is not worth its penalties, and swap what is better, until none helps."""
     for update in range(1, SWITCHES):
         if stop():
             break
         if update % UPDATES == 0:
             fit = Fit.at(fit.gram, fit.selected)
-        selected, own = fit.selected, toll.of(fit)
+        selected, own = fit.selected, penalties.of(fit)
         add = np.where(limits.additions(selected), fit.gains - own, -np.inf)
-        drop = np.where(limits.removals(selected), own - fit.losses, -np.inf) if not toll.free else add
+        saved = penalties.of(fit, out=True)
+        drop = np.where(limits.removals(selected), saved - fit.losses, -np.inf) if not penalties.free else add
         if max(add.max(), drop.max()) > EQUAL:
             fit = switched(fit, int(np.argmax(add if add.max() >= drop.max() else drop)))
             continue
@@ -234,7 +240,7 @@ def repaired(fit: Fit, limits: Limits, keep: int | None = None) -> Fit | None:
         fit = fit.minus(int(np.argmin(worth)))
 
 
-def force(fit: Fit, limits: Limits, toll: Toll, stop: Callable[[], bool] = lambda: False) -> Fit:
+def force(fit: Fit, limits: Limits, penalties: Penalties, stop: Callable[[], bool] = lambda: False) -> Fit:
     """Put in the variables of greatest gain for their price at the expense of others, for as long as that helps."""
     left = WORK
     while True:
@@ -247,8 +253,8 @@ def force(fit: Fit, limits: Limits, toll: Toll, stop: Callable[[], bool] = lambd
             candidate = repaired(fit.plus(variable), limits, variable)
             if candidate is None:
                 continue
-            candidate = climb(candidate, limits, toll, stop)
-            if toll.worth(candidate) > toll.worth(fit) + EQUAL:
+            candidate = climb(candidate, limits, penalties, stop)
+            if penalties.worth(candidate) > penalties.worth(fit) + EQUAL:
                 fit = Fit.at(fit.gram, candidate.selected)
                 break
         else:
@@ -260,7 +266,7 @@ def search(
     limits: Limits,
     start: NDArray[np.bool_],
     met: Sequence[Fit],
-    toll: Toll,
+    penalties: Penalties,
     stop: Callable[[], bool] = lambda: False,
     *,
     seeds: Sequence[Fit] = (),
@@ -275,7 +281,7 @@ def search(
         A selection that satisfies them.
     met : list of Fit
         Subsets best at some rates, in the order of their price, as `along_rates` gives them.
-    toll : Toll
+    penalties : Penalties
     stop : callable
     seeds : list of Fit
         Further subsets within the limits; greedy ones by default.
@@ -284,10 +290,10 @@ def search(
     within = [fit for fit in met if limits.holds(fit.selected)]
     beyond = [fit for fit in met if not limits.holds(fit.selected)]
     ends = [first, *within[-1:], *(repaired(fit, limits) for fit in beyond[:1])]
-    climbed = [climb(fit, limits, toll, stop) for fit in ends[1:] if fit is not None]
-    seeds = seeds or [greedy(first, limits, power, toll, stop) for power in POWERS]
-    best = max([first, *climbed, *seeds], key=toll.worth)
-    return force(climb(Fit.at(gram, best.selected), limits, toll, stop), limits, toll, stop)
+    climbed = [climb(fit, limits, penalties, stop) for fit in ends[1:] if fit is not None]
+    seeds = seeds or [greedy(first, limits, power, penalties, stop) for power in POWERS]
+    best = max([first, *climbed, *seeds], key=penalties.worth)
+    return force(climb(Fit.at(gram, best.selected), limits, penalties, stop), limits, penalties, stop)
 
 
 def promise(fit: Fit, limits: Limits) -> NDArray[np.float64]:

@@ -23,13 +23,13 @@ from sklearn.utils._indexing import _get_column_indices
 
 from cggd import ChoiceSpace, Metric, Progress, SearchError
 from cggd.metrics.evaluation import current_evaluation
-from cggd_features.core import by_core
-from cggd_features.fit import Fit
-from cggd_features.found import ENDLESS, Clock, Found
+from cggd_features.arguments import Variables
+from cggd_features.engine_result import ENDLESS, Clock, EngineResult
 from cggd_features.gram import Gram
-from cggd_features.inputs import Variables
+from cggd_features.least_squares import Fit
 from cggd_features.limits import Limits
-from cggd_features.linear import no_toll
+from cggd_features.linear import no_penalties
+from cggd_features.refine import refined
 from cggd_features.subset import EQUAL, along_rates, climb, repaired
 
 # A replacement table is a fit per variable and fold; variables are left out, those that least squares finds least
@@ -190,7 +190,7 @@ def solve(
     seed: int = 0,
     clock: Clock = ENDLESS,
     verbose: int = 0,
-) -> Found:
+) -> EngineResult:
     """The best subset found within the limits by cross-validation.
 
     Parameters
@@ -224,7 +224,7 @@ def solve(
 
     try:
         kept = limits.without(dropped)
-        result = by_core(metric, kept, best, steps=STEPS, seed=seed, clock=clock, callback=report)
+        result = refined(metric, kept, best, steps=STEPS, seed=seed, clock=clock, callback=report)
     except SearchError as error:
         if not error.result.feasible:
             cause = error.__cause__
@@ -236,25 +236,25 @@ def solve(
     met, score = metric.subsets(), metric.value(best)
     equal = [s for s, other in met if other >= score - EQUAL and limits.holds(s)]
     best = min([best, *equal], key=lambda s: (round(limits.price(s), 12), s.sum(), np.flatnonzero(s).tolist()))
-    return Found(best, score, met=met, n_fits=metric.n_fits)
+    return EngineResult(best, score, met=met, n_fits=metric.n_fits)
 
 
 def _proposals(
     gram: Gram, limits: Limits, start: NDArray[np.bool_], shares: Sequence[float]
 ) -> tuple[list[NDArray[np.bool_]], NDArray[np.float64]]:
     """Subsets that least squares finds good, the start first, and how promising it finds each variable."""
-    toll = no_toll(limits)
-    met = list(along_rates(gram, limits, start, toll))
+    penalties = no_penalties(limits)
+    met = list(along_rates(gram, limits, start, penalties))
     within = [fit for fit in met if limits.holds(fit.selected)]
     ends = [
         fit for fit in (*within[-1:], *(repaired(fit, limits) for fit in met[len(within) :][:1])) if fit is not None
     ]
     first = Fit.at(gram, start)
-    filled = [climb(fit, limits, toll) for fit in (*ends, first)]
+    filled = [climb(fit, limits, penalties) for fit in (*ends, first)]
     for share in shares:
         scaled = limits.scaled(share)
         if share != 1 and scaled.holds(start):
-            filled.append(climb(([f for f in met if scaled.holds(f.selected)] or [first])[-1], scaled, toll))
+            filled.append(climb(([f for f in met if scaled.holds(f.selected)] or [first])[-1], scaled, penalties))
     evenly = [within[i] for i in np.unique(np.linspace(0, len(within) - 1, PROPOSALS).astype(int))] if within else []
     distinct = {fit.selected.tobytes(): fit.selected for fit in (first, *filled, *evenly)}
     worth = np.max([_worth(fit, limits) for fit in (first, *filled)], axis=0)

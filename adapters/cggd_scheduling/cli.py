@@ -9,7 +9,7 @@ from typing import Annotated, Any
 
 import typer
 
-from cggd.io.text import write_text
+from cggd.io.text import read_text, write_text
 from cggd.outputs import check_outputs, writing
 from cggd.plotting.pictures import check_picture, save_picture
 from cggd.terminal import say, say_json
@@ -19,7 +19,9 @@ from cggd_scheduling.files import load_json, suffix
 from cggd_scheduling.formats import FORMAT, read_project
 from cggd_scheduling.modes import select_modes
 from cggd_scheduling.multimode import SCHEDULES, schedule_project
+from cggd_scheduling.schedule import FORMAT as SCHEDULE
 from cggd_scheduling.schedule import Schedule
+from cggd_scheduling.tasks import schedule_tasks
 
 FEASIBLE, NOT_FEASIBLE = 0, 2
 
@@ -36,8 +38,8 @@ def schedule(
     file: Annotated[
         Path,
         typer.Argument(
-            help="project (PSPLIB, MMLIB or JSON), data-flow graph (JSON, GraphML, DOT), operator graph (JSON) or "
-            "flexible job shop (.fjs)"
+            help="project (PSPLIB, MMLIB, .rcp or JSON), job shop (classical, .fjs or JSON), data-flow graph (JSON, "
+            "GraphML, DOT), operator graph (JSON), or a schedule as JSON, whose requirements are scheduled anew"
         ),
     ],
     deadline: Annotated[float | None, typer.Option(help="latest end; of a data-flow graph, the latency")] = None,
@@ -48,17 +50,22 @@ def schedule(
             '"critical path" of a placement; otherwise the makespan, the area, the load'
         ),
     ] = None,
+    objective: Annotated[
+        str | None, typer.Option(help="makespan or tardiness, of projects, job shops and schedules")
+    ] = None,
     modes_only: Annotated[
         bool, typer.Option("--modes-only", help="leave out capacities of renewable resources")
     ] = False,
     library: Annotated[Path | None, typer.Option(help="functional units, where the graph does not name them")] = None,
     graph: Annotated[str | None, typer.Option(help="which of several data-flow graphs in the file")] = None,
+    instance: Annotated[str | None, typer.Option(help="which of several job shops in the file")] = None,
     clock: Annotated[float | None, typer.Option(help="clock period of a data-flow graph")] = None,
     chain: Annotated[bool, typer.Option("--chain", help="chain operations within a clock period")] = False,
     area: Annotated[float | None, typer.Option(help="largest area of a data-flow graph")] = None,
     power: Annotated[float | None, typer.Option(help="largest power of a data-flow graph")] = None,
     schedules: Annotated[int, typer.Option(min=1, help="schedules to make of a project")] = SCHEDULES,
     seconds: Annotated[float | None, typer.Option("--time", help="seconds after which to stop")] = None,
+    workers: Annotated[int | None, typer.Option(min=1, help="threads of CP-SAT; by default one for each core")] = None,
     seed: Annotated[int, typer.Option(min=0, help="same seed, same answer")] = 0,
     gantt: Annotated[Path | None, typer.Option(help="draw a Gantt chart into this file")] = None,
     usage: Annotated[Path | None, typer.Option(help="draw the use of resources over time into this file")] = None,
@@ -76,7 +83,8 @@ def schedule(
     check_outputs([file, library], {**drawn, "--csv": table, "--out": save})
     for option, path in drawn.items():
         check_picture(path, option)
-    asked = {"deadline": deadline, "minimize": minimize, "modes_only": modes_only or None}
+    asked = {"deadline": deadline, "minimize": minimize, "objective": objective, "modes_only": modes_only or None}
+    asked |= {"instance": instance, "workers": workers}
     asked |= {"graph": graph, "library": library, "clock": clock, "chain": chain or None, "area": area, "power": power}
     solve = _solver(file, {name: value for name, value in asked.items() if value is not None}, schedules)
     found = solve(seed=seed, time_limit=seconds)
@@ -101,18 +109,26 @@ def _solver(file: Path, asked: dict[str, Any], schedules: int) -> Callable[..., 
         return {names[name]: value for name, value in asked.items()}
 
     if kind == "project":
-        given = only(deadline="deadline", minimize="minimize", modes_only="modes_only")
+        options = ("deadline", "minimize", "objective", "modes_only", "workers")
+        given = only(**{name: name for name in options})
         project = read_project(file)
         if given.pop("modes_only", False):
+            if wrong := [name for name in ("objective", "workers") if name in given]:
+                raise ValueError(f"--{wrong[0]} says nothing of --modes-only")
             return partial(select_modes, project, **given)
         return partial(schedule_project, project, schedules=schedules, **given)
     if kind == "job shop":
-        given = only(deadline="deadline")
-        return partial(jobshop.schedule_jobs, jobshop.read(file), **given)
+        given = only(deadline="deadline", objective="objective", instance="instance", workers="workers")
+        return partial(jobshop.schedule_jobs, jobshop.read(file, instance=given.pop("instance", None)), **given)
+    if kind == "schedule":
+        given = only(objective="objective", workers="workers")
+        known = Schedule.from_json(read_text(file))
+        given.setdefault("objective", "tardiness" if known.objective == "tardiness" else "makespan")
+        return partial(schedule_tasks, known.requirements, lanes=bool(known.lanes), **given)
     if kind == "placement":
-        given = only(minimize="objective")
+        given = only(minimize="objective", workers="workers")
         return partial(placement.place, placement.read(file), **given)
-    kept = {name: name for name in ("graph", "library", "clock", "chain", "area", "power")}
+    kept = {name: name for name in ("workers", "graph", "library", "clock", "chain", "area", "power")}
     given = only(deadline="latency", minimize="objective", **kept)
     of_file = {name: given.pop(name) for name in ("graph", "library", "clock", "chain") if name in given}
     return partial(hls.synthesize, hls.read(file, **of_file), **given)
@@ -121,7 +137,7 @@ def _solver(file: Path, asked: dict[str, Any], schedules: int) -> Callable[..., 
 def _kind(file: Path) -> str:
     """What a file holds, by its ending and, where it is JSON, by its entries."""
     ending = suffix(file)
-    if ending == ".fjs":
+    if ending == ".fjs" or (ending in ("", ".txt", ".jsp", ".jss") and jobshop.is_classical(file)):
         return "job shop"
     if ending in (".graphml", ".dot", ".gv"):
         return "data-flow graph"
@@ -132,11 +148,16 @@ def _kind(file: Path) -> str:
     form = entries.get("format")
     if form == FORMAT:
         return "project"
+    if form == SCHEDULE:
+        return "schedule"
+    if any("jobs" in shop for shop in (entries, *entries.values()) if isinstance(shop, dict)):
+        return "job shop"
     if form == "cggd-placement-1" or "maxSizePerFPGA" in entries:
         return "placement"
     if form == "cggd-synthesis-1" or ("library" in entries and ("dfgs" in entries or "nodes" in entries)):
         return "data-flow graph"
-    raise ValueError(f'{file}: neither a project ("format": "{FORMAT}") nor a data-flow graph nor a placement')
+    kinds = "a job shop nor a data-flow graph nor a placement nor a schedule"
+    raise ValueError(f'{file}: neither a project ("format": "{FORMAT}") nor {kinds}')
 
 
 def _draw(draw: Callable[[Schedule], Any], found: Schedule, path: Path) -> None:

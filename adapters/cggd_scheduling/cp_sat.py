@@ -342,11 +342,13 @@ def _solve(model: Model, step: Fraction, budget: Budget, seed: int, workers: int
     """Let CP-SAT search in a thread, in attempts with different parameters, each from the best schedule so far."""
     start: Mapping[Hashable, Any] = {}
     modes: Mapping[Hashable, Hashable] = {}
-    bound, infeasible, interrupted = -math.inf, False, False
+    bound: int | None = None
+    infeasible = interrupted = False
     for options in _attempts(budget, workers):
-        response, status, interrupted = _run(model, {**options, "random_seed": seed % LARGEST})
+        response, status, interrupted = run(model.cp, {**options, "random_seed": seed % LARGEST})
         if response is not None and math.isfinite(response.best_objective_bound):
-            bound = max(bound, round(response.best_objective_bound))
+            found = round(response.best_objective_bound)
+            bound = found if bound is None else max(bound, found)
         if response is not None and status in ("OPTIMAL", "FEASIBLE"):
             start = {task: out_of_steps(response.value(v), model.step) for task, v in model.start.items()}
             modes = {task: next(m for m, x in own.items() if response.value(x)) for task, own in model.chosen.items()}
@@ -355,7 +357,8 @@ def _solve(model: Model, step: Fraction, budget: Budget, seed: int, workers: int
         infeasible = status == "INFEASIBLE"
         if interrupted or status in ("OPTIMAL", "INFEASIBLE") or budget.over():
             break
-    return Answer(start, modes, out_of_steps(bound, step) if bound > -math.inf else bound, infeasible, interrupted)
+    worth = -math.inf if bound is None else out_of_steps(bound, step)
+    return Answer(start, modes, worth, infeasible, interrupted)
 
 
 def _attempts(budget: Budget, workers: int | None) -> Iterator[dict[str, Any]]:
@@ -363,15 +366,20 @@ def _attempts(budget: Budget, workers: int | None) -> Iterator[dict[str, Any]]:
     if not budget.limited:
         yield {"max_deterministic_time": WORK, "num_workers": 1}
         return
-    threads = {"num_workers": min(workers or cpu_count() or 1, WORKERS)}
-    yield {**threads, "max_time_in_seconds": min(FIRST, budget.left)}
+    cores = {"num_workers": threads(workers)}
+    yield {**cores, "max_time_in_seconds": min(FIRST, budget.left)}
     if not budget.over():
-        yield {**threads, **RAISING, "max_time_in_seconds": RAISE * budget.left}
+        yield {**cores, **RAISING, "max_time_in_seconds": RAISE * budget.left}
     if not budget.over():
-        yield {**threads, "max_time_in_seconds": budget.left}
+        yield {**cores, "max_time_in_seconds": budget.left}
 
 
-def _run(model: Model, options: Mapping[str, Any]) -> tuple[Any, str, bool]:
+def threads(workers: int | None) -> int:
+    """Threads with a time limit."""
+    return min(workers or cpu_count() or 1, WORKERS)
+
+
+def run(model: Any, options: Mapping[str, Any]) -> tuple[Any, str, bool]:
     """The solver after its search (None if it does not end), its status, and whether a Ctrl-C ended it."""
     from ortools.sat.python import cp_model
 
@@ -384,7 +392,7 @@ def _run(model: Model, options: Mapping[str, Any]) -> tuple[Any, str, bool]:
     status: list[str] = []
 
     def work() -> None:
-        status.append(solver.status_name(solver.solve(model.cp)))
+        status.append(solver.status_name(solver.solve(model)))
         done.set()
 
     try:

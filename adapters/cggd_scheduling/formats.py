@@ -18,7 +18,7 @@ FORMAT = "cggd-project-1"
 
 
 def read_project(path: StrPath) -> Project:
-    """Read a project from JSON (``.json``, ``.json.gz``), or from a file of PSPLIB or MMLIB (``.mm``, ``.sm``, others).
+    """Read a project: JSON (``.json``, ``.json.gz``), Patterson (``.rcp``), PSPLIB or MMLIB (``.mm``, ``.sm``, others).
 
     Parameters
     ----------
@@ -141,11 +141,11 @@ def _project(data: Mapping[str, Any]) -> Project:
             modes[label] = mode["duration"], mode.get("demands", {})
         activities[activity] = modes
         edges += [(label_from_json(before), activity) for before in row.get("after", [])]
-    times["weights"] = times.pop("weight")
-    pairs = {name: _between(data[name], name) for name in ("lags", "longest_lags") if name in data}
+    of_activities: dict[str, Any] = {"release": times["release"], "due": times["due"], "weights": times["weight"]}
+    pairs: dict[str, Any] = {name: _between(data[name], name) for name in ("lags", "longest_lags") if name in data}
     setups = {resource: _between(rows, "setups") for resource, rows in data.get("setups", {}).items()}
-    names = {"unit": data.get("unit", ""), "name": data.get("name", "project")}
-    return Project(activities, edges, renewable, nonrenewable, **names, **times, **pairs, setups=setups)
+    words: dict[str, Any] = {"unit": data.get("unit", ""), "name": data.get("name", "project")}
+    return Project(activities, edges, renewable, nonrenewable, **words, **of_activities, **pairs, setups=setups)
 
 
 def _read_psplib(path: StrPath) -> Project:
@@ -153,11 +153,16 @@ def _read_psplib(path: StrPath) -> Project:
     text = read_text(path)  # a missing file, a folder, packed or binary data: errors that say so
     try:
         with unpacked(path) as plain:
-            found = psplib.parse(plain, "psplib")
+            found = psplib.parse(plain, "patterson" if suffix(path) == ".rcp" else "psplib")
     except (ValueError, LookupError, TypeError, AttributeError, ArithmeticError) as error:
-        raise ValueError(f"{path}: not a project in the format of PSPLIB or MMLIB: {error}") from None
+        raise ValueError(f"{path}: not a project in the format of PSPLIB, MMLIB or Patterson: {error}") from None
+    except (StopIteration, RuntimeError):
+        raise ValueError(f"{path}: the file ends before its last activity") from None
     with named(path):
-        _check_counts(text)
+        if suffix(path) == ".rcp":
+            _check_length(text, found)
+        else:
+            _check_counts(text)
     n_renewable = sum(resource.renewable for resource in found.resources)
     if not all(resource.renewable for resource in found.resources[:n_renewable]):
         raise ValueError(f"{path}: expected the renewable resources before the non-renewable ones")
@@ -173,6 +178,14 @@ def _read_psplib(path: StrPath) -> Project:
             n_renewable,
             name=Path(str(path).removesuffix(".gz")).stem,
         )
+
+
+def _check_length(text: str, found: Any) -> None:
+    """Raise where a file of Patterson's form holds more numbers than its activities have."""
+    n_resources = len(found.resources)
+    used = 2 + n_resources + sum(2 + n_resources + len(activity.successors) for activity in found.activities)
+    if (there := len(text.split())) != used:
+        raise ValueError(f"its {len(found.activities)} activities make {used} numbers, and there are {there}")
 
 
 def _check_counts(text: str) -> None:

@@ -17,11 +17,11 @@ from pathlib import Path
 from typing import Any, Literal
 
 from benchmarks.scheduling import generated
-from benchmarks.scheduling.shops import INSTANCES, read_best, read_shops
+from benchmarks.scheduling.shops import INSTANCES, read_best
 from cggd.datasets import data_folder
 from cggd_scheduling import Project, Requirements, Schedule, read_project
 from cggd_scheduling.hls import read as read_synthesis
-from cggd_scheduling.jobshop import JobShop
+from cggd_scheduling.jobshop import JobShop, read_shops
 from cggd_scheduling.jobshop import read as read_job_shop
 from cggd_scheduling.placement import Placement
 from cggd_scheduling.placement import read as read_placement

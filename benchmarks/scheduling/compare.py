@@ -1,6 +1,6 @@
 """Scheduling, cggd beside solvers, priority rules and a genetic algorithm: ``python -m benchmarks scheduling --help``.
 
-Each method sees each instance alone, on one thread of a process of its own, with a time limit; what it returns is
+Each method sees each instance alone, in a process of its own, on one thread unless asked, with a time limit; what it returns is
 checked and valued by a judge that knows nothing but the instance. A line per run is appended to a CSV file as it ends,
 and runs that the file has are left out, so that a comparison may be cut off and goes on.
 """
@@ -32,15 +32,16 @@ class Method:
     package: str
     kinds: frozenset[str] | None = None
     seeded: bool = True
+    parallel: bool = False  # whether it can use several threads
 
     def takes(self, case: Case) -> bool:
         return self.kinds is None or case.kind in self.kinds
 
 
 METHODS = {
-    "cggd": Method("ours", "cggd_scheduling"),
-    "CP-SAT": Method("cp_sat", "ortools"),
-    "PyJobShop": Method("pyjobshop", "pyjobshop", frozenset({"modes", "projects", "job shop"})),
+    "cggd": Method("ours", "cggd_scheduling", parallel=True),
+    "CP-SAT": Method("cp_sat", "ortools", parallel=True),
+    "PyJobShop": Method("pyjobshop", "pyjobshop", frozenset({"modes", "projects", "job shop"}), parallel=True),
     "HiGHS": Method("highs", "scipy", frozenset({"modes", "units", "placement"}), seeded=False),
     "priority rule": Method("greedy", "networkx", seeded=False),
     "genetic": Method("genetic", "pymoo"),
@@ -70,11 +71,12 @@ class Row:
     processor: float | None
 
 
-def run(case: Case, method: str, *, seed: int, seconds: float) -> Row:
+def run(case: Case, method: str, *, seed: int, seconds: float, workers: int = 1) -> Row:
     """Let a method have a try at a case, and judge what it returns."""
     solver: ModuleType = importlib.import_module(f"benchmarks.scheduling.{METHODS[method].module}")
     began, before = time.perf_counter(), time.process_time()
-    answer = solver.solve(case, seed=seed, seconds=seconds)
+    threads = {"workers": workers} if METHODS[method].parallel else {}
+    answer = solver.solve(case, seed=seed, seconds=seconds, **threads)
     taken, processor = time.perf_counter() - began, time.process_time() - before
     value = None if answer is None else case.value(answer)
     bound = None if answer is None or answer.bound is None else float(answer.bound)
@@ -83,11 +85,13 @@ def run(case: Case, method: str, *, seed: int, seconds: float) -> Row:
     return Row(case.family, case.name, method, seed, seconds, value, bound, proved, case.reference, *times)
 
 
-def run_alone(case: Case, method: str, *, seed: int, seconds: float) -> Row:
+def run_alone(case: Case, method: str, *, seed: int, seconds: float, workers: int = 1) -> Row:
     """As `run`, in a process that ends with it: what a solver leaves running takes nothing from the next one."""
     context = get_context("fork")  # with everything imported
     receiver, sender = context.Pipe(duplex=False)
-    process = context.Process(target=lambda: sender.send(run(case, method, seed=seed, seconds=seconds)))
+    process = context.Process(
+        target=lambda: sender.send(run(case, method, seed=seed, seconds=seconds, workers=workers))
+    )
     process.start()
     sender.close()
     try:
@@ -104,6 +108,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--families", nargs="+", choices=list(cases()), help="by default all")
     parser.add_argument("--methods", nargs="+", choices=list(METHODS), help="by default all that are installed")
     parser.add_argument("--seconds", type=float, help="of each run; by default 5, and 1 with --quick")
+    parser.add_argument("--workers", type=int, default=1, help="threads of the methods that can use several")
     parser.add_argument("--seeds", type=int, default=1)
     parser.add_argument("--budget", type=float, default=float("inf"), help="start no run after this many seconds")
     parser.add_argument("--out", type=Path, default=Path("out/scheduling"))
@@ -122,7 +127,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
                 method, key = METHODS[name], (family, case.name, name, seed, seconds)
                 wanted = method.takes(case) and (method.seeded or seed == 0) and key not in done
                 if wanted and time.perf_counter() - began < options.budget:
-                    append(file, run_alone(case, name, seed=seed, seconds=seconds))
+                    append(file, run_alone(case, name, seed=seed, seconds=seconds, workers=options.workers))
     print(report.text(read(file)))
 
 

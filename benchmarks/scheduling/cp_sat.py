@@ -18,10 +18,10 @@ from cggd_scheduling.placement.metrics import Outputs
 GRAIN = 1e3
 
 
-def solve(case: Case, *, seed: int, seconds: float) -> Answer | None:
+def solve(case: Case, *, seed: int, seconds: float, workers: int = 1) -> Answer | None:
     solver = cp_model.CpSolver()
     solver.parameters.max_time_in_seconds = seconds
-    solver.parameters.num_workers = 1
+    solver.parameters.num_workers = workers
     solver.parameters.random_seed = seed
     if case.goal == "load":
         return _place(case.problem, solver)

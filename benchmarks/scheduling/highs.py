@@ -4,31 +4,25 @@ from __future__ import annotations
 
 from typing import Any
 
-from scipy.optimize import milp
-
 from benchmarks.scheduling import greedy
 from benchmarks.scheduling.cases import Answer, Case
 from benchmarks.scheduling.decode import Decoder
 from cggd import Problem
 from cggd.program.highs import LinearProgram
 from cggd_scheduling.hls import Synthesis
-from cggd_scheduling.placement import DeviceLoad
-from cggd_scheduling.placement.bound import SCALE, load_program
 
 
 def solve(case: Case, *, seed: int, seconds: float) -> Answer | None:
     if case.goal == "load":
-        metric = DeviceLoad(case.problem)
-        options = {"time_limit": seconds, "mip_rel_gap": 1e-6}
-        # The program is scaled by a load that is known: that of the priority rule, or else of all operators in a row.
+        placement = case.problem
+        # The program is scaled by a load that is known, that of the priority rule.
         known = greedy.solve(case, seed=seed, seconds=seconds)
-        scale = float(metric.times.sum()) if known is None else case.value(known)
-        found = milp(**load_program(metric, scale), options=options)
-        if found.x is None:
+        ceiling = None if known is None else case.value(known)
+        program = LinearProgram(placement.space, placement.memory_limits, placement.load, ceiling=ceiling)
+        found = program.solve(time_limit=seconds)
+        if found.selection is None:
             return None
-        space = metric.space
-        labels = space.labels(space.layout.argmax(found.x[: space.n_options]))
-        return Answer(case.problem.operator_devices(labels), bound=scale / SCALE * found.mip_dual_bound)
+        return Answer(placement.operator_devices(placement.space.labels(found.selection)), bound=found.bound)
     problem = _linear(case)
     solution = LinearProgram(problem.space, problem.constraints, problem.objective).solve(time_limit=seconds)
     if solution.selection is None:

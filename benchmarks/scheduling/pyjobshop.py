@@ -16,11 +16,11 @@ from benchmarks.scheduling.cases import Answer, Case
 from cggd_scheduling import Requirements
 
 
-def solve(case: Case, *, seed: int, seconds: float) -> Answer | None:
+def solve(case: Case, *, seed: int, seconds: float, workers: int = 1) -> Answer | None:
     needs = case.needs
     assert needs is not None
     model, labels = build(needs)
-    found = model.solve(time_limit=seconds, display=False, num_workers=1, random_seed=seed)
+    found = model.solve(time_limit=seconds, display=False, num_workers=workers, random_seed=seed)
     if found.best is None or not found.best.tasks:
         return None
     parts = dict(zip(needs.tasks, found.best.tasks, strict=True))

@@ -48,7 +48,7 @@ WALKS = 200
 # moves are followed by further switches.
 PAIRS = 128
 
-# Largest number of switches that follow a compound move until it satisfies the constraints.
+# Largest number of switches that follow a compound move.
 FOLLOWING = 12
 
 # After each switch, the weight of a violated constraint is multiplied by PRESSURE, and that of a satisfied one divided
@@ -576,7 +576,7 @@ def compound(around: Surroundings, best: Best, rng: np.random.Generator) -> Iter
     """Try the compound moves that metrics propose at the best selection; yield after each whether it improved that.
 
     Each move is tried alone. If none improves the selection, the most promising ones are tried with switches of other
-    decisions that follow: the best ones until the constraints are satisfied, or one that improves the objective.
+    decisions that follow: the best ones until the constraints are satisfied, then those that improve the objective.
     """
     while True:
         around.stand(best.visit.selection)
@@ -633,7 +633,9 @@ def _followed(around: Surroundings, best: Best, switches: Sequence[Switch], rng:
         wrong, cost = around.look(options)
         good = np.flatnonzero((wrong <= 0) & (cost < best.beats()))
         if len(good) == 0 and not (around.excess > 0).any():
-            break
+            good = np.flatnonzero((wrong <= 0) & (cost < around.aim.cost))
+            if len(good) == 0:
+                break
         at = good[cost[good].argmin()] if len(good) else (wrong + around.aim.scores(cost, options)).argmin()
         decision = int(owner[options[at]])
         around.move([(decision, int(options[at] - space.offsets[decision]))])
@@ -765,6 +767,7 @@ def swap(
     *,
     again: bool = False,
     reduced: NDArray[np.float64] | None = None,
+    patience: int | None = None,
 ) -> Iterator[Finding | None]:
     """Improve a feasible selection by local search; yield better selections, and None in between.
 
@@ -778,9 +781,11 @@ def swap(
         which no pair of switches improves the best selection.
     reduced : ndarray of shape (n_options,), optional
         Reduced costs of the options in a relaxation. They guide the walk if the objective is a sum.
+    patience : int, optional
+        Number of switches without a better selection after which a walk ends.
     """
     known = Best(problem, Visit(best, 0.0, problem.cost(best)))
-    for better in improve(problem, known, rng, again=again, reduced=reduced):
+    for better in improve(problem, known, rng, again=again, reduced=reduced, patience=patience):
         yield Finding(known.visit.selection) if better else None
 
 
@@ -804,10 +809,13 @@ class Switches:
         Only search for a feasible selection; do nothing if one is known.
     share : float
         Share of the time left.
+    patience : int, optional
+        Number of switches without a better selection after which a walk ends; by default up to 1,000.
     """
 
     feasible: bool = False
     share: float = 1.0
+    patience: int | None = None
 
     def suits(self, problem: Problem) -> bool:
         """Always true."""
@@ -828,7 +836,8 @@ class Switches:
             yield Finding(visit.selection)
         if incumbent.selection is not None and not self.feasible:
             reduced = None if incumbent.relaxed is None else incumbent.relaxed.reduced()
-            for finding in swap(problem, incumbent.selection, rng, again=budget.limited, reduced=reduced):
+            how = {"again": budget.limited, "reduced": reduced, "patience": self.patience}
+            for finding in swap(problem, incumbent.selection, rng, **how):
                 yield finding
                 if mine.over():
                     return

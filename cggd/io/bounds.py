@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from typing import Literal
+from typing import Any, Literal
 
 from cggd.constraints import Constraint
 from cggd.io.text import not_a_number, to_number
@@ -65,6 +65,67 @@ def parse_bound(text: str, metrics: Mapping[str, Metric]) -> Constraint:
         return Constraint(metrics[name], _bound_value(right, metrics[name]), _SENSES[sign])
     except ValueError as error:
         raise ValueError(f"bound {text!r}: {error}") from None
+
+
+def parse_bounds(text: str, metrics: Mapping[str, Metric]) -> list[Constraint]:
+    """Make constraints of a text: a bound as `parse_bound` reads it, or one of these.
+
+    * ``5 <= latency <= 14`` and ``latency == 11``, which are two constraints;
+    * ``used <= offered`` and ``draw + 60 <= supply``, ``tv <= 0.4*spend - 1``: sums of metrics, each with a factor, and
+      of numbers, on both sides.
+
+    Examples
+    --------
+    >>> from cggd import Additive, ChoiceSpace
+    >>> space = ChoiceSpace.from_sizes([2, 2])
+    >>> metrics = {name: Additive(space, [1, 2, 3, 8], name=name) for name in ("draw", "supply")}
+    >>> parse_bounds("5 <= draw <= 7", metrics), parse_bounds("draw == 5", metrics)
+    ([Constraint(draw >= 5), Constraint(draw <= 7)], [Constraint(draw <= 5), Constraint(draw >= 5)])
+    >>> parse_bounds("draw + 60 <= 2*supply", metrics)
+    [Constraint(draw + 60 <= 2*supply)]
+    """
+    words = text.strip()
+    parts = re.split(r"(<=|>=|==|≤|≥)", words)
+    if len(parts) == 5 and parts[1] in _SENSES and parts[3] in _SENSES and parts[2].strip() in metrics:
+        if _SENSES[parts[1]] != _SENSES[parts[3]]:
+            raise ValueError(f"bound {text!r}: both signs must point the same way, as in 5<=x<=14")
+        flipped = ">=" if _SENSES[parts[1]] == "<=" else "<="
+        name = parts[2].strip()
+        return [parse_bound(f"{name}{flipped}{parts[0]}", metrics), parse_bound(f"{name}{parts[3]}{parts[4]}", metrics)]
+    if len(parts) == 3 and parts[1] == "==" and parts[0].strip() in metrics and _NUMBER.fullmatch(parts[2].strip()):
+        return [parse_bound(f"{parts[0]}{sense}{parts[2]}", metrics) for sense in ("<=", ">=")]
+    if len(parts) == 3 and not (parts[0].strip() in metrics and _NUMBER.fullmatch(parts[2].strip())):
+        left, right = _linear(parts[0], metrics), _linear(parts[2], metrics)
+        if left is not None and right is not None and left[0] + right[0]:
+            weights = [*left[0], *((-weight, metric) for weight, metric in right[0])]
+            total: Any = sum((weight * metric for weight, metric in weights[1:]), weights[0][0] * weights[0][1])
+            senses = ("<=", ">=") if parts[1] == "==" else (_SENSES[parts[1]],)
+            return [Constraint(total, right[1] - left[1], sense, words=words) for sense in senses]
+    return [parse_bound(text, metrics)]
+
+
+def _linear(text: str, metrics: Mapping[str, Metric]) -> tuple[list[tuple[float, Metric]], float] | None:
+    """The metrics with their factors and the constant of a sum such as ``2*a - b + 3``; None if it is no such sum."""
+    names = sorted(metrics, key=len, reverse=True)
+    terms: list[tuple[float, Metric]] = []
+    constant, rest, first = 0.0, text.strip(), True
+    while rest:
+        sign = re.match(r"([+-])?\s*", rest)
+        assert sign is not None
+        if sign[1] is None and not first:
+            return None
+        factor, rest, first = -1.0 if sign[1] == "-" else 1.0, rest[sign.end() :], False
+        if number := re.match(r"(\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?\s*(\*?)\s*", rest, re.ASCII):
+            factor, rest = factor * to_number(number[0].rstrip("* ")), rest[number.end() :]
+            if not number[2]:
+                constant += factor
+                continue
+        name = next((n for n in names if rest.startswith(n) and re.match(r"\s*([+-]|$)", rest[len(n) :])), None)
+        if name is None:
+            return None
+        terms.append((factor, metrics[name]))
+        rest = rest[len(name) :].strip()
+    return None if first else (terms, constant)
 
 
 def _bound_value(text: str, metric: Metric) -> float:

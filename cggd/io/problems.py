@@ -35,7 +35,7 @@ def write_problem(problem: Problem, path: StrPath) -> None:
     Parameters
     ----------
     problem : Problem
-        Its metrics are `Additive`, `Peak`, `Table`, `LongestPath` or those of rules. Different ones have different names.
+        Its metrics are `Additive`, `Peak`, `Table`, `LongestPath` or those of rules; no two have the same name.
         Labels are strings, numbers, bools, None or tuples of them. Of the attributes of graphs, durations are kept.
     path : str or path
 

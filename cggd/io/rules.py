@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any, NoReturn
 from unicodedata import normalize
 
-from cggd.io.text import StrPath, read_text
+from cggd.io.text import StrPath, read_lines
 from cggd.rules import (
     Both,
     Either,
@@ -102,12 +102,11 @@ def read_rules(path: StrPath) -> list[Rule]:
     [Rule(cpu=x -> board=x), Rule(at most 2 of *=beef)]
     """
     rules = []
-    for number, line in enumerate(read_text(path).splitlines(), start=1):
-        if line.strip() and not line.lstrip().startswith("#"):
-            try:
-                rules.append(parse_rule(line))
-            except ValueError as error:
-                raise ValueError(f"{path}, line {number}: {error}") from None
+    for number, line in read_lines(path):
+        try:
+            rules.append(parse_rule(line))
+        except ValueError as error:
+            raise ValueError(f"{path}, line {number}: {error}") from None
     return rules
 
 

@@ -190,6 +190,21 @@ def write_selection(selection: Mapping[Hashable, Hashable] | None, path: StrPath
     write_csv(path, [("decision", "option"), *rows])
 
 
+def write_answers(result: Any, path: StrPath) -> None:
+    """Write the selection of a result as `write_selection` does; of several answers, with a column ``answer`` in front.
+
+    Parameters
+    ----------
+    result : Result
+    path : str or path
+    """
+    answers = [result.selection, *(other.selection for other in result.alternatives)]
+    if len(answers) == 1:
+        return write_selection(answers[0], path)
+    rows = [(n, str(d), str(o)) for n, selection in enumerate(answers, start=1) for d, o in selection.items()]
+    return write_csv(path, [("answer", "decision", "option"), *rows])
+
+
 def _records(path: StrPath, text: str, delimiter: str) -> Iterator[tuple[int, list[str]]]:
     """Rows that are not blank, each with the number of its first line."""
     reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, skipinitialspace=True, strict=True)

@@ -7,10 +7,12 @@ import gzip
 import io
 import os
 import re
+import sys
 import zlib
 from codecs import BOM_UTF8, BOM_UTF16_BE, BOM_UTF16_LE
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
+from functools import cache
 from os import PathLike
 from pathlib import Path
 from typing import Any, Literal, NoReturn
@@ -34,13 +36,16 @@ Sense = Literal["minimize", "maximize"]
 def read_text(path: StrPath) -> str:
     """Read the text of a file; gzip is unpacked.
 
-    At most `most_bytes` are read or unpacked, since a few megabytes of gzip may unpack to gigabytes and a device may
-    never end.
+    The path ``-`` stands for standard input. At most `most_bytes` are read or unpacked, since a few megabytes of gzip
+    may unpack to gigabytes and a device may never end.
     """
     most = most_bytes()
     try:
-        with Path(path).open("rb") as file:
-            data = file.read(most + 1)
+        if str(path) == "-":
+            data = _standard_input(most + 1)
+        else:
+            with Path(path).open("rb") as file:
+                data = file.read(most + 1)
     except OSError as error:
         why = _CANNOT_READ.get(type(error), f"cannot be read: {error.strerror or error}")
         raise type(error)(f"{path}: {why}") from None
@@ -64,6 +69,18 @@ def read_text(path: StrPath) -> str:
     if (at := text.find("\0")) >= 0:
         fail(path, text.count("\n", 0, at) + 1, "expected text, got a zero byte")
     return text
+
+
+@cache
+def _standard_input(most: int) -> bytes:
+    """What is on standard input, which can be read only once."""
+    return sys.stdin.buffer.read(most)
+
+
+def read_lines(path: StrPath) -> list[tuple[int, str]]:
+    """The lines of a text file with their numbers, without empty ones and those that begin with ``#``."""
+    lines = enumerate(read_text(path).splitlines(), start=1)
+    return [(number, line) for number, line in lines if line.strip() and not line.lstrip().startswith("#")]
 
 
 def most_bytes() -> int:

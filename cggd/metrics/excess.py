@@ -109,17 +109,29 @@ class Excess(Metric):
         return True
 
     def expression(self, program: Program, sign: float) -> Expression | None:
-        if sign < 0:
-            return None
         rows = program.sum(self.rows) - self.most
+        if sign < 0:
+            return -self._at_most(program, rows).sum()
         if len(rows) == 1:
             return Expression.join([rows, Expression.of(0.0)])
-        excess = program.variable(0.0, np.maximum(program.range(rows)[1], 0.0))
+        excess = program.variable(0.0, np.maximum(np.rint(program.range(rows)[1]), 0.0))
         program.at_most(rows - excess)
         return excess.sum()
 
+    def _at_most(self, program: Program, rows: Expression) -> Expression:
+        """New variables that are at most the excess of each row."""
+        low, high = map(np.rint, program.range(rows))
+        sometimes = np.flatnonzero((low < 0) & (high > 0))
+        always = rows[np.flatnonzero(low >= 0)]
+        excess = program.variable(0.0, high[sometimes])
+        exceeded = program.switch(len(sometimes))
+        program.at_most(excess - high[sometimes] * exceeded)
+        # Where the row is exceeded, the variable is at most its excess.
+        program.at_most(excess - rows[sometimes] - low[sometimes] * exceeded + low[sometimes])
+        return Expression.join([always, excess, Expression.of(0.0)])
+
     def within(self, program: Program, sign: float, limit: float) -> Expression | None:
-        if sign < 0 or limit:
+        if sign < 0 or limit != 0:
             return Metric.within(self, program, sign, limit)
         return program.sum(self.rows) - self.most
 

@@ -162,7 +162,7 @@ class Recomputed:
         self._entries.update(zip(options.tolist(), values.tolist(), strict=True))
         return values
 
-    def exchanges(self, outgoing: Switch) -> None:
+    def exchanges(self, outgoing: Switch) -> NDArray | None:
         return None
 
     def move(self, switches: Sequence[Switch]) -> None:

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from cggd import Additive, ChoiceSpace
 from cggd.program.highs import LinearProgram
-from cggd.testing import check_expression, check_metric
+from cggd.testing import check_expression, check_metric, check_state
 from cggd_features import SharedCost, prices
 
 
@@ -49,6 +49,35 @@ def test_the_exact_solver_finds_the_best_subset_for_its_price():
     solution = LinearProgram(space, [cost <= 40], worth, sign=-1.0).solve()
     assert (worth(solution.selection), cost(solution.selection) <= 40) == (best, True)
     assert solution.bound == pytest.approx(-best, abs=1e-3)
+
+
+@settings(max_examples=40, deadline=None)
+@given(shared_costs(), st.data())
+def test_switches_pairs_and_parts_of_it_are_what_it_evaluates_to(cost, data):
+    check_state(cost, n=6)
+    m = cost.space.n_decisions
+    selected = np.array(data.draw(st.lists(st.booleans(), min_size=m, max_size=m)))
+    out = np.flatnonzero(selected)
+    table = cost.exchanged(selected, out)
+    for row, variable in enumerate(out.tolist()):
+        for other in np.flatnonzero(~selected).tolist():
+            swapped = selected.astype(np.int64)
+            swapped[[variable, other]] = 0, 1
+            assert table[row, other] == pytest.approx(cost(swapped))
+    kept = np.flatnonzero(np.array(data.draw(st.lists(st.booleans(), min_size=m, max_size=m))))
+    if len(kept):
+        part = cost.among(ChoiceSpace.from_sizes([2] * len(kept)), kept)
+        rows = part.space.enumerate()
+        whole = np.zeros((len(rows), m), dtype=np.int64)
+        whole[:, kept] = rows
+        np.testing.assert_allclose(part.evaluate(rows), cost.evaluate(whole))
+
+
+def test_its_moves_open_and_close_the_groups_that_share_a_price():
+    group, entry = np.array([0, 0, 1, 2, 2]), np.array([1.0, 2.0, 5.0, 0.0, 0.0])
+    cost = SharedCost(ChoiceSpace.from_sizes([2] * 5), np.ones(5), entry, group)
+    assert list(cost.moves(np.array([0, 0, 0, 0, 0]))) == [[(0, 1), (1, 1)]]
+    assert list(cost.moves(np.array([0, 1, 0, 1, 1]))) == [[(0, 0), (1, 0)]]
 
 
 @settings(max_examples=40, deadline=None)

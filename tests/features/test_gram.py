@@ -8,10 +8,9 @@ from scipy import sparse
 from sklearn.linear_model import LinearRegression, Ridge
 
 from cggd import ChoiceSpace
-from cggd.testing import check_metric
-from cggd_features.explained import Explained
-from cggd_features.fit import Fit
+from cggd.testing import check_metric, check_state
 from cggd_features.gram import Gram
+from cggd_features.least_squares import Fit, LeastSquares
 
 
 @st.composite
@@ -95,7 +94,7 @@ def test_swaps_in_blocks_are_those_at_once(size, block, monkeypatch):
     X, y = rng.standard_normal((40, 12 * size)), rng.standard_normal((40, 2))
     fit = Fit.at(Gram.of(X, y, list(np.arange(12 * size).reshape(12, size))), np.arange(12) % 3 > 0)
     out, change = fit.swaps()
-    monkeypatch.setattr("cggd_features.fit.BLOCK", block)
+    monkeypatch.setattr("cggd_features.least_squares.BLOCK", block)
     again, changed = fit.swaps()
     np.testing.assert_array_equal(out, again)
     np.testing.assert_allclose(change, changed, atol=1e-12)
@@ -105,7 +104,43 @@ def test_swaps_in_blocks_are_those_at_once(size, block, monkeypatch):
 @given(problems())
 def test_the_metric_keeps_the_laws(problem):
     X, y, columns, weights = problem
-    check_metric(Explained(ChoiceSpace.from_sizes([2] * len(columns)), Gram.of(X, y, columns, weights=weights)), n=4)
+    check_metric(LeastSquares(ChoiceSpace.from_sizes([2] * len(columns)), Gram.of(X, y, columns, weights=weights)), n=4)
+
+
+@settings(max_examples=30, deadline=None)
+@given(problems(), st.integers(0, 99))
+def test_a_fit_that_moves_is_the_metric_where_it_stands(problem, seed):
+    X, y, columns, weights = problem
+    space = ChoiceSpace.from_sizes([2] * len(columns))
+    check_state(LeastSquares(space, Gram.of(X, y, columns, weights=weights)), n=6, seed=seed)
+
+
+def test_moves_can_be_undone_to_the_last_digit():
+    rng = np.random.default_rng(0)
+    X, y = rng.standard_normal((60, 9)), rng.standard_normal((60, 1))
+    metric = LeastSquares(ChoiceSpace.from_sizes([2] * 9), Gram.of(X, y, [np.array([c]) for c in range(9)]))
+    state = metric.state(np.zeros(9, dtype=np.int64))
+    before = state.table()
+    for variable in range(9):
+        state.move([(variable, 1)])
+    for _ in range(9):
+        state.undo()
+    np.testing.assert_array_equal(state.table(), before)
+    with pytest.raises(IndexError, match="no move to undo"):
+        state.undo()
+
+
+@pytest.mark.parametrize("shift", [0.0, 0.5, 3.0, 1e6])
+def test_means_may_be_taken_off_products_or_columns(shift):
+    rng = np.random.default_rng(0)
+    X, y = rng.standard_normal((80, 6)) + shift * rng.standard_normal(6), rng.standard_normal((80, 1))
+    X[:, 5] *= 0.0 if shift == 3.0 else 1.0
+    columns = [np.array([c]) for c in range(6)]
+    for weights in (None, rng.uniform(0.5, 2, 80)):
+        gram = Gram.of(X, y, columns, weights=weights)
+        for bits in range(0, 64, 7):
+            selected = np.array([bool(bits >> v & 1) for v in range(6)])
+            assert gram.explained(selected) == pytest.approx(refitted(X, y, columns, selected, weights), abs=1e-9)
 
 
 def test_sparse_data_give_the_same():

@@ -2,17 +2,17 @@
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from cggd import Additive, ChoiceSpace, Function
 from cggd.testing import check_metric
 from cggd_features.costs import SharedCost
 from cggd_features.exact import branch_and_bound
-from cggd_features.fit import Fit
 from cggd_features.gram import Gram
+from cggd_features.least_squares import Fit
 from cggd_features.limits import Limits
-from cggd_features.linear import no_toll, solve, thrifty
+from cggd_features.linear import no_penalties, solve, thrifty
 from cggd_features.reduced import reduced
 from cggd_features.subset import POWERS, along_rates, greedy
 
@@ -116,7 +116,7 @@ def test_the_engine_finds_the_optimum_without_a_proof_nearly_always_and_with_one
     assert max(gram.explained(rows[0]), 0.8 * optimum) <= found.score + 1e-9 <= optimum + 2e-9
     start = Fit.at(gram, rows[0])
     for power in POWERS:
-        assert found.score >= greedy(start, limits, power, no_toll(limits)).value - 1e-9
+        assert found.score >= greedy(start, limits, power, no_penalties(limits)).value - 1e-9
 
 
 @settings(max_examples=30, deadline=None)
@@ -125,13 +125,21 @@ def test_subsets_along_falling_rates_respect_all_but_budgets(limits, seed):
     gram, rows = problem_of(limits, seed)
     if not rows:
         return
-    met = list(along_rates(gram, limits, rows[0], no_toll(limits)))
+    met = list(along_rates(gram, limits, rows[0], no_penalties(limits)))
     assert all(limits.unbudgeted.holds(fit.selected) for fit in met)
     assert all(fit.value == pytest.approx(gram.explained(fit.selected), abs=1e-8) for fit in met)
 
 
+def counted():
+    """Six free variables of which at least one is in."""
+    space, nobody = ChoiceSpace.from_sizes([2] * 6), np.zeros(6, dtype=bool)
+    count = Additive(space, [0, 1] * 5 + [0, 0], name="count")
+    return Limits(space, [Additive(space, np.zeros(12), name="cost") <= 0], [count >= 1], nobody, nobody)
+
+
 @settings(max_examples=30, deadline=None)
 @given(limits_of(), st.integers(0, 99), st.floats(0.01, 1.0))
+@example(counted(), 22, 1.0)
 def test_with_a_penalty_the_criterion_is_what_is_best(limits, seed, penalty):
     gram, rows = problem_of(limits, seed)
     if not rows:

@@ -167,3 +167,43 @@ def test_labels_are_no_formulas_in_a_table_and_no_commands_in_a_terminal(cggd, t
         assert not set(out) & set("\x1b\x9b\u202e\r\t")
         for row in csv.reader(io.StringIO(table.read_bytes().decode(), newline="")):
             assert not any(cell.startswith(("=", "+", "-", "@", "\t", "\r")) for cell in row)
+
+
+FT02 = "two jobs, two machines\n2 2\n0 3 1 2\n1 4 0 1\n"
+RCP = "4 1\n2\n0 0 2 2 3\n3 1 1 4\n4 2 1 4\n0 0 0\n"
+
+
+@pytest.mark.parametrize("name", ["ft02", "ft02.txt", "ft02.jsp"])
+def test_classical_job_shops_are_read(cggd, tmp_path, name):
+    (tmp_path / name).write_text(FT02)
+    code, out, _ = cggd(tmp_path / name)
+    assert code == 0
+    assert "makespan   6 (bound 6, gap 0.00%)" in out
+    several = tmp_path / "several"
+    several.write_text(f"instance a\n{FT02}\ninstance b\n{FT02}")
+    assert "say which: 'a', 'b'" in cggd(several)[2]
+    assert cggd(several, "--instance", "b")[0] == 0
+
+
+def test_a_project_in_the_form_of_patterson_is_read(cggd, tmp_path):
+    pytest.importorskip("psplib")
+    (tmp_path / "p.rcp").write_text(RCP)
+    code, out, _ = cggd(tmp_path / "p.rcp")
+    assert code == 0
+    assert "makespan   7 (bound 7, gap 0.00%)" in out
+    for text, message in ((RCP + "9", "make 19 numbers, and there are 20"), (RCP[:20], "ends before its last")):
+        (tmp_path / "p.rcp").write_text(text)
+        assert message in cggd(tmp_path / "p.rcp")[2]
+
+
+def test_every_json_that_is_written_is_read(cggd, file, tmp_path):
+    again, shop = tmp_path / "again.json", tmp_path / "shop.json"
+    assert cggd(file, "--out", again)[0] == 0
+    code, out, _ = cggd(again, "--json")
+    assert code == 0
+    assert Schedule.from_json(out).value == 5
+    shop.write_text(json.dumps({"jobs": [[[["a", 2]], [["b", 1], ["a", 4]]]]}))
+    code, out, _ = cggd(shop, "--objective", "makespan", "--workers", 1)
+    assert code == 0
+    assert "makespan   3" in out
+    assert "--minimize says nothing of" in cggd(shop, "--minimize", "a")[2]

@@ -249,7 +249,7 @@ def test_an_fjs_file_is_read(tmp_path):
         ("x.json", "{}", "it holds no job shop"),
         ("x.json", '{"a": {"jobs": []}, "b": {"jobs": []}}', "it holds 2 job shops; say which: 'a', 'b'"),
         ("x.json", "[", "Expecting value"),
-        ("x.csv", "", "expected a file that ends in .fjs"),
+        ("x.csv", "", "expected a classical job shop, or a file that ends in .fjs"),
     ],
 )
 def test_wrong_files_are_errors_that_name_the_file(tmp_path, name, text, message):

@@ -359,7 +359,8 @@ class _Search:
     def _most(self) -> dict[str, int]:
         """Copies of each unit that there may be."""
         count = list(self.problem.graph.operations.values()).count
-        return {n: min(count(u.kind), self.limits.copies.get(n, math.inf)) for n, u in self.problem.unit.items()}
+        limits = self.limits.copies
+        return {n: min(count(u.kind), limits.get(n, len(self.problem.order))) for n, u in self.problem.unit.items()}
 
     # -- what is known ------------------------------------------------------------------------------------------------
 

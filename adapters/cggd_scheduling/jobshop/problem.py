@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from os import PathLike
-from pathlib import Path
 from typing import Any, ClassVar
 
 import networkx as nx
@@ -14,10 +12,7 @@ from scipy import sparse
 
 from cggd import ChoiceSpace, LongestPath, Metric, Peak, maximum
 from cggd.checks import as_amount, own
-from cggd.io import check_keys
-from cggd.io.text import read_text
 from cggd.space import few
-from cggd_scheduling.files import load_json, named, package, suffix, unpacked
 from cggd_scheduling.schedule import Alternative, Requirements
 
 Operation = tuple[int, int]
@@ -161,85 +156,3 @@ class JobShop:
                 for machine, s in self.setups.items()
             },
         )
-
-
-def read(path: str | PathLike, *, instance: str | None = None) -> JobShop:
-    """Read a job shop from a ``.fjs`` file of the FJSPLIB form, or from JSON.
-
-    The first line of a ``.fjs`` file has the numbers of jobs and machines; each further line is a job: the number of
-    its operations, then for each the number of machines and pairs of machine, from 1, and duration. JSON (gzipped or
-    not) has ``jobs[j][i]``, a list of pairs of machine and duration, and where wanted ``name``, ``n_jobs`` and
-    ``n_machines``; or several such objects by name. Any other key is an error. Machines are numbered from 0 in a job
-    shop that was read.
-
-    Parameters
-    ----------
-    path : path
-    instance : str, optional
-        Which of several in a JSON file.
-
-    Raises
-    ------
-    ValueError
-        If the file holds something else; the message names the file.
-    """
-    path = Path(path)
-    if suffix(path) not in (".fjs", ".txt", ".json"):
-        raise ValueError(f"{path}: expected a file that ends in .fjs, .txt or .json")
-    with named(path):
-        jobs, name = _of_json(path, instance) if suffix(path) == ".json" else (_of_fjs(path), path.name.split(".")[0])
-        return JobShop([[_distinct(pairs) for pairs in job] for job in jobs], name)
-
-
-def _of_fjs(path: Path) -> list[list[list[tuple[int, int]]]]:
-    fjsplib = package("fjsplib", ".fjs files")
-    lines = [line.split() for line in read_text(path).splitlines() if line.strip()]
-    if not lines or len(lines[0]) < 2:
-        raise ValueError("not a .fjs file: the first line must have the numbers of jobs and machines")
-    # fjsplib reads what it needs of a line and cuts fractions off, so that both must be caught before.
-    for number, line in enumerate(lines[1:], 1):
-        if wrong := [word for word in line if not float(word).is_integer()]:
-            raise ValueError(f"job {number} has the number {wrong[0]}, and all of its numbers must be whole")
-        numbers, at = [int(float(word)) for word in line], 1
-        for i in range(numbers[0]):
-            if at >= len(numbers):
-                raise ValueError(f"job {number} ends before its operation {i + 1} of {numbers[0]}")
-            at += 1 + 2 * numbers[at]
-        if at != len(numbers):
-            raise ValueError(f"job {number} has {len(numbers)} numbers; its {numbers[0]} operations make {at}")
-    with unpacked(path) as plain:
-        found = fjsplib.read(plain)
-    if len(found.jobs) != found.num_jobs:
-        raise ValueError(f"the first line says {found.num_jobs} jobs, and {len(found.jobs)} follow")
-    for j, job in enumerate(found.jobs, 1):
-        if wrong := [m + 1 for pairs in job for m, _ in pairs if not 0 <= m < found.num_machines]:
-            raise ValueError(f"job {j} names machine {wrong[0]}; there are machines 1 to {found.num_machines}")
-    return found.jobs
-
-
-def _of_json(path: Path, instance: str | None) -> tuple[Any, str]:
-    data = load_json(path)
-    if not isinstance(data, dict):
-        raise ValueError('expected an object with "jobs"')
-    shops = {data.get("name", path.stem): data} if "jobs" in data else data
-    if instance is None and len(shops) > 1:
-        raise ValueError(f"it holds {len(shops)} job shops; say which: {few(shops)}")
-    name = instance if instance is not None else next(iter(shops), "")
-    if name not in shops or not isinstance(shops[name], dict) or "jobs" not in shops[name]:
-        raise ValueError(f"it holds no job shop {name!r}; there are {few(shops)}")
-    shop = shops[name]
-    check_keys(shop, ("name", "jobs", "n_jobs", "n_machines"), f"job shop {name!r}")
-    jobs = shop["jobs"]
-    counted = {"n_jobs": len(jobs), "n_machines": len({pair[0] for job in jobs for pairs in job for pair in pairs})}
-    if shop.get("n_jobs", len(jobs)) != counted["n_jobs"]:
-        raise ValueError(f"n_jobs says {shop['n_jobs']} jobs, and jobs has {counted['n_jobs']}")
-    if shop.get("n_machines", counted["n_machines"]) < counted["n_machines"]:
-        raise ValueError(f"n_machines says {shop['n_machines']} machines, and jobs names {counted['n_machines']}")
-    return jobs, name
-
-
-def _distinct(pairs: Sequence[Sequence[Any]]) -> dict[Any, Any]:
-    machines = dict(map(tuple, pairs))
-    if len(machines) < len(pairs):
-        raise ValueError(f"an operation names a machine twice: {pairs!r}")
-    return machines

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable
+from collections.abc import Hashable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -10,10 +10,16 @@ import networkx as nx
 import numpy as np
 from numpy.typing import NDArray
 from scipy import sparse
+from scipy.sparse.csgraph import connected_components
 
 from cggd import ChoiceSpace, Metric
 from cggd.expressions import Expression, Program
+from cggd.metrics import State
+from cggd.metrics.state import Switch, Trail
 from cggd_scheduling.placement.problem import Placement
+
+# Ties of clusters are transfers that cost at least these quantiles of all.
+QUANTILES = (0.0, 0.5, 0.75, 0.9, 0.97)
 
 
 @dataclass(frozen=True, eq=False)
@@ -74,6 +80,10 @@ class DeviceLoad(Metric):
         self.device_of = options_on(problem)
         self.times = np.concatenate([group_times(problem, group) for group in problem.groups])
 
+    @property
+    def closed_form(self) -> bool:
+        return True
+
     def loads(self, selections: NDArray[np.int64]) -> NDArray[np.float64]:
         """Load of each device, shape (n, n_decisions) to (n, n_devices)."""
         flat = self.space.layout.flat(selections)
@@ -96,32 +106,67 @@ class DeviceLoad(Metric):
         return self.loads(selections).max(axis=1)
 
     def replacements(self, selection: NDArray[np.int64]) -> NDArray[np.float64]:
-        here = self.space.layout.flat(selection)
-        owner, where = self.space.layout.owner, self.device_of[here]
-        option, n_devices = np.arange(self.space.n_options), len(self.link)
-        change = np.zeros((self.space.n_options, n_devices))
-        change[option, where[owner]] -= self.times[here][owner]
-        change[option, self.device_of] += self.times
+        return self.state(selection).table()
 
+    def state(self, selection: NDArray[np.int64]) -> State:
+        return LoadState(self, selection)
+
+    def moves(self, selection: NDArray[np.int64]) -> Iterator[list[tuple[int, int]]]:
+        """Groups that transfers tie together, from one device to another: whole clusters, of each strength of ties."""
+        where = self.device_of[self.space.layout.flat(selection)]
+        option = self.option_on
+        a, b, cost = self.ties
+        together = where[a] == where[b]
+        seen: set[tuple[int, ...]] = set()
+        for least in np.unique(np.quantile(cost, QUANTILES)).tolist() if len(cost) else ():
+            kept = together & (cost >= least)
+            shape = (self.space.n_decisions, self.space.n_decisions)
+            links = sparse.coo_array((np.ones(int(kept.sum())), (a[kept], b[kept])), shape=shape)
+            _, label = connected_components(links, directed=False)
+            order = np.argsort(label, kind="stable")
+            for cluster in np.split(order, np.cumsum(np.bincount(label))[:-1]):
+                if len(cluster) > 1 and (key := tuple(cluster.tolist())) not in seen:
+                    seen.add(key)
+                    there = option[cluster]
+                    for device in np.flatnonzero((there >= 0).all(axis=0)).tolist():
+                        if device != where[cluster[0]]:
+                            local = there[:, device] - self.space.offsets[cluster]
+                            yield list(zip(cluster.tolist(), local.tolist(), strict=True))
+
+    @cached_property
+    def ties(self) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float64]]:
+        """Pairs of groups with an output between them, and the cost of all such outputs."""
         output, target = self.outputs.pairs
-        on = np.zeros((len(self.outputs.cost), n_devices), dtype=np.int64)  # targets of each output on each device
-        np.add.at(on, (output, where[target]), 1)
-        home = where[self.outputs.source]
-        now = self._paid(on, home)
+        source = self.outputs.source[output] if len(output) else target
+        n = self.space.n_decisions
+        pair, place = np.unique(np.minimum(source, target) * n + np.maximum(source, target), return_inverse=True)
+        cost = np.bincount(place, self.outputs.cost[output], minlength=len(pair)).astype(float)
+        return pair // n, pair % n, cost
 
-        touching = self._touching
-        number, moved = touching.output, self.device_of[touching.option]
-        others = on[number]
-        others[touching.as_target, where[owner[touching.option]][touching.as_target]] -= 1
-        others[touching.as_target, moved[touching.as_target]] += 1
-        homes = np.where(touching.as_target, home[number], moved)
-        np.add.at(change, touching.option, (self._paid(others, homes) - now[number]) * self.outputs.cost[number, None])
-        loads = self.loads(selection[None])[0]
-        table = (loads + change).max(axis=1)
-        table[here] = loads.max()
-        return table
+    @cached_property
+    def groups_of(self) -> list[NDArray[np.int64]]:
+        """The groups that make or need each output."""
+        outputs = zip(self.outputs.source.tolist(), self.outputs.targets, strict=True)
+        return [np.array([source, *targets]) for source, targets in outputs]
 
-    def _paid(self, on: NDArray[np.int64], home: NDArray[np.int64]) -> NDArray:
+    @cached_property
+    def outputs_as(self) -> list[tuple[NDArray[np.int64], NDArray[np.int64]]]:
+        """The outputs that each group makes, and those that it needs."""
+        found: list[tuple[list[int], list[int]]] = [([], []) for _ in self.problem.groups]
+        for number, (source, *targets) in enumerate(groups.tolist() for groups in self.groups_of):
+            found[source][0].append(number)
+            for target in targets:
+                found[target][1].append(number)
+        return [(np.array(made, dtype=np.int64), np.array(needed, dtype=np.int64)) for made, needed in found]
+
+    @cached_property
+    def option_on(self) -> NDArray[np.int64]:
+        """Option of each group on each device, -1 where there is none; shape (n_decisions, n_devices)."""
+        option = np.full((self.space.n_decisions, len(self.link)), -1)
+        option[self.space.layout.owner, self.device_of] = np.arange(self.space.n_options)
+        return option
+
+    def paid(self, on: NDArray[np.int64], home: NDArray[np.int64]) -> NDArray:
         """What each device pays of an output's cost, (n, n_devices), given targets on each device and the source's."""
         away = on > 0
         away[np.arange(len(on)), home] = False
@@ -130,8 +175,8 @@ class DeviceLoad(Metric):
         return paid
 
     @cached_property
-    def _touching(self) -> _Touching:
-        """Options with the outputs that their group makes or needs."""
+    def touching(self) -> _Touching:
+        """Options with the outputs that their group makes or needs, sorted by option."""
         output, target = self.outputs.pairs
         groups = np.concatenate([target, self.outputs.source])
         outputs = np.concatenate([output, np.arange(len(self.outputs.cost))])
@@ -139,7 +184,9 @@ class DeviceLoad(Metric):
         sizes = self.space.sizes[groups]
         first = np.cumsum(sizes) - sizes
         option = np.arange(int(sizes.sum())) + np.repeat(self.space.offsets[groups] - first, sizes)
-        return _Touching(option, np.repeat(outputs, sizes), np.repeat(as_target, sizes))
+        order = np.argsort(option, kind="stable")
+        cuts = np.searchsorted(option[order], self.space.offsets)
+        return _Touching(option[order], np.repeat(outputs, sizes)[order], np.repeat(as_target, sizes)[order], cuts)
 
     def limits(self) -> tuple[float, float]:
         low = self.space.layout.reduce(np.minimum, self.times)
@@ -169,9 +216,7 @@ class DeviceLoad(Metric):
 
     def _on(self, program: Program, group: NDArray[np.int64], device: NDArray[np.int64]) -> Expression:
         """Whether each group is on the device of the same place, a row for each; 0 where it cannot be."""
-        option = np.full((self.space.n_decisions, len(self.link)), -1)
-        option[self.space.layout.owner, self.device_of] = np.arange(self.space.n_options)
-        chosen = option[group, device]
+        chosen = self.option_on[group, device]
         return (chosen >= 0) * program.chosen(chosen)
 
     @cached_property
@@ -182,9 +227,113 @@ class DeviceLoad(Metric):
 
 @dataclass(frozen=True, eq=False)
 class _Touching:
+    """Pairs of option and output; those of group i lie between ``cuts[i]`` and ``cuts[i + 1]``."""
+
     option: NDArray[np.int64]
     output: NDArray[np.int64]
     as_target: NDArray[np.bool_]
+    cuts: NDArray[np.int64]
+
+
+class LoadState:
+    """Loads of devices, and what each switch changes of them; a move touches only groups with a common output.
+
+    Parameters
+    ----------
+    metric : DeviceLoad
+    selection : ndarray of int, shape (n_decisions,)
+    """
+
+    sampled, weights = False, None
+
+    def __init__(self, metric: DeviceLoad, selection: NDArray[np.int64]) -> None:
+        self.metric, self.trail = metric, Trail(selection)
+        self._refresh()
+
+    def _refresh(self) -> None:
+        metric, selection = self.metric, self.trail.selection
+        self.loads = metric.loads(selection[None])[0]
+        self.here = metric.space.layout.flat(selection)
+        self.where = metric.device_of[self.here]
+        output, target = metric.outputs.pairs
+        # Targets of each output on each device.
+        self.on = np.zeros((len(metric.outputs.cost), len(metric.link)), dtype=np.int64)
+        np.add.at(self.on, (output, self.where[target]), 1)
+        self.change = np.zeros((metric.space.n_options, len(metric.link)))
+        self._update(np.arange(metric.space.n_decisions))
+
+    def _update(self, groups: NDArray[np.int64]) -> None:
+        """Compute the changes by switches of some groups."""
+        metric, layout = self.metric, self.metric.space.layout
+        options = _ranges(metric.space.offsets, groups)
+        owner = layout.owner[options]
+        change = np.zeros((len(options), len(metric.link)))
+        rows = np.arange(len(options))
+        change[rows, self.where[owner]] -= metric.times[self.here[owner]]
+        change[rows, metric.device_of[options]] += metric.times[options]
+        touching = metric.touching
+        pairs = _ranges(touching.cuts, groups)
+        number, moved = touching.output[pairs], metric.device_of[touching.option[pairs]]
+        target, group = touching.as_target[pairs], layout.owner[touching.option[pairs]]
+        others, home = self.on[number], self.where[metric.outputs.source[number]]
+        now = metric.paid(others, home)
+        others[target, self.where[group[target]]] -= 1
+        others[target, moved[target]] += 1
+        paid = (metric.paid(others, np.where(target, home, moved)) - now) * metric.outputs.cost[number, None]
+        row = np.searchsorted(options, touching.option[pairs])
+        for device in range(len(metric.link)):
+            change[:, device] += np.bincount(row, paid[:, device], minlength=len(options))
+        self.change[options] = change
+
+    @property
+    def value(self) -> float:
+        return float(self.loads.max())
+
+    def table(self) -> NDArray:
+        table = (self.loads + self.change).max(axis=1)
+        table[self.here] = self.value
+        return table
+
+    local_table = table
+
+    def entries(self, options: NDArray[np.int64]) -> NDArray:
+        return (self.loads + self.change[options]).max(axis=1)
+
+    def exchanges(self, outgoing: Switch) -> None:
+        return None
+
+    def move(self, switches: Sequence[Switch]) -> None:
+        self._moved(self.trail.move(switches))
+
+    def undo(self) -> None:
+        self._moved(self.trail.undo())
+
+    def _moved(self, made: Sequence[tuple[int, int, int]]) -> None:
+        if self.trail.refresh_due or len(made) > self.metric.space.n_decisions // 4:
+            self._refresh()
+            return
+        metric, outputs = self.metric, self.metric.outputs
+        number = np.unique(np.concatenate([part for group, _, _ in made for part in metric.outputs_as[group]]))
+        before = metric.paid(self.on[number], self.where[outputs.source[number]])
+        for group, _, option in made:
+            after = int(metric.space.offsets[group]) + option
+            needed = metric.outputs_as[group][1]
+            self.on[needed, self.where[group]] -= 1
+            self.loads[self.where[group]] -= metric.times[self.here[group]]
+            self.here[group], self.where[group] = after, metric.device_of[after]
+            self.on[needed, self.where[group]] += 1
+            self.loads[self.where[group]] += metric.times[after]
+        paid = metric.paid(self.on[number], self.where[outputs.source[number]]) - before
+        self.loads += outputs.cost[number] @ paid
+        self._update(
+            np.unique(np.concatenate([[group for group, _, _ in made], *(metric.groups_of[n] for n in number)]))
+        )
+
+
+def _ranges(cuts: NDArray[np.int64], parts: NDArray[np.int64]) -> NDArray[np.int64]:
+    """The numbers from ``cuts[i]`` to ``cuts[i + 1]`` of each part i, one after another."""
+    first, sizes = cuts[parts], cuts[parts + 1] - cuts[parts]
+    return np.arange(int(sizes.sum())) + np.repeat(first - (np.cumsum(sizes) - sizes), sizes)
 
 
 class TransferPath(Metric):
@@ -208,6 +357,10 @@ class TransferPath(Metric):
         kinds = [device.kind for device in problem.devices]
         # Times on devices that an operator cannot be on are never asked for.
         self.times = {n: np.array([o.times.get(kind, 0.0) for kind in kinds]) for n, o in problem.operators.items()}
+
+    @property
+    def closed_form(self) -> bool:
+        return True
 
     def finishes(self, selections: NDArray[np.int64]) -> dict[Hashable, NDArray[np.float64]]:
         """When each operator ends at the earliest, were it never to wait for its device, each (n,)."""

@@ -1,28 +1,31 @@
-"""Placing operators: a start from the guided search, annealing by clusters, and an exact solver for the proof."""
+"""Placing operators: the core's search by switches and moves of clusters, and exact solvers for the proof."""
 
 from __future__ import annotations
 
 import heapq
 import math
-import random
-import time
-from collections.abc import Hashable, Iterator, Mapping
+from collections.abc import Callable, Hashable, Iterator, Mapping
+from dataclasses import dataclass
 from fractions import Fraction
+from itertools import islice
 from typing import Any, Literal
 
 import networkx as nx
 import numpy as np
 from numpy.typing import NDArray
 
-from cggd import Descent, Metric, Result, Status, Stop, Switches, minimize
+from cggd import Descent, Finding, Improver, Metric, Problem, Result, Status, Stop, Switches, minimize
+from cggd.budget import Budget
 from cggd.checks import check_choice, check_time_limit, whole
+from cggd.improve.enumerate import Enumerate
+from cggd.improve.presolve import Presolve
+from cggd.incumbent import PRECISION, Incumbent
 from cggd.metrics import values_of
+from cggd.program.highs import LinearProgram, Outcome, Solution
 from cggd.rounding import WHOLE
 from cggd_scheduling.bounds import rounded_up
-from cggd_scheduling.limits import common_step, exact, time_rounding
-from cggd_scheduling.placement.anneal import LoadState, PathState, State, anneal
-from cggd_scheduling.placement.bound import GAP, size, solve_exactly
-from cggd_scheduling.placement.metrics import DeviceLoad, TransferPath
+from cggd_scheduling.limits import common_step, time_rounding
+from cggd_scheduling.placement.cp_sat import CpSat
 from cggd_scheduling.placement.problem import Placement
 from cggd_scheduling.schedule import Alternative, Requirements, Schedule
 
@@ -31,26 +34,27 @@ Goal = Literal["load", "critical path"]
 # Up to this many placements all of them are tried, which is a proof.
 FEW = 20_000
 
-# Steps of the guided start; annealing and the exact solver do the rest.
-STEPS = 100
+# Steps of the guided start, and of the tabu search after it, which has most of the time.
+STEPS, MOVES = 100, 6_000
 
-# Share of a time limit that the start may take, and of the rest that annealing may; without a limit the exact solver
-# gets so many nodes.
-SHARES = (0.1, 0.5)
-NODES = 200
+# Shares of the time left for the tabu search, and of the rest for CP-SAT; HiGHS has what remains, and without a limit
+# so many nodes. It proves the load of BERT-3 in 9 s. Seconds that it is waited for after its time limit.
+TABU_SHARE, CP_SAT_SHARE = 0.3, 0.4
+NODES, GRACE = 200, 0.2
 
-# Variables up to which the exact solver gets through its first linear program within 30 s.
-LARGEST = 20_000
+# Options up to which HiGHS gets through its first linear program within 30 s.
+LARGEST = 2_000
 
 
 def place(
     problem: Placement,
     objective: Goal = "load",
     *,
-    moves: int = 60_000,
+    moves: int = MOVES,
     exact: bool = True,
     time_limit: float | None = None,
     seed: int = 0,
+    workers: int | None = None,
 ) -> Schedule:
     """Find a device for each operator, with the least largest load or the shortest critical path.
 
@@ -59,12 +63,14 @@ def place(
     problem : Placement
     objective : {"load", "critical path"}
     moves : int
-        Moves of the annealing.
+        Steps of the tabu search.
     exact : bool
-        Whether to look for a proof by mixed-integer programming after it; of the load only.
+        Whether to look for a proof after it; of the load only.
     time_limit : float, optional
         Seconds.
     seed : int
+    workers : int, optional
+        Threads of CP-SAT with a time limit; by default as many as there are cores.
 
     Returns
     -------
@@ -86,83 +92,101 @@ def place(
     check_choice(objective, Goal, "objective")
     moves, seed = whole(moves, "moves", least=0), whole(seed, "seed", least=0)
     check_time_limit(time_limit)
-    began = time.perf_counter()
+    budget = Budget(time_limit)
     if conflicts := problem.conflicts():
-        return _none(problem, objective, Status.INFEASIBLE, "; ".join(conflicts), began)
-    limit = math.inf if time_limit is None else time_limit
-    load, path = DeviceLoad(problem), TransferPath(problem)
+        return _none(problem, objective, Status.INFEASIBLE, "; ".join(conflicts), budget)
+    load, path = problem.load, problem.critical_path
     metric = load if objective == "load" else path
-    if problem.space.n_selections <= FEW:
-        best = _best_of_all(problem, metric)
-        if best is None:
-            tried = f"all {problem.space.n_selections} placements were tried, and none fits into the memory"
-            return _none(problem, objective, Status.INFEASIBLE, tried, began)
-        return _schedule(problem, metric, best, None, "", began)
-    first = None if time_limit is None else SHARES[0] * limit
-    how = {"improvers": [Descent(STEPS, 1), Switches(feasible=True)], "seed": seed, "time_limit": first}
-    result = minimize(metric, problem.memory_limits, **how)
+    exactly = exact and objective == "load" and problem.space.n_options <= LARGEST
+    improvers = [
+        Presolve(),
+        Enumerate(FEW),
+        Descent(STEPS, 1, share=0.1),
+        Part(Switches(feasible=True), 0.5),
+        Part(Switches(), TABU_SHARE if exactly else 1.0, moves),
+        Packing(),
+        *([Part(CpSat(load, workers), CP_SAT_SHARE), MixedInteger(_settles(problem))] if exactly else []),
+    ]
+    result = minimize(metric, problem.memory_limits, improvers=improvers, seed=seed, time_limit=time_limit)
     if result.indices is None:
-        return _none(problem, objective, result.status, _shortage(problem, result), began)
-    best, reason = result.indices, ""
-    bound = load.limits()[0] if objective == "load" else _path_bound(problem)
-    try:
-        if result.stopped is Stop.INTERRUPTED:
-            raise KeyboardInterrupt
-        where = load.device_of[problem.space.layout.flat(best)].tolist()
-        state = LoadState(load, where) if objective == "load" else PathState(path, where)
-        left = SHARES[1] * (limit - (time.perf_counter() - began))
-        for found in _improved(load, state, moves, seed, left):
-            best = found
-        known = float(values_of(metric, best[None])[0])
-        if exact and objective == "load" and known > bound and size(load) <= LARGEST:
-            nodes, left = NODES if time_limit is None else None, limit - (time.perf_counter() - began)
-            found, bound = solve_exactly(load, known, nodes=nodes, time_limit=left)
-            best = _better(load, best, found)
-    except KeyboardInterrupt:
-        reason = "interrupted"
-    return _schedule(problem, metric, best, bound, reason, began)
+        return _none(problem, objective, result.status, _shortage(problem, result), budget)
+    lowest = load.limits()[0] if objective == "load" else _path_bound(problem)
+    bound = max(lowest, -math.inf if result.bound is None else result.bound)
+    reason = "interrupted" if result.stopped is Stop.INTERRUPTED else ""
+    return _schedule(problem, metric, result.indices, bound, reason, budget)
 
 
-def _best_of_all(problem: Placement, metric: Metric) -> NDArray[np.int64] | None:
-    rows = problem.space.enumerate()
-    fits = np.ones(len(rows), dtype=bool)
-    for limit in problem.memory_limits:
-        fits &= limit.satisfied(limit.values(rows))
-    rows = rows[fits]
-    # Sums of floats in another order may round otherwise, so that the first is looked at once more.
-    best_first = rows[np.argsort(values_of(metric, rows), kind="stable")]
-    return next((row for row in best_first if problem.fits(problem.operator_devices(problem.space.labels(row)))), None)
+@dataclass(frozen=True)
+class Part:
+    """An improver with a share of the time left, and a number of steps."""
+
+    improver: Improver
+    share: float
+    steps: int | None = None
+
+    def suits(self, problem: Problem) -> bool:
+        """Whether the improver can work on a problem."""
+        return self.improver.suits(problem)
+
+    def improve(
+        self, problem: Problem, incumbent: Incumbent, budget: Budget, rng: np.random.Generator
+    ) -> Iterator[Finding | None]:
+        """Yield what the improver does."""
+        return islice(self.improver.improve(problem, incumbent, budget.part(share=self.share), rng), self.steps)
 
 
-def _improved(load: DeviceLoad, state: State, moves: int, seed: int, seconds: float) -> Iterator[NDArray[np.int64]]:
-    """Better and better placements, by annealing from one that fits."""
-    began, problem = time.perf_counter(), load.problem
-    need = [sum(map(exact, problem.memory(group))) for group in problem.groups]
-    option = {(g, d): i for g, d, i in _options(load)}
-    found = anneal(state, load, need, random.Random(seed), moves=moves, used=lambda: _share(began, seconds))
-    for devices in found:
-        if devices is not None:
-            yield np.array([option[g, d] for g, d in enumerate(devices.tolist())])
+class Packing:
+    """Any placement that fits into the memory, or a proof that there is none, where the search found none (HiGHS)."""
+
+    def suits(self, problem: Problem) -> bool:
+        """Whether everything has a linear form, which memory has."""
+        return True
+
+    def improve(
+        self, problem: Problem, incumbent: Incumbent, budget: Budget, rng: np.random.Generator
+    ) -> Iterator[Finding | None]:
+        """Yield a placement or a proof; nothing if one is known."""
+        if incumbent.selection is None:
+            found = _solved(LinearProgram(problem.space, problem.constraints), budget)
+            if found.outcome is Outcome.INFEASIBLE:
+                yield Finding(proof="proved by mixed-integer programming (HiGHS)")
+            elif found.selection is not None:
+                yield Finding(found.selection)
 
 
-def _share(began: float, seconds: float) -> float:
-    return 0.0 if math.isinf(seconds) else (time.perf_counter() - began) / max(seconds, 1e-9)
+@dataclass(frozen=True)
+class MixedInteger:
+    """The problem as one mixed-integer program (HiGHS), unless what is known is a proof already."""
+
+    settles: Callable[[float, float], bool]
+
+    def suits(self, problem: Problem) -> bool:
+        """Whether everything has a linear form, which placements have."""
+        return True
+
+    def improve(
+        self, problem: Problem, incumbent: Incumbent, budget: Budget, rng: np.random.Generator
+    ) -> Iterator[Finding | None]:
+        """Yield the solver's placement and bound; without a time limit nodes limit its work."""
+        if incumbent.selection is None or (
+            incumbent.bound is not None and self.settles(incumbent.cost, incumbent.bound)
+        ):
+            return
+        ceiling = incumbent.cost * (1 + PRECISION)
+        found = _solved(LinearProgram(problem.space, problem.constraints, problem.objective, ceiling=ceiling), budget)
+        bound = min(found.bound, incumbent.cost)
+        complete = found.outcome is not Outcome.STOPPED
+        yield Finding(found.selection, bound if math.isfinite(bound) else None, complete=complete)
 
 
-def _options(load: DeviceLoad) -> Iterator[tuple[int, int, int]]:
-    """Group, device and local index of each option."""
-    owner = load.space.layout.owner
-    local = np.arange(load.space.n_options) - load.space.offsets[owner]
-    return zip(owner.tolist(), load.device_of.tolist(), local.tolist(), strict=True)
+def _solved(program: LinearProgram, budget: Budget) -> Solution:
+    """What HiGHS finds in time, or without a time limit within some nodes."""
+    limits: dict[str, Any] = {"time_limit": budget.left} if budget.limited else {"node_limit": NODES}
+    return program.solve(**limits, stop=Budget(budget.left + GRACE if budget.limited else None).over)
 
 
-def _better(load: DeviceLoad, best: NDArray[np.int64], found: NDArray[np.int64] | None) -> NDArray[np.int64]:
-    """The exact solver's placement where it truly fits and is better."""
-    problem = load.problem
-    if found is None or not problem.fits(problem.operator_devices(problem.space.labels(found))):
-        return best
-    values = values_of(load, np.array([best, found]))
-    return found if values[1] < values[0] else best
+def _settles(problem: Placement) -> Callable[[float, float], bool]:
+    return lambda value, bound: bool(_proof(problem, "load", value, bound)[1])
 
 
 def _path_bound(problem: Placement) -> float:
@@ -179,30 +203,27 @@ def _path_bound(problem: Placement) -> float:
 
 def _shortage(problem: Placement, result: Result) -> str:
     rows = "; ".join(str(row) for row in result.constraints if not row.satisfied)
-    return f"{result.stop_text}; the nearest placement: {rows}" if rows else result.stop_text
+    reason = f"no placement fits into the memory: {result.stop_text}"
+    return f"{reason}; the nearest placement: {rows}" if rows else reason
 
 
 # -- schedules --------------------------------------------------------------------------------------------------------
 
 
-def _none(problem: Placement, objective: str, status: Status, reason: str, began: float) -> Schedule:
-    seconds = time.perf_counter() - began
-    needs = requirements(problem, {})
+def _none(problem: Placement, objective: str, status: Status, reason: str, budget: Budget) -> Schedule:
+    needs, seconds = requirements(problem, {}), budget.seconds
     return Schedule(needs, {}, {}, status=status, objective=objective, reason=reason, seconds=seconds)
 
 
 def _schedule(
-    problem: Placement, metric: Metric, best: NDArray[np.int64], bound: float | None, reason: str, began: float
+    problem: Placement, metric: Metric, best: NDArray[np.int64], bound: float, reason: str, budget: Budget
 ) -> Schedule:
-    """The schedule of the best placement; without a bound there is no better one."""
+    """The schedule of the best placement."""
     where = problem.operator_devices(problem.space.labels(best))
     loads = problem.loads(where)
     needs = requirements(problem, where)
     value = max(loads.values()) if metric.name == "load" else float(values_of(metric, best[None])[0])
-    if bound is None:
-        bound, proof = value, "no placement can be better"
-    else:
-        bound, proof = _proof(problem, metric.name, value, bound)
+    bound, proof = _proof(problem, metric.name, value, bound)
     facts: dict[str, Any] = {f"load {name}": round(load, 6) for name, load in loads.items()}
     return Schedule(
         needs,
@@ -215,7 +236,7 @@ def _schedule(
         bound=bound if bound > 0 or proof else None,
         reason=reason or proof,
         facts=facts,
-        seconds=time.perf_counter() - began,
+        seconds=budget.seconds,
     ).verify()
 
 
@@ -231,9 +252,9 @@ def _proof(problem: Placement, objective: str, value: float, bound: float) -> tu
     costs = {Fraction(repr(operator.transfer)) for operator in problem.operators.values()}
     sent = (cost * share for cost in costs for share in shares)
     step = common_step([*(Fraction(repr(time)) for time in times), *sent])
-    if step and value / step < 1 / (4 * GAP):
+    if step and value / step < 1 / (2 * PRECISION):
         bound = max(bound, float(rounded_up(bound, step)))
-    elif objective == "load" and bound < value <= bound * (1 + 4 * GAP) and not (step and value / step < WHOLE):
+    elif objective == "load" and bound < value <= bound * (1 + 2 * PRECISION) and not (step and value / step < WHOLE):
         return bound, f"no placement is better by more than {1 - bound / value:.0e} of it"
     rounding = time_rounding(value, 2 * len(problem.operators))
     return min(bound, value), "no placement can be better" if value <= bound + rounding else ""

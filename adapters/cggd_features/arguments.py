@@ -101,11 +101,11 @@ class Variables:
         listed = _listed(keys, argument)
         if not listed:
             raise ValueError(f"{argument} has no feature")
-        lacking = {key for key in listed if isinstance(key, str) and key not in self._numbers}
+        lacking: set[Hashable] = {key for key in listed if isinstance(key, str) and key not in self._numbers}
         if self.names is None or len(lacking) == len(listed):
             lacking = set()  # no level of it is there, or nothing has a name: an error
         if lacking:
-            names = ", ".join(map(repr, sorted(lacking)))
+            names = ", ".join(sorted(map(repr, lacking)))
             warnings.warn(f"{argument} names features that X lacks, {names}; they are ignored", stacklevel=6)
         return [self.column(key, argument) for key in listed if _plain(key) not in lacking], lacking
 
@@ -290,7 +290,7 @@ def _full_of_mapping(variables: Variables, costs: dict[Hashable, Any], argument:
 
 
 @dataclass(frozen=True, eq=False)
-class Shop:
+class Arguments:
     """Variables with what they cost and what may be bought, from the arguments of a selector.
 
     Attributes
@@ -316,7 +316,7 @@ class Shop:
         must_exclude: Any = (),
         at_most: Any = None,
         at_least: Any = None,
-    ) -> Shop:
+    ) -> Arguments:
         """Check the arguments of a selector."""
         budgets: dict[Hashable, Constraint]
         if isinstance(budget, Mapping):

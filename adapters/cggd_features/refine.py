@@ -8,14 +8,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cggd import Descent, Metric, Progress, Result, Start, Switches, maximize
-from cggd_features.found import Clock
+from cggd_features.engine_result import Clock
 from cggd_features.limits import Limits
 
 # A cold start stays near the subset that it begins with.
 COLD = (0.5, 0.05)
 
 
-def by_core(
+def refined(
     metric: Metric,
     limits: Limits,
     begin: NDArray[np.bool_],
@@ -23,6 +23,7 @@ def by_core(
     steps: int,
     seed: int,
     clock: Clock,
+    patience: int | None = None,
     callback: Callable[[Progress], bool] | None = None,
 ) -> Result:
     """What the core makes of a subset: one descent under the guide, then its polish.
@@ -36,13 +37,15 @@ def by_core(
     steps, seed, callback
         See `cggd.maximize`.
     clock : Clock
+    patience : int, optional
+        See `cggd.Switches`.
     """
     return maximize(
         metric,
         limits.constraints,
         initial=begin.astype(np.int64),
         forbid=limits.forbidden,
-        improvers=[Descent(steps, [Start(temperature=COLD)], share=0.8), Switches()],
+        improvers=[Descent(steps, [Start(temperature=COLD)], share=0.8), Switches(patience=patience)],
         seed=seed,
         time_limit=clock.left,
         callback=callback,

@@ -1,4 +1,4 @@
-"""A least-squares fit on a subset, and what every addition, removal and swap would make of it.
+"""R^2 of least squares as a metric, and what every addition, removal and swap would make of a fit on a subset.
 
 The columns X are centred and of length 1, G is their Gram matrix, and c their products with the target. For a subset S
 let T be a matrix for which the columns of ``X_S T`` are orthonormal, ``V = T' G_S.`` and ``w = T' c_S``. The subset
@@ -16,14 +16,18 @@ it is scaled.
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy import linalg
 
+from cggd import ChoiceSpace, Metric
+from cggd.metrics import State
+from cggd.metrics.state import DEPTH, Switch
 from cggd_features.gram import CLEAR, COLLINEAR, Gram, factor_of, solved
 
 # Swaps are computed for so many pairs at a time, whose numbers the cache of a processor holds.
@@ -147,7 +151,7 @@ class Fit:
 
     def minus(self, variable: int) -> Fit:
         """The fit with one variable less, in O(s p); computed anew where it was nearly a combination of the others."""
-        at = np.flatnonzero(np.isin(self.inside, self.gram.columns[variable]))
+        at = np.flatnonzero(self._owner == variable)
         if not self.clear or len(at) == 0:
             return Fit.at(self.gram, _switched(self.selected, variable))
         if (self.basis[at] ** 2).sum() >= 1 / CLEAR:
@@ -318,3 +322,91 @@ def _switched(selected: NDArray[np.bool_], variable: int) -> NDArray[np.bool_]:
     out = selected.copy()
     out[variable] = not out[variable]
     return out
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class LeastSquares(Metric):
+    """R^2 of the least-squares fit on the selected variables, with the closed forms as its replacement table.
+
+    Parameters
+    ----------
+    space : ChoiceSpace
+        One decision per variable, with the options 0 (out) and 1 (in).
+    gram : Gram
+    """
+
+    space: ChoiceSpace
+    gram: Gram
+    name: str = field(default="R^2", kw_only=True)
+    unit: str = field(default="", kw_only=True)
+
+    def evaluate(self, selections: NDArray[np.int64]) -> NDArray[np.float64]:
+        return np.array([self.gram.explained(row.astype(bool)) for row in selections])
+
+    def replacements(self, selection: NDArray[np.int64]) -> NDArray[np.float64]:
+        return self.table(Fit.at(self.gram, selection.astype(bool)))
+
+    def table(self, fit: Fit) -> NDArray[np.float64]:
+        """Replacement table at a fit."""
+        if fit.dependent:
+            return Metric.replacements(self, fit.selected.astype(np.int64))
+        return np.column_stack([fit.value - fit.losses, fit.value + fit.gains]).ravel()
+
+    def state(self, selection: NDArray[np.int64]) -> State:
+        return _FitState(self, Fit.at(self.gram, selection.astype(bool)))
+
+    def limits(self) -> tuple[float, float]:
+        return 0.0, 1.0
+
+    def minimum(self) -> float:
+        return 0.0
+
+    def maximum(self) -> float:
+        return self.gram.explained(np.ones(self.space.n_decisions, dtype=bool))
+
+
+class _FitState:
+    """A fit that variables enter and leave in O(s p), where s of p columns are inside."""
+
+    weights, sampled = None, False
+
+    def __init__(self, metric: LeastSquares, fit: Fit) -> None:
+        self.metric, self.fit, self.updates = metric, fit, 0
+        self.past: deque[Fit] = deque(maxlen=DEPTH)
+        self._table: NDArray[np.float64] | None = None
+
+    @property
+    def value(self) -> float:
+        return self.fit.value
+
+    def table(self) -> NDArray[np.float64]:
+        if self._table is None:
+            self._table = self.metric.table(self.fit)
+        return self._table
+
+    local_table = table
+
+    def entries(self, options: NDArray[np.int64]) -> NDArray[np.float64]:
+        return self.table()[options]
+
+    def exchanges(self, outgoing: Switch) -> NDArray[np.float64]:
+        return self.metric.table(self._after([outgoing]))
+
+    def move(self, switches: Sequence[Switch]) -> None:
+        self.past.append(self.fit)
+        self.updates += len(switches)
+        self.fit, self._table = self._after(switches), None
+        if self.updates >= UPDATES:  # rounding adds up
+            self.fit, self.updates = Fit.at(self.fit.gram, self.fit.selected), 0
+
+    def undo(self) -> None:
+        if not self.past:
+            raise IndexError("no move to undo")
+        self.fit, self._table = self.past.pop(), None
+
+    def _after(self, switches: Sequence[Switch]) -> Fit:
+        fit = self.fit
+        for variable, option in switches:
+            if fit.selected[variable] != option:
+                fit = fit.plus(variable) if option else fit.minus(variable)
+        return fit

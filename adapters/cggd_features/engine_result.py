@@ -13,7 +13,7 @@ from cggd import Status
 
 
 @dataclass(frozen=True, eq=False)
-class Found:
+class EngineResult:
     """A selection of variables, and what is known about it.
 
     Attributes

@@ -1,0 +1,145 @@
+"""What the arguments of the command line ask for: problems from files, bounds, rules and forbidden options."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from cggd.constraints import Constraint
+from cggd.io import parse_bounds, parse_rule, read_options, read_problem, read_rules
+from cggd.io.text import read_lines, read_text
+from cggd.metrics import Metric
+from cggd.problem import Problem
+from cggd.result import Result
+from cggd.rules import at_least
+from cggd.space import ChoiceSpace
+
+Sense = Literal["minimize", "maximize"]
+
+
+@dataclass(frozen=True)
+class Wishes:
+    """Texts of the command line that become constraints.
+
+    Attributes
+    ----------
+    limits, rules, require : sequence of str
+        Bounds, rules, and options that must be chosen.
+    limit_files, rule_files : sequence of path
+        Files with a bound or a rule on each line.
+    """
+
+    limits: Sequence[str] = ()
+    rules: Sequence[str] = ()
+    require: Sequence[str] = ()
+    limit_files: Sequence[Path] = ()
+    rule_files: Sequence[Path] = ()
+
+    def on(self, space: ChoiceSpace, metrics: Mapping[str, Metric]) -> list[Constraint]:
+        """The constraints that are asked for."""
+        found = [c for text in self.limits for c in parse_bounds(text, metrics)]
+        for path in self.limit_files:
+            for number, line in read_lines(path):
+                try:
+                    found += parse_bounds(line, metrics)
+                except ValueError as error:
+                    raise ValueError(f"{path}, line {number}: {error}") from None
+        rules = [parse_rule(text) for text in self.rules]
+        rules += [rule for path in self.rule_files for rule in read_rules(path)]
+        found += [rule.on(space) for rule in rules]
+        for text in self.require:
+            literal = named_option(space, text, "--require")
+            found.append(at_least(1, literal, name=text.strip()).on(space))
+        return found
+
+
+def read_input(path: Path, wishes: Wishes) -> tuple[Problem | None, Mapping[str, Metric], list[Constraint]]:
+    """The problem in a JSON file (None for a table), the metrics by name, and all constraints."""
+    if path.name.lower().endswith((".json", ".json.gz")) or (str(path) == "-" and read_text(path).lstrip()[:1] == "{"):
+        problem = read_problem(path)
+        metrics = {metric.name: metric for metric in problem.metrics}
+        return problem, metrics, [*problem.constraints, *wishes.on(problem.space, metrics)]
+    space, metrics = read_options(path)
+    return None, metrics, wishes.on(space, metrics)
+
+
+def read_question(
+    path: Path, maximize: str | None, minimize: str | None, wishes: Wishes
+) -> tuple[Problem, Mapping[str, Metric]]:
+    """What is asked of a file, and its metrics by name."""
+    problem, metrics, constraints = read_input(path, wishes)
+    if problem is not None:
+        if maximize or minimize:
+            raise ValueError(f"{path} states its own objective; leave out --maximize and --minimize")
+        return Problem(problem.objective, constraints, problem.sense), metrics
+    if (maximize is None) == (minimize is None):
+        raise ValueError("give either --maximize METRIC or --minimize METRIC")
+    objective = named_metric(metrics, maximize or minimize or "", str(path))
+    return Problem(objective, constraints, "minimize" if maximize is None else "maximize"), metrics
+
+
+def named_metric(metrics: Mapping[str, Metric], name: str, path: str) -> Metric:
+    """The metric of a name."""
+    if name not in metrics:
+        raise ValueError(f"{path} has no metric {name!r}; it has {', '.join(metrics)}")
+    return metrics[name]
+
+
+def further_objectives(
+    metrics: Mapping[str, Metric], minimize: Sequence[str], maximize: Sequence[str], path: Path
+) -> list[tuple[Metric, Sense]]:
+    """The objectives after the first one, in order."""
+    if minimize and maximize:
+        raise ValueError("give either --then-minimize or --then-maximize, since the order of both is not known")
+    sense: Sense = "minimize" if minimize else "maximize"
+    return [(named_metric(metrics, name, str(path)), sense) for name in (*minimize, *maximize)]
+
+
+def forbidden(space: ChoiceSpace, texts: Sequence[str]) -> dict[Hashable, list[Hashable]] | None:
+    """Options to forbid."""
+    forbid: dict[Hashable, list[Hashable]] = {}
+    for text in texts:
+        decision, option = named_option(space, text, "--forbid")
+        forbid.setdefault(decision, []).append(option)
+    return forbid or None
+
+
+def named_option(space: ChoiceSpace, text: str, argument: str) -> tuple[Hashable, Hashable]:
+    """The decision and the option of ``decision=option``; labels that are numbers are compared as text."""
+    if "=" not in text:
+        raise ValueError(f"{argument} must be decision=option, got {text!r}")
+    names: dict[str, Any] = {str(d): d for d in space.decisions}
+    # Labels may contain =, so the text is cut at each = in turn.
+    cuts = [(text[:i].strip(), text[i + 1 :].strip()) for i, letter in enumerate(text) if letter == "="]
+    known = [(names[d], option) for d, option in cuts if d in names]
+    found = [(d, o) for d, option in known for o in space.option_labels(d) if str(o) == option]
+    if len(found) > 1:
+        raise ValueError(f"{argument} {text!r} can be read in several ways: {found}")
+    return (found or known or cuts)[0]  # what comes after says which label is unknown
+
+
+def initial_selection(path: Path | None, space: ChoiceSpace) -> Mapping[Hashable, Hashable] | None:
+    """The selection of a result in a file; labels that are numbers are compared as text."""
+    if path is None:
+        return None
+    try:
+        result = Result.from_json(read_text(path))
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from None
+    chosen = result.selection or result.nearest
+    if chosen is None:
+        raise ValueError(f"--initial: the result {path} has no selection")
+    texts = {str(d): str(o) for d, o in chosen.items()}
+    found = {}
+    for decision in space.decisions:
+        labels = {str(o): o for o in space.option_labels(decision)}
+        if texts.get(str(decision)) in labels:
+            found[decision] = labels[texts[str(decision)]]
+    return found
+
+
+def listed(text: str | None) -> Any:
+    """Labels with commas between them, or the star."""
+    return None if text is None else "*" if text.strip() == "*" else [word.strip() for word in text.split(",")]
