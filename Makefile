@@ -32,7 +32,7 @@ release-check: $(VENV)/.installed-release
 	$(PYTHON) -m venv build/release/wheel
 	build/release/wheel/bin/pip install -q -c constraints.txt dist/*.whl
 	cd build/release && wheel/bin/python -m cggd version
-	cd build/release && wheel/bin/python -W error -c "import cggd.datasets as d; n = d.nats_topology(); print(cggd.maximize(n.val12, [n.latency <= 5]).summary())"
+	cd build/release && wheel/bin/python -W error -c "import cggd, cggd.datasets as d; n = d.nats_topology(); print(cggd.maximize(n.val12, [n.latency <= 5]).summary())"
 	tar -xzf dist/*.tar.gz -C build/release
 	$(PYTHON) -m venv build/release/sdist
 	cd build/release/cggd-* && ../sdist/bin/pip install -q -c constraints.txt . pytest hypothesis pandas

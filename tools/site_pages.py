@@ -5,6 +5,9 @@ script in the percent format of jupytext. It is executed as a notebook, and its 
 pictures.
 """
 
+# The libraries that build the site are no part of the environment in which types are checked.
+# pyright: reportMissingImports=false
+
 from __future__ import annotations
 
 import os

@@ -40,7 +40,7 @@ class Operators:
     bound: Callable[..., Any]
 
 
-operators = Operators()
+operators: Operators = Operators()
 
 
 @dataclass(frozen=True, eq=False)
@@ -59,7 +59,7 @@ class Shifted:
         Rounding error of table entries, given the entries.
     """
 
-    values: NDArray
+    values: NDArray[Any]
     shift: NDArray[np.float64]
     ranks: Callable[[], NDArray[np.integer]]
     deviation: Callable[[], float]
@@ -79,7 +79,7 @@ class SumTable:
         Rounding errors are estimated from it.
     """
 
-    values: NDArray
+    values: NDArray[Any]
     constant: float = 0.0
     lost: float = 0.0
 
@@ -199,7 +199,9 @@ class Metric(Protocol):
         """
         return 0.0
 
-    def over_switches(self, function: Callable[[NDArray[np.int64]], NDArray], selection: NDArray[np.int64]) -> NDArray:
+    def over_switches(
+        self, function: Callable[[NDArray[np.int64]], NDArray[Any]], selection: NDArray[np.int64]
+    ) -> NDArray[Any]:
         """A function of selections applied to every switch of one, shape (n_options,).
 
         Forbidden options are not evaluated, and have the value of the selection itself.
@@ -451,7 +453,7 @@ def table_of(metric: Metric, selection: NDArray[np.int64], *, local: bool = Fals
     return _checked(metric, method, selection, metric.space.n_options)
 
 
-def _checked(metric: Metric, method: str, argument: NDArray, n: int) -> NDArray:
+def _checked(metric: Metric, method: str, argument: NDArray[Any], n: int) -> NDArray[Any]:
     argument = argument.view()
     argument.flags.writeable = False  # a metric that writes into its argument would change the search's selection
     try:
@@ -464,8 +466,8 @@ def _checked(metric: Metric, method: str, argument: NDArray, n: int) -> NDArray:
 
 
 def check_numbers(
-    metric: Metric, method: str, values: Any, n: int | None = None, selections: NDArray | None = None
-) -> NDArray:
+    metric: Metric, method: str, values: Any, n: int | None = None, selections: NDArray[Any] | None = None
+) -> NDArray[Any]:
     """Convert what a method of a metric returned to an array of `n` finite numbers; anything else is an error."""
     try:
         array = np.asarray(values)
