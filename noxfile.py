@@ -18,6 +18,7 @@ def tests(session: nox.Session) -> None:
 def core(session: nox.Session) -> None:
     """Install the core alone, and solve a problem of the packaged data."""
     session.install("-c", "constraints.txt", ".")
+    session.chdir(session.create_tmp())  # away from the checkout, whose files would be imported instead
     session.run("python", "-m", "cggd", "version")
     session.run(
         "python",

@@ -11,11 +11,24 @@ from cggd.improve.cores import Cores
 from cggd.improve.descent import Descent, Start
 from cggd.improve.enumerate import Enumerate
 from cggd.improve.exact import Exact
+from cggd.improve.model import Model
 from cggd.improve.multipliers import Multipliers
 from cggd.improve.presolve import Presolve
 from cggd.improve.switches import Switches
 from cggd.incumbent import Finding, Improver, Incumbent
-from cggd.metrics import Additive, Function, LongestPath, Metric, MetricError, Peak, Predicted, Table, maximum
+from cggd.metrics import (
+    Additive,
+    Function,
+    Invalid,
+    LongestPath,
+    Measurement,
+    Metric,
+    MetricError,
+    Peak,
+    Predicted,
+    Table,
+    maximum,
+)
 from cggd.portfolio import portfolio
 from cggd.problem import Problem
 from cggd.result import History, Result, Status
@@ -45,9 +58,12 @@ __all__ = [
     "History",
     "Improver",
     "Incumbent",
+    "Invalid",
     "LongestPath",
+    "Measurement",
     "Metric",
     "MetricError",
+    "Model",
     "Multipliers",
     "Observation",
     "Peak",

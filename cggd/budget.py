@@ -84,7 +84,7 @@ class Budget:
     ) -> None:
         self.time_limit = np.inf if time_limit is None else float(time_limit)
         self.max_evaluations, self.reserve, self.gap = max_evaluations, reserve, gap
-        self.evaluation = Evaluation()
+        self.evaluation = Evaluation(most=max_evaluations)
         self.refused = self.asked_to_stop = False
         self._began, self._stop = time.perf_counter(), stop
         self._whole: Budget | None = None
@@ -121,7 +121,7 @@ class Budget:
             return Stop.CALLBACK
         if self.left == 0:
             return Stop.TIME
-        if self.max_evaluations is not None and self.evaluation.calls >= self.max_evaluations:
+        if self._whole is None and self.evaluation.exhausted:
             return Stop.EVALUATIONS
         return None if self._whole is None else self._whole.reason()
 

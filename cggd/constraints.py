@@ -11,7 +11,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from cggd.checks import as_amount, as_number, own
 from cggd.metrics import Additive, Metric, maximum
-from cggd.metrics.base import check_metric, operators
+from cggd.metrics.base import check_metric, operators, worsened
 from cggd.rounding import OPERATIONS, UNIT, number_text, snapped, true_texts
 from cggd.space import ChoiceSpace
 
@@ -97,7 +97,10 @@ class Constraint:
         return replace(self, words=words)
 
     def values(self, selections: NDArray[np.int64]) -> NDArray[np.float64]:
-        """Values of the metric that are set against the bound, (n, n_decisions) to (n,): limits at its confidence."""
+        """Values of the metric that are set against the bound, (n, n_decisions) to (n,): limits at its confidence.
+
+        The value of an invalid selection is NaN, which satisfies no bound.
+        """
         if self.confidence is not None:
             return self.metric.confidence_limits(selections, self.confidence, self.sign)
         return snapped(*self.metric.rounded(selections, self.sign), self.sign, self.bound)
@@ -105,12 +108,25 @@ class Constraint:
     def table(self, selection: NDArray[np.int64], *, local: bool = False) -> NDArray[np.float64]:
         """Replacement table that is set against the bound, shape (n_options,): limits at its confidence.
 
-        With `local`, of the parts of the metric, where the bound is from above and must hold for each of them.
+        With `local`, of the parts of the metric, where the bound is from above and must hold for each of them. The
+        entry of an invalid selection is a number that violates the bound, and is worse than all others.
         """
         local = local and self.sign > 0
         if self.confidence is not None:
-            return self.metric.confidence_table(selection, self.confidence, self.sign, local=local)
-        return snapped(*self.metric.rounded_table(selection, self.sign, local=local), self.sign, self.bound)
+            table = self.metric.confidence_table(selection, self.confidence, self.sign, local=local)
+        else:
+            table = snapped(*self.metric.rounded_table(selection, self.sign, local=local), self.sign, self.bound)
+        return worsened(table, self.sign, self.limit)
+
+    def ruled_out(self, selections: NDArray[np.int64]) -> NDArray[np.bool_]:
+        """Which selections are known to miss the bound without a call of a costly metric, (n, n_decisions) to (n,)."""
+        if not self.metric.costly:
+            return ~self.holds(selections)
+        low, high = self.metric.between(selections)
+        best = low if self.sign > 0 else high
+        with np.errstate(invalid="ignore"):
+            size = OPERATIONS * UNIT * np.maximum(np.abs(best), abs(self.bound))
+            return np.isnan(best) | (self.sign * (best - self.bound) > np.where(np.isfinite(size), size, 0.0))
 
     @property
     def space(self) -> ChoiceSpace:
@@ -156,7 +172,7 @@ class Constraint:
         """By how much numbers returned by `values` or `table` miss the bound, elementwise."""
         values = np.asarray(values, dtype=float)
         with np.errstate(invalid="ignore"):  # inf - inf, where a bound never binds
-            return np.where(self.satisfied(values), 0.0, self.sign * (values - self.bound))
+            return np.where(self.satisfied(values), 0.0, _or_infinite(self.sign * (values - self.bound)))
 
     def report(self, selection: Mapping[Hashable, Hashable] | ArrayLike) -> Row:
         """Evaluate the metric on a selection and set it against the bound."""
@@ -208,6 +224,9 @@ class Row:
             return f"{self.words}: " + (
                 f"kept{left}" if self.satisfied else f"violated by {number_text(-self.slack)}{unit}"
             )
+        if np.isnan(self.value):
+            bound = number_text(self.bound)
+            return f"{_bound_text(self.name, self.sense, bound, self.unit, self.confidence)}: not valid"
         value, bound = true_texts(self.value, self.bound)
         fact = f"{number_text(self.slack)} left" if self.satisfied else f"violated by {number_text(-self.slack)}"
         return f"{_bound_text(self.name, self.sense, bound, self.unit, self.confidence)}: {value}, {fact}"
@@ -239,14 +258,22 @@ class Violations:
         self.sizes = np.where(self.bounds == 0, 1.0, np.abs(self.bounds))
 
     def __call__(self, values: NDArray[np.float64]) -> NDArray[np.float64]:
-        """Violations of values as `Constraint.values` returns them, (n_constraints,) to (n_constraints,)."""
+        """Violations of values as `Constraint.values` returns them, (n_constraints,) to (n_constraints,).
+
+        They are infinite for an invalid selection.
+        """
         with np.errstate(invalid="ignore"):  # inf - inf, of a bound that never binds
-            missed = self.signs * (values - self.bounds)
+            missed = _or_infinite(self.signs * (values - self.bounds))
             return np.where(self.signs * values <= self.signs * self.bounds, 0.0, missed)
 
     def total(self, values: NDArray[np.float64]) -> float:
         """Sum of the violations, each as a share of its bound."""
         return float((self(values) / self.sizes).sum())
+
+
+def _or_infinite(numbers: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Numbers with infinity for NaN: the violation of an invalid selection."""
+    return np.where(np.isnan(numbers), np.inf, numbers)
 
 
 def _bound_text(name: str, sense: str, bound: str, unit: str, confidence: float | None) -> str:

@@ -294,7 +294,7 @@ class _Question:
     def feasibility(self) -> Feasibility:
         """Whether the constraints can be satisfied; any selection that satisfies them is an optimum of nothing."""
         problem = Problem(nothing(self.space), self.constraints, allowed=self.allowed)
-        result = self._solve(problem, feasibility_portfolio())
+        result = self._solve(problem, feasibility_portfolio(costly=problem.costly))
         proof = result.note if result.status is Status.INFEASIBLE else ""
         status = Status.FEASIBLE if result.feasible else result.status
         return Feasibility(status, result.selection, result.indices, result.constraints, proof)
@@ -302,7 +302,7 @@ class _Question:
     def tightest(self, metric: Metric, sense: Literal["<=", ">="], confidence: float | None = None) -> SmallestBound:
         """The tightest bound on a metric that some selection meets together with the constraints."""
         problem = Problem(metric, self.constraints, "minimize" if sense == "<=" else "maximize", self.allowed)
-        result = self._solve(problem, portfolio(few_calls=FEW_CALLS))
+        result = self._solve(problem, portfolio(few_calls=FEW_CALLS, costly=problem.costly))
         if result.indices is None:
             return SmallestBound(metric, sense, None, result.status is Status.INFEASIBLE, None)
         asked = Constraint(metric, np.inf if sense == "<=" else -np.inf, sense, confidence)

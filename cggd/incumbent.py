@@ -186,6 +186,12 @@ class Incumbent:
         assert selection is not None
         if finding.values is None:
             selection = problem.space.check_selections(selection[None])[0]
+        if problem.costly and finding.values is None and problem.ruled_out(selection[None])[0]:
+            if not self.candidates:
+                values = self._known(selection)
+                if np.isfinite(problem.violations.total(values)):
+                    self.keep_nearest(Candidate(np.nan, _kept(selection), values))
+            return False
         if problem.allowed is not None and not problem.allowed[problem.space.layout.flat(selection)].all():
             raise ValueError(f"an improver found {problem.space.labels(selection)!r}, which takes forbidden options")
         values = problem.values(selection) if finding.values is None else np.asarray(finding.values, dtype=float)
@@ -211,6 +217,15 @@ class Incumbent:
             best = np.nan if self.value is None else self.value
             self.history.append((finding.place.start, value, violations, best, seconds))
         return improved
+
+    def _known(self, selection: NDArray[np.int64]) -> NDArray[np.float64]:
+        """Values of the constraints' metrics that are known without a call; NaN where they are not."""
+        values = np.full(len(self.problem.constraints), np.nan)
+        for i, c in enumerate(self.problem.constraints):
+            low, high = c.metric.between(selection[None])
+            if low[0] == high[0]:
+                values[i] = c.values(selection[None])[0]
+        return values
 
     def keep_nearest(self, candidate: Candidate) -> None:
         """Keep an infeasible selection if its total violation is the least so far."""

@@ -8,6 +8,7 @@ from cggd.improve.cores import Cores
 from cggd.improve.descent import Descent
 from cggd.improve.enumerate import Enumerate
 from cggd.improve.exact import Exact
+from cggd.improve.model import Model
 from cggd.improve.multipliers import Multipliers
 from cggd.improve.presolve import Presolve
 from cggd.improve.switches import Switches
@@ -27,7 +28,7 @@ FEWEST_STEPS = 100
 FEW_CALLS = 4096
 
 
-def portfolio(descent: Descent | None = None, *, few_calls: int = 0) -> list[Improver]:
+def portfolio(descent: Descent | None = None, *, few_calls: int = 0, costly: bool = False) -> list[Improver]:
     """The improvers of `cggd.minimize`, in order; each is skipped if it does not suit the problem.
 
     Parameters
@@ -36,6 +37,8 @@ def portfolio(descent: Descent | None = None, *, few_calls: int = 0) -> list[Imp
         A descent with your own parameters, in place of the default one.
     few_calls : int
         Spaces of at most this many selections are enumerated even if metrics are black boxes.
+    costly : bool
+        Whether some metric is costly. Then only `Model` asks for evaluations, one selection at a time.
 
     Examples
     --------
@@ -43,6 +46,8 @@ def portfolio(descent: Descent | None = None, *, few_calls: int = 0) -> list[Imp
     ['Presolve', 'Enumerate', 'Multipliers', 'Exact', 'Enumerate', 'Descent', 'Switches', 'Descent', 'Cores',
     'Switches']
     """
+    if costly:
+        return [Presolve(), Model()]
     descent = descent or Descent()
     fewest = max(descent.fewest_steps, FEWEST_STEPS)
     descent = replace(descent, share=min(descent.share, DESCENT_SHARE), fewest_steps=fewest)
@@ -60,8 +65,10 @@ def portfolio(descent: Descent | None = None, *, few_calls: int = 0) -> list[Imp
     ]
 
 
-def feasibility_portfolio() -> list[Improver]:
+def feasibility_portfolio(*, costly: bool = False) -> list[Improver]:
     """The improvers of `cggd.find_feasible`: a first selection that satisfies all constraints, or a proof."""
+    if costly:
+        return portfolio(costly=True)
     return [
         Presolve(),
         Enumerate(most_calls=FEW_CALLS),

@@ -85,6 +85,30 @@ class Problem:
         return [self.objective, *(c.metric for c in self.constraints)]
 
     @cached_property
+    def costly(self) -> bool:
+        """Whether some metric is costly (`Metric.costly`)."""
+        return any(metric.costly for metric in self.metrics)
+
+    def ruled_out(self, selections: NDArray[np.int64], cost: float = np.inf) -> NDArray[np.bool_]:
+        """Which selections cannot be a better answer, as far as that is known without a call of a costly metric.
+
+        Parameters
+        ----------
+        selections : ndarray of int, shape (n, n_decisions)
+        cost : float
+            ``sign * objective`` of the best selection known; what cannot have less is ruled out.
+        """
+        out = np.zeros(len(selections), dtype=bool)
+        for c in sorted(self.constraints, key=lambda c: c.metric.costly):
+            if not out.all():
+                out[~out] = c.ruled_out(selections[~out])
+        if self.objective.costly and not out.all():
+            low, high = self.objective.between(selections[~out])
+            least = self.sign * (low if self.sign > 0 else high)
+            out[~out] = np.isnan(least) | (least > cost)
+        return out
+
+    @cached_property
     def bound(self) -> float | None:
         """What no selection's objective can beat, from the limits of the metric alone; None where it has none."""
         end = self.objective.limits()[0 if self.sense == "minimize" else 1]

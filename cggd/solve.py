@@ -20,6 +20,7 @@ from cggd.constraints import Constraint, Rule
 from cggd.defaults import default_options
 from cggd.incumbent import Candidate, Finding, Improver, Incumbent
 from cggd.metrics import Executor, Metric, afresh, evaluating, values_of
+from cggd.metrics.evaluation import OutOfCalls
 from cggd.outputs import check_writable
 from cggd.portfolio import portfolio
 from cggd.problem import Problem
@@ -127,7 +128,8 @@ def minimize(
         begun if its estimated end exceeds the limit by more than a tenth of it plus 0.1 s. A batch of black-box calls
         ends with the call in progress. If there is no time for a step, only the first selection is evaluated.
     max_evaluations : int, optional
-        Number of black-box calls after which the search stops. A batch in progress is finished.
+        Largest number of black-box calls, including those that evaluate the answer again. If some metric is costly,
+        only the calls of costly metrics count; these are made once per selection.
     gap : float
         Relative gap to the bound at which the search stops; with 0 it continues to the optimum.
     initial : mapping or array-like, optional
@@ -256,8 +258,8 @@ OPTIONS: dict[str, Any] = dict(minimize.__kwdefaults__ or {})
 ONE_ANSWER = {name: OPTIONS[name] for name in ("answers", "differ", "alike")}
 
 
-def check_options(**options: Any) -> dict[str, Any]:
-    """Options of `minimize`, checked and converted."""
+def check_options(*, costly: bool = False, **options: Any) -> dict[str, Any]:
+    """Options of `minimize`, checked and converted; `costly` says whether the problem has costly metrics."""
     out = {**OPTIONS, **options}
     out["seed"] = whole(out["seed"], "seed", least=0)
     if out["max_evaluations"] is not None:
@@ -269,7 +271,7 @@ def check_options(**options: Any) -> dict[str, Any]:
     if out["executor"] is not None and not hasattr(out["executor"], "submit"):
         raise TypeError(f"executor must have a submit method as in concurrent.futures, got {out['executor']!r}")
     if out["improvers"] is None:
-        out["improvers"] = portfolio()
+        out["improvers"] = portfolio(costly=costly)
     elif isinstance(out["improvers"], str) or not isinstance(out["improvers"], Iterable):
         raise TypeError(f"improvers must be a list of improvers, got {out['improvers']!r}")
     out["improvers"] = list(out["improvers"])
@@ -298,15 +300,21 @@ class _Search:
     def _prepare(self) -> None:
         """Check the options and read the checkpoint; errors are raised before anything is evaluated."""
         problem, budget = self.problem, self.budget
-        options = self.options = check_options(**self.options)
+        options = self.options = check_options(costly=problem.costly, **self.options)
         allowed = problem.space.allowed(options["forbid"])
         if allowed is not None and problem.allowed is not None:
             allowed = problem.space.allowed(~(allowed & problem.allowed))
         self.problem = problem = problem if allowed is None else replace(problem, allowed=allowed)
         limit = options["time_limit"]
         budget.time_limit = np.inf if limit is None else float(limit)
-        budget.max_evaluations, budget.gap = options["max_evaluations"], options["gap"]
-        budget.evaluation.executor, budget.evaluation.allowed = options["executor"], problem.allowed
+        evaluation, most = budget.evaluation, options["max_evaluations"]
+        budget.max_evaluations, budget.gap, evaluation.costly = most, options["gap"], problem.costly
+        evaluation.executor, evaluation.allowed = options["executor"], problem.allowed
+        if most is not None:
+            # The answer is evaluated again at the end.
+            evaluation.most = most - min(sum(metric.calls for metric in problem.metrics), most // 2)
+        if most is not None or problem.costly:
+            evaluation.seen = []
         self.incumbent = Incumbent(problem, _initial(problem, options["initial"]))
         self.improvers = options["improvers"]
         if (path := options["checkpoint"]) is not None:
@@ -336,8 +344,11 @@ class _Search:
         except Exception as error:
             failure = failure or error
         self.budget.evaluation.admit = None
+        self.budget.evaluation.most = self.budget.max_evaluations
         try:
             chosen = self._evaluating(self._verified)
+        except OutOfCalls:
+            chosen, remeasured = self.checking, False
         except KeyboardInterrupt:
             chosen, remeasured = self.checking, False
             stopped, note = Stop.INTERRUPTED, "while the selection was evaluated again"
@@ -375,7 +386,11 @@ class _Search:
             stop = self._ask()
         except OutOfTime:
             stop = Stop.TIME
+        except OutOfCalls:
+            stop = Stop.EVALUATIONS
         self.budget.evaluation.admit = None
+        if stop is not Stop.CALLBACK:
+            self._harvest()
         if stop is not Stop.INFEASIBLE and stop is not Stop.CALLBACK:
             self._glance()
         if stop is None:
@@ -422,8 +437,27 @@ class _Search:
                     )
                 self.incumbent.memory[place] = (finding.memory, len(self.incumbent.history))
             self.incumbent.take(finding, seconds)
+        self._harvest()
         if self.options["callback"] is not None and self.options["callback"](self._progress(finding)):
             self.budget.asked_to_stop = True
+
+    def _harvest(self) -> None:
+        """Take the best of the selections that were evaluated for a table or a batch, without further calls."""
+        problem, seen = self.problem, self.budget.evaluation.seen
+        if not seen:
+            return
+        if any(metric.noisy and not metric.costly for metric in problem.metrics):
+            seen.clear()  # the best of many noisy values is so by chance
+            return
+        rows = np.unique(np.concatenate(seen), axis=0)
+        seen.clear()
+        for metric in problem.metrics:
+            low, high = metric.between(rows)
+            rows = rows[low == high]  # not so if the value is not known, or invalid
+        if len(rows):
+            rows = rows[~problem.ruled_out(rows)]
+        if len(rows):
+            self.incumbent.take(Finding(rows[np.argmin(problem.sign * values_of(problem.objective, rows))]))
 
     def _reason_to_stop(self) -> Stop | None:
         if self.incumbent.proof is not None:
@@ -436,7 +470,7 @@ class _Search:
         """Evaluate one selection if no improver had time to, so that the result can report it."""
         incumbent, space = self.incumbent, self.problem.space
         known = incumbent.candidates or incumbent.nearest is not None
-        if known or not self.budget.fits(LOOK_SECONDS * space.n_options, late=True):
+        if known or self.budget.evaluation.exhausted or not self.budget.fits(LOOK_SECONDS * space.n_options, late=True):
             return
         scores = np.zeros(space.n_options)
         if incumbent.initial is not None:

@@ -99,9 +99,16 @@ def test_links(page):
 
 
 def test_links_of_files_beside_the_readme_become_links_of_pages():
-    text = "[a](docs/x.md#b) [b](CONTRIBUTING.md) [c](https://x.y/docs/z.md) ![d](docs/readme.png) [e](#f)"
-    expected = "[a](x.md#b) [b](contributing.md) [c](https://x.y/docs/z.md) ![d](readme.png) [e](#f)"
-    assert site_pages.with_links(text, "README.md") == expected
+    text = (
+        "[a](docs/x.md#b) [b](CONTRIBUTING.md) [c](https://x.y/docs/z.md) ![d](docs/readme.png) [e](#f) [g](cggd/a.py)"
+    )
+    expected = "[a](x.md#b) [b](contributing.md) [c](https://x.y/docs/z.md) ![d](readme.png) [e](#f) g (`cggd/a.py`)"
+    assert site_pages.with_links(text, "README.md", "index.md") == expected
+    text, expected = (
+        "[a](../x.md) [b](../../README.md#c) [d](../../tests/e.py)",
+        "[a](../x.md) [b](../index.md#c) d (`tests/e.py`)",
+    )
+    assert site_pages.with_links(text, "docs/guide/x.md", "guide/x.md") == expected
 
 
 def test_the_navigation_leads_to_pages():

@@ -219,7 +219,7 @@ def test_max_evaluations():
     slow = Function(SPACE, lambda s: float(ERROR(s)), cache=False, name="slow")
     result = minimize(slow, [LATENCY <= 7], max_evaluations=50)
     assert (result.stopped, result.stop_text) == (Stop.EVALUATIONS, "limit of evaluations: 50")
-    assert 50 <= result.evaluations <= 50 + SPACE.n_options + 2
+    assert result.evaluations == 50
 
 
 def test_the_look_for_a_feasible_selection_keeps_to_the_limits():
@@ -227,7 +227,7 @@ def test_the_look_for_a_feasible_selection_keeps_to_the_limits():
     never = Function(space, lambda s: 1.0, name="never")
     result = minimize(Additive(space, np.arange(24)), [never <= 0], max_evaluations=300)
     assert result.status is Status.UNKNOWN
-    assert result.evaluations <= 300 + 64
+    assert result.evaluations <= 300
 
 
 def test_callback_stops_and_sees_progress():

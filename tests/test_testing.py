@@ -329,7 +329,7 @@ def test_right_metrics_pass(bound):
         (Greedy(SPACE, VALUES), "must leave its argument alone"),
         (Parted(SPACE, VALUES), "a part of the metric must not exceed it"),
         (Limited(SPACE, VALUES), "limits are 0.0 and 0.5"),
-        (Function(SPACE, lambda s: np.nan), "values must be finite"),
+        (Function(SPACE, lambda s: np.nan), "finite numbers"),
     ],
     ids=lambda x: type(x).__name__ if isinstance(x, Metric) else "",
 )

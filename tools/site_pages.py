@@ -47,18 +47,20 @@ def titles() -> dict[Path, tuple[str, str]]:
     return found
 
 
-def with_links(text: str, source: str) -> str:
-    """Text of a file of the repository, with links between files turned into links between pages."""
+def with_links(text: str, source: str, page: str) -> str:
+    """Text of a file of the repository as text of a page: links lead to pages; files that are no pages are named."""
 
     def link(match: re.Match[str]) -> str:
-        target, mark, anchor = match[1].partition("#")
+        words, (target, mark, anchor) = match[1], match[2].partition("#")
         path = os.path.normpath(os.path.join(os.path.dirname(source), target))
-        page = PAGES.get(path, path.removeprefix("docs/") if path.startswith("docs/") else None)
-        if "://" in target or page is None:
+        if "://" in target or not target:
             return match[0]
-        return f"]({page}{mark}{anchor})"
+        if path in PAGES or path.startswith("docs/"):
+            there = PAGES.get(path, path.removeprefix("docs/"))
+            return f"[{words}]({os.path.relpath(there, os.path.dirname(page) or '.')}{mark}{anchor})"
+        return f"{words} (`{path}`)"
 
-    return re.sub(r"\]\(([^)\s]+)\)", link, text)
+    return re.sub(r"\[([^\[\]]*)\]\(([^)\s]+)\)", link, text)
 
 
 def executed(path: Path, title: str) -> tuple[str, dict[str, bytes]]:
@@ -102,7 +104,7 @@ def on_files(files: Any, config: Any) -> Any:
         files.append(File.generated(config, name, content=content))
 
     for source, page in PAGES.items():
-        add(page, with_links((ROOT / source).read_text(encoding="utf-8"), source))
+        add(page, with_links((ROOT / source).read_text(encoding="utf-8"), source, page))
     pictures: dict[str, list[str]] = {}
     for path, (title, _) in titles().items():
         page, drawn = executed(path, title)
@@ -112,6 +114,12 @@ def on_files(files: Any, config: Any) -> Any:
             add(f"gallery/{name}", content)
     add("gallery/index.md", index_of_gallery(pictures))
     return files
+
+
+def on_page_markdown(markdown: str, page: Any, **_: Any) -> str:
+    """Name files that are no pages, where a page of docs links to them."""
+    made = page.file.src_uri in PAGES.values() or page.file.src_uri.startswith("gallery/")
+    return markdown if made else with_links(markdown, f"docs/{page.file.src_uri}", page.file.src_uri)
 
 
 def on_config(config: Any) -> Any:

@@ -9,18 +9,18 @@ from __future__ import annotations
 import inspect
 import itertools
 import warnings
-from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Hashable, Iterable, Iterator, Sequence
 from copy import deepcopy
-from dataclasses import fields, is_dataclass
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
-from torch.utils import _pytree as pytree
 
 from cggd_nas.choices import ChannelChoice, Choice, RepeatChoice
+from cggd_nas.failures import place_of
+from cggd_nas.nested import tensors_in
 from cggd_nas.plain import changes, plain_network, stripped
 from cggd_nas.supernet import Supernet, collect
 from cggd_nas.trace import Example, tensors_of
@@ -235,17 +235,7 @@ def _outputs(module: nn.Module, inputs: Sequence[Tensor], seed: int = 0) -> list
     with torch.no_grad(), torch.autocast(kind, enabled=False), own_random, warnings.catch_warnings():
         warnings.simplefilter("ignore")  # what the network warns of, it says when it is used
         torch.manual_seed(seed)
-        return list(_tensors(module(*(x.clone() for x in inputs))))  # a network may write into its input
-
-
-def _tensors(output: Any) -> Iterator[Tensor]:
-    for leaf in pytree.tree_leaves(output):
-        if isinstance(leaf, Tensor):
-            yield leaf
-        elif is_dataclass(leaf):
-            yield from _tensors([getattr(leaf, field.name) for field in fields(leaf)])
-        elif isinstance(leaf, Mapping):
-            yield from _tensors(list(leaf.values()))
+        return list(tensors_in(module(*(x.clone() for x in inputs))))  # a network may write into its input
 
 
 # -- what is said -----------------------------------------------------------------------------------------------------
@@ -258,12 +248,12 @@ def _compare(twin: Supernet, row: Row, inputs: Sequence[Tensor], rounding: float
         return
     labels = twin.space.labels(row)
     network = plain_network(twin, labels).eval()
-    running = _Running(network)
     try:
         outputs = _outputs(network, inputs)
     except Exception as error:
         raise ValueError(
-            f"the network of {labels} runs in the supernet, and fails when it is extracted, {running}: "
+            f"the network of {labels} runs in the supernet, and fails when it is extracted, "
+            f"{place_of(error, network)}: "
             f"{type(error).__name__}: {error}. {_advice(_widths(twin))}"
         ) from error
     if _apart(expected, outputs) <= rounding:
@@ -331,21 +321,3 @@ def _advice(widths: Sequence[Hashable]) -> str:
 
 def _listed(names: Iterable[Hashable]) -> str:
     return ", ".join(map(repr, names))
-
-
-class _Running:
-    """Which part of a network runs, and on what, for the message where one fails."""
-
-    def __init__(self, network: nn.Module) -> None:
-        self.stack: list[str] = []
-        for path, part in network.named_modules():
-            if path:
-                part.register_forward_pre_hook(lambda part, given, path=path: self.begin(path, part, given))
-                part.register_forward_hook(lambda *_: self.stack.pop() and None)
-
-    def begin(self, path: str, part: nn.Module, given: tuple[Any, ...]) -> None:
-        kind = str(part) if not part._modules else type(part).__name__
-        self.stack.append(f"{path!r}, {kind}, given {', '.join(str(tuple(x.shape)) for x in _tensors(given))}")
-
-    def __str__(self) -> str:
-        return f"at {self.stack[-1]}" if self.stack else "outside of its modules"

@@ -1,94 +1,170 @@
-"""Batches of data held in two tensors, in an order that a seed fixes."""
+"""Batches of data: what the network is given, and what its outputs are compared with."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence, Sized
+import inspect
+from collections.abc import Iterable, Iterator, Mapping, Sequence, Sized
 from dataclasses import dataclass
 from typing import Any, Protocol
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
+
+from cggd_nas.nested import mapped, moved, tensors_in
+from cggd_nas.supernet import unwrapped
+
+# The entry of a mapping that holds the targets, as in the data sets of Hugging Face.
+LABELS = "labels"
 
 
 class Batches(Protocol):
-    """What a search reads data from: a ``DataLoader``, a list of pairs, anything with a length to iterate anew."""
+    """What a search reads data from: a ``DataLoader``, a list of batches, anything with a length to iterate anew."""
 
     def __len__(self) -> int:
         """Number of batches."""
         ...
 
-    def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
-        """Batches of inputs and targets."""
+    def __iter__(self) -> Iterator[Any]:
+        """Batches: (inputs, targets), (first, second, ..., targets), or mappings of arguments of forward."""
         ...
 
 
 @dataclass(frozen=True, eq=False)
-class Shuffled:
-    """Batches of two tensors in a new random order each time; a last batch that is not full is left out.
+class Batch:
+    """One batch: arguments of forward by position and by name, and targets.
 
     Attributes
     ----------
-    inputs, targets : Tensor of shape (n, ...)
+    inputs : tuple
+    named : mapping of str
+    targets : Any
+        The second argument of the loss.
+
+    Examples
+    --------
+    >>> batch = Batch.of((torch.ones(4, 2), torch.zeros(4)), nn.Linear(2, 1))
+    >>> batch.outputs(nn.Identity()).shape, batch.samples
+    (torch.Size([4, 2]), 4)
+    """
+
+    inputs: tuple[Any, ...]
+    named: Mapping[str, Any]
+    targets: Any
+
+    @classmethod
+    def of(cls, raw: Any, model: nn.Module, argument: str = "batches") -> Batch:
+        """A batch as data loaders give it; `argument` names the loader in errors.
+
+        Parameters
+        ----------
+        raw : tuple, list or mapping
+            The last part of a tuple is the target, and what stands before it goes to the model; a mapping before a
+            target is given by name. From a mapping alone, the model gets what its forward takes. The targets are then
+            the entry ``labels``, or the mapping itself if it has none.
+        model : nn.Module
+        argument : str
+        """
+        if isinstance(raw, Mapping):
+            taken = _taken(raw, model, argument)
+            batch = cls((), taken, raw.get(LABELS, raw))
+        elif isinstance(raw, tuple | list) and len(raw) > 1:
+            *inputs, targets = raw
+            by_name = len(inputs) == 1 and isinstance(inputs[0], Mapping)
+            batch = cls((), _taken(inputs[0], model, argument), targets) if by_name else cls(tuple(inputs), {}, targets)
+        else:
+            raise TypeError(_wrong(raw, argument))
+        first = next(tensors_in((batch.inputs, batch.named)), None)
+        if first is None or first.ndim == 0 or (isinstance(batch.targets, Tensor) and batch.targets.ndim == 0):
+            raise TypeError(_wrong(raw, argument))
+        return batch
+
+    @property
+    def samples(self) -> int:
+        """Number of samples: that of the targets, or of the first input if targets have no length."""
+        own = self.targets
+        if isinstance(own, Sized) and not isinstance(own, Mapping):
+            return len(own)
+        return len(next(tensors_in((self.inputs, self.named))))
+
+    def to(self, device: torch.device) -> Batch:
+        """The batch with all its tensors on a device."""
+        return Batch(*moved((self.inputs, self.named, self.targets), device))
+
+    def outputs(self, model: nn.Module) -> Any:
+        """What a model returns for the inputs."""
+        return model(*self.inputs, **self.named)
+
+
+@dataclass(frozen=True, eq=False)
+class Shuffled:
+    """Batches of tensors in a new random order each time; a last batch that is not full is left out.
+
+    Attributes
+    ----------
+    data : tuple or mapping of tensors
+        All of the same length.
     batch_size : int
     generator : torch.Generator
         On the CPU; what it draws next is the next order.
 
     Examples
     --------
-    >>> batches = Shuffled(torch.arange(5), torch.arange(5), 2, torch.Generator().manual_seed(0))
+    >>> batches = Shuffled((torch.arange(5), torch.arange(5)), 2, torch.Generator().manual_seed(0))
     >>> [inputs.tolist() for inputs, targets in batches]
     [[4, 0], [1, 3]]
     """
 
-    inputs: Tensor
-    targets: Tensor
+    data: Any
     batch_size: int
     generator: torch.Generator
 
-    def __len__(self) -> int:
-        return max(1, len(self.inputs) // self.batch_size)
+    @property
+    def samples(self) -> int:
+        """Number of samples."""
+        return len(next(tensors_in(self.data)))
 
-    def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
-        order = torch.randperm(len(self.inputs), generator=self.generator)
+    def __len__(self) -> int:
+        return max(1, self.samples // self.batch_size)
+
+    def __iter__(self) -> Iterator[Any]:
+        order = torch.randperm(self.samples, generator=self.generator)
         for rows in order.split(self.batch_size)[: len(self)]:
-            rows = rows.to(self.inputs.device)
-            yield self.inputs[rows], self.targets[rows.to(self.targets.device)]
+            yield self.rows(rows)
+
+    def rows(self, rows: Tensor) -> Any:
+        """The batch of the given samples."""
+        return mapped(lambda x: x[rows.to(x.device)], self.data)
 
 
 def as_batches(data: Any, argument: str, *, batch_size: int, seed: int) -> Batches:
-    """Batches from a pair of tensors, or from something that gives batches already, checked."""
-    if isinstance(data, tuple) and len(data) == 2 and all(isinstance(part, Tensor) for part in data):
-        inputs, targets = data
-        if len(inputs) != len(targets) or len(inputs) == 0:
-            raise ValueError(f"{argument} must hold as many inputs as targets, got {len(inputs)} and {len(targets)}")
-        return Shuffled(inputs, targets, batch_size, torch.Generator().manual_seed(seed))
-    if not isinstance(data, Iterable) or isinstance(data, Iterator) or not isinstance(data, Sized) or len(data) == 0:
+    """Batches from tensors, or from something that gives batches already, checked."""
+    parts = list(data.values()) if isinstance(data, Mapping) else list(data) if isinstance(data, tuple) else []
+    if len(parts) > 1 and all(isinstance(part, Tensor) for part in parts):
+        lengths = [len(part) if part.ndim else 0 for part in parts]
+        if len(set(lengths)) > 1 or 0 in lengths:
+            raise ValueError(
+                f"{argument} must hold as many inputs as targets, got {' and '.join(map(str, dict.fromkeys(lengths)))}"
+            )
+        return Shuffled(data, batch_size, torch.Generator().manual_seed(seed))
+    anew = isinstance(data, Iterable) and not isinstance(data, Iterator | Mapping)
+    if not anew or not isinstance(data, Sized) or len(data) == 0:
         raise TypeError(
-            f"{argument} must be a pair of tensors (inputs, targets), or give batches of them as a DataLoader does, "
-            f"with a length of at least 1; got {type(data).__name__}"
+            f"{argument} must be tensors (inputs, targets), or give batches of them as a DataLoader does, with a "
+            f"length of at least 1; got {type(data).__name__}"
         )
     return data  # pyright: ignore[reportReturnType] - iterable and sized
 
 
-def in_order(batches: Batches) -> Batches | Sequence[tuple[Tensor, Tensor]]:
-    """Batches to evaluate on: those of two tensors as they lie, a last one that is not full included."""
+def in_order(batches: Batches) -> Batches | Sequence[Any]:
+    """Batches to evaluate on: those of tensors as they lie, a last one that is not full included."""
     if not isinstance(batches, Shuffled):
         return batches
-    inputs, targets = (x.split(batches.batch_size) for x in (batches.inputs, batches.targets))
-    return list(zip(inputs, targets, strict=True))
+    return [batches.rows(rows) for rows in torch.arange(batches.samples).split(batches.batch_size)]
 
 
-def pairs(batches: Iterable[Any], argument: str) -> Iterator[tuple[Tensor, Tensor]]:
-    """Batches, each checked to be inputs and targets."""
-    for batch in batches:
-        parts = list(batch) if isinstance(batch, tuple | list) else [batch]
-        if len(parts) != 2 or not all(isinstance(part, Tensor) and part.ndim > 0 for part in parts):
-            got = [f"a tensor {tuple(p.shape)}" if isinstance(p, Tensor) else type(p).__name__ for p in parts[:3]]
-            raise TypeError(
-                f"{argument} must give batches of two tensors, inputs and targets, as a DataLoader or a list "
-                f"[(inputs, targets)] does; one of its batches is {' and '.join(got) or 'empty'}"
-            )
-        yield parts[0], parts[1]
+def checked(batches: Iterable[Any], argument: str, model: nn.Module) -> Iterator[Batch]:
+    """Batches for a model, each checked."""
+    return (Batch.of(raw, model, argument) for raw in batches)
 
 
 def generator_of(batches: Any) -> torch.Generator | None:
@@ -97,7 +173,33 @@ def generator_of(batches: Any) -> torch.Generator | None:
     return generator if isinstance(generator, torch.Generator) else None
 
 
-def repeated(batches: Batches) -> Iterator[tuple[Tensor, Tensor]]:
+def repeated(batches: Batches) -> Iterator[Any]:
     """Batches for ever, from the beginning again when they end."""
     while True:
         yield from batches
+
+
+def _taken(mapping: Mapping[Any, Any], model: nn.Module, argument: str) -> dict[str, Any]:
+    """The entries that a model's forward takes."""
+    known = inspect.signature(unwrapped(model).forward).parameters
+    if any(parameter.kind is parameter.VAR_KEYWORD for parameter in known.values()):
+        return dict(mapping)
+    taken = {str(key): value for key, value in mapping.items() if key in known}
+    needed = {name for name, p in known.items() if p.default is p.empty and p.kind is not p.VAR_POSITIONAL}
+    if missing := needed.difference(taken):
+        raise TypeError(
+            f"{argument} gives mappings of {', '.join(map(repr, mapping))}, which lack "
+            f"{', '.join(map(repr, sorted(missing)))} that the forward of {type(unwrapped(model)).__name__} takes; "
+            f"name entries as its arguments ({', '.join(known)})"
+        )
+    return taken
+
+
+def _wrong(raw: Any, argument: str) -> str:
+    parts = list(raw.values()) if isinstance(raw, Mapping) else list(raw) if isinstance(raw, tuple | list) else [raw]
+    got = [f"a tensor {tuple(p.shape)}" if isinstance(p, Tensor) else type(p).__name__ for p in parts[:3]]
+    return (
+        f"{argument} must give batches (inputs, targets), (first, second, ..., targets) or mappings of what forward "
+        f"takes, of tensors with an axis of samples, as a DataLoader does; one of its batches is "
+        f"{' and '.join(got) or 'empty'}"
+    )

@@ -9,7 +9,6 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from torch import Tensor
 
 from cggd import Constraint
 from cggd.constraints import Row
@@ -17,7 +16,7 @@ from cggd.guide.relaxation import sample
 from cggd.metrics import afresh
 from cggd_nas.batches import Batches
 from cggd_nas.recalibration import recalibrated
-from cggd_nas.retrain import Loss, evaluate
+from cggd_nas.retrain import Accuracy, Loss, evaluate
 from cggd_nas.supernet import Supernet
 
 
@@ -31,7 +30,8 @@ class Candidate:
     indices : tuple of int
         The selection as indices.
     loss, accuracy : float
-        On the validation data, with batch norms recalibrated; accuracy between 0 and 1, NaN without classes.
+        On the validation data, with batch norms recalibrated; accuracy between 0 and 1, NaN without classes; or
+        what the search's `metric` says.
     samples : int
         Validation samples behind them: all for finalists.
     """
@@ -117,13 +117,14 @@ def ranked(candidates: Iterable[Candidate]) -> list[Candidate]:
 def judge(
     supernet: Supernet,
     selection: tuple[int, ...],
-    calibration: Sequence[tuple[Tensor, Tensor]],
-    validation: Batches | Sequence[tuple[Tensor, Tensor]],
+    calibration: Sequence[Any],
+    validation: Batches | Sequence[Any],
     loss: Loss,
+    metric: Accuracy | None = None,
 ) -> Candidate:
     """Validation loss of one selection with the supernet's weights, batch norms recalibrated for it."""
     with supernet.selected(selection) as model, recalibrated(model, calibration):
-        scores = evaluate(model, validation, loss=loss)
+        scores = evaluate(model, validation, loss=loss, metric=metric)
     return Candidate(supernet.space.labels(selection), selection, scores.loss, scores.accuracy, scores.n)
 
 

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from cggd.checks import whole
+from cggd_nas.arguments import Arguments
 from cggd_nas.relaxations import Mixing, mix
 
 # DARTS starts its logits as noise of this size (its program, model_search.py): it breaks ties and nothing else.
@@ -62,7 +63,10 @@ class Choice(nn.Module):
     Parameters
     ----------
     options : mapping of str to nn.Module
-        At least one. All take the same arguments and return tensors of one shape.
+        At least one. They return values of the same structure: tensors of one shape, or tuples, mappings and
+        dataclasses of such tensors. Parts whose structure differs, as the states of LSTM and GRU, can be read where one
+        path runs, and not where several are mixed. An option that takes fewer arguments than another gets those that it
+        takes: ``nn.Identity()`` may stand beside a layer that is called as ``layer(h, mask=mask)``.
     decision : str, optional
         Choices with the same name share one decision; they must have equal labels in equal order.
 
@@ -98,6 +102,7 @@ class Choice(nn.Module):
             if not isinstance(option, nn.Module):
                 raise TypeError(f"options[{label!r}] must be an nn.Module, got {option!r}")
         _prepare(self, tuple(options), decision)
+        self.arguments = Arguments.of(list(options.values()))
         self.options = nn.ModuleDict()
         for number, (label, option) in enumerate(options.items()):
             usable = label.isidentifier() and not hasattr(self.options, label)
@@ -106,7 +111,12 @@ class Choice(nn.Module):
     def forward(self, *args: Any, **kwargs: Any) -> Any:
         """The chosen option's output, or a mixture of the outputs of those that were drawn."""
         options = list(self.options.values())
-        return mix(_drawn(self), lambda path: options[path](*args, **kwargs))
+
+        def run(path: int) -> Any:
+            given, named = self.arguments.given(path, args, kwargs)
+            return options[path](*given, **named)
+
+        return mix(_drawn(self), run, self.labels)
 
     def choose(self, label: str) -> nn.Module:
         """The module of one option, itself and not a copy."""
@@ -114,7 +124,8 @@ class Choice(nn.Module):
 
     def plain(self, selection: Selection) -> nn.Module:
         """A copy of the chosen option."""
-        return copy.deepcopy(self.choose(_chosen(self, selection)))
+        label = _chosen(self, selection)
+        return self.arguments.plain(_position(self, label), copy.deepcopy(self.choose(label)))
 
     def extra_repr(self) -> str:
         return _described(self)
@@ -172,7 +183,7 @@ class ChannelChoice(nn.Module):
         if not -x.ndim <= self.dim < x.ndim or x.shape[self.dim] != channels:
             raise ValueError(f"a choice of {channels} channels got a tensor of shape {tuple(x.shape)}, dim={self.dim}")
         mixing = _drawn(self)
-        mask = mix(mixing, lambda path: self.masks[path])
+        mask = mix(mixing, lambda path: self.masks[path], self.labels)
         shape = [1] * x.ndim
         shape[self.dim] = channels
         return x * mask.to(x.dtype).view(shape)
@@ -192,7 +203,8 @@ class RepeatChoice(nn.Module):
     Parameters
     ----------
     blocks : sequence of nn.Module
-        Each keeps the shape of its input, or at least those beyond the least depth do.
+        Each keeps the shape of its input, or at least those beyond the least depth do. All of them get the further
+        arguments that they take: ``layer(h, mask=mask)``.
     depths : sequence of int
         The numbers to choose among, each from 0 to the number of blocks; labels are their decimal forms.
     decision : str, optional
@@ -218,19 +230,22 @@ class RepeatChoice(nn.Module):
         self.blocks = nn.ModuleList(blocks)
         self.depths = tuple(_up_to(depths, "depths", least=0, most=len(self.blocks), limit="the number of blocks"))
         _prepare(self, tuple(map(str, self.depths)), decision)
+        self.arguments = Arguments.of(list(self.blocks))
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x: Any, *args: Any, **kwargs: Any) -> Any:
         """The output of the first k blocks, or a mixture; blocks beyond the deepest path drawn do not run."""
         mixing = _drawn(self)
+        self.arguments.check((x, *args), kwargs, "RepeatChoice")
         outputs = [x]
-        for block in list(self.blocks)[: max(self.depths[path] for path in mixing.paths)]:
-            outputs.append(block(outputs[-1]))
-        return mix(mixing, lambda path: outputs[self.depths[path]])
+        for i, block in enumerate(list(self.blocks)[: max(self.depths[path] for path in mixing.paths)]):
+            given, named = self.arguments.given(i, (outputs[-1], *args), kwargs)
+            outputs.append(block(*given, **named))
+        return mix(mixing, lambda path: outputs[self.depths[path]], self.labels)
 
     def plain(self, selection: Selection) -> nn.Module:
         """Copies of the first k blocks."""
         depth = self.depths[_position(self, _chosen(self, selection))]
-        return copy.deepcopy(nn.Sequential(*list(self.blocks)[:depth]))
+        return self.arguments.chain(range(depth), [copy.deepcopy(block) for block in list(self.blocks)[:depth]])
 
     def extra_repr(self) -> str:
         return _described(self)

@@ -63,7 +63,7 @@ def export_onnx(module: nn.Module, example: Example, path: str | PathLike[str]) 
     unchecked = path.with_name(path.name + ".unchecked")
     try:
         with evaluating(module), torch.no_grad(), _quiet():
-            with running_on(arguments):
+            with running_on(arguments, module):
                 wanted = [x.numpy() for x in pytree.tree_leaves(module(*arguments))]
             torch.onnx.export(module, arguments, str(unchecked), dynamo=True, external_data=False, verbose=False)
         onnx.checker.check_model(onnx.load(str(unchecked)), full_check=True)

@@ -20,7 +20,7 @@ from cggd import Constraint, Guide, GuideStep, Safeguard, SafeguardState, Safegu
 from cggd.constraints import check_constraints
 from cggd.guide import Balance, Observation
 from cggd.guide.directions import Weights
-from cggd_nas.supernet import Supernet, collect, gathered
+from cggd_nas.supernet import Supernet, collect, gathered, lifted
 
 # A learning rate that decays ends at 0, where no direction could act; as in `cggd.search`.
 SMALLEST_STEP = 1e-9
@@ -36,7 +36,7 @@ class TorchGuide:
     ----------
     model : nn.Module or Supernet
     constraints : list of Constraint
-        Of metrics on the supernet's space.
+        Of metrics on the supernet's space, or on that of a part, such as ``Costs(model.backbone, example).macs()``.
     rescale, epsilon, weights, balance
         See `cggd.Guide`.
     patience : int
@@ -101,7 +101,7 @@ class TorchGuide:
         broadcast: bool = True,
     ) -> None:
         self.supernet = model if isinstance(model, Supernet) else collect(model)
-        bounds = check_constraints(constraints, self.supernet.space)
+        bounds = check_constraints(lifted(constraints, self.supernet), self.supernet.space)
         self.guide = Guide(bounds, rescale=rescale, epsilon=epsilon, weights=weights, balance=balance)
         precision = max(torch.finfo(parameter.dtype).eps for parameter in self.supernet.parameters)
         self.safeguard = Safeguard(self.guide, patience, precision=precision)

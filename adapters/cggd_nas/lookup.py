@@ -290,7 +290,7 @@ def check_table(table: Any, argument: str) -> None:
 
 
 def _real(module: nn.Module) -> nn.Module:
-    """A copy of a module of the meta device, on the CPU with random weights: times do not depend on which."""
+    """A copy of a module of fake tensors with random weights: times do not depend on which."""
     made = copy.deepcopy(module, replaced_tensors(module, _real_tensor))
     for part in made.modules():
         part._forward_pre_hooks.clear()

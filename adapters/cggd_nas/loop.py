@@ -7,8 +7,8 @@ import math
 import time
 import warnings
 import zipfile
-from collections.abc import Callable, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Protocol
@@ -25,16 +25,16 @@ from cggd.checks import whole
 from cggd.constraints import Row
 from cggd.guide.relaxation import annealed
 from cggd.outputs import replacing
-from cggd_nas.batches import Batches, generator_of, in_order, pairs, repeated
+from cggd_nas.batches import Batch, Batches, checked, generator_of, in_order, repeated
 from cggd_nas.candidates import Candidate, NoFeasibleArchitectureError, holds, judge, likely, ranked
 from cggd_nas.guide import TorchGuide
 from cggd_nas.history import Epoch, margins, skips
 from cggd_nas.learners import Learners
 from cggd_nas.measure import evaluating, same_mode
-from cggd_nas.recalibration import recalibrate
+from cggd_nas.recalibration import recalibrate, recalibrated
 from cggd_nas.relaxations import Relaxation, UniformPath
 from cggd_nas.result import NasResult
-from cggd_nas.retrain import Loss
+from cggd_nas.retrain import Accuracy, Loss, evaluate
 from cggd_nas.supernet import Supernet
 from cggd_nas.visited import Visited
 
@@ -86,6 +86,7 @@ class Settings:
     every: int
     seed: int
     loss: Loss
+    metric: Accuracy | None
     objective: Objective | None
     relaxation: Callable[..., Relaxation]
     judging: Judging
@@ -118,7 +119,7 @@ class Run:
         self.epoch = 0
         self.history: list[Epoch] = []
         self.visited = Visited(LATE * settings.epochs)
-        self.calibration: list[tuple[Tensor, Tensor]] = []
+        self.calibration: list[Any] = []
         self.began = time.perf_counter()
 
     @property
@@ -200,27 +201,32 @@ class Run:
     def _rehearse(self) -> None:
         """Judge a batch of each kind without training, so that what cannot work is said before anything is trained.
 
-        In evaluation mode, in which candidates are judged at the end, and with paths mixed as after the warm-up.
+        In evaluation mode, in which candidates are judged at the end, and with paths mixed as after the warm-up: the
+        loss of either batch, the step of the architecture, and the judgement of a candidate.
         """
         s, generators = self.settings, self._generators()
         states = [generator.get_state() for generator in generators]
         own_random = torch.random.fork_rng(devices=[self.device] if self.device.type == "cuda" else [])
         self.learners.require(weights=False, architecture=True)
+        first = dict[str, Any]()
         try:
             with own_random, evaluating(self.model), self.supernet.kept():
                 relaxed = s.relaxation(temperature=annealed(0, s.epochs, share=LATE))
                 self.supernet.relax(relaxed, generator=self.paths)
                 for data, name in ((self.train, "train"), (self.val, "val")):
-                    if (batch := next(pairs(data, name), None)) is None:
+                    if (raw := next(iter(data), None)) is None:
                         raise ValueError(f"{name} has a length of {len(data)}, but gives no batch")
-                    try:
+                    batch, first[name] = Batch.of(raw, self.model, name), raw
+                    with _noting(f"in the first batch of {name}, in evaluation mode, before any training"):
                         loss = self._loss(batch, finite=False)
-                        if s.objective is None:
-                            _check_gradient(loss)
-                    except Exception as error:
-                        error.add_note(f"in the first batch of {name}, in evaluation mode, before any training")
-                        raise
+                        if name == "val" or s.objective is None:
+                            self._total(loss).backward()
+                with _noting("where a candidate is judged by the first batches, before any training"):
+                    self.supernet.select(self.supernet.indices())
+                    with recalibrated(self.model, [first["train"]]):
+                        evaluate(self.model, [first["val"]], loss=s.loss, metric=s.metric)
         finally:
+            self.model.zero_grad(set_to_none=True)
             for generator, state in zip(generators, states, strict=True):
                 generator.set_state(state)
 
@@ -232,8 +238,8 @@ class Run:
         before = self.supernet.indices()
         self.supernet.relax(UniformPath() if warm else s.relaxation(temperature=temperature), generator=self.paths)
         self.model.train()
-        validation = pairs(repeated(self.val), "val")
-        for number, batch in enumerate(pairs(self.train, "train")):
+        validation = checked(repeated(self.val), "val", self.model)
+        for number, batch in enumerate(checked(self.train, "train", self.model)):
             sums.train.append(self._learn(batch))
             if not warm and number % s.every == 0:
                 self._choose(next(validation), sums)
@@ -244,7 +250,7 @@ class Run:
             _write(s.reports.writer, record, self.constraints)
         return record
 
-    def _learn(self, batch: tuple[Tensor, Tensor]) -> float:
+    def _learn(self, batch: Batch) -> float:
         """One step of the weights."""
         self.learners.require(weights=True, architecture=False)
         self.learners.optimizer.zero_grad()
@@ -252,15 +258,13 @@ class Run:
         self.learners.step_weights(loss)
         return float(loss.detach())
 
-    def _choose(self, batch: tuple[Tensor, Tensor], sums: _Means) -> None:
+    def _choose(self, batch: Batch, sums: _Means) -> None:
         """One step of the architecture."""
         chooser = self.learners.chooser
         self.learners.require(weights=False, architecture=True)
         chooser.zero_grad()
         loss = self._loss(batch)
-        total = loss if self.settings.objective is None else self.settings.objective(loss, self.supernet)
-        _check_gradient(total)
-        total.backward()
+        self._total(loss).backward()
         if self.settings.objective is None:
             seen = self.guide.update(chooser).seen
         else:
@@ -270,9 +274,15 @@ class Run:
         sums.val.append(float(loss.detach()))
         sums.feasible.append(seen.feasible)
 
-    def _loss(self, batch: tuple[Tensor, Tensor], *, finite: bool = True) -> Tensor:
-        inputs, targets = batch
-        loss = self.settings.loss(self.model(inputs.to(self.device)), targets.to(self.device))
+    def _total(self, loss: Tensor) -> Tensor:
+        """What a step of the architecture minimises."""
+        total = loss if self.settings.objective is None else self.settings.objective(loss, self.supernet)
+        _check_gradient(total)
+        return total
+
+    def _loss(self, batch: Batch, *, finite: bool = True) -> Tensor:
+        batch = batch.to(self.device)
+        loss = self.settings.loss(batch.outputs(self.model), batch.targets)
         if not isinstance(loss, Tensor):
             raise TypeError(f"loss must return a tensor of one number, got {loss!r}")
         if loss.numel() != 1 or (finite and not torch.isfinite(loss)):
@@ -364,7 +374,7 @@ class Run:
             finals.append(self._judged(candidate.indices, in_order(self.val)))
 
     def _judged(self, selection: tuple[int, ...], data: Any) -> Candidate:
-        return judge(self.supernet, selection, self.calibration, data, self.settings.loss)
+        return judge(self.supernet, selection, self.calibration, data, self.settings.loss, self.settings.metric)
 
     def _unjudged(self, selection: tuple[int, ...]) -> Candidate:
         return Candidate(self.supernet.space.labels(selection), selection, math.nan, math.nan, 0)
@@ -479,6 +489,16 @@ def _loaded(path: Path) -> dict[str, Any]:
             f"{FORMAT}; begin the search anew"
         )
     return saved
+
+
+@contextmanager
+def _noting(note: str) -> Iterator[None]:
+    """Add a note to an error that comes from inside."""
+    try:
+        yield
+    except Exception as error:
+        error.add_note(note)
+        raise
 
 
 def _check_gradient(total: Tensor) -> None:

@@ -19,7 +19,7 @@ from cggd.metrics.base import check_metric
 from cggd.rounding import true_texts
 from cggd_nas.metrics import Costs
 from cggd_nas.plain import as_supernet
-from cggd_nas.supernet import Supernet
+from cggd_nas.supernet import Supernet, lifted
 from cggd_nas.trace import Example
 
 
@@ -177,7 +177,7 @@ def profile(
     supernet = as_supernet(model)
     space = supernet.space
     whole(samples, "samples", least=1)
-    bounds = check_constraints(constraints, space)
+    bounds = check_constraints(lifted(constraints, supernet), space)
     if metrics is None:
         costs = Costs(supernet, example)
         bounded = {bound.metric.name for bound in bounds}

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from cggd_nas.batches import pairs
+from cggd_nas.batches import checked
 from cggd_nas.measure import evaluating
 
 
-def recalibrate(model: nn.Module, batches: Iterable[tuple[Tensor, Tensor]]) -> None:
+def recalibrate(model: nn.Module, batches: Iterable[Any]) -> None:
     """Measure the running statistics of all batch norms anew, as means over batches; the mode is kept.
 
     Batch norms that the model does not run in its present state are left as they are. Everything else, such as dropout,
@@ -23,8 +24,9 @@ def recalibrate(model: nn.Module, batches: Iterable[tuple[Tensor, Tensor]]) -> N
     ----------
     model : nn.Module
         A supernet with one selection, see `cggd_nas.Supernet.selected`.
-    batches : iterable of (inputs, targets)
-        Moved to the model's device. Twenty of 64 samples are enough (Guo et al., ECCV 2020, use 10,000 images).
+    batches : iterable of batches
+        As for `search`, moved to the model's device. Twenty of 64 samples are enough (Guo et al., ECCV 2020, use
+        10,000 images).
 
     Examples
     --------
@@ -52,8 +54,8 @@ def recalibrate(model: nn.Module, batches: Iterable[tuple[Tensor, Tensor]]) -> N
             for norm in norms:
                 norm.train()
                 norm.momentum = None  # a mean over all batches
-            for inputs, _ in pairs(batches, "batches"):
-                model(inputs.to(device))
+            for batch in checked(batches, "batches", model):
+                batch.to(device).outputs(model)
     finally:
         for hook in hooks:
             hook.remove()
@@ -62,7 +64,7 @@ def recalibrate(model: nn.Module, batches: Iterable[tuple[Tensor, Tensor]]) -> N
 
 
 @contextmanager
-def recalibrated(model: nn.Module, batches: Iterable[tuple[Tensor, Tensor]]) -> Iterator[nn.Module]:
+def recalibrated(model: nn.Module, batches: Iterable[Any]) -> Iterator[nn.Module]:
     """`recalibrate` inside a ``with`` block; the former statistics come back after it."""
     buffers = [buffer for norm in _norms(model) for buffer in norm.buffers(recurse=False)]
     former = [buffer.clone() for buffer in buffers]

@@ -6,7 +6,7 @@ same one. Sampled relaxations compute only the paths they drew, so that memory a
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from cggd.checks import as_number
+from cggd_nas.nested import items_of, rebuilt
 
 
 @dataclass(frozen=True, eq=False)
@@ -179,19 +180,76 @@ class UniformPath:
         return Mixing((allowed[int(torch.randint(len(allowed), (), generator=generator))],))
 
 
-def mix(mixing: Mixing, run: Callable[[int], Any]) -> Any:
-    """The output of a choice whose option i gives ``run(i)``, computing only the paths of the mixing."""
+def mix(mixing: Mixing, run: Callable[[int], Any], labels: Sequence[str] = ()) -> Any:
+    """The output of a choice whose option i gives ``run(i)``, computing only the paths of the mixing.
+
+    Outputs are tensors, or tuples, lists, mappings and dataclasses of them. Floating-point tensors are weighted and
+    added; what is equal in all outputs stays as it is. The rest, such as states of different structure, cannot be
+    mixed: in its place stands an `Unmixed`.
+    """
     if mixing.weights is None:
         return run(mixing.paths[0])
-    total = None
-    for place, path in enumerate(mixing.paths):
+    outputs = []
+    for path in mixing.paths:
         with torch.set_grad_enabled(torch.is_grad_enabled() and path not in mixing.silent):
-            output = run(path)
-        if not isinstance(output, Tensor):
-            raise TypeError(f"an option of a choice must return a tensor to be weighed, got {type(output).__name__}")
-        part = output * mixing.weights[place].to(output.device)
-        total = part if total is None else total + part
-    return total
+            outputs.append(run(path))
+    return _weighted(outputs, mixing.weights, [labels[path] if labels else str(path) for path in mixing.paths])
+
+
+class Unmixed:
+    """Stands for a part of outputs that cannot be mixed; whatever reads it gets an error.
+
+    Examples
+    --------
+    >>> state = Unmixed(["gru", "lstm"], [torch.zeros(1), (torch.zeros(1), torch.zeros(1))])
+    >>> try:
+    ...     state[0]
+    ... except TypeError as error:
+    ...     print(str(error).partition(";")[0])
+    options gru, lstm of a choice return parts that cannot be mixed: Tensor(1,), tuple
+    """
+
+    def __init__(self, labels: Sequence[str], parts: Sequence[Any]) -> None:
+        kinds = [f"Tensor{tuple(x.shape)}" if isinstance(x, Tensor) else type(x).__name__ for x in parts]
+        self._reason = (
+            f"options {', '.join(labels)} of a choice return parts that cannot be mixed: {', '.join(kinds)}; do not "
+            "read them, give all options outputs of the same structure and shapes, or use a relaxation that runs one "
+            "path, such as GumbelSoftmax"
+        )
+
+    def _refuse(self, *args: Any, **kwargs: Any) -> Any:
+        raise TypeError(self._reason)
+
+    __getitem__ = __iter__ = __len__ = __call__ = __bool__ = __add__ = __radd__ = __mul__ = __rmul__ = _refuse
+    __sub__ = __rsub__ = __matmul__ = __rmatmul__ = __truediv__ = __torch_function__ = _refuse
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("__"):
+            raise AttributeError(name)
+        raise TypeError(self._reason)
+
+
+def _weighted(outputs: Sequence[Any], weights: Tensor, labels: Sequence[str]) -> Any:
+    first, *others = outputs
+    if isinstance(first, Tensor) and first.is_floating_point():
+        if all(isinstance(x, Tensor) and x.is_floating_point() and x.shape == first.shape for x in others):
+            return sum(x * weight.to(x.device) for x, weight in zip(outputs, weights, strict=True))
+        return Unmixed(labels, outputs)
+    items = [found for output in outputs if (found := items_of(output)) is not None]
+    if len(items) == len(outputs):
+        keys = [[key for key, _ in found] for found in items]
+        if all(type(x) is type(first) for x in others) and all(one == keys[0] for one in keys):
+            parts = zip(*([item for _, item in found] for found in items), strict=True)
+            return rebuilt(first, [_weighted(part, weights, labels) for part in parts])
+    elif not items and all(_equal(first, other) for other in others):
+        return first
+    return Unmixed(labels, outputs)
+
+
+def _equal(a: Any, b: Any) -> bool:
+    if isinstance(a, Tensor) or isinstance(b, Tensor):
+        return isinstance(a, Tensor) and isinstance(b, Tensor) and torch.equal(a, b)
+    return a is b or bool(a == b)
 
 
 def _all(weights: Tensor) -> Mixing:

@@ -14,11 +14,14 @@ from torch.nn import functional
 
 from cggd import SearchError
 from cggd.checks import whole
-from cggd_nas.batches import generator_of, pairs
+from cggd_nas.batches import checked, generator_of
 from cggd_nas.depthwise import fast_depthwise
 from cggd_nas.measure import evaluating
 
-Loss = Callable[[Tensor, Tensor], Tensor]
+Loss = Callable[[Any, Any], Tensor]
+
+# From outputs and targets of a batch to the number that scores call accuracy.
+Accuracy = Callable[[Any, Any], Any]
 
 # NAS-Bench-201's training of all its networks (Dong and Yang, ICLR 2020, table 1): SGD with Nesterov momentum 0.9, a
 # learning rate of 0.1 and a weight decay of 5e-4.
@@ -41,7 +44,7 @@ class Scores:
     accuracy : float
         Share of targets, one for each sample or, as in segmentation, for each of its places, that are the class of the
         largest output; between 0 and 1. NaN where targets are no classes or outputs no tensor with numbers for each
-        class, in the second dimension or in the last.
+        class, in the second dimension or in the last. With a `metric`, the mean of that over the samples.
     n : int
         Samples.
     """
@@ -64,7 +67,11 @@ class Retrained:
 
 
 def evaluate(
-    module: nn.Module, loader: Iterable[tuple[Tensor, Tensor]], *, loss: Loss = functional.cross_entropy
+    module: nn.Module,
+    loader: Iterable[Any],
+    *,
+    loss: Loss = functional.cross_entropy,
+    metric: Accuracy | None = None,
 ) -> Scores:
     """Loss and accuracy of a network in evaluation mode.
 
@@ -72,10 +79,12 @@ def evaluate(
     ----------
     module : nn.Module
         Keeps its mode.
-    loader : iterable of (inputs, targets)
-        Batches; moved to the device of the module.
+    loader : iterable of batches
+        As for `search`; moved to the device of the module.
     loss : callable
         From outputs and targets to the mean loss of a batch. Outputs are what the module returns, of whatever kind.
+    metric : callable, optional
+        From outputs and targets to the number of a batch that the scores have as accuracy.
 
     Examples
     --------
@@ -84,26 +93,33 @@ def evaluate(
     0.5
     """
     device = _device(module)
-    total, right, n, decided = 0.0, 0, 0, 0
+    total, measured, right, n, decided = 0.0, 0.0, 0, 0, 0
     classes = set[int | None]()
     with evaluating(module), torch.no_grad():
-        for inputs, targets in pairs(loader, "loader"):
-            inputs, targets = inputs.to(device), targets.to(device)
-            outputs = module(inputs)
-            total += float(loss(outputs, targets)) * len(targets)
-            n += len(targets)
+        for batch in checked(loader, "loader", module):
+            batch = batch.to(device)
+            outputs, targets, samples = batch.outputs(module), batch.targets, batch.samples
+            total += float(loss(outputs, targets)) * samples
+            n += samples
+            if metric is not None:
+                measured += float(metric(outputs, targets)) * samples
+                continue
             classes.add(dim := _dim_of_classes(outputs, targets, loss))
             if dim is not None:
                 right += int((outputs.argmax(dim) == targets).sum())
                 decided += targets.numel()
     if n == 0:
         raise ValueError("loader holds no samples; one that can be iterated only once holds none the second time")
+    if metric is not None:
+        return Scores(total / n, measured / n, n)
     return Scores(total / n, right / decided if decided and None not in classes else math.nan, n)
 
 
-def _dim_of_classes(outputs: Any, targets: Tensor, loss: Loss) -> int | None:
+def _dim_of_classes(outputs: Any, targets: Any, loss: Loss) -> int | None:
     """The dimension of outputs that holds a number for each class of targets, if it is known."""
-    if not isinstance(outputs, Tensor) or targets.is_floating_point() or outputs.ndim != targets.ndim + 1:
+    if not isinstance(outputs, Tensor) or not isinstance(targets, Tensor):
+        return None
+    if targets.is_floating_point() or outputs.ndim != targets.ndim + 1:
         return None
     fitting = [d for d in dict.fromkeys((1, outputs.ndim - 1)) if outputs.select(d, 0).shape == targets.shape]
     # PyTorch's losses have them in the second; sequences often have them in the last.
@@ -113,11 +129,12 @@ def _dim_of_classes(outputs: Any, targets: Tensor, loss: Loss) -> int | None:
 
 def retrain(
     module: nn.Module,
-    train: Iterable[tuple[Tensor, Tensor]],
-    val: Iterable[tuple[Tensor, Tensor]],
+    train: Iterable[Any],
+    val: Iterable[Any],
     epochs: int,
     *,
     loss: Loss = functional.cross_entropy,
+    metric: Accuracy | None = None,
     learning_rate: float = LEARNING_RATE,
     momentum: float = MOMENTUM,
     weight_decay: float = WEIGHT_DECAY,
@@ -130,11 +147,13 @@ def retrain(
     Parameters
     ----------
     module : nn.Module
-    train, val : iterables of (inputs, targets)
-        `train` must have a length, as a ``DataLoader`` has.
+    train, val : iterables of batches
+        As for `search`; `train` must have a length, as a ``DataLoader`` has.
     epochs : int
     loss : callable
         From outputs and targets to the mean loss of a batch.
+    metric : callable, optional
+        As for `evaluate`.
     learning_rate : float
         The largest one of the cycle.
     momentum, weight_decay : float
@@ -163,7 +182,7 @@ def retrain(
     seed = whole(seed, "seed", least=0)
     device, scores = _device(module), list[Scores]()
     with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []), fast_depthwise(module):
-        _rehearse(module, val, loss)
+        _rehearse(module, val, loss, metric)
         torch.manual_seed(seed)
         if fresh:
             reinitialise(module)
@@ -174,12 +193,13 @@ def retrain(
         try:
             for epoch in range(1, epochs + 1):
                 module.train()
-                for inputs, targets in pairs(train, "train"):
+                for batch in checked(train, "train", module):
                     optimizer.zero_grad()
-                    loss(module(inputs.to(device)), targets.to(device)).backward()
+                    batch = batch.to(device)
+                    loss(batch.outputs(module), batch.targets).backward()
                     optimizer.step()
                     schedule.step()
-                scores.append(evaluate(module, val, loss=loss))
+                scores.append(evaluate(module, val, loss=loss, metric=metric))
                 if progress is not None:
                     progress(epoch, scores[-1])
         except Exception as error:
@@ -190,12 +210,12 @@ def retrain(
     return Retrained(tuple(scores))
 
 
-def _rehearse(module: nn.Module, val: Iterable[tuple[Tensor, Tensor]], loss: Loss) -> None:
+def _rehearse(module: nn.Module, val: Iterable[Any], loss: Loss, metric: Accuracy | None) -> None:
     """Evaluate the first batch, with the order of all batches kept."""
     generator = generator_of(val)
     state = None if generator is None else generator.get_state()
     try:
-        evaluate(module, itertools.islice(val, 1), loss=loss)
+        evaluate(module, itertools.islice(val, 1), loss=loss, metric=metric)
     finally:
         if generator is not None and state is not None:
             generator.set_state(state)

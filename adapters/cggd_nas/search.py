@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from os import PathLike
 from pathlib import Path
@@ -30,8 +30,8 @@ from cggd_nas.learners import Learners, OptimizerOf
 from cggd_nas.loop import Judging, Objective, Reports, Run, Settings, Writer
 from cggd_nas.relaxations import GumbelSoftmax, Relaxation
 from cggd_nas.result import NasResult
-from cggd_nas.retrain import Loss
-from cggd_nas.supernet import Supernet, collect
+from cggd_nas.retrain import Accuracy, Loss
+from cggd_nas.supernet import Supernet, collect, lifted
 
 # The search of NAS-Bench-201 (Dong & Yang, ICLR 2020, appendix): SGD with Nesterov momentum and cosine decay for the
 # weights, Adam with little momentum for the architecture.
@@ -53,12 +53,13 @@ NEAREST_STEPS = 100
 
 def search(
     model: nn.Module | Supernet,
-    train: Batches | tuple[Tensor, Tensor],
-    val: Batches | tuple[Tensor, Tensor],
+    train: Batches | tuple[Tensor, ...] | Mapping[str, Tensor],
+    val: Batches | tuple[Tensor, ...] | Mapping[str, Tensor],
     constraints: Sequence[Constraint] | Constraint,
     *,
     epochs: int,
     loss: Loss = functional.cross_entropy,
+    metric: Accuracy | None = None,
     objective: Objective | None = None,
     relaxation: Callable[..., Relaxation] = GumbelSoftmax,
     warmup: int | None = None,
@@ -91,16 +92,21 @@ def search(
     ----------
     model : nn.Module or Supernet
         It trains where its parameters are; data is moved there.
-    train, val : DataLoader, or (inputs, targets)
-        Batches of (inputs, targets), or two tensors, which are shuffled by `seed`. `val` should be data that weights
-        do not learn from. Each epoch begins it anew: where it has more batches than an epoch has steps of the
-        architecture, a ``DataLoader`` should shuffle it.
+    train, val : DataLoader, (inputs, targets), (first, second, ..., targets) or mapping of tensors
+        A batch is a tuple or a mapping. The last part of a tuple is the target, of any kind, such as a list of boxes;
+        what stands before it goes to the model, a mapping by name. Of a mapping, the model gets what its ``forward``
+        takes; the loss gets its entry ``labels``, or the mapping if it has none. Tensors given in place of a
+        ``DataLoader`` are shuffled by `seed`. `val` should be data that weights do not learn from. Each epoch begins it
+        anew: where it has more batches than an epoch has steps of the architecture, a ``DataLoader`` should shuffle it.
     constraints : list of Constraint
-        On metrics of the supernet's space.
+        On metrics of the supernet's space, or on that of a part, such as ``Costs(model.backbone, example).macs()``.
     epochs : int
     loss : callable
         From outputs and targets to the mean loss of a batch. Outputs are what the network returns, of whatever kind;
-        candidates are judged by this loss. Accuracies are known of tensors of classes alone.
+        candidates are judged by this loss.
+    metric : callable, optional
+        From outputs and targets to the number of a batch that results have as accuracy; its mean over the samples is
+        reported, and decides nothing. By default the share of right classes, and NaN for outputs that are no tensor.
     objective : callable, optional
         From the task loss and the supernet to what the architecture minimises, such as
         ``penalized(constraints, tf_nas)``. With it the guide is off.
@@ -175,6 +181,7 @@ def search(
         "weight_optimizer": weight_optimizer,
         "architecture_optimizer": architecture_optimizer,
         **({} if objective is None else {"objective": objective}),
+        **({} if metric is None else {"metric": metric}),
         **({} if callback is None else {"callback": callback}),
     }
     for argument, given in functions.items():
@@ -195,6 +202,7 @@ def search(
         every=whole(every, "every", least=1),
         seed=whole(seed, "seed", least=0),
         loss=loss,
+        metric=metric,
         objective=objective,
         relaxation=relaxation,
         judging=Judging(
@@ -211,7 +219,7 @@ def search(
         as_batches(d, n, batch_size=batch_size, seed=seed + k)
         for k, (d, n) in enumerate([(train, "train"), (val, "val")])
     ]
-    bounds = check_constraints(constraints, supernet.space)
+    bounds = check_constraints(lifted(constraints, supernet), supernet.space)
     if resume and checkpoint is None:
         raise ValueError("resume needs the path of a checkpoint")
     console = Console(stderr=True, quiet=not progress)

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import inspect
 import itertools
-from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
+import weakref
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any, cast
 
 import networkx as nx
@@ -14,6 +17,8 @@ from numpy.typing import ArrayLike, NDArray
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
+from cggd import Constraint
+from cggd.metrics import Embedded
 from cggd.space import ChoiceSpace
 from cggd_nas.choices import ChoiceModule, is_choice
 from cggd_nas.relaxations import GumbelSoftmax, Mixing, Relaxation
@@ -36,6 +41,9 @@ class Supernet:
         Arguments of a forward pass, floating-point ones without their numbers, by which `cggd_nas.extract` compares.
     agreed : set of tuple of int
         Selections of which supernet and extracted network were found to compute the same.
+    inside : bool
+        Whether it is a part of a network that was collected as well. Calls of that network draw for its parts; before
+        a call of the part alone, use `select` or `draw`.
 
     Examples
     --------
@@ -59,6 +67,7 @@ class Supernet:
         # What extraction needs to know, see cggd_nas.agreement.
         self.example: tuple[Tensor, ...] | None = None
         self.agreed: set[tuple[int, ...]] = set()
+        self.inside = False
 
     @property
     def parameters(self) -> list[nn.Parameter]:
@@ -153,21 +162,33 @@ class Supernet:
     def _modules(self) -> Iterator[ChoiceModule]:
         return itertools.chain.from_iterable(shared.values() for shared in self.choices.values())
 
-    def _before_forward(self, model: nn.Module, args: tuple) -> None:
-        _draw_outside_graphs(self, args)
+    def _before_forward(self, model: nn.Module, args: tuple, named: dict[str, Any]) -> None:
+        if not self.inside:
+            _draw_outside_graphs(self, args, named)
 
     def __repr__(self) -> str:
         return f"Supernet({type(self.model).__name__}, {self.space})"
 
 
-def _draw(supernet: Supernet, args: tuple = ()) -> None:
-    if supernet.example is None and args and all(isinstance(x, Tensor) for x in args):
-        supernet.example = _example(args)
+def _draw(supernet: Supernet, args: tuple = (), named: Mapping[str, Any] | None = None) -> None:
+    if supernet.example is None and (args or named):
+        given = _by_position(supernet.model, args, named or {})
+        if given and all(isinstance(x, Tensor) for x in given):
+            supernet.example = _example(given)
     how = supernet._how
     for d, (logits, shared) in enumerate(zip(supernet.parameters, supernet.choices.values(), strict=True)):
         mixing = Mixing((how[d],)) if isinstance(how, tuple) else how.draw(logits, supernet._generator)
         for choice in shared.values():
             choice.mixing = mixing
+
+
+def _by_position(model: nn.Module, args: tuple, named: Mapping[str, Any]) -> tuple:
+    """Arguments of a forward by position; nothing where some can be given by name only."""
+    try:
+        bound = inspect.signature(model.forward).bind(*args, **named)
+    except TypeError:  # the call itself says what is wrong
+        return ()
+    return () if bound.kwargs else bound.args
 
 
 def _example(tensors: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
@@ -209,7 +230,7 @@ def collect(model: nn.Module, graph: nx.Graph | None = None) -> Supernet:
     """
     if not isinstance(model, nn.Module):
         raise TypeError(f"model must be an nn.Module, got {model!r}")
-    model = _unwrapped(model)
+    model = unwrapped(model)
     found = _found(model)
     if (known := _collected(model)) is not None:
         modules = [choice for shared in found.values() for choice in shared.values()]
@@ -239,8 +260,52 @@ def collect(model: nn.Module, graph: nx.Graph | None = None) -> Supernet:
         for choice in shared.values():
             choice.decision, choice.logits = decision, first.logits
     supernet = Supernet(model, space, found)
-    model.register_forward_pre_hook(supernet._before_forward)
+    model.register_forward_pre_hook(supernet._before_forward, with_kwargs=True)
+    supernet.inside = all(_owned(choice) for choice in supernet._modules())
+    for part in _parts(model):
+        part.inside = True
+    for choice in supernet._modules():
+        _owners.setdefault(cast(nn.Module, choice), weakref.ref(supernet))
     return supernet
+
+
+# The largest supernet that each choice is collected in; copies of a choice are in none.
+_owners: weakref.WeakKeyDictionary[nn.Module, weakref.ref[Supernet]] = weakref.WeakKeyDictionary()
+
+
+def _owned(choice: ChoiceModule) -> bool:
+    return cast(nn.Module, choice) in _owners and _owners[cast(nn.Module, choice)]() is not None
+
+
+def _parts(model: nn.Module) -> Iterator[Supernet]:
+    """Supernets that parts of a network were collected as."""
+    found = (_collected(module) for module in model.modules() if module is not model)
+    return (part for part in found if part is not None)
+
+
+def lifted(constraints: Any, supernet: Supernet) -> Any:
+    """Constraints, with metrics of a part of the network as metrics of the whole.
+
+    Examples
+    --------
+    >>> from cggd_nas import Choice, Costs
+    >>> net = nn.Sequential(*[nn.Sequential(Choice({"a": nn.Linear(1, 1), "b": nn.Identity()})) for _ in range(2)])
+    >>> supernet = collect(net)
+    >>> (bound,) = lifted([Costs(net[0], torch.zeros(1, 1)).parameters() <= 1], supernet)
+    >>> bound.metric([0, 1]), bound.metric([1, 0])
+    (2.0, 0.0)
+    """
+    spaces = [part.space for part in _parts(supernet.model)]
+
+    def placed(constraint: Any) -> Any:
+        space = getattr(getattr(constraint, "metric", None), "space", supernet.space)
+        if space is supernet.space or not any(space is one for one in spaces):
+            return constraint
+        return replace(constraint, metric=Embedded(supernet.space, constraint.metric))
+
+    if isinstance(constraints, Constraint | str) or not isinstance(constraints, Iterable):
+        return placed(constraints)
+    return [placed(constraint) for constraint in constraints]
 
 
 def gathered(tensors: Sequence[Tensor]) -> NDArray[np.float64]:
@@ -250,7 +315,8 @@ def gathered(tensors: Sequence[Tensor]) -> NDArray[np.float64]:
     return together.cpu().double().numpy()
 
 
-def _unwrapped(model: nn.Module) -> nn.Module:
+def unwrapped(model: nn.Module) -> nn.Module:
+    """The network inside of ``DistributedDataParallel`` and of what ``torch.compile`` returned."""
     while True:
         if isinstance(model, DistributedDataParallel | nn.DataParallel):
             if isinstance(model, nn.DataParallel) and len(model.device_ids) > 1:

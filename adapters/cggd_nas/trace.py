@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 import copy
+import warnings
 from collections.abc import Callable, Hashable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
+from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils import _pytree as pytree
 from torch.utils._python_dispatch import TorchDispatchMode
+
+from cggd_nas.failures import place_of
 
 Example = Tensor | Sequence[Tensor]
 
@@ -56,6 +60,10 @@ _MACS: dict[Any, Callable[..., int]] = {
     aten.addmv: _added_product,
     aten._trilinear: _bilinear,
 }
+
+
+# Questions that fake tensors ask.
+_NOTHING = {torch.ops.prim.device}
 
 
 @dataclass(frozen=True)
@@ -190,14 +198,14 @@ class Trace:
 def trace(module: nn.Module, example: Example) -> Trace:
     """Execute a network in evaluation mode and record what it does.
 
-    It runs as a copy on PyTorch's ``meta`` device, where tensors have shapes but no numbers: nothing is computed, and
-    the module stays as it is. Attention is executed as products of matrices, with the matrix of weights in memory, as
-    runtimes for small devices do, whatever fused kernels this machine has.
+    It runs as a copy with fake tensors of PyTorch, which have shapes and a device but no numbers: nothing is computed,
+    and the module stays as it is. Attention is executed as products of matrices, with the matrix of weights in memory,
+    as runtimes for small devices do, whatever fused kernels this machine has.
 
     Parameters
     ----------
     module : nn.Module
-        Its forward must not depend on the numbers in its tensors.
+        Its forward must not depend on the numbers in its tensors, unless it asks PyTorch first whether there are any.
     example : Tensor or sequence of Tensor
         The arguments of its forward. Metrics are those of this batch; use a batch of 1.
 
@@ -207,21 +215,22 @@ def trace(module: nn.Module, example: Example) -> Trace:
     >>> [(operation.name, operation.macs) for operation in recorded.operations if operation.macs]
     [('aten::addmm', 6)]
     """
-    copied, arguments = meta_copy(module), meta_tensors(example)
-    with running_on(arguments):
-        return trace_meta(copied, arguments)
+    copied, arguments = fake_copy(module), fake_tensors(example)
+    with running_on(arguments, copied):
+        return trace_fake(copied, arguments)
 
 
 @contextmanager
-def running_on(arguments: Sequence[Tensor]) -> Iterator[None]:
-    """Where a network cannot be run without numbers, say on what and what may be wrong."""
+def running_on(arguments: Sequence[Tensor], network: nn.Module) -> Iterator[None]:
+    """Where a network cannot be run without numbers, say on what, in which part, and what may be wrong."""
     try:
         yield
     except Exception as error:
         given = ", ".join(f"{tuple(x.shape)} of {x.dtype}" for x in arguments)
         raise ValueError(
-            f"the network cannot be run on an example of shape {given}: {type(error).__name__}: {error}; the example "
-            "must be what its forward takes and, where it is run without numbers, its forward must not depend on them"
+            f"the network cannot be run on an example of shape {given}: {type(error).__name__}: {error}, "
+            f"{place_of(error, network)}; the example must be what its forward takes and, where it is run without "
+            "numbers, its forward must not depend on them"
         ) from error
 
 
@@ -233,17 +242,18 @@ def tensors_of(example: Example) -> tuple[Tensor, ...]:
     return tuple(arguments)
 
 
-def meta_tensors(example: Example) -> tuple[Tensor, ...]:
+def fake_tensors(example: Example) -> tuple[Tensor, ...]:
     """An example's tensors without their numbers."""
-    return tuple(torch.empty_like(x, device="meta") for x in tensors_of(example))
+    return tuple(map(fake, tensors_of(example)))
 
 
-def meta_copy(module: nn.Module, memo: dict[int, Any] | None = None) -> nn.Module:
+def fake_copy(module: nn.Module, memo: dict[int, Any] | None = None) -> nn.Module:
     """A copy in evaluation mode whose parameters and buffers have shapes but no numbers; `memo` as of ``deepcopy``."""
     if not isinstance(module, nn.Module):
         raise TypeError(f"module must be an nn.Module, got {module!r}")
-    replaced = replaced_tensors(module, lambda x: torch.empty_like(x, device="meta"))
-    return copy.deepcopy(module, (memo or {}) | replaced).eval()
+    replaced = replaced_tensors(module, fake)
+    with without_numbers():
+        return copy.deepcopy(module, (memo or {}) | replaced).eval()
 
 
 def replaced_tensors(module: nn.Module, replacement: Callable[[Tensor], Tensor]) -> dict[int, Any]:
@@ -257,8 +267,8 @@ def replaced_tensors(module: nn.Module, replacement: Callable[[Tensor], Tensor])
     return memo
 
 
-def trace_meta(module: nn.Module, arguments: Sequence[Tensor]) -> Trace:
-    """`trace` of a module that is on the meta device already."""
+def trace_fake(module: nn.Module, arguments: Sequence[Tensor]) -> Trace:
+    """`trace` of a module that has fake tensors already."""
     recorder = Recorder()
     inputs = tuple(recorder.number(x) for x in arguments)
     with recording(recorder):
@@ -266,16 +276,48 @@ def trace_meta(module: nn.Module, arguments: Sequence[Tensor]) -> Trace:
     return recorder.trace(inputs, result)
 
 
+class _Mode(FakeTensorMode):
+    def __deepcopy__(self, memo: Any) -> _Mode:  # with its tensors
+        return self
+
+
+# One for all, because tensors of several cannot meet.
+_MODE = _Mode()
+
+
+@contextmanager
+def without_numbers() -> Iterator[None]:
+    """Tensors that are made inside are fake: on the CPU for whoever asks, and without numbers."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Accessing the data pointer of FakeTensor")  # by deepcopy
+        with _MODE:
+            yield
+
+
+def fake(x: Tensor) -> Tensor:
+    """A fake tensor like another one, with memory of its own."""
+    with without_numbers():
+        return torch.empty_strided(x.shape, x.stride(), dtype=x.dtype)
+
+
 @contextmanager
 def recording(recorder: Recorder) -> Iterator[None]:
     """Record what is executed inside, with every product of matrices in sight."""
     fast = torch.backends.mha.get_fastpath_enabled()
     torch.backends.mha.set_fastpath_enabled(False)
+    # oneDNN has recurrent layers that are one operation.
+    onednn = _set_onednn(False)
     try:
-        with torch.no_grad(), torch.device("meta"), sdpa_kernel(SDPBackend.MATH), recorder:
+        with torch.no_grad(), without_numbers(), sdpa_kernel(SDPBackend.MATH), recorder:
             yield
     finally:
         torch.backends.mha.set_fastpath_enabled(fast)
+        _set_onednn(onednn)
+
+
+def _set_onednn(enabled: bool) -> bool:
+    """Switch oneDNN on or off, and nothing else of its settings; return how it was."""
+    return torch.backends.mkldnn.set_flags(_enabled=enabled, _fp32_precision=cast(Any, None))[0]
 
 
 class Recorder(TorchDispatchMode):
@@ -292,9 +334,9 @@ class Recorder(TorchDispatchMode):
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         result = func(*args, **(kwargs or {}))
-        if self._paused:
-            return result
         packet = func.overloadpacket
+        if self._paused or packet in _NOTHING:
+            return result
         count = _MACS.get(packet)
         reads = [self._number(x, new=False) for x in pytree.tree_leaves((args, kwargs)) if isinstance(x, Tensor)]
         writes = [self._number(x, new=True) for x in pytree.tree_leaves(result) if isinstance(x, Tensor)]
@@ -372,7 +414,7 @@ class Recorder(TorchDispatchMode):
             if not isinstance(x, Result):
                 return x
             if x.storage not in sources:
-                base = torch.empty(part.elements[x.storage], dtype=x.dtype, device="meta")
+                base = torch.empty(part.elements[x.storage], dtype=x.dtype)
                 storage = base.untyped_storage()
                 self._alive.append(storage)
                 self._numbers[storage._cdata] = numbers[x.storage]
@@ -382,5 +424,5 @@ class Recorder(TorchDispatchMode):
                 return source
             return source.as_strided(x.shape, x.stride, source.storage_offset() + x.offset)
 
-        with self.paused():
+        with self.paused(), without_numbers():
             return pytree.tree_map(rebuilt, part.result)

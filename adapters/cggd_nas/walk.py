@@ -18,7 +18,18 @@ from cggd_nas.agreement import check_agreement
 from cggd_nas.parts import Partial, Place
 from cggd_nas.plain import changes, stripped
 from cggd_nas.supernet import Supernet
-from cggd_nas.trace import Example, Recorder, Result, Trace, meta_copy, meta_tensors, recording, running_on, trace_meta
+from cggd_nas.trace import (
+    Example,
+    Recorder,
+    Result,
+    Trace,
+    fake_copy,
+    fake_tensors,
+    recording,
+    running_on,
+    trace_fake,
+    without_numbers,
+)
 
 # Combinations of options up to which parts with several decisions are remembered; a trace of 30 operations takes about
 # 10 kB. It holds pairs of widths and the layers of a transformer.
@@ -28,7 +39,7 @@ REMEMBERED = 256
 class Walk:
     """Runs networks of a supernet without numbers, each part that depends on the selection traced once per shape.
 
-    The network of a selection is put together as `cggd_nas.extract` does it, on the meta device. A part with a method
+    The network of a selection is put together as `cggd_nas.extract` does it, with fake tensors. A part with a method
     ``plain`` is a *unit*. Which decisions it depends on is seen from what its ``plain`` reads, so users' own choices
     are understood as well. A unit that holds no other one is traced once per variant and shapes of its arguments.
 
@@ -45,13 +56,13 @@ class Walk:
     """
 
     def __init__(self, supernet: Supernet, example: Example) -> None:
-        self.supernet, self._inputs = supernet, meta_tensors(example)
+        self.supernet, self._inputs = supernet, fake_tensors(example)
         check_agreement(supernet, example=example)
         self.selection: Mapping[Hashable, Hashable] = {}
         self._made: dict[int, tuple[nn.Module, nn.Module]] = {}
         self._recorder, self._calls, self._depth = Recorder(), list[Call](), 0
         self._reads: set[Hashable] = set()
-        whole = meta_copy(supernet.model, stripped(supernet.model))
+        whole = fake_copy(supernet.model, stripped(supernet.model))
         self._root = self.variant_of(whole, path="", option="", reads=())
 
     def variant_of(self, module: nn.Module, *, path: str, option: str, reads: tuple[Hashable, ...]) -> Variant:
@@ -179,7 +190,7 @@ class Walk:
 
     def _whole(self, selection: Mapping[Hashable, Hashable]) -> Traced:
         self.selection = selection
-        with running_on(self._inputs):
+        with running_on(self._inputs, self._root.module):
             return self._traced(self._root.module, self._inputs)
 
     def _traced(self, function: Callable[..., Any], arguments: Sequence[Tensor]) -> Traced:
@@ -233,7 +244,7 @@ class Walk:
 
 @dataclass(frozen=True, eq=False)
 class Call:
-    """A part of the network that was called, on the meta device.
+    """A part of the network that was called, with fake tensors.
 
     Attributes
     ----------
@@ -322,7 +333,7 @@ class Variant:
     def trace(self, arguments: Sequence[Tensor]) -> Trace:
         """What it executes on arguments of these shapes."""
         if (key := signature(arguments)) not in self._traces:
-            self._traces[key] = trace_meta(self.module, like(arguments))
+            self._traces[key] = trace_fake(self.module, like(arguments))
         return self._traces[key]
 
     def count(self, function: Callable[[nn.Module], int]) -> int:
@@ -393,7 +404,7 @@ class Unit(nn.Module):
         key = tuple(walk.selection[d] for d in self._decisions)
         if key not in self._variants:
             reads = _Reads(walk.selection)
-            with torch.device("meta"):  # for what it makes anew
+            with without_numbers():  # for what it makes anew
                 made = source.plain(reads)
             if new := tuple(d for d in reads.read if d not in self._decisions):
                 # Variants were told apart by too little.
@@ -436,7 +447,8 @@ def _units_in(module: nn.Module) -> Iterator[Unit]:
 
 def like(arguments: Sequence[Tensor]) -> list[Tensor]:
     """Tensors of the same shapes and types, each with memory of its own."""
-    return [torch.empty(x.shape, dtype=x.dtype, device="meta") for x in arguments]
+    with without_numbers():
+        return [torch.empty(x.shape, dtype=x.dtype) for x in arguments]
 
 
 def signature(arguments: Sequence[Tensor]) -> Hashable:

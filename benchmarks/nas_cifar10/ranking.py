@@ -68,7 +68,7 @@ def answer(
     """
     capacity = setting.family.capacity
     generator = torch.Generator().manual_seed(seed)
-    calibration = list(islice(Shuffled(*images.train, recipe.batch, generator), recipe.calibration))
+    calibration = list(islice(Shuffled(images.train, recipe.batch, generator), recipe.calibration))
     part = [(images.val[0][: recipe.ranking_images], images.val[1][: recipe.ranking_images])]
     # Methods whose choices do not act on the weights end with the same weights, and share what these said.
     parts = [recipe.calibration, recipe.batch, recipe.ranking_images, seed, *map(_content, supernet.weights())]
@@ -168,7 +168,7 @@ def alone(
             module = extract(collect(setting.family.build(recipe.alone_channels, recipe.alone_cells)), network)
         module.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue] - missing in its overloads
         x, y = (part[: recipe.alone_images] for part in images.train)
-        batches = Shuffled(x, y, recipe.batch, torch.Generator().manual_seed(seed))
+        batches = Shuffled((x, y), recipe.batch, torch.Generator().manual_seed(seed))
         with lean():
             # Scores after each epoch are not needed, so that one image does.
             retrain(module, batches, [(x[:1], y[:1])], epochs, seed=seed)

@@ -120,7 +120,7 @@ class _Search:
         # Draws for the choices are apart from those for the weights, which so learn the same beside any choices.
         self.paths, self.mixtures, order, other = (torch.Generator().manual_seed(seed) for _ in range(4))
         x, y = (part[: recipe.images] for part in images.train)
-        self.train, self.val = Shuffled(x, y, recipe.batch, order), Shuffled(*images.val, recipe.batch, other)
+        self.train, self.val = Shuffled((x, y), recipe.batch, order), Shuffled(images.val, recipe.batch, other)
         self.optimizer = torch.optim.SGD(
             self.weights, lr=recipe.shared_rate, momentum=0.9, weight_decay=5e-4, nesterov=True
         )

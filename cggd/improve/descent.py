@@ -27,6 +27,7 @@ from cggd.guide.relaxation import annealed, sample, softmax
 from cggd.guide.safeguard import Safeguard, SafeguardState
 from cggd.incumbent import Finding, Incumbent, Place, seed_of
 from cggd.metrics import Metric, table_of
+from cggd.metrics.base import worsened
 from cggd.problem import Problem
 
 # The rescale factor R grows by ESCALATION in each infeasible step. One feasible step undoes the growth of 30 infeasible
@@ -382,7 +383,7 @@ class _Steps:
             temperature = annealed(now.step, self.descent.steps, start=hot, end=cold)
             probabilities = softmax(now.logits, layout, temperature=temperature)
             selection = sample(now.logits / temperature, layout, self.rng)
-        gradient = table_of(objective, selection).astype(float)
+        gradient = worsened(table_of(objective, selection), self.problem.sign).astype(float)
         gradient *= self.problem.sign
         gradient -= layout.spread(layout.reduce(np.add, probabilities * gradient))
         if self.problem.allowed is not None:

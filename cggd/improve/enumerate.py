@@ -59,6 +59,7 @@ class Enumerate:
                 rows = rows[c.holds(rows)] if len(rows) else rows
             if len(rows):
                 costs = problem.sign * values_of(problem.objective, rows)
+                costs = np.where(np.isnan(costs), np.inf, costs)  # invalid
                 best = int(np.argmin(costs))
                 if costs[best] < least:
                     found, least = rows[best], float(costs[best])

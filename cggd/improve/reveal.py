@@ -71,9 +71,11 @@ def _as_sum(metric: Metric, selection: NDArray[np.int64], probes: NDArray[np.int
     if metric.noisy or not state.sampled or next(iter(metric.moves(selection)), None) is not None:
         return metric
     values = values_of(metric, probes.reshape(-1, probes.shape[-1])).astype(float).reshape(4, -1)
-    if np.abs(values[0] + values[1] - values[2] - values[3]).max() > SAME * np.abs(values).max():
-        return metric
+    if not np.abs(values[0] + values[1] - values[2] - values[3]).max() <= SAME * np.abs(values).max():
+        return metric  # also if a selection is invalid
     row, value = state.table(), state.value
+    if np.isnan(row).any():
+        return metric
     return Additive(metric.space, row - value, value, name=metric.name, unit=metric.unit)
 
 

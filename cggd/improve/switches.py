@@ -28,6 +28,7 @@ from cggd.constraints import Constraint
 from cggd.improve.reveal import draw, revealed
 from cggd.incumbent import Finding, Incumbent
 from cggd.metrics import Metric, State
+from cggd.metrics.base import worsened
 from cggd.metrics.state import REFRESHED, Recomputed, SumState, Switch
 from cggd.problem import Problem, nothing
 from cggd.program import lagrangian
@@ -79,6 +80,9 @@ LOCAL = 1e-3
 
 # A relative improvement below this is attributed to rounding.
 ROUNDING = 1e-12
+
+# Stands for the cost and the violation of an invalid selection: worse than all others.
+INVALID = 1e100
 
 # Seconds per option until the first check of the budget, measured with 2e6 options and rounded up.
 SWITCHES_SECONDS = 1e-6
@@ -209,7 +213,7 @@ class _Tables:
     @property
     def excess(self) -> NDArray[np.float64]:
         values = [c.sign * state.value for c, state in zip(self.constraints, self.states, strict=True)]
-        return np.array(values) - self.limits
+        return _valid(np.array(values) - self.limits, INVALID)
 
     def refresh(self, selection: NDArray[np.int64]) -> None:
         pass  # states refresh themselves
@@ -234,11 +238,12 @@ class _Tables:
         total = 0.0
         for c, state, limit, weight in zip(self.constraints, self.states, self.limits, weights, strict=True):
             table = state.table() if options is None else state.entries(options)
-            total = total + weight * np.maximum(c.sign * table - limit, 0.0)
+            total = total + weight * np.maximum(_valid(c.sign * table - limit, INVALID), 0.0)
             # If several parts exceed the bound, often no single switch lowers the maximum; the tables of the parts then
             # distinguish switches.
             if options is None and c.metric.parted and c.sign * state.value > limit:
-                total += LOCAL * weight * np.maximum(c.sign * state.local_table() - limit, 0.0)
+                parts = _valid(c.sign * state.local_table() - limit, INVALID)
+                total += LOCAL * weight * np.maximum(parts, 0.0)
         return total
 
 
@@ -248,6 +253,11 @@ def constraint_state(constraint: Constraint, selection: NDArray[np.int64]) -> St
         return constraint.metric.state(selection)
     local = partial(constraint.table, local=True)
     return Recomputed(constraint.space, selection, constraint.values, constraint.table, local, sampled=False)
+
+
+def _valid(numbers: NDArray, instead: float) -> NDArray:
+    """Numbers with `instead` for NaN."""
+    return np.where(np.isnan(numbers), instead, numbers) if np.isnan(np.sum(numbers)) else numbers
 
 
 class _Aim:
@@ -276,7 +286,7 @@ class _Aim:
 
     @property
     def cost(self) -> float:
-        return self.sign * self.state.value
+        return float(_valid(np.asarray(self.sign * self.state.value), INVALID))
 
     def move(self, switches: Sequence[Switch]) -> None:
         self.state.move(switches)
@@ -285,6 +295,7 @@ class _Aim:
 
     def costs(self, options: NDArray[np.int64] | None) -> NDArray[np.float64]:
         table = self.state.table() if options is None else self.state.entries(options)
+        table = _valid(table, self.sign * INVALID)
         return table if self.sign > 0 else -table
 
     def scores(self, costs: NDArray[np.float64], options: NDArray[np.int64] | None) -> NDArray[np.float64]:
@@ -387,7 +398,7 @@ def surround(
         if np.isinf(c.bound):
             continue
         state = constraint_state(c, selection)
-        unit = 1.0 / (float(np.ptp(state.table())) or max(abs(c.bound), 1e-12))
+        unit = 1.0 / (float(np.ptp(worsened(state.table(), c.sign))) or max(abs(c.bound), 1e-12))
         slack = 0.0 if c.confidence else 2 * float(np.max(c.metric.rounded(selection[None], c.sign)[1]))
         if state.weights is None:
             others.append((c, c.limit + slack, unit))
@@ -404,7 +415,7 @@ def surround(
     if others:
         parts.append(_Tables([c for c, *_ in others], np.array([limit for _, limit, _ in others])))
     state, priced = problem.objective.state(selection), None
-    row = state.table()
+    row = worsened(state.table(), problem.sign)
     if reduced is not None and state.weights is not None:
         row = priced = np.where(np.isfinite(reduced), reduced, reduced[np.isfinite(reduced)].max(initial=0.0))
     aim = _Aim(problem.objective, problem.sign, 1.0 / (float(np.ptp(row)) or 1.0), priced)

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.special import ndtri, stdtrit
 
-from cggd.checks import as_number, short, whole
+from cggd.checks import as_number, whole
 from cggd.expressions import Expression, Program
 from cggd.metrics.evaluation import current_evaluation
 from cggd.metrics.state import Recomputed, State, Switch
@@ -19,14 +19,29 @@ from cggd.space import ENUMERABLE, ChoiceSpace, count
 # Methods that describe the values of `evaluate`; they hold only for the `evaluate` of their own class.
 SAID_OF_VALUES = ("replacements", "local_replacements", "shifted", "separable", "parted", "rounded", "rounded_table")
 SAID_OF_VALUES += ("rounding_of", "limits", "least_with", "addends", "minimum", "maximum", "quantile")
-SAID_OF_VALUES += ("sum_table", "expression", "within", "closed_form", "state")
+SAID_OF_VALUES += ("sum_table", "expression", "within", "closed_form", "state", "between")
 
 # Numbers that a batch of sampled selections may hold (32 MB of int64).
 CHUNK = 4_000_000
 
 
 class MetricError(RuntimeError):
-    """A metric raised, or returned something that is not one finite number per selection."""
+    """A metric raised, or returned something that is not one number per selection."""
+
+
+class Invalid(Exception):  # noqa: N818 - not an error of the program, but an answer
+    """A selection that cannot be evaluated: it does not compile, runs out of memory, or has no schedule.
+
+    Raise it in a function, or return inf or NaN. An invalid selection violates every bound on the metric, is never an
+    answer, and is not evaluated again.
+
+    Examples
+    --------
+    >>> def run(selection):
+    ...     if selection["block"] > 1024:
+    ...         raise Invalid("too many threads")
+    ...     return 4.0
+    """
 
 
 class Operators:
@@ -91,6 +106,8 @@ class Metric(Protocol):
     Metrics compose: ``a + b``, ``2 * a``, ``-a`` and ``maximum(a, b)`` are metrics with exact replacement tables
     again, and ``metric <= bound`` and ``metric >= bound`` make constraints.
 
+    A value of inf or NaN, or the exception `Invalid`, says that a selection cannot be evaluated; it becomes NaN.
+
     Attributes
     ----------
     space : ChoiceSpace
@@ -130,6 +147,32 @@ class Metric(Protocol):
     def evaluate(self, selections: NDArray[np.int64]) -> NDArray[np.float64]:
         """Values of selections, shape (n, n_decisions) to (n,)."""
         ...
+
+    @property
+    def costly(self) -> bool:
+        """Whether one evaluation costs so much that it is counted, gated by cheap bounds, and never made twice."""
+        return False
+
+    @property
+    def calls(self) -> int:
+        """Number of calls of black boxes for evaluating one selection again."""
+        return 0
+
+    def between(self, selections: NDArray[np.int64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """Bounds on the values of selections that are known without a call of a black box, twice shape (n,).
+
+        Both are the value where it is known, and NaN for an invalid selection. By default the value, or `limits` if
+        the metric is costly.
+        """
+        if self.costly:
+            low, high = self.limits()
+            return np.full(len(selections), low), np.full(len(selections), high)
+        values = values_of(self, selections)
+        return values, values
+
+    def remembered(self) -> NDArray[np.int64]:
+        """Selections whose values are known from earlier calls, shape (n, n_decisions)."""
+        return np.zeros((0, self.space.n_decisions), dtype=np.int64)
 
     def replacements(self, selection: NDArray[np.int64]) -> NDArray[np.float64]:
         """Replacement table at a selection, shape (n_options,): entry o is the value with option o put in.
@@ -348,11 +391,11 @@ class Metric(Protocol):
             raise ValueError(f"q must lie between 0 and 1, got {q}")
         samples, seed = whole(samples, "samples", least=1), whole(seed, "seed", least=0)
         if self.space.n_selections <= min(samples, max(1, CHUNK // self.space.n_decisions)):
-            return float(np.quantile(values_of(self, self.space.enumerate()), q))
+            return float(np.nanquantile(values_of(self, self.space.enumerate()), q))
         rng = np.random.default_rng(seed)
         rows = max(1, CHUNK // self.space.n_decisions)
         counts = [min(rows, samples - done) for done in range(0, samples, rows)]
-        return float(np.quantile(np.concatenate([values_of(self, self.space.sample(n, rng)) for n in counts]), q))
+        return float(np.nanquantile(np.concatenate([values_of(self, self.space.sample(n, rng)) for n in counts]), q))
 
     def __call__(self, selection: Mapping[Hashable, Hashable] | ArrayLike) -> float:
         """Value of one selection, given as labels or as indices."""
@@ -421,7 +464,10 @@ def _all_values(metric: Metric, which: str) -> NDArray[np.float64]:
             f"the {which} value of {metric.name!r} is not known in closed form, and the space has "
             f"{count(metric.space.n_selections)} selections, too many to try; give the bound as a number"
         )
-    return values_of(metric, metric.space.enumerate())
+    values = values_of(metric, metric.space.enumerate())
+    if np.isnan(values).all():
+        raise ValueError(f"metric {metric.name!r} has no {which} value: every selection is invalid")
+    return values[~np.isnan(values)]
 
 
 def check_metric(metric: Any, argument: str) -> None:
@@ -443,14 +489,47 @@ def standard_errors(level: float, freedom: float) -> float:
 
 
 def values_of(metric: Metric, selections: NDArray[np.int64]) -> NDArray[np.float64]:
-    """Evaluate a metric and check what it returned: one finite number per selection."""
-    return _checked(metric, "evaluate", selections, len(selections))
+    """Evaluate a metric and check what it returned: one number per selection, NaN for an invalid one."""
+    try:
+        return _checked(metric, "evaluate", selections, len(selections))
+    except Invalid:
+        if len(selections) == 1:
+            return np.full(1, np.nan)
+    return np.concatenate([values_of(metric, row[None]) for row in selections])
 
 
 def table_of(metric: Metric, selection: NDArray[np.int64], *, local: bool = False) -> NDArray[np.float64]:
-    """Replacement table of a metric, or that of its local parts, checked: one finite number per option."""
+    """Replacement table of a metric, or that of its local parts, checked: one number per option, NaN if invalid."""
     method = "local_replacements" if local else "replacements"
-    return _checked(metric, method, selection, metric.space.n_options)
+    try:
+        return _checked(metric, method, selection, metric.space.n_options)
+    except Invalid:
+        return Metric.replacements(metric, selection)
+
+
+def worsened(table: NDArray[Any], sign: float, limit: float = -np.inf) -> NDArray[Any]:
+    """A table in which NaN is replaced by a finite number that is worse than all others.
+
+    Parameters
+    ----------
+    table : ndarray
+    sign : float
+        1 if smaller numbers are better, -1 if greater ones are.
+    limit : float
+        The replacement exceeds it too, as ``sign * number > limit``.
+
+    Examples
+    --------
+    >>> worsened(np.array([1.0, np.nan, 3.0]), 1.0), worsened(np.array([1.0, np.nan]), -1.0)
+    (array([1., 6., 3.]), array([1., 0.]))
+    """
+    wrong = np.isnan(table)
+    if not wrong.any():
+        return table
+    known = sign * table[~wrong]
+    worst = max(float(known.max(initial=-np.inf)), limit)
+    worst = worst if np.isfinite(worst) else 0.0
+    return np.where(wrong, sign * (worst + (float(np.ptp(known)) if len(known) else 0.0) + 1.0) + 0.0, table)
 
 
 def _checked(metric: Metric, method: str, argument: NDArray[Any], n: int) -> NDArray[Any]:
@@ -458,17 +537,15 @@ def _checked(metric: Metric, method: str, argument: NDArray[Any], n: int) -> NDA
     argument.flags.writeable = False  # a metric that writes into its argument would change the search's selection
     try:
         values = getattr(metric, method)(argument)
-    except MetricError:
+    except (MetricError, Invalid):
         raise
     except Exception as error:
         raise MetricError(f"{method} of metric {metric.name!r} raised {type(error).__name__}: {error}") from error
-    return check_numbers(metric, method, values, n, argument)
+    return check_numbers(metric, method, values, n)
 
 
-def check_numbers(
-    metric: Metric, method: str, values: Any, n: int | None = None, selections: NDArray[Any] | None = None
-) -> NDArray[Any]:
-    """Convert what a method of a metric returned to an array of `n` finite numbers; anything else is an error."""
+def check_numbers(metric: Metric, method: str, values: Any, n: int | None = None) -> NDArray[Any]:
+    """Convert what a method of a metric returned to an array of `n` numbers; infinite ones become NaN: invalid."""
     try:
         array = np.asarray(values)
     except ValueError:
@@ -483,11 +560,4 @@ def check_numbers(
     # Unsigned numbers would wrap when negated, and half precision overflows in sums.
     if array.dtype not in (np.float64, np.float32):
         array = array.astype(float)
-    if not np.isfinite(array).all():
-        at = int(np.argmax(~np.isfinite(array)))
-        if method != "evaluate":
-            where = metric.space.name_option(at)
-        else:
-            where = "a selection" if selections is None else f"selection {short(selections[at].tolist())}"
-        raise MetricError(f"{method} of metric {metric.name!r} returned {array[at]} for {where}; it must be finite")
-    return array
+    return np.where(np.isinf(array), np.nan, array) if np.isinf(array).any() else array

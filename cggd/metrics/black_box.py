@@ -12,8 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cggd.checks import short
-from cggd.metrics.base import Metric, MetricError, operators, standard_errors
-from cggd.metrics.evaluation import Evaluation, current_evaluation
+from cggd.metrics.base import Invalid, Metric, MetricError, operators, standard_errors
+from cggd.metrics.evaluation import Evaluation, OutOfCalls, current_evaluation
 from cggd.space import ChoiceSpace, check_space
 
 
@@ -26,13 +26,18 @@ class Function(Metric):
     space : ChoiceSpace
     function : callable
         Takes one labelled selection (a dict) and returns a number; with `batch`, takes index selections of shape
-        (n, n_decisions) and returns n numbers.
+        (n, n_decisions) and returns n numbers. It raises `Invalid`, or returns inf or NaN, for a selection that cannot
+        be evaluated.
     batch : bool
     repeats : int
         Calls per selection. Their mean is the value; their spread gives the standard errors that
         ``weights="confidence"`` uses. At least 2 where the function is noisy.
     cache : bool
         Remember values, so that no selection is evaluated twice in a search.
+    costly : bool
+        Whether a call takes long, as a training run does. The search then models the function from few calls
+        (`cggd.Model`), and never calls it twice for one selection. If one call gives several numbers, use
+        `cggd.Measurement`.
     name, unit : str
 
     Examples
@@ -50,6 +55,7 @@ class Function(Metric):
     batch: bool = False
     repeats: int = 1
     cache: bool = True
+    costly: bool = field(default=False, kw_only=True)  # pyright: ignore[reportIncompatibleMethodOverride]
     name: str = field(default="function", kw_only=True)
     unit: str = field(default="", kw_only=True)
     _known: dict[bytes, tuple[float, float]] = field(init=False, default_factory=dict)
@@ -88,28 +94,47 @@ class Function(Metric):
     def measure(self, selections: NDArray[np.int64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         """Mean and standard error of each selection, both of shape (n,); the error of a single call is 0."""
         evaluation = current_evaluation()
-        known = self._known if self.cache and not evaluation.fresh else {}
-        keys = [hashlib.blake2b(row.tobytes(), digest_size=16).digest() for row in selections]
+        keep = self.costly or (self.cache and not evaluation.fresh)
+        known = self._known if keep else {}
+        keys = [self._key(row) for row in selections]
         unknown = {key: i for i, key in enumerate(keys) if key not in known}
         if unknown:
-            results = np.full((len(unknown), self.repeats), np.nan)
-            rows = np.repeat(selections[list(unknown.values())], self.repeats, axis=0)
+            rows = selections[list(unknown.values())]
+            results: list[float] = []
             try:
-                self._call(rows, evaluation, results.reshape(-1))
+                self._call(np.repeat(rows, self.repeats, axis=0), evaluation, results)
             finally:  # what was measured before a failure stays known
-                done = int(np.argmin(np.append(~np.isnan(results).any(axis=1), False)))
-                results = results[:done]
-                spread = results.std(axis=1, ddof=1) if self.repeats > 1 else np.zeros(done)
-                errors = spread / np.sqrt(self.repeats)
-                known.update(
-                    zip(unknown, zip(results.mean(axis=1).tolist(), errors.tolist(), strict=True), strict=False)
-                )
+                done = len(results) // self.repeats
+                values = np.array(results[: done * self.repeats]).reshape(done, self.repeats)
+                spread = values.std(axis=1, ddof=1) if self.repeats > 1 else np.where(np.isnan(values[:, 0]), np.nan, 0)
+                found = zip(values.mean(axis=1).tolist(), (spread / np.sqrt(self.repeats)).tolist(), strict=True)
+                known.update(zip(unknown, found, strict=False))
+                evaluation.note(rows[:done])
         means, errors = zip(*(known[key] for key in keys), strict=True) if keys else ((), ())
         return np.array(means, dtype=float), np.array(errors, dtype=float)
+
+    def between(self, selections: NDArray[np.int64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        low, high = self.limits()
+        found = [self._known.get(self._key(row)) for row in selections]
+        ends = [(low, high) if one is None else (one[0], one[0]) for one in found]
+        lows, highs = zip(*ends, strict=True) if ends else ((), ())
+        return np.array(lows, dtype=float), np.array(highs, dtype=float)
+
+    def _key(self, row: NDArray[np.int64]) -> bytes:
+        """What stands for a selection in the cache: itself if it is costly, a digest where there may be many."""
+        return row.tobytes() if self.costly else hashlib.blake2b(row.tobytes(), digest_size=16).digest()
+
+    def remembered(self) -> NDArray[np.int64]:
+        rows = np.frombuffer(b"".join(self._known) if self.costly else b"", dtype=np.int64)
+        return rows.reshape(-1, self.space.n_decisions).copy()
 
     @property
     def noisy(self) -> bool:
         return self.repeats > 1
+
+    @property
+    def calls(self) -> int:
+        return 0 if self.costly else self.repeats
 
     @property
     def freedom(self) -> float:
@@ -125,28 +150,37 @@ class Function(Metric):
     def errors(self, selection: NDArray[np.int64]) -> NDArray[np.float64] | None:
         return self.over_switches(lambda rows: self.measure(rows)[1], selection) if self.noisy else None
 
-    def _call(self, rows: NDArray[np.int64], evaluation: Evaluation, values: NDArray[np.float64]) -> None:
-        """Call the function on each row and put the results into `values`, one after another."""
+    def _call(self, rows: NDArray[np.int64], evaluation: Evaluation, results: list[float]) -> None:
+        """Call the function on each row, as far as the limit allows, and append the results one after another."""
+        granted = evaluation.grant(len(rows), costly=self.costly)
         pieces: Sequence[Any]
         if self.batch:
             # An executor does not say how many workers it has; pieces for four times the cores keep any of them busy.
-            workers = 1 if evaluation.executor is None else min(len(rows), 4 * (os.cpu_count() or 1))
-            pieces = np.array_split(rows, workers)
+            workers = 1 if evaluation.executor is None else min(granted, 4 * (os.cpu_count() or 1))
+            pieces = np.array_split(rows[:granted], workers)
         else:
-            pieces = [self.space.labels(row) for row in rows]
-        done = 0
+            pieces = [self.space.labels(row) for row in rows[:granted]]
         for piece, result in zip(pieces, self._run(pieces, evaluation), strict=True):
             n = len(piece) if self.batch else 1
-            values[done : done + n] = self._checked(result, n, rows[done : done + n])
-            done += n
+            results.extend(self._checked(result, n, rows[len(results) : len(results) + n]).reshape(-1).tolist())
+        if granted < len(rows):
+            raise OutOfCalls
 
     def _run(self, pieces: Sequence[Any], evaluation: Evaluation) -> Iterator[Any]:
         futures = [evaluation.executor.submit(self.function, p) for p in pieces] if evaluation.executor else []
         try:
             for i, piece in enumerate(pieces):
-                evaluation.count(len(piece) if self.batch else 1)
+                n = len(piece) if self.batch else 1
+                evaluation.count(n, costly=self.costly)
                 try:
                     yield futures[i].result() if futures else self.function(piece)
+                except Invalid as error:
+                    if self.batch and n > 1:
+                        raise MetricError(
+                            f"metric {self.name!r} raised Invalid for a batch of {n}: {error}; "
+                            "a batch function returns NaN for each selection that cannot be evaluated"
+                        ) from error
+                    yield np.full(1, np.nan) if self.batch else np.nan
                 except Exception as error:
                     raise MetricError(
                         f"metric {self.name!r} raised {type(error).__name__}: {error}; at selection {short(piece)}"
@@ -165,13 +199,7 @@ class Function(Metric):
             where = short(self.space.labels(rows[0]))
             what = f"{array.dtype} of shape {array.shape}" if isinstance(result, np.ndarray) else repr(result)
             raise MetricError(f"metric {self.name!r} must return {wanted}, got {what}; at selection {where}")
-        if not np.isfinite(array).all():
-            at = int(np.argmax(~np.isfinite(array)))
-            raise MetricError(
-                f"metric {self.name!r} returned {array.flat[at]} at selection {short(self.space.labels(rows[at]))}; "
-                "values must be finite (return a large number for a selection that cannot be evaluated)"
-            )
-        return array
+        return np.where(np.isfinite(array), array, np.nan)
 
 
 class Predictor(Protocol):

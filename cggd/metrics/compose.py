@@ -123,6 +123,25 @@ class Combination(Metric):
     def closed_form(self) -> bool:
         return all(metric.closed_form for _, metric in self.terms)
 
+    @property
+    def costly(self) -> bool:
+        return any(metric.costly for w, metric in self.terms if w)
+
+    @property
+    def calls(self) -> int:
+        return sum(metric.calls for _, metric in self.terms)
+
+    def between(self, selections: NDArray[np.int64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        ends = [(w, metric.between(selections)) for w, metric in self.terms if w]
+        low, high = (
+            sum((w * between[int((w > 0) == upper)] for w, between in ends), np.full(len(selections), self.constant))
+            for upper in (False, True)
+        )
+        return low, high
+
+    def remembered(self) -> NDArray[np.int64]:
+        return np.concatenate([metric.remembered() for _, metric in self.terms])
+
     def sum_table(self) -> SumTable | None:
         parts = [(weight, metric.sum_table()) for weight, metric in self.terms if weight]
         values, constant, lost = np.zeros(self.space.n_options), self.constant, abs(self.constant)
@@ -254,6 +273,21 @@ class Maximum(Metric):
     @property
     def closed_form(self) -> bool:
         return all(metric.closed_form for metric in self.metrics)
+
+    @property
+    def costly(self) -> bool:
+        return any(metric.costly for metric in self.metrics)
+
+    @property
+    def calls(self) -> int:
+        return sum(metric.calls for metric in self.metrics)
+
+    def between(self, selections: NDArray[np.int64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        lows, highs = zip(*(metric.between(selections) for metric in self.metrics), strict=True)
+        return np.max(lows, axis=0), np.max(highs, axis=0)
+
+    def remembered(self) -> NDArray[np.int64]:
+        return np.concatenate([metric.remembered() for metric in self.metrics])
 
     def expression(self, program: Program, sign: float) -> Expression | None:
         if sign < 0 and len(self.metrics) > 1:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 import numpy as np
@@ -18,6 +18,10 @@ class Executor(Protocol):
     def submit(self, fn: Callable, /, *args: Any) -> Any:
         """Start ``fn(*args)`` and return a future with `result` and `cancel`."""
         ...
+
+
+class OutOfCalls(BaseException):
+    """Raised instead of a call beyond the limit of evaluations; ``except Exception`` in a metric does not catch it."""
 
 
 @dataclass
@@ -36,6 +40,12 @@ class Evaluation:
         Calls made so far: one per selection and repeat.
     admit : callable, optional
         Called before each call of a black box; it may raise to refuse it.
+    most : int or None
+        Largest number of calls.
+    costly : bool
+        Count only the calls of costly metrics (`Metric.costly`); the others are then cheap rules.
+    seen : list of arrays of selections, or None
+        If it is a list, black boxes append the selections that they were called with.
     """
 
     executor: Executor | None = None
@@ -43,12 +53,35 @@ class Evaluation:
     fresh: bool = False
     calls: int = 0
     admit: Callable[[], None] | None = None
+    most: int | None = None
+    costly: bool = False
+    seen: list[NDArray[np.int64]] | None = field(default=None, repr=False)
 
-    def count(self, calls: int = 1) -> None:
-        """Count calls that are about to be made."""
+    @property
+    def exhausted(self) -> bool:
+        """Whether no further call may be made."""
+        return self.most is not None and self.calls >= self.most
+
+    def grant(self, calls: int, *, costly: bool = False) -> int:
+        """How many of the calls may be made; raises `OutOfCalls` if none may."""
+        if self.most is None or calls == 0 or (self.costly and not costly):
+            return calls
+        if self.exhausted:
+            raise OutOfCalls
+        return min(calls, self.most - self.calls)
+
+    def count(self, calls: int = 1, *, costly: bool = False) -> None:
+        """Count calls that are about to be made; raises `OutOfCalls` if there are none left."""
+        self.grant(calls, costly=costly)
         if self.admit is not None:
             self.admit()
-        self.calls += calls
+        if costly or not self.costly:
+            self.calls += calls
+
+    def note(self, selections: NDArray[np.int64]) -> None:
+        """Remember selections that a black box was called with."""
+        if self.seen is not None and len(selections):
+            self.seen.append(np.array(selections))
 
 
 _current: ContextVar[Evaluation | None] = ContextVar("evaluation", default=None)
@@ -68,7 +101,8 @@ def evaluating(evaluation: Evaluation) -> Iterator[Evaluation]:
 def afresh() -> Iterator[None]:
     """Call black boxes again even where a cache knows, through the executor in force, and count the calls there."""
     outer = current_evaluation()
-    inner = Evaluation(outer.executor, outer.allowed, fresh=True)
+    most = None if outer.most is None else outer.most - outer.calls
+    inner = Evaluation(outer.executor, outer.allowed, fresh=True, most=most, costly=outer.costly)
     try:
         with evaluating(inner):
             yield

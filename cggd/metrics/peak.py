@@ -126,7 +126,7 @@ class Peak(Metric):
         return LoadState(self, selection)
 
     def table_of_loads(self, selection: NDArray[np.int64], loads: NDArray[np.float64]) -> NDArray[np.float64]:
-        """The replacement table at a selection whose loads are known."""
+        """Replacement table at a selection whose loads are known, shape (n_stages,)."""
         pairs = self.pairs
         order = np.argsort(-loads, kind="stable")
         rank = np.empty_like(order)
@@ -147,7 +147,7 @@ class Peak(Metric):
         return self.local_table_of_loads(selection, self.loads(selection[None])[0])
 
     def local_table_of_loads(self, selection: NDArray[np.int64], loads: NDArray[np.float64]) -> NDArray[np.float64]:
-        """The table of the fullest stage that each option touches, at a selection whose loads are known."""
+        """`local_replacements` at a selection whose loads are known, shape (n_stages,)."""
         table = self._of_touched(selection, loads)
         table[np.isneginf(table)] = loads.max()  # decisions that no stage knows
         return table

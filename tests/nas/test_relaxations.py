@@ -1,6 +1,8 @@
 """Relaxations: which paths run, and the gradients that their papers give the logits."""
 
 import copy
+from collections import OrderedDict, namedtuple
+from dataclasses import dataclass
 
 import numpy as np
 import pytest
@@ -10,6 +12,7 @@ from hypothesis import strategies as st
 from torch import nn
 
 from cggd_nas import ChannelChoice, Choice, Darts, GumbelSoftmax, ProxylessTwoPath, RepeatChoice, UniformPath, collect
+from cggd_nas.nested import tensors_in
 from cggd_nas.relaxations import mix
 
 RELAXATIONS = [
@@ -188,10 +191,58 @@ def test_sampled_paths_need_the_memory_of_one_network():
     assert used["all"] > 4 * alone
 
 
-def test_a_mixing_of_tensors_only():
-    mixing = Darts().draw(torch.zeros(2), None)
-    with pytest.raises(TypeError, match="must return a tensor to be weighed, got tuple"):
-        mix(mixing, lambda path: (1, 2))
+@dataclass
+class Pair:
+    first: torch.Tensor
+    second: object
+
+
+Named = namedtuple("Named", ["first", "second"])
+STRUCTURES = {
+    "tuple": lambda x: (x, 2 * x),
+    "list": lambda x: [x, None, 2 * x],
+    "mapping": lambda x: {"a": x, "b": [2 * x, "text"]},
+    "dataclass": lambda x: Pair(x, (2 * x, 3)),
+    "named tuple": lambda x: Named(x, torch.tensor([1, 2])),
+    "ordered": lambda x: OrderedDict(a=x),
+}
+
+
+@pytest.mark.parametrize("relaxation", [Darts(), GumbelSoftmax(), GumbelSoftmax(hard=False), ProxylessTwoPath()])
+@pytest.mark.parametrize("wrap", STRUCTURES.values(), ids=STRUCTURES)
+def test_structures_are_mixed_tensor_by_tensor(relaxation, wrap):
+    logits = torch.tensor([0.0, 1.0, 2.0], requires_grad=True)
+    mixing = relaxation.draw(logits, torch.Generator().manual_seed(0))
+    outputs = torch.randn(3, 4, generator=torch.Generator().manual_seed(1))
+    found = mix(mixing, lambda path: wrap(outputs[path]))
+    assert type(found) is type(wrap(outputs[0]))
+    for i, one in enumerate(tensors_in(found)):
+        other = mix(mixing, lambda path, i=i: list(tensors_in(wrap(outputs[path])))[i])
+        torch.testing.assert_close(one, other)
+        assert one.requires_grad == one.is_floating_point()
+
+
+@pytest.mark.parametrize(
+    "outputs",
+    [
+        (torch.zeros(2), (torch.zeros(2), torch.zeros(2))),
+        (torch.zeros(2), torch.zeros(3)),
+        ({"a": torch.zeros(1)}, {"b": torch.zeros(1)}),
+        (torch.tensor([1, 2]), torch.tensor([1, 3])),
+        (None, torch.zeros(1)),
+        ("one", "other"),
+    ],
+)
+def test_what_cannot_be_mixed_is_an_error_where_it_is_read(outputs):
+    first = torch.ones(1)
+    found, state = mix(Darts().draw(torch.zeros(2), None), lambda path: (first, outputs[path]), ["gru", "lstm"])
+    assert torch.equal(found, first)
+    for read in (lambda: state[0], lambda: state + 1, lambda: 2 * state, lambda: state.shape, lambda: torch.relu(state),
+                 lambda: list(state), lambda: state @ first):  # fmt: skip
+        with pytest.raises(TypeError, match="options gru, lstm of a choice return parts that cannot be mixed"):
+            read()
+    _, other = mix(GumbelSoftmax().draw(torch.zeros(2), torch.Generator().manual_seed(0)), lambda p: (1, outputs[p]))
+    assert type(other) in {type(x) for x in outputs}
 
 
 def test_copies_of_a_model_do_not_reach_into_the_graph():

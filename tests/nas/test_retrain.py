@@ -116,8 +116,8 @@ def test_wrong_arguments():
         ((torch.zeros(6, 3), torch.zeros(6).long()), r"a tensor \(6, 3\)"),
         ((torch.zeros(2, 3), torch.zeros(2).long()), r"a tensor \(2, 3\)"),  # two rows are no pair either
         (TensorDataset(torch.zeros(4, 3), torch.zeros(4).long()), r"a tensor \(3,\) and a tensor \(\)"),
-        ([{"image": torch.zeros(4, 3)}], "dict"),
-        ([(torch.zeros(4, 3),) * 3], r"a tensor .* and a tensor .* and a tensor"),
+        ([(torch.zeros(4, 3),)], r"a tensor \(4, 3\)$"),
+        ([[]], "empty"),
     ],
 )
 def test_what_holds_no_batches_is_said(what, given, got):
@@ -129,7 +129,7 @@ def test_what_holds_no_batches_is_said(what, given, got):
         "batches": lambda: recalibrate(nn.BatchNorm1d(3), given),
     }[what]
     argument = "loader" if what == "val" else what
-    with pytest.raises(TypeError, match=f"{argument} must give batches of two tensors.* one of its batches is {got}"):
+    with pytest.raises(TypeError, match=f"{argument} must give batches .* one of its batches is {got}"):
         call()
 
 

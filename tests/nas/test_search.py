@@ -316,7 +316,7 @@ def test_every_sets_how_often_the_architecture_steps():
             objective=lambda loss, supernet, counted=counted: counted.append(1) or loss,
         )  # fmt: skip
         steps.append(len(counted))
-    assert steps == [8, 4, 2]
+    assert steps == [9, 5, 3]  # one before the training
 
 
 @pytest.mark.parametrize(
@@ -325,11 +325,14 @@ def test_every_sets_how_often_the_architecture_steps():
         ({"epochs": 0}, "epochs must be at least 1"),
         ({"warmup": 6}, "warmup must be less than epochs = 6, got 6"),
         ({"train": (X, Y[:3])}, "train must hold as many inputs as targets, got 96 and 3"),
-        ({"val": iter([VAL])}, "val must be a pair of tensors"),
-        ({"val": []}, "val must be a pair of tensors"),
-        ({"train": X}, r"train must give batches of two tensors.* is a tensor \(6,\)"),
-        ({"train": (X, Y, Y)}, "train must give batches of two tensors"),
-        ({"val": [{"x": X, "y": Y}]}, "val must give batches of two tensors.* is dict"),
+        ({"val": iter([VAL])}, "val must be tensors"),
+        ({"val": []}, "val must be tensors"),
+        ({"train": X}, r"train must give batches \(inputs, targets\).* is a tensor \(6,\)"),
+        ({"train": (X, Y, Y)}, "takes 2 positional arguments but 3 were given"),
+        (
+            {"val": [{"x": X, "y": Y}]},
+            "val gives mappings of 'x', 'y', which lack 'input' that the forward of Sequential takes",
+        ),
         ({"relaxation": lambda temperature: UniformPath()}, "gives the logits no gradient"),
         ({"relaxation": UniformPath}, "relaxation must be a class or function that makes a relaxation"),
         ({"relaxation": GumbelSoftmax()}, "such as GumbelSoftmax without parentheses, got GumbelSoftmax"),

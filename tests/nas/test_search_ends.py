@@ -14,7 +14,7 @@ from torch.nn import functional
 from torch.utils.data import DataLoader, TensorDataset
 
 from cggd import Additive, Function, SearchError
-from cggd_nas import Choice, NoFeasibleArchitectureError, collect, evaluate, retrain
+from cggd_nas import Choice, Darts, NoFeasibleArchitectureError, collect, evaluate, retrain
 from tests.nas.test_search import TRAIN, VAL, X, network, searched, states
 
 loop = importlib.import_module("cggd_nas.loop")
@@ -124,21 +124,25 @@ def regression(net):
     return {"val": (VAL[0], VAL[1].double()), "loss": functional.mse_loss}
 
 
-def tuples_to_be_weighed(net):
-    """A choice that passes tuples on, and could do so as long as a single path runs."""
-    net.model.insert(0, Choice({"a": Both(), "b": Both()}, decision="tuples"))
+def not_to_be_mixed(net):
+    """A choice whose options return other structures, which could be read as long as a single path runs."""
+    net.model.insert(0, Choice({"a": Twice(), "b": nn.Identity()}, decision="structures"))
     net.model.insert(1, First())
-    return {}
+    return {"relaxation": Darts}
 
 
-class Both(nn.Module):
+class Twice(nn.Module):
     def forward(self, x):
         return x, x
 
 
 class First(nn.Module):
     def forward(self, x):
-        return x[0]
+        return x if isinstance(x, torch.Tensor) else x[0]
+
+
+def failing_metric(net):
+    return {"metric": lambda outputs, targets: float("none")}
 
 
 def a_number(net):
@@ -162,7 +166,8 @@ WRONG = {
     failing_in_evaluation: "cross_entropy_loss|must be Tensor, not tuple",
     wrong_targets: "1D target tensor expected|0D or 1D target",
     regression: "must match the size|broadcast",
-    tuples_to_be_weighed: "must return a tensor to be weighed, got tuple",
+    not_to_be_mixed: r"options a, b of a choice return parts that cannot be mixed: tuple, Tensor\(16, 6\)",
+    failing_metric: "could not convert string to float",
     a_number: r"loss must return a tensor of one number, got \d",
     nothing_to_learn: "gives the logits no gradient",
     no_batch: "val has a length of 3, but gives no batch",
@@ -434,7 +439,7 @@ class TestRetrain:
         assert torch.equal(loader.generator.get_state(), state)
 
     def test_outputs_of_any_kind(self):
-        module = nn.Sequential(nn.Linear(6, 2), Both())
+        module = nn.Sequential(nn.Linear(6, 2), Twice())
         train = list(zip(*(x.split(16) for x in TRAIN), strict=True))
         scores = retrain(module, train, train, 2, loss=lambda o, y: functional.cross_entropy(o[0], y)).final
         assert np.isfinite(scores.loss)

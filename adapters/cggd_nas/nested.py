@@ -1,0 +1,75 @@
+"""Values that hold tensors in tuples, lists, mappings, dataclasses and any nesting of them."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import fields, is_dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+
+def tensors_in(value: Any) -> Iterator[Tensor]:
+    """All tensors of a value, in order.
+
+    Examples
+    --------
+    >>> [len(x) for x in tensors_in((torch.zeros(1), {"a": [torch.zeros(2), None]}))]
+    [1, 2]
+    """
+    if isinstance(value, Tensor):
+        yield value
+    elif (items := items_of(value)) is not None:
+        for _, item in items:
+            yield from tensors_in(item)
+
+
+def mapped(function: Callable[[Any], Any], value: Any) -> Any:
+    """A value with a function applied to all that holds nothing else: tensors, numbers, strings, None.
+
+    Examples
+    --------
+    >>> mapped(lambda x: x + 1, {"a": (1, [2])})
+    {'a': (2, [3])}
+    """
+    if (items := items_of(value)) is None:
+        return function(value)
+    return rebuilt(value, [mapped(function, item) for _, item in items])
+
+
+def moved(value: Any, device: torch.device) -> Any:
+    """A value with all its tensors on a device; what has a method ``to`` moves itself."""
+    if callable(to := getattr(value, "to", None)):
+        return to(device)
+    if (items := items_of(value)) is None:
+        return value
+    return rebuilt(value, [moved(item, device) for _, item in items])
+
+
+def items_of(value: Any) -> list[tuple[Any, Any]] | None:
+    """The keys and items of a container; None for anything else."""
+    if isinstance(value, Mapping):
+        return list(value.items())
+    if isinstance(value, tuple | list):
+        return list(enumerate(value))
+    if is_dataclass(value) and not isinstance(value, type):
+        return [(field.name, getattr(value, field.name)) for field in fields(value)]
+    return None
+
+
+def rebuilt(value: Any, items: Sequence[Any]) -> Any:
+    """A container like another one, with other items under the same keys."""
+    if isinstance(value, tuple | list):
+        return type(value)(*items) if hasattr(value, "_fields") else type(value)(items)
+    made = copy.copy(value)
+    if isinstance(value, Mapping):
+        if not hasattr(made, "__setitem__"):
+            return dict(zip(value, items, strict=True))
+        for key, item in zip(value, items, strict=True):
+            made[key] = item
+    else:
+        for field, item in zip(fields(value), items, strict=True):
+            object.__setattr__(made, field.name, item)  # also where it is frozen
+    return made

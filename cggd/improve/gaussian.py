@@ -1,0 +1,408 @@
+"""Models of a number from few measurements: Gaussian processes on options, and a user's regressor.
+
+The covariance of two selections is a sum of two parts. The additive part has one term per decision, so that it models
+sums of one number per option. The product part falls with the weighted distance of the selections and models
+interactions. Options that differ have distance 1, or the distance of their numeric labels, scaled to 1 (Garrido-Merchán
+and Hernández-Lobato, 2020, describe Gaussian processes on such variables). Both kinds of distance, and transformations
+of the numbers, are compared by their marginal likelihood.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from copy import deepcopy
+from dataclasses import dataclass, replace
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.linalg import cho_factor, cho_solve
+from scipy.optimize import minimize as optimize
+
+from cggd.metrics import one_hot
+from cggd.space import ChoiceSpace
+
+# Parameters are fitted to at most this many measurements; with more, the time of a fit would exceed the time limit of
+# 50 ms a measurement.
+FITTED = 150
+
+# Iterations of the fit (L-BFGS), and how many decisions have parameters of their own.
+ITERATIONS = 30
+SEPARATE = 32
+
+# Correlation of numeric labels at the ends of a decision's range in the additive part: exp(-FALL).
+FALL = 1.5
+
+# Prior means and standard deviations of the logarithms of the parameters, of values of variance 1: weights of the
+# decisions (their sum), distances (their sum), product part, noise.
+PRIOR = (1.0, 2.0, 0.5, 1e-3)
+SPREAD = (2.0, 1.5, 2.0, 3.0)
+
+# Ends of the logarithms. Noise below 1e-6 of the variance is rounding.
+ENDS = ((-12.0, 5.0), (-9.0, 4.0), (-12.0, 5.0), (-14.0, 0.0))
+
+# A product part of less variance than this is left out.
+NEGLIGIBLE = 1e-4
+
+
+class Posterior(Protocol):
+    """A model of a number, fitted to measurements."""
+
+    def mean(self, rows: NDArray[np.int64]) -> NDArray[np.float64]:
+        """Expected values of selections, (n, n_decisions) to (n,)."""
+        ...
+
+    def variance(self, rows: NDArray[np.int64]) -> NDArray[np.float64]:
+        """Variances of the values of selections, (n, n_decisions) to (n,)."""
+        ...
+
+    def covariance(self, rows: NDArray[np.int64]) -> NDArray[np.float64]:
+        """Covariance of the values of selections, (n, n_decisions) to (n, n)."""
+        ...
+
+
+@dataclass(frozen=True, eq=False)
+class Encoding:
+    """Distances of the options of each decision.
+
+    Parameters
+    ----------
+    space : ChoiceSpace
+    ordered : bool
+        Whether options with numeric labels have the distance of their labels; all others have distance 1.
+    """
+
+    space: ChoiceSpace
+    ordered: bool
+    far: Sequence[NDArray[np.float64]]
+    near: Sequence[NDArray[np.float64]]
+
+    @classmethod
+    def of(cls, space: ChoiceSpace, *, ordered: bool) -> Encoding:
+        far, near = [], []
+        for decision, size in zip(space.decisions, space.sizes.tolist(), strict=True):
+            places = positions(space.option_labels(decision)) if ordered else None
+            if places is None:
+                far.append(1.0 - np.eye(size))
+                near.append(np.eye(size))
+            else:
+                far.append(np.abs(places[:, None] - places))
+                near.append(np.exp(-FALL * far[-1]))
+        return cls(space, ordered, far, near)
+
+    def tables(self, rows: NDArray[np.int64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """Distance and similarity of each option to those of selections, twice shape (n_options, n)."""
+        columns = rows.T
+        return (
+            np.concatenate([table[:, column] for table, column in zip(self.far, columns, strict=True)]),
+            np.concatenate([table[:, column] for table, column in zip(self.near, columns, strict=True)]),
+        )
+
+    def pairs(self, rows: NDArray[np.int64], groups: NDArray[np.int64]) -> tuple[NDArray, NDArray]:
+        """Distance and similarity of pairs of selections, summed over each group, twice (n_groups, n * n)."""
+        n = len(rows)
+        far, near = np.zeros((2, groups.max() + 1, n, n))
+        for d, group in enumerate(groups.tolist()):
+            index = np.ix_(rows[:, d], rows[:, d])
+            far[group] += self.far[d][index]
+            near[group] += self.near[d][index]
+        return far.reshape(len(far), -1), near.reshape(len(near), -1)
+
+
+def positions(labels: Sequence[Any]) -> NDArray[np.float64] | None:
+    """Places of numeric labels between 0 and 1, None for others; logarithmic if that makes their steps more equal.
+
+    Examples
+    --------
+    >>> positions([1, 2, 4, 8]), positions([10, 20, 30]), positions(["a", "b"])
+    (array([0.        , 0.33333333, 0.66666667, 1.        ]), array([0. , 0.5, 1. ]), None)
+    """
+    if len(labels) < 3 or not all(isinstance(x, int | float) and not isinstance(x, bool) for x in labels):
+        return None
+    numbers = np.array(labels, dtype=float)
+    if not np.isfinite(numbers).all() or np.ptp(numbers) == 0:
+        return None
+    scales = [numbers]
+    if numbers.min() > 0:
+        scales.append(np.log(numbers))
+    elif numbers.min() == 0:
+        scales.append(np.log1p(numbers / np.min(numbers[numbers > 0])))
+
+    def unequal(scale: NDArray[np.float64]) -> float:
+        steps = np.diff(np.sort(scale))
+        return float(steps.std() / steps.mean())
+
+    scale = min(scales, key=unequal)
+    return (scale - scale.min()) / np.ptp(scale)
+
+
+# -- transformations --------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Transform:
+    """A monotonic transformation of numbers and the sum of the logarithms of its slopes."""
+
+    of: Callable[[NDArray[np.float64]], NDArray[np.float64]]
+    slopes: float
+
+
+def transforms(values: NDArray[np.float64]) -> list[Transform]:
+    """Transformations to standardised numbers: linear, logarithmic, and one that compresses both tails."""
+    n = len(values)
+    shift, scale = float(values.mean()), float(values.std()) or 1.0
+    out = [Transform(lambda x: (x - shift) / scale, -n * np.log(scale))]
+    if n < 8 or np.ptp(values) == 0:
+        return out
+    if values.min() > 0 and values.max() > 3 * values.min():
+        logs = np.log(values)
+        m, s = float(logs.mean()), float(logs.std()) or 1.0
+        out.append(Transform(lambda x: (np.log(np.maximum(x, 1e-300)) - m) / s, -n * np.log(s) - float(logs.sum())))
+    middle = float(np.median(values))
+    width = float(np.subtract(*np.quantile(values, [0.75, 0.25]))) / 2
+    if width > 0.01 * scale:
+        bent = np.arcsinh((values - middle) / width)
+        m2, s2 = float(bent.mean()), float(bent.std()) or 1.0
+        slopes = -0.5 * np.log1p(((values - middle) / width) ** 2) - np.log(width) - np.log(s2)
+        out.append(Transform(lambda x: (np.arcsinh((x - middle) / width) - m2) / s2, float(slopes.sum())))
+    return out
+
+
+# -- Gaussian processes -----------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, eq=False)
+class Kernel:
+    """Parameters of a covariance: the logarithms of weights, rates, product variance and noise, and how good they are.
+
+    `groups` says which weight and rate each decision has.
+    """
+
+    encoding: Encoding
+    transform: int
+    groups: NDArray[np.int64]
+    parameters: NDArray[np.float64]
+    likelihood: float = -np.inf
+
+    @property
+    def weights(self) -> NDArray[np.float64]:
+        return np.exp(self.parameters[: self.groups.max() + 1])[self.groups]
+
+    @property
+    def rates(self) -> NDArray[np.float64]:
+        n = self.groups.max() + 1
+        return np.exp(self.parameters[n : 2 * n])[self.groups]
+
+    @property
+    def product(self) -> float:
+        return float(np.exp(self.parameters[-2]))
+
+    @property
+    def noise(self) -> float:
+        return float(np.exp(self.parameters[-1]))
+
+
+def fitted(kernel: Kernel, rows: NDArray[np.int64], values: NDArray[np.float64], slopes: float) -> Kernel:
+    """Parameters of the greatest posterior density given values of mean 0 and variance 1, from given ones."""
+    n, groups = len(rows), kernel.groups
+    n_groups = int(groups.max()) + 1
+    far, near = kernel.encoding.pairs(rows, groups)
+    centre = np.log(np.array([PRIOR[0] / len(groups), PRIOR[1] / len(groups), PRIOR[2], PRIOR[3]]))
+    repeats = [n_groups, n_groups, 1, 1]
+    means, spreads = np.repeat(centre, repeats), np.repeat(SPREAD, repeats)
+    ends = [end for end, times in zip(ENDS, repeats, strict=True) for _ in range(times)]
+    identity = np.eye(n)
+
+    def cost(p: NDArray[np.float64]) -> tuple[float, NDArray[np.float64]]:
+        weights, rates = np.exp(p[:n_groups]), np.exp(p[n_groups : 2 * n_groups])
+        product, noise = np.exp(p[-2]), np.exp(p[-1])
+        falling = product * np.exp(-(rates @ far))
+        covariance = (1.0 + weights @ near + falling).reshape(n, n)
+        covariance.flat[:: n + 1] += noise + 1e-9
+        try:
+            factor = cho_factor(covariance, lower=True, check_finite=False)
+        except np.linalg.LinAlgError:
+            return 1e25, np.zeros_like(p)
+        inverse = cho_solve(factor, identity, check_finite=False)
+        alpha = inverse @ values
+        inner = (np.outer(alpha, alpha) - inverse).ravel()
+        off = (p - means) / spreads
+        total = 0.5 * values @ alpha + np.log(np.diag(factor[0])).sum() + 0.5 * n * np.log(2 * np.pi)
+        gradient = np.concatenate(
+            [
+                -0.5 * weights * (near @ inner),
+                0.5 * rates * (far @ (inner * falling)),
+                [-0.5 * (inner @ falling), -0.5 * noise * inner[:: n + 1].sum()],
+            ]
+        )
+        return float(total + 0.5 * off @ off), gradient + off / spreads
+
+    start = np.clip(kernel.parameters, [e[0] for e in ends], [e[1] for e in ends])
+    found = optimize(cost, start, jac=True, method="L-BFGS-B", bounds=ends, options={"maxiter": ITERATIONS})
+    return replace(kernel, parameters=found.x, likelihood=slopes - float(found.fun))
+
+
+def first_kernel(encoding: Encoding, transform: int) -> Kernel:
+    """A kernel with the means of the prior."""
+    n = encoding.space.n_decisions
+    groups = np.arange(n) if n <= SEPARATE else np.arange(n) * SEPARATE // n
+    each = [PRIOR[0] / n, PRIOR[1] / n]
+    parameters = np.log(np.repeat([*each, PRIOR[2], PRIOR[3]], [groups.max() + 1, groups.max() + 1, 1, 1]))
+    return Kernel(encoding, transform, groups, parameters)
+
+
+def best_kernel(
+    encodings: Sequence[Encoding],
+    rows: NDArray[np.int64],
+    values: NDArray[np.float64],
+    known: Kernel | None,
+    *,
+    choose: bool,
+    compress: bool = True,
+) -> Kernel:
+    """Fit the parameters; with `choose`, compare all kinds of distance and, with `compress`, all transformations."""
+    options = transforms(values) if compress else transforms(values)[:1]
+    if known is not None and not choose:
+        transform = options[min(known.transform, len(options) - 1)]
+        return fitted(known, rows, transform.of(values), transform.slopes)
+    tried = []
+    for encoding in encodings:
+        same = known is not None and known.encoding is encoding and known.transform == 0
+        start = known if known is not None and same else first_kernel(encoding, 0)
+        tried.append(fitted(start, rows, options[0].of(values), options[0].slopes))
+    best = max(tried, key=lambda kernel: kernel.likelihood)
+    for i, transform in enumerate(options[1:], start=1):
+        start = replace(best, transform=i)
+        tried.append(fitted(start, rows, transform.of(values), transform.slopes))
+    return max(tried, key=lambda kernel: kernel.likelihood)
+
+
+class Gaussian:
+    """A Gaussian process given measurements.
+
+    Parameters
+    ----------
+    kernel : Kernel
+    rows : ndarray of int, shape (n, n_decisions)
+    values : ndarray of shape (n,)
+
+    Attributes
+    ----------
+    transform : Transform
+        Means and covariances are those of transformed numbers.
+    """
+
+    def __init__(self, kernel: Kernel, rows: NDArray[np.int64], values: NDArray[np.float64]) -> None:
+        options = transforms(values)
+        self.kernel, self.layout = kernel, kernel.encoding.space.layout
+        self.transform = options[min(kernel.transform, len(options) - 1)]
+        far, near = kernel.encoding.tables(rows)
+        owner = self.layout.owner
+        self.near = kernel.weights[owner, None] * near
+        self.far = kernel.rates[owner, None] * far if kernel.product > NEGLIGIBLE else None
+        self.rows = rows
+        covariance = self.cross(rows)
+        covariance.flat[:: len(rows) + 1] += kernel.noise + 1e-8
+        self.factor = cho_factor(covariance, lower=True, check_finite=False)
+        self.inverse = cho_solve(self.factor, np.eye(len(rows)), check_finite=False)
+        self.alpha = self.inverse @ self.transform.of(values)
+        self.table = self.near @ self.alpha
+        self.constant = float(self.alpha.sum())
+
+    def cross(self, rows: NDArray[np.int64]) -> NDArray[np.float64]:
+        """Covariance of selections with those measured, (n, n_measured)."""
+        flat = self.layout.flat(rows)
+        out = 1.0 + self._gathered(self.near, flat)
+        return out if self.far is None else out + self._product(flat)
+
+    def _product(self, flat: NDArray[np.int64]) -> NDArray[np.float64]:
+        distance = self._gathered(self.far, flat)
+        np.negative(distance, out=distance)
+        np.exp(distance, out=distance)
+        distance *= self.kernel.product
+        return distance
+
+    @staticmethod
+    def _gathered(table: Any, flat: NDArray[np.int64]) -> NDArray[np.float64]:
+        out = table[flat[:, 0]]
+        for column in flat.T[1:]:
+            out += table[column]
+        return out
+
+    def mean(self, rows: NDArray[np.int64]) -> NDArray[np.float64]:
+        flat = self.layout.flat(rows)
+        out = self.table[flat].sum(axis=1) + self.constant
+        return out if self.far is None else out + self._product(flat) @ self.alpha
+
+    def variance(self, rows: NDArray[np.int64]) -> NDArray[np.float64]:
+        cross = self.cross(rows)
+        kernel = self.kernel
+        own = 1.0 + kernel.weights.sum() + (0.0 if self.far is None else kernel.product)
+        return np.maximum(own - np.einsum("ij,ij->i", cross @ self.inverse, cross), 1e-12)
+
+    def covariance(self, rows: NDArray[np.int64]) -> NDArray[np.float64]:
+        cross = self.cross(rows)
+        far, near = self.kernel.encoding.tables(rows)
+        owner, flat = self.layout.owner, self.layout.flat(rows)
+        own = 1.0 + self._gathered(self.kernel.weights[owner, None] * near, flat)
+        if self.far is not None:
+            own += self.kernel.product * np.exp(-self._gathered(self.kernel.rates[owner, None] * far, flat))
+        return own - cross @ self.inverse @ cross.T
+
+
+# -- a user's regressor -----------------------------------------------------------------------------------------------
+
+# Copies of a user's regressor, each fitted to a sample of the measurements drawn with replacement.
+COPIES = 5
+
+
+class Bagged:
+    """A user's regressor, fitted to several samples of the measurements; their spread is the uncertainty."""
+
+    def __init__(
+        self,
+        regressor: Any,
+        encoding: Encoding,
+        rows: NDArray[np.int64],
+        values: NDArray[np.float64],
+        rng: np.random.Generator,
+    ) -> None:
+        self.encoding = encoding
+        self.transform = transforms(values)[0]
+        features, targets = self._features(rows), self.transform.of(values)
+        self.copies = []
+        residuals = []
+        for _ in range(COPIES):
+            drawn = rng.integers(0, len(rows), len(rows))
+            copy = deepcopy(regressor)
+            copy.fit(features[drawn], targets[drawn])
+            self.copies.append(copy)
+            left = np.setdiff1d(np.arange(len(rows)), drawn)
+            if len(left):
+                residuals.append(targets[left] - np.asarray(copy.predict(features[left]), dtype=float).reshape(-1))
+        # Errors on measurements that were not drawn; half of their variance is that of the mean of the copies.
+        self.error = float(np.mean(np.concatenate(residuals) ** 2)) / 2 if residuals else 1.0
+
+    def _features(self, rows: NDArray[np.int64]) -> NDArray[np.float64]:
+        """One-hot columns, and the place of each numeric label."""
+        space = self.encoding.space
+        places = [positions(space.option_labels(d)) for d in space.decisions]
+        ordered = [p[rows[:, d]] for d, p in enumerate(places) if p is not None]
+        return np.concatenate([one_hot(space, rows), *(column[:, None] for column in ordered)], axis=1)
+
+    def _predictions(self, rows: NDArray[np.int64]) -> NDArray[np.float64]:
+        features = self._features(rows)
+        return np.stack([np.asarray(copy.predict(features), dtype=float).reshape(-1) for copy in self.copies])
+
+    def mean(self, rows: NDArray[np.int64]) -> NDArray[np.float64]:
+        return self._predictions(rows).mean(axis=0)
+
+    def variance(self, rows: NDArray[np.int64]) -> NDArray[np.float64]:
+        return self._predictions(rows).var(axis=0) + self.error
+
+    def covariance(self, rows: NDArray[np.int64]) -> NDArray[np.float64]:
+        deviation = np.sqrt(self._predictions(rows).var(axis=0) + self.error)
+        far, _ = self.encoding.tables(rows)
+        flat = self.encoding.space.layout.flat(rows)
+        distance = Gaussian._gathered(far, flat)
+        return np.outer(deviation, deviation) * np.exp(-distance)

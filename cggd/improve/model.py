@@ -1,0 +1,578 @@
+"""The improver for costly metrics: models of each number and of validity decide what to measure next.
+
+The first selections fill the space of those that the cheap bounds allow. Then each costly metric, and whether a
+selection is valid, is modelled by a Gaussian process (`cggd.improve.gaussian`). The next selection has the greatest
+expected improvement over the best one, times the probability that it is valid and satisfies the bounds (Schonlau, Welch
+and Jones, 1998). Candidates are random selections, selections one or two switches from the best ones, mixtures of good
+ones, and solutions of linear models of the problem by this library's exact solver.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.special import log_ndtr
+
+from cggd.budget import Budget
+from cggd.checks import own, whole
+from cggd.constraints import Constraint
+from cggd.improve.exact import Exact
+from cggd.improve.gaussian import FITTED, Bagged, Encoding, Gaussian, Kernel, best_kernel
+from cggd.improve.multipliers import Multipliers
+from cggd.improve.switches import Switches
+from cggd.incumbent import Finding, Incumbent
+from cggd.metrics import Additive, Metric, one_hot, values_of
+from cggd.problem import Problem, nothing
+
+Rows = NDArray[np.int64]
+
+# Spaces of at most this many selections are listed, without those that cheap bounds rule out.
+LISTED = 50_000
+
+# Numbers of candidates: random ones, best selections whose switches are tried, mixtures, and those whose covariances
+# are computed.
+RANDOM = 500
+CENTRES = 4
+MIXED = 300
+SHORT = 150
+
+# Kernels are fitted again when the number of measurements has grown by this factor; they are compared up to COMPARED.
+GROWTH = 1.25
+COMPARED = 130
+
+# Variance of a valid selection's score, so that a few measurements do not make validity certain.
+DOUBT = 0.02
+
+# Strengths of ridge regression, and the largest number of options for which it is used.
+STRENGTHS = np.array([1e-6, 1e-2, 0.1, 1.0, 10.0])
+LINEAR = 1000
+
+# One selection more is asked for at once for each QUICK measurements and metrics, and variances of few candidates are
+# computed above WORK numbers of candidates, measurements and metrics.
+QUICK = 250
+WORK = 300_000
+
+# Number of the best candidates whose switches are tried.
+CLIMBED = 3
+
+# Nodes of the exact solver, and findings of the local search, for linear models of the problem.
+NODES = 20
+FINDINGS = 2000
+
+
+@dataclass(frozen=True)
+class Model:
+    """Models of the costly metrics, which choose each measurement.
+
+    Parameters
+    ----------
+    design : int
+        Number of selections measured first, spread over the space.
+    batch : int
+        Number of selections chosen at once. A batch is diverse: each selection is chosen as if those before it were
+        measured.
+    evaluations : int
+        Number of measurements after which the improver ends if the search has no limit of its own.
+    regressor : object with ``fit`` and ``predict``, optional
+        Your own model, such as a scikit-learn or LightGBM regressor, in place of the Gaussian process. Copies of it are
+        fitted to one-hot columns of the options and the places of numeric labels.
+
+    Examples
+    --------
+    >>> import cggd
+    >>> space = cggd.ChoiceSpace({"block": [32, 64, 128, 256], "tile": [1, 2, 4, 8], "unroll": [0, 1]})
+    >>> def run(selection):
+    ...     if selection["block"] * selection["tile"] > 1024:
+    ...         raise cggd.Invalid("too many threads")
+    ...     return {"time": abs(selection["block"] - 96) + 10 / selection["tile"] + selection["unroll"]}
+    >>> bench = cggd.Measurement(space, run, {"time": "ms"})
+    >>> result = cggd.minimize(bench["time"], max_evaluations=25)
+    >>> result.selection, len(bench)
+    ({'block': 64, 'tile': 8, 'unroll': 0}, 25)
+    """
+
+    design: int = 10
+    batch: int = 1
+    evaluations: int = 300
+    regressor: Any = None
+
+    def __post_init__(self) -> None:
+        for name in ("design", "batch", "evaluations"):
+            own(self, **{name: whole(getattr(self, name), name, least=1)})
+        if self.regressor is not None and not (hasattr(self.regressor, "fit") and hasattr(self.regressor, "predict")):
+            raise TypeError(f"regressor must have the methods fit and predict, got {self.regressor!r}")
+
+    def suits(self, problem: Problem) -> bool:
+        """Whether some metric is costly."""
+        return problem.costly
+
+    def improve(
+        self, problem: Problem, incumbent: Incumbent, budget: Budget, rng: np.random.Generator
+    ) -> Iterator[Finding | None]:
+        """Yield selections to measure; see `cggd.incumbent.Improver`."""
+        advisor = Advisor(problem, self, rng)
+        yield from map(Finding, advisor.best_known())
+        first = incumbent.start if incumbent.start is not None else None
+        limit = np.inf if budget.evaluation.most is not None else budget.evaluation.calls + self.evaluations
+        while not budget.over() and budget.evaluation.calls < limit:
+            asked = advisor.ask(advisor.batch, incumbent.cost, first=first)
+            first = None
+            if len(asked) == 0:
+                yield from advisor.exhausted(incumbent)
+                return
+            if budget.evaluation.executor is not None and len(asked) > 1:
+                for metric in problem.metrics:
+                    if metric.costly:
+                        values_of(metric, asked)
+            for row in asked:
+                yield Finding(row)
+                if budget.over():
+                    return
+
+
+@dataclass(eq=False)
+class Modelled:
+    """A costly metric and its model; `posterior` is None as long as there are too few measurements."""
+
+    metric: Metric
+    kernel: Kernel | None = None
+    posterior: Any = None
+    fitted_with: int = 0
+
+
+class Measured:
+    """The selections asked for, and their values of each costly metric.
+
+    Attributes
+    ----------
+    rows : ndarray of int, shape (n, n_decisions)
+    values : ndarray of shape (n, n_metrics)
+        NaN where a value is not known yet, and infinite where the selection is invalid.
+    """
+
+    def __init__(self, metrics: Sequence[Metric], n_decisions: int) -> None:
+        self.metrics = metrics
+        self.rows: Rows = np.zeros((0, n_decisions), dtype=np.int64)
+        self.values = np.zeros((0, len(metrics)))
+        self._places: dict[bytes, int] = {}
+
+    def __contains__(self, row: Rows) -> bool:
+        return row.tobytes() in self._places
+
+    def add(self, rows: Rows) -> None:
+        """Add selections that are asked for."""
+        new = {key: row for row in rows if (key := row.tobytes()) not in self._places}
+        if new:
+            self._places.update({key: len(self._places) + i for i, key in enumerate(new)})
+            self.rows = np.concatenate([self.rows, np.stack(list(new.values()))])
+            self.values = np.concatenate([self.values, np.full((len(new), len(self.metrics)), np.nan)])
+
+    def learn(self) -> None:
+        """Look up what has been measured, by this search or by others."""
+        for metric in self.metrics:
+            self.add(metric.remembered())
+        for k, metric in enumerate(self.metrics):
+            open_rows = np.flatnonzero(np.isnan(self.values[:, k]))
+            if len(open_rows):
+                low, high = metric.between(self.rows[open_rows])
+                self.values[open_rows, k] = np.where(low == high, low, np.where(np.isnan(low), np.inf, np.nan))
+
+    def finite(self, k: int) -> NDArray[np.bool_]:
+        """Which selections have a value of a metric."""
+        return np.isfinite(self.values[:, k])
+
+    @property
+    def complete(self) -> NDArray[np.bool_]:
+        """Which selections have a value of every metric."""
+        return np.asarray(np.isfinite(self.values).all(axis=1))
+
+    @property
+    def judged(self) -> NDArray[np.bool_]:
+        """Which selections are known to be valid or not."""
+        return np.asarray(self.complete | np.isinf(self.values).any(axis=1))
+
+
+class Advisor:
+    """Chooses selections to measure from those measured before.
+
+    Parameters
+    ----------
+    problem : Problem
+    model : Model
+    rng : numpy.random.Generator
+    """
+
+    def __init__(self, problem: Problem, model: Model, rng: np.random.Generator) -> None:
+        self.problem, self.model, self.rng = problem, model, rng
+        self.encodings = [Encoding.of(problem.space, ordered=True), Encoding.of(problem.space, ordered=False)]
+        metrics = list({id(metric): metric for metric in problem.metrics if metric.costly}.values())
+        self.outputs = [Modelled(metric) for metric in metrics]
+        self.validity = Modelled(nothing(problem.space))
+        self.measured = Measured(metrics, problem.space.n_decisions)
+        self.everything = self._listed()
+        self.measured.learn()
+
+    def _listed(self) -> Rows | None:
+        if not self.problem.space.has_at_most(LISTED):
+            return None
+        return self._admitted(self.problem.space.enumerate())
+
+    def _admitted(self, rows: Rows) -> Rows:
+        """Those of allowed options that cheap bounds do not rule out."""
+        problem = self.problem
+        if problem.allowed is not None:
+            rows = rows[problem.allowed[problem.space.layout.flat(rows)].all(axis=1)]
+        for c in problem.constraints:
+            if not c.metric.costly and len(rows):
+                rows = rows[c.holds(rows)]
+        return rows
+
+    def output(self, metric: Metric) -> int | None:
+        """Number of the model of a metric, None for a cheap one."""
+        return next((k for k, output in enumerate(self.outputs) if output.metric is metric), None)
+
+    def best_known(self) -> Rows:
+        """Of the selections measured before, the best one that satisfies the constraints, if any."""
+        rows = self._admitted(self.measured.rows[self.measured.complete])
+        rows = rows[~self.problem.ruled_out(rows)] if len(rows) else rows
+        if len(rows) == 0:
+            return rows
+        costs = self.problem.sign * values_of(self.problem.objective, rows)
+        return rows[[np.argmin(costs)]]
+
+    def exhausted(self, incumbent: Incumbent) -> Iterator[Finding]:
+        """A bound or a proof, if all selections of the space were measured or ruled out."""
+        self.measured.learn()
+        if self.everything is None or any(metric.noisy for metric in self.problem.metrics):
+            return
+        judged = {row.tobytes() for row in self.measured.rows[self.measured.judged]}
+        rest = [row for row in self.everything if row.tobytes() not in judged]
+        if rest and not self.problem.ruled_out(np.stack(rest), incumbent.cost).all():
+            return
+        if incumbent.value is None:
+            yield Finding(proof=f"all {len(self.everything)} selections were measured or ruled out")
+        else:
+            yield Finding(bound=incumbent.value)
+
+    # -- asking -------------------------------------------------------------------------------------------------------
+
+    def ask(self, n: int, cost: float, *, first: Rows | None = None) -> Rows:
+        """Selections to measure next, at most `n`; none if there are no more.
+
+        Parameters
+        ----------
+        n : int
+        cost : float
+            ``sign * objective`` of the best selection known.
+        first : ndarray of int, shape (n_decisions,), optional
+            A selection to ask for before all others.
+        """
+        self.measured.learn()
+        picked: list[Rows] = []
+        if first is not None and first not in self.measured and len(self._admitted(first[None])):
+            picked.append(first)
+        missing = min(self.model.design - len(self.measured.rows), n) - len(picked)
+        if missing > 0:
+            picked.extend(self._spread(missing))
+        elif len(picked) < n:
+            picked.extend(self._promising(n - len(picked), cost))
+        rows = np.stack(picked) if picked else self.measured.rows[:0]
+        self.measured.add(rows)
+        return rows
+
+    @property
+    def batch(self) -> int:
+        """Number of selections to ask for at once: more where the models take longer."""
+        return max(self.model.batch, 1 + len(self.measured.rows) * len(self.outputs) // QUICK)
+
+    def _fresh(self, rows: Rows) -> Rows:
+        """Without repetitions, what was asked for before, and what known values rule out."""
+        rows = np.unique(rows, axis=0)
+        return rows[[row not in self.measured for row in rows]] if len(rows) else rows
+
+    def _random(self, n: int) -> Rows:
+        """Random selections that cheap bounds allow."""
+        if self.everything is not None:
+            return self.everything[self.rng.permutation(len(self.everything))[:n]]
+        space, allowed, rng = self.problem.space, self.problem.allowed, self.rng
+        found, drawn = [], 0
+        while sum(map(len, found)) < n and drawn < 50 * n:
+            if allowed is None:
+                rows = space.sample(n, rng)
+            else:
+                rows = np.stack(
+                    [space.layout.argmax(np.where(allowed, rng.random(space.n_options), -1)) for _ in range(n)]
+                )
+            found.append(self._admitted(rows))
+            drawn += n
+            if drawn >= 4 * n and not sum(map(len, found)):
+                break
+        rows = np.concatenate(found)[:n]
+        return rows if len(rows) else self._solved_rules(min(n, 8))
+
+    def _solved_rules(self, n: int) -> Rows:
+        """Selections within the cheap bounds, found by the solver, where random ones break them."""
+        space = self.problem.space
+        cheap = [c for c in self.problem.constraints if not c.metric.costly]
+        found = []
+        for _ in range(n):
+            goal = Additive(space, self.rng.standard_normal(space.n_options))
+            found.append(self._solved(Problem(goal, cheap, allowed=self.problem.allowed)))
+        rows = [row for row in found if row is not None]
+        return self._admitted(np.stack(rows)) if rows else np.zeros((0, space.n_decisions), dtype=np.int64)
+
+    def _solved(self, problem: Problem) -> Rows | None:
+        """The best selection that the exact solver, or else a short local search, finds."""
+        incumbent, budget = Incumbent(problem), Budget()
+        for improver in (Multipliers(), Exact(nodes=NODES), Switches(feasible=True)):
+            if improver.suits(problem) and incumbent.selection is None:
+                for _, finding in zip(
+                    range(2000), improver.improve(problem, incumbent, budget, self.rng), strict=False
+                ):
+                    if finding is not None:
+                        incumbent.take(replace(finding, proof=None, bound=None))
+        return incumbent.selection if incumbent.selection is not None else incumbent.start
+
+    def _spread(self, n: int) -> list[Rows]:
+        """Selections far from each other and from those measured."""
+        pool = self._fresh(self._random(RANDOM))
+        picked: list[Rows] = []
+        known = list(self.measured.rows)
+        while len(pool) and len(picked) < n:
+            at = int(self.rng.integers(len(pool)))
+            if known:
+                far = np.min([self._distance(pool, row) for row in known[-60:]], axis=0)
+                at = int(np.argmax(far + 1e-6 * self.rng.random(len(far))))
+            picked.append(pool[at])
+            known.append(pool[at])
+            pool = np.delete(pool, at, axis=0)
+        return picked
+
+    def _distance(self, rows: Rows, row: Rows) -> NDArray[np.float64]:
+        far = self.encodings[0].far
+        return np.sum([0.5 * (far[d][rows[:, d], row[d]] + (rows[:, d] != row[d])) for d in range(len(row))], axis=0)
+
+    # -- models -------------------------------------------------------------------------------------------------------
+
+    def _fit(self) -> None:
+        known = self.measured
+        for k, output in enumerate(self.outputs):
+            finite = known.finite(k)
+            self._fit_output(output, known.rows[finite], known.values[finite, k])
+        valid = known.complete[known.judged]
+        if valid.all():
+            self.validity.posterior = None
+        else:
+            self._fit_output(self.validity, known.rows[known.judged], valid.astype(float), compress=False)
+
+    def _fit_output(self, output: Modelled, rows: Rows, values: NDArray[np.float64], *, compress: bool = True) -> None:
+        if len(rows) < 3 or np.ptp(values) == 0:
+            output.posterior = None
+            return
+        if self.model.regressor is not None:
+            output.posterior = Bagged(self.model.regressor, self.encodings[0], rows, values, self.rng)
+            return
+        if output.kernel is None or len(rows) >= GROWTH * output.fitted_with:
+            part = self._part(len(rows), values)
+            choose = len(rows) <= COMPARED
+            output.kernel = best_kernel(
+                self.encodings, rows[part], values[part], output.kernel, choose=choose, compress=compress
+            )
+            output.fitted_with = len(rows)
+        output.posterior = Gaussian(output.kernel, rows, values)
+
+    def _part(self, n: int, values: NDArray[np.float64]) -> NDArray[np.int64]:
+        """Which measurements the parameters are fitted to: the best third, and others at random."""
+        if n <= FITTED:
+            return np.arange(n)
+        order = np.argsort(values * self.problem.sign)
+        rest = self.rng.permutation(order[FITTED // 3 :])[: FITTED - FITTED // 3]
+        return np.concatenate([order[: FITTED // 3], rest])
+
+    # -- candidates ---------------------------------------------------------------------------------------------------
+
+    def _promising(self, n: int, cost: float) -> list[Rows]:
+        self._fit()
+        best = self._ranked()
+        centres = best[:CENTRES]
+        if (solved := self._linear()) is not None:
+            centres = np.concatenate([centres, solved[None]])
+        pool = [self._random(RANDOM), self._mixed(best[:20]), self._around(centres)]
+        rows = self._fresh(self._admitted(np.concatenate(pool)))
+        if len(rows) == 0:
+            return self._spread(n)
+        score = self._score(rows, cost)
+        more = self._fresh(self._admitted(self._around(rows[np.argsort(-score)[:CLIMBED]])))
+        if len(more):
+            rows, first = np.unique(np.concatenate([rows, more]), axis=0, return_index=True)
+            score = np.concatenate([score, self._score(more, cost)])[first]
+        return self._diverse(rows[np.argsort(-score)[: 1 if n == 1 else SHORT]], n, cost)
+
+    def _ranked(self) -> Rows:
+        """Measured selections, the best first: feasible ones by cost, then others by their violations."""
+        problem, complete = self.problem, self.measured.complete
+        rows, values = self.measured.rows[complete], self.measured.values[complete]
+        wrong = np.zeros(len(rows))
+        for c in problem.constraints:
+            if (k := self.output(c.metric)) is not None:
+                wrong += np.minimum(c.violation(values[:, k]) / (abs(c.bound) or 1.0), 1e3)
+        k = self.output(problem.objective)
+        costs = problem.sign * (values[:, k] if k is not None else values_of(problem.objective, rows))
+        return rows[np.lexsort((costs, wrong))]
+
+    def _mixed(self, good: Rows) -> Rows:
+        """Mixtures of two good selections, and good ones with two or three decisions drawn again."""
+        space, rng = self.problem.space, self.rng
+        if len(good) == 0:
+            return good
+        one, other = (good[np.minimum(rng.geometric(0.2, MIXED) - 1, len(good) - 1)] for _ in range(2))
+        rows = np.where(rng.random(one.shape) < 0.5, one, other)
+        drawn = space.sample(MIXED, rng)
+        rate = rng.uniform(0.5, 3.0, (MIXED, 1)) / space.n_decisions
+        return np.where(rng.random(one.shape) < rate, drawn, np.where(rng.random((MIXED, 1)) < 0.5, rows, one))
+
+    def _around(self, centres: Rows) -> Rows:
+        space = self.problem.space
+        if len(centres) == 0:
+            return centres
+        if space.n_options <= 600:
+            return np.concatenate([centres, *(space.switches(row) for row in centres)])
+        some = [self.rng.choice(space.n_options, 600, replace=False) for _ in centres]
+        return np.concatenate([centres, *(space.switches(r, o) for r, o in zip(centres, some, strict=True))])
+
+    def _linear(self) -> Rows | None:
+        """The best selection by linear models of everything, with bounds moved by a random confidence."""
+        space, problem, known = self.problem.space, self.problem, self.measured
+        complete = known.complete
+        if space.n_options > LINEAR or complete.sum() < 3:
+            return None
+        shift = float(self.rng.normal(0.0, 0.7))
+        lines = linear_models(one_hot(space, known.rows[complete]), known.values[complete])
+        models = [Additive(space, weights, constant) for weights, constant, _ in lines]
+        constraints: list[Constraint] = []
+        for c in problem.constraints:
+            if (k := self.output(c.metric)) is not None:
+                bound = c.bound - c.sign * shift * lines[k][2]
+                constraints.append(replace(c, metric=models[k], bound=bound, confidence=None))
+            elif c.metric.sum_table() is not None:
+                constraints.append(c)
+        judged = known.judged
+        if not complete[judged].all():
+            ((weights, constant, _),) = linear_models(
+                one_hot(space, known.rows[judged]), complete[judged].astype(float)[:, None]
+            )
+            constraints.append(Additive(space, weights, constant, name="validity") >= 0.5)
+        k = self.output(problem.objective)
+        objective = problem.objective if k is None else models[k]
+        if objective.sum_table() is None:
+            return None
+        return self._solved(Problem(objective, constraints, problem.sense, problem.allowed))
+
+    # -- acquisition --------------------------------------------------------------------------------------------------
+
+    def _score(self, rows: Rows, cost: float) -> NDArray[np.float64]:
+        """Logarithm of the expected improvement times the probability that all bounds hold, shape (n,).
+
+        Variances are computed only of the selections that are promising by their means.
+        """
+        models = self._posteriors()
+        means = {key: output.posterior.mean(rows) for key, output in models.items()}
+        order = np.arange(len(rows))
+        if len(rows) * len(self.measured.rows) * len(models) > WORK:
+            some = rows[self.rng.integers(0, len(rows), 30)]
+            typical = {key: np.full(len(rows), np.median(m.posterior.variance(some))) for key, m in models.items()}
+            first = self._acquisition(rows, {key: (means[key], typical[key]) for key in models}, cost)
+            order = np.argsort(-first)[:SHORT]
+        score = np.full(len(rows), -np.inf)
+        stats = {key: (means[key][order], output.posterior.variance(rows[order])) for key, output in models.items()}
+        score[order] = self._acquisition(rows[order], stats, cost)
+        return score
+
+    def _posteriors(self) -> dict[int | None, Modelled]:
+        """The models, by number of the metric; None stands for validity."""
+        every = {None: self.validity, **dict(enumerate(self.outputs))}
+        return {key: output for key, output in every.items() if output.posterior is not None}
+
+    def _acquisition(
+        self, rows: Rows, stats: dict[int | None, tuple[NDArray[np.float64], NDArray[np.float64]]], cost: float
+    ) -> NDArray[np.float64]:
+        problem, score = self.problem, np.zeros(len(rows))
+        for c in problem.constraints:
+            key = self.output(c.metric)
+            if key is not None and key in stats and np.isfinite(c.bound):
+                mean, variance = stats[key]
+                bound = self.outputs[key].posterior.transform.of(np.array([c.bound]))[0]
+                score += log_ndtr(c.sign * (bound - mean) / np.sqrt(variance))
+        if None in stats:
+            mean, variance = stats[None]
+            middle, unit = self.validity.posterior.transform.of(np.array([0.5, 0.5 + np.sqrt(DOUBT)]))
+            score += log_ndtr((mean - middle) / np.sqrt(variance + (unit - middle) ** 2))
+        if not np.isfinite(cost):
+            return score
+        key = self.output(problem.objective)
+        if key is not None and key in stats:
+            mean, variance = stats[key]
+            best = self.outputs[key].posterior.transform.of(np.array([problem.sign * cost]))[0]
+            deviation = np.sqrt(variance)
+            return score + np.log(deviation) + log_improvement(problem.sign * (best - mean) / deviation)
+        if key is None:
+            gain = cost - problem.sign * values_of(problem.objective, rows)
+            score = score + np.log(np.maximum(gain, 1e-12 * max(1.0, abs(cost))))
+        return score
+
+    def _diverse(self, rows: Rows, n: int, cost: float) -> list[Rows]:
+        """The best candidates one after another, each chosen as if those before it had been measured."""
+        if n == 1 or len(rows) <= 1:
+            return list(rows[:1])
+        models = self._posteriors()
+        means = {key: output.posterior.mean(rows) for key, output in models.items()}
+        spread = {key: output.posterior.covariance(rows) for key, output in models.items()}
+        left, picked = np.ones(len(rows), dtype=bool), []
+        while left.any() and len(picked) < n:
+            stats = {key: (means[key], np.maximum(np.diag(spread[key]), 1e-12)) for key in models}
+            score = self._acquisition(rows, stats, cost)
+            at = int(np.argmax(np.where(left, score, -np.inf)))
+            picked.append(rows[at])
+            left[at] = False
+            for key, covariance in spread.items():
+                column = covariance[:, at]
+                spread[key] = covariance - np.outer(column, column) / (column[at] + 1e-6)
+        return picked
+
+
+def linear_models(X: NDArray[np.float64], Y: NDArray[np.float64]) -> list[tuple[NDArray[np.float64], float, float]]:
+    """Ridge regression of each column of Y: weights, constant, and root mean square error (leave-one-out).
+
+    The strength is the best of a few by that error.
+    """
+    centre = X.mean(axis=0)
+    U, s, Vt = np.linalg.svd(X - centre, full_matrices=False)
+    out = []
+    shrunk = s[:, None] ** 2 / (s[:, None] ** 2 + STRENGTHS)
+    left = np.maximum(1.0 - (U**2) @ shrunk - 1 / len(X), 1e-3)
+    for y in Y.T:
+        mean = y.mean()
+        projected = U.T @ (y - mean)
+        residuals = ((y - mean)[:, None] - U @ (shrunk * projected[:, None])) / left
+        errors = np.sqrt(np.mean(residuals**2, axis=0))
+        best = int(np.argmin(errors))
+        weights = Vt.T @ (s / (s**2 + STRENGTHS[best]) * projected)
+        out.append((weights, float(mean - centre @ weights), float(errors[best])))
+    return out
+
+
+def log_improvement(z: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Logarithm of the expected improvement of a standard normal variable: log(phi(z) + z Phi(z))."""
+    z = np.asarray(z, dtype=float)
+    near = np.maximum(z, -5.0)
+    density = np.exp(-0.5 * near**2) / np.sqrt(2 * np.pi)
+    with np.errstate(divide="ignore"):
+        exact = np.log(np.maximum(density + near * np.exp(log_ndtr(near)), 1e-300))
+    far = np.minimum(z, -5.0)
+    # Asymptotic series, to a relative error below 1 % at -5.
+    tail = -0.5 * far**2 - 0.5 * np.log(2 * np.pi) - 2 * np.log(-far) + np.log1p(-3 / far**2 + 15 / far**4)
+    return np.where(z > -5.0, exact, tail)

@@ -1,0 +1,164 @@
+"""Metrics of some decisions, in a space that has more of them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cggd.checks import own
+from cggd.metrics.base import Metric, SumTable, check_metric, table_of
+from cggd.metrics.evaluation import Evaluation, current_evaluation, evaluating
+from cggd.space import ChoiceSpace, check_space
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class Embedded(Metric):
+    """A metric of some decisions of a space, as a metric of that space.
+
+    Parameters
+    ----------
+    space : ChoiceSpace
+        It has every decision of the metric's space, with the same options in the same order.
+    metric : Metric
+    name, unit : str
+        Those of the metric by default.
+
+    Examples
+    --------
+    >>> from cggd import Additive
+    >>> whole = ChoiceSpace({"body": ["wide", "thin"], "head": ["deep", "flat"]})
+    >>> cost = Embedded(whole, Additive(ChoiceSpace({"head": ["deep", "flat"]}), [3.0, 1.0], name="cost"))
+    >>> cost({"body": "wide", "head": "flat"}), cost.replacements(np.array([0, 1]))
+    (1.0, array([1., 1., 3., 1.]))
+    """
+
+    space: ChoiceSpace
+    metric: Metric
+    name: str = field(default="", kw_only=True)
+    unit: str = field(default="", kw_only=True)
+
+    def __post_init__(self) -> None:
+        check_space(self.space)
+        check_metric(self.metric, "metric")
+        for decision, options in self.metric.space.options.items():
+            if decision not in self.space.options or tuple(self.space.options[decision]) != tuple(options):
+                raise ValueError(
+                    f"space must have every decision of metric {self.metric.name!r} with the same options; "
+                    f"{decision!r} with {', '.join(map(str, options))} is missing"
+                )
+        own(self, name=self.name or self.metric.name, unit=self.unit or self.metric.unit)
+
+    @cached_property
+    def at(self) -> NDArray[np.int64]:
+        """Position of each of the metric's decisions in the space."""
+        return np.array([self.space.position(d) for d in self.metric.space.decisions], dtype=np.int64)
+
+    @cached_property
+    def taken(self) -> NDArray[np.int64]:
+        """Position of each of the metric's options among those of the space."""
+        layout = self.metric.space.layout
+        return np.arange(layout.n_options) + (self.space.offsets[self.at] - layout.offsets[:-1])[layout.owner]
+
+    @contextmanager
+    def _inside(self) -> Iterator[None]:
+        """Evaluations of the metric, of which the space's forbidden options are none of the metric's."""
+        outer = current_evaluation()
+        allowed = None if outer.allowed is None else outer.allowed[self.taken]
+        inner = Evaluation(outer.executor, allowed, outer.fresh, admit=outer.admit)
+        try:
+            with evaluating(inner):
+                yield
+        finally:
+            outer.calls += inner.calls
+
+    def _spread(self, table: Any, elsewhere: Any) -> Any:
+        """A table of the metric's options in one of the space's options."""
+        whole = np.full(self.space.n_options, elsewhere, dtype=float)
+        whole[self.taken] = table
+        return whole
+
+    def _chosen(self, selection: NDArray[np.int64]) -> int:
+        """An option of the metric that is selected; its entry of a table is the value."""
+        return int(self.metric.space.layout.flat(selection[self.at])[0])
+
+    def evaluate(self, selections: NDArray[np.int64]) -> NDArray[np.float64]:
+        with self._inside():
+            return self.metric.evaluate(np.ascontiguousarray(selections[:, self.at]))
+
+    def replacements(self, selection: NDArray[np.int64]) -> NDArray[np.float64]:
+        with self._inside():
+            table = table_of(self.metric, selection[self.at])
+        return self._spread(table, table[self._chosen(selection)])
+
+    def local_replacements(self, selection: NDArray[np.int64]) -> NDArray[np.float64]:
+        with self._inside():
+            table = table_of(self.metric, selection[self.at], local=True)
+        return self._spread(table, float(self.evaluate(selection[None])[0]))
+
+    def rounded(self, selections: NDArray[np.int64], sign: float) -> tuple[NDArray[np.float64], Any]:
+        with self._inside():
+            return self.metric.rounded(np.ascontiguousarray(selections[:, self.at]), sign)
+
+    def rounded_table(
+        self, selection: NDArray[np.int64], sign: float, *, local: bool = False
+    ) -> tuple[NDArray[np.float64], Any]:
+        with self._inside():
+            table, rounding = self.metric.rounded_table(selection[self.at], sign, local=local)
+            value, other = self.metric.rounded(selection[None, self.at], sign)
+        return self._spread(table, value[0]), self._spread(rounding, np.max(other))
+
+    def value_errors(self, selections: NDArray[np.int64]) -> NDArray[np.float64] | None:
+        with self._inside():
+            return self.metric.value_errors(selections[:, self.at])
+
+    def errors(self, selection: NDArray[np.int64]) -> NDArray[np.float64] | None:
+        with self._inside():
+            table = self.metric.errors(selection[self.at])
+        return None if table is None else self._spread(table, table[self._chosen(selection)])
+
+    @property
+    def freedom(self) -> float:
+        return self.metric.freedom
+
+    @property
+    def separable(self) -> bool:
+        return self.metric.separable
+
+    @property
+    def parted(self) -> bool:
+        return self.metric.parted
+
+    @property
+    def noisy(self) -> bool:
+        return self.metric.noisy
+
+    @property
+    def closed_form(self) -> bool:
+        return self.metric.closed_form
+
+    def limits(self) -> tuple[float, float]:
+        return self.metric.limits()
+
+    def least_with(self, sign: float, allowed: NDArray[np.bool_]) -> NDArray[np.float64]:
+        least, own = self.metric.least_with(sign, allowed[self.taken]), self.metric.space.layout
+        first = slice(0, int(own.offsets[1]))  # whatever is selected elsewhere, one of these is
+        return self._spread(least, least[first][allowed[self.taken][first]].min())
+
+    def sum_table(self) -> SumTable | None:
+        table = self.metric.sum_table()
+        return None if table is None else SumTable(self._spread(table.values, 0.0), table.constant, table.lost)
+
+    def addends(self) -> tuple[NDArray[np.float64], NDArray[np.float64]] | None:
+        return self.metric.addends()
+
+    def minimum(self) -> float:
+        return self.metric.minimum()
+
+    def maximum(self) -> float:
+        return self.metric.maximum()

@@ -1,0 +1,392 @@
+"""Measurements: one costly call gives several numbers, or says that a selection is invalid."""
+
+from __future__ import annotations
+
+import hashlib
+import threading
+import time
+import warnings
+from collections.abc import Callable, Hashable, Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from os import PathLike
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cggd.checks import as_amount, as_number, short, whole
+from cggd.metrics.base import Invalid, Metric, MetricError, standard_errors
+from cggd.metrics.evaluation import OutOfCalls, current_evaluation
+from cggd.metrics.run_log import RunLog
+from cggd.space import ChoiceSpace, check_space
+
+
+@dataclass(frozen=True)
+class Ended:
+    """How one call ended: with numbers, or with the reason why the selection is invalid."""
+
+    values: dict[str, float] | None
+    invalid: str
+    seconds: float
+
+
+class Measurement:
+    """A costly call that gives several numbers of a selection, with a memory shared by its metrics.
+
+    ``measurement["latency"]`` is a metric. All metrics of a measurement share one call per selection, and no selection
+    is measured twice. The memory may be used by several threads, and with `log` by several processes.
+
+    Parameters
+    ----------
+    space : ChoiceSpace
+    run : callable
+        Takes one labelled selection (a dict) and returns a mapping of metric names to numbers. It raises
+        `cggd.Invalid` if the selection cannot be measured; this is remembered. Further names in the mapping are
+        ignored.
+    metrics : mapping of name to unit, or list of names
+    log : path, optional
+        File to which each call is appended as it ends, as a line of JSON. A new run reads it first. It must belong to
+        the same space.
+    repeats : int
+        Calls per selection, for a noisy device. The mean is the value; the spread gives standard errors.
+    timeout : float, optional
+        Seconds after which a call is given up, and its selection is invalid. The thread of the call is left alone.
+    retries : int
+        How often a call is repeated that raised something other than `Invalid`. Then the search ends with that error;
+        nothing is remembered about the selection.
+    limits : mapping of name to (low, high), optional
+        Bounds on the values that are known beforehand. Selections that these bounds rule out are not measured.
+
+    Attributes
+    ----------
+    metrics : mapping of name to Metric
+
+    Raises
+    ------
+    ValueError
+        If an argument is wrong, or `log` is damaged or of another space.
+
+    Examples
+    --------
+    >>> space = ChoiceSpace({"block": [32, 64, 2048], "unroll": [1, 2]})
+    >>> def run(selection):
+    ...     if selection["block"] > 1024:
+    ...         raise Invalid("too many threads")
+    ...     return {"time": 640 / selection["block"] + selection["unroll"], "power": 0.5 * selection["block"]}
+    >>> bench = Measurement(space, run, {"time": "ms", "power": "W"})
+    >>> bench["time"]({"block": 32, "unroll": 1}), bench["power"]({"block": 32, "unroll": 1}), len(bench)
+    (21.0, 16.0, 1)
+    >>> bench["time"]({"block": 2048, "unroll": 1})
+    nan
+    """
+
+    def __init__(
+        self,
+        space: ChoiceSpace,
+        run: Callable[[dict[Hashable, Hashable]], Mapping[str, float]],
+        metrics: Mapping[str, str] | Sequence[str],
+        *,
+        log: str | PathLike[str] | None = None,
+        repeats: int = 1,
+        timeout: float | None = None,
+        retries: int = 0,
+        limits: Mapping[str, tuple[float, float]] | None = None,
+    ) -> None:
+        check_space(space)
+        if not callable(run):
+            raise TypeError(f"run must be callable, got {run!r}")
+        self.space, self.run = space, run
+        self.units = _units(metrics)
+        self.limits = _limits(limits, self.units)
+        self.repeats, self.retries = whole(repeats, "repeats", least=1), whole(retries, "retries", least=0)
+        self.timeout = None if timeout is None else as_amount(timeout, "timeout")
+        self._calls: dict[bytes, list[list[float]]] = {}
+        self._lock = threading.Condition()
+        self._claimed: set[bytes] = set()
+        self.log = None if log is None else RunLog(log, space, self.units)
+        self.metrics = {name: Measured(self, name) for name in self.units}
+        self.refresh()
+
+    def __getitem__(self, name: str) -> Measured:
+        """The metric of one of the numbers."""
+        if name not in self.units:
+            raise KeyError(f"the measurement has no metric {name!r}; it has {', '.join(map(repr, self.units))}")
+        return self.metrics[name]
+
+    def __len__(self) -> int:
+        """Number of selections measured, the invalid ones included."""
+        with self._lock:
+            return sum(self._complete(rows) for rows in self._calls.values())
+
+    def selections(self) -> NDArray[np.int64]:
+        """Selections measured, shape (n, n_decisions)."""
+        with self._lock:
+            known = [key for key, rows in self._calls.items() if self._complete(rows)]
+        return np.frombuffer(b"".join(known), dtype=np.int64).reshape(-1, self.space.n_decisions).copy()
+
+    def known(self, selections: NDArray[np.int64]) -> tuple[NDArray, NDArray[np.float64], NDArray[np.float64]]:
+        """Which selections are measured, and means and standard errors, (n,) and twice (n, n_metrics).
+
+        Numbers of invalid selections, and of those that are not measured, are NaN.
+        """
+        shape = (len(selections), len(self.units))
+        found, means, errors = np.zeros(len(selections), dtype=bool), np.full(shape, np.nan), np.full(shape, np.nan)
+        with self._lock:
+            for i, row in enumerate(selections):
+                rows = self._calls.get(row.tobytes(), ())
+                if not self._complete(rows):
+                    continue
+                found[i], numbers = True, np.array(rows)
+                means[i], errors[i] = numbers[0], 0.0
+                if len(rows) > 1:
+                    means[i], errors[i] = numbers.mean(axis=0), numbers.std(axis=0, ddof=1) / np.sqrt(len(rows))
+        return found, means, errors
+
+    def measure(self, selections: NDArray[np.int64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """Means and standard errors, twice shape (n, n_metrics); what is not known is measured first."""
+        selections = np.ascontiguousarray(selections, dtype=np.int64)
+        known, means, errors = self.known(selections)
+        if not known.all():
+            rows = {row.tobytes(): row for row in selections[~known]}
+            evaluation = current_evaluation()
+            granted = evaluation.grant(len(rows) * self.repeats, costly=True) // self.repeats
+            wave = len(rows) if evaluation.executor is not None else 1
+            todo = list(rows.values())[:granted]
+            for start in range(0, len(todo), wave):
+                self._measure(todo[start : start + wave])
+            if granted < len(rows):
+                raise OutOfCalls
+            _, means, errors = self.known(selections)
+        return means, errors
+
+    def record(self, selection: NDArray[np.int64], values: Mapping[str, Any] | None, why: str = "") -> None:
+        """Remember a measurement that was made elsewhere; None for an invalid selection."""
+        ended = Ended(None, why or "invalid", 0.0) if values is None else Ended(self._numbers(values), "", 0.0)
+        for _ in range(self.repeats):
+            self._keep(selection, ended)
+
+    def refresh(self) -> None:
+        """Read what other processes have added to the log."""
+        if self.log is not None:
+            with self._lock:
+                for row, values in self.log.read():
+                    self._add(row, values)
+
+    # -- calls --------------------------------------------------------------------------------------------------------
+
+    def _measure(self, rows: Sequence[NDArray[np.int64]]) -> None:
+        """Measure selections at the same time, without those that another thread or process measures meanwhile."""
+        evaluation, keys = current_evaluation(), [row.tobytes() for row in rows]
+        with ExitStack() as claims:
+            self._claim(keys)
+            claims.callback(self._release, keys)
+            if self.log is not None:
+                digests = [hashlib.blake2b(key, digest_size=8).digest() for key in keys]
+                claims.enter_context(self.log.claim(digests))
+                self.refresh()
+            todo = [row for row, known in zip(rows, self.known(np.stack(rows))[0], strict=True) if not known]
+            jobs = [row for row in todo for _ in range(self.repeats - len(self._calls.get(row.tobytes(), ())))]
+            labels = [self.space.labels(row) for row in jobs]
+            submit = None if evaluation.executor is None else evaluation.executor.submit
+            futures = [submit(call, self.run, one, self.timeout) for one in labels] if submit else []
+            try:
+                for i, (row, one) in enumerate(zip(jobs, labels, strict=True)):
+                    if self._complete(self._calls.get(row.tobytes(), ())):
+                        continue  # invalid in a repeat before
+                    evaluation.count(costly=True)
+                    self._keep(row, self._ended(one, futures[i] if futures else None))
+            finally:
+                for future in futures:
+                    future.cancel()
+                evaluation.note(np.stack(rows))
+
+    def _ended(self, labels: dict[Hashable, Hashable], future: Any) -> Ended:
+        """Wait for a call, and repeat it as often as the rule allows if it fails."""
+        for left in range(self.retries, -1, -1):
+            try:
+                ended = call(self.run, labels, self.timeout) if future is None else future.result()
+                if ended.values is not None:
+                    ended = Ended(self._numbers(ended.values), "", ended.seconds)
+                return ended
+            except Exception as error:
+                text = f"{type(error).__name__}: {error}"
+                if self.log is not None:
+                    self.log.append(labels, error=text, time=_now())
+                if left == 0:
+                    message = f"the measurement of {short(labels)} raised {text}"
+                    raise MetricError(
+                        message if self.retries == 0 else f"{message} ({self.retries} retries)"
+                    ) from error
+                executor = current_evaluation().executor
+                if future is not None and executor is not None:
+                    future = executor.submit(call, self.run, labels, self.timeout)
+        raise AssertionError
+
+    def _numbers(self, values: Any) -> dict[str, float]:
+        if not isinstance(values, Mapping):
+            raise TypeError(f"run must return a mapping of {', '.join(self.units)} to numbers, got {values!r}")
+        if missing := [name for name in self.units if name not in values]:
+            raise ValueError(f"run returned no value of {missing[0]!r}, got {short(dict(values))}")
+        return {name: as_number(values[name], f"{name!r} of a measurement", finite=False) for name in self.units}
+
+    # -- memory -------------------------------------------------------------------------------------------------------
+
+    def _complete(self, rows: Sequence[Sequence[float]]) -> bool:
+        return len(rows) >= self.repeats or bool(rows and np.isnan(rows[-1]).all())
+
+    def _add(self, row: NDArray[np.int64], values: Mapping[str, float] | None) -> None:
+        numbers = [np.nan if values is None else values[name] for name in self.units]
+        numbers = [number if np.isfinite(number) else np.nan for number in numbers]
+        self._calls.setdefault(row.tobytes(), []).append(numbers)
+
+    def _keep(self, row: NDArray[np.int64], ended: Ended) -> None:
+        with self._lock:
+            if self.log is None:
+                self._add(row, ended.values)
+                return
+            entry: dict[str, Any] = {"invalid": ended.invalid}
+            if ended.values is not None:
+                finite = {name: value if np.isfinite(value) else None for name, value in ended.values.items()}
+                entry = {"values": finite}
+            try:
+                self.log.append(self.space.labels(row), **entry, seconds=round(ended.seconds, 6), time=_now())
+            except OSError as error:
+                warnings.warn(
+                    f"log {self.log.path} could not be written ({error}); the measurement is remembered by this "
+                    "process only",
+                    RuntimeWarning,
+                    stacklevel=2,
+                )
+                self._add(row, ended.values)
+            else:
+                self.refresh()  # reads the line just written
+
+    def _claim(self, keys: Sequence[bytes]) -> None:
+        """Wait until no other thread measures one of the selections, and keep others from it."""
+        with self._lock:
+            self._lock.wait_for(lambda: self._claimed.isdisjoint(keys))
+            self._claimed.update(keys)
+
+    def _release(self, keys: Sequence[bytes]) -> None:
+        with self._lock:
+            self._claimed.difference_update(keys)
+            self._lock.notify_all()
+
+    def __repr__(self) -> str:
+        names = ", ".join(f"{name} [{unit}]" if unit else name for name, unit in self.units.items())
+        return f"Measurement({names}, {self.space}, {len(self)} measured)"
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class Measured(Metric):
+    """One of the numbers of a `Measurement`."""
+
+    bench: Measurement
+    name: str
+    space: ChoiceSpace = field(init=False)
+    unit: str = field(init=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "space", self.bench.space)
+        object.__setattr__(self, "unit", self.bench.units[self.name])
+
+    @property
+    def _column(self) -> int:
+        return list(self.bench.units).index(self.name)
+
+    @property
+    def costly(self) -> bool:
+        return True
+
+    def evaluate(self, selections: NDArray[np.int64]) -> NDArray[np.float64]:
+        return self.bench.measure(selections)[0][:, self._column]
+
+    def between(self, selections: NDArray[np.int64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        known, means, _ = self.bench.known(selections)
+        low, high = self.limits()
+        values = means[:, self._column]
+        return np.where(known, values, low), np.where(known, values, high)
+
+    def remembered(self) -> NDArray[np.int64]:
+        return self.bench.selections()
+
+    def limits(self) -> tuple[float, float]:
+        return self.bench.limits.get(self.name, (-np.inf, np.inf))
+
+    @property
+    def noisy(self) -> bool:
+        return self.bench.repeats > 1
+
+    @property
+    def freedom(self) -> float:
+        return self.bench.repeats - 1.0 if self.noisy else np.inf
+
+    def value_errors(self, selections: NDArray[np.int64]) -> NDArray[np.float64] | None:
+        return self.bench.measure(selections)[1][:, self._column] if self.noisy else None
+
+    def confidence_limits(self, selections: NDArray[np.int64], level: float, sign: float) -> NDArray[np.float64]:
+        means, errors = self.bench.measure(selections)
+        return (means + sign * standard_errors(level, self.freedom) * errors)[:, self._column]
+
+    def errors(self, selection: NDArray[np.int64]) -> NDArray[np.float64] | None:
+        if not self.noisy:
+            return None
+        return self.over_switches(lambda rows: self.bench.measure(rows)[1][:, self._column], selection)
+
+
+def call(run: Callable[[Any], Any], labels: dict[Hashable, Hashable], timeout: float | None) -> Ended:
+    """Make one call, in this process or in a worker; a call that takes too long is left to a daemon thread."""
+    began = time.perf_counter()
+    results: list[Any] = []
+
+    def work() -> None:
+        try:
+            results.append(run(labels))
+        except BaseException as error:
+            results.append(error)
+
+    if timeout is None:
+        try:
+            results.append(run(labels))
+        except Invalid as error:
+            results.append(error)
+    else:
+        thread = threading.Thread(target=work, daemon=True)
+        thread.start()
+        thread.join(timeout)
+    seconds = time.perf_counter() - began
+    if not results:
+        return Ended(None, f"no answer within {timeout:g} s", seconds)
+    if isinstance(results[0], Invalid):
+        return Ended(None, str(results[0]) or "invalid", seconds)
+    if isinstance(results[0], BaseException):
+        raise results[0]
+    return Ended(results[0], "", seconds)
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="milliseconds")
+
+
+def _units(metrics: Any) -> dict[str, str]:
+    if isinstance(metrics, str) or not metrics:
+        raise ValueError(f'metrics must be a mapping such as {{"time": "ms"}}, or a list of names, got {metrics!r}')
+    units = dict(metrics) if isinstance(metrics, Mapping) else dict.fromkeys(metrics, "")
+    for name, unit in units.items():
+        if not isinstance(name, str) or not isinstance(unit, str):
+            raise TypeError(f"metrics must map names to units, both strings, got {name!r}: {unit!r}")
+    return units
+
+
+def _limits(limits: Any, units: Mapping[str, str]) -> dict[str, tuple[float, float]]:
+    out = {}
+    for name, (low, high) in dict(limits or {}).items():
+        if name not in units:
+            raise ValueError(f"limits names {name!r}, which is no metric of the measurement; it has {', '.join(units)}")
+        ends = tuple(as_number(end, f"limits of {name!r}", finite=False) for end in (low, high))
+        if not ends[0] <= ends[1]:
+            raise ValueError(f"limits of {name!r} must be (low, high), got ({low}, {high})")
+        out[name] = ends
+    return out

@@ -1,0 +1,185 @@
+"""The log of measurements: JSON lines, appended as each call ends, shared by threads and processes."""
+
+from __future__ import annotations
+
+import json
+import os
+import struct
+from collections.abc import Hashable, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cggd.checks import short
+from cggd.entries import check_keys, label_from_json, label_to_json, parse_json
+from cggd.space import ChoiceSpace
+
+try:
+    import fcntl
+except ImportError:  # Windows: threads of one process are still safe
+    fcntl = None
+
+# Keys of a line.
+KEYS = ("selection", "values", "invalid", "error", "seconds", "time")
+
+# Claims of selections lock one byte each, of this many. Two selections that share a byte only wait for each other.
+CLAIMS = 1 << 40
+
+
+class RunLog:
+    """A file of measurements.
+
+    The first line names the space and the metrics. Each further line is one call: the labels of the selection, and the
+    numbers or the reason why the selection is invalid, the seconds that it took and the time at which it ended. Lines
+    are written under a lock and synchronised to the disk. A last line that was cut off by a crash is removed.
+
+    Parameters
+    ----------
+    path : path
+    space : ChoiceSpace
+    units : mapping of metric to unit
+
+    Raises
+    ------
+    ValueError
+        If the file is a log of another space or of other metrics, or a line is damaged.
+    """
+
+    def __init__(self, path: str | os.PathLike[str], space: ChoiceSpace, units: Mapping[str, str]) -> None:
+        self.path, self.space, self.units = Path(path), space, dict(units)
+        self._keys = {_key(d): d for d in space.decisions}
+        if len(self._keys) < space.n_decisions:
+            raise ValueError(f"log {self.path}: two decisions have the same name as text; rename one")
+        self._head = json.loads(self._line({"space": self._labels(), "metrics": self.units}))
+        self._place = self._lines = 0
+        # The byte locks of claims are in a file of their own, which is never written.
+        self._claims = os.open(f"{self.path}.lock", os.O_RDWR | os.O_CREAT, 0o666)
+
+    def close(self) -> None:
+        """Close the file of claims; the log itself is open only while it is read or written."""
+        with suppress(OSError):
+            os.close(self._claims)
+
+    def _labels(self) -> dict[str, list[Any]]:
+        return {_key(d): list(self.space.option_labels(d)) for d in self.space.decisions}
+
+    def _line(self, data: Mapping[str, Any]) -> str:
+        return json.dumps(data, default=label_to_json, ensure_ascii=False, allow_nan=False)
+
+    def read(self) -> Iterator[tuple[NDArray[np.int64], dict[str, float] | None]]:
+        """Calls that were added since the last reading: the selection, and its numbers, or None if it is invalid."""
+        if not self.path.exists():
+            return
+        with self.path.open("rb") as file:
+            file.seek(self._place)
+            text = file.read()
+        whole = text[: text.rfind(b"\n") + 1]  # a line without an end is being written, or was cut off
+        self._place += len(whole)
+        for line in whole.splitlines():
+            self._lines += 1
+            where = f"{self.path}, line {self._lines}"
+            data = parse_json(line, where)
+            if self._lines == 1:
+                self._check_head(data)
+                continue
+            check_keys(data, KEYS, where)
+            if "error" not in data:
+                yield self._selection(data, where), self._values(data, where)
+
+    def _check_head(self, data: Any) -> None:
+        check_keys(data, ("space", "metrics"), f"{self.path}, line 1")
+        if data.get("space") != self._head["space"]:
+            raise ValueError(
+                f"{self.path} is the log of another choice space, {short(data.get('space'))}, "
+                f"not of {short(self._head['space'])}; give another file"
+            )
+        if missing := [name for name in self.units if name not in data.get("metrics", {})]:
+            raise ValueError(f"{self.path} has no values of metric {missing[0]!r}; give another file")
+
+    def _selection(self, data: Mapping[str, Any], where: str) -> NDArray[np.int64]:
+        chosen = data.get("selection")
+        if not isinstance(chosen, Mapping):
+            raise ValueError(f"{where}: selection must be an object, got {chosen!r}")
+        labels: dict[Hashable, Hashable] = {self._keys.get(k, k): label_from_json(v) for k, v in chosen.items()}
+        try:
+            return self.space.indices(labels)
+        except ValueError as error:
+            raise ValueError(f"{where}: {error}") from None
+
+    def _values(self, data: Mapping[str, Any], where: str) -> dict[str, float] | None:
+        if "invalid" in data:
+            return None
+        values = data.get("values", {})
+        try:
+            return {name: np.nan if values[name] is None else float(values[name]) for name in self.units}
+        except (KeyError, TypeError, ValueError) as error:
+            raise ValueError(f"{where}: values must hold a number for each metric: {error!r}") from None
+
+    def append(self, selection: Mapping[Hashable, Hashable], **entry: Any) -> None:
+        """Add the line of one call, and wait until it is on the disk."""
+        line = self._line({"selection": {_key(d): o for d, o in selection.items()}, **entry})
+        with self.path.open("a+b") as file, _locked(file.fileno()):
+            size = file.seek(0, os.SEEK_END)
+            if size == 0:
+                file.write(f"{self._line(self._head)}\n".encode())
+            elif not _ended(file, size):
+                self._repair(file)
+            file.write(f"{line}\n".encode())
+            file.flush()
+            os.fsync(file.fileno())
+
+    @staticmethod
+    def _repair(file: Any) -> None:
+        """Remove a last line without an end: its writer was stopped, as only one writes at a time."""
+        file.seek(0)
+        file.truncate(file.read().rfind(b"\n") + 1)
+        file.seek(0, os.SEEK_END)
+
+    @contextmanager
+    def claim(self, keys: list[bytes]) -> Iterator[None]:
+        """Keep other processes from measuring selections at the same time; a process that dies releases them."""
+        places = sorted({int.from_bytes(key[:8], "little") % CLAIMS for key in keys})
+        held = []
+        try:
+            for place in places:  # in one order, so that no two processes wait for each other
+                _byte_lock(self._claims, place, lock=True)
+                held.append(place)
+            yield
+        finally:
+            for place in held:
+                _byte_lock(self._claims, place, lock=False)
+
+
+def _key(decision: Hashable) -> str:
+    return decision if isinstance(decision, str) else json.dumps(decision, default=label_to_json, ensure_ascii=False)
+
+
+def _ended(file: Any, size: int) -> bool:
+    file.seek(size - 1)
+    return file.read(1) == b"\n"
+
+
+@contextmanager
+def _locked(file: int) -> Iterator[None]:
+    if fcntl is None:
+        yield
+        return
+    fcntl.flock(file, fcntl.LOCK_EX)
+    try:
+        yield
+    finally:
+        fcntl.flock(file, fcntl.LOCK_UN)
+
+
+def _byte_lock(file: int, place: int, *, lock: bool) -> None:
+    """Lock or release one byte; where the system has them, with locks that two logs of one process respect too."""
+    if fcntl is None:
+        return
+    if hasattr(fcntl, "F_OFD_SETLKW"):
+        kind = fcntl.F_WRLCK if lock else fcntl.F_UNLCK
+        fcntl.fcntl(file, fcntl.F_OFD_SETLKW, struct.pack("hhqqixxxx", kind, os.SEEK_SET, place, 1, 0))
+    else:
+        fcntl.lockf(file, fcntl.LOCK_EX if lock else fcntl.LOCK_UN, 1, place)

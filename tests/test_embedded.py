@@ -1,0 +1,68 @@
+"""Metrics of some decisions in a larger space."""
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from cggd import Additive, ChoiceSpace, Function, find_feasible, maximum, minimize
+from cggd.metrics import Embedded, Evaluation, evaluating
+from cggd.testing import check_expression, check_metric, check_state
+
+PART = ChoiceSpace({"c": ["x", "y"], "a": ["x", "y", "z"]})
+WHOLE = ChoiceSpace({"a": ["x", "y", "z"], "b": ["x", "y"], "c": ["x", "y"], "d": ["x"]})
+
+
+def parts(values):
+    return [
+        Additive(PART, values, 0.25, name="sum", unit="ms"),
+        Function(PART, lambda s: values[0] * (s["c"] == "x") * (s["a"] != "z") + values[1], name="function"),
+        maximum(Additive(PART, values), Additive(PART, values[::-1], name="other")),
+    ]
+
+
+@settings(max_examples=20, deadline=None)
+@given(st.lists(st.integers(-9, 9).map(lambda n: n / 4), min_size=5, max_size=5), st.integers(0, 2))
+def test_the_laws_of_metrics(values, which):
+    metric = parts(values)[which]
+    embedded = Embedded(WHOLE, metric)
+    check_metric(embedded)
+    check_state(embedded)
+    check_expression(embedded)
+    for row in WHOLE.enumerate():
+        labels = WHOLE.labels(row)
+        assert embedded(labels) == metric({"c": labels["c"], "a": labels["a"]})
+
+
+def test_sums_stay_sums():
+    cost = Additive(PART, [3.0, 1.0, 4.0, 1.0, 5.0], name="cost", unit="ms")
+    embedded = Embedded(WHOLE, cost)
+    assert (embedded.name, embedded.unit, embedded.minimum(), embedded.maximum()) == ("cost", "ms", 2.0, 8.0)
+    assert minimize(embedded).value == 2.0
+    assert find_feasible([embedded <= 1.9]).status.name == "INFEASIBLE"
+
+
+def test_calls_are_counted_and_forbidden_options_are_not_called():
+    called = []
+    function = Function(PART, lambda s: called.append(s["a"]) or 1.0)
+    allowed = np.ones(WHOLE.n_options, dtype=bool)
+    allowed[2] = False
+    with evaluating(Evaluation(allowed=allowed)) as evaluation:
+        Embedded(WHOLE, function).replacements(np.zeros(4, dtype=np.int64))
+    assert "z" not in called
+    assert evaluation.calls == len(called) > 0
+
+
+def test_noise_stays_known():
+    rng = np.random.default_rng(0)
+    noisy = Function(PART, lambda s: float(rng.normal()), repeats=3)
+    embedded = Embedded(WHOLE, noisy)
+    assert embedded.noisy
+    assert embedded.freedom == 2
+    assert embedded.errors(np.zeros(4, dtype=np.int64)).shape == (WHOLE.n_options,)
+
+
+def test_decisions_must_be_those_of_the_space():
+    for other in (ChoiceSpace({"e": ["x"]}), ChoiceSpace({"a": ["x", "z", "y"]})):
+        with pytest.raises(ValueError, match="space must have every decision of metric 'cost' with the same options"):
+            Embedded(WHOLE, Additive(other, np.zeros(other.n_options)))
