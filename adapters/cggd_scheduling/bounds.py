@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from math import ceil, isfinite
 from typing import Any
@@ -14,6 +15,7 @@ from cggd import maximum
 from cggd.metrics import Maximum
 from cggd.program.bounds import SMALL
 from cggd.program.highs import LinearProgram, Outcome
+from cggd_scheduling.limits import decimal_step, is_whole
 from cggd_scheduling.project import Project
 
 # A bound from a linear program, in units of which every value is a multiple, is off by no more than this and this share
@@ -82,11 +84,6 @@ def relaxation(project: Project, *, time_limit: float | None = None) -> Relaxati
     return replace(known, bound=max(known.bound, rounded_up(bound, step))) if isfinite(bound) else known
 
 
-def least_bound(project: Project, *, time_limit: float | None = None) -> int:
-    """A number that no makespan is less than; the bound of `relaxation`."""
-    return relaxation(project, time_limit=time_limit).bound
-
-
 def rounded_up(bound: float, unit: Any) -> Any:
     """The least multiple of a unit that a bound is not above, lowered first by what may be wrong with it.
 
@@ -97,3 +94,18 @@ def rounded_up(bound: float, unit: Any) -> Any:
     """
     steps = float(bound / unit)
     return max(ceil(steps * (1 - SHARE) - ROUNDING) * unit, 0)
+
+
+def rounded_to(bound: Any, numbers: Sequence[Any]) -> Any:
+    """A bound rounded up to the next multiple of what all numbers are multiples of, as they are written in decimals.
+
+    Examples
+    --------
+    >>> rounded_to(11.2, [5, 15]), rounded_to(0.31, [0.25, 1])
+    (15, 0.5)
+    """
+    step = decimal_step(numbers)
+    if not step or not isfinite(bound):
+        return bound
+    found = rounded_up(bound, step)
+    return int(found) if all(map(is_whole, numbers)) else float(found)

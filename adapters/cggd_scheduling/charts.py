@@ -19,6 +19,9 @@ if TYPE_CHECKING:
 # A row of more tasks than this has no room for names.
 NAMED = 60
 
+# A legend at the right of the axes covers neither bars nor the title.
+BESIDE: dict[str, Any] = {"frameon": False, "fontsize": "small", "loc": "upper left", "bbox_to_anchor": (1, 1)}
+
 
 def plot_gantt(schedule: Schedule, ax: Axes | None = None) -> Axes:
     """Draw when each task runs: a row per machine, unit or device, or as few rows as hold all tasks.
@@ -66,12 +69,12 @@ def plot_gantt(schedule: Schedule, ax: Axes | None = None) -> Axes:
     ax.set_xlim(left=0)
     ax.set_xlabel(quantity_text("time", schedule.requirements.unit))
     ax.set_title(f"makespan {number_text(schedule.makespan)}, dark edges: critical path", fontsize="medium", loc="left")
-    if 1 < len(modes) <= len(OKABE_ITO):
+    if 1 < len(modes) <= len(OKABE_ITO) and dict(schedule.lanes) != dict(schedule.modes):
         from matplotlib.patches import Patch
 
         patches = [Patch(color=colour, alpha=0.75) for colour in OKABE_ITO[: len(modes)]]
         words = [f"mode {label_words(mode)}" for mode in modes]
-        ax.legend(patches, words, frameon=False, fontsize="small", loc="lower right", bbox_to_anchor=(1, 1), ncols=6)
+        ax.legend(patches, words, **BESIDE)
     return ax
 
 
@@ -82,16 +85,20 @@ def plot_usage(schedule: Schedule, resource: Hashable | None = None, ax: Axes | 
     ----------
     schedule : Schedule
     resource : label, optional
-        By default all of them, each as a share of its capacity.
+        By default all of them, each as a share of its capacity; several that serve one task at a time, or more than
+        there are colours, in a row each.
     ax : matplotlib Axes, optional
     """
     capacities = schedule.requirements.capacities
     if resource is not None and resource not in capacities:
         raise ValueError(f"resource must be a renewable one, {list(capacities)}, got {resource!r}")
-    ax = axes_for(ax, (8.0, 2.4))
     shown = capacities if resource is None else {resource: capacities[resource]}
+    rows = len(shown) > len(OKABE_ITO) or (len(shown) > 1 and all(c == 1 for c in shown.values()))
+    ax = axes_for(ax, (8.0, 1.2 + 0.25 * min(len(shown), 40) if rows else 2.4))
     if not shown:
         return write_note(ax, "no renewable resource")
+    if rows:
+        return _usage_in_rows(schedule, ax)
     for k, (name, capacity) in enumerate(shown.items()):
         share = (float(capacity) or 1.0) if resource is None else 1.0
         steps = [(0, 0), *schedule.usage(name), (schedule.makespan, 0)]
@@ -105,7 +112,26 @@ def plot_usage(schedule: Schedule, resource: Hashable | None = None, ax: Axes | 
     ax.set_xlabel(quantity_text("time", schedule.requirements.unit))
     ax.set_ylabel(label_words(resource) if resource is not None else "share of capacity")
     if len(shown) > 1:
-        ax.legend(frameon=False, fontsize="small", loc="lower left", bbox_to_anchor=(0, 1), ncols=len(shown))
+        ax.legend(**BESIDE)
+    return ax
+
+
+def _usage_in_rows(schedule: Schedule, ax: Axes) -> Axes:
+    """The use of each resource in a row of its own, as high as its capacity."""
+    capacities = schedule.requirements.capacities
+    names = sorted(capacities, key=_natural)
+    for row, name in enumerate(names):
+        steps = [*schedule.usage(name), (schedule.makespan, 0)]
+        heights = [0.8 * float(level) / (float(capacities[name]) or 1.0) for _, level in steps]
+        base = row + 0.4
+        # The axis points down.
+        ax.fill_between([float(t) for t, _ in steps], base, [base - h for h in heights], step="post", color=GOOD, lw=0)
+        ax.axhline(base, color=NEUTRAL, linewidth=0.6)
+    ax.set_yticks(range(len(names)), [label_words(name) for name in names])
+    ax.set_ylim(len(names) - 0.5, -0.5)
+    ax.set_xlim(left=0)
+    ax.set_xlabel(quantity_text("time", schedule.requirements.unit))
+    ax.set_title("use of each resource, a full row is its capacity", fontsize="medium", loc="left")
     return ax
 
 
@@ -145,7 +171,7 @@ def plot_network(schedule: Schedule, ax: Axes | None = None) -> Axes:
     ax.set_axis_on()
     ax.tick_params(left=False, labelleft=False, bottom=True, labelbottom=True)
     ax.set_xlabel(quantity_text("start", schedule.requirements.unit))
-    length = sum(schedule.duration(task) for task in path)
+    length = schedule.finish(path[-1]) - schedule.start[path[0]]
     ax.set_title(f"critical path of {len(path)} tasks, {number_text(length)} long", fontsize="medium", loc="left")
     return ax
 

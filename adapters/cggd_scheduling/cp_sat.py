@@ -24,8 +24,8 @@ from cggd_scheduling.schedule import Requirements, Schedule
 # Largest horizon and largest sum of demands, in steps. They stay far above the rounding errors of floats.
 LARGEST = 1 << 31
 
-# Modes of all tasks, and arcs of setup times, up to which a model is built.
-MODES, ARCS = 20_000, 50_000
+# Modes of all tasks, and arcs of all setup times, up to which a model is built; 100,000 arcs take a second.
+MODES, ARCS = 20_000, 100_000
 
 # Work without a time limit, in CP-SAT's deterministic time (about a second each on one thread).
 WORK = 2.0
@@ -129,6 +129,8 @@ class Model:
             self._limit(*self.use(resource), budget)
         if math.isfinite(price_limit):
             self._limit(*self.price(), price_limit)
+        if sum(len(self._taking(resource)) ** 2 for resource in needs.setups) > ARCS:
+            raise TooLargeError("too many setups")
         for resource, setups in needs.setups.items():
             self._add_setups(resource, setups)
 
@@ -215,8 +217,6 @@ class Model:
     def _add_setups(self, resource: Hashable, setups: Mapping[tuple[Hashable, Hashable], Any]) -> None:
         """An order of the tasks on a resource, with the setup time between one and the next."""
         cp, nodes = self.cp, [(t, m) for t, m, _ in self._taking(resource) if self.needs.tasks[t][m].duration > 0]
-        if len(nodes) ** 2 > ARCS:
-            raise TooLargeError("too many setups")
         arcs = [(0, 0, cp.new_bool_var(""))]
         for i, (task, mode) in enumerate(nodes, 1):
             arcs += [(0, i, cp.new_bool_var("")), (i, 0, cp.new_bool_var(""))]

@@ -150,16 +150,17 @@ def _project(data: Mapping[str, Any]) -> Project:
 
 def _read_psplib(path: StrPath) -> Project:
     psplib = package("psplib", "files of PSPLIB")
+    form, words = ("patterson", "Patterson") if suffix(path) == ".rcp" else ("psplib", "PSPLIB or MMLIB")
     text = read_text(path)  # a missing file, a folder, packed or binary data: errors that say so
     try:
         with unpacked(path) as plain:
-            found = psplib.parse(plain, "patterson" if suffix(path) == ".rcp" else "psplib")
+            found = psplib.parse(plain, form)
     except (ValueError, LookupError, TypeError, AttributeError, ArithmeticError) as error:
-        raise ValueError(f"{path}: not a project in the format of PSPLIB, MMLIB or Patterson: {error}") from None
+        raise ValueError(f"{path}: not a project in the format of {words}: {error}") from None
     except (StopIteration, RuntimeError):
         raise ValueError(f"{path}: the file ends before its last activity") from None
     with named(path):
-        if suffix(path) == ".rcp":
+        if form == "patterson":
             _check_length(text, found)
         else:
             _check_counts(text)

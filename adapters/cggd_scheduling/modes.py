@@ -11,7 +11,7 @@ from typing import Any
 import networkx as nx
 
 import cggd
-from cggd import Constraint, Descent, Feasibility, Metric, Progress, Result, Status, portfolio
+from cggd import Constraint, Descent, Feasibility, Metric, Result, Status, portfolio
 from cggd.checks import as_number, check_time_limit
 from cggd.space import few
 from cggd_scheduling.bounds import rounded_up
@@ -98,14 +98,9 @@ def select_modes(
             options.setdefault("improvers", [DESCENT])
     options.setdefault("improvers", portfolio(DESCENT))
     step = _step(project, minimize)
-    callback = options.pop("callback", None)
-
-    def stop(progress: Progress) -> bool:
-        return _reached(progress.best, progress.bound, step) or bool(callback and callback(progress))
-
     if time_limit is not None:
         time_limit = max(time_limit - (time.perf_counter() - began), LEAST_SECONDS)
-    result = cggd.minimize(metric, constraints, seed=seed, time_limit=time_limit, callback=stop, **options)
+    result = cggd.minimize(metric, constraints, seed=seed, time_limit=time_limit, **options)
     seconds = time.perf_counter() - began
     if result.selection is None or result.value is None:
         reason = explained(result, result.stop_text, constraints)
@@ -169,7 +164,3 @@ def _step(project: Project, minimize: Hashable | None) -> int:
     if minimize is None:
         return project.time_step
     return gcd(*(m.demands.get(minimize, 0) for modes in project.activities.values() for m in modes.values())) or 1
-
-
-def _reached(best: float | None, bound: float | None, step: int) -> bool:
-    return best is not None and bound is not None and best <= rounded_up(bound, step)

@@ -103,6 +103,8 @@ def schedule_project(
     check_time_limit(time_limit)
     check_minimize(project, minimize)
     check_choice(objective, Objective, "objective")
+    if minimize is not None and objective != "makespan":
+        raise ValueError(f"give minimize or objective, not both; got {minimize!r} and {objective!r}")
     if deadline is not None:
         as_number(deadline, "deadline")
     budget, needs = Budget(time_limit), project.requirements(deadline=deadline)

@@ -87,6 +87,22 @@ class Requirements:
     longest_lags: Mapping[tuple[Hashable, Hashable], Any] = field(default_factory=dict)
     setups: Mapping[Hashable, Mapping[tuple[Hashable, Hashable], Any]] = field(default_factory=dict)
 
+    def check(self) -> None:
+        """Raise ValueError where something names an unknown task or resource, or the precedence has a cycle."""
+        pairs = {"precedence": self.precedence, "lags": self.lags, "longest_lags": self.longest_lags}
+        named = [(name, task) for name, edges in pairs.items() for edge in edges for task in edge]
+        named += [("setups", task) for of in self.setups.values() for edge in of for task in edge]
+        named += [(name, task) for name in ("release", "due", "weights") for task in getattr(self, name)]
+        if unknown := [(name, task) for name, task in named if task not in self.tasks]:
+            raise ValueError(f"{unknown[0][0]} names {unknown[0][1]!r}, which is no task")
+        if wrong := [resource for resource in self.setups if self.capacities.get(resource) != 1]:
+            raise ValueError(f"setups names {wrong[0]!r}, which is no resource of capacity 1")
+        if empty := [task for task, modes in self.tasks.items() if not modes]:
+            raise ValueError(f"task {empty[0]!r} has no mode")
+        graph = nx.DiGraph(list(self.precedence))
+        if not nx.is_directed_acyclic_graph(graph):
+            raise ValueError(f"precedence has a cycle through {[a for a, _ in nx.find_cycle(graph)]}")
+
     @property
     def special(self) -> bool:
         """Whether it asks for more than precedence, capacities, budgets and a deadline."""
@@ -400,7 +416,8 @@ class Schedule:
             numbers = (self.value, self.bound)  # an optimal value is its bound, up to rounding
             optimal = self.status is Status.OPTIMAL
             value, bound = map(number_text, numbers) if optimal else true_texts(*numbers)
-            known = f" (bound {bound}, gap {self.gap:.2%})"
+            far = self.gap is None or self.gap > 10  # such as a tardiness whose bound is 0
+            known = f" (bound {bound})" if far else f" (bound {bound}, gap {self.gap:.2%})"
         if self.objective == "makespan":
             lines.append(f"makespan   {value or number_text(self.makespan)}{unit}{known}")
         else:

@@ -15,8 +15,9 @@ from cggd_scheduling.schedule import Requirements, Schedule, nothing_to_do
 Objective = Literal["makespan", "tardiness"]
 GOALS = {"makespan": MAKESPAN, "tardiness": TARDINESS}
 
-# Lists that are tried, and the share of a time limit for them.
+# Lists that are tried, fewer of many tasks, and the share of a time limit for them.
 LISTS, SHARE = 200, 0.1
+PLACED = 20_000
 
 
 def schedule_tasks(
@@ -57,6 +58,7 @@ def schedule_tasks(
     check_choice(objective, Objective, "objective")
     lists, seed = whole(lists, "lists", least=1), whole(seed, "seed", least=0)
     check_time_limit(time_limit)
+    needs.check()
     budget = Budget(time_limit)
     if not needs.tasks:
         return nothing_to_do(needs, objective)
@@ -74,6 +76,7 @@ def begin(best: Best, lists: int) -> None:
     part = best.budget.part(share=SHARE)
     if best.goal is TARDINESS:
         best.raise_bound(0)
+    lists = min(lists, max(PLACED // len(best.needs.tasks), 3))
     for found in islice(ListScheduler(best.needs).schedules(best.seed), lists):
         if found is not None:
             best.take(*found)

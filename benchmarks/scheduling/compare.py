@@ -1,8 +1,8 @@
 """Scheduling, cggd beside solvers, priority rules and a genetic algorithm: ``python -m benchmarks scheduling --help``.
 
-Each method sees each instance alone, in a process of its own, on one thread unless asked, with a time limit; what it
-returns is checked and valued by a judge that knows nothing but the instance. A line per run is appended to a CSV file
-as it ends, and runs that the file has are left out, so that a comparison may be cut off and goes on.
+Each method sees each instance alone, in a process of its own, with a time limit and on one thread (or `--workers`);
+what it returns is checked and valued by a judge that knows nothing but the instance. A line per run is appended to a
+CSV file as it ends, and runs that the file has are left out, so that a comparison may be cut off and goes on.
 """
 
 from __future__ import annotations

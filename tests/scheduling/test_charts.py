@@ -76,3 +76,35 @@ def test_the_critical_path_is_marked():
     ax = plot_network(FOUND)
     length = sum(FOUND.duration(a) for a in FOUND.critical_path())
     assert f"{length:g} long" in ax.get_title("left")
+
+
+def overlap(ax, legend):
+    ax.figure.canvas.draw()
+    boxes = [text.get_window_extent() for text in (ax.title, ax._left_title, ax._right_title) if text.get_text()]
+    return any(legend.get_window_extent().overlaps(box) for box in boxes)
+
+
+def test_a_legend_covers_neither_title_nor_bars():
+    modes = {f"mode number {k}": (2, {"crew": 1}) for k in range(6)}
+    tasks = {f"t{k}": {name: modes[name]} for k, name in enumerate(modes)}
+    schedule = schedule_project(Project(tasks, (), {"crew": 2}))
+    ax = plot_gantt(schedule)
+    assert not overlap(ax, ax.get_legend())
+    assert not ax.get_legend().get_window_extent().overlaps(ax.get_window_extent())
+    ax = plot_usage(FOUND)
+    assert not ax.get_legend().get_window_extent().overlaps(ax.get_window_extent())
+
+
+@pytest.mark.parametrize("n", [2, 12])
+def test_machines_that_serve_one_task_at_a_time_have_a_row_each(n):
+    tasks = {k: {f"m{k}": Alternative(k + 1, {f"m{k}": 1})} for k in range(n)}
+    schedule = Schedule(
+        Requirements(tasks, capacities={f"m{k}": 1 for k in range(n)}),
+        dict.fromkeys(tasks, 0),
+        {k: f"m{k}" for k in tasks},
+    ).verify()
+    ax = plot_usage(schedule)
+    assert [label.get_text() for label in ax.get_yticklabels()] == [f"m{k}" for k in range(n)]
+    ends = [round(max(path.vertices[:, 0])) for shape in ax.collections for path in shape.get_paths()]
+    assert max(ends) == n
+    assert ax.get_legend() is None

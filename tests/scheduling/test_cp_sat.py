@@ -1,8 +1,11 @@
 """CP-SAT as an improver: what it proves is what enumeration finds, and what it cannot hold it leaves alone."""
 
 import random
+import subprocess
+import sys
 from fractions import Fraction
 from itertools import permutations, product
+from textwrap import dedent
 
 import pytest
 from hypothesis import given, settings
@@ -24,7 +27,7 @@ from cggd_scheduling import (
     select_modes,
     write_project,
 )
-from cggd_scheduling.cp_sat import MAKESPAN, TARDINESS, improve
+from cggd_scheduling.cp_sat import MAKESPAN, TARDINESS, Goal, improve
 from cggd_scheduling.limits import in_steps
 
 pytest.importorskip("ortools")
@@ -234,3 +237,83 @@ def test_the_least_use_by_a_deadline_is_proved():
     assert found.status is Status.OPTIMAL
     dearest = sorted(9 - options[0][1]["money"] for options in modes.values())[:3]
     assert found.value == sum(options[0][1]["money"] for options in modes.values()) + sum(dearest)
+
+
+@pytest.mark.parametrize(
+    ("needs", "message"),
+    [
+        ({"precedence": [("a", "b")]}, "precedence names 'b', which is no task"),
+        ({"due": {"z": 1}}, "due names 'z'"),
+        ({"setups": {"m": {}}, "capacities": {"m": 2}}, "no resource of capacity 1"),
+        ({"precedence": [("a", "a")]}, "cycle"),
+        ({"tasks": {"a": {}}}, "task 'a' has no mode"),
+    ],
+)
+def test_wrong_requirements_are_named(needs, message):
+    with pytest.raises(ValueError, match=message):
+        schedule_tasks(Requirements(**{"tasks": {"a": {1: Alternative(1)}}} | needs))
+
+
+def test_without_a_choice_there_is_still_an_answer():
+    project = Project(
+        {"a": [(2, {"money": 3})], "b": [(0, {"crew": 9})]}, renewable={"crew": 1}, nonrenewable={"money": 9}
+    )
+    assert schedule_project(project, minimize="money", deadline=2).value == 3
+    assert schedule_project(project, objective="tardiness").value == 0
+    needs = project.requirements(deadline=2)
+    for goal in (MAKESPAN, TARDINESS, Goal("money", lambda s: s.used("money"), lambda m: m.use("money"))):
+        assert improve(needs, goal, Budget()).bound == {"makespan": 2, "tardiness": 0, "money": 3}[goal.name]
+    assert improve(project.requirements(deadline=1), MAKESPAN, Budget()).infeasible
+    oversized = Requirements({"a": {1: Alternative(1, {"m": 2})}}, capacities={"m": 1})
+    assert improve(oversized, MAKESPAN, Budget()).infeasible
+    assert schedule_tasks(oversized).status is Status.INFEASIBLE
+
+
+def test_many_tasks_with_setup_times_end_in_time():
+    rng = random.Random(0)
+    tasks = {n: {"only": Alternative(rng.randint(1, 9), {f"m{n % 3}": 1})} for n in range(150)}
+    setups = {
+        f"m{m}": {(a, b): rng.randint(0, 5) for a in range(m, 150, 3) for b in range(m, 150, 3)} for m in range(3)
+    }
+    needs = Requirements(
+        tasks, [(n, n + 1) for n in range(0, 140, 7)], capacities=dict.fromkeys(setups, 1), setups=setups
+    )
+    found = schedule_tasks(needs, time_limit=3, workers=1)
+    assert found.feasible
+    assert found.violations() == []
+
+
+WITHOUT = """
+    import sys
+    sys.modules["ortools"] = None
+    import random
+    from cggd_scheduling import *
+    rng = random.Random(1)
+    shop = JobShop([[{m: rng.randint(1, 99)} for m in rng.sample(range(6), 6)] for _ in range(6)])
+    modes = {n: [(rng.randint(1, 9), {"crew": rng.randint(1, 3), "money": rng.randint(1, 9)})] for n in range(20)}
+    project = Project(modes, [(n, n + 4) for n in range(16)], {"crew": 4}, {"money": 999})
+    units = UnitLibrary([FunctionalUnit("A", 5, 3, 1, "a"), FunctionalUnit("A", 9, 2, 3, "b")])
+    graph = DataFlowGraph(dict.fromkeys(range(20), "A"), [(n, n + rng.randint(1, 4)) for n in range(16)])
+    operators = {n: Operator({"g": rng.uniform(1, 9)}, 1, rng.uniform(0, 3)) for n in range(16)}
+    devices = [Device(f"d{n}", "g", memory=6) for n in range(3)]
+    placement = Placement(operators, [(n, n + 2) for n in range(14)], devices)
+    due = Requirements(project.requirements().tasks, capacities={"crew": 4}, due=dict.fromkeys(modes, 3))
+    for found in (
+        schedule_jobs(shop, moves=20),
+        schedule_project(project, schedules=20),
+        schedule_tasks(due, "tardiness", lists=5),
+        synthesize(Synthesis(graph, units), latency=20),
+        place(placement, moves=20),
+    ):
+        assert found.violations() == []
+        print(found.status.name, "pip install cggd[scheduling]" in found.reason)
+"""
+
+
+def test_without_or_tools_everything_else_works_and_says_so():
+    done = subprocess.run([sys.executable, "-c", dedent(WITHOUT)], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    rows = [line.split() for line in done.stdout.splitlines()]
+    assert len(rows) == 5
+    assert all(status == "OPTIMAL" or hint == "True" for status, hint in rows)
+    assert ["FEASIBLE", "True"] in rows

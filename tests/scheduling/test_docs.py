@@ -15,7 +15,7 @@ def without_seconds(text):
 
 def test_examples(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    assert len(EXAMPLES) == 10
+    assert len(EXAMPLES) == 11
     names = {}
     for code, output in EXAMPLES:
         with redirect_stdout(StringIO()) as printed:

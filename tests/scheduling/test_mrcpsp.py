@@ -5,7 +5,7 @@ from hypothesis import given, settings
 
 from cggd import Status
 from cggd_scheduling import Project, schedule_project
-from cggd_scheduling.bounds import least_bound, rounded_up
+from cggd_scheduling.bounds import relaxation, rounded_up
 from cggd_scheduling.decoding import Instance
 from cggd_scheduling.genetic import Search, Stop
 from tests.scheduling.projects import projects, selections, shortest
@@ -164,7 +164,7 @@ def test_bounds_are_rounded_to_times_that_can_be():
 @given(projects(most=4, least=1))
 def test_the_bound_is_one(project):
     best = shortest(project)
-    assert best is None or least_bound(project) <= best
+    assert best is None or relaxation(project).bound <= best
 
 
 @needs_data

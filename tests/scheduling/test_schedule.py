@@ -187,3 +187,9 @@ def test_the_summary_has_all_digits_of_whole_numbers_and_none_that_rounding_adds
     text = Schedule(Requirements({"a": {1: Alternative(0.2)}}), {"a": 0.1}, {"a": 1}, facts={"x": 0.1 + 0.2}).summary()
     assert "x          0.3\n" in text
     assert "0.1 to 0.3: a" in text
+
+
+def test_a_gap_to_a_bound_of_nothing_is_not_shown():
+    needs = Requirements({"a": {1: Alternative(3)}}, due={"a": 1})
+    schedule = Schedule(needs, {"a": 0}, {"a": 1}, objective="tardiness", value=2, bound=0)
+    assert "tardiness  2 (bound 0)" in schedule.summary()

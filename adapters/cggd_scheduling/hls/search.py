@@ -20,14 +20,14 @@ from cggd.budget import Budget
 from cggd.checks import as_number, check_choice, check_time_limit, whole
 from cggd.rounding import true_texts
 from cggd.space import few
-from cggd_scheduling.bounds import rounded_up
+from cggd_scheduling.bounds import rounded_to
 from cggd_scheduling.cp_sat import MAKESPAN, MISSING, Goal, Model, available, improve
 from cggd_scheduling.hls.binding import Binding
 from cggd_scheduling.hls.limits import Limits
 from cggd_scheduling.hls.list_scheduler import Listed, ListScheduler
 from cggd_scheduling.hls.master import Master
 from cggd_scheduling.hls.problem import Synthesis
-from cggd_scheduling.limits import decimal_step, exceeds, is_whole
+from cggd_scheduling.limits import exceeds
 from cggd_scheduling.modes import explained
 from cggd_scheduling.schedule import Alternative, Requirements, Schedule
 
@@ -383,11 +383,7 @@ class _Search:
         """The bound, up to the next multiple of what areas or powers are multiples of, as they are written."""
         if self.bound is None or self.objective == "latency":
             return self.bound
-        amounts = [getattr(unit, self.objective) for unit in self.problem.unit.values()]
-        if not (step := decimal_step(amounts)) or not math.isfinite(self.bound):
-            return self.bound
-        rounded = rounded_up(self.bound, step)
-        return int(rounded) if all(map(is_whole, amounts)) else float(rounded)
+        return rounded_to(self.bound, [getattr(unit, self.objective) for unit in self.problem.unit.values()])
 
     def _reaches(self, bound: Any) -> bool:
         """Whether the best schedule has a value of no more than a number, but for the rounding of its sum."""

@@ -10,10 +10,9 @@ from cggd import Descent, Stop, minimize, portfolio
 from cggd.budget import Budget
 from cggd.checks import as_number, check_choice, check_time_limit, whole
 from cggd_scheduling.best import Best
-from cggd_scheduling.bounds import rounded_up
+from cggd_scheduling.bounds import rounded_to
 from cggd_scheduling.jobshop.problem import JobShop
 from cggd_scheduling.jobshop.tabu import Sequences, search
-from cggd_scheduling.limits import decimal_step, is_whole
 from cggd_scheduling.schedule import Schedule, nothing_to_do
 from cggd_scheduling.tasks import GOALS, Objective, begin
 
@@ -103,7 +102,8 @@ def _search(shop: JobShop, best: Best, moves: int) -> None:
         time_limit=SHARE * budget.time_limit if budget.limited else None,
     )
     assert result.indices is not None  # there are no constraints
-    best.raise_bound(_rounded_up(shop, result.bound or 0.0))
+    durations = [d for machines in shop.operations.values() for d in machines.values()]
+    best.raise_bound(rounded_to(result.bound or 0.0, durations))
     first = dispatched(shop, [int(i) for i in result.indices])
     best.take(*_named(shop, first))
     if result.stopped is Stop.INTERRUPTED:
@@ -131,14 +131,6 @@ def _improved(best: Best, start: Sequences, moves: int, budget: Budget) -> Itera
 
     for _, found in search(start, random.Random(best.seed), moves=moves, stop=stop):
         yield found
-
-
-def _rounded_up(shop: JobShop, bound: float) -> Any:
-    """The bound on the makespan: the next multiple of what all durations are multiples of, as written in decimals."""
-    durations = [d for machines in shop.operations.values() for d in machines.values()]
-    step = decimal_step(durations) or 1
-    found = rounded_up(bound, step)
-    return int(found) if all(map(is_whole, durations)) else float(found)
 
 
 def _named(shop: JobShop, sequences: Sequences) -> tuple[dict[Any, Any], dict[Any, Any]]:
