@@ -20,7 +20,7 @@ lint: $(VENV)/.installed-dev
 	$(BIN)/pyright
 	$(BIN)/lint-imports
 
-# The site, in out/site; open out/site/index.html.
+# The site: open out/site/index.html. The search field needs a server: python -m http.server -d out/site
 docs: $(VENV)/.installed-docs
 	NO_MKDOCS_2_WARNING=1 OMP_NUM_THREADS=1 $(BIN)/mkdocs build --strict
 
