@@ -65,6 +65,14 @@ class Budget:
     (inf, False, inf)
     """
 
+    time_limit: float
+    max_evaluations: int | None
+    reserve: float
+    gap: float
+    evaluation: Evaluation
+    refused: bool
+    asked_to_stop: bool
+
     def __init__(
         self,
         time_limit: float | None = None,

@@ -138,7 +138,7 @@ class Constraint:
         """1 for ``<=`` and -1 for ``>=``: ``sign * metric <= sign * bound`` says the same in one form."""
         return 1.0 if self.sense == "<=" else -1.0
 
-    def sign_of(self, numbers: NDArray) -> NDArray:
+    def sign_of(self, numbers: NDArray[Any]) -> NDArray[Any]:
         """``sign * numbers``, without a copy where the sign is 1."""
         return numbers if self.sign > 0 else -numbers
 
@@ -247,6 +247,10 @@ class Violations:
     >>> missed(np.array([6.0, 6.0])), missed.total(np.array([6.0, 6.0]))
     (array([2., 0.]), 0.5)
     """
+
+    signs: NDArray[np.float64]
+    bounds: NDArray[np.float64]
+    sizes: NDArray[np.float64]
 
     def __init__(self, constraints: Sequence[Constraint]) -> None:
         self.signs = np.array([c.sign for c in constraints], dtype=float)

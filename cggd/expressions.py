@@ -176,6 +176,14 @@ class Program:
     (1, 8, 4)
     """
 
+    space: ChoiceSpace
+    allowed: NDArray[np.bool_]
+    open: NDArray[np.int64]
+    fixed: NDArray[np.int64]
+    first: NDArray[np.int64]
+    row: NDArray[np.int64]
+    reach: NDArray[np.float64]
+
     def __init__(self, space: ChoiceSpace, allowed: NDArray[np.bool_] | None = None) -> None:
         layout = space.layout
         self.space = space

@@ -112,6 +112,10 @@ class Incumbent:
         One entry for each finding with a `Place`: start, value, violations, best value, seconds.
     """
 
+    problem: Problem
+    initial: NDArray[np.int64] | None
+    complete: bool
+
     def __init__(self, problem: Problem, initial: NDArray[np.int64] | None = None) -> None:
         self.problem, self.initial = problem, None if initial is None else _kept(initial)
         self.candidates: list[Candidate] = []

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -28,11 +28,11 @@ class Segments(Protocol):
 
     @property
     def sizes(self) -> NDArray[np.int64] | int: ...
-    def gather(self, flat: NDArray) -> NDArray: ...
-    def scatter(self, form: NDArray) -> NDArray: ...
-    def reduce(self, ufunc: np.ufunc, form: NDArray) -> NDArray: ...
-    def spread(self, per_decision: NDArray) -> NDArray: ...
-    def pairs(self) -> Iterator[tuple[tuple, tuple, NDArray[np.bool_] | None]]: ...
+    def gather(self, flat: NDArray[Any]) -> NDArray[Any]: ...
+    def scatter(self, form: NDArray[Any]) -> NDArray[Any]: ...
+    def reduce(self, ufunc: np.ufunc, form: NDArray[Any]) -> NDArray[Any]: ...
+    def spread(self, per_decision: NDArray[Any]) -> NDArray[Any]: ...
+    def pairs(self) -> Iterator[tuple[tuple[Any, ...], tuple[Any, ...], NDArray[np.bool_] | None]]: ...
 
 
 @dataclass(frozen=True, eq=False)
@@ -41,20 +41,20 @@ class Uniform:
 
     sizes: int
 
-    def gather(self, flat: NDArray) -> NDArray:
+    def gather(self, flat: NDArray[Any]) -> NDArray[Any]:
         cut = flat.reshape(*flat.shape[:-1], -1, self.sizes)
         return np.moveaxis(cut, -1, 0).copy(order="C")
 
-    def scatter(self, form: NDArray) -> NDArray:
+    def scatter(self, form: NDArray[Any]) -> NDArray[Any]:
         return np.moveaxis(form, 0, -1).reshape(*form.shape[1:-1], -1)
 
-    def reduce(self, ufunc: np.ufunc, form: NDArray) -> NDArray:
+    def reduce(self, ufunc: np.ufunc, form: NDArray[Any]) -> NDArray[Any]:
         return ufunc.reduce(form, axis=0)
 
-    def spread(self, per_decision: NDArray) -> NDArray:
+    def spread(self, per_decision: NDArray[Any]) -> NDArray[Any]:
         return per_decision
 
-    def pairs(self) -> Iterator[tuple[tuple, tuple, None]]:
+    def pairs(self) -> Iterator[tuple[tuple[Any, ...], tuple[Any, ...], None]]:
         for shift in range(1, self.sizes):
             yield (slice(None, -shift),), (slice(shift, None),), None
 
@@ -73,19 +73,19 @@ class Ragged:
     def owner(self) -> NDArray[np.int64]:
         return np.repeat(np.arange(len(self.sizes)), self.sizes)
 
-    def gather(self, flat: NDArray) -> NDArray:
+    def gather(self, flat: NDArray[Any]) -> NDArray[Any]:
         return flat.copy()
 
-    def scatter(self, form: NDArray) -> NDArray:
+    def scatter(self, form: NDArray[Any]) -> NDArray[Any]:
         return form
 
-    def reduce(self, ufunc: np.ufunc, form: NDArray) -> NDArray:
+    def reduce(self, ufunc: np.ufunc, form: NDArray[Any]) -> NDArray[Any]:
         return ufunc.reduceat(form, self.starts, axis=-1)
 
-    def spread(self, per_decision: NDArray) -> NDArray:
+    def spread(self, per_decision: NDArray[Any]) -> NDArray[Any]:
         return np.take(per_decision, self.owner, axis=-1)
 
-    def pairs(self) -> Iterator[tuple[tuple, tuple, NDArray[np.bool_]]]:
+    def pairs(self) -> Iterator[tuple[tuple[Any, ...], tuple[Any, ...], NDArray[np.bool_]]]:
         place = np.arange(len(self.owner)) - self.starts[self.owner]
         for shift in range(1, int(self.sizes.max())):
             yield (..., slice(None, -shift)), (..., slice(shift, None)), place[shift:] >= shift
@@ -141,21 +141,21 @@ class Layout:
             first = last
         return blocks
 
-    def reduce(self, ufunc: np.ufunc, flat: NDArray) -> NDArray:
+    def reduce(self, ufunc: np.ufunc, flat: NDArray[Any]) -> NDArray[Any]:
         """Reduce a flat array ``(..., n_options)`` to ``(..., n_decisions)``."""
         return ufunc.reduceat(flat, self.offsets[:-1], axis=-1)
 
-    def spread(self, per_decision: NDArray) -> NDArray:
+    def spread(self, per_decision: NDArray[Any]) -> NDArray[Any]:
         """Repeat one number per decision ``(..., n_decisions)`` for each of its options ``(..., n_options)``."""
         if self.uniform is not None:
             return np.repeat(per_decision, self.uniform, axis=-1)
         return np.take(per_decision, self.owner, axis=-1)
 
-    def flat(self, selection: NDArray) -> NDArray[np.int64]:
+    def flat(self, selection: NDArray[Any]) -> NDArray[np.int64]:
         """Flat positions of the selected options; `selection` may carry leading axes."""
         return self.offsets[:-1] + selection
 
-    def argmax(self, flat: NDArray) -> NDArray[np.int64]:
+    def argmax(self, flat: NDArray[Any]) -> NDArray[np.int64]:
         """Index of the largest entry of each decision, the first one among equals; shape (n_decisions,)."""
         if self.uniform is not None:
             return flat.reshape(-1, self.uniform).argmax(axis=1)

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import DTypeLike, NDArray
 
 from cggd.layout import Layout, Segments
 
@@ -13,7 +14,7 @@ from cggd.layout import Layout, Segments
 FEW = 64
 
 
-def flat_ranks(values: NDArray, layout: Layout) -> NDArray[np.integer]:
+def flat_ranks(values: NDArray[Any], layout: Layout) -> NDArray[np.integer]:
     """Ranks of numbers per option, shape (n_options,), as small integers; equal ones have equal ranks.
 
     Examples
@@ -27,12 +28,12 @@ def flat_ranks(values: NDArray, layout: Layout) -> NDArray[np.integer]:
     return ranks
 
 
-def ranks_of(table: NDArray, segments: Segments) -> NDArray:
+def ranks_of(table: NDArray[Any], segments: Segments) -> NDArray[Any]:
     """Number of greater options less number of smaller ones, for each option within its decision."""
     if np.max(segments.sizes) > FEW:
         return _sorted_ranks(table, segments)
 
-    def order(a: tuple, b: tuple) -> NDArray:
+    def order(a: tuple, b: tuple) -> NDArray[Any]:
         less = np.less(table[a], table[b]).view(np.int8)
         less -= np.greater(table[a], table[b]).view(np.int8)
         return less
@@ -40,7 +41,7 @@ def ranks_of(table: NDArray, segments: Segments) -> NDArray:
     return pairwise(order, table, segments, np.int8)
 
 
-def _sorted_ranks(table: NDArray, segments: Segments) -> NDArray:
+def _sorted_ranks(table: NDArray[Any], segments: Segments) -> NDArray[Any]:
     decision = segments.spread(np.arange(segments.reduce(np.add, table).shape[-1]))
     flat = segments.scatter(table)
     owner = segments.scatter(np.broadcast_to(decision, table.shape))
@@ -50,10 +51,10 @@ def _sorted_ranks(table: NDArray, segments: Segments) -> NDArray:
     new_owner = np.diff(owners, axis=-1, prepend=-1) != 0
     new_value = new_owner | (np.diff(values, axis=-1, prepend=np.nan) != 0)
 
-    def start(new: NDArray) -> NDArray:
+    def start(new: NDArray[Any]) -> NDArray[Any]:
         return np.maximum.accumulate(np.where(new, place, 0), axis=-1)
 
-    def end(new: NDArray) -> NDArray:
+    def end(new: NDArray[Any]) -> NDArray[Any]:
         last = np.append(new[:, 1:], np.ones((len(new), 1), dtype=bool), axis=-1)
         return np.minimum.accumulate(np.where(last, place, flat.shape[-1])[:, ::-1], axis=-1)[:, ::-1]
 
@@ -62,7 +63,12 @@ def _sorted_ranks(table: NDArray, segments: Segments) -> NDArray:
     return segments.gather(rank)
 
 
-def pairwise(weight: Callable[[tuple, tuple], NDArray], table: NDArray, segments: Segments, dtype) -> NDArray:
+def pairwise(
+    weight: Callable[[tuple[Any, ...], tuple[Any, ...]], NDArray[Any]],
+    table: NDArray[Any],
+    segments: Segments,
+    dtype: DTypeLike,
+) -> NDArray[Any]:
     """Add ``weight(a, b)`` to a and subtract it from b over all pairs, lined up shift by shift."""
     push = np.zeros(table.shape, dtype)
     for a, b, valid in segments.pairs():

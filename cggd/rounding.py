@@ -75,7 +75,7 @@ def is_whole(numbers: Any) -> bool:
     return numbers.dtype.kind in "iub" or bool((np.rint(numbers) == numbers).all())
 
 
-def snapped(values: NDArray, rounding: Any, sign: float, bound: float) -> NDArray:
+def snapped(values: NDArray[Any], rounding: Any, sign: float, bound: float) -> NDArray[Any]:
     """Return the values; a value that misses the bound by no more than rounding is replaced by the bound.
 
     Parameters

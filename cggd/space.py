@@ -70,7 +70,7 @@ class ChoiceSpace:
     """
 
     options: Mapping[Hashable, Sequence[Hashable]]
-    graph: nx.Graph | None = None
+    graph: nx.Graph[Any] | None = None
     attributes: Mapping[str, Sequence[str]] = field(default_factory=dict)
     decisions: Sequence[Hashable] = field(init=False)
     layout: Layout = field(init=False)
@@ -118,7 +118,7 @@ class ChoiceSpace:
     @classmethod
     def from_graph(
         cls,
-        graph: nx.Graph,
+        graph: nx.Graph[Any],
         options: Sequence[Hashable] | None = None,
         *,
         on: Literal["nodes", "edges"] = "nodes",
@@ -453,7 +453,7 @@ def _checked(options: Any) -> dict[Hashable, tuple[Hashable, ...]]:
     return checked
 
 
-def as_array(values: Any, argument: str, *, wanted: str = "a flat list") -> NDArray:
+def as_array(values: Any, argument: str, *, wanted: str = "a flat list") -> NDArray[Any]:
     """An array of anything that makes one; a ragged list is an error that names the argument."""
     try:
         return np.asarray(values)
@@ -502,7 +502,7 @@ def _is_hashable(label: Any) -> bool:
         return False
 
 
-def _shown(array: NDArray) -> str:
+def _shown(array: NDArray[Any]) -> str:
     return repr(array.item()) if array.ndim == 0 else f"shape {array.shape}"
 
 

@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 DOCS = Path(__file__).parents[1] / "docs"
-PAGES = ("improvers.md",)
+GUIDE = sorted(f"guide/{page.name}" for page in (DOCS / "guide").glob("*.md"))
+PAGES = ("improvers.md", "start.md", "choose.md", "method.md", *GUIDE)
 EXAMPLES = [
     pytest.param(code, output, id=f"{page}-{n}")
     for page in PAGES
@@ -20,7 +21,8 @@ EXAMPLES = [
 
 
 @pytest.mark.parametrize(("code", "output"), EXAMPLES)
-def test_examples(code, output):
+def test_examples(code, output, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
     with redirect_stdout(StringIO()) as printed:
         exec(code, {"__name__": "example"})
     assert printed.getvalue().strip() == output.strip()

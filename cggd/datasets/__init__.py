@@ -14,6 +14,7 @@ from functools import cache
 from hashlib import sha256
 from importlib.resources import files
 from pathlib import Path
+from typing import Any
 
 import networkx as nx
 import numpy as np
@@ -104,7 +105,7 @@ class DataFlow:
         The proved least ``"area"`` or ``"power"`` under a bound on latency: ``optima["area", 62]``.
     """
 
-    graph: nx.DiGraph
+    graph: nx.DiGraph[Any]
     space: ChoiceSpace
     latency: LongestPath
     area: Additive

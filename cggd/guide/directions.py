@@ -18,7 +18,7 @@ the vector is normalised.
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -119,7 +119,7 @@ def three_case(
     return out.reshape(shape)
 
 
-def _normalise(rows: NDArray, squares: NDArray[np.float64]) -> None:
+def _normalise(rows: NDArray[Any], squares: NDArray[np.float64]) -> None:
     """Divide rows by their norms, whose squares are given, in place; zero rows stay zero."""
     extreme = ~((squares > 1e-200) & (squares < 1e200))
     if extreme.any():  # squares over- or underflow where the numbers do not
@@ -132,7 +132,7 @@ def _normalise(rows: NDArray, squares: NDArray[np.float64]) -> None:
         rows /= np.sqrt(squares)[:, None].astype(rows.dtype)
 
 
-def _difference(table: NDArray, satisfying: NDArray[np.bool_], segments: Segments) -> NDArray:
+def _difference(table: NDArray[Any], satisfying: NDArray[np.bool_], segments: Segments) -> NDArray[Any]:
     """Sum of (c_m - c_j)(e_j - e_m): each option gets n * (mean of its partners - its own value).
 
     Partners of a satisfying option are the violating ones and the other way round; without any satisfying one, all.
@@ -162,8 +162,8 @@ def _difference(table: NDArray, satisfying: NDArray[np.bool_], segments: Segment
 
 
 def _counted(
-    table: NDArray, ranks: NDArray | None, satisfying: NDArray[np.bool_], segments: Segments, scale: float
-) -> NDArray:
+    table: NDArray[Any], ranks: NDArray[Any] | None, satisfying: NDArray[np.bool_], segments: Segments, scale: float
+) -> NDArray[Any]:
     """Sum of e_j - e_m: each option gets the number of options it beats less that of those that beat it."""
     if satisfying.any():
         n_satisfying = segments.reduce(np.add, satisfying.astype(table.dtype))
@@ -178,13 +178,13 @@ def _counted(
 
 
 def _confident(
-    table: NDArray, errors: NDArray, satisfying: NDArray[np.bool_], segments: Segments, scale: float
-) -> NDArray:
+    table: NDArray[Any], errors: NDArray[Any], satisfying: NDArray[np.bool_], segments: Segments, scale: float
+) -> NDArray[Any]:
     """Sum of (P(c_j < c_m) - P(c_j > c_m))(e_j - e_m)."""
     push = pairwise(lambda a, b: _confidence(table, errors, a, b), table, segments, table.dtype)
     if satisfying.any():
 
-        def crossing(a: tuple, b: tuple) -> NDArray:
+        def crossing(a: tuple, b: tuple) -> NDArray[Any]:
             return _confidence(table, errors, a, b) * (satisfying[a] != satisfying[b])
 
         some = segments.spread(segments.reduce(np.logical_or, satisfying))
@@ -192,7 +192,7 @@ def _confident(
     return _by_decision(push, segments, scale)
 
 
-def _by_decision(push: NDArray, segments: Segments, scale: float) -> NDArray:
+def _by_decision(push: NDArray[Any], segments: Segments, scale: float) -> NDArray[Any]:
     """Each decision's vector brought to the norm 1 / scale, in place; zero ones stay zero."""
     norms = np.sqrt(segments.reduce(np.add, push * push))
     norms[norms == 0] = 1.0
@@ -200,7 +200,7 @@ def _by_decision(push: NDArray, segments: Segments, scale: float) -> NDArray:
     return push
 
 
-def _confidence(table: NDArray, errors: NDArray, a: tuple, b: tuple) -> NDArray:
+def _confidence(table: NDArray[Any], errors: NDArray[Any], a: tuple, b: tuple) -> NDArray[Any]:
     """P(c_a < c_b) - P(c_a > c_b) for independent normal errors; the sign of c_b - c_a where both are exact."""
     difference = table[b] - table[a]
     spread = np.hypot(errors[a], errors[b])
@@ -214,6 +214,6 @@ def unit(vector: NDArray[np.float64]) -> NDArray[np.float64]:
     return vector / length if length > 1e-12 else np.zeros_like(vector)
 
 
-def norm(vector: NDArray) -> float:
+def norm(vector: NDArray[Any]) -> float:
     """Euclidean norm, summed in double precision."""
     return float(np.sqrt(np.einsum("o,o->", vector, vector, dtype=float)))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -181,7 +181,7 @@ class Guide:
         return total if len(active) == 1 else unit(total)
 
     def _weighted(
-        self, active: NDArray, selection: NDArray, violations: NDArray, allowed: NDArray | None
+        self, active: NDArray[Any], selection: NDArray[Any], violations: NDArray[Any], allowed: NDArray[Any] | None
     ) -> NDArray[np.float64]:
         """Weighted sum of the directions of some violated constraints."""
         constraints, layout = [self.constraints[i] for i in active], self.space.layout
@@ -242,6 +242,6 @@ class Guide:
         return flat
 
 
-def _stacked(rows: Sequence[NDArray]) -> NDArray:
+def _stacked(rows: Sequence[NDArray[Any]]) -> NDArray[Any]:
     """Rows as a matrix; a single one is not copied."""
     return rows[0][None] if len(rows) == 1 else np.stack(rows)

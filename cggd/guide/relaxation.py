@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 from numpy.typing import NDArray
 
 from cggd.layout import Layout
 
 
-def softmax(logits: NDArray, layout: Layout, *, temperature: float = 1.0) -> NDArray:
+def softmax(logits: NDArray[Any], layout: Layout, *, temperature: float = 1.0) -> NDArray[Any]:
     """Probabilities of the options of each decision, shape (n_options,) to (n_options,).
 
     A logit of ``-inf`` marks a forbidden option and gives probability 0.
@@ -36,7 +38,7 @@ def gumbel(n: int, rng: np.random.Generator) -> NDArray[np.float64]:
 
 
 def gumbel_softmax(
-    logits: NDArray, layout: Layout, rng: np.random.Generator, *, temperature: float = 1.0
+    logits: NDArray[Any], layout: Layout, rng: np.random.Generator, *, temperature: float = 1.0
 ) -> NDArray[np.float64]:
     """A softened sample of the options, shape (n_options,) (Jang et al., 2017; Maddison et al., 2017).
 
@@ -45,7 +47,7 @@ def gumbel_softmax(
     return softmax(logits + gumbel(len(logits), rng), layout, temperature=temperature)
 
 
-def straight_through(probabilities: NDArray, layout: Layout) -> NDArray:
+def straight_through(probabilities: NDArray[Any], layout: Layout) -> NDArray[Any]:
     """One-hot rows at the likeliest option of each decision, shape (n_options,).
 
     In a framework with automatic differentiation: forward this, backward `probabilities`.
@@ -55,7 +57,7 @@ def straight_through(probabilities: NDArray, layout: Layout) -> NDArray:
     return hard
 
 
-def sample(logits: NDArray, layout: Layout, rng: np.random.Generator) -> NDArray[np.int64]:
+def sample(logits: NDArray[Any], layout: Layout, rng: np.random.Generator) -> NDArray[np.int64]:
     """A selection drawn from `softmax`, shape (n_decisions,), by the Gumbel-max trick."""
     return layout.argmax(logits + gumbel(len(logits), rng))
 

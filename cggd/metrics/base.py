@@ -55,7 +55,7 @@ class Operators:
     bound: Callable[..., Any]
 
 
-operators = Operators()
+operators: Operators = Operators()
 
 
 @dataclass(frozen=True, eq=False)
@@ -74,7 +74,7 @@ class Shifted:
         Rounding error of table entries, given the entries.
     """
 
-    values: NDArray
+    values: NDArray[Any]
     shift: NDArray[np.float64]
     ranks: Callable[[], NDArray[np.integer]]
     deviation: Callable[[], float]
@@ -94,7 +94,7 @@ class SumTable:
         Rounding errors are estimated from it.
     """
 
-    values: NDArray
+    values: NDArray[Any]
     constant: float = 0.0
     lost: float = 0.0
 
@@ -245,7 +245,9 @@ class Metric(Protocol):
         """
         return 0.0
 
-    def over_switches(self, function: Callable[[NDArray[np.int64]], NDArray], selection: NDArray[np.int64]) -> NDArray:
+    def over_switches(
+        self, function: Callable[[NDArray[np.int64]], NDArray[Any]], selection: NDArray[np.int64]
+    ) -> NDArray[Any]:
         """A function of selections applied to every switch of one, shape (n_options,).
 
         Forbidden options are not evaluated, and have the value of the selection itself.
@@ -508,7 +510,7 @@ def table_of(metric: Metric, selection: NDArray[np.int64], *, local: bool = Fals
         return Metric.replacements(metric, selection)
 
 
-def worsened(table: NDArray, sign: float, limit: float = -np.inf) -> NDArray:
+def worsened(table: NDArray[Any], sign: float, limit: float = -np.inf) -> NDArray[Any]:
     """A table in which NaN is replaced by a finite number that is worse than all others.
 
     Parameters
@@ -533,7 +535,7 @@ def worsened(table: NDArray, sign: float, limit: float = -np.inf) -> NDArray:
     return np.where(wrong, sign * (worst + (float(np.ptp(known)) if len(known) else 0.0) + 1.0) + 0.0, table)
 
 
-def _checked(metric: Metric, method: str, argument: NDArray, n: int) -> NDArray:
+def _checked(metric: Metric, method: str, argument: NDArray[Any], n: int) -> NDArray[Any]:
     argument = argument.view()
     argument.flags.writeable = False  # a metric that writes into its argument would change the search's selection
     try:
@@ -545,7 +547,7 @@ def _checked(metric: Metric, method: str, argument: NDArray, n: int) -> NDArray:
     return check_numbers(metric, method, values, n)
 
 
-def check_numbers(metric: Metric, method: str, values: Any, n: int | None = None) -> NDArray:
+def check_numbers(metric: Metric, method: str, values: Any, n: int | None = None) -> NDArray[Any]:
     """Convert what a method of a metric returned to an array of `n` numbers; infinite ones become NaN: invalid."""
     try:
         array = np.asarray(values)

@@ -60,7 +60,7 @@ class LongestPath(Metric):
     """
 
     space: ChoiceSpace
-    graph: nx.DiGraph
+    graph: nx.DiGraph[Any]
     values: Any
     at: Mapping[Hashable, Iterable[Hashable]] | None = None
     weight: str = "duration"

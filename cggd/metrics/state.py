@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Sequence
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -37,22 +37,22 @@ class State(Protocol):
     @property
     def value(self) -> float: ...
     @property
-    def weights(self) -> NDArray | None: ...
+    def weights(self) -> NDArray[Any] | None: ...
     @property
     def sampled(self) -> bool: ...
-    def table(self) -> NDArray:
+    def table(self) -> NDArray[Any]:
         """Replacement table at the selection, shape (n_options,)."""
         ...
 
-    def local_table(self) -> NDArray:
+    def local_table(self) -> NDArray[Any]:
         """Replacement table for only the parts that a decision affects (`Metric.local_replacements`)."""
         ...
 
-    def entries(self, options: NDArray[np.int64]) -> NDArray:
+    def entries(self, options: NDArray[np.int64]) -> NDArray[Any]:
         """Entries of the replacement table at the given options, which are positions in it."""
         ...
 
-    def exchanges(self, outgoing: Switch) -> NDArray | None:
+    def exchanges(self, outgoing: Switch) -> NDArray[Any] | None:
         """Replacement table after a switch, without making it; None if that needs `move`."""
         ...
 
