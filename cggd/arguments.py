@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
+from unicodedata import normalize
 
 from cggd.constraints import Constraint
 from cggd.io import parse_bounds, parse_rule, read_options, read_problem, read_rules
+from cggd.io.bounds import known_name
 from cggd.io.text import read_lines, read_text
 from cggd.metrics import Metric
 from cggd.problem import Problem
@@ -29,6 +31,10 @@ class Wishes:
         Bounds, rules, and options that must be chosen.
     limit_files, rule_files : sequence of path
         Files with a bound or a rule on each line.
+    decimal, decision_column : str
+        How a table is written; see `read_options`.
+    note : callable
+        Takes what is to be said about a table.
     """
 
     limits: Sequence[str] = ()
@@ -36,6 +42,14 @@ class Wishes:
     require: Sequence[str] = ()
     limit_files: Sequence[Path] = ()
     rule_files: Sequence[Path] = ()
+    decimal: Any = "."
+    decision_column: str = "decision"
+    note: Callable[[str], None] = lambda text: None
+
+    @property
+    def without_constraints(self) -> Wishes:
+        """How tables are written, alone."""
+        return Wishes(decimal=self.decimal, decision_column=self.decision_column, note=self.note)
 
     def on(self, space: ChoiceSpace, metrics: Mapping[str, Metric]) -> list[Constraint]:
         """The constraints that are asked for."""
@@ -61,7 +75,8 @@ def read_input(path: Path, wishes: Wishes) -> tuple[Problem | None, Mapping[str,
         problem = read_problem(path)
         metrics = {metric.name: metric for metric in problem.metrics}
         return problem, metrics, [*problem.constraints, *wishes.on(problem.space, metrics)]
-    space, metrics = read_options(path)
+    table = {"decimal": wishes.decimal, "decision_column": wishes.decision_column, "note": wishes.note}
+    space, metrics = read_options(path, **table)
     return None, metrics, wishes.on(space, metrics)
 
 
@@ -82,6 +97,7 @@ def read_question(
 
 def named_metric(metrics: Mapping[str, Metric], name: str, path: str) -> Metric:
     """The metric of a name."""
+    name = known_name(normalize("NFC", name), metrics)
     if name not in metrics:
         raise ValueError(f"{path} has no metric {name!r}; it has {', '.join(metrics)}")
     return metrics[name]
@@ -110,11 +126,12 @@ def named_option(space: ChoiceSpace, text: str, argument: str) -> tuple[Hashable
     """The decision and the option of ``decision=option``; labels that are numbers are compared as text."""
     if "=" not in text:
         raise ValueError(f"{argument} must be decision=option, got {text!r}")
-    names: dict[str, Any] = {str(d): d for d in space.decisions}
+    text = normalize("NFC", text)
+    names: dict[str, Any] = {normalize("NFC", str(d)): d for d in space.decisions}
     # Labels may contain =, so the text is cut at each = in turn.
     cuts = [(text[:i].strip(), text[i + 1 :].strip()) for i, letter in enumerate(text) if letter == "="]
     known = [(names[d], option) for d, option in cuts if d in names]
-    found = [(d, o) for d, option in known for o in space.option_labels(d) if str(o) == option]
+    found = [(d, o) for d, option in known for o in space.option_labels(d) if normalize("NFC", str(o)) == option]
     if len(found) > 1:
         raise ValueError(f"{argument} {text!r} can be read in several ways: {found}")
     return (found or known or cuts)[0]  # what comes after says which label is unknown

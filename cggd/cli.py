@@ -47,7 +47,7 @@ from cggd.plotting.pictures import check_picture, load_plain_pyplot, save_pictur
 from cggd.portfolio import portfolio
 from cggd.printable import in_columns, on_one_line
 from cggd.problem import Problem
-from cggd.result import Result
+from cggd.result import Result, Status
 from cggd.rounding import number_text
 from cggd.solve import Progress as SearchProgress
 from cggd.solve import SearchError, solve, solve_in_order
@@ -135,7 +135,22 @@ RuleTexts = Annotated[
     ),
 ]
 RuleFiles = Annotated[list[Path] | None, typer.Option("--rules", help="a text file with a rule on each line")]
+Decimal = Annotated[str, typer.Option(help='decimal sign of the table, "." or ","')]
+DecisionColumn = Annotated[str, typer.Option(help="heading of the column of decisions")]
 LimitFiles = Annotated[list[Path] | None, typer.Option("--limits", help="a text file with a bound on each line")]
+ThenMinimize = Annotated[
+    list[str] | None, typer.Option(help="a metric to minimize next, within --slack of the best objective before")
+]
+Slack = Annotated[
+    float, _number_option("share that an objective may lose to the next: 0.01 for one per cent", "--slack")
+]
+Alike = Annotated[
+    str | None,
+    typer.Option(help='interchangeable decisions, "RB1, RB2" or "*": answers that only swap options are the same'),
+]
+Explain = Annotated[
+    bool, typer.Option("--explain", help="say what other options would lose, what bounds are worth, what conflicts")
+]
 Polish = Annotated[
     bool, typer.Option(help="after the search, improve the selection and try to prove that it is optimal")
 ]
@@ -154,28 +169,21 @@ def solve_command(
     options: OptionTable,
     maximize: Maximize = None,
     minimize: Minimize = None,
-    then_minimize: Annotated[
-        list[str] | None, typer.Option(help="a metric to minimize next, within --slack of the best objective before")
-    ] = None,
+    then_minimize: ThenMinimize = None,
     then_maximize: Annotated[list[str] | None, typer.Option(help="a metric to maximize next")] = None,
-    slack: Annotated[
-        float, _number_option("share that an objective may lose to the next: 0.01 for one per cent", "--slack")
-    ] = 0.0,
+    slack: Slack = 0.0,
     limit: Limits = None,
     limits: LimitFiles = None,
     rule: RuleTexts = None,
     rules: RuleFiles = None,
     require: Require = None,
+    decimal: Decimal = ".",
+    decision_column: DecisionColumn = "decision",
     forbid: Forbid = None,
     top: Annotated[int, typer.Option(min=1, help="number of answers, best first")] = 1,
     differ: Annotated[int, typer.Option(min=1, help="decisions in which two answers differ at least")] = 1,
-    alike: Annotated[
-        str | None,
-        typer.Option(help='interchangeable decisions, "RB1, RB2" or "*": answers that only swap options are the same'),
-    ] = None,
-    explain: Annotated[
-        bool, typer.Option("--explain", help="say what other options would lose, what bounds are worth, what conflicts")
-    ] = False,
+    alike: Alike = None,
+    explain: Explain = False,
     initial: Annotated[Path | None, typer.Option(help="start from the selection of this result, JSON")] = None,
     seconds: Annotated[float | None, _number_option("stop after this many seconds", "--time")] = None,
     steps: Steps = 600,
@@ -197,7 +205,7 @@ def solve_command(
     the default: the option that takes the least of every limited sum, or else the first in the file. --csv writes all.
     """
     check_outputs([options], {"--csv": table, "--out": save, "--checkpoint": checkpoint})
-    wishes = Wishes(limit or [], rule or [], require or [], limits or [], rules or [])
+    wishes = _wishes(limit, rule, require, limits, rules, decimal=decimal, decision_column=decision_column)
     problem, metrics = read_question(options, maximize, minimize, wishes)
     then = further_objectives(metrics, then_minimize or [], then_maximize or [], options)
     settings: dict[str, Any] = {"seed": seed, "improvers": _improvers(steps, starts, polish=polish)}
@@ -215,6 +223,8 @@ def solve_command(
     except SearchError as error:
         complain(f"error: {error}")
         result = error.result
+    if result.status is Status.INFEASIBLE and not (explain or json or quiet):
+        complain("note: --explain shows which constraints conflict, and what would work", style="yellow")
     files = {table: lambda path: write_answers(result, path)}
     files |= {save: lambda path: write_text(path, _document(result, explanation, history=True))}
     _deliver(result, files, _document(result, explanation) if json else None, explanation)
@@ -242,6 +252,8 @@ def sweep_command(
     rule: RuleTexts = None,
     rules: RuleFiles = None,
     require: Require = None,
+    decimal: Decimal = ".",
+    decision_column: DecisionColumn = "decision",
     forbid: Forbid = None,
     seconds: Annotated[float | None, _number_option("seconds for all bounds together", "--time")] = None,
     steps: Steps = 600,
@@ -267,11 +279,15 @@ def sweep_command(
     check_outputs([options], {"--csv": table, "--plot": picture, "--out": save})
     if picture is not None:
         check_picture(picture, "--plot")
-    problem, metrics = read_question(options, maximize, minimize, Wishes())
-    named_metric(metrics, metric, f"--metric: {options}")
-    swept, sense, wanted = metrics[metric], ">=" if at_least else "<=", _wanted(bounds)
+    wishes = _wishes(limit, rule, require, limits, rules, decimal=decimal, decision_column=decision_column)
+    problem, metrics = read_question(options, maximize, minimize, wishes.without_constraints)
+    swept, sense, wanted = (
+        named_metric(metrics, metric, f"--metric: {options}"),
+        ">=" if at_least else "<=",
+        _wanted(bounds),
+    )
     kept = [c for c in problem.constraints if c.metric is not swept or c.sense != sense]
-    kept += Wishes(limit or [], rule or [], require or [], limits or [], rules or []).on(problem.space, metrics)
+    kept += wishes.on(problem.space, metrics)
     improvers = _improvers(steps, starts, polish=polish)
     settings: dict[str, Any] = {"seed": seed, "improvers": improvers, "time_limit": seconds, "gap": gap}
     settings |= {"forbid": forbidden(problem.space, forbid or []), "sense": problem.sense, "metric_sense": sense}
@@ -309,6 +325,8 @@ def check(
     rule: RuleTexts = None,
     rules: RuleFiles = None,
     require: Require = None,
+    decimal: Decimal = ".",
+    decision_column: DecisionColumn = "decision",
     seconds: Annotated[float, _number_option("seconds for each call of the solver", "--time")] = 10.0,
     samples: Annotated[int, typer.Option(min=1, help="draw this many selections where there are more")] = 10_000,
     seed: Seed = 0,
@@ -316,7 +334,7 @@ def check(
     """Check bounds: how many selections satisfy each, whether all can hold together, and how tight each could be."""
     if not seconds > 0:
         raise ValueError(f"--time must be more than 0 seconds, got {seconds:g}")
-    wishes = Wishes(limit or [], rule or [], require or [], limits or [], rules or [])
+    wishes = _wishes(limit, rule, require, limits, rules, decimal=decimal, decision_column=decision_column)
     _, _, constraints = read_input(options, wishes)
     if not constraints:
         raise ValueError("nothing to check: give at least one --limit or --rule")
@@ -389,6 +407,22 @@ def version() -> None:
 
 
 # -- input ------------------------------------------------------------------------------------------------------------
+
+
+def _wishes(
+    limit: list[str] | None = None,
+    rule: list[str] | None = None,
+    require: list[str] | None = None,
+    limits: list[Path] | None = None,
+    rules: list[Path] | None = None,
+    *,
+    decimal: str,
+    decision_column: str,
+) -> Wishes:
+    if decimal not in (".", ","):
+        raise ValueError(f'--decimal must be "." or ",", got {decimal!r}')
+    texts = (limit or [], rule or [], require or [], limits or [], rules or [])
+    return Wishes(*texts, decimal, decision_column, lambda text: complain(f"note: {text}", style="yellow"))
 
 
 def _wanted(text: str) -> list[float] | int:

@@ -14,6 +14,7 @@ from cggd.checks import check_time_limit, whole
 from cggd.constraints import Constraint, Row, check_constraints
 from cggd.metrics import Metric, afresh
 from cggd.portfolio import FEW_CALLS, feasibility_portfolio, portfolio
+from cggd.printable import html_table
 from cggd.problem import Problem, nothing
 from cggd.result import Result, Status
 from cggd.rounding import number_text
@@ -119,6 +120,12 @@ class Diagnosis:
             lines.append("what would work while the other bounds stay as they are")
             lines += [f"  {remedy}" for remedy in self.remedies]
         return "\n".join(lines)
+
+    def _repr_html_(self) -> str:
+        """A small table for notebooks: the conflict and the remedies, or the report of the constraints."""
+        rows = [("conflict", c) for c in self.conflict] + [("would work", remedy) for remedy in self.remedies]
+        rows += [] if self.conflict else [("constraint", row) for row in self.feasibility.constraints]
+        return html_table(self.feasibility.status.value, rows)
 
 
 def find_feasible(

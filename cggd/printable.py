@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from html import escape
 
 # C0 except tab and line feed, DEL, C1 (ECMA-48); line and paragraph separators of Unicode; characters that change the
 # direction of writing (Boucher & Anderson, "Trojan Source", USENIX Security 2023); halves of surrogate pairs, which
@@ -33,6 +34,23 @@ def on_one_line(text: object) -> str:
     'stem\\nstatus  optimal'
     """
     return printable(text).replace("\n", "\\n").replace("\t", "\\t")
+
+
+def html_table(caption: object, rows: Iterable[Sequence[object]], header: Sequence[object] = ()) -> str:
+    """A small table in HTML, as notebooks show it; all text is escaped.
+
+    Examples
+    --------
+    >>> html_table("a < b", [["cost", 3]], ["metric", "value"]).count("<tr>")
+    2
+    """
+
+    def row(cells: Sequence[object], tag: str) -> str:
+        return "<tr>" + "".join(f"<{tag}>{escape(on_one_line(cell))}</{tag}>" for cell in cells) + "</tr>"
+
+    lines = [row(header, "th")] if header else []
+    lines += [row(cells, "td") for cells in rows]
+    return f"<table><caption>{escape(on_one_line(caption))}</caption>{''.join(lines)}</table>"
 
 
 def in_columns(rows: Sequence[Sequence[str]], indent: str = "  ") -> list[str]:

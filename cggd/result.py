@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 from collections import Counter
 from collections.abc import Hashable, Mapping, Sequence
@@ -15,7 +16,7 @@ from numpy.typing import NDArray
 from cggd.budget import Stop
 from cggd.constraints import Row
 from cggd.entries import check_keys, label_from_json, label_to_json, parse_json, shortened
-from cggd.printable import on_one_line
+from cggd.printable import html_table, on_one_line
 from cggd.rounding import OPERATIONS, UNIT, number_text, true_texts
 
 
@@ -285,6 +286,38 @@ class Result:
             rule = "the option that takes the least of every limited sum, or else the first"
             lines.append(f"  default of the other {left}: {rule}")
         return lines
+
+    def _repr_html_(self) -> str:
+        """A small table for notebooks: the objective, the constraints and up to 100 decisions."""
+        unit = f" {self.unit}" if self.unit else ""
+        rows: list[tuple[object, object]] = []
+        if self.value is not None:
+            rows.append((f"{self.sense} {self.objective}", f"{number_text(self.value)}{unit}"))
+        rows += [("constraint", row) for row in self.constraints]
+        shown = self.selection if self.selection is not None else (self.nearest or {})
+        rows += list(shown.items())[:100]
+        if len(shown) > 100:
+            rows.append(("...", f"{len(shown) - 100} more decisions"))
+        return html_table(self.status.value, rows)
+
+    def to_frame(self) -> Any:
+        """The selection as a pandas DataFrame with the columns ``decision`` and ``option``.
+
+        Several answers have a column ``answer`` in front. Without a selection, the frame is empty.
+
+        Raises
+        ------
+        ImportError
+            If pandas is not installed.
+        """
+        try:
+            pandas: Any = importlib.import_module("pandas")
+        except ImportError:
+            raise ImportError("Result.to_frame needs pandas: pip install cggd[tables]") from None
+        answers = [result.selection or {} for result in (self, *self.alternatives)]
+        rows = [(n, d, o) for n, selection in enumerate(answers, start=1) for d, o in selection.items()]
+        frame = pandas.DataFrame(rows, columns=["answer", "decision", "option"])
+        return frame if self.alternatives else frame[["decision", "option"]]
 
     def to_json(self, *, history: bool = True) -> str:
         """All of it as JSON, which `from_json` reads. Labels may be strings, numbers, bools, None or tuples of them."""

@@ -5,7 +5,8 @@ one: linear rows of whole numbers, so that replacement tables are exact and the 
 
 A *literal* says that a decision takes an option, such as ``("cpu", "x")``. ``("cpu", ["x", "y"])`` says that it takes
 one of several. ``("*", "x")`` stands for every decision that has the option ``"x"``, and ``(["cpu", "gpu"], "x")`` for
-the decisions listed.
+the decisions listed. ``("board.socket", "s1")`` says that the option that the decision takes has this text as its
+attribute (`ChoiceSpace.attributes`).
 """
 
 from __future__ import annotations
@@ -70,6 +71,39 @@ class _Labels:
             raise ValueError(f"decision {self.space.decisions[place]!r} has no option {option!r}; it has {few(labels)}")
         return labels.index(option)
 
+    def attribute(self, decision: Hashable) -> tuple[str, str] | None:
+        """The decision (or the star) and the attribute of a text such as ``cpu.socket``, unless it is a decision."""
+        if not isinstance(decision, str) or self.knows(decision):
+            return None
+        first, _, name = decision.rpartition(".")
+        return (first, name) if name in self.space.attributes and (first == "*" or self.knows(first)) else None
+
+    def described(self, decision: str, name: str, texts: Sequence[Hashable]) -> dict[int, frozenset[int]]:
+        """By position of the decisions, the options whose attribute is one of the texts."""
+        known = range(self.space.n_decisions) if decision == "*" else [self.position(decision)]
+        wanted, found = set(map(_plain, texts)), {}
+        for place in known:
+            options = [i for text, some in self.groups(place, name).items() for i in some if text in wanted]
+            if options or decision != "*":
+                found[place] = frozenset(options)
+        if not any(found.values()):
+            raise ValueError(f"no option of {decision!r} has the {name} {few(texts)}")
+        return found
+
+    def groups(self, place: int, by: str | None) -> dict[Hashable, list[int]]:
+        """The options of a decision by label, or by the text of an attribute; those without a text are left out."""
+        texts: Sequence[Hashable] = self.options(place)
+        if by is not None:
+            if by not in self.space.attributes:
+                raise ValueError(f"unknown attribute {by!r}; the space has {few(self.space.attributes) or 'none'}")
+            first, last = self.space.offsets[place : place + 2].tolist()
+            texts = [_plain(text) for text in self.space.attributes[by][first:last]]
+        found: dict[Hashable, list[int]] = {}
+        for option, text in enumerate(texts):
+            if text != "" or by is None:
+                found.setdefault(text, []).append(option)
+        return found
+
 
 def _plain(label: Hashable) -> str:
     """A label as text; accents are written in one way."""
@@ -112,16 +146,18 @@ class Literal:
         labels = _Labels(space, as_text=self.as_text)
         found: dict[int, frozenset[int]] = {}
         for decision in self.decisions:
-            if decision != "*" or labels.knows(decision):
+            if attribute := labels.attribute(decision):
+                found |= labels.described(*attribute, self.options)
+            elif decision != "*" or labels.knows(decision):
                 place = labels.position(decision)
                 found[place] = frozenset(labels.option(place, o) for o in self.options)
-        if len(found) < len(self.decisions):  # with a star
+        if "*" in self.decisions and not labels.knows("*"):
             for place in range(space.n_decisions):
                 options = labels.options(place)
                 if at := frozenset(options.index(o) for o in self.options if o in options):
                     found.setdefault(place, at)
-            if not found:
-                raise ValueError(f"no decision has the option {few(self.options)}, named by {self}")
+        if not found:
+            raise ValueError(f"no decision has the option {few(self.options)}, named by {self}")
         return found
 
     def each(self, space: ChoiceSpace) -> list[Literal]:
@@ -390,10 +426,12 @@ def _counted(word: str, k: int, literals: Any, name: str | None) -> Rule:
 # -- decisions that differ, agree or depend on others -----------------------------------------------------------------
 
 
-def different(decisions: Iterable[Hashable] | str, *, name: str | None = None, as_text: bool = False) -> Rule:
+def different(
+    decisions: Iterable[Hashable] | str, *, by: str | None = None, name: str | None = None, as_text: bool = False
+) -> Rule:
     """No two of the decisions take the same option; ``"*"`` stands for all decisions.
 
-    With `as_text`, labels are compared as they are printed.
+    With `by`, an attribute of the options must differ. With `as_text`, labels are compared as they are printed.
 
     Examples
     --------
@@ -409,22 +447,24 @@ def different(decisions: Iterable[Hashable] | str, *, name: str | None = None, a
         users: dict[Hashable, list[tuple[int, int]]] = {}
         known = _Labels(space, as_text=as_text)
         for place in range(space.n_decisions) if labels == ("*",) else map(known.position, labels):
-            for option, label in enumerate(known.options(place)):
-                users.setdefault(label, []).append((place, option))
+            for label, options in known.groups(place, by).items():
+                users.setdefault(label, []).extend((place, option) for option in options)
         return [(dict.fromkeys(found, 1), 1) for found in users.values() if len(found) > 1] or [({(0, 0): 0}, 0)]
 
-    return Rule(name or f"different: {', '.join(map(str, labels))}", rows)
+    return Rule(name or f"different{f' {by}' if by else ''}: {', '.join(map(str, labels))}", rows)
 
 
-def same(decisions: Iterable[Hashable] | str, *, name: str | None = None, as_text: bool = False) -> Rule:
+def same(
+    decisions: Iterable[Hashable] | str, *, by: str | None = None, name: str | None = None, as_text: bool = False
+) -> Rule:
     """All of the decisions take the same option; ``"*"`` stands for all decisions.
 
-    With `as_text`, labels are compared as they are printed.
+    With `by`, an attribute of the options must be the same. With `as_text`, labels are compared as they are printed.
 
     Examples
     --------
-    >>> same(["front", "back"])
-    Rule(same: front, back)
+    >>> same(["front", "back"]), same(["cpu", "board"], by="socket")
+    (Rule(same: front, back), Rule(same socket: cpu, board))
     """
     labels = _listed(decisions)
 
@@ -432,13 +472,13 @@ def same(decisions: Iterable[Hashable] | str, *, name: str | None = None, as_tex
         known, out = _Labels(space, as_text=as_text), []
         place, *others = range(space.n_decisions) if labels == ("*",) else map(known.position, labels)
         for there in others:
-            options = known.options(there)
-            for option, label in enumerate(known.options(place)):
-                needed = {(there, options.index(label)): -1} if label in options else {}
-                out.append(({(place, option): 1, **needed}, 0))
+            theirs = known.groups(there, by)
+            for label, options in known.groups(place, by).items():
+                needed = {(there, option): -1 for option in theirs.get(label, [])}
+                out.append(({**{(place, option): 1 for option in options}, **needed}, 0))
         return out or [({(0, 0): 0}, 0)]
 
-    return Rule(name or f"same: {', '.join(map(str, labels))}", rows)
+    return Rule(name or f"same{f' {by}' if by else ''}: {', '.join(map(str, labels))}", rows)
 
 
 def only_when(

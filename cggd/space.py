@@ -49,6 +49,9 @@ class ChoiceSpace:
         Labels may be any hashable values. A decision has at least one option, and its options are distinct.
     graph : networkx graph, optional
         A graph whose nodes or edges are the decisions; kept for drawing and for path metrics.
+    attributes : mapping of name to sequence of str, optional
+        Texts that describe options, one per option, decision after decision, such as the socket of each board. Rules
+        may refer to them (`cggd.rules`); an empty text says nothing.
 
     Raises
     ------
@@ -68,6 +71,7 @@ class ChoiceSpace:
 
     options: Mapping[Hashable, Sequence[Hashable]]
     graph: nx.Graph | None = None
+    attributes: Mapping[str, Sequence[str]] = field(default_factory=dict)
     decisions: Sequence[Hashable] = field(init=False)
     layout: Layout = field(init=False)
     _labels: Mapping[Hashable, Sequence[Hashable]] = field(init=False)
@@ -83,6 +87,11 @@ class ChoiceSpace:
         if self.graph is not None and not isinstance(self.graph, nx.Graph):
             raise TypeError(f"graph must be a networkx graph, got {self.graph!r}")
         layout = Layout(np.concatenate([[0], np.cumsum(sizes)]))
+        for name, texts in self.attributes.items():
+            if len(texts) != layout.n_options:
+                raise ValueError(
+                    f"attribute {name!r} must have {layout.n_options} texts, one per option, got {len(texts)}"
+                )
         own(self, decisions=decisions, _labels=labels, layout=layout)
 
     # -- other ways to make one -----------------------------------------------------------------------------------

@@ -19,7 +19,7 @@ from cggd.io.text import StrPath, csv_cell, write_text
 from cggd.metrics import Metric
 from cggd.metrics.base import check_metric
 from cggd.plotting.front import plot_front
-from cggd.printable import in_columns, on_one_line
+from cggd.printable import html_table, in_columns, on_one_line
 from cggd.problem import Problem
 from cggd.result import Result, Status, percent_text
 from cggd.rounding import number_text, true_texts
@@ -162,6 +162,15 @@ class Front:
         called = f", {self.evaluations} evaluations" if self.evaluations else ""
         lines.append(f"sweep      {on_one_line(self.stop_text)}, in {self.seconds:.2f} s{called}")
         return "\n".join(lines)
+
+    def _repr_html_(self) -> str:
+        """A small table for notebooks: a row per bound."""
+        header = [f"{self.metric} {self.metric_sense}", self.metric, self.objective, "status"]
+        rows = []
+        for point in self.points:
+            value = "-" if point.result.value is None else number_text(point.result.value)
+            rows.append([*_pair(point.bound, point.metric_value), value, point.result.status.name.lower()])
+        return html_table(f"{self.sense} {self.objective}", rows, header)
 
     def to_csv(self, path: StrPath | None = None, *, selections: bool = False) -> str:
         """The curve as CSV, which is also written to a path if one is given.

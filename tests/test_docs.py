@@ -1,6 +1,7 @@
 """The examples of the pages run, and print what the pages say."""
 
 import re
+import shlex
 from contextlib import redirect_stdout
 from io import StringIO
 from pathlib import Path
@@ -28,3 +29,21 @@ def test_examples(code, output):
 def test_every_page_has_examples():
     for page in PAGES:
         assert any(example.id.startswith(page) for example in EXAMPLES)
+
+
+def test_the_page_about_rules_does_what_it_says(cggd, tmp_path, monkeypatch):
+    """Its blocks of Python run one after another, and its commands print what it says, apart from the time."""
+    monkeypatch.chdir(tmp_path)
+    text = (DOCS / "rules.md").read_text(encoding="utf-8")
+    (tmp_path / "parts.csv").write_text(re.findall(r"```csv\n(.*?)```", text, re.DOTALL)[0])
+    names = {"__name__": "example"}
+    for code, output in re.findall(r"```python\n(.*?)```\s*```text\n(.*?)```", text, re.DOTALL):
+        with redirect_stdout(StringIO()) as printed:
+            exec(code, names)
+        assert printed.getvalue().strip() == output.strip()
+    commands = re.findall(r"```console\n\$ cggd (.*?)\n(.*?)```", text, re.DOTALL)
+    assert len(commands) == text.count("$ cggd ") > 1
+    for command, output in commands:
+        _, out, _ = cggd(*shlex.split(command))
+        lines = [line for line in out.splitlines() if not line.startswith("search ")]
+        assert output.strip() in "\n".join(lines)

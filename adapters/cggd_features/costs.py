@@ -115,7 +115,7 @@ class SharedCost(Metric):
         """Close a group of which something is selected; open one with all of its members."""
         inside = np.bincount(self.group, selection, minlength=self._n_groups)
         shared = np.bincount(self.group[self.entry > 0], minlength=self._n_groups) > 1
-        for group in np.flatnonzero(shared).tolist():
+        for group in np.flatnonzero(shared & (inside != 1)).tolist():  # one that has one member takes no compound move
             yield [(int(member), int(inside[group] == 0)) for member in np.flatnonzero(self.group == group)]
 
     def among(self, space: ChoiceSpace, kept: NDArray[np.int64]) -> SharedCost:
@@ -170,10 +170,14 @@ class SharedCost(Metric):
     def limits(self) -> tuple[float, float]:
         return 0.0, self.maximum()
 
+    @cached_property
+    def _order(self) -> NDArray[np.int64]:
+        """Variables by group, then by entry."""
+        return np.lexsort((self.entry, self.group))
+
     def _two_least(self, selected: NDArray[np.bool_]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         """The least and the second least entry of each group among some variables; infinite where there is none."""
-        at = np.flatnonzero(selected)
-        at = at[np.lexsort((self.entry[at], self.group[at]))]
+        at = self._order[selected[self._order]]
         group, entry = self.group[at], self.entry[at]
         first = np.flatnonzero(np.diff(group, prepend=-1))
         out = np.full((2, self._n_groups), np.inf)

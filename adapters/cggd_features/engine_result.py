@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -35,28 +34,3 @@ class EngineResult:
     bound: float | None = None
     met: Sequence[tuple[NDArray[np.bool_], float]] = ()
     n_fits: int = 0
-
-
-@dataclass(frozen=True)
-class Clock:
-    """How much time is left; without a limit, all that is wanted."""
-
-    limit: float | None
-    began: float = field(default_factory=time.perf_counter)
-
-    @property
-    def left(self) -> float | None:
-        """Seconds, or None where there is no limit."""
-        return None if self.limit is None else max(self.began + self.limit - time.perf_counter(), 1e-3)
-
-    @property
-    def over(self) -> Callable[[], bool]:
-        """Whether the time is up."""
-        return lambda: self.limit is not None and time.perf_counter() >= self.began + self.limit
-
-    def share(self, part: float) -> Clock:
-        """A clock that runs out after a part of the time that is left."""
-        return Clock(None if self.left is None else part * self.left)
-
-
-ENDLESS = Clock(None)

@@ -24,8 +24,9 @@ from numpy.typing import NDArray
 from torch import nn
 
 from cggd import ChoiceSpace, Guide, Metric, Safeguard, SafeguardState
+from cggd.budget import Budget
 from cggd_features.arguments import Variables
-from cggd_features.engine_result import ENDLESS, Clock, EngineResult
+from cggd_features.engine_result import EngineResult
 from cggd_features.limits import Limits
 from cggd_features.refine import refined
 
@@ -104,7 +105,7 @@ def solve(
     *,
     shares: Sequence[float] = (),
     seed: int = 0,
-    clock: Clock = ENDLESS,
+    clock: Budget | None = None,
     verbose: int = 0,
 ) -> EngineResult:
     """Train gates and a module, and return the best subset found within the limits.
@@ -121,6 +122,7 @@ def solve(
     variables, limits, start, shares, seed, clock, verbose
         As for the other engines.
     """
+    clock = Budget() if clock is None else clock
     rng = np.random.default_rng(seed)
     generator = torch.Generator().manual_seed(seed)
     classes = target.ndim == 1
@@ -161,7 +163,7 @@ def solve(
             gates.step(GATE_RATE * (1 - done))
         if verbose > 1:
             print(f"[BudgetedSelector] epoch {epoch + 1}: {gates.selected.sum()} gates open")
-        if clock.share(0.5).over() or clock.over():
+        if clock.part(share=0.5).over() or clock.over():
             break
         rng.shuffle(train)
     net.eval()

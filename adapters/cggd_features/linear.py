@@ -8,7 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cggd import Status
-from cggd_features.engine_result import ENDLESS, Clock, EngineResult
+from cggd.budget import Budget
+from cggd_features.engine_result import EngineResult
 from cggd_features.exact import branch_and_bound
 from cggd_features.gram import Gram
 from cggd_features.least_squares import Fit, LeastSquares
@@ -43,7 +44,7 @@ def solve(
     *,
     shares: Sequence[float] = (),
     seed: int = 0,
-    clock: Clock = ENDLESS,
+    clock: Budget | None = None,
     penalty: float = 0.0,
     prove: bool = True,
 ) -> EngineResult:
@@ -58,7 +59,7 @@ def solve(
     shares : list of float
         Shares of the budgets for which a subset is looked for too.
     seed : int
-    clock : Clock
+    clock : Budget
     penalty : float
         Of an information criterion: ``log(1 - R^2) + penalty * columns`` is to be least, and nothing is proved.
     prove : bool
@@ -68,27 +69,28 @@ def solve(
     -----
     There is no proof and no bound where rounding hides whether a column adds anything to others (`Gram.measured`).
     """
+    clock = Budget() if clock is None else clock
     sizes = np.array([len(c) for c in gram.columns])
     penalties = Penalties(sizes * penalty, logarithmic=penalty > 0)
     few = len(gram.matrix) <= PROVABLE
     provable = few and prove and penalty == 0
-    met = list(along_rates(gram, limits, start, penalties, most=max([1.0, *shares]), stop=clock.share(0.4).over))
+    met = list(along_rates(gram, limits, start, penalties, most=max([1.0, *shares]), stop=clock.part(share=0.4).over))
     everything = start | limits.free
     if penalty == 0 and limits.holds(everything):
         return _all(gram, limits, everything, met, clock, prove)
     # Where prices are shared, greedy subsets of all variables may lie outside of what the rates find promising.
     powers = POWERS if limits.shared else ()
-    seeds = [greedy(Fit.at(gram, start), limits, power, penalties, clock.share(0.2).over) for power in powers]
+    seeds = [greedy(Fit.at(gram, start), limits, power, penalties, clock.part(share=0.2).over) for power in powers]
     kept = _promising(limits, start, [*met, *seeds])
     small, narrow = (gram, limits) if len(kept) == len(start) else reduced(gram, limits, kept)
     near, begin, own = [Fit.at(small, fit.selected[kept]) for fit in met], start[kept], penalties.among(kept)
     seeds = [Fit.at(small, fit.selected[kept]) for fit in seeds]
-    fit = search(small, narrow, begin, near, own, clock.share(0.6).over, seeds=seeds)
+    fit = search(small, narrow, begin, near, own, clock.part(share=0.6).over, seeds=seeds)
     fit = max([fit, *(fit for fit in near if narrow.holds(fit.selected))], key=own.worth)
-    proof = branch_and_bound(small, narrow, fit.selected, stop=clock.share(0.5).over) if provable else None
+    proof = branch_and_bound(small, narrow, fit.selected, stop=clock.part(share=0.5).over) if provable else None
     selected = fit.selected
     if penalty == 0 and not (proof and proof.optimal):
-        selected = _searched(fit, narrow, seed, clock.share(0.7), STEPS if few else 1)
+        selected = _searched(fit, narrow, seed, clock.part(share=0.7), STEPS if few else 1)
     selected, bound, status = _whole(selected, kept, start), None, Status.FEASIBLE
     if proof:
         proof = proof if proof.optimal else branch_and_bound(gram, limits, selected, stop=clock.over)
@@ -119,7 +121,7 @@ def solve(
 
 
 def _all(
-    gram: Gram, limits: Limits, everything: NDArray[np.bool_], met: Sequence[Fit], clock: Clock, prove: bool
+    gram: Gram, limits: Limits, everything: NDArray[np.bool_], met: Sequence[Fit], clock: Budget, prove: bool
 ) -> EngineResult:
     """The result where all variables are within the limits."""
     fit = Fit.at(gram, everything)
@@ -147,7 +149,7 @@ def _whole(selected: NDArray[np.bool_], kept: NDArray[np.int64], like: NDArray[n
     return whole
 
 
-def _searched(fit: Fit, limits: Limits, seed: int, clock: Clock, steps: int) -> NDArray[np.bool_]:
+def _searched(fit: Fit, limits: Limits, seed: int, clock: Budget, steps: int) -> NDArray[np.bool_]:
     """What the core's search makes of a subset: descent under the guide, then switches in ones and twos."""
     worth = promise(fit, limits)
     worth[~limits.free] = 0.0

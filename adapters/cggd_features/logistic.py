@@ -25,7 +25,8 @@ from scipy.optimize import minimize
 from scipy.special import expit, logsumexp, softmax
 
 from cggd import ChoiceSpace, Metric
-from cggd_features.engine_result import ENDLESS, Clock, EngineResult
+from cggd.budget import Budget
+from cggd_features.engine_result import EngineResult
 from cggd_features.gram import Gram
 from cggd_features.least_squares import Fit
 from cggd_features.limits import Limits
@@ -274,7 +275,7 @@ def solve(
     *,
     shares: Sequence[float] = (),
     seed: int = 0,
-    clock: Clock = ENDLESS,
+    clock: Budget | None = None,
     penalty: float = 0.0,
 ) -> EngineResult:
     """The best subset found within the limits by the penalised likelihood of the training data.
@@ -282,16 +283,17 @@ def solve(
     Parameters are those of `cggd_features.linear.solve`, with the likelihood in place of the Gram matrix, and a penalty
     on the deviance for each column.
     """
+    clock = Budget() if clock is None else clock
     task = _Task(likelihood, penalty * np.array([len(c) for c in likelihood.columns]), clock)
     null = likelihood.gram(np.zeros_like(start))
     penalties = task.measured(null)
-    met = list(along_rates(null, limits, start, penalties, most=max([1.0, *shares]), stop=clock.share(0.3).over))
+    met = list(along_rates(null, limits, start, penalties, most=max([1.0, *shares]), stop=clock.part(share=0.3).over))
     subsets = [fit.selected for fit in met]
     for share in shares:
         scaled = limits.scaled(share)
         if share != 1 and scaled.holds(start) and not clock.over():
             subsets.append(task.settled(scaled, search(null, scaled, start, met, penalties, clock.over).selected))
-    best = task.settled(limits, search(null, limits, start, met, penalties, clock.share(0.5).over).selected)
+    best = task.settled(limits, search(null, limits, start, met, penalties, clock.part(share=0.5).over).selected)
     best = max([best, *(s for s in subsets if limits.holds(s))], key=task.worth)
     if likelihood.cheap and len(start) <= SMALL and not penalty and not clock.over():
         found = refined(likelihood, limits, best, steps=1, seed=seed, clock=clock).indices
@@ -309,7 +311,7 @@ class _Task:
 
     likelihood: Likelihood | Multinomial
     penalties: NDArray[np.float64]
-    clock: Clock
+    clock: Budget
 
     def worth(self, selected: NDArray[np.bool_]) -> float:
         """How good a selection is, in shares of the deviance."""

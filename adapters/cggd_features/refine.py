@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cggd import Descent, Metric, Progress, Result, Start, Switches, maximize
-from cggd_features.engine_result import Clock
+from cggd.budget import Budget
 from cggd_features.limits import Limits
 
 # A cold start stays near the subset that it begins with.
@@ -22,7 +22,7 @@ def refined(
     *,
     steps: int,
     seed: int,
-    clock: Clock,
+    clock: Budget,
     patience: int | None = None,
     callback: Callable[[Progress], bool] | None = None,
 ) -> Result:
@@ -36,7 +36,7 @@ def refined(
     begin : bool array of shape (n_variables,)
     steps, seed, callback
         See `cggd.maximize`.
-    clock : Clock
+    clock : Budget
     patience : int, optional
         See `cggd.Switches`.
     """
@@ -47,6 +47,6 @@ def refined(
         forbid=limits.forbidden,
         improvers=[Descent(steps, [Start(temperature=COLD)], share=0.8), Switches(patience=patience)],
         seed=seed,
-        time_limit=clock.left,
+        time_limit=max(clock.left, 1e-3) if clock.limited else None,
         callback=callback,
     )

@@ -13,7 +13,7 @@ from sklearn.feature_selection import SelectorMixin
 from sklearn.linear_model import LinearRegression
 from sklearn.metrics import check_scoring
 from sklearn.metrics._scorer import _PassthroughScorer
-from sklearn.model_selection import check_cv
+from sklearn.model_selection import RepeatedKFold, RepeatedStratifiedKFold, check_cv
 from sklearn.pipeline import Pipeline
 from sklearn.utils import check_array, check_random_state, get_tags
 from sklearn.utils.metadata_routing import (
@@ -31,13 +31,17 @@ from sklearn.utils.validation import (
     validate_data,
 )
 
+from cggd.budget import Budget
 from cggd.checks import as_number, check_time_limit, whole
 from cggd_features import criteria, linear, logistic, wrapper
 from cggd_features.arguments import Arguments, Variables
-from cggd_features.engine_result import Clock, EngineResult
+from cggd_features.engine_result import EngineResult
 from cggd_features.gram import Gram
 from cggd_features.models import date_columns, empty, model_of, numbers_of, outputs_of
 from cggd_features.path import path_of, ranking
+
+# Repeats of the 5 folds on which the wrapper judges the best subsets again.
+REPEATS = 3
 
 ENGINES = ("auto", "gram", "wrapper", "gates")
 
@@ -82,7 +86,9 @@ class BudgetedSelector(MetaEstimatorMixin, SelectorMixin, BaseEstimator):
         torch module with stochastic gates on its inputs. ``"auto"`` is the gram engine where the estimator allows it
         and neither `scoring` nor `cv` is given, and otherwise the wrapper.
     scoring, cv
-        Of the wrapper, as in scikit-learn; `cv` is 5 by default.
+        Of the wrapper, as in scikit-learn. Without `cv`, subsets are compared on 5 shuffled folds, and the best ones
+        are judged again on other shuffles of the data, up to 3 times 5 folds: the first one stays unless another one is
+        ahead by more than a standard error. With `cv` the best subset on its splits is taken.
     criterion : {"aic", "bic", "ebic"}, optional
         Of the gram engine, whose score on the training data only rises with more features: by default it spends what
         the budget allows on any gain. With a criterion it looks for the subset within the budget of the least
@@ -115,7 +121,8 @@ class BudgetedSelector(MetaEstimatorMixin, SelectorMixin, BaseEstimator):
         averaged over outputs; of ridge regression the penalty is counted as an error. Gram, classes: the share of the
         deviance on the training data that the fitted model explains, `sklearn.metrics.d2_log_loss_score`, with the
         weights of samples and classes; a ridge penalty is part of what the search maximises, but not of this share.
-        Wrapper: mean cross-validated score. Gates: see `cggd_features.gates`.
+        Wrapper: mean cross-validated score, without `cv` that of the final judgement; scores of `path_` are those of
+        the search. Gates: see `cggd_features.gates`.
     status_ : cggd.Status
         OPTIMAL where it is proved that no subset within the budgets scores more; only for least squares on at most 40
         columns, or where the budgets pay for everything. A column that is a combination of others up to the rounding
@@ -259,7 +266,7 @@ class BudgetedSelector(MetaEstimatorMixin, SelectorMixin, BaseEstimator):
         if isinstance(shares, str):
             shares = SHARES if len(arguments.variables.owner) <= linear.PROVABLE and model.engine == "gram" else ()
         seed = int(check_random_state(self.random_state).randint(2**31 - 1))
-        how = {"shares": shares, "seed": seed, "clock": Clock(self.time_limit)}
+        how = {"shares": shares, "seed": seed, "clock": Budget(self.time_limit)}
         if model.engine == "gram":
             found = self._by_gram(model, X, y, weights, arguments, start, how)
         elif model.engine == "gates":
@@ -311,7 +318,11 @@ class BudgetedSelector(MetaEstimatorMixin, SelectorMixin, BaseEstimator):
                     raise TypeError(f"sample_weight was given, but {estimator!r} takes none")
                 fit_params = {"sample_weight": weights}
                 score_params = fit_params if _takes_weights(scorer, estimator) else {}
-        splits = [(train, test) for train, test in cv.split(X, y, **split_params)]
+        splits, fresh = list(cv.split(X, y, **split_params)), []
+        if self.cv is None and "groups" not in split_params:
+            kind = RepeatedStratifiedKFold if is_classifier(estimator) and y.ndim == 1 else RepeatedKFold
+            drawn = list(kind(n_splits=5, n_repeats=1 + REPEATS, random_state=how["seed"]).split(X, y))
+            splits, fresh = drawn[:5], drawn[5:]
         validation = wrapper.CrossValidation(estimator, X, y, scorer, splits, fit_params, score_params)
         metric = wrapper.CrossValidated(arguments.variables, validation, self.max_fits, self.n_jobs)
         if self.max_fits < 2 * metric.n_splits:
@@ -322,7 +333,7 @@ class BudgetedSelector(MetaEstimatorMixin, SelectorMixin, BaseEstimator):
             target = outputs_of(y)
         gram = Gram.of(numbers_of(X), target, arguments.variables.columns, weights=weights)
         limits = arguments.limits.without(arguments.variables.all_of(empty(X)) & ~start)
-        return wrapper.solve(metric, limits, start, gram, verbose=self.verbose, **how)
+        return wrapper.solve(metric, limits, start, gram, fresh=fresh, verbose=self.verbose, **how)
 
     def _by_gates(self, model, X, y, weights, arguments, start, how) -> EngineResult:
         from cggd_features import gates  # imports torch

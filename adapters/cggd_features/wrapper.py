@@ -1,8 +1,15 @@
 """The wrapper engine: any estimator and any scoring, by cross-validation, within a number of fits.
 
 Fits are what costs, so each subset is scored once, in batches that run side by side. The search begins at subsets that
-least squares proposes for nothing; the best of them goes to the core's search, which takes replacement tables (a score
-for each variable put in or left out) and, at the end, switches in ones and twos.
+least squares proposes for nothing, and, if the estimator is not linear, at those that it proposes itself: by its own
+importances, or by what permuting a column costs on held-out samples. The better half of the columns goes on to the next
+fit (recursive elimination; Gregorutti, Michel & Saint-Pierre, 2017). The best proposal goes to the core's search, which
+takes replacement tables (a score for each variable put in or left out) and, at the end, switches in ones and twos.
+
+A search that compares hundreds of subsets on the same folds overfits these. Where the folds are not the user's own, the
+best subsets are judged again on folds that the search did not see. The search's own best one stays unless another one
+is ahead by more than a standard error of the difference. Taking the cheapest one within a standard error instead lost
+0.02 of AUC on heart disease.
 """
 
 from __future__ import annotations
@@ -15,16 +22,21 @@ from typing import Any
 import numpy as np
 from joblib import Parallel, delayed
 from numpy.typing import NDArray
+from scipy import sparse
+from scipy.stats import rankdata
 from sklearn.base import clone, is_classifier
 from sklearn.compose import ColumnTransformer
 from sklearn.dummy import DummyClassifier, DummyRegressor
+from sklearn.inspection import permutation_importance
+from sklearn.pipeline import Pipeline
 from sklearn.utils import _safe_indexing
 from sklearn.utils._indexing import _get_column_indices
 
 from cggd import ChoiceSpace, Metric, Progress, SearchError
+from cggd.budget import Budget
 from cggd.metrics.evaluation import current_evaluation
 from cggd_features.arguments import Variables
-from cggd_features.engine_result import ENDLESS, Clock, EngineResult
+from cggd_features.engine_result import EngineResult
 from cggd_features.gram import Gram
 from cggd_features.least_squares import Fit
 from cggd_features.limits import Limits
@@ -42,6 +54,16 @@ STEPS = 60
 
 # Subsets that least squares proposes.
 PROPOSALS = 8
+
+# Share of the fits that permutations may take, splits for each stage, and repeats; one of each for many columns.
+IMPORTANCE_SHARE = 0.2
+IMPORTANCE_SPLITS = 2
+IMPORTANCE_REPEATS = 3
+MANY_COLUMNS = 100
+
+# Subsets that are judged again, and the share of the fits for it.
+JUDGED = 12
+JUDGING_SHARE = 0.2
 
 
 @dataclass(frozen=True, eq=False)
@@ -85,6 +107,27 @@ class CrossValidation:
             raise ValueError(f"scoring gave {score} on features {columns.tolist()}; scores must be finite")
         return float(score)
 
+    def importances(
+        self, columns: NDArray[np.int64], split: tuple[NDArray[np.int64], NDArray[np.int64]], seed: int, repeats: int
+    ) -> NDArray[np.float64] | None:
+        """How much the estimator uses each column, fitted on one split, shape (n_columns,); None if it is linear.
+
+        Its own importances, or what its score loses on the other samples if a column is permuted.
+        """
+        train, test = split
+        parts = [_safe_indexing(_safe_indexing(self.X, columns, axis=1), rows) for rows in split]
+        estimator = restricted(self.estimator, self.X, columns)
+        estimator.fit(parts[0], _safe_indexing(self.y, train), **_cut(self.fit_params, train, _n_rows(self.X)))
+        last = estimator[-1] if isinstance(estimator, Pipeline) else estimator
+        if np.shape(getattr(last, "coef_", ()))[-1:] == (len(columns),):
+            return None
+        own = getattr(last, "feature_importances_", ())
+        if np.shape(own) == (len(columns),):
+            return np.asarray(own, dtype=float)
+        how: dict[str, Any] = {"scoring": self.scorer, "n_repeats": repeats, "random_state": seed}
+        found: Any = permutation_importance(estimator, parts[1], _safe_indexing(self.y, test), **how)
+        return found["importances_mean"]
+
 
 def restricted(estimator: Any, X: Any, columns: NDArray[np.int64]) -> Any:
     """A clone for some columns of X: each `ColumnTransformer` in it takes those of its columns that are left."""
@@ -125,6 +168,7 @@ class CrossValidated(Metric):
     name: str = field(default="score", kw_only=True)
     unit: str = field(default="", kw_only=True)
     known: dict[bytes, float] = field(init=False, default_factory=dict)
+    others: list[int] = field(init=False, default_factory=list)
 
     @property
     def space(self) -> ChoiceSpace:  # pyright: ignore[reportIncompatibleVariableOverride] - a metric only reads it
@@ -137,8 +181,8 @@ class CrossValidated(Metric):
 
     @property
     def n_fits(self) -> int:
-        """Fits made so far."""
-        return len(self.known) * self.n_splits
+        """Fits made so far, those for `others` than scores included."""
+        return len(self.known) * self.n_splits + sum(self.others)
 
     @property
     def used_up(self) -> bool:
@@ -188,7 +232,8 @@ def solve(
     *,
     shares: Sequence[float] = (),
     seed: int = 0,
-    clock: Clock = ENDLESS,
+    clock: Budget | None = None,
+    fresh: Sequence[tuple[NDArray[np.int64], NDArray[np.int64]]] = (),
     verbose: int = 0,
 ) -> EngineResult:
     """The best subset found within the limits by cross-validation.
@@ -204,10 +249,15 @@ def solve(
     shares : list of float
         Shares of the budgets for which least squares proposes a subset too.
     seed : int
-    clock : Clock
+    clock : Budget
+    fresh : list of (train, test)
+        Splits on which the best subsets are judged again; if there are none, the best one is taken.
     verbose : int
     """
+    clock = Budget() if clock is None else clock
     proposals, worth = _proposals(gram, limits, start, shares)
+    more, own_worth = _by_importance(metric, limits, start, seed, clock)
+    proposals, worth = [*proposals, *more], np.maximum(_ranks(worth), _ranks(own_worth))
     scores = metric.evaluate(np.array(proposals, dtype=np.int64))
     held = [i for i, proposal in enumerate(proposals) if limits.holds(proposal)]
     best = proposals[max(held, key=lambda i: scores[i])]
@@ -217,14 +267,18 @@ def solve(
         np.argsort(-np.where(best | start, np.inf, worth), kind="stable")[: max(few, int((best | start).sum()))]
     ] = False
 
+    reserved = int(JUDGING_SHARE * metric.max_fits) if fresh else 0
+
     def report(progress: Progress) -> bool:
         if verbose > 1:
             print(f"[BudgetedSelector] {metric.n_fits} fits, best score {progress.best}")
-        return metric.used_up
+        return metric.n_fits + metric.n_splits + reserved > metric.max_fits
 
     try:
         kept = limits.without(dropped)
-        result = refined(metric, kept, best, steps=STEPS, seed=seed, clock=clock, callback=report)
+        result = refined(
+            metric, kept, best, steps=STEPS, seed=seed, clock=clock.part(share=0.8 if fresh else 1.0), callback=report
+        )
     except SearchError as error:
         if not error.result.feasible:
             cause = error.__cause__
@@ -233,10 +287,95 @@ def solve(
         result = error.result
     if result.indices is not None:
         best = max(best, result.indices.astype(bool), key=metric.value)  # of equals the one that was scored
-    met, score = metric.subsets(), metric.value(best)
-    equal = [s for s, other in met if other >= score - EQUAL and limits.holds(s)]
-    best = min([best, *equal], key=lambda s: (round(limits.price(s), 12), s.sum(), np.flatnonzero(s).tolist()))
+    met = metric.subsets()
+    if fresh and not clock.over():
+        best, score = _judged(metric, limits, best, fresh, clock)
+    else:
+        score = metric.value(best)
+        equal = [s for s, other in met if other >= score - EQUAL and limits.holds(s)]
+        best = min([best, *equal], key=lambda s: _thrift(limits, s))
     return EngineResult(best, score, met=met, n_fits=metric.n_fits)
+
+
+def _thrift(limits: Limits, selected: NDArray[np.bool_]) -> tuple[float, int, list[int]]:
+    return round(limits.price(selected), 12), int(selected.sum()), np.flatnonzero(selected).tolist()
+
+
+def _judged(
+    metric: CrossValidated,
+    limits: Limits,
+    best: NDArray[np.bool_],
+    fresh: Sequence[tuple[NDArray[np.int64], NDArray[np.int64]]],
+    clock: Budget,
+) -> tuple[NDArray[np.bool_], float]:
+    """The search's best subset, or one that is clearly better on splits that the search did not see; and its score."""
+    held = sorted((row for row in metric.subsets() if limits.holds(row[0])), key=lambda row: -row[1])
+    subsets = {s.tobytes(): s for s in (best, *(s for s, _ in held[:JUDGED]))}
+    fits = metric.max_fits - metric.n_fits
+    if clock.limited:
+        fits = min(fits, int(metric.n_fits * clock.left / max(clock.seconds, 1e-9)))
+    splits = fresh[: max(2, fits // len(subsets))]
+    rows = list(subsets.values())[: fits // len(splits)]
+    if len(rows) < 2 or len(splits) < 2:
+        return best, metric.value(best)
+    columns = [np.flatnonzero(metric.variables.support(row)) for row in rows]
+    jobs = [delayed(metric.validation.score)(own, split) for own in columns for split in splits]
+    scores = np.array(Parallel(n_jobs=metric.n_jobs)(jobs), dtype=float).reshape(len(rows), len(splits))
+    metric.others.append(len(jobs))
+    means = scores.mean(axis=1)
+    ahead = scores[means.argmax()] - scores[0]
+    clearly = ahead.mean() > ahead.std(ddof=1) / np.sqrt(len(splits))
+    score = float(means.max() if clearly else means[0])
+    equal = np.flatnonzero(np.abs(means - score) <= EQUAL).tolist()
+    return rows[min(equal, key=lambda i: _thrift(limits, rows[i]))], score
+
+
+def _ranks(worth: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Shares of the variables that are worth less; 0 for those that are worth nothing."""
+    return np.where(worth > 0, rankdata(worth) / len(worth), 0.0)
+
+
+def _by_importance(
+    metric: CrossValidated, limits: Limits, start: NDArray[np.bool_], seed: int, clock: Budget
+) -> tuple[list[NDArray[np.bool_]], NDArray[np.float64]]:
+    """Subsets of the columns that the estimator itself uses, and how promising it finds each variable."""
+    variables, validation = metric.variables, metric.validation
+    alive, worth, proposals = start | limits.affordable, np.zeros(len(start)), []
+    allowed = int(IMPORTANCE_SHARE * metric.max_fits)
+    rounds = np.random.default_rng(seed)
+    while not sparse.issparse(validation.X) and (alive & ~start).sum() > 1 and not clock.over():
+        columns = np.flatnonzero(variables.support(alive))
+        many = len(columns) > MANY_COLUMNS
+        splits = validation.splits[: 1 if many else IMPORTANCE_SPLITS]
+        if sum(metric.others) + len(splits) > allowed:
+            break
+        how = (int(rounds.integers(2**31)), 1 if many else IMPORTANCE_REPEATS)
+        jobs = [delayed(validation.importances)(columns, split, *how) for split in splits]
+        metric.others.append(len(jobs))
+        known = [row for row in Parallel(n_jobs=metric.n_jobs)(jobs) if row is not None]
+        if not known:  # least squares proposes what a linear model would
+            break
+        found = np.array(known, dtype=float).mean(axis=0)
+        own = np.bincount(variables.owner[columns], found, minlength=len(start)).astype(float)
+        worth[alive] = len(proposals) + 1.0 + np.maximum(own, 0.0)[alive] / max(float(own.max()), 1e-300)
+        prices = np.maximum(limits.prices(start), 1e-9)
+        proposals += [_bought(limits, start, own), _bought(limits, start, own / np.sqrt(prices))]
+        kept = np.argsort(-np.where(alive & ~start, own, -np.inf), kind="stable")[: int((alive & ~start).sum()) // 2]
+        alive = start.copy()
+        alive[kept] = True
+    distinct = {proposal.tobytes(): proposal for proposal in proposals}
+    affordable = max(0, (metric.max_fits // 2 - metric.n_fits) // metric.n_splits)
+    return list(distinct.values())[::-1][:affordable], worth
+
+
+def _bought(limits: Limits, start: NDArray[np.bool_], worth: NDArray[np.float64]) -> NDArray[np.bool_]:
+    """The variables of greatest worth, one after another, as far as they are within the limits."""
+    selected = start.copy()
+    for variable in np.argsort(-worth, kind="stable").tolist():
+        if worth[variable] <= 0:
+            break
+        selected[variable] |= limits.additions(selected)[variable]
+    return selected
 
 
 def _proposals(

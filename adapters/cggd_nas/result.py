@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from cggd import Feasibility
 from cggd.constraints import Row
+from cggd.printable import html_table
 from cggd_nas.candidates import Candidate
 from cggd_nas.history import Epoch
 
@@ -64,3 +65,10 @@ class NasResult:
                 f"{last.changes} decisions changed in the last epoch"
             )
         return "\n".join(lines)
+
+    def _repr_html_(self) -> str:
+        """A small table for notebooks: loss, accuracy, constraints and the selection."""
+        rows: list[tuple[object, object]] = [("validation loss", f"{self.loss:.4g}")]
+        rows += [] if math.isnan(self.accuracy) else [("accuracy", f"{self.accuracy:.2%}")]
+        rows += [("constraint", row) for row in self.constraints]
+        return html_table(self.stopped, [*rows, *self.selection.items()])

@@ -17,7 +17,7 @@ import networkx as nx
 from cggd import Status
 from cggd.entries import label_from_json, label_to_json, parse_json
 from cggd.io import check_keys, csv_cell
-from cggd.printable import on_one_line
+from cggd.printable import html_table, on_one_line
 from cggd.rounding import number_text, true_texts
 from cggd_scheduling.limits import exceeds, is_whole, time_rounding
 
@@ -441,6 +441,14 @@ class Schedule:
             lines.append(f"  ... and {len(rows) - tasks} more tasks")
         lines.append(f"search     {self.seconds:.2f} s" + (f"; {self.reason}" if self.reason else ""))
         return "\n".join(lines)
+
+    def _repr_html_(self) -> str:
+        """A small table for notebooks: the first 100 tasks by their start."""
+        rows = []
+        for task, start in sorted(self.start.items(), key=lambda pair: pair[1])[:100]:
+            rows.append([task, self.modes[task], number_text(start), number_text(self.finish(task))])
+        value = "" if self.value is None else f"; {self.objective} {number_text(self.value)}"
+        return html_table(f"{self.status.value}{value}", rows, ["task", "mode", "start", "finish"])
 
     def _rows(self) -> Iterator[dict[str, Any]]:
         for task, start in self.start.items():

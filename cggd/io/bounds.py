@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from typing import Any, Literal
+from unicodedata import normalize
 
 from cggd.constraints import Constraint
 from cggd.io.text import not_a_number, to_number
@@ -84,7 +85,7 @@ def parse_bounds(text: str, metrics: Mapping[str, Metric]) -> list[Constraint]:
     >>> parse_bounds("draw + 60 <= 2*supply", metrics)
     [Constraint(draw + 60 <= 2*supply)]
     """
-    words = text.strip()
+    words = normalize("NFC", text.strip())
     parts = re.split(r"(<=|>=|==|≤|≥)", words)
     if len(parts) == 5 and parts[1] in _SENSES and parts[3] in _SENSES and parts[2].strip() in metrics:
         if _SENSES[parts[1]] != _SENSES[parts[3]]:
@@ -94,14 +95,30 @@ def parse_bounds(text: str, metrics: Mapping[str, Metric]) -> list[Constraint]:
         return [parse_bound(f"{name}{flipped}{parts[0]}", metrics), parse_bound(f"{name}{parts[3]}{parts[4]}", metrics)]
     if len(parts) == 3 and parts[1] == "==" and parts[0].strip() in metrics and _NUMBER.fullmatch(parts[2].strip()):
         return [parse_bound(f"{parts[0]}{sense}{parts[2]}", metrics) for sense in ("<=", ">=")]
-    if len(parts) == 3 and not (parts[0].strip() in metrics and _NUMBER.fullmatch(parts[2].strip())):
+    if len(parts) == 3:
         left, right = _linear(parts[0], metrics), _linear(parts[2], metrics)
-        if left is not None and right is not None and left[0] + right[0]:
+        plain = parts[0].strip() in metrics and (right is None or not right[0])
+        if not plain and left is not None and right is not None and left[0] + right[0]:
             weights = [*left[0], *((-weight, metric) for weight, metric in right[0])]
             total: Any = sum((weight * metric for weight, metric in weights[1:]), weights[0][0] * weights[0][1])
             senses = ("<=", ">=") if parts[1] == "==" else (_SENSES[parts[1]],)
             return [Constraint(total, right[1] - left[1], sense, words=words) for sense in senses]
-    return [parse_bound(text, metrics)]
+    match = _BOUND.fullmatch(words)
+    return [parse_bound(words if match is None else known_name(match[1], metrics) + words[match.end(1) :], metrics)]
+
+
+def known_name(name: str, metrics: Mapping[str, Metric]) -> str:
+    """The name of a metric that is written in other capitals, or as in the heading of a table, ``latency [ms]``."""
+    if name in metrics:
+        return name
+    like = [known for known in metrics if known.casefold() == name.casefold()]
+    if len(like) == 1:
+        return like[0]
+    for known, metric in metrics.items():
+        rest = name.removeprefix(known).strip()
+        if metric.unit and name.startswith(known) and rest in (f"[{metric.unit}]", f"({metric.unit})"):
+            return known
+    return name
 
 
 def _linear(text: str, metrics: Mapping[str, Metric]) -> tuple[list[tuple[float, Metric]], float] | None:

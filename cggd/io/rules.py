@@ -28,7 +28,7 @@ from cggd.rules import (
 
 _TOKEN = re.compile(r'"(?:[^"\\]|\\.)*"|<->|->|!=|[=()|,]|[^\s"=()|,!<-]+|[-<!]', re.DOTALL)
 _COUNT = re.compile(r"(at most|at least|exactly)\s+(\d+)\s+of\s+(.*)", re.DOTALL | re.IGNORECASE)
-_LIST = re.compile(r"(different|same)\s*:\s*(.*)", re.DOTALL | re.IGNORECASE)
+_LIST = re.compile(r"(different|same)(?:\s+([^:]+?))?\s*:\s*(.*)", re.DOTALL | re.IGNORECASE)
 _WHEN = re.compile(r"(.*?)\s+only (?:if|when)\s+(.*?)(?:\s+else\s+(.*))?", re.DOTALL | re.IGNORECASE)
 _COUNTS = {"at most": at_most, "at least": at_least, "exactly": exactly}
 _SIGNS = {"<->", "->", "!=", "=", "(", ")", "|", ","}
@@ -40,9 +40,11 @@ def parse_rule(text: str) -> Rule:
     The text is one of
 
     * a statement about options: ``cpu=x``, ``cpu=x|y`` for one of several, ``cpu!=x``, joined by ``and``, ``or``,
-      ``not``, brackets, ``->`` (if, then) and ``<->``. ``*=x`` says that some decision takes ``x``;
+      ``not``, brackets, ``->`` (if, then) and ``<->``. ``*=x`` says that some decision takes ``x``, and
+      ``cpu.socket=s1`` that the attribute ``socket`` of the option of ``cpu`` is ``s1``;
     * a count: ``at most 2 of *=beef, *=pork``, ``at least``, ``exactly``. ``at most 2 of *=*`` counts each option;
-    * ``different: RB1, RB2, FLEX`` or ``same: left, right``, with ``*`` for all decisions;
+    * ``different: RB1, RB2, FLEX`` or ``same: left, right``, with ``*`` for all decisions; ``same socket: cpu, board``
+      compares an attribute of the options;
     * ``momentum only if optimizer=sgd else 0.0``: otherwise the decision takes the option after ``else``, by default
       its first one.
 
@@ -71,9 +73,9 @@ def parse_rule(text: str) -> Rule:
         literals = _Parser(words, match[3]).all_of(lambda parser: parser.literal())
         return _COUNTS[match[1].lower()](int(match[2]), literals, name=words)
     if match := _LIST.fullmatch(words):
-        labels = _Parser(words, match[2]).all_of(lambda parser: parser.label("decision"))
+        labels = _Parser(words, match[3]).all_of(lambda parser: parser.label("decision"))
         make = different if match[1].lower() == "different" else same
-        return make("*" if labels == ["*"] else labels, name=words, as_text=True)
+        return make("*" if labels == ["*"] else labels, by=match[2], name=words, as_text=True)
     if match := _WHEN.fullmatch(words):
         decision = _Parser(words, match[1]).whole(lambda parser: parser.label("decision"))
         condition = _Parser(words, match[2]).whole(lambda parser: parser.formula())

@@ -5,25 +5,39 @@ from __future__ import annotations
 import csv
 import io
 import re
-from collections.abc import Hashable, Iterable, Iterator, Mapping
-from typing import Any
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from itertools import chain
+from typing import Any, Literal
+from unicodedata import normalize
 
+from cggd.entries import shortened
+from cggd.io.sheets import sheet_rows
 from cggd.io.text import StrPath, csv_text, fail, is_number, not_a_number, read_text, to_numbers, write_csv
 from cggd.metrics import Additive
 from cggd.space import ChoiceSpace, few
 
+# A number with a decimal comma.
+_COMMA = re.compile(r"[-+]?\d*,\d{1,2}|[-+]?\d*,\d{4,}|[-+]?0,\d+", re.ASCII)
 _ANNOUNCED = re.compile(r"(\"?sep=.\"?)\r?\n")
 # A number whose point may separate thousands, or that has no point.
 _UNCLEAR = re.compile(r"[-+]?([1-9]\d{0,2}\.\d{3}|\d+)", re.ASCII)
 
 
-def read_options(path: StrPath) -> tuple[ChoiceSpace, dict[str, Additive]]:
+def read_options(
+    path: StrPath,
+    *,
+    decimal: Literal[".", ","] = ".",
+    decision_column: str = "decision",
+    note: Callable[[str], None] | None = None,
+) -> tuple[ChoiceSpace, dict[str, Additive]]:
     r"""Read a table of options: one row per option, one column per metric.
 
     The header names, in any order, the columns ``decision`` and ``option`` and those of the metrics; a heading
-    ``latency [ms]`` makes a metric ``latency`` with the unit ``ms``. Rows may be in any order. Fields are separated by
-    commas, semicolons or tabs, and may be quoted. Labels are text; blanks around them are removed. An apostrophe that
-    keeps a spreadsheet program from reading a label as a formula, such as ``'=1+1``, is removed too.
+    ``latency [ms]`` or ``latency (ms)`` makes a metric ``latency`` with the unit ``ms``. Rows may be in any order.
+    Fields are separated by commas, semicolons, tabs or vertical bars, and may be quoted. Labels are text; blanks around
+    them are removed. An apostrophe that keeps a spreadsheet program from reading a label as a formula, such as
+    ``'=1+1``, is removed too.
 
     Numbers have a decimal point and nothing between thousands. A column that can be read in two ways is refused:
     ``1.250`` beside ``900`` may be 1250 or 1.25. The column is read if another cell decides (``0.900``, ``1.5``,
@@ -33,7 +47,15 @@ def read_options(path: StrPath) -> tuple[ChoiceSpace, dict[str, Additive]]:
     Parameters
     ----------
     path : str or path
-        UTF-8 text, with or without byte order mark.
+        UTF-8 text, with or without byte order mark; or a file that ends in ``.xlsx`` or ``.parquet``, which pandas or
+        polars reads (``pip install cggd[tables]``).
+    decimal : {".", ","}
+        The decimal sign.
+    decision_column : str
+        Heading of the column of decisions.
+    note : callable, optional
+        If given, more is read, and `note` is told so: text in UTF-16 or Windows-1252, and columns that hold no numbers.
+        Columns of text become attributes of the space, and the returned mapping raises an error for the others.
 
     Returns
     -------
@@ -59,15 +81,11 @@ def read_options(path: StrPath) -> tuple[ChoiceSpace, dict[str, Additive]]:
     >>> metrics["latency"]({"stem": "conv5", "pool": "max"})
     2.5
     """
-    text = read_text(path)
-    announced = _ANNOUNCED.match(text)  # a first line such as sep=; that Excel writes and reads
-    text = text if announced is None else text[: announced.start(1)] + "\n" + text[announced.end() :]
-    delimiter = _delimiter(path, text)
-    records = _records(path, text, delimiter)
+    delimiter, records = _table(path, note, decision_column)
     header_line, header = next(records)
     header = [csv_text(cell) for cell in header]
-    columns = _headings(path, header_line, header)
-    at_decision, at_option = header.index("decision"), header.index("option")
+    columns = _headings(path, header_line, header, decision_column)
+    at_decision, at_option = (_place(header, name) for name in (decision_column, "option"))
     groups: dict[Hashable, dict[Hashable, int]] = {}
     rows: list[list[str]] = []
     lines: list[int] = []
@@ -86,19 +104,77 @@ def read_options(path: StrPath) -> tuple[ChoiceSpace, dict[str, Additive]]:
         lines.append(line)
     if not rows:
         fail(path, header_line, "there is no row below the header; expected one row per option")
-    space = ChoiceSpace({decision: list(options) for decision, options in groups.items()})
     order = [row for options in groups.values() for row in options.values()]
     cells = {name: [row[place] for row in rows] for name, (place, _) in columns.items()}
-    metrics = {}
-    for name, (_, unit) in columns.items():
+    numbers: dict[str, Any] = {}
+    found = _Columns()
+    for name in columns:
         try:
-            numbers = to_numbers(cells[name])
+            numbers[name] = to_numbers([_pointed(cell, decimal) for cell in cells[name]])[order]
         except ValueError:
-            at, wrong = next((i, cell) for i, cell in enumerate(cells[name]) if not is_number(cell))
-            fail(path, lines[at], f"column {name!r}: {not_a_number(wrong)}")
-        metrics[name] = Additive(space, numbers[order], name=name, unit=unit)
-    _check_points(path, cells, lines, comma_is_usual=delimiter == ";")
-    return space, metrics
+            wrong = _not_numbers(path, name, cells[name], lines, decimal)
+            # A column with a unit holds numbers, of which some may be missing.
+            if note is None or (wrong.cell and columns[name][1]) or _COMMA.fullmatch(wrong.cell):
+                raise wrong.error from None
+            found.unread[name] = wrong
+    texts = {name: [cells[name][row] for row in order] for name in found.unread}
+    space = ChoiceSpace({d: list(options) for d, options in groups.items()}, attributes=texts)
+    for name, values in numbers.items():
+        found[name] = Additive(space, values, name=name, unit=columns[name][1])
+    kept = {name: column for name, column in cells.items() if name in numbers}
+    if decimal == ".":
+        _check_points(path, kept, lines, comma_is_usual=delimiter == ";")
+    if found.unread and note is not None:
+        each = ", ".join(
+            f"{name!r} (line {wrong.line}: {shortened(wrong.cell)})" for name, wrong in found.unread.items()
+        )
+        note(f"{path}: columns without numbers describe options only: {each}")
+    return space, found
+
+
+@dataclass(frozen=True)
+class _Wrong:
+    """The first cell of a column that is no number."""
+
+    line: int
+    cell: str
+    error: ValueError
+
+
+class _Columns(dict[str, Additive]):
+    """Metrics by name. Asking for a column that could not be read raises the error of its first wrong cell."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.unread: dict[str, _Wrong] = {}
+
+    def __contains__(self, name: object) -> bool:
+        if name in self.unread:
+            raise self.unread[str(name)].error
+        return super().__contains__(name)
+
+    def __missing__(self, name: str) -> Additive:
+        if name in self.unread:
+            raise self.unread[name].error
+        raise KeyError(name)
+
+
+def _not_numbers(path: StrPath, name: str, cells: list[str], lines: list[int], decimal: str) -> _Wrong:
+    """Say which cell of a column is no number."""
+    at, cell = next((i, c) for i, c in enumerate(cells) if not is_number(_pointed(c, decimal)))
+    hint = '; for decimal commas give decimal="," (--decimal ,)' if decimal == "." and _COMMA.fullmatch(cell) else ""
+    if decimal == "," and "." in cell:
+        what = f"expected a number with a decimal comma, got {shortened(cell)}, where the point may separate thousands"
+    else:
+        what = not_a_number(cell)
+    return _Wrong(lines[at], cell, ValueError(f"{path}, line {lines[at]}: column {name!r}: {what}{hint}"))
+
+
+def _pointed(cell: str, decimal: str) -> str:
+    """A number with a decimal point; with decimal commas, one with a point is not a number."""
+    if decimal == ".":
+        return cell
+    return "point" if "." in cell and "," not in cell else cell.replace(",", ".")
 
 
 def write_options(space: ChoiceSpace, metrics: Iterable[Additive] | Mapping[str, Additive], path: StrPath) -> None:
@@ -219,30 +295,62 @@ def _records(path: StrPath, text: str, delimiter: str) -> Iterator[tuple[int, li
         fail(path, line, f"expected fields with closed quotes: {error}")
 
 
-def _delimiter(path: StrPath, text: str) -> str:
+def _table(
+    path: StrPath, note: Callable[[str], None] | None, decision_column: str
+) -> tuple[str, Iterator[tuple[int, list[str]]]]:
+    """The delimiter, and the rows that are not blank with their line numbers, the header first."""
+    if str(path).lower().endswith((".xlsx", ".parquet")):
+        return "", iter(sheet_rows(path))
+    text = read_text(path, note)
+    if note is not None:
+        text = normalize("NFC", text)
+    announced = _ANNOUNCED.match(text)  # a first line such as sep=; that Excel writes and reads
+    text = text if announced is None else text[: announced.start(1)] + "\n" + text[announced.end() :]
+    delimiter = _delimiter(path, text, decision_column)
+    records = _records(path, text, delimiter)
+    line, header = next(records)
+    if header[-1]:
+        return delimiter, chain([(line, header)], records)
+    # Every line ends with a delimiter.
+    rows = [(line, header), *records]
+    ends = all(len(cells) == len(header) and not cells[-1] for _, cells in rows)
+    return delimiter, iter([(line, cells[:-1]) for line, cells in rows] if ends else rows)
+
+
+def _place(header: list[str], name: str) -> int:
+    """Place of a column, whose heading may have other capitals."""
+    return header.index(name) if name in header else [cell.lower() for cell in header].index(name.lower())
+
+
+def _delimiter(path: StrPath, text: str, decision_column: str) -> str:
     """The character that cuts the header into fields of which two are ``decision`` and ``option``."""
     headers = []
-    for delimiter in ",;\t":
+    wanted = (decision_column, "option")
+    for delimiter in ",;\t|":
         try:
             line, header = next(_records(path, text, delimiter))
         except StopIteration:
             fail(path, 1, "the file is empty; expected a header such as decision,option,latency [ms]")
         except ValueError:
             continue
-        if {"decision", "option"} <= set(header):
+        if {name.lower() for name in wanted} <= {cell.lower() for cell in header}:
             return delimiter
         headers.append((len(header), line, header))
     if not headers:
         next(_records(path, text, ","))
     _, line, header = max(headers)
-    missing = " and ".join(repr(name) for name in ("decision", "option") if name not in header)
-    fail(path, line, f"expected a header with a column {missing}, got {few(header)}")
+    missing = [name for name in wanted if name.lower() not in [cell.lower() for cell in header]]
+    hint = "; --decision-column (decision_column) gives it another name" if missing == [decision_column] else ""
+    fail(path, line, f"expected a header with a column {' and '.join(map(repr, missing))}, got {few(header)}{hint}")
 
 
-def _headings(path: StrPath, line: int, header: list[str]) -> dict[str, tuple[int, str]]:
+def _headings(
+    path: StrPath, line: int, header: list[str], decision_column: str = "decision"
+) -> dict[str, tuple[int, str]]:
     """Place and unit of each metric's column, by name."""
     columns: dict[str, tuple[int, str]] = {}
     seen: set[str] = set()
+    labels = [_place(header, name) for name in (decision_column, "option")]
     for place, text in enumerate(header):
         name, unit = _heading(text)
         if not name:
@@ -250,14 +358,14 @@ def _headings(path: StrPath, line: int, header: list[str]) -> dict[str, tuple[in
         if name in seen:
             fail(path, line, f"there are two columns {name!r}; names must differ in more than the unit")
         seen.add(name)
-        if text not in ("decision", "option"):
+        if place not in labels:
             columns[name] = place, unit
     return columns
 
 
 def _heading(text: str) -> tuple[str, str]:
-    match = re.fullmatch(r"(.*?)\s*\[([^\[\]]*)\]", text, re.DOTALL)
-    return (match[1], match[2].strip()) if match else (text, "")
+    match = re.fullmatch(r"(.*?)\s*(?:\[([^\[\]]*)\]|\(([^()]*)\))", text, re.DOTALL)
+    return (match[1], (match[2] or match[3] or "").strip()) if match and match[1] else (text, "")
 
 
 def _survives(label: str) -> bool:

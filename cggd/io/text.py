@@ -10,7 +10,7 @@ import re
 import sys
 import zlib
 from codecs import BOM_UTF8, BOM_UTF16_BE, BOM_UTF16_LE
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from functools import cache
 from os import PathLike
@@ -33,8 +33,11 @@ _CANNOT_READ = {FileNotFoundError: "no such file", IsADirectoryError: "expected 
 Sense = Literal["minimize", "maximize"]
 
 
-def read_text(path: StrPath) -> str:
+def read_text(path: StrPath, note: Callable[[str], None] | None = None) -> str:
     """Read the text of a file; gzip is unpacked.
+
+    With `note`, UTF-16 with a byte order mark and Windows-1252 are read as well, and `note` is told so. Otherwise the
+    text must be UTF-8.
 
     The path ``-`` stands for standard input. At most `most_bytes` are read or unpacked, since a few megabytes of gzip
     may unpack to gigabytes and a device may never end.
@@ -60,6 +63,8 @@ def read_text(path: StrPath) -> str:
             f"{path}: holds more than {most / 1e6:.0f} MB of text, a sixteenth of this machine's memory; "
             "give a smaller file, or use a machine with more memory"
         )
+    if note is not None:
+        data = _foreign(path, data, note)
     if data.startswith((BOM_UTF16_LE, BOM_UTF16_BE)):
         fail(path, 1, f"expected UTF-8 text, got byte {data[0]:#04x} of UTF-16; save the file as UTF-8")
     try:
@@ -69,6 +74,25 @@ def read_text(path: StrPath) -> str:
     if (at := text.find("\0")) >= 0:
         fail(path, text.count("\n", 0, at) + 1, "expected text, got a zero byte")
     return text
+
+
+def _foreign(path: StrPath, data: bytes, note: Callable[[str], None]) -> bytes:
+    """UTF-8 for data in UTF-16 with a byte order mark or in Windows-1252; anything else comes back unchanged."""
+    wide = data.startswith((BOM_UTF16_LE, BOM_UTF16_BE))
+    if not wide:
+        with suppress(UnicodeDecodeError):
+            data.decode()
+            return data
+    try:
+        text = data.decode("utf-16" if wide else "cp1252")
+    except UnicodeDecodeError:
+        return data
+    said = "UTF-16"
+    if not wide:
+        odd = next((line for line in text.splitlines() if not line.isascii()), "")
+        said = f"Windows-1252 (it is not UTF-8): {shortened(odd)}"
+    note(f"{path} was read as {said}")
+    return text.encode()
 
 
 @cache

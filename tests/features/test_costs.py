@@ -77,7 +77,8 @@ def test_its_moves_open_and_close_the_groups_that_share_a_price():
     group, entry = np.array([0, 0, 1, 2, 2]), np.array([1.0, 2.0, 5.0, 0.0, 0.0])
     cost = SharedCost(ChoiceSpace.from_sizes([2] * 5), np.ones(5), entry, group)
     assert list(cost.moves(np.array([0, 0, 0, 0, 0]))) == [[(0, 1), (1, 1)]]
-    assert list(cost.moves(np.array([0, 1, 0, 1, 1]))) == [[(0, 0), (1, 0)]]
+    assert list(cost.moves(np.array([1, 1, 0, 1, 1]))) == [[(0, 0), (1, 0)]]
+    assert list(cost.moves(np.array([0, 1, 0, 0, 0]))) == []
 
 
 @settings(max_examples=40, deadline=None)

@@ -1,11 +1,11 @@
 import numpy as np
 import pandas as pd
 import pytest
-from sklearn.ensemble import ExtraTreesClassifier, HistGradientBoostingRegressor
+from sklearn.ensemble import ExtraTreesClassifier, HistGradientBoostingClassifier, HistGradientBoostingRegressor
 from sklearn.impute import SimpleImputer
 from sklearn.linear_model import LinearRegression, LogisticRegression
 from sklearn.metrics import make_scorer, roc_auc_score
-from sklearn.model_selection import KFold, cross_val_score
+from sklearn.model_selection import KFold, RepeatedKFold, cross_val_score
 from sklearn.naive_bayes import GaussianNB
 from sklearn.neighbors import KNeighborsClassifier
 from sklearn.pipeline import make_pipeline
@@ -155,3 +155,36 @@ def test_a_classifier_of_numbers_and_a_logistic_wrapper():
     X, _ = squares()
     selector = BudgetedSelector(LogisticRegression(), costs=1, budget=1, engine="wrapper", cv=2, max_fits=40)
     assert selector.fit(X, (X[:, 5] > 0).astype(int)).get_support(indices=True).tolist() == [5]
+
+
+# -- interactions and overfitting -------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("seed", [0, *(pytest.param(seed, marks=pytest.mark.slow) for seed in (1, 2))])
+def test_boosting_finds_an_exclusive_or_among_forty_columns(seed):
+    rng = np.random.default_rng(seed)
+    X = rng.normal(size=(400, 40))
+    first, second = rng.choice(40, 2, replace=False)
+    y = ((X[:, first] > 0) ^ (X[:, second] > 0)).astype(int)
+    model = HistGradientBoostingClassifier(max_iter=40, max_leaf_nodes=15)
+    selector = BudgetedSelector(model, costs=1, budget=2, max_fits=200, random_state=0).fit(X, y)
+    assert set(selector.get_support(indices=True).tolist()) == {first, second}
+    assert selector.score_ > 0.85
+
+
+def test_the_best_subsets_are_judged_on_other_folds():
+    rng = np.random.default_rng(0)
+    X = rng.normal(size=(150, 6))
+    y = X[:, 0] + X[:, 3] + 0.3 * rng.normal(size=150)
+    how = {"costs": 1, "budget": 2, "engine": "wrapper", "max_fits": 600, "random_state": 0}
+    selector = BudgetedSelector(LinearRegression(), **how).fit(X, y)
+    assert selector.get_support(indices=True).tolist() == [0, 3]
+    assert selector.n_fits_ <= 600
+    seed = int(np.random.RandomState(0).randint(2**31 - 1))
+    fresh = list(RepeatedKFold(n_splits=5, n_repeats=4, random_state=seed).split(X))[5:]  # the search saw the first 5
+    assert selector.score_ == pytest.approx(cross_val_score(LinearRegression(), X[:, [0, 3]], y, cv=fresh).mean())
+    again = BudgetedSelector(LinearRegression(), **how).fit(X, y)
+    assert again.score_ == selector.score_
+    own = BudgetedSelector(LinearRegression(), cv=KFold(5), **how).fit(X, y)
+    assert own.score_ == pytest.approx(cross_val_score(LinearRegression(), X[:, [0, 3]], y, cv=KFold(5)).mean())
+    assert own.score_ != selector.score_

@@ -11,7 +11,7 @@ import torch
 from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 
-from cggd import Additive, Function, SearchError, Status
+from cggd import Additive, Function, SearchError, Status, rules
 from cggd_nas import (
     Candidate,
     Choice,
@@ -501,3 +501,18 @@ def test_shuffled_batches_cover_the_data_and_follow_their_generator():
     assert all(torch.equal(x, y) for x, y in batches)
     small = as_batches((torch.arange(2), torch.arange(2)), "train", batch_size=3, seed=0)
     assert sorted(next(iter(small))[0].tolist()) == [0, 1]
+
+
+def test_rules_between_decisions_hold_in_the_search():
+    """Two neighbouring blocks must differ, and the second may be skipped only if the first is wide."""
+    net, size = network()
+    first, second = net.space.decisions
+    apart = rules.different([first, second])
+    skipping = rules.implies((second, "skip"), (first, "wide"))
+    result = searched(net, [size <= 9.0, apart, skipping], epochs=3)
+    assert result.selection[first] != result.selection[second]
+    assert result.selection[second] != "skip" or result.selection[first] == "wide"
+    assert [str(row) for row in result.constraints][1].endswith(": kept")
+    assert "conflict" not in result._repr_html_()
+    with pytest.raises(NoFeasibleArchitectureError, match="at least 2"):
+        searched(net, [size <= 2.0, rules.at_least(2, ("*", "wide"))])
