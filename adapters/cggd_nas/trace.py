@@ -419,7 +419,10 @@ class Recorder(TorchDispatchMode):
             if not isinstance(x, Result):
                 return x
             if x.storage not in sources:
-                base = torch.empty(part.elements[x.storage], dtype=x.dtype)
+                # The result itself where it fills the storage: fake tensors are slow to view.
+                extent = 1 + sum((n - 1) * step for n, step in zip(x.shape, x.stride, strict=True))
+                fills = x.offset == 0 and 0 not in x.shape and extent == part.elements[x.storage]
+                base = x.fake() if fills else torch.empty(part.elements[x.storage], dtype=x.dtype)
                 storage = base.untyped_storage()
                 self._alive.append(storage)
                 self._numbers[storage._cdata] = numbers[x.storage]
