@@ -354,6 +354,8 @@ def check(
         raise typer.Exit(NOT_FEASIBLE)
     say("how tight each bound could be while the others stay as they are")
     for c in constraints:
+        if c.words:
+            continue  # a rule has no bound that could be tightened
         others = [other for other in constraints if other is not c]
         say(f"  {smallest_bound(c.metric, others, sense=c.sense, **settings)}")
 

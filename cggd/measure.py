@@ -5,6 +5,7 @@ from __future__ import annotations
 import json as json_format
 import re
 import shlex
+import shutil
 import subprocess
 from collections.abc import Callable, Hashable, Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -100,6 +101,10 @@ def measure(
     files |= {t4: lambda path: write_t4(bench, path), picture: draw}
     with writing(files):
         say_json(result.to_json(history=False)) if json else say(result.summary())
+    if run.failed:
+        complain(
+            f"note: {run.failed} runs failed, and their selections are invalid; the last: {run.said}", style="yellow"
+        )
     raise typer.Exit(FEASIBLE if result.feasible else NOT_FEASIBLE)
 
 
@@ -151,10 +156,18 @@ class Program:
         if not self.words:
             raise ValueError("--command is empty; give a program, such as ./run.sh {width}")
         if unused := [d for d in space.decisions if not any(f"{{{d}}}" in word for word in self.words)]:
-            raise ValueError(f"--command does not use decision {unused[0]!r}; write {{{unused[0]}}} where it belongs")
+            strange = [n for n in re.findall(r"\{([^{}]*)\}", command) if n not in map(str, space.decisions)]
+            instead = f", not {{{strange[0]}}}" if strange else ""
+            raise ValueError(
+                f"--command does not use decision {unused[0]!r}; write {{{unused[0]}}} where it belongs{instead}"
+            )
         if timeout is not None and not timeout > 0:
             raise ValueError(f"--timeout must be more than 0 seconds, got {timeout:g}")
+        if shutil.which(self.words[0]) is None and not re.search(r"[{}]", self.words[0]):
+            raise ValueError(f"--command: {self.words[0]!r} is not a program that can be run")
         self.timeout = timeout
+        # Number of runs that failed, and what the last of them said.
+        self.failed, self.said = 0, ""
 
     def __call__(self, selection: Mapping[Hashable, Hashable]) -> dict[str, float]:
         """Run the program; raises `Invalid` if it ends with another status than 0, or takes too long."""
@@ -164,11 +177,15 @@ class Program:
         try:
             done = subprocess.run(words, capture_output=True, text=True, timeout=self.timeout, check=False)
         except subprocess.TimeoutExpired:
-            raise Invalid(f"no answer within {self.timeout:g} s") from None
+            raise self._invalid(f"no answer within {self.timeout:g} s") from None
         if done.returncode != 0:
             said = (done.stderr or done.stdout).strip().splitlines()
-            raise Invalid(f"exit status {done.returncode}" + (f": {said[-1][:200]}" if said else ""))
+            raise self._invalid(f"exit status {done.returncode}" + (f": {said[-1][:200]}" if said else ""))
         return numbers_of(done.stdout)
+
+    def _invalid(self, said: str) -> Invalid:
+        self.failed, self.said = self.failed + 1, said
+        return Invalid(said)
 
 
 def numbers_of(text: str) -> dict[str, float]:

@@ -23,12 +23,17 @@ DESCENT_SHARE = 0.8
 # Where a start has no time for this many steps, as with black boxes of many options, local search uses the time better.
 FEWEST_STEPS = 100
 
+# Black boxes are enumerated up to this many selections: a single step of a descent takes one call for each option.
+FEW_BLACK_BOXES = 1000
+
 # A search for a feasible selection enumerates black boxes up to this many selections. A search by replacement tables
 # would need more calls.
 FEW_CALLS = 4096
 
 
-def portfolio(descent: Descent | None = None, *, few_calls: int = 0, costly: bool = False) -> list[Improver]:
+def portfolio(
+    descent: Descent | None = None, *, few_calls: int = FEW_BLACK_BOXES, costly: bool = False
+) -> list[Improver]:
     """The improvers of `cggd.minimize`, in order; each is skipped if it does not suit the problem.
 
     Parameters

@@ -50,11 +50,15 @@ class Enumerate:
         selections = problem.space.enumerate()
         if problem.allowed is not None:
             selections = selections[problem.allowed[problem.space.layout.flat(selections)].all(axis=1)]
-        at_once = AT_ONCE if all(metric.closed_form for metric in problem.metrics) else CALLS_AT_ONCE
+        closed = all(metric.closed_form for metric in problem.metrics)
+        at_once = AT_ONCE if closed else CALLS_AT_ONCE
+        calls = 0 if closed else sum(metric.calls for metric in problem.metrics) * len(selections)
+        if budget.max_evaluations is not None and budget.evaluation.calls + calls > budget.max_evaluations:
+            return  # the first selections of a list are not the best ones to try
         found, least, start = None, np.inf, 0
         while start < len(selections):
-            rows, began = selections[start : start + at_once], budget.seconds
-            start += at_once
+            rows, began, before = selections[start : start + at_once], budget.seconds, start
+            start += len(rows)
             for c in problem.constraints:
                 rows = rows[c.holds(rows)] if len(rows) else rows
             if len(rows):
@@ -64,10 +68,12 @@ class Enumerate:
                 if costs[best] < least:
                     found, least = rows[best], float(costs[best])
                     yield Finding(found)
-            if budget.seconds - began < QUICK_SECONDS:
+            seconds = budget.seconds - began
+            if seconds < QUICK_SECONDS:
                 at_once = min(2 * at_once, AT_ONCE)
             yield None
-            if budget.over():
+            slow = not closed and seconds / (start - before) * (len(selections) - start) > budget.left
+            if slow or budget.over():
                 return
         if found is None:
             yield Finding(proof=f"all {len(selections)} selections were evaluated")

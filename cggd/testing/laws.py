@@ -113,6 +113,8 @@ def check_expression(
     with evaluating(Evaluation(fresh=True)):
         values = _answer(metric, "evaluate", rows, len(rows))
     table = metric.sum_table()
+    if table is not None and not hasattr(table, "lost"):
+        raise LawError(f"{metric.name}: sum_table must return a cggd.metrics.SumTable or None, got {table!r}")
     for row, value in zip(rows, values, strict=True):
         chosen = space.layout.flat(row)
         if table is not None:
