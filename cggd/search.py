@@ -90,7 +90,7 @@ class Search:
         numbers = values if isinstance(values, Mapping) else None
         if numbers is None and values is not None and not isinstance(values, Invalid):
             raise TypeError(f"values must be a mapping of names to numbers, Invalid or None, got {values!r}")
-        self._advisor.measured.add(row[None])
+        self._advisor.measured.ask(row[None])
         for metric in self.problem.metrics:
             metric.record(row, numbers, why)
 

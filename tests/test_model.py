@@ -282,3 +282,25 @@ def test_without_a_limit_it_ends_after_its_own_number():
     result = minimize(metric, improvers=[Model(evaluations=20)])
     assert result.evaluations == 20
     assert result.status is Status.FEASIBLE
+
+
+NINE = ChoiceSpace({"a": [1, 2, 3], "b": [1, 2, 3]})
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_what_is_known_of_one_costly_metric_is_measured_for_another(seed):
+    table = np.random.default_rng(seed).integers(0, 50, (2, 4, 4)).astype(float)
+
+    def metrics():
+        return [Function(NINE, lambda s, t=t: t[s["a"], s["b"]], costly=True, name="f") for t in table]
+
+    f, g = metrics()
+    assert minimize(f).status is Status.OPTIMAL
+    result = minimize(g, [f <= 30])
+    oracle = [table[1, a, b] for a, b in itertools.product([1, 2, 3], repeat=2) if table[0, a, b] <= 30]
+    assert result.status is (Status.OPTIMAL if oracle else Status.INFEASIBLE)
+    assert result.value == (min(oracle) if oracle else None)
+    assert result.evaluations <= len(oracle)  # the others are known to break the bound
+    f, g = metrics()
+    minimize(f)
+    assert minimize(f + g).value == table[:, 1:, 1:].sum(axis=0).min()

@@ -213,12 +213,23 @@ class Measured:
         self.rows: Rows = np.zeros((0, n_decisions), dtype=np.int64)
         self.values = np.zeros((0, len(metrics)))
         self._places: dict[bytes, int] = {}
+        self._asked: set[bytes] = set()
 
     def __contains__(self, row: Rows) -> bool:
         return row.tobytes() in self._places
 
-    def add(self, rows: Rows) -> None:
+    def ask(self, rows: Rows) -> None:
         """Add selections that are asked for."""
+        self._asked.update(row.tobytes() for row in rows)
+        self.add(rows)
+
+    @property
+    def closed(self) -> set[bytes]:
+        """Selections that need not be asked for: those asked for before, and those judged."""
+        return self._asked | {row.tobytes() for row in self.rows[self.judged]}
+
+    def add(self, rows: Rows) -> None:
+        """Add selections of which something may be known."""
         new = {key: row for row in rows if (key := row.tobytes()) not in self._places}
         if new:
             self._places.update({key: len(self._places) + i for i, key in enumerate(new)})
@@ -327,15 +338,16 @@ class Advisor:
         """
         self.measured.learn()
         picked: list[Rows] = []
-        if first is not None and first not in self.measured and len(self._admitted(first[None])):
+        closed = self.measured.closed
+        if first is not None and first.tobytes() not in closed and len(self._admitted(first[None])):
             picked.append(first)
-        missing = min(self.model.design - len(self.measured.rows), n) - len(picked)
+        missing = min(self.model.design - len(closed), n) - len(picked)
         if missing > 0:
             picked.extend(self._spread(missing))
         elif len(picked) < n:
             picked.extend(self._promising(n - len(picked), cost))
         rows = np.stack(picked) if picked else self.measured.rows[:0]
-        self.measured.add(rows)
+        self.measured.ask(rows)
         return rows
 
     @property
@@ -345,8 +357,17 @@ class Advisor:
 
     def _fresh(self, rows: Rows) -> Rows:
         """Without repetitions, what was asked for before, and what known values rule out."""
-        rows = np.unique(rows, axis=0)
-        return rows[[row not in self.measured for row in rows]] if len(rows) else rows
+        rows, closed = np.unique(rows, axis=0), self.measured.closed
+        rows = rows[np.array([row.tobytes() not in closed for row in rows], dtype=bool)]
+        # Of these, one costly metric is known and another one is not.
+        partly = np.array([row in self.measured for row in rows], dtype=bool)
+        if partly.any():
+            partly[partly] = self.problem.ruled_out(rows[partly])
+        return rows[~partly]
+
+    def _partly(self) -> Rows:
+        """Selections of which some costly metrics are known and others are not."""
+        return self.measured.rows[~self.measured.judged]
 
     def _random(self, n: int) -> Rows:
         """Random selections that cheap bounds allow."""
@@ -393,7 +414,7 @@ class Advisor:
 
     def _spread(self, n: int) -> list[Rows]:
         """Selections far from each other and from those measured."""
-        pool = self._fresh(self._random(RANDOM))
+        pool = self._fresh(np.concatenate([self._random(RANDOM), self._admitted(self._partly())]))
         picked: list[Rows] = []
         known = list(self.measured.rows)
         while len(pool) and len(picked) < n:
@@ -451,7 +472,7 @@ class Advisor:
         centres = best[:CENTRES]
         if (solved := self._linear()) is not None:
             centres = np.concatenate([centres, solved[None]])
-        pool = [self._random(RANDOM), self._mixed(best[:20]), self._around(centres)]
+        pool = [self._random(RANDOM), self._mixed(best[:20]), self._around(centres), self._partly()]
         rows = self._fresh(self._admitted(np.concatenate(pool)))
         if len(rows) == 0:
             return self._spread(n)
