@@ -13,8 +13,8 @@ def own(instance: Any, **fields: Any) -> None:
         object.__setattr__(instance, name, value)
 
 
-def as_number(value: Any, argument: str, *, finite: bool = True) -> float:
-    """A float from any real number but a bool; `argument` names it in the error."""
+def as_number(value: Any, argument: str, *, finite: bool = True, nan: bool = False) -> float:
+    """A float from any real number but a bool; `argument` names it in the error. With `nan`, NaN counts as a number."""
     if isinstance(value, np.ndarray) and value.ndim == 0:
         value = value[()]
     if isinstance(value, bool | np.bool_ | str | bytes | complex | np.complexfloating):
@@ -25,7 +25,7 @@ def as_number(value: Any, argument: str, *, finite: bool = True) -> float:
         raise TypeError(f"{argument} must be a number, got {value!r}") from None
     except OverflowError:
         raise ValueError(f"{argument} must be at most 1e308, got one that no float holds") from None
-    if np.isnan(number) or (finite and np.isinf(number)):
+    if (np.isnan(number) and not nan) or (finite and np.isinf(number)):
         raise ValueError(f"{argument} must be {'finite' if finite else 'a number'}, got {number}")
     return number
 

@@ -26,6 +26,7 @@ from cggd import (
     Measurement,
     MetricError,
     Model,
+    Search,
     SearchError,
     Status,
     Stop,
@@ -520,3 +521,20 @@ def test_a_search_goes_on_from_a_checkpoint(tmp_path):
     assert max(device.calls.values()) == 1
     with pytest.raises(TypeError, match="make one there with the same log"):
         pickle.dumps(b)
+
+
+@pytest.mark.parametrize("nan", [np.nan, np.float32(np.nan), np.array(np.nan)])
+def test_a_number_that_is_nan_makes_its_selection_invalid(nan, tmp_path):
+    path = tmp_path / "log.jsonl"
+
+    def run(s):
+        return {"time": nan if s["tile"] == 2 else s["block"] / s["tile"], "power": 1.0, "note": nan}
+
+    b = Measurement(SPACE, run, ["time", "power"], log=path)
+    result = minimize(b["time"], [b["power"] <= 2])
+    assert (result.status, result.value, result.evaluations) == (Status.OPTIMAL, 4.0, 24)
+    assert np.isnan(Measurement(SPACE, None, ["time"], log=path)["time"]([0, 1, 0]))
+    search = Search(Measurement(SPACE, None, ["time"])["time"])
+    search.tell([0, 0, 0], {"time": nan})
+    search.tell([1, 0, 0], {"time": 3.0})
+    assert search.result().value == 3.0

@@ -10,7 +10,6 @@ from collections.abc import Callable, Hashable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from numbers import Real
 from os import PathLike
 from typing import Any
 
@@ -231,7 +230,8 @@ class Measurement:
             raise TypeError(f"run must return a mapping of {', '.join(self.units)} to numbers, got {values!r}")
         if missing := [name for name in self.units if name not in values]:
             raise ValueError(f"run returned no value of {missing[0]!r}, got {short(dict(values))}")
-        numbers = {name: _number(values[name], f"{name!r} of a measurement") for name in self.units}
+        asked = {name: values[name] for name in self.units}
+        numbers = {name: as_number(x, f"{name!r} of a measurement", finite=False, nan=True) for name, x in asked.items()}
         # Further numbers are logged for measurements that ask for them.
         others = {
             str(name): float(x) for name, x in values.items() if name not in numbers and isinstance(x, int | float)
@@ -381,13 +381,6 @@ def call(run: Callable[[Any], Any], labels: dict[Hashable, Hashable], timeout: f
     if isinstance(results[0], BaseException):
         raise results[0]
     return Ended(results[0], "", seconds)
-
-
-def _number(value: Any, argument: str) -> float:
-    """A float from any real number; NaN is one, and says that the selection is invalid."""
-    if isinstance(value, Real | np.ndarray) and np.isnan(value).all():
-        return np.nan
-    return as_number(value, argument, finite=False)
 
 
 def _elsewhere(selection: dict[Hashable, Hashable]) -> Any:
