@@ -110,4 +110,4 @@ class _Known:
     ) -> Iterator[Finding]:
         advisor = Advisor(problem, Model(), rng)
         yield from map(Finding, advisor.best_known())
-        yield from advisor.exhausted(incumbent)
+        yield from advisor.exhausted(incumbent, budget)

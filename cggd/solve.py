@@ -126,7 +126,8 @@ def minimize(
     time_limit : float, optional
         Seconds after which the search stops, including the set-up. A part of the search that cannot be stopped is not
         begun if its estimated end exceeds the limit by more than a tenth of it plus 0.1 s. A batch of black-box calls
-        ends with the call in progress. If there is no time for a step, only the first selection is evaluated.
+        ends with the call in progress. If there is no time for a step, only the first selection is evaluated, and
+        nothing if some metric is costly.
     max_evaluations : int, optional
         Largest number of black-box calls, including those that evaluate the answer again. If some metric is costly,
         only the calls of costly metrics count; these are made once per selection.
@@ -467,8 +468,10 @@ class _Search:
         return self.incumbent.settled(self.budget) or self.budget.reason()
 
     def _glance(self) -> None:
-        """Evaluate one selection if no improver had time to, so that the result can report it."""
+        """Evaluate one selection if no improver had time to, so that the result can report it; none that is costly."""
         incumbent, space = self.incumbent, self.problem.space
+        if self.problem.costly:
+            return
         known = incumbent.candidates or incumbent.nearest is not None
         if known or self.budget.evaluation.exhausted or not self.budget.fits(LOOK_SECONDS * space.n_options, late=True):
             return

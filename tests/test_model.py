@@ -12,9 +12,23 @@ from scipy.integrate import quad
 from scipy.stats import norm
 
 import cggd.improve.gaussian as gaussian
-from cggd import Additive, ChoiceSpace, Function, Invalid, Measurement, Model, Problem, Status, maximize, minimize
+from cggd import (
+    Additive,
+    ChoiceSpace,
+    Function,
+    Invalid,
+    Measurement,
+    Model,
+    Problem,
+    Search,
+    Status,
+    find_feasible,
+    maximize,
+    minimize,
+)
 from cggd.improve.gaussian import Bagged, Encoding, Gaussian, best_kernel, first_kernel, fitted, positions, transforms
 from cggd.improve.model import Advisor, linear_models, log_improvement
+from cggd.rules import different, same
 from cggd.testing import check_improver
 
 SPACE = ChoiceSpace({"block": [16, 32, 64, 128], "tile": [1, 2, 3], "kind": ["a", "b", "c"]})
@@ -285,6 +299,8 @@ def test_without_a_limit_it_ends_after_its_own_number():
 
 
 NINE = ChoiceSpace({"a": [1, 2, 3], "b": [1, 2, 3]})
+MANY = ChoiceSpace({f"p{i}": list(range(9)) for i in range(9)})
+EVEN = Additive(MANY, [2.0 * (i % 9) for i in range(81)], name="even")
 
 
 @pytest.mark.parametrize("seed", range(3))
@@ -304,3 +320,37 @@ def test_what_is_known_of_one_costly_metric_is_measured_for_another(seed):
     f, g = metrics()
     minimize(f)
     assert minimize(f + g).value == table[:, 1:, 1:].sum(axis=0).min()
+
+
+@pytest.mark.parametrize(
+    "contradiction",
+    [
+        [different("*"), same(["p0", "p1"])],
+        [EVEN <= 7.5, EVEN >= 6.5],
+    ],
+)
+def test_cheap_bounds_that_contradict_are_proved_without_a_call(contradiction):
+    metric = Function(MANY, lambda s: pytest.fail("called"), costly=True, name="f")
+    for result in (minimize(metric, contradiction), find_feasible([metric <= 3, *contradiction])):
+        assert (result.status, result.evaluations) == (Status.INFEASIBLE, 0)
+    search = Search(metric, contradiction)
+    assert search.ask(3) == []
+    assert search.result().status is Status.INFEASIBLE
+
+
+def test_rules_that_few_selections_satisfy_are_no_contradiction():
+    metric = Function(MANY, lambda s: float(s["p0"]), costly=True, name="f")
+    result = minimize(metric, [different("*"), EVEN <= 72], max_evaluations=10)
+    assert result.feasible
+    assert len(set(result.selection.values())) == 9
+
+
+def test_a_result_before_anything_is_told_measures_nothing():
+    bench = Measurement(NINE, None, ["t"])
+    assert Search(bench["t"]).result().status is Status.UNKNOWN
+    search = Search(bench["t"], [bench["t"] <= 2], forbid={"a": [1]})
+    for told, value in [({"a": 1, "b": 1}, 1.0), ({"a": 2, "b": 1}, 5.0)]:
+        search.tell(told, {"t": value})
+        assert search.result().status is Status.UNKNOWN
+    search.tell({"a": 3, "b": 1}, {"t": 2.0})
+    assert search.result().value == 2.0

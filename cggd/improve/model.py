@@ -134,7 +134,7 @@ class Model:
             asked = advisor.ask(advisor.batch, incumbent.cost, first=first)
             first = None
             if len(asked) == 0:
-                yield from advisor.exhausted(incumbent)
+                yield from advisor.exhausted(incumbent, budget)
                 return
             for row in asked:
                 yield Finding(row)
@@ -167,7 +167,7 @@ class Model:
                     while evaluation.calls == before and not any(map(Future.done, running)):
                         budget.wait(STARTED_SECONDS)  # the call is counted when it begins
                 if not running:
-                    yield from advisor.exhausted(incumbent)
+                    yield from advisor.exhausted(incumbent, budget)
                     return
                 done, _ = wait(running, return_when=ALL_COMPLETED if budget.over() else FIRST_COMPLETED)
                 for future in done:
@@ -278,6 +278,7 @@ class Advisor:
         self.outputs = [Modelled(metric) for metric in metrics]
         self.validity = Modelled(nothing(problem.space))
         self.measured = Measured(metrics, problem.space.n_decisions)
+        self.contradiction: str | None = None  # why no selection satisfies the cheap bounds
         self.everything = self._listed()
         self.measured.learn()
 
@@ -309,9 +310,14 @@ class Advisor:
         costs = self.problem.sign * values_of(self.problem.objective, rows)
         return rows[[np.argmin(costs)]]
 
-    def exhausted(self, incumbent: Incumbent) -> Iterator[Finding]:
+    def exhausted(self, incumbent: Incumbent, budget: Budget) -> Iterator[Finding]:
         """A bound or a proof, if all selections of the space were measured or ruled out."""
         self.measured.learn()
+        if self.everything is None and len(self.measured.rows) == 0 and len(self._random(1)) == 0:
+            self._refute(budget)
+        if self.contradiction is not None:
+            yield Finding(proof=self.contradiction)
+            return
         if self.everything is None or any(metric.noisy for metric in self.problem.metrics):
             return
         judged = {row.tobytes() for row in self.measured.rows[self.measured.judged]}
@@ -322,6 +328,14 @@ class Advisor:
             yield Finding(proof=f"all {len(self.everything)} selections were measured or ruled out")
         else:
             yield Finding(bound=incumbent.value)
+
+    def _refute(self, budget: Budget) -> None:
+        """Try to prove that no selection satisfies the cheap bounds; nothing is measured."""
+        cheap = [c for c in self.problem.constraints if not c.metric.costly]
+        problem = Problem(nothing(self.problem.space), cheap, allowed=self.problem.allowed)
+        if self.contradiction is None and Exact().suits(problem) and not any(c.metric.noisy for c in cheap):
+            found = Exact().improve(problem, Incumbent(problem), budget, self.rng)
+            self.contradiction = next((one.proof for one in found if one is not None and one.proof is not None), None)
 
     # -- asking -------------------------------------------------------------------------------------------------------
 
@@ -393,24 +407,33 @@ class Advisor:
         """Selections within the cheap bounds, found by the solver, where random ones break them."""
         space = self.problem.space
         cheap = [c for c in self.problem.constraints if not c.metric.costly]
-        found = []
+        rows = []
         for _ in range(n):
             goal = Additive(space, self.rng.standard_normal(space.n_options))
-            found.append(self._solved(Problem(goal, cheap, allowed=self.problem.allowed)))
-        rows = [row for row in found if row is not None]
+            incumbent = self._search(
+                Problem(goal, cheap, allowed=self.problem.allowed), provable=not any(c.metric.noisy for c in cheap)
+            )
+            if incumbent.proof is not None:
+                self.contradiction = incumbent.proof
+                break
+            if (row := incumbent.start) is not None:
+                rows.append(row)
         return self._admitted(np.stack(rows)) if rows else np.zeros((0, space.n_decisions), dtype=np.int64)
 
-    def _solved(self, problem: Problem) -> Rows | None:
-        """The best selection that the exact solver, or else a short local search, finds."""
+    def _search(self, problem: Problem, *, provable: bool = False) -> Incumbent:
+        """What the exact solver, or else a short local search, finds for a problem without costly metrics.
+
+        With `provable`, it ends at a proof that no selection satisfies the constraints.
+        """
         incumbent, budget = Incumbent(problem), Budget()
         for improver in (Multipliers(), Exact(nodes=NODES), Switches(feasible=True)):
-            if improver.suits(problem) and incumbent.selection is None:
+            if improver.suits(problem) and incumbent.selection is None and incumbent.proof is None:
                 for _, finding in zip(
-                    range(2000), improver.improve(problem, incumbent, budget, self.rng), strict=False
+                    range(FINDINGS), improver.improve(problem, incumbent, budget, self.rng), strict=False
                 ):
                     if finding is not None:
-                        incumbent.take(replace(finding, proof=None, bound=None))
-        return incumbent.selection if incumbent.selection is not None else incumbent.start
+                        incumbent.take(replace(finding, bound=None, proof=finding.proof if provable else None))
+        return incumbent
 
     def _spread(self, n: int) -> list[Rows]:
         """Selections far from each other and from those measured."""
@@ -541,7 +564,7 @@ class Advisor:
         objective = problem.objective if k is None else models[k]
         if objective.sum_table() is None:
             return None
-        return self._solved(Problem(objective, constraints, problem.sense, problem.allowed))
+        return self._search(Problem(objective, constraints, problem.sense, problem.allowed)).start
 
     # -- acquisition --------------------------------------------------------------------------------------------------
 
