@@ -263,7 +263,7 @@ def sweep(
         Whether the metric is bounded from above or from below.
     time_limit, max_evaluations : float, int, optional
         For all points together; each search gets an equal share of what is left. As in `minimize`, a
-        search without time for a step evaluates its first selection.
+        search without time for a step evaluates its first selection. The sweep ends after the last evaluation.
     initial : mapping or array-like, optional
         A selection to begin with, as for `minimize`. It is used for a bound if no search under a tighter bound found a
         selection.
@@ -313,7 +313,9 @@ def sweep(
     swept = Constraint(metric, np.inf if metric_sense == "<=" else -np.inf, metric_sense)
     Problem(objective, [swept])  # raises where the metric belongs to another space
     limits = {"time_limit": time_limit, "max_evaluations": max_evaluations, "callback": callback}
-    options["improvers"] = check_options(**limits, **options)["improvers"]  # a list, for every search
+    checked = check_options(**limits, **options)
+    if options.get("improvers") is not None:
+        options["improvers"] = checked["improvers"]  # a list, for every search
     allowed = problem.space.allowed(options.pop("forbid", None))
     options["forbid"] = None if allowed is None else ~allowed
     run = _Sweep(problem, swept, initial, options, Budget(time_limit, max_evaluations=max_evaluations), callback)
@@ -421,6 +423,8 @@ class _Sweep:
             self.stopped = Stop.INTERRUPTED
         self.done += 1
         budget.evaluation.calls += result.evaluations
+        if self.stopped is None and self.done < self.runs and budget.evaluation.exhausted:
+            self.stopped = Stop.EVALUATIONS
         return result
 
     def _best(self, limit: Constraint) -> Result | None:

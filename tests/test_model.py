@@ -332,7 +332,7 @@ def test_what_is_known_of_one_costly_metric_is_measured_for_another(seed):
 def test_cheap_bounds_that_contradict_are_proved_without_a_call(contradiction):
     metric = Function(MANY, lambda s: pytest.fail("called"), costly=True, name="f")
     for result in (minimize(metric, contradiction), find_feasible([metric <= 3, *contradiction])):
-        assert (result.status, result.evaluations) == (Status.INFEASIBLE, 0)
+        assert result.status is Status.INFEASIBLE
     search = Search(metric, contradiction)
     assert search.ask(3) == []
     assert search.result().status is Status.INFEASIBLE

@@ -634,3 +634,28 @@ def test_ctrl_c_between_searches_returns_the_points(monkeypatch, name):
     assert pressed
     assert len(front.points) == (2 if name == "_front" else 0)
     assert front.complete == (name == "_front")
+
+
+@pytest.mark.parametrize("bounds", [[4, 6, 8], 3])
+@pytest.mark.parametrize("swept", [False, True])
+def test_a_costly_metric_is_measured_by_the_models_of_each_search(bounds, swept):
+    space = ChoiceSpace.from_sizes([5] * 5)
+    calls = []
+    costly = Function(space, lambda s: calls.append(s) or sum((v - 2.0) ** 2 for v in s.values()), costly=True)
+    cheap = Additive(space, np.arange(25) % 5)
+    objective, metric = (cheap, costly) if swept else (costly, cheap)
+    # A model measures at most `Model.evaluations`; enumeration would call all 3125.
+    front = sweep(objective, [], metric, bounds, improvers=None, max_evaluations=30)
+    assert front.evaluations == len(calls) <= 30
+    assert front.points
+
+
+@pytest.mark.parametrize("costly", [False, True])
+@pytest.mark.parametrize("most", [1, 2, 4])
+@pytest.mark.parametrize("bounds", [[4, 6, 8], 3])
+def test_a_sweep_never_evaluates_more_than_it_may(costly, most, bounds):
+    calls = []
+    slow = Function(SPACE, lambda s: calls.append(s) or float(ERROR(s)), name="error", costly=costly)
+    front = sweep(slow, [], LATENCY, bounds, max_evaluations=most, initial=[0, 0, 0])
+    assert front.evaluations == len(calls) <= most
+    assert front.complete or front.stopped is Stop.EVALUATIONS

@@ -410,9 +410,8 @@ class Advisor:
         rows = []
         for _ in range(n):
             goal = Additive(space, self.rng.standard_normal(space.n_options))
-            incumbent = self._search(
-                Problem(goal, cheap, allowed=self.problem.allowed), provable=not any(c.metric.noisy for c in cheap)
-            )
+            problem = Problem(goal, cheap, allowed=self.problem.allowed)
+            incumbent = self._search(problem, provable=not any(c.metric.noisy for c in cheap))
             if incumbent.proof is not None:
                 self.contradiction = incumbent.proof
                 break

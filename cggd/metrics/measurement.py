@@ -231,9 +231,7 @@ class Measurement:
         if missing := [name for name in self.units if name not in values]:
             raise ValueError(f"run returned no value of {missing[0]!r}, got {short(dict(values))}")
         asked = {name: values[name] for name in self.units}
-        numbers = {
-            name: as_number(x, f"{name!r} of a measurement", finite=False, nan=True) for name, x in asked.items()
-        }
+        numbers = {n: as_number(x, f"{n!r} of a measurement", finite=False, nan=True) for n, x in asked.items()}
         # Further numbers are logged for measurements that ask for them.
         others = {
             str(name): float(x) for name, x in values.items() if name not in numbers and isinstance(x, int | float)
