@@ -347,6 +347,11 @@ def soft(constraint: Constraint, price: float) -> Metric:
     >>> maximize(speed - soft(price <= 90, 0.05)).value
     8.0
     """
+    if not isinstance(constraint, Constraint):
+        raise TypeError(
+            f"constraint must be a bound such as metric <= 5, or a rule put on its space with "
+            f"rule.on(space), got {constraint!r}"
+        )
     missed = constraint.sign * constraint.metric - constraint.limit
     nothing = Additive(constraint.space, np.zeros(constraint.space.n_options), name="0")
     name = f"{number_text(as_amount(price, 'price'))} per unit that {constraint} is missed by"

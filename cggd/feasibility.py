@@ -285,7 +285,7 @@ class _Question:
         forbid: Mapping | ArrayLike | None,
         space: ChoiceSpace | None = None,
     ) -> _Question:
-        checked = check_constraints(constraints)
+        checked = check_constraints(constraints, space)
         if space is None:
             if not checked:
                 raise ValueError("constraints is empty; give at least one")

@@ -15,7 +15,7 @@ import inspect
 from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from itertools import chain, product
+from itertools import chain, combinations, product
 from math import prod
 from typing import Any, Protocol, cast
 from unicodedata import normalize
@@ -459,7 +459,8 @@ def same(
 ) -> Rule:
     """All of the decisions take the same option; ``"*"`` stands for all decisions.
 
-    With `by`, an attribute of the options must be the same. With `as_text`, labels are compared as they are printed.
+    With `by`, an attribute of the options must be the same; options without this attribute go with all others. With
+    `as_text`, labels are compared as they are printed.
 
     Examples
     --------
@@ -470,12 +471,19 @@ def same(
 
     def rows(space: ChoiceSpace) -> Rows:
         known, out = _Labels(space, as_text=as_text), []
-        place, *others = range(space.n_decisions) if labels == ("*",) else map(known.position, labels)
-        for there in others:
-            theirs = known.groups(there, by)
-            for label, options in known.groups(place, by).items():
-                needed = {(there, option): -1 for option in theirs.get(label, [])}
-                out.append(({**{(place, option): 1 for option in options}, **needed}, 0))
+        places = list(range(space.n_decisions) if labels == ("*",) else map(known.position, labels))
+        groups = {place: known.groups(place, by) for place in places}
+        told = all(sum(map(len, groups[place].values())) == space.sizes[place] for place in places)
+        # Where every option has a label, all decisions agree if each agrees with the first.
+        for place, there in combinations(places, 2) if not told else ((places[0], other) for other in places[1:]):
+            for label, options in groups[place].items():
+                here, same = {(place, option): 1 for option in options}, groups[there].get(label, [])
+                if told:
+                    out.append((here | {(there, option): -1 for option in same}, 0))
+                    continue
+                others = [option for some in groups[there].values() for option in some if option not in same]
+                if others:
+                    out.append((here | {(there, option): 1 for option in others}, 1))
         return out or [({(0, 0): 0}, 0)]
 
     return Rule(name or f"same{f' {by}' if by else ''}: {', '.join(map(str, labels))}", rows)

@@ -302,7 +302,7 @@ class _Search:
         evaluation.executor, evaluation.allowed = options["executor"], problem.allowed
         if most is not None:
             # The answer is evaluated again at the end.
-            evaluation.most = most - min(sum(metric.calls for metric in problem.metrics), most // 2)
+            evaluation.most = most - min(sum(metric.calls_each for metric in problem.metrics), most // 2)
         if most is not None or problem.costly:
             evaluation.seen = []
         self.incumbent = Incumbent(problem, _initial(problem, options["initial"]))

@@ -19,6 +19,8 @@ from cggd import (
     minimize,
     portfolio,
     rules,
+    smallest_bound,
+    soft,
     sweep,
 )
 from cggd.io import parse_rule, read_problem, write_problem
@@ -375,3 +377,22 @@ def test_problems_in_json_have_rules(tmp_path):
 def test_remedies_of_rules_say_what_would_be_violated():
     found = diagnose([rules.at_least(1, ("cpu", "x")), rules.at_least(1, ("board", "y")), FITS, PRICE >= 0])
     assert "  the rest works if this is violated by at least 1: cpu=x -> board=x" in str(found).splitlines()
+
+
+@pytest.mark.parametrize("order", list(itertools.permutations("abc")))
+def test_options_without_an_attribute_go_with_all_others_in_any_order(order):
+    sizes = {"a": ["x", "n"], "b": ["x", "y"], "c": ["x", "y"]}
+    space = ChoiceSpace(sizes, attributes={"sock": ["s1", "", "s1", "s2", "s1", "s2"]})
+    rule = rules.same(list(order), by="sock").on(space)
+    texts = np.array(space.attributes["sock"])
+    for selection in space.enumerate():
+        said = {text for text in texts[space.layout.flat(selection)].tolist() if text}
+        assert bool(rule.satisfied(rule.metric(selection))) == (len(said) <= 1)
+
+
+def test_a_soft_rule_and_a_tightest_bound_beside_a_rule():
+    space = ChoiceSpace({"a": [1, 2, 3], "b": [1, 2, 3]})
+    cost = Additive(space, [1.0, 2, 3, 3, 2, 1])
+    assert smallest_bound(cost, [rules.same("*")]).value == 4
+    with pytest.raises(TypeError, match=r"rule\.on\(space\)"):
+        soft(rules.same("*"), 5)

@@ -217,7 +217,7 @@ def test_every_kind_of_metric_can_be_objective_or_constraint(kind):
 
 def test_max_evaluations():
     slow = Function(SPACE, lambda s: float(ERROR(s)), cache=False, name="slow")
-    result = minimize(slow, [LATENCY <= 7], max_evaluations=50)
+    result = minimize(slow, [LATENCY <= 7], max_evaluations=50, improvers=portfolio(few_calls=0))
     assert (result.stopped, result.stop_text) == (Stop.EVALUATIONS, "limit of evaluations: 50")
     assert result.evaluations == 50
 
@@ -686,3 +686,11 @@ def test_a_worker_that_dies_carries_the_best():
         minimize(metric, [LATENCY <= 9], executor=executor, initial=[1, 0, 0], **descent(starts=1))
     result = caught.value.result
     assert (result.status, result.stopped, result.note.split(":")[0]) == (Status.UNKNOWN, Stop.FAILED, "MetricError")
+
+
+def test_black_boxes_of_few_selections_are_enumerated_if_the_calls_allow_it():
+    slow = Function(SPACE, lambda s: float(ERROR(s)), name="slow")
+    n = SPACE.n_selections
+    assert minimize(slow, [LATENCY <= 7]).status is Status.OPTIMAL
+    assert minimize(slow, [LATENCY <= 7], max_evaluations=n + 1).status is Status.OPTIMAL
+    assert minimize(slow, [LATENCY <= 7], max_evaluations=n // 2).evaluations <= n // 2

@@ -156,7 +156,9 @@ def _read_psplib(path: StrPath) -> Project:
         with unpacked(path) as plain:
             found = psplib.parse(plain, form)
     except (ValueError, LookupError, TypeError, AttributeError, ArithmeticError) as error:
-        raise ValueError(f"{path}: not a project in the format of {words}: {error}") from None
+        numbers = all(word.lstrip("-").isdigit() for word in text.split())
+        shop = "; if it is a job shop: machines are numbered from 0, and flexible ones end in .fjs" if numbers else ""
+        raise ValueError(f"{path}: not a project in the format of {words}: {error}{shop}") from None
     except (StopIteration, RuntimeError):
         raise ValueError(f"{path}: the file ends before its last activity") from None
     with named(path):

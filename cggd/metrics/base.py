@@ -154,7 +154,7 @@ class Metric(Protocol):
         return False
 
     @property
-    def calls(self) -> int:
+    def calls_each(self) -> int:
         """Number of calls of black boxes for evaluating one selection again."""
         return 0
 

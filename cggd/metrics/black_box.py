@@ -138,7 +138,7 @@ class Function(Metric):
             self._known.setdefault(self._key(selection), (value if np.isfinite(value) else np.nan, 0.0))
 
     @property
-    def calls(self) -> int:
+    def calls_each(self) -> int:
         return 0 if self.costly else self.repeats
 
     @property

@@ -128,8 +128,8 @@ class Combination(Metric):
         return any(metric.costly for w, metric in self.terms if w)
 
     @property
-    def calls(self) -> int:
-        return sum(metric.calls for _, metric in self.terms)
+    def calls_each(self) -> int:
+        return sum(metric.calls_each for _, metric in self.terms)
 
     def between(self, selections: NDArray[np.int64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         ends = [(w, metric.between(selections)) for w, metric in self.terms if w]
@@ -283,8 +283,8 @@ class Maximum(Metric):
         return any(metric.costly for metric in self.metrics)
 
     @property
-    def calls(self) -> int:
-        return sum(metric.calls for metric in self.metrics)
+    def calls_each(self) -> int:
+        return sum(metric.calls_each for metric in self.metrics)
 
     def between(self, selections: NDArray[np.int64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         lows, highs = zip(*(metric.between(selections) for metric in self.metrics), strict=True)
