@@ -415,6 +415,26 @@ class Result:
         )
 
 
+class SearchError(RuntimeError):
+    """An evaluation failed; `result` carries the best feasible selection found before.
+
+    That selection is evaluated again before it is returned. If this fails too, ``result.remeasured`` is false.
+    """
+
+    def __init__(self, message: str, result: Result) -> None:
+        super().__init__(message)
+        self.result = result
+
+    @classmethod
+    def of(cls, failure: BaseException, result: Result) -> SearchError:
+        """The error that says what failed and what was found until then."""
+        found = "no feasible selection until then"
+        if result.selection is not None:
+            found = f"the best selection until then is in .result, {result.objective} = {result.value}"
+            found += "" if result.remeasured else "; it could not be evaluated again"
+        return cls(f"{type(failure).__name__}: {failure} ({found})", result)
+
+
 _NOT_REMEASURED = (
     "unknown: the selection satisfied every constraint when it was found, but could not be evaluated again"
 )

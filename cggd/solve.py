@@ -24,8 +24,8 @@ from cggd.metrics.evaluation import OutOfCalls
 from cggd.outputs import check_writable
 from cggd.portfolio import portfolio
 from cggd.problem import Problem
-from cggd.result import Asked, History, Result, Run, Status
-from cggd.several import in_order, several_answers
+from cggd.result import Asked, History, Result, Run, SearchError, Status
+from cggd.several import in_order, several_answers, shares
 from cggd.snapshot import fingerprint, restore, save
 
 # Seconds per decision for translating the answer to labels.
@@ -42,17 +42,6 @@ CHECKPOINT_SECONDS = 30.0
 CHANGED = 1e-6
 
 _T = TypeVar("_T")
-
-
-class SearchError(RuntimeError):
-    """An evaluation failed; `result` carries the best feasible selection found before.
-
-    That selection is evaluated again before it is returned. If this fails too, ``result.remeasured`` is false.
-    """
-
-    def __init__(self, message: str, result: Result) -> None:
-        super().__init__(message)
-        self.result = result
 
 
 @dataclass(frozen=True, eq=False)
@@ -130,7 +119,8 @@ def minimize(
         nothing if some metric is costly.
     max_evaluations : int, optional
         Largest number of black-box calls, including those that evaluate the answer again. If some metric is costly,
-        only the calls of costly metrics count; these are made once per selection.
+        only the calls of costly metrics count; these are made once per selection. Several answers and objectives share
+        the limit.
     gap : float
         Relative gap to the bound at which the search stops; with 0 it continues to the optimum.
     initial : mapping or array-like, optional
@@ -237,7 +227,7 @@ def solve(problem: Problem, **options: Any) -> Result:
     budget = Budget(reserve=ANSWER_SECONDS * problem.space.n_decisions)
     options = _all(options)
     several = {name: options.pop(name) for name in ("answers", "differ", "alike")}
-    del options["slack"]
+    shares(options.pop("slack"), 1)
     if several == ONE_ANSWER:
         return _Search(problem, budget, **options).run()
     check_options(**options)
@@ -362,11 +352,7 @@ class _Search:
                 stopped, note = Stop.FAILED, _text(failure)
         result = uninterrupted(lambda: self._result(stopped, note, chosen, remeasured=remeasured))
         if failure is not None:
-            found = "no feasible selection until then"
-            if result.selection is not None:
-                found = f"the best selection until then is in .result, {result.objective} = {result.value}"
-                found += "" if result.remeasured else "; it could not be evaluated again"
-            raise SearchError(f"{_text(failure)} ({found})", result) from failure
+            raise SearchError.of(failure, result) from failure
         return result
 
     def _evaluating(self, work: Callable[[], _T]) -> _T:

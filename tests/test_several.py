@@ -7,7 +7,24 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cggd import Additive, ChoiceSpace, Finding, Problem, Result, Status, Stop, maximize, minimize, rules, soft, solve
+from cggd import (
+    Additive,
+    ChoiceSpace,
+    Finding,
+    Function,
+    Invalid,
+    Problem,
+    Result,
+    SearchError,
+    Status,
+    Stop,
+    explain,
+    maximize,
+    minimize,
+    rules,
+    soft,
+    solve,
+)
 from cggd.testing.strategies import problems
 
 SPACE = ChoiceSpace({"a": ["x", "y"], "b": ["x", "y", "z"], "c": ["x", "y"]})
@@ -186,3 +203,125 @@ def test_soft_bounds_cost_their_price_for_each_unit(problem, price):
     missed = np.array([[max(0.0, c.sign * (c.metric(row) - c.bound)) for c in bounds] for row in everything])
     costs = [problem.cost(row) + price * m for row, m in zip(everything, missed.sum(axis=1), strict=True)]
     assert np.isclose(sign * result.value, min(costs), atol=1e-9)
+
+
+PAIR = ChoiceSpace({"a": [1, 2, 3], "b": [1, 2, 3]})
+SUM = Additive(PAIR, [1.0, 2, 3, 3, 2, 1], name="sum")
+
+
+def product(selection):
+    """A number that is not valid with a = 1."""
+    if selection["a"] == 1:
+        raise Invalid("too small")
+    return float(selection["a"] * selection["b"])
+
+
+@pytest.mark.parametrize("costly", [False, True])
+@pytest.mark.parametrize(("slack", "value", "bound"), [(0.0, 6.0, 3.0), (0.5, 4.0, 4.5)])
+def test_later_objectives_must_be_valid_in_the_first_one(costly, slack, value, bound):
+    result = minimize([SUM, Function(PAIR, product, name="product", costly=costly)], slack=slack)
+    assert (result.status, result.value) == (Status.OPTIMAL, value)
+    assert [(row.name, row.bound) for row in result.constraints] == [("sum", bound)]
+    assert result.problem.constraints[0].bound == bound
+    never = Function(PAIR, lambda s: float("nan"), costly=costly)
+    assert minimize([SUM, never], slack=slack).status is Status.INFEASIBLE  # as of minimize(never)
+
+
+@pytest.mark.parametrize("costly", [False, True])
+def test_an_objective_reached_is_kept_if_a_later_one_fails(costly):
+    def interrupted(selection):
+        raise KeyboardInterrupt
+
+    with pytest.raises(SearchError, match=r"division by zero.*sum = 2\.0") as error:
+        minimize([SUM, Function(PAIR, lambda s: 1 / 0, costly=costly)])
+    result = minimize([SUM, Function(PAIR, interrupted, costly=costly)])
+    for one, stop in ((error.value.result, Stop.FAILED), (result, Stop.INTERRUPTED)):
+        assert (one.status, one.value, one.objective, one.stopped) == (Status.FEASIBLE, 2.0, "sum", stop)
+    rng = np.random.default_rng(0)
+    noisy = Function(PAIR, lambda s: s["a"] + rng.random(), repeats=3)
+    assert minimize([noisy, SUM], max_evaluations=60).status is Status.FEASIBLE
+
+
+@pytest.mark.parametrize("error", [RuntimeError, KeyboardInterrupt])
+def test_answers_found_are_kept_if_a_later_search_fails(error):
+    armed = []
+
+    def failing(selection):
+        if armed:
+            raise error("late")
+        return 10.0 * selection["a"] + selection["b"]
+
+    class Arms:
+        """An improver that finds the selections in order; evaluations fail in the third search."""
+
+        def suits(self, problem):
+            return True
+
+        def improve(self, problem, incumbent, budget, rng):
+            if len(problem.constraints) == 2:
+                armed.append(True)
+            yield Finding(PAIR.enumerate()[len(problem.constraints)])
+
+    run = lambda: minimize(Function(PAIR, failing), answers=4, improvers=[Arms()], max_evaluations=100)  # noqa: E731
+    if error is RuntimeError:
+        with pytest.raises(SearchError, match="late") as told:
+            run()
+        result, stop = told.value.result, Stop.FAILED
+    else:
+        result, stop = run(), Stop.INTERRUPTED
+    assert [answer.value for answer in answers_of(result)] == [11.0, 12.0]
+    assert result.stopped is stop
+
+
+def test_an_objective_that_was_not_reached_is_not_called_optimal():
+    nothing = Additive(PAIR, np.zeros(6), name="nothing")
+    result = minimize([nothing, SUM], callback=lambda progress: True)
+    assert (result.status, result.stopped, result.objective) == (Status.FEASIBLE, Stop.CALLBACK, "nothing")
+
+
+def test_explanations_of_answers_are_of_their_own_search():
+    result = minimize(SUM, [SUM >= 2], answers=2, forbid={"a": [1]})
+    assert not any(
+        choice.possible for choice in explain(result).choices if (choice.decision, choice.option) == ("a", 1)
+    )
+    found = explain(minimize(SUM, [rules.different("*")], answers=2).alternatives[0])
+    assert [bound.binds for bound in found.bounds] == [False]
+    assert min(choice.loss for choice in found.choices if choice.loss is not None) == 0
+
+
+@pytest.mark.parametrize("costly", [False, True])
+@pytest.mark.parametrize("most", [1, 2, 7, 20])
+def test_searches_share_the_limit_of_evaluations(costly, most):
+    space = ChoiceSpace.from_sizes([4, 4, 4])
+    calls = []
+
+    def function(weights):
+        def value(selection):
+            calls.append(selection)
+            return float(np.dot(list(selection.values()), weights))
+
+        return Function(space, value, name=f"by {weights}", costly=costly)
+
+    several = minimize(function([1, 2, 3]), answers=3, max_evaluations=most)
+    assert len(calls) == several.evaluations <= most
+    calls.clear()
+    ordered = minimize([function([1, 2, 3]), function([3, 1, 2])], max_evaluations=most)
+    assert len(calls) == ordered.evaluations <= most
+    if most > 2:
+        assert several.feasible
+        assert ordered.feasible
+
+
+def test_that_there_are_no_more_answers_is_told_without_proofs_of_those_found():
+    space = ChoiceSpace({"a": [1, 2], "b": [1, 2]})
+    cost = Additive(space, [1.0, 2, 1, 2], name="cost")
+    result = minimize(cost, answers=9, gap=0.9)
+    assert len(answers_of(result)) == 4
+    assert result.run.exhausted
+
+
+def test_a_slack_of_one_objective_is_checked():
+    for objective in (COST, [COST]):
+        for slack in (-1, [0.1], "much"):
+            with pytest.raises((ValueError, TypeError), match="slack"):
+                minimize(objective, slack=slack)
