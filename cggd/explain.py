@@ -10,10 +10,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cggd.budget import Budget, Stop
-from cggd.checks import as_number, check_time_limit
+from cggd.checks import as_number, check_time_limit, whole
 from cggd.constraints import Constraint
 from cggd.feasibility import Diagnosis, diagnose
-from cggd.metrics import table_of
+from cggd.metrics import Metric, table_of
 from cggd.problem import Problem
 from cggd.program.grid import grid
 from cggd.result import Result, Status
@@ -33,10 +33,11 @@ class Choice:
     decision, option : labels
     chosen : bool
         Whether the selection has this option.
-    change : float
-        By how much the objective changes if only this decision switches to the option.
+    change : float or None
+        By how much the objective changes if only this decision switches to the option; None if a costly metric was not
+        measured there.
     breaks : tuple of str
-        Constraints that this switch alone would violate.
+        Constraints that this switch alone would violate, as far as costly metrics were measured there.
     possible : bool or None
         Whether any selection that satisfies the constraints has the option; None if that is not known.
     best : float or None
@@ -50,7 +51,7 @@ class Choice:
     decision: Hashable
     option: Hashable
     chosen: bool
-    change: float
+    change: float | None
     breaks: tuple[str, ...]
     possible: bool | None
     best: float | None
@@ -118,7 +119,7 @@ class Explanation:
     diagnosis : Diagnosis or None
         For an infeasible problem: a smallest conflict, and what would work.
     complete : bool
-        Whether everything was computed; otherwise the time was over.
+        Whether everything was computed; otherwise the time was over, or the evaluations.
     """
 
     result: Result
@@ -162,7 +163,7 @@ class Explanation:
             lines += [f"  {choice.option}: {_loss(choice, self.result.sense, unit)}" for choice in others]
         lines += [_bound_line(bound, unit) for bound in self.bounds]
         if not self.complete:
-            lines.append("the time was over before everything was computed")
+            lines.append("the time was over, or the evaluations, before everything was computed")
         return "\n".join(lines)
 
 
@@ -199,6 +200,7 @@ def explain(
     by: float | str | None = None,
     seed: int = 0,
     time_limit: float | None = 30.0,
+    max_evaluations: int | None = None,
 ) -> Explanation:
     """Say why a result is as it is: what other options would cost and what bounds are worth, by solving again.
 
@@ -215,6 +217,9 @@ def explain(
     seed : int
     time_limit : float or None
         Seconds for all searches together. What there is no time for is None in the explanation.
+    max_evaluations : int, optional
+        Largest number of black-box calls of all searches together. If some metric is costly, only its calls count, and
+        by default there are at most as many as in the search of the result.
 
     Examples
     --------
@@ -242,7 +247,11 @@ def explain(
         return Explanation(result, [], [], None, True)
     asked = problem.space.decisions if decisions is None else list(decisions)
     places = [problem.space.position(d) for d in asked]
-    again = _Again(result, problem, seed, budget)
+    if max_evaluations is not None:
+        max_evaluations = whole(max_evaluations, "max_evaluations", least=1)
+    elif problem.costly:
+        max_evaluations = result.evaluations
+    again = _Again(result, problem, seed, budget, max_evaluations)
     steps = [_step(c, by) for c in problem.constraints]
     sizes = problem.space.sizes
     again.left = int(sum(sizes[places] - 1)) + sum(1 if step is None else 3 for step in steps)
@@ -255,24 +264,30 @@ def explain(
 class _Again:
     """Searches of variants of one problem, within one budget."""
 
-    def __init__(self, result: Result, problem: Problem, seed: int, budget: Budget) -> None:
+    def __init__(self, result: Result, problem: Problem, seed: int, budget: Budget, most: int | None) -> None:
         self.result, self.problem, self.seed, self.budget = result, problem, seed, budget
-        self.left, self.complete = 1, True
+        self.left, self.complete, self.calls = 1, True, most
         indices = result.indices
         assert indices is not None
         self.indices: NDArray[np.int64] = indices
-        self.tables = [table_of(problem.objective, indices), *(c.table(indices) for c in problem.constraints)]
+        self.tables = [
+            _known(problem.objective, indices) if problem.objective.costly else table_of(problem.objective, indices),
+            *(_known(c.metric, indices) if c.metric.costly else c.table(indices) for c in problem.constraints),
+        ]
 
     def solve(self, problem: Problem, initial: NDArray[np.int64] | None = None) -> Result | None:
         """The result of a variant; None if the time is over or the user interrupted."""
         share = None
         if self.budget.limited:
             share = min(self.budget.left, max(self.budget.left / max(self.left, 1), LEAST_SECONDS))
+        calls = None if self.calls is None else max(self.calls // max(self.left, 1), min(self.calls, 1))
         self.left -= 1
-        if not self.complete or share == 0:
+        if not self.complete or share == 0 or calls == 0:
             self.complete = False
             return None
-        found = solve(problem, seed=self.seed, time_limit=share, initial=initial)
+        found = solve(problem, seed=self.seed, time_limit=share, max_evaluations=calls, initial=initial)
+        if self.calls is not None:
+            self.calls -= found.evaluations
         self.complete = self.complete and found.stopped is not Stop.INTERRUPTED
         return found
 
@@ -281,6 +296,17 @@ class _Again:
         if value is None or self.result.value is None:
             return None
         return self.problem.sign * (self.result.value - value) + 0.0
+
+
+def _known(metric: Metric, selection: NDArray[np.int64]) -> NDArray[np.float64]:
+    """What is known of the replacement table of a costly metric without a call; NaN where nothing is."""
+    space = metric.space
+    rows = np.repeat(selection[None], space.n_options, axis=0)
+    place = np.repeat(np.arange(space.n_decisions), space.sizes)
+    at = np.arange(space.n_options)
+    rows[at, place] = at - space.offsets[place]
+    low, high = metric.between(rows)
+    return np.where(low == high, low, np.nan)
 
 
 def _choices(again: _Again, place: int) -> list[Choice]:
@@ -292,8 +318,11 @@ def _choices(again: _Again, place: int) -> list[Choice]:
         at, chosen = first + option, option == again.indices[place]
         objective, *values = (table[at] for table in again.tables)
         pairs = zip(problem.constraints, values, strict=True)
-        breaks = tuple(str(c) for c, value in pairs if not c.satisfied(value))
+        breaks = tuple(
+            str(c) for c, value in pairs if not (c.satisfied(value) or (c.metric.costly and np.isnan(value)))
+        )
         change = 0.0 if chosen else float(objective) - float(result.value or 0.0)
+        change = None if problem.objective.costly and np.isnan(change) else change
         known: tuple[bool | None, float | None, bool] = (True, result.value, result.status is Status.OPTIMAL)
         if problem.allowed is not None and not problem.allowed[at]:
             known = (False, None, True)

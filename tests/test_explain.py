@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cggd import Additive, ChoiceSpace, Problem, Result, Status, explain, maximize, minimize, rules, solve
+from cggd import Additive, ChoiceSpace, Function, Problem, Result, Status, explain, maximize, minimize, rules, solve
 from cggd.testing.strategies import problems
 
 SPACE = ChoiceSpace({"cpu": ["slow", "fast"], "disk": ["small", "large", "huge"]})
@@ -117,3 +117,21 @@ def test_wrong_arguments_are_told():
     with pytest.raises(ValueError, match=r"read from a file; give problem="):
         explain(read)
     assert str(explain(read, problem=result.problem)) == str(explain(result))
+
+
+@pytest.mark.parametrize("most", [None, 5])
+def test_explanations_of_costly_metrics_keep_to_a_limit_of_calls(most):
+    space, calls = ChoiceSpace.from_sizes([5, 5, 5]), []
+
+    def run(selection):
+        calls.append(selection)
+        return float(sum(selection.values()))
+
+    result = minimize(Function(space, run, costly=True), max_evaluations=12)
+    calls.clear()
+    found = explain(result, max_evaluations=most, time_limit=None)
+    assert 0 < len(calls) <= (most or 12)
+    assert found.complete == (most is None)
+    assert len(found.choices) == space.n_options
+    assert ("or the evaluations" in str(found)) == (not found.complete)
+    json.dumps(found.to_dict(), allow_nan=False)
