@@ -193,3 +193,24 @@ def test_the_picture_shows_what_was_measured():
     assert lines["best so far"].get_ydata()[-1] == best
     assert sum(len(lines[k].get_xdata()) for k in ("feasible", "violates a bound", "invalid")) == len(bench)
     plt.close("all")
+
+
+@pytest.mark.parametrize(
+    ("command", "said"),
+    [
+        ("./none.sh {block} {tile} {kind}", "'./none.sh' is not a program that can be run"),
+        (f"{sys.executable} run.py {{block}} {{tiles}} {{kind}}", "write {tile} where it belongs, not {tiles}"),
+    ],
+)
+def test_a_wrong_command_is_wrong_input(folder, capsys, command, said):
+    with pytest.raises(SystemExit) as left:
+        cli.main(["measure", "space.csv", "--command", command, "--minimize", "time"])
+    assert left.value.code == 1
+    assert said in capsys.readouterr().err
+
+
+def test_failed_runs_are_counted_and_the_last_reason_is_told(folder, capsys):
+    (folder / "run.py").write_text("import sys\nsys.exit('no board connected')\n")
+    assert run("--minimize", "time", "--evaluations", "3") == 2
+    assert "note: 3 runs failed" in (err := capsys.readouterr().err)
+    assert "exit status 1: no board connected" in err
