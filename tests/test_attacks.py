@@ -21,6 +21,7 @@ from cggd import (
     find_feasible,
     maximize,
     minimize,
+    portfolio,
 )
 from cggd.improve import cores
 from cggd.program.bounds import relax
@@ -108,7 +109,7 @@ def test_nothing_is_inherited_that_was_said_of_other_values(metric):
     for composed, right in ((-metric, -values), (metric + 1, values + 1), (2 * metric + metric, 3 * values)):
         assert composed.evaluate(every).tolist() == right.tolist()
     for find, best in ((minimize, values.min()), (maximize, values.max())):
-        for improvers in (None, [Descent(steps=20, starts=1)]):
+        for improvers in (portfolio(few_calls=0), [Descent(steps=20, starts=1)]):
             result = find(metric, improvers=improvers)
             assert result.value == best or result.status is not Status.OPTIMAL
             assert result.bound is None or find(-metric, improvers=improvers).bound is None
