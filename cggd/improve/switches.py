@@ -84,6 +84,9 @@ ROUNDING = 1e-12
 # Stands for the cost and the violation of an invalid selection: worse than all others.
 INVALID = 1e100
 
+# Relative gap to the bound of a relaxation below which there is no local search without a time limit.
+CLOSE = 1e-6
+
 # Seconds per option until the first check of the budget, measured with 2e6 options and rounded up.
 SWITCHES_SECONDS = 1e-6
 
@@ -841,6 +844,8 @@ class Switches:
             return
         if not budget.fits(SWITCHES_SECONDS * problem.space.n_options):
             return
+        if not budget.limited and incumbent.relaxed is not None and incumbent.gap <= CLOSE:
+            return  # a walk over a million decisions would take minutes
         if incumbent.selection is None and problem.constraints:
             how = {"allowed": problem.allowed, "start": incumbent.start, "stop": mine.over}
             visit = search(problem.space, problem.constraints, None, rng, **how)
