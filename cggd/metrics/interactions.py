@@ -13,7 +13,7 @@ from numpy.typing import ArrayLike, NDArray
 from cggd.checks import as_number, own
 from cggd.expressions import Expression, Program
 from cggd.metrics.base import Metric, SumTable, table_of, values_of
-from cggd.metrics.state import State, Switch, Trail
+from cggd.metrics.state import State, Switch, Trail, TrailState
 from cggd.rounding import WHOLE, is_whole, sum_rounding
 from cggd.space import ChoiceSpace, as_floats, check_space
 
@@ -218,10 +218,8 @@ class Interactions(Metric):
         return low - error, high + error
 
 
-class _InteractionsState:
+class _InteractionsState(TrailState):
     """A sum of tables at a selection: a move recomputes the tables of the decisions that it switches."""
-
-    weights, sampled = None, False
 
     def __init__(self, metric: Interactions, selection: NDArray[np.int64]) -> None:
         self.metric, self.trail = metric, Trail(selection)
@@ -249,12 +247,6 @@ class _InteractionsState:
         self.trail.undo()
         self.value, self._gains, self._gain = kept
         return table
-
-    def move(self, switches: Sequence[Switch]) -> None:
-        self._moved(self.trail.move(switches))
-
-    def undo(self) -> None:
-        self._moved(self.trail.undo())
 
     def _moved(self, made: Sequence[tuple[int, int, int]]) -> None:
         if self.trail.refresh_due or len(made) > 1:

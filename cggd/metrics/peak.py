@@ -14,7 +14,7 @@ from scipy import sparse
 from cggd.checks import own
 from cggd.expressions import Expression, Program
 from cggd.metrics.base import Metric, table_of, values_of
-from cggd.metrics.state import State, Switch, Trail
+from cggd.metrics.state import State, Switch, Trail, TrailState
 from cggd.rounding import UNIT, WHOLE, is_whole, sum_rounding
 from cggd.space import ChoiceSpace, as_array, check_space, few
 
@@ -231,10 +231,8 @@ class Loaded(Protocol):
     def local_table_of_loads(self, selection: NDArray[np.int64], loads: NDArray[np.float64]) -> NDArray[np.float64]: ...
 
 
-class LoadState:
+class LoadState(TrailState):
     """A metric of loads at a selection. A move changes the loads of the stages that its decision touches."""
-
-    weights, sampled = None, False
 
     def __init__(self, metric: Loaded, selection: NDArray[np.int64]) -> None:
         self.metric, self.trail = metric, Trail(selection)
@@ -260,12 +258,6 @@ class LoadState:
         self.trail.undo()
         self._loads = before
         return table
-
-    def move(self, switches: Sequence[Switch]) -> None:
-        self._moved(self.trail.move(switches))
-
-    def undo(self) -> None:
-        self._moved(self.trail.undo())
 
     def _moved(self, made: Sequence[tuple[int, int, int]]) -> None:
         if self.trail.refresh_due:

@@ -14,7 +14,7 @@ from scipy import sparse
 from cggd.checks import own
 from cggd.expressions import Expression, Program
 from cggd.metrics.base import Metric
-from cggd.metrics.state import State, Switch, Trail
+from cggd.metrics.state import State, Switch, Trail, TrailState
 from cggd.space import ENUMERABLE, ChoiceSpace, as_floats, check_space, count
 
 # Most combinations of a linear form with a variable for each. HiGHS settles 20,000 of them within a second or two.
@@ -167,10 +167,8 @@ class Relation(Metric):
         return Expression.join(rows)
 
 
-class _RelationState:
+class _RelationState(TrailState):
     """A relation at a selection."""
-
-    weights, sampled = None, False
 
     def __init__(self, metric: Relation, selection: NDArray[np.int64]) -> None:
         self.metric, self.trail = metric, Trail(selection)
@@ -191,9 +189,3 @@ class _RelationState:
         selection = self.trail.selection.copy()
         selection[outgoing[0]] = outgoing[1]
         return self.metric.replacements(selection)
-
-    def move(self, switches: Sequence[Switch]) -> None:
-        self.trail.move(switches)
-
-    def undo(self) -> None:
-        self.trail.undo()

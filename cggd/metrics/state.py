@@ -181,7 +181,30 @@ class Recomputed:
         self._value, self._table, self._entries = value, None, {}
 
 
-class SumState:
+class TrailState:
+    """Base of states with a `Trail`: they update what they keep after each move and each undo.
+
+    Attributes
+    ----------
+    trail : Trail
+        The subclass makes it.
+    """
+
+    weights: Any = None
+    sampled = False
+    trail: Trail
+
+    def move(self, switches: Sequence[Switch]) -> None:
+        self._moved(self.trail.move(switches))
+
+    def undo(self) -> None:
+        self._moved(self.trail.undo())
+
+    def _moved(self, made: Sequence[tuple[int, int, int]]) -> None:
+        """Update the state; each switched decision is given with its option before and after. By default nothing."""
+
+
+class SumState(TrailState):
     """State of a sum of one number per selected option plus a constant.
 
     A move takes time in proportion to the options of the switched decisions. A replacement table takes one vector
@@ -196,8 +219,6 @@ class SumState:
     >>> state.value, state.table()
     (1.5, array([1.5, 3. , 1.5, 1. ]))
     """
-
-    sampled = False
 
     def __init__(self, space: ChoiceSpace, weights: NDArray, constant: float, selection: NDArray[np.int64]) -> None:
         self.space, self.weights, self.constant = space, np.asarray(weights, dtype=float), constant
@@ -225,12 +246,6 @@ class SumState:
         table = self._gain + (self.value + gain)
         table[first:last] -= gain
         return table
-
-    def move(self, switches: Sequence[Switch]) -> None:
-        self._moved(self.trail.move(switches))
-
-    def undo(self) -> None:
-        self._moved(self.trail.undo())
 
     def _moved(self, made: Sequence[tuple[int, int, int]]) -> None:
         if self.trail.refresh_due:

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from cggd.checks import own
 from cggd.metrics.base import Metric
-from cggd.metrics.state import State, Switch, Trail
+from cggd.metrics.state import State, Switch, Trail, TrailState
 from cggd.space import ENUMERABLE, ChoiceSpace, as_floats, check_space, count
 
 
@@ -96,10 +96,8 @@ class Table(Metric):
         return Metric.quantile(self, q, samples=max(samples, self.space.n_selections), seed=seed)
 
 
-class _TableState:
+class _TableState(TrailState):
     """A table at a selection: its place in the table, which moves by strides."""
-
-    weights, sampled = None, False
 
     def __init__(self, metric: Table, selection: NDArray[np.int64]) -> None:
         self.metric, self.trail = metric, Trail(selection)
@@ -124,12 +122,6 @@ class _TableState:
         table = self.table()
         self.undo()
         return table
-
-    def move(self, switches: Sequence[Switch]) -> None:
-        self._moved(self.trail.move(switches))
-
-    def undo(self) -> None:
-        self._moved(self.trail.undo())
 
     def _moved(self, made: Sequence[tuple[int, int, int]]) -> None:
         for decision, _, option in made:

@@ -15,7 +15,7 @@ from scipy.sparse.csgraph import connected_components
 from cggd import ChoiceSpace, Metric
 from cggd.expressions import Expression, Program
 from cggd.metrics import State
-from cggd.metrics.state import Switch, Trail
+from cggd.metrics.state import Switch, Trail, TrailState
 from cggd_scheduling.placement.problem import Placement
 
 # Ties of clusters are transfers that cost at least these quantiles of all.
@@ -235,7 +235,7 @@ class _Touching:
     cuts: NDArray[np.int64]
 
 
-class LoadState:
+class LoadState(TrailState):
     """Loads of devices, and what each switch changes of them; a move touches only groups with a common output.
 
     Parameters
@@ -243,8 +243,6 @@ class LoadState:
     metric : DeviceLoad
     selection : ndarray of int, shape (n_decisions,)
     """
-
-    sampled, weights = False, None
 
     def __init__(self, metric: DeviceLoad, selection: NDArray[np.int64]) -> None:
         self.metric, self.trail = metric, Trail(selection)
@@ -301,12 +299,6 @@ class LoadState:
 
     def exchanges(self, outgoing: Switch) -> None:
         return None
-
-    def move(self, switches: Sequence[Switch]) -> None:
-        self._moved(self.trail.move(switches))
-
-    def undo(self) -> None:
-        self._moved(self.trail.undo())
 
     def _moved(self, made: Sequence[tuple[int, int, int]]) -> None:
         if self.trail.refresh_due or len(made) > self.metric.space.n_decisions // 4:
