@@ -300,12 +300,7 @@ class _Again:
 
 def _known(metric: Metric, selection: NDArray[np.int64]) -> NDArray[np.float64]:
     """What is known of the replacement table of a costly metric without a call; NaN where nothing is."""
-    space = metric.space
-    rows = np.repeat(selection[None], space.n_options, axis=0)
-    place = np.repeat(np.arange(space.n_decisions), space.sizes)
-    at = np.arange(space.n_options)
-    rows[at, place] = at - space.offsets[place]
-    low, high = metric.between(rows)
+    low, high = metric.between(metric.space.switches(selection))
     return np.where(low == high, low, np.nan)
 
 

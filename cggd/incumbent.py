@@ -192,7 +192,7 @@ class Incumbent:
                 if np.isfinite(problem.violations.total(values)):
                     self.keep_nearest(Candidate(np.nan, _kept(selection), values))
             return False
-        if problem.allowed is not None and not problem.allowed[problem.space.layout.flat(selection)].all():
+        if not problem.permits(selection[None])[0]:
             raise ValueError(f"an improver found {problem.space.labels(selection)!r}, which takes forbidden options")
         values = problem.values(selection) if finding.values is None else np.asarray(finding.values, dtype=float)
         if values.shape != (len(problem.constraints),):

@@ -66,6 +66,12 @@ class Problem:
         """``sign * objective`` of one selection, which is to be minimised."""
         return self.sign * float(values_of(self.objective, selection[None])[0])
 
+    def permits(self, selections: NDArray[np.int64]) -> NDArray[np.bool_]:
+        """Which selections take allowed options only, (n, n_decisions) to (n,)."""
+        if self.allowed is None:
+            return np.ones(len(selections), dtype=bool)
+        return np.logical_and.reduce(self.allowed[self.space.layout.flat(selections)], axis=1)
+
     def satisfied(self, selection: NDArray[np.int64]) -> bool:
         """Whether one selection satisfies every constraint."""
         return all(c.holds(selection[None])[0] for c in self.constraints)

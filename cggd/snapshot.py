@@ -112,7 +112,7 @@ def _read(
     value = array("known_value", "f", -1)
     selection = space.check_selections(array("known_selection", "i", len(value), space.n_decisions))
     values = array("known_values", "f", len(value), n_constraints)
-    if problem.allowed is not None and not problem.allowed[space.layout.flat(selection)].all():
+    if not problem.permits(selection).all():
         raise ValueError("its known_selection takes forbidden options")
     columns = [array(f"history_{name}", kind, -1) for name, kind in HISTORY]
     violation = array("history_violation", "f", len(columns[0]), n_constraints)

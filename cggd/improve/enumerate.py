@@ -49,7 +49,7 @@ class Enumerate:
         """Yield improving selections, and finally a bound, or a proof of infeasibility."""
         selections = problem.space.enumerate()
         if problem.allowed is not None:
-            selections = selections[problem.allowed[problem.space.layout.flat(selections)].all(axis=1)]
+            selections = selections[problem.permits(selections)]
         closed = all(metric.closed_form for metric in problem.metrics)
         at_once = AT_ONCE if closed else CALLS_AT_ONCE
         calls = 0 if closed else sum(metric.calls_each for metric in problem.metrics) * len(selections)

@@ -125,7 +125,7 @@ class Model:
         """Yield selections to measure; see `cggd.incumbent.Improver`."""
         advisor = Advisor(problem, self, rng)
         yield from map(Finding, advisor.best_known())
-        first = incumbent.start if incumbent.start is not None else None
+        first = incumbent.start
         limit = np.inf if budget.evaluation.most is not None else budget.evaluation.calls + self.evaluations
         if budget.evaluation.executor is not None:
             yield from self._in_flight(advisor, incumbent, budget, limit, first)
@@ -220,13 +220,13 @@ class Measured:
 
     def ask(self, rows: Rows) -> None:
         """Add selections that are asked for."""
-        self._asked.update(row.tobytes() for row in rows)
+        self._asked |= _keys(rows)
         self.add(rows)
 
     @property
     def closed(self) -> set[bytes]:
         """Selections that need not be asked for: those asked for before, and those judged."""
-        return self._asked | {row.tobytes() for row in self.rows[self.judged]}
+        return self._asked | _keys(self.rows[self.judged])
 
     def add(self, rows: Rows) -> None:
         """Add selections of which something may be known."""
@@ -261,6 +261,10 @@ class Measured:
         return self.complete | np.logical_or.reduce(np.isinf(self.values), axis=1)
 
 
+def _keys(rows: Rows) -> set[bytes]:
+    return {row.tobytes() for row in rows}
+
+
 class Advisor:
     """Chooses selections to measure from those measured before.
 
@@ -278,6 +282,7 @@ class Advisor:
         self.outputs = [Modelled(metric) for metric in metrics]
         self.validity = Modelled(nothing(problem.space))
         self.measured = Measured(metrics, problem.space.n_decisions)
+        self.cheap = [c for c in problem.constraints if not c.metric.costly]
         self.contradiction: str | None = None  # why no selection satisfies the cheap bounds
         self.everything = self._listed()
         self.measured.learn()
@@ -289,13 +294,16 @@ class Advisor:
 
     def _admitted(self, rows: Rows) -> Rows:
         """Those of allowed options that cheap bounds do not rule out."""
-        problem = self.problem
-        if problem.allowed is not None:
-            rows = rows[problem.allowed[problem.space.layout.flat(rows)].all(axis=1)]
-        for c in problem.constraints:
-            if not c.metric.costly and len(rows):
+        rows = rows[self.problem.permits(rows)]
+        for c in self.cheap:
+            if len(rows):
                 rows = rows[c.holds(rows)]
         return rows
+
+    @property
+    def provable(self) -> bool:
+        """Whether a contradiction between the cheap bounds would be a proof: a noisy value proves nothing."""
+        return not any(c.metric.noisy for c in self.cheap)
 
     def output(self, metric: Metric) -> int | None:
         """Number of the model of a metric, None for a cheap one."""
@@ -320,7 +328,7 @@ class Advisor:
             return
         if self.everything is None or any(metric.noisy for metric in self.problem.metrics):
             return
-        judged = {row.tobytes() for row in self.measured.rows[self.measured.judged]}
+        judged = _keys(self.measured.rows[self.measured.judged])
         rest = [row for row in self.everything if row.tobytes() not in judged]
         if rest and not self.problem.ruled_out(np.stack(rest), incumbent.cost).all():
             return
@@ -331,9 +339,8 @@ class Advisor:
 
     def _refute(self, budget: Budget) -> None:
         """Try to prove that no selection satisfies the cheap bounds; nothing is measured."""
-        cheap = [c for c in self.problem.constraints if not c.metric.costly]
-        problem = Problem(nothing(self.problem.space), cheap, allowed=self.problem.allowed)
-        if self.contradiction is None and Exact().suits(problem) and not any(c.metric.noisy for c in cheap):
+        problem = Problem(nothing(self.problem.space), self.cheap, allowed=self.problem.allowed)
+        if self.contradiction is None and Exact().suits(problem) and self.provable:
             found = Exact().improve(problem, Incumbent(problem), budget, self.rng)
             self.contradiction = next((one.proof for one in found if one is not None and one.proof is not None), None)
 
@@ -406,12 +413,11 @@ class Advisor:
     def _solved_rules(self, n: int) -> Rows:
         """Selections within the cheap bounds, found by the solver, where random ones break them."""
         space = self.problem.space
-        cheap = [c for c in self.problem.constraints if not c.metric.costly]
         rows = []
         for _ in range(n):
             goal = Additive(space, self.rng.standard_normal(space.n_options))
-            problem = Problem(goal, cheap, allowed=self.problem.allowed)
-            incumbent = self._search(problem, provable=not any(c.metric.noisy for c in cheap))
+            problem = Problem(goal, self.cheap, allowed=self.problem.allowed)
+            incumbent = self._search(problem, provable=self.provable)
             if incumbent.proof is not None:
                 self.contradiction = incumbent.proof
                 break

@@ -96,8 +96,7 @@ def _feasible(problem: Problem, samples: int, seed: int) -> tuple[NDArray[np.int
     """Selections that satisfy the constraints, all or those among a sample, and their costs."""
     space = problem.space
     rows = space.enumerate() if space.has_at_most(FEW) else space.sample(samples, np.random.default_rng(seed))
-    if problem.allowed is not None:
-        rows = rows[problem.allowed[space.layout.flat(rows)].all(axis=1)]
+    rows = rows[problem.permits(rows)]
     rows = np.array([row for row in rows if problem.satisfied(row)], dtype=np.int64).reshape(-1, space.n_decisions)
     return rows, problem.sign * values_of(problem.objective, rows) if len(rows) else np.zeros(0)
 
@@ -111,7 +110,7 @@ def _check(
             chosen = space.check_selections(np.asarray(finding.selection)[None])[0]
         except (ValueError, TypeError) as error:
             raise LawError(f"{name} yields {finding.selection!r}, which is no selection: {error}") from error
-        if problem.allowed is not None and not problem.allowed[space.layout.flat(chosen)].all():
+        if not problem.permits(chosen[None])[0]:
             raise LawError(f"{name} yields selection {chosen.tolist()}, which takes forbidden options")
         if finding.values is not None and not np.array_equal(finding.values, problem.values(chosen)):
             raise LawError(
