@@ -18,13 +18,11 @@ from cggd.metrics import values_of
 from cggd.problem import Problem
 from cggd.program.bounds import Relaxed
 from cggd.program.grid import grid, proved
+from cggd.program.settle import PRECISION
 from cggd.rounding import OPERATIONS, UNIT
 
 # Seconds per option for computing the grid of the objective, measured with 1e7 options at 2.5 GHz and rounded up.
 GRID_SECONDS = 5e-8
-
-# Relative gap up to which the value and the bound of a finished exact solver (HiGHS) differ by its tolerances only.
-PRECISION = 2e-6
 
 
 @dataclass(frozen=True)

@@ -17,10 +17,12 @@ from cggd.program.highs import LinearProgram, Outcome, Solution
 # Largest number of solver calls. Selections are excluded one by one, until the solver's tolerances hide no better one.
 EXCLUDED = 12
 
-# In programs of more than LARGE columns, no more selections are excluded once the relative gap is at most NEARLY, which
-# is within the solver's tolerances. Each call would take as long again, and there may be thousands of such selections.
+# Relative gap up to which the value and the bound of a finished exact solver (HiGHS) differ by its tolerances only.
+PRECISION = 2e-6
+
+# In programs of more than LARGE columns, no more selections are excluded once the relative gap is at most PRECISION.
+# Each call would take as long again, and there may be thousands of such selections.
 LARGE = 300
-NEARLY = 2e-6
 
 
 def linear_part(problem: Problem) -> Problem | None:
@@ -131,7 +133,7 @@ def settle(
             break
         if same and proved(cost, bound, step):
             return Settled(best, nearest, bound, True, solution.outcome)
-        near = max(gap, NEARLY if program.n_columns > LARGE else 0.0)
+        near = max(gap, PRECISION if program.n_columns > LARGE else 0.0)
         if best is not None and (not same or cost - bound <= near * abs(bound)):
             break
         if noisy and best is not selection:

@@ -19,9 +19,10 @@ from cggd.checks import check_choice, check_time_limit, whole
 from cggd.improve.enumerate import Enumerate
 from cggd.improve.multipliers import Multipliers
 from cggd.improve.presolve import Presolve
-from cggd.incumbent import PRECISION, Incumbent
+from cggd.incumbent import Incumbent
 from cggd.metrics import values_of
 from cggd.program.highs import LinearProgram, Outcome, Solution
+from cggd.program.settle import PRECISION
 from cggd.rounding import WHOLE
 from cggd_scheduling.bounds import rounded_up
 from cggd_scheduling.cp_sat import MISSING, available
