@@ -52,9 +52,7 @@ from cggd.rounding import number_text
 from cggd.solve import Progress as SearchProgress
 from cggd.solve import SearchError, solve, solve_in_order
 from cggd.sweep import Front, SweepError, SweepProgress, sweep
-from cggd.terminal import complain, err, say, say_json
-
-FEASIBLE, WRONG_INPUT, NOT_FEASIBLE, INTERRUPTED = 0, 1, 2, 130
+from cggd.terminal import FEASIBLE, INTERRUPTED, NOT_FEASIBLE, WRONG_INPUT, complain, err, say, say_json
 
 # Interval between the progress lines of a search without a terminal.
 PLAIN_SECONDS = 5.0

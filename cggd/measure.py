@@ -28,9 +28,7 @@ from cggd.problem import Problem
 from cggd.rounding import number_text
 from cggd.solve import Progress, SearchError, solve
 from cggd.space import ChoiceSpace
-from cggd.terminal import complain, say, say_json
-
-FEASIBLE, NOT_FEASIBLE = 0, 2
+from cggd.terminal import FEASIBLE, NOT_FEASIBLE, complain, say, say_json
 
 _NAME = re.compile(r"(.*?)\s*(?:<=|>=|≤|≥)")
 _LINE = re.compile(r"\s*([^=]+?)\s*=\s*(\S+)\s*")

@@ -1,4 +1,7 @@
-"""All printing of the command line, so that no text from a file or an argument can control the terminal."""
+"""All printing of the command line, so that no text from a file or an argument can control the terminal.
+
+Its exit statuses are here as well, for the commands of the core and of adapters.
+"""
 
 from __future__ import annotations
 
@@ -6,6 +9,8 @@ from rich.console import Console
 from rich.text import Text
 
 from cggd.printable import printable
+
+FEASIBLE, WRONG_INPUT, NOT_FEASIBLE, INTERRUPTED = 0, 1, 2, 130
 
 out, err = Console(soft_wrap=True), Console(stderr=True, soft_wrap=True)
 

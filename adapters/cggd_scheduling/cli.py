@@ -12,7 +12,7 @@ import typer
 from cggd.io.text import read_text, write_text
 from cggd.outputs import check_outputs, writing
 from cggd.plotting.pictures import check_picture, save_picture
-from cggd.terminal import say, say_json
+from cggd.terminal import FEASIBLE, NOT_FEASIBLE, say, say_json
 from cggd_scheduling import hls, jobshop, placement
 from cggd_scheduling.charts import plot_gantt, plot_network, plot_usage
 from cggd_scheduling.files import load_json, suffix
@@ -22,8 +22,6 @@ from cggd_scheduling.multimode import SCHEDULES, schedule_project
 from cggd_scheduling.schedule import FORMAT as SCHEDULE
 from cggd_scheduling.schedule import Schedule
 from cggd_scheduling.tasks import schedule_tasks
-
-FEASIBLE, NOT_FEASIBLE = 0, 2
 
 # Of a group, options may follow the file all the same.
 INTERSPERSED = {"allow_interspersed_args": True}
