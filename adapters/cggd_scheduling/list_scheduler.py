@@ -17,7 +17,7 @@ import networkx as nx
 
 from cggd_scheduling.limits import as_written, decimal_step, in_steps, most_steps, out_of_steps
 from cggd_scheduling.profiles import Steps
-from cggd_scheduling.schedule import Requirements
+from cggd_scheduling.schedule import Alternative, Requirements
 
 # Times that tasks are delayed in one attempt, for each task.
 DELAYS = 4
@@ -42,17 +42,27 @@ class ListScheduler:
         self.graph.add_nodes_from(needs.tasks)
         self.graph.add_edges_from(needs.precedence)
         self.amounts = {resource: self._amounts(resource, c) for resource, c in needs.capacities.items()}
+        # Of each mode, its duration and its demands in steps.
+        self.modes = {
+            task: {mode: (in_steps(a.duration, self.step), self._demands(a)) for mode, a in modes.items()}
+            for task, modes in needs.tasks.items()
+        }
+        self.lags = {pair: in_steps(needs.lags.get(pair, 0), self.step) for pair in self.graph.edges}
         self.tail: dict[Hashable, int] = {}
-        shortest = {t: min(in_steps(a.duration, self.step) for a in modes.values()) for t, modes in needs.tasks.items()}
         for task in reversed(list(nx.topological_sort(self.graph))):
-            after = ((b, in_steps(needs.lags.get((task, b), 0), self.step)) for b in self.graph[task])
-            self.tail[task] = shortest[task] + max((lag + self.tail[b] for b, lag in after), default=0)
+            shortest = min(duration for duration, _ in self.modes[task].values())
+            after = (self.lags[task, b] + self.tail[b] for b in self.graph[task])
+            self.tail[task] = shortest + max(after, default=0)
 
     def _amounts(self, resource: Hashable, capacity: Any) -> tuple[Fraction, int]:
         """What demands for a resource are multiples of, and the capacity as a number of these."""
         demands = [a.demands.get(resource, 0) for modes in self.needs.tasks.values() for a in modes.values()]
         step = decimal_step(demands) or Fraction(1)
         return step, most_steps(capacity, step, len(demands)) if math.isfinite(capacity) else 1 << 200
+
+    def _demands(self, alternative: Alternative) -> list[int]:
+        """Demands for the resources, in steps of each."""
+        return [in_steps(alternative.demands.get(r, 0), step) for r, (step, _) in self.amounts.items()]
 
     def schedules(self, seed: int) -> Iterator[tuple[dict[Hashable, Any], dict[Hashable, Hashable]] | None]:
         """Starts and modes by several rules and then by random ones, without an end; None for failed attempts."""
@@ -108,12 +118,10 @@ class ListScheduler:
         while ready:
             task = min(ready, key=lambda t: (max(release.get(t, 0), 0) + keys[t], number[t]))
             ready.remove(task)
-            lags = ((a, in_steps(needs.lags.get((a, task), 0), self.step)) for a in graph.pred[task])
-            first = max([release.get(task, 0), 0, *(end[a] + lag for a, lag in lags)])
+            first = max([release.get(task, 0), 0, *(end[a] + self.lags[a, task] for a in graph.pred[task])])
             best = None
             for mode, alternative in needs.tasks[task].items():
-                duration, demands = in_steps(alternative.duration, self.step), alternative.demands
-                amounts = [in_steps(demands.get(r, 0), step) for r, (step, _) in self.amounts.items()]
+                (duration, amounts), demands = self.modes[task][mode], alternative.demands
                 if duration and any(a > c for a, (_, c) in zip(amounts, self.amounts.values(), strict=True)):
                     continue
                 if any(spent[r] + as_written(demands.get(r, 0)) > limit for r, limit in limits.items()):
