@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Hashable, Mapping
+from collections.abc import Callable, Hashable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
 
 from cggd import Status
 from cggd.budget import Budget
+from cggd.program.threads import background
 from cggd.rounding import true_texts
 from cggd_scheduling import cp_sat
-from cggd_scheduling.cp_sat import MAKESPAN, Goal
+from cggd_scheduling.cp_sat import MAKESPAN, Answer, Goal
 from cggd_scheduling.schedule import Requirements, Schedule
 
 
@@ -109,10 +111,14 @@ class Best:
 
     def prove(self, budget: Budget | None = None, **options: Any) -> None:
         """Let CP-SAT look for a better schedule and a bound."""
-        if self.over:
-            return
-        how = {"known": self.schedule, "bound": self.bound, "seed": self.seed, "workers": self.workers}
-        answer = cp_sat.improve(self.needs, self.goal, budget or self.budget, **how, **options)
+        if not self.over:
+            self._hear(self._asked(budget or self.budget, self.workers, **options))
+
+    def _asked(self, budget: Budget, workers: int | None, **options: Any) -> Answer | None:
+        how = {"known": self.schedule, "bound": self.bound, "seed": self.seed, "workers": workers}
+        return cp_sat.improve(self.needs, self.goal, budget, **how, **options)
+
+    def _hear(self, answer: Answer | None) -> None:
         if answer is None:
             return
         if answer.start:
@@ -122,6 +128,40 @@ class Best:
         self.raise_bound(answer.bound)
         if answer.interrupted:
             raise KeyboardInterrupt
+
+    @contextmanager
+    def proving(self, *parts: Budget, **options: Any) -> Iterator[Callable[[Any], bool]]:
+        """Let CP-SAT work in threads beside what is done within, which keeps one thread.
+
+        What is done within asks the function yielded whether a value is proved optimal, or CP-SAT has ended. CP-SAT
+        begins again from the best schedule after each of the parts of the time.
+        """
+        watch, workers = cp_sat.Watch(), cp_sat.threads(self.workers) - 1
+        answers: list[Answer] = []
+        failures: list[Exception] = []
+
+        def work() -> None:
+            try:
+                for part in (*parts, self.budget):
+                    if watch.stopped or (answer := self._asked(part, workers, watch=watch, **options)) is None:
+                        return
+                    answers.append(answer)
+                    if answer.complete:
+                        return
+            except Exception as error:
+                failures.append(error)
+
+        thread = None if self.over else background.start(work)
+        try:
+            yield lambda value: value <= watch.bound or any(answer.complete for answer in answers)
+        finally:
+            watch.stopped = True
+            if thread is not None:
+                thread.join(2 * cp_sat.GRACE)
+            for answer in answers:
+                self._hear(answer)
+        if failures:
+            raise failures[0]
 
     def _proof(self) -> str:
         if self.late is None or self.needs.deadline is None:
