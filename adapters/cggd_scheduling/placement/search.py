@@ -30,6 +30,7 @@ from cggd_scheduling.limits import common_step, time_rounding
 from cggd_scheduling.list_scheduler import ListScheduler
 from cggd_scheduling.placement.cp_sat import CpSat
 from cggd_scheduling.placement.problem import Placement
+from cggd_scheduling.placement.segments import Segments
 from cggd_scheduling.schedule import Alternative, Requirements, Schedule
 
 Goal = Literal["load", "critical path"]
@@ -108,6 +109,7 @@ def place(
     improvers = [
         Presolve(),
         Enumerate(FEW),
+        Segments(load),
         Descent(STEPS, 1, share=0.1),
         Part(Switches(feasible=True), 0.5),
         Part(Switches(), TABU_SHARE if exactly else 1.0, moves),
