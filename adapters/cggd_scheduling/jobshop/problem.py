@@ -66,8 +66,8 @@ class JobShop:
     weights: Mapping[int, Any] = field(default_factory=dict, kw_only=True)
     setups: Mapping[Hashable, Mapping[tuple[int, int], Any]] = field(default_factory=dict, kw_only=True)
 
-    lags: Mapping[tuple[Operation, Operation], Any] = field(default_factory=dict, kw_only=True)
-    longest_lags: Mapping[tuple[Operation, Operation], Any] = field(default_factory=dict, kw_only=True)
+    lags: Mapping[tuple[Hashable, Hashable], Any] = field(default_factory=dict, kw_only=True)
+    longest_lags: Mapping[tuple[Hashable, Hashable], Any] = field(default_factory=dict, kw_only=True)
 
     def __post_init__(self) -> None:
         for j, job in enumerate(self.jobs):
@@ -91,7 +91,7 @@ class JobShop:
                 if wrong := [j for j in jobs if j not in range(len(self.jobs))]:
                     raise ValueError(f"{name} names job {wrong[0]!r}; there are jobs 0 to {len(self.jobs) - 1}")
                 as_amount(number, f"{name} of {key!r}")
-        following = dict.fromkeys(self.precedence)
+        following: set[tuple[Hashable, Hashable]] = set(self.precedence)
         for name in ("lags", "longest_lags"):
             parts[name] = dict(getattr(self, name))
             for pair, time in parts[name].items():

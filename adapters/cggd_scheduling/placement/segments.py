@@ -17,7 +17,7 @@ from cggd.incumbent import Incumbent
 from cggd_scheduling.placement.metrics import DeviceLoad
 
 # Orders that are tried, half of them by transfers; groups up to which there is room for a table of all pieces.
-ORDERS, GROUPS = 24, 3_000
+ORDERS, GROUPS = 24, 1_500
 
 
 class Segments:
@@ -102,15 +102,18 @@ def cut(load: DeviceLoad, order: NDArray[np.int64]) -> NDArray[np.int64] | None:
     taken = np.concatenate([[0.0], np.cumsum(memory)])
     ends = np.arange(n + 1)
     least = np.where(ends == 0, 0.0, np.inf)
-    begins = []
+    begins, known = [], {}
     for number, device in enumerate(problem.devices):
         option = load.option_on[order, number]
         time = np.concatenate([[0.0], np.cumsum(np.where(option >= 0, load.times[option], 0.0))])
         barred = np.concatenate([[0], np.cumsum(option < 0)])
-        fits = (barred[None] == barred[:, None]) & (taken[None] - taken[:, None] <= device.memory)
-        loads = np.where(fits & (ends[None] > ends[:, None]), time[None] - time[:, None] + device.link * sent, np.inf)
-        loads[ends, ends] = 0.0
-        loads = np.maximum(least[:, None], loads)
+        alike = time.tobytes(), barred.tobytes(), device.memory, device.link
+        if alike not in known:
+            fits = (barred[None] == barred[:, None]) & (taken[None] - taken[:, None] <= device.memory)
+            loads = time[None] - time[:, None] + device.link * sent
+            known[alike] = np.where(fits & (ends[None] > ends[:, None]), loads, np.inf)
+            known[alike][ends, ends] = 0.0
+        loads = np.maximum(least[:, None], known[alike])
         begins.append(loads.argmin(axis=0))
         least = loads[begins[-1], ends]
     if not np.isfinite(least[n]):
