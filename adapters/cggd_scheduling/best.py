@@ -133,11 +133,11 @@ class Best:
             raise KeyboardInterrupt
 
     @contextmanager
-    def proving(self, *parts: Budget, **options: Any) -> Iterator[Callable[[Any], bool]]:
+    def proving(self, *attempts: tuple[float, Mapping[str, Any]]) -> Iterator[Callable[[Any], bool]]:
         """Let CP-SAT work in threads beside what is done within, which keeps one thread.
 
-        What is done within asks the function yielded whether a value is proved optimal, or CP-SAT has ended. CP-SAT
-        begins again from the best schedule after each of the parts of the time.
+        What is done within asks the function yielded whether a value is proved optimal, or CP-SAT has ended. Each
+        attempt, a share of the time left with parameters of its own, begins from the best schedule.
         """
         watch, workers = cp_sat.Watch(), cp_sat.threads(self.workers) - 1
         answers: list[Answer] = []
@@ -145,8 +145,9 @@ class Best:
 
         def work() -> None:
             try:
-                for part in (*parts, self.budget):
-                    if watch.stopped or (answer := self._asked(part, workers, watch=watch, **options)) is None:
+                for share, parameters in attempts:
+                    part, how = self.budget.part(share=share), {"parameters": parameters, "watch": watch}
+                    if watch.stopped or (answer := self._asked(part, workers, **how)) is None:
                         return
                     answers.append(answer)
                     if answer.complete:

@@ -32,6 +32,10 @@ SMALL, FIRST_SHARE, FIRST = 250, 0.3, 1.0
 # own beside it.
 SHARE, TABU_SHARE = 0.1, 0.6
 
+# Shares of the time left for the attempts of CP-SAT beside it, each from the best schedule then: the first one gets a
+# poor schedule, and is short.
+ATTEMPTS = ((0.1, cp_sat.FINDING), (0.4, cp_sat.FINDING), (1.0, cp_sat.RAISING))
+
 # Moves of the tabu search without a time limit.
 MOVES = 10_000
 
@@ -118,10 +122,11 @@ def _search(shop: JobShop, best: Best, moves: int) -> None:
         raise KeyboardInterrupt
     if deadline is not None and (best.schedule is not None or best.bound > deadline):
         return
-    small, part = shop.space.n_options <= SMALL, budget.part(share=FIRST_SHARE, seconds=FIRST)
+    small = shop.space.n_options <= SMALL
     if small and not _beside(best):
-        best.prove(part if budget.limited else None, parameters=cp_sat.RAISING)
-    proving = best.proving(part, parameters=cp_sat.RAISING) if _beside(best) else nullcontext(lambda value: False)
+        part = budget.part(share=FIRST_SHARE, seconds=FIRST) if budget.limited else None
+        best.prove(part, parameters=cp_sat.FINDING)
+    proving = best.proving(*ATTEMPTS) if _beside(best) else nullcontext(lambda value: False)
     with proving as settled:
         _improve(shop, best, first, moves, settled)
     if budget.limited or not small:
