@@ -9,8 +9,9 @@ takes replacement tables (a score for each variable put in or left out) and, at 
 A search that compares hundreds of subsets on the same folds overfits these. Where the folds are not the user's own, the
 best subsets are judged again on folds that the search did not see. The search's own best one stays unless another one
 is ahead by more than a standard error of the difference. Taking the cheapest one within a standard error instead lost
-0.016, 0.015 and 0.016 of AUC at the three larger of five budgets for heart disease (Cleveland, logistic regression, 250
-fits, on the half of the patients left out, both ways) and 0.056 at the two smaller ones: benchmarks/features/judging.py.
+0.016, 0.015 and 0.016 of AUC at the three larger of five budgets for heart disease, and 0.056 at the two smaller ones:
+Cleveland, logistic regression, 250 fits, on the half of the patients left out, both ways, one seed
+(benchmarks/features/judging.py).
 """
 
 from __future__ import annotations
