@@ -186,11 +186,6 @@ class CrossValidated(Metric):
         """Fits made so far, those for `others` than scores included."""
         return len(self.known) * self.n_splits + sum(self.others)
 
-    @property
-    def used_up(self) -> bool:
-        """Whether no further subset may be scored."""
-        return self.n_fits + self.n_splits > self.max_fits
-
     def evaluate(self, selections: NDArray[np.int64]) -> NDArray[np.float64]:
         keys = [np.packbits(row.astype(bool)).tobytes() for row in selections]
         new = {key: row for key, row in zip(keys, selections, strict=True) if key not in self.known}

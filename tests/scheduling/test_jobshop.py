@@ -365,6 +365,21 @@ def test_an_interrupted_search_returns_the_best_until_then(monkeypatch):
     assert schedule.makespan >= schedule.bound
 
 
+def test_an_interruption_beside_cp_sat_ends_both_and_keeps_what_was_found(monkeypatch):
+    pytest.importorskip("ortools")
+    shop = read_shops(INSTANCES / "job_shops.txt")["abz7"]
+
+    def interrupted(start, rng, **options):
+        yield next(iter(search(start, rng, **options)))
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("cggd_scheduling.jobshop.search.search", interrupted)
+    schedule = schedule_jobs(shop, time_limit=60, workers=2)
+    assert schedule.verify().reason == "interrupted"
+    assert schedule.seconds < 60
+    assert schedule.bound <= schedule.makespan
+
+
 @pytest.mark.parametrize(
     ("jobs", "words"),
     [
