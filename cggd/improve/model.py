@@ -24,7 +24,7 @@ from cggd.budget import Budget
 from cggd.checks import own, whole
 from cggd.constraints import Constraint
 from cggd.improve.exact import Exact
-from cggd.improve.gaussian import FITTED, Bagged, Encoding, Gaussian, Kernel, best_kernel
+from cggd.improve.gaussian import FITTED, Bagged, Encoding, Gaussian, Kernel, best_kernel, choices
 from cggd.improve.multipliers import Multipliers
 from cggd.improve.switches import Switches
 from cggd.incumbent import Finding, Incumbent
@@ -47,6 +47,9 @@ SHORT = 150
 # Kernels are fitted again when the number of measurements has grown by this factor; they are compared up to COMPARED.
 GROWTH = 1.25
 COMPARED = 130
+
+# How often the parameters of the models are drawn around the fitted ones.
+DRAWS = 1 / 3
 
 # Variance of a valid selection's score, so that a few measurements do not make validity certain.
 DOUBT = 0.02
@@ -441,17 +444,20 @@ class Advisor:
         return incumbent
 
     def _spread(self, n: int) -> list[Rows]:
-        """Selections far from each other and from those measured."""
+        """Selections of options that were measured least often, as in a Latin hypercube.
+
+        Neighbouring options count as one where a decision has more options than the design has selections.
+        """
+        space, parts = self.problem.space, np.minimum(self.problem.space.sizes, max(self.model.design, n))
         pool = self._fresh(np.concatenate([self._random(RANDOM), self._admitted(self._partly())]))
+        pool = pool[self.rng.permutation(len(pool))]
+        used, decisions = np.zeros((space.n_decisions, int(parts.max()))), np.arange(space.n_decisions)
+        np.add.at(used, (decisions, self.measured.rows * parts // space.sizes), 1)
         picked: list[Rows] = []
-        known = list(self.measured.rows)
         while len(pool) and len(picked) < n:
-            at = int(self.rng.integers(len(pool)))
-            if known:
-                far = np.min([self.encoding.distances(pool, row) for row in known[-60:]], axis=0)
-                at = int(np.argmax(far + 1e-6 * self.rng.random(len(far))))
+            at = int(np.argmin(used[decisions, pool * parts // space.sizes].sum(axis=1)))
             picked.append(pool[at])
-            known.append(pool[at])
+            used[decisions, pool[at] * parts // space.sizes] += 1
             pool = np.delete(pool, at, axis=0)
         return picked
 
@@ -466,23 +472,27 @@ class Advisor:
         if valid.all():
             self.validity.posterior = None
         else:
-            self._fit_output(self.validity, known.rows[known.judged], valid.astype(float), compress=False)
+            self._fit_output(self.validity, known.rows[known.judged], valid.astype(float))
 
-    def _fit_output(self, output: Modelled, rows: Rows, values: NDArray[np.float64], *, compress: bool = True) -> None:
+    def _fit_output(self, output: Modelled, rows: Rows, values: NDArray[np.float64]) -> None:
         if len(rows) < 3 or np.ptp(values) == 0:
             output.posterior = None
             return
         if self.model.regressor is not None:
             output.posterior = Bagged(self.model.regressor, self.encoding, rows, values, self.rng)
             return
-        if output.kernel is None or len(rows) >= GROWTH * output.fitted_with:
+        kernel, score = output.kernel, output is not self.validity
+        if kernel is None or len(rows) >= GROWTH * output.fitted_with:
             part = self._part(len(rows), values)
-            choose = len(rows) <= COMPARED
-            output.kernel = best_kernel(
-                self.encoding, rows[part], values[part], output.kernel, choose=choose, compress=compress
-            )
+            names = ["linear" if kernel is None else kernel.transform]
+            if score and (kernel is None or len(rows) <= COMPARED):
+                least = output.metric is self.problem.objective and self.problem.sign > 0
+                names = choices(values[part], least=least)
+            kernel = output.kernel = best_kernel(self.encoding, rows[part], values[part], kernel, names)
             output.fitted_with = len(rows)
-        output.posterior = Gaussian(output.kernel, rows, values)
+        if score and self.rng.random() < DRAWS:
+            kernel = kernel.drawn(self.rng)
+        output.posterior = Gaussian(kernel, rows, values)
 
     def _part(self, n: int, values: NDArray[np.float64]) -> NDArray[np.int64]:
         """Which measurements the parameters are fitted to: the best third, and others at random."""
