@@ -26,6 +26,7 @@ from cggd import (
     maximize,
     minimize,
 )
+from cggd.improve.advisor import Advisor, linear_models, log_improvement
 from cggd.improve.gaussian import (
     Bagged,
     Encoding,
@@ -37,7 +38,6 @@ from cggd.improve.gaussian import (
     positions,
     transforms,
 )
-from cggd.improve.model import Advisor, linear_models, log_improvement
 from cggd.rules import different, same
 from cggd.testing import check_improver
 
@@ -162,7 +162,7 @@ def test_a_scale_that_hides_the_least_values_is_not_compared_where_they_are_want
 def test_the_design_measures_options_about_equally_often(sizes, seed):
     space = ChoiceSpace.from_sizes(sizes)
     metric = Function(space, lambda s: 0.0, costly=True)
-    advisor = Advisor(Problem(metric), Model(design=8), np.random.default_rng(seed))
+    advisor = Advisor(Problem(metric), np.random.default_rng(seed), design=8)
     rows = advisor.ask(8, np.inf)
     assert len(np.unique(rows, axis=0)) == len(rows) == min(8, int(np.prod(sizes)))
     if np.prod(sizes) >= 100:
@@ -314,7 +314,7 @@ def test_a_regressor_of_your_own():
 
 def test_a_batch_is_diverse_and_new():
     metric = Function(SPACE, lambda s: float(s["block"]), costly=True, name="f")
-    advisor = Advisor(Problem(metric), Model(), np.random.default_rng(0))
+    advisor = Advisor(Problem(metric), np.random.default_rng(0))
     seen = set()
     while len(asked := advisor.ask(5, np.inf)):
         rows = {tuple(row) for row in asked.tolist()}
