@@ -38,6 +38,7 @@ from cggd.improve.gaussian import (
     positions,
     transforms,
 )
+from cggd.improve.measured import Measured
 from cggd.rules import different, same
 from cggd.testing import check_improver
 
@@ -169,6 +170,22 @@ def test_the_design_measures_options_about_equally_often(sizes, seed):
         for d, size in enumerate(np.minimum(sizes, 8)):
             used = np.bincount(rows[:, d] * size // sizes[d], minlength=size)
             assert used.max() - used.min() <= 3
+
+
+@given(st.integers(0, 25), st.integers(0, 20))
+def test_failures_of_pairs_are_counted_as_one_would(n, seed):
+    rows, _ = data(n, seed)
+    rng = np.random.default_rng(seed)
+    metric = Function(SPACE, lambda s: 0.0, costly=True)
+    measured = Measured([metric], 3)
+    measured.add(rows)
+    measured.values[:, 0] = np.where(rng.random(n) < 0.6, np.inf, 1.0)
+    for row, found in zip(SPACE.enumerate(), measured.failures(SPACE.enumerate(), SPACE.sizes), strict=True):
+        numbers = [0]
+        for a, b in itertools.combinations(range(3), 2):
+            alike = (rows[:, [a, b]] == row[[a, b]]).all(axis=1)
+            numbers.append(int(alike.sum()) if np.isinf(measured.values[alike, 0]).all() else 0)
+        assert found == max(numbers)
 
 
 def test_drawn_parameters_scatter_around_the_fitted_ones():

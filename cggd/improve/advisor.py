@@ -48,6 +48,10 @@ DRAWS = 1 / 3
 # Variance of a valid selection's score, so that a few measurements do not make validity certain.
 DOUBT = 0.02
 
+# A pair of options of which n selections failed and none was valid divides the improvement by (1 + n)^CAUTION. The
+# model of validity alone learns rules between decisions too slowly where the expected improvement is great.
+CAUTION = 2.0
+
 # Strengths of ridge regression, and the largest number of options for which it is used.
 STRENGTHS = np.array([1e-6, 1e-2, 0.1, 1.0, 10.0])
 LINEAR = 1000
@@ -432,6 +436,7 @@ class Advisor:
             mean, variance = stats[None]
             middle, unit = self.validity.posterior.transform.of(np.array([0.5, 0.5 + np.sqrt(DOUBT)]))
             score += log_ndtr((mean - middle) / np.sqrt(variance + (unit - middle) ** 2))
+            score -= CAUTION * np.log1p(self.measured.failures(rows, problem.space.sizes))
         if not np.isfinite(cost):
             return score
         key = self.output(problem.objective)

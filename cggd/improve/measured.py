@@ -74,6 +74,22 @@ class Measured:
         """Which selections are known to be valid or not."""
         return self.complete | np.logical_or.reduce(np.isinf(self.values), axis=1)
 
+    def failures(self, rows: Rows, sizes: NDArray[np.int64]) -> NDArray[np.int64]:
+        """How often a pair of options was invalid that was never valid; the largest such number, shape (n,).
+
+        The rules of devices often concern two decisions, and a few failures show it.
+        """
+        known, valid = self.rows[self.judged], self.complete[self.judged]
+        most = np.zeros(len(rows), dtype=np.int64)
+        for one in range(len(sizes)):
+            for other in range(one):
+                size = int(sizes[one] * sizes[other])
+                pairs = known[:, one] * sizes[other] + known[:, other]
+                failed = np.bincount(pairs[~valid], minlength=size)
+                failed[pairs[valid]] = 0
+                most = np.maximum(most, failed[rows[:, one] * sizes[other] + rows[:, other]])
+        return most
+
 
 def keys(rows: Rows) -> set[bytes]:
     """Selections as keys of a set."""
