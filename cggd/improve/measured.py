@@ -11,6 +11,9 @@ from cggd.metrics import Metric
 
 Rows = NDArray[np.int64]
 
+# Decisions whose pairs are counted; their number grows with the square.
+PAIRED = 16
+
 
 class Measured:
     """The selections asked for, and their values of each costly metric.
@@ -77,17 +80,19 @@ class Measured:
     def failures(self, rows: Rows, sizes: NDArray[np.int64]) -> NDArray[np.int64]:
         """How often a pair of options was invalid that was never valid; the largest such number, shape (n,).
 
-        The rules of devices often concern two decisions, and a few failures show it.
+        The rules of devices often concern two decisions, and a few failures show it. Only the first `PAIRED` decisions
+        are looked at.
         """
         known, valid = self.rows[self.judged], self.complete[self.judged]
         most = np.zeros(len(rows), dtype=np.int64)
-        for one in range(len(sizes)):
+        for one in range(min(len(sizes), PAIRED) if len(known) else 0):
             for other in range(one):
-                size = int(sizes[one] * sizes[other])
-                pairs = known[:, one] * sizes[other] + known[:, other]
-                failed = np.bincount(pairs[~valid], minlength=size)
-                failed[pairs[valid]] = 0
-                most = np.maximum(most, failed[rows[:, one] * sizes[other] + rows[:, other]])
+                pairs, place = np.unique(known[:, one] * sizes[other] + known[:, other], return_inverse=True)
+                failed = np.bincount(place[~valid], minlength=len(pairs))
+                failed[place[valid]] = 0
+                wanted = rows[:, one] * sizes[other] + rows[:, other]
+                at = np.minimum(np.searchsorted(pairs, wanted), len(pairs) - 1)
+                most = np.maximum(most, np.where(pairs[at] == wanted, failed[at], 0))
         return most
 
 
