@@ -45,7 +45,7 @@ class Choices:
     @cached_property
     def bytes_of(self) -> NDArray[np.float64]:
         """Bytes of each option in the file, shape (n_options,)."""
-        pairs = [(d, o) for d in self.space.decisions for o in self.space.option_labels(d)]
+        pairs = [(str(d), str(o)) for d in self.space.decisions for o in self.space.option_labels(d)]
         return np.array([sum(f.size for f in self.fragments[pair].values()) for pair in pairs], dtype=float)
 
     @cached_property
@@ -78,10 +78,10 @@ class Choices:
         for text in bits:
             pattern, sign, number = text.rpartition("=")
             try:
-                wanted = {float(word) for word in number.split(",")}
+                wanted = {float(word) for word in number.split(",")} if sign else None
             except ValueError:
-                sign = ""
-            if not sign:
+                wanted = None
+            if wanted is None:
                 raise ValueError(f"bits must be a pattern and numbers, such as 'embed*=8', got {text!r}")
             for decision in self._named(pattern, "bits"):
                 labels = self.space.option_labels(decision)
@@ -122,7 +122,7 @@ def choices_of(
     members = _grouped(network, together)
     fragments: dict[tuple[str, str], dict[str, Fragment]] = {}
     refused: dict[tuple[str, str], str] = {}
-    labels: dict[str, list[str]] = {}
+    labels: dict[Hashable, list[Hashable]] = {}
     for i, (decision, names) in enumerate(members.items()):
         progress("formats", i, len(members))
         fragments[decision, KEEP] = {name: network.kept(name) for name in names}

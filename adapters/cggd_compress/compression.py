@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import cached_property
 from os import PathLike
@@ -35,6 +36,7 @@ from cggd_compress.network import Network, read_model
 from cggd_compress.options import Option, default_options, named_options
 from cggd_compress.runtime import Runtime
 from cggd_compress.torch_models import export
+from cggd_compress.workload import workload
 
 Progress = Callable[[str, int, int], None]
 Row64 = NDArray[np.int64]
@@ -177,6 +179,8 @@ class Compression:
             path = Path(log) / f"measurements-{digest.hexdigest()}.jsonl"
         self.measured = Measurement(self.choices.space, self.bench, units, log=path)
         self.metrics: dict[str, Metric] = {"size": self.choices.size, **self.measured.metrics}
+        with suppress(Invalid):
+            self.metrics |= workload(self.choices, calibration.batches[0])
 
     # -- one weight at a time -----------------------------------------------------------------------------------------
 
@@ -241,7 +245,8 @@ class Compression:
         run = _Refinement(self, goal, asked, whole(measurements, "measurements", least=1), seed)
         for row in run.best():
             data = self.choices.file(self.choices.space.labels(row))
-            costs = {"size": float(len(data)), **self.bench.of_file(data)}
+            summed = {n: float(self.metrics[n].evaluate(row[None])[0]) for n in self.metrics if not COSTS[n].costly}
+            costs = {**summed, "size": float(len(data)), **self.bench.of_file(data)}
             if all(_keeps(limit, costs) for limit in asked):
                 return self._answer(Status.FEASIBLE, row, asked, run.additivity(row), data, costs)
         message = "no selection that was measured keeps every limit; " + run.nearest()
@@ -293,7 +298,8 @@ class Compression:
 
     def _check_measured(self, names: Iterable[str]) -> None:
         for name in sorted(set(names) - self.metrics.keys()):
-            raise ValueError(f"{name} is not measured here; give timed=True")
+            how = "give timed=True" if name == "latency" else "ONNX Runtime does not show inner values of this model"
+            raise ValueError(f"{name} is not known here; {how}")
 
     def _bounds(self, limits: Any) -> list[Limit]:
         """Limits with bounds in units; shares are those of the original."""
@@ -310,8 +316,7 @@ class Compression:
     @cached_property
     def original_costs(self) -> dict[str, float]:
         """Costs of the model as it was given."""
-        measured = {name: float(m.evaluate(self.kept[None])[0]) for name, m in self.measured.metrics.items()}
-        return self.original | measured
+        return {name: float(m.evaluate(self.kept[None])[0]) for name, m in self.metrics.items()} | self.original
 
     def constraints(self, limits: Sequence[Limit], metrics: Mapping[str, Metric], *, costly: bool) -> list[Constraint]:
         """Limits as constraints on metrics, with or without those that are measured."""

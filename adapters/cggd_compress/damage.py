@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -65,7 +65,7 @@ ERRORS: dict[str, Callable[[Outputs, Outputs], float]] = {
 def error_function(error: Any, labels: NDArray | None) -> Callable[[Outputs, Outputs], float]:
     """The function of an error: by name, ``"labels"``, or a function of yours."""
     if callable(error):
-        return error
+        return cast(Callable[[Outputs, Outputs], float], error)
     if error == "labels":
         if labels is None:
             raise ValueError("error is 'labels', and the data has no array 'labels'")

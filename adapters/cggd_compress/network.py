@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -217,6 +219,17 @@ def too_large(size: int) -> str:
         f"the model has {size / 1e9:.2f} GB with its external data, and a file that holds its weights has at most "
         f"{LARGEST / 1e9:.2f} GB; compressing it would take about {COPIES * size / 1e9:.0f} GB of memory"
     )
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Silence the advice that exporters and quantisers log about how to prepare a model, which is prepared here."""
+    before = logging.root.manager.disable
+    logging.disable(logging.WARNING)
+    try:
+        yield
+    finally:
+        logging.disable(before)
 
 
 def _external_size(tensor: onnx.TensorProto, path: Path) -> int:

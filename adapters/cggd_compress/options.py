@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import logging
 import tempfile
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from functools import partial
@@ -18,7 +16,7 @@ from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
 from cggd.metrics.base import Invalid
-from cggd_compress.network import Part
+from cggd_compress.network import Part, quiet
 
 
 @dataclass(frozen=True)
@@ -157,7 +155,7 @@ def dynamic(part: Part) -> onnx.ModelProto | None:
 
     if not part.places or part.array.ndim < 2 or not _only(part, ("MatMul", "Gemm", "Gather", "Conv")):
         return None
-    with _quiet(), tempfile.TemporaryDirectory() as folder:
+    with quiet(), tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "part.onnx"
         quantize_dynamic(part.model, path, per_channel=True, weight_type=QuantType.QInt8)
         model = onnx.load(str(path))
@@ -198,10 +196,10 @@ def _quantized(matrix: NDArray[np.float32], bits: int, block: int) -> tuple[NDAr
 def _matmul_nbits(model: onnx.ModelProto, bits: int, block: int) -> onnx.ModelProto:
     from onnxruntime.quantization.matmul_nbits_quantizer import MatMulNBitsQuantizer
 
-    with _quiet():
+    with quiet():
         quantizer = MatMulNBitsQuantizer(model, bits=bits, block_size=block)
         quantizer.process()
-    found = quantizer.model.model
+    found: Any = quantizer.model.model  # pyright: ignore[reportAttributeAccessIssue]
     # Of several users, each brought its own copy of the same numbers.
     kept = {t.name: t for t in found.graph.initializer}
     used = {name for node in found.graph.node for name in node.input}
@@ -286,17 +284,6 @@ def _with_graph(
     new.graph.node.extend(nodes)
     new.graph.initializer.extend(initializers)
     return new
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """Silence the advice of ONNX Runtime's tools about preparing a model, which is prepared here."""
-    before = logging.root.manager.disable
-    logging.disable(logging.WARNING)
-    try:
-        yield
-    finally:
-        logging.disable(before)
 
 
 def matching(names: Iterable[str], pattern: str) -> list[str]:

@@ -159,6 +159,7 @@ def test_a_torch_module_is_exported(data):
     x = np.random.default_rng(0).standard_normal((16, 32)).astype(np.float32)
     found = compress(module, {"input": x}, ["size<=40%"], measurements=3)
     assert found.feasible
+    assert set(found.selection) == {"0.weight", "2.weight"}
     session = Runtime().session(found.data)
     assert session.run(None, {"input": x[:5]})[0].shape == (5, 40)
     with pytest.raises(TypeError, match="must be a path"):
