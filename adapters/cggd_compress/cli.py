@@ -59,6 +59,7 @@ def compress_command(
     manifest: Annotated[Path | None, typer.Option(help="write what was chosen and why as JSON")] = None,
     table: Annotated[Path | None, typer.Option("--csv", help="write options, or points of a sweep, as CSV")] = None,
     picture: Annotated[Path | None, typer.Option(help="draw the weights, or the front of a sweep")] = None,
+    why: Annotated[bool, typer.Option("--explain", help="say what other options and other bounds would cost")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="print the manifest as JSON and nothing else")] = False,
     quiet: Annotated[bool, typer.Option(help="show no progress")] = False,
 ) -> None:
@@ -98,6 +99,7 @@ def compress_command(
         found = (
             compression.solve(asked, **wanted) if sweep is None else compression.sweep(sweep, bounds, asked, **wanted)
         )
+        explanation = compression.explain(asked, minimize=minimize, seed=seed) if why and found.feasible else None
     files: dict[Path | None, Callable[[Path], Any]] = {
         manifest: lambda path: write_text(path, found.to_json()),
         table: lambda path: found.to_csv(path),
@@ -107,6 +109,8 @@ def compress_command(
         files[out] = lambda path: found.save(path)  # pyright: ignore[reportAttributeAccessIssue]
     with writing(files):
         say_json(found.to_json()) if as_json else say(found.summary())
+        if explanation is not None and not as_json:
+            say(explanation)
     raise typer.Exit(FEASIBLE if found.feasible else NOT_FEASIBLE)
 
 

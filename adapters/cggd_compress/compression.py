@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from cggd.budget import Budget
 from cggd.checks import whole
 from cggd.constraints import Constraint
+from cggd.explain import Explanation, explain
 from cggd.feasibility import diagnose, smallest_bound
 from cggd.incumbent import Finding, Incumbent
 from cggd.metrics import Additive, Measurement, Metric
@@ -288,6 +289,23 @@ class Compression:
         kept = self.constraints(fixed, self.metrics, costly=True)
         steps = [limit.bound for limit in wanted]
         return sweep(self.metrics[goal], kept, self.metrics[swept], steps, improvers=[_Known(self.measured)], seed=seed)
+
+    def explain(self, limits: Any = (), *, minimize: Any = "error", seed: int = 0, **options: Any) -> Explanation:
+        """What other options and other bounds would cost, by the sums over weights; see `cggd.explain`.
+
+        Parameters
+        ----------
+        limits, minimize, seed
+            As for `solve`.
+        **options
+            Those of `cggd.explain`: ``decisions``, ``by``, ``time_limit``.
+        """
+        goal, asked = cost_of(minimize, "minimize").name, self._bounds(limits)
+        self._check_measured({goal, *(limit.name for limit in asked)})
+        metrics = self.predicted()
+        bounds = self.constraints(asked, metrics, costly=True)
+        found = search(metrics[goal], bounds, forbid=~self.runnable(), seed=seed, time_limit=SUM_SECONDS)
+        return explain(found, seed=seed, **options)
 
     def _range(self, name: str) -> tuple[float, float]:
         """The least of a cost as far as sums tell, rounded up, and that of the original."""

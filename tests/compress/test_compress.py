@@ -176,9 +176,12 @@ def test_the_command_writes_a_file_and_a_manifest(run, files, tmp_path):
     status, out, _ = run(
         model, "--data", data, "--limit", "size<=30%", "--measurements", 4, "--out", tmp_path / "small.onnx",
         "--manifest", tmp_path / "m.json", "--csv", tmp_path / "m.csv", "--picture", tmp_path / "m.png", "--quiet",
+        "--explain",
     )  # fmt: skip
     assert status == 0
     assert "every limit is kept by the file" in out
+    assert "up.weight: " in out
+    assert "size <= " in out.splitlines()[-1]
     assert (tmp_path / "small.onnx").stat().st_size <= 0.3 * model.stat().st_size
     manifest = json.loads((tmp_path / "m.json").read_text())
     assert manifest["costs"]["size"] == (tmp_path / "small.onnx").stat().st_size

@@ -18,7 +18,7 @@ def compression():
 
 
 def test_operations_are_those_of_the_products(compression):
-    kept = {d: KEEP for d in compression.choices.space.decisions}
+    kept = dict.fromkeys(compression.choices.space.decisions, KEEP)
     by_hand = N * (6 * 32 * 32 * 3 + 32 * 80 + 80 * 32 + 32 * 40 + 32 * 100)
     assert compression.metrics["macs"](kept) == by_hand
     thin = compression.metrics["macs"]({**kept, "up.weight": "rank 0.25"})
@@ -27,7 +27,7 @@ def test_operations_are_those_of_the_products(compression):
 
 
 def test_memory_is_that_of_the_weights_in_the_runtime(compression):
-    memory, kept = compression.metrics["memory"], {d: KEEP for d in compression.choices.space.decisions}
+    memory, kept = compression.metrics["memory"], dict.fromkeys(compression.choices.space.decisions, KEEP)
     assert memory({**kept, "up.weight": "float16"}) == memory(kept), "the runtime unpacks it"
     packed = 80 * 32 // 2 + 80 * 4 + 80  # numbers, scales of single precision, zero points
     assert memory(kept) - memory({**kept, "up.weight": "4 bit/32"}) == 4 * 32 * 80 - packed
