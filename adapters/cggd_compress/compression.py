@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import cached_property
 from os import PathLike
@@ -37,7 +36,7 @@ from cggd_compress.network import Network, read_model
 from cggd_compress.options import Option, default_options, named_options
 from cggd_compress.runtime import Runtime
 from cggd_compress.torch_models import export
-from cggd_compress.workload import workload
+from cggd_compress.workload import Trace, trace, workload
 
 Progress = Callable[[str, int, int], None]
 Row64 = NDArray[np.int64]
@@ -167,7 +166,9 @@ class Compression:
         network = Network(proto, whole(least, "least", least=1))
         if not network.parts:
             raise ValueError(f"the model has no weights of {least} and more single-precision numbers")
-        wanted = default_options(fast=timed) if options is None else _options(options)
+        seen = _trace(network, calibration)
+        ranges = None if seen is None else seen.ranges
+        wanted = default_options(fast=timed, ranges=ranges) if options is None else _options(options, ranges)
         self.choices = choices_of(network, wanted, runtime, together=together, progress=self.progress)
         self.forbid = self.choices.forbidden(keep, bits)
         self.bench = Bench(self.choices, calibration, runtime, function, timed)
@@ -180,8 +181,7 @@ class Compression:
             path = Path(log) / f"measurements-{digest.hexdigest()}.jsonl"
         self.measured = Measurement(self.choices.space, self.bench, units, log=path)
         self.metrics: dict[str, Metric] = {"size": self.choices.size, **self.measured.metrics}
-        with suppress(Invalid):
-            self.metrics |= workload(self.choices, calibration.batches[0])
+        self.metrics |= {} if seen is None else workload(self.choices, seen)
 
     # -- one weight at a time -----------------------------------------------------------------------------------------
 
@@ -624,10 +624,18 @@ def _check_runs(runtime: Runtime, data: bytes, calibration: Calibration) -> None
         raise ValueError(f"the model itself does not work: {error}") from None
 
 
-def _options(options: Sequence[Option | str]) -> list[Option]:
+def _trace(network: Network, calibration: Calibration) -> Trace | None:
+    """A run of the original that shows all values, where the runtime shows them."""
+    try:
+        return trace(network.assemble({}), calibration.batches[0])
+    except Invalid:
+        return None
+
+
+def _options(options: Sequence[Option | str], ranges: Mapping[str, tuple[float, float]] | None) -> list[Option]:
     found = []
     for option in options:
-        found += named_options([option]) if isinstance(option, str) else [option]
+        found += named_options([option], ranges) if isinstance(option, str) else [option]
     names = [option.name for option in found]
     if KEEP in names or len(set(names)) < len(names):
         raise ValueError(f"options must have names of their own, other than {KEEP!r}, got {names}")

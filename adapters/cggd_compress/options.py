@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from functools import partial
@@ -38,13 +38,15 @@ class Option:
     make: Callable[[Part], onnx.ModelProto | None]
 
 
-def default_options(*, fast: bool = False) -> list[Option]:
+def default_options(*, fast: bool = False, ranges: Mapping[str, tuple[float, float]] | None = None) -> list[Option]:
     """The options of every weight besides the one to stay as it is.
 
     Parameters
     ----------
     fast : bool
         With those that change what is computed, so that it may take less time: whole numbers, and low-rank factors.
+    ranges : mapping of name to (low, high), optional
+        Of activations on calibration data, for the option ``"int8 static"``.
 
     Returns
     -------
@@ -57,6 +59,8 @@ def default_options(*, fast: bool = False) -> list[Option]:
     for bits, block in FORMATS:
         found.append(Option(f"{bits} bit/{block} unpacked", bits, partial(products_unpacked, bits=bits, block=block)))
     found.append(Option("int8 dynamic", 8, dynamic))
+    if ranges is not None:
+        found.append(Option("int8 static", 8, partial(static, ranges=ranges)))
     return found + [Option(f"rank {share:g}", 16, partial(low_rank, share=share)) for share in RANKS]
 
 
@@ -67,15 +71,16 @@ FORMATS = ((8, 128), (4, 32), (4, 128), (2, 32))
 RANKS = (0.375, 0.25, 0.125)
 
 
-def named_options(names: Iterable[str]) -> list[Option]:
+def named_options(names: Iterable[str], ranges: Mapping[str, tuple[float, float]] | None = None) -> list[Option]:
     """Options by name.
 
     Parameters
     ----------
     names : iterable of str
-        Those of ``default_options(fast=True)``.
+        Those of ``default_options(fast=True, ranges=ranges)``.
+    ranges : mapping of name to (low, high), optional
     """
-    known = {option.name: option for option in default_options(fast=True)}
+    known = {option.name: option for option in default_options(fast=True, ranges=ranges)}
     found = []
     for name in names:
         if name not in known:
@@ -160,6 +165,30 @@ def dynamic(part: Part) -> onnx.ModelProto | None:
         quantize_dynamic(part.model, path, per_channel=True, weight_type=QuantType.QInt8)
         model = onnx.load(str(path))
     return None if any(t.name == part.name for t in model.graph.initializer) else model
+
+
+def static(part: Part, *, ranges: Mapping[str, tuple[float, float]]) -> onnx.ModelProto | None:
+    """ONNX Runtime's static quantiser: int8 weights per channel, and activations in ranges seen on calibration data."""
+    from onnxruntime.quantization import QuantType
+    from onnxruntime.quantization.calibrate import CalibrationMethod, TensorData, TensorsData
+    from onnxruntime.quantization.qdq_quantizer import QDQQuantizer
+
+    kinds = ("MatMul", "Gemm", "Conv")
+    around = [v.name for v in (*part.model.graph.input, *part.model.graph.output)]
+    if part.array.ndim < 2 or not _only(part, kinds) or not set(around) <= ranges.keys():
+        return None
+    ends = {name: np.array(ranges[name], dtype=np.float32) for name in around}
+    data = {name: TensorData(lowest=pair[0], highest=pair[1]) for name, pair in ends.items()}
+    model = onnx.ModelProto()
+    model.CopyFrom(part.model)
+    with quiet():
+        quantizer = QDQQuantizer(
+            model, True, False, QuantType.QInt8, QuantType.QUInt8, TensorsData(CalibrationMethod.MinMax, data), [], [],
+            list(kinds), {},
+        )  # fmt: skip
+        quantizer.quantize_model()
+    found: Any = quantizer.model.model  # pyright: ignore[reportAttributeAccessIssue]
+    return None if any(t.name == part.name for t in found.graph.initializer) else found
 
 
 def low_rank(part: Part, *, share: float) -> onnx.ModelProto | None:

@@ -23,9 +23,10 @@ PRODUCTS = ("MatMul", "Gemm", "Conv")
 
 @dataclass(frozen=True)
 class Trace:
-    """Shapes of all values of a run, and the largest sum of bytes of the activations that are alive at once."""
+    """Shapes and ranges of all values of a run, and the most bytes of activations that are alive at once."""
 
     shapes: Mapping[str, tuple[int, ...]]
+    ranges: Mapping[str, tuple[float, float]]
     peak: int
 
 
@@ -60,7 +61,9 @@ def trace(data: bytes, batch: Mapping[str, NDArray]) -> Trace:
         raise Invalid(f"ONNX Runtime does not show inner values: {first_line(error)}") from None
     arrays = dict(zip(shown, map(np.asarray, values), strict=True)) | dict(batch)
     sizes = {name: array.nbytes for name, array in arrays.items()}
-    return Trace({name: array.shape for name, array in arrays.items()}, _peak(graph, sizes, held))
+    floats = {name: array for name, array in arrays.items() if array.dtype == np.float32 and array.size}
+    ranges = {name: (float(array.min()), float(array.max())) for name, array in floats.items()}
+    return Trace({name: array.shape for name, array in arrays.items()}, ranges, _peak(graph, sizes, held))
 
 
 def _peak(graph: onnx.GraphProto, sizes: Mapping[str, int], outputs: set[str]) -> int:
@@ -80,7 +83,7 @@ def _peak(graph: onnx.GraphProto, sizes: Mapping[str, int], outputs: set[str]) -
     return int(np.cumsum(change).max(initial=0))
 
 
-def workload(choices: Choices, batch: Mapping[str, NDArray]) -> dict[str, Additive]:
+def workload(choices: Choices, found: Trace) -> dict[str, Additive]:
     """Memory, operations and traffic of a run, as sums over weights.
 
     Memory is that of the weights as the runtime holds them, unpacked where it unpacks them when it loads the file, and
@@ -90,13 +93,11 @@ def workload(choices: Choices, batch: Mapping[str, NDArray]) -> dict[str, Additi
     Parameters
     ----------
     choices : Choices
-    batch : mapping of name to array
-        Inputs of the run.
+    found : Trace
+        A run of the original.
     """
-    data = choices.network.assemble({})
-    found = trace(data, batch)
     space, parts = choices.space, choices.network.parts
-    model = onnx.ModelProto.FromString(data)
+    model = onnx.ModelProto.FromString(choices.network.assemble({}))
     rest = sum(_bytes(t) for t in model.graph.initializer if t.name not in parts)
     numbers = np.zeros((3, space.n_options))
     at = 0

@@ -12,11 +12,14 @@ from cggd_compress.choices import choices_of
 from cggd_compress.network import MICROSOFT, Network, read_model
 from cggd_compress.options import Option, blocks, default_options, low_rank, unpacked
 from cggd_compress.runtime import Runtime
+from cggd_compress.workload import trace
 from tests.compress.models import network
 
 RUNTIME = Runtime()
 FEED = [{"tokens": np.random.default_rng(2).integers(0, 100, (5, 6))}]
-CHOICES = choices_of(Network(network()), default_options(fast=True), RUNTIME)
+RANGES = trace(network().SerializeToString(), FEED[0]).ranges
+OPTIONS = default_options(fast=True, ranges=RANGES)
+CHOICES = choices_of(Network(network()), OPTIONS, RUNTIME)
 
 
 def outputs(data):
@@ -55,7 +58,7 @@ def test_tied_weights_are_one_decision_and_equal_ones_become_tied():
     np.testing.assert_array_equal(outputs(small.assemble({}))["scores"], before["scores"])
 
 
-@pytest.mark.parametrize("option", default_options(fast=True), ids=lambda option: option.name)
+@pytest.mark.parametrize("option", OPTIONS, ids=lambda option: option.name)
 def test_every_option_is_near_the_weight(option):
     """The product with each format is what numpy computes with the format undone, or nearly the original's."""
     found = {d for d in CHOICES.space.decisions if option.name in CHOICES.space.option_labels(d)}
