@@ -147,7 +147,7 @@ def _made(network: Network, name: str, option: Option, runtime: Runtime) -> Frag
     try:
         model = option.make(network.parts[name])
         fragment = None if model is None else network.fragment(name, model, f"w{place}.")
-    except Invalid:
+    except (Invalid, ImportError):  # a package that is missing is no property of the weight
         raise
     except Exception as error:
         raise Invalid(f"{type(error).__name__}: {first_line(error)}") from error

@@ -168,6 +168,14 @@ def test_what_the_runtime_cannot_run_is_refused_once():
     assert "ZeroDivisionError" in found.refused["up.weight", "failing"]
 
 
+def test_a_missing_package_is_an_error_and_no_refusal():
+    def incomplete(part):
+        raise ImportError("needs no_such_package")
+
+    with pytest.raises(ImportError, match="no_such_package"):
+        choices_of(Network(network()), [Option("incomplete", 16, incomplete)], RUNTIME)
+
+
 @pytest.mark.parametrize("content", [b"", b"no model", b"\x08\x08\x12\x00", b"\xff" * 40])
 def test_a_file_that_is_no_model_is_told(tmp_path, content):
     (tmp_path / "bad.onnx").write_bytes(content)
