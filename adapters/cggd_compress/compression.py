@@ -249,7 +249,8 @@ class Compression:
             summed = {n: float(self.metrics[n].evaluate(row[None])[0]) for n in self.metrics if not COSTS[n].costly}
             costs = {**summed, "size": float(len(data)), **self.bench.of_file(data)}
             if all(_keeps(limit, costs) for limit in asked):
-                return self._answer(Status.FEASIBLE, row, asked, run.additivity(row), data, costs)
+                message = run.additivity(row) + self._unreached()
+                return self._answer(Status.FEASIBLE, row, asked, message, data, costs)
         message = "no selection that was measured keeps every limit; " + run.nearest()
         return self._answer(Status.UNKNOWN, None, asked, message)
 
@@ -357,6 +358,18 @@ class Compression:
             if r.value is not None
         ]
         return f"{' and '.join(str(c) for c in found.conflict)} cannot be kept: {', or '.join(works) or 'proved'}"
+
+    def _unreached(self) -> str:
+        """A warning of weights that change nothing whatever their format, such as those of a branch never taken."""
+        space, errors = self.choices.space, self.singles["error"]
+        first = float(errors[space.offsets[0] + self.kept[0]])
+        spans = [errors[a:b] for a, b in zip(space.offsets[:-1], space.offsets[1:], strict=True)]
+        same = [len(e) > 1 and bool((np.isnan(e) | (e == first)).all()) and not np.isnan(e[1:]).all() for e in spans]
+        names = [str(d) for d, alike in zip(space.decisions, same, strict=True) if alike]
+        if not names:
+            return ""
+        more = f" and {len(names) - 3} more" if len(names) > 3 else ""
+        return f"; the data never shows a difference in {', '.join(names[:3])}{more}: keep them, or give other data"
 
     def _answer(
         self,

@@ -265,7 +265,7 @@ def _all_tensors(graph: onnx.GraphProto) -> Iterator[onnx.TensorProto]:
 
 
 def _tidy(model: onnx.ModelProto, least: int) -> None:
-    """Turn large constants into initializers, make equal initializers one, and remove what the runtime infers."""
+    """Turn large constants into initializers, make equal ones one, and remove what no run reads."""
     graph = model.graph
     model.ir_version = max(model.ir_version, IR_VERSION)
     if MICROSOFT not in {o.domain for o in model.opset_import}:
@@ -289,6 +289,9 @@ def _tidy(model: onnx.ModelProto, least: int) -> None:
     _unite(graph, least)
     for inner in graphs(graph):
         del inner.value_info[:]
+        for node in inner.node:  # exporters write whole stack traces here
+            node.ClearField("doc_string")
+            del node.metadata_props[:]
     model.ClearField("training_info")
 
 

@@ -111,10 +111,10 @@ def magika(quick: bool) -> Case:
 
 
 def silero(quick: bool) -> Case:
-    """A detector of speech with branches for two rates, on sounds like vowels and on noise, made here."""
+    """A detector of speech with branches, on sounds like vowels and on noise, made here."""
     from cggd_compress.network import read_model
 
-    path = folder("silero_vad") / "data" / "silero_vad_op18_ifless.onnx"
+    path = folder("silero_vad") / "data" / "silero_vad_16k_op15.onnx"
     rng = np.random.default_rng(0)
 
     def sounds(n: int) -> dict[str, np.ndarray]:

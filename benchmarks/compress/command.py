@@ -39,6 +39,8 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--measurements", type=int, default=32, help="selections measured jointly for each budget")
     parser.add_argument("--log", type=Path, default=Path("out/compress"), help="a stopped run resumes from it")
     parser.add_argument("--out", type=Path, default=OUT)
+    parser.add_argument("--tables", action="store_true", help="write tables and the picture of known rows again")
+    parser.add_argument("--picture", type=Path, help="draw the rows into this file")
     parser.add_argument("--quick", action="store_true", help="the small model and two budgets")
     asked = parser.parse_args(arguments)
     for package in ("onnx", "onnxruntime"):
@@ -52,6 +54,9 @@ def main(arguments: list[str] | None = None) -> None:
     if unknown := [name for name in names if name not in CASES]:
         sys.exit(f"no model {unknown[0]!r}; there are {', '.join(CASES)}")
     rows = [row for row in read(asked.out) if row.model not in names or row.budget not in budgets]
+    if asked.tables:
+        names, rows = [], read(asked.out)
+        asked.out.with_suffix(".md").write_text(tables(rows), encoding="utf-8")
     for name in names:
         try:
             case = CASES[name](asked.quick)
@@ -62,6 +67,8 @@ def main(arguments: list[str] | None = None) -> None:
             rows.append(row)
             print(line(row), flush=True)
             write(rows, asked.out)
+    if asked.picture is not None:
+        draw(rows, asked.picture)
 
 
 def compared(case, budgets: list[float], measurements: int, log: Path) -> Iterator[Row]:
@@ -166,13 +173,40 @@ def tables(rows: list[Row]) -> str:
                 cells.append(f"**{text}**" if row is not None and row.judged == least else text)
             table.append(cells)
             us = found.get(OURS)
-            lost += [
-                f"{m} at {budget:g} %: {row.judged:.3g} against {us.judged:.3g}"
-                for m, row in found.items()
-                if us is not None and row.judged < us.judged
-            ]
+            for m, row in found.items() if us is not None else ():
+                if row.judged < us.judged:
+                    lost.append(f"{m} at {budget:g} %: error {row.judged:.3g} against {us.judged:.3g}")
+                if row.task > us.task:
+                    lost.append(f"{m} at {budget:g} %: task {row.task:.1%} against {us.task:.1%}")
         parts += [f"## {model}", "\n".join("| " + " | ".join(cells) + " |" for cells in table)]
         kept = [row for row in mine if row.method == OURS and row.bytes]
         parts.append(f"Files of {OURS} within the bound: {sum(row.kept for row in kept)} of {len(kept)}.")
-        parts.append("Less error than ours on that data: " + ("; ".join(lost) if lost else "none") + ".")
+        parts.append("Ahead of ours on that data: " + ("; ".join(lost) if lost else "none") + ".")
     return "\n\n".join(parts) + "\n"
+
+
+def draw(rows: list[Row], path: Path) -> None:
+    """Error on data that calibration did not see against bytes, a panel for each model."""
+    from benchmarks.compress.methods import OURS
+    from cggd.plotting.pictures import load_plain_pyplot, save_picture
+
+    pyplot = load_plain_pyplot()
+    models = list(dict.fromkeys(row.model for row in rows))
+    figure, axes = pyplot.subplots(
+        1, len(models), figsize=(4.2 * len(models), 3.4), layout="constrained", squeeze=False
+    )
+    for ax, model in zip(axes[0], models, strict=True):
+        mine = [row for row in rows if row.model == model and row.bytes and row.judged > 0]
+        points = sorted((row.bytes / 1e6, row.judged) for row in mine if row.method == OURS)
+        ax.plot(*zip(*points, strict=True), "o-", label=OURS)
+        for mark, method in zip("s^vDx+", ("uniform", "greedy", "sum alone", "quantize_dynamic"), strict=False):
+            others = sorted({(row.bytes / 1e6, row.judged) for row in mine if row.method.startswith(method)})
+            if others:
+                ax.plot(*zip(*others, strict=True), mark, label=method, markerfacecolor="none")
+        ax.set_yscale("log")
+        ax.set_title(model)
+        ax.set_xlabel("MB")
+    axes[0, 0].set_ylabel("error on other data")
+    axes[0, 0].legend(fontsize="small")
+    save_picture(figure, path)
+    pyplot.close(figure)

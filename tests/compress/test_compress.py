@@ -126,6 +126,15 @@ def test_errors_of_your_own_and_of_labels(model, data):
     assert 0 <= found.costs["error"] <= 1
 
 
+def test_weights_that_the_data_does_not_reach_are_named(model):
+    still = {"tokens": np.zeros((4, 6), dtype=int)}
+    for tensor in model.graph.initializer:
+        if tensor.name == "up.weight":  # nothing passes
+            tensor.CopyFrom(numpy_helper.from_array(np.zeros((32, 80), dtype=np.float32), "up.weight"))
+    found = compress(model, still, ["size<=60%"], measurements=2)
+    assert "the data never shows a difference in conv.weight, up.weight, down.weight: keep them" in found.message
+
+
 def test_limits_on_time_are_checked_on_the_file(model, data):
     found = compress(model, data, ["latency<=10s", "size<=50%"], measurements=3, options=["float16", "int8 dynamic"])
     assert found.feasible

@@ -126,6 +126,13 @@ def test_a_weight_in_a_branch_is_stored_and_not_replaced():
         assert np.abs(found - expected).max() < 0.05
 
 
+def test_notes_of_exporters_are_removed():
+    noted = network()
+    for node in noted.graph.node:
+        node.metadata_props.append(onnx.StringStringEntryProto(key="stack", value="line\n" * 200))
+    assert len(Network(noted).assemble({})) <= len(Network(network()).assemble({}))
+
+
 def test_two_weights_of_one_node_are_not_replaced_twice():
     arrays = [numpy_helper.from_array(np.ones((32, 32), dtype=np.float32) * i, f"w{i}") for i in (1, 2)]
     nodes = [helper.make_node("MatMul", ["w1", "w2"], ["p"]), helper.make_node("Add", ["x", "p"], ["y"])]
