@@ -178,7 +178,7 @@ def static(part: Part, *, ranges: Mapping[str, tuple[float, float]]) -> onnx.Mod
     if part.array.ndim < 2 or not _only(part, kinds) or not set(around) <= ranges.keys():
         return None
     ends = {name: np.array(ranges[name], dtype=np.float32) for name in around}
-    data = {name: TensorData(lowest=pair[0], highest=pair[1]) for name, pair in ends.items()}
+    data: dict[str, Any] = {n: TensorData(lowest=pair[0], highest=pair[1]) for n, pair in ends.items()}
     model = onnx.ModelProto()
     model.CopyFrom(part.model)
     with quiet():

@@ -20,14 +20,6 @@ RUNS, WARM_UP = 15, 2
 
 
 @dataclass(frozen=True)
-class Time:
-    """Milliseconds of a run: the median, and half the distance between the quartiles."""
-
-    median: float
-    spread: float
-
-
-@dataclass(frozen=True)
 class Runtime:
     """ONNX Runtime on the processor, with a fixed number of threads.
 
@@ -80,16 +72,45 @@ class Runtime:
             raise Invalid(f"output {wrong[0]!r} is not finite")
         return found
 
-    def time(self, session: Any, batch: Mapping[str, NDArray], runs: int = RUNS) -> Time:
-        """Time of one run, the median of several."""
-        feed, took = dict(batch), []
-        for i in range(WARM_UP + runs):
-            began = time.perf_counter()
-            session.run(None, feed)
-            if i >= WARM_UP:
-                took.append(1e3 * (time.perf_counter() - began))
-        low, median, high = np.percentile(took, [25, 50, 75])
-        return Time(float(median), float(high - low) / 2)
+
+class Clock:
+    """Times of models, each in turns with the original, so that the load of the machine hardly matters.
+
+    Parameters
+    ----------
+    session : onnxruntime.InferenceSession
+        Of the original.
+    batch : mapping of name to array
+        Inputs of a run.
+
+    Attributes
+    ----------
+    original : float or None
+        Milliseconds of the original, which other times are multiples of; measured with the first of them.
+    """
+
+    def __init__(self, session: Any, batch: Mapping[str, NDArray]) -> None:
+        self.session, self.batch = session, dict(batch)
+        self.original: float | None = None
+
+    def time(self, session: Any, runs: int = RUNS) -> tuple[float, float]:
+        """Median milliseconds of a run, and half the distance between the quartiles.
+
+        The median of a model's time is divided by that of the original's in the same seconds, and multiplied by what
+        the original took at first.
+        """
+        both = np.empty((runs, 2))
+        for i in range(-WARM_UP, runs):
+            for column, one in enumerate((session, self.session)):
+                began = time.perf_counter()
+                one.run(None, self.batch)
+                if i >= 0:
+                    both[i, column] = 1e3 * (time.perf_counter() - began)
+        beside = float(np.median(both[:, 1]))
+        if self.original is None:
+            self.original = beside
+        low, median, high = np.percentile(both[:, 0], [25, 50, 75]) * self.original / beside
+        return float(median), float(high - low) / 2
 
 
 def first_line(error: Exception) -> str:

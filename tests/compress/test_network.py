@@ -11,7 +11,7 @@ from cggd_compress.answer import KEEP
 from cggd_compress.choices import choices_of
 from cggd_compress.network import MICROSOFT, Network, read_model
 from cggd_compress.options import Option, blocks, default_options, low_rank, unpacked
-from cggd_compress.runtime import Runtime
+from cggd_compress.runtime import Clock, Runtime
 from cggd_compress.workload import trace
 from tests.compress.models import network
 
@@ -210,3 +210,22 @@ def test_too_large_a_model_is_told_with_the_memory_it_would_take(tmp_path):
     (tmp_path / "large.onnx").write_bytes(model.SerializeToString())
     with pytest.raises(ValueError, match=r"3\.00 GB with its external data.* 2\.15 GB; .* about 15 GB of memory"):
         read_model(tmp_path / "large.onnx")
+
+
+def test_times_are_multiples_of_the_original(monkeypatch):
+    """A clock that runs twice as slow in the meantime changes no time."""
+
+    class Session:
+        def __init__(self, cost):
+            self.cost = cost
+
+        def run(self, outputs, feed):
+            now[0] += self.cost * speed[0]
+
+    now, speed = [0.0], [1.0]
+    monkeypatch.setattr("cggd_compress.runtime.time.perf_counter", lambda: now[0])
+    clock = Clock(Session(0.010), {})
+    assert clock.time(Session(0.005)) == pytest.approx((5.0, 0.0))
+    speed[0] = 2.0
+    assert clock.time(Session(0.005)) == pytest.approx((5.0, 0.0))
+    assert clock.original == pytest.approx(10.0)
