@@ -50,6 +50,9 @@ def compress_command(
     sweep: Annotated[str | None, typer.Option(help="cost whose bounds are swept, such as size")] = None,
     bounds: Annotated[int, typer.Option(min=2, help="bounds of a sweep")] = 6,
     batch: Annotated[int, typer.Option(min=1, help="samples in a run, where the model leaves that open")] = 32,
+    command: Annotated[
+        str | None, typer.Option(help='program that times a file elsewhere: "./on_board.sh {model}" prints latency=7.5')
+    ] = None,
     threads: Annotated[int, typer.Option(min=1, help="threads of ONNX Runtime")] = 1,
     least: Annotated[int, typer.Option(min=1, help="weights with fewer elements stay as they are")] = 1024,
     measurements: Annotated[int, typer.Option(min=1, help="selections to measure jointly")] = 32,
@@ -89,6 +92,7 @@ def compress_command(
             bits=bits or (),
             together=together or (),
             timed=timed,
+            command=command,
             batch=batch,
             threads=threads,
             least=least,

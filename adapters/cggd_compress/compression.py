@@ -34,7 +34,7 @@ from cggd_compress.costs import COSTS, Limit, amount, as_limits, cost_of, parse_
 from cggd_compress.damage import error_function
 from cggd_compress.network import Network, read_model
 from cggd_compress.options import Option, default_options, named_options
-from cggd_compress.runtime import Clock, Runtime
+from cggd_compress.runtime import Clock, Command, Runtime
 from cggd_compress.torch_models import export
 from cggd_compress.workload import Trace, trace, workload
 
@@ -64,6 +64,8 @@ class Bench:
     error : callable
     timed : bool
         Whether the time of a run is measured as well.
+    command : Command or None
+        What measures it; None for ONNX Runtime on this machine.
     """
 
     choices: Choices
@@ -71,6 +73,7 @@ class Bench:
     runtime: Runtime
     error: Callable[[Mapping[str, NDArray], Mapping[str, NDArray]], float]
     timed: bool
+    command: Command | None = None
 
     @cached_property
     def session(self) -> Any:
@@ -96,7 +99,9 @@ class Bench:
         session = self.runtime.session(data)
         outputs = self.runtime.outputs(session, self.calibration.batches)
         found = {"error": float(self.error(self.reference, outputs))}
-        if self.timed:
+        if self.timed and self.command is not None:
+            found["latency"] = self.command.time(data)
+        elif self.timed:
             found["latency"], found["spread"] = self.clock.time(session)
         return found
 
@@ -125,6 +130,9 @@ class Compression:
         Patterns of weights that must have the same option.
     timed : bool
         Whether the time of a run is measured; then options that save time are offered as well.
+    command : str, optional
+        A program that times a file elsewhere, such as ``"./on_board.sh {model}"``; it prints ``latency=`` and
+        milliseconds.
     batch : int
         Samples in a run, where the model leaves that open.
     threads : int
@@ -155,6 +163,7 @@ class Compression:
         bits: Iterable[str] = (),
         together: Iterable[str] = (),
         timed: bool = False,
+        command: str | None = None,
         batch: int = 32,
         threads: int = 1,
         least: int = 1024,
@@ -166,6 +175,7 @@ class Compression:
         proto = _model(model, arrays)
         self.original = {"size": float(proto.ByteSize())}
         calibration = as_batches(model_inputs(proto.graph), arrays, whole(batch, "batch", least=1))
+        elsewhere = None if command is None else Command(command)
         runtime = Runtime(whole(threads, "threads", least=1))
         function = error_function(error, calibration.labels)
         whole_file = proto.SerializeToString()
@@ -179,12 +189,12 @@ class Compression:
         wanted = default_options(fast=timed, ranges=ranges) if options is None else _options(options, ranges)
         self.choices = choices_of(network, wanted, runtime, together=together, progress=self.progress)
         self.forbid = self.choices.forbidden(keep, bits)
-        self.bench = Bench(self.choices, calibration, runtime, function, timed)
+        self.bench = Bench(self.choices, calibration, runtime, function, timed, elsewhere)
         units = {name: COSTS[name].unit for name in (("error", "latency") if timed else ("error",))}
         path = None
         if log is not None:
             name = error if isinstance(error, str) else getattr(error, "__qualname__", "error")
-            digest.update(f"{calibration.digest()} {name} {timed} {threads} {_texts(self.choices)}".encode())
+            digest.update(f"{calibration.digest()} {name} {timed} {threads} {command} {_texts(self.choices)}".encode())
             Path(log).mkdir(parents=True, exist_ok=True)
             path = Path(log) / f"measurements-{digest.hexdigest()}.jsonl"
         self.measured = Measurement(self.choices.space, self.bench, units, log=path)
@@ -220,7 +230,17 @@ class Compression:
             for name, metric in self.measured.metrics.items():
                 found[name][option] = metric.evaluate(rows[option : option + 1])[0]
         self.progress("errors of single weights", len(wanted), len(wanted))
+        if any(np.isnan(values[space.offsets[:-1] + self.kept]).any() for values in found.values()):
+            self._check_original()
         return found
+
+    def _check_original(self) -> None:
+        """Raise a ValueError that says why the original cannot be measured."""
+        try:
+            numbers = self.bench(self.choices.space.labels(self.kept))
+        except Invalid as error:
+            raise ValueError(f"the model itself cannot be measured: {error}") from None
+        raise ValueError(f"the model itself cannot be measured: it has {numbers}")
 
     def predicted(self, scale: Mapping[str, float] | None = None) -> dict[str, Metric]:
         """Every cost as a sum over weights; of measured ones, what each option alone adds, times a factor."""

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import tempfile
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from cggd.measure import Program
 from cggd.metrics.base import Invalid
+from cggd.space import ChoiceSpace
 
 # Only fatal messages of the runtime are printed; errors are raised as well.
 FATAL = 4
@@ -111,6 +115,35 @@ class Clock:
             self.original = beside
         low, median, high = np.percentile(both[:, 0], [25, 50, 75]) * self.original / beside
         return float(median), float(high - low) / 2
+
+
+class Command:
+    """A program that runs a file elsewhere, such as on a device, and prints ``latency=`` and milliseconds.
+
+    Parameters
+    ----------
+    command : str
+        Words in which ``{model}`` stands for the path of the ONNX file.
+    """
+
+    def __init__(self, command: str) -> None:
+        self.program = Program(command, ChoiceSpace({"model": ["model.onnx"]}))
+
+    def time(self, data: bytes) -> float:
+        """Milliseconds of a file.
+
+        Raises
+        ------
+        Invalid
+            If the program fails, or does not print them.
+        """
+        with tempfile.TemporaryDirectory() as folder:
+            path = Path(folder) / "model.onnx"
+            path.write_bytes(data)
+            printed = self.program({"model": str(path)})
+        if "latency" not in printed:
+            raise Invalid("the program printed no line such as latency=7.5")
+        return printed["latency"]
 
 
 def first_line(error: Exception) -> str:

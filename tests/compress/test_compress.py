@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+import sys
 from importlib.metadata import EntryPoint
 
 import numpy as np
@@ -141,6 +142,21 @@ def test_limits_on_time_are_checked_on_the_file(model, data):
     assert 0 < found.costs["latency"] <= 1e4
     none = compress(model, data, ["latency<=1e-6"], measurements=2, options=["float16"])
     assert none.status is Status.UNKNOWN
+
+
+def test_a_program_elsewhere_measures_the_time(run, files, tmp_path):
+    """Here the time is the length of the file in kB, so that the answer is known to fit."""
+    script = tmp_path / "board.py"
+    script.write_text("import os, sys\nprint(f'latency={os.path.getsize(sys.argv[1]) / 1e3}')\n")
+    arguments = [files[0], "--data", files[1], "--option", "float16", "--measurements", 2, "--quiet"]
+    board = f"{sys.executable} {script} {{model}}"
+    status, out, _ = run(*arguments, "--limit", "latency<=30", "--command", board, "--out", tmp_path / "small.onnx")
+    assert status == 0
+    assert (tmp_path / "small.onnx").stat().st_size <= 30_000
+    script.write_text("print('nothing')")
+    status, _, complaint = run(*arguments, "--limit", "latency<=30", "--command", board)
+    assert status == 1
+    assert "the model itself cannot be measured: the program printed no line such as latency=7.5" in complaint
 
 
 def test_a_sweep_never_gets_worse_with_a_looser_bound(compression):
