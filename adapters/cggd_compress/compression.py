@@ -194,7 +194,8 @@ class Compression:
         path = None
         if log is not None:
             name = error if isinstance(error, str) else getattr(error, "__qualname__", "error")
-            digest.update(f"{calibration.digest()} {name} {timed} {threads} {command} {_texts(self.choices)}".encode())
+            where = f"{timed} {threads}" if command is None else f"{timed} {command}"
+            digest.update(f"{calibration.digest()} {name} {where} {_texts(self.choices)}".encode())
             Path(log).mkdir(parents=True, exist_ok=True)
             path = Path(log) / f"measurements-{digest.hexdigest()}.jsonl"
         self.measured = Measurement(self.choices.space, self.bench, units, log=path)

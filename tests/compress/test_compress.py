@@ -150,7 +150,7 @@ def test_a_program_elsewhere_measures_the_time(run, files, tmp_path):
     script.write_text("import os, sys\nprint(f'latency={os.path.getsize(sys.argv[1]) / 1e3}')\n")
     arguments = [files[0], "--data", files[1], "--option", "float16", "--measurements", 2, "--quiet"]
     board = f"{sys.executable} {script} {{model}}"
-    status, out, _ = run(*arguments, "--limit", "latency<=30", "--command", board, "--out", tmp_path / "small.onnx")
+    status, _, _ = run(*arguments, "--limit", "latency<=30", "--command", board, "--out", tmp_path / "small.onnx")
     assert status == 0
     assert (tmp_path / "small.onnx").stat().st_size <= 30_000
     script.write_text("print('nothing')")
