@@ -178,6 +178,7 @@ def main() -> None:
     parser.add_argument("module", type=Path, help="file of the module, from the root of the checkout")
     parser.add_argument("tests", nargs="+", help="tests that should notice, as for pytest")
     parser.add_argument("--sample", type=int, help="how many mutants are tried, of all")
+    parser.add_argument("--skip", type=int, default=0, help="how many are left out first, as tried before")
     parser.add_argument("--seconds", type=float, default=float("inf"), help="seconds after which no other is tried")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--line", type=int, action="append", help="only mutants of this line; may be repeated")
@@ -199,7 +200,7 @@ def main() -> None:
     known = [mutant for mutant in mutants(source) if given.line is None or mutant.line in given.line]
     random.Random(given.seed).shuffle(known)
     started, tried, survivors = time.monotonic(), 0, []
-    for mutant in known[: given.sample]:
+    for mutant in known[given.skip :][: given.sample]:
         if time.monotonic() - started > given.seconds:
             break
         tried += 1
