@@ -62,6 +62,7 @@ def solve_cores(problem, relaxed, best=None, *, time_limit=None, seed=0, stop=No
     yield from Cores().improve(problem, incumbent, Budget(time_limit, stop=stop), np.random.default_rng(seed))
 
 
+@pytest.mark.slow
 @settings(max_examples=150)
 @given(st.data(), problems(feasible=False, max_constraints=3))
 def test_what_is_proved_is_what_enumeration_finds(data, problem):

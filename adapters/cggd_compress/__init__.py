@@ -1,4 +1,4 @@
-"""Compression of trained networks: a format for each weight of an ONNX file, under limits on the file.
+"""Formats for the weights of a trained network, within hard limits: of an ONNX file, or of a table from any tool.
 
 Names are loaded when they are used, so that the package can be imported without `onnx`.
 """
@@ -12,6 +12,15 @@ if TYPE_CHECKING:
     from cggd_compress.costs import Cost, Limit, error, latency, size
     from cggd_compress.network import Part
     from cggd_compress.options import Option, default_options
+    from cggd_compress.planner import Cache, Choice, Plan, Recipe, make_recipe, plan
+    from cggd_compress.recipes import (
+        FormatTable,
+        read_format_table,
+        read_formats,
+        read_gguf,
+        read_measurement,
+        read_quantize_log,
+    )
 
 _HOMES = {
     "answer": ("KEEP", "Compressed", "Row"),
@@ -19,21 +28,42 @@ _HOMES = {
     "costs": ("Cost", "Limit", "error", "latency", "size"),
     "network": ("Part",),
     "options": ("Option", "default_options"),
+    "planner": ("Cache", "Choice", "Plan", "Recipe", "make_recipe", "plan"),
+    "recipes": (
+        "FormatTable",
+        "read_format_table",
+        "read_formats",
+        "read_gguf",
+        "read_measurement",
+        "read_quantize_log",
+    ),
 }
 
 __all__ = [
     "KEEP",
+    "Cache",
+    "Choice",
     "Compressed",
     "Compression",
     "Cost",
+    "FormatTable",
     "Limit",
     "Option",
     "Part",
+    "Plan",
+    "Recipe",
     "Row",
     "compress",
     "default_options",
     "error",
     "latency",
+    "make_recipe",
+    "plan",
+    "read_format_table",
+    "read_formats",
+    "read_gguf",
+    "read_measurement",
+    "read_quantize_log",
     "size",
 ]
 

@@ -10,6 +10,7 @@ import numpy as np
 from scipy.optimize import Bounds, LinearConstraint, milp
 
 from cggd_compress import KEEP, Compression, size
+from cggd_compress.network import quiet
 
 Selection = dict[str, str] | None
 
@@ -80,7 +81,7 @@ def runtime_default(model: object) -> bytes:
     import onnx
     from onnxruntime.quantization import quantize_dynamic
 
-    with tempfile.TemporaryDirectory() as place:
+    with quiet(), tempfile.TemporaryDirectory() as place:
         paths = Path(place) / "model.onnx", Path(place) / "small.onnx"
         onnx.save(model, paths[0])
         quantize_dynamic(*paths)
