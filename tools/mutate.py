@@ -165,6 +165,7 @@ def run_tests(path: Path, tree: ast.Module, tests: list[str], seconds: float | N
             import pytest
 
             options = ["-x", "-q", "-p", "no:cacheprovider", "--hypothesis-profile", "mutate"]
+            options += ["-W", "ignore::pytest.PytestAssertRewriteWarning"]  # hypothesis is imported already
             status = SURVIVED if pytest.main([*options, *tests]) == 0 else KILLED
         finally:
             os._exit(status)

@@ -102,6 +102,7 @@ class TestNatsSize:
         ):
             np.testing.assert_allclose(chain(metric, chosen) + extra, published, rtol=0, atol=1e-9)
 
+    @pytest.mark.slow
     def test_counts_of_extracted_networks_are_those_of_the_table(self):
         rows, *_ = table("nas/nats_size_cifar10.csv")
         supernet = collect(nats_size())
