@@ -188,4 +188,5 @@ def test_a_value_that_differs_in_a_batch_is_computed_alone():
     """A model that rounds in a batch alone: the value of the single selection decides."""
     shaky = Function(SPACE, lambda rows: COST.evaluate(rows) + (1e-15 if len(rows) > 1 else 0.0), batch=True)
     shaky = replace(shaky, cache=False)
-    assert (shaky <= 5).holds(SPACE.enumerate()).tolist() == (COST.evaluate(SPACE.enumerate()) <= 5).tolist()
+    for rows in (SPACE.enumerate(), SPACE.enumerate()[:2]):
+        assert (shaky <= 5).holds(rows).tolist() == (COST.evaluate(rows) <= 5).tolist()
