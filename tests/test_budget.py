@@ -18,7 +18,7 @@ from cggd import (
     portfolio,
 )
 from cggd import budget as budgets
-from cggd.budget import SPARE_SECONDS, SPARE_SHARE
+from cggd.budget import SPARE_SECONDS, SPARE_SHARE, OutOfTime
 from cggd.datasets import nats_topology
 from cggd.improve import cores, descent, exact, multipliers, presolve, switches
 from tests.test_solve import ERROR, LATENCY, SPACE, before_others, brute_force, problems
@@ -265,3 +265,22 @@ def test_time_that_an_improver_does_not_use_goes_on_to_the_next(clock):
     result = minimize(ERROR, [LATENCY <= 7], time_limit=10.0, improvers=[Spends(1), Spends(7), Spends(3), Spends(1)])
     assert [round(left) for left in given] == [10, 9, 2]
     assert result.stopped is Stop.TIME
+
+
+def test_waiting_ends_with_the_budget(monkeypatch):
+    slept = []
+    monkeypatch.setattr(budgets.time, "sleep", slept.append)
+    Budget().wait(0.5)
+    Budget(1e-9).wait(2.0)
+    assert slept == [0.5]
+
+
+def test_calls_after_the_time_limit_are_counted():
+    budget = Budget(1e-9)
+    budget.admit(spare=3)
+    check = budget.evaluation.admit
+    assert check is not None
+    for _ in range(3):
+        check()
+    with pytest.raises(OutOfTime):
+        check()

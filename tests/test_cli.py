@@ -459,6 +459,7 @@ def test_a_terminal_sees_a_bar_and_a_pipe_does_not(table):
     assert "━".encode() in seen
 
 
+@pytest.mark.slow
 def test_demo(cggd, tmp_path):
     code, out, _ = cggd("demo", "--out", tmp_path)
     assert code == 0

@@ -1,5 +1,6 @@
 """Constraints: senses, reports, and bounds of every numeric kind."""
 
+from dataclasses import replace
 from decimal import Decimal
 from fractions import Fraction
 
@@ -8,8 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cggd import Additive, ChoiceSpace, Constraint, Function, maximum, minimize
-from cggd.constraints import Row, check_constraints
+from cggd import Additive, ChoiceSpace, Constraint, Function, Peak, maximum, minimize
+from cggd.constraints import Row, check_constraints, soft
+from cggd.metrics import table_of
 
 SPACE = ChoiceSpace({"a": ["x", "y"], "b": ["u", "v", "w"]})
 COST = Additive(SPACE, [1, 2, 3, 4, 5], name="cost", unit="EUR")
@@ -143,3 +145,48 @@ def test_lower_bounds_are_met_by_lower_limits():
     row = (noisy >= 1.9).at_confidence(0.9).report(np.zeros(SPACE.n_decisions, dtype=int))
     assert row.value < 0
     assert not row.satisfied
+
+
+def test_local_tables_are_those_of_bounds_from_above():
+    peak, selection = Peak(SPACE, [1, 5, 4, 2, 9]), np.array([1, 0])
+    whole, parts = peak.replacements(selection), table_of(peak, selection, local=True)
+    assert (whole != parts).any()
+    assert (peak <= 3).table(selection).tolist() == (peak >= 3).table(selection, local=True).tolist() == whole.tolist()
+    assert (peak <= 3).table(selection, local=True).tolist() == parts.tolist()
+
+
+def test_a_costly_bound_rules_out_what_is_known_without_a_call():
+    calls = []
+    slow = Function(SPACE, lambda s: calls.append(s) or (9.0 if s["a"] == "x" else 1.0), name="slow", costly=True)
+    rows = SPACE.enumerate()
+    assert not (slow <= 5).ruled_out(rows).any()
+    assert not calls
+    assert [slow(rows[0]), slow(rows[-1])] == [9.0, 1.0]
+    assert np.flatnonzero((slow <= 5).ruled_out(rows)).tolist() == [0]
+    assert np.flatnonzero((slow >= 5).ruled_out(rows)).tolist() == [len(rows) - 1]
+    assert (COST <= 5).ruled_out(rows).tolist() == (COST.evaluate(rows) > 5).tolist()
+    assert len(calls) == 2
+
+
+def test_a_soft_bound_costs_its_price_for_each_unit_that_is_missed():
+    rows = SPACE.enumerate()
+    values = COST.evaluate(rows)
+    assert soft(COST <= 5, 2.0).evaluate(rows).tolist() == (2 * np.maximum(values - 5, 0)).tolist()
+    assert soft(COST >= 5, 0.5).evaluate(rows).tolist() == (0.5 * np.maximum(5 - values, 0)).tolist()
+    assert not soft(COST <= 5, 0).evaluate(rows).any()
+    with pytest.raises(ValueError, match="price must be at least 0, got -1"):
+        soft(COST <= 5, -1)
+
+
+@pytest.mark.parametrize("wrong", ["cost <= 5", COST, 5])
+def test_a_list_of_constraints_is_nothing_else(wrong):
+    with pytest.raises(TypeError, match="constraints must be a list of constraints such as"):
+        check_constraints(wrong)
+
+
+def test_a_value_that_differs_in_a_batch_is_computed_alone():
+    """A model that rounds in a batch alone: the value of the single selection decides."""
+    shaky = Function(SPACE, lambda rows: COST.evaluate(rows) + (1e-15 if len(rows) > 1 else 0.0), batch=True)
+    shaky = replace(shaky, cache=False)
+    for rows in (SPACE.enumerate(), SPACE.enumerate()[:2]):
+        assert (shaky <= 5).holds(rows).tolist() == (COST.evaluate(rows) <= 5).tolist()

@@ -176,3 +176,16 @@ def test_unit_of_nothing_is_nothing():
     assert unit(np.zeros(3)).tolist() == [0.0, 0.0, 0.0]
     assert unit(np.array([1e-17, -1e-17])).tolist() == [0.0, 0.0]
     assert unit(np.array([3.0, 4.0])) == pytest.approx([0.6, 0.8])
+
+
+def test_limits_of_each_decision_are_those_of_a_direction_of_its_own():
+    """A table of limits, a row for each constraint: each decision is pushed as if it were alone with its limit."""
+    rng = np.random.default_rng(0)
+    layout = Layout(np.array([0, 3, 5, 9]))
+    tables, limits = rng.integers(0, 9, (4, 9)).astype(float), rng.integers(0, 9, (4, 3)).astype(float)
+    pushed = three_case(tables, limits, layout, "unit")
+    for row, (table, own) in enumerate(zip(tables, limits, strict=True)):
+        for d, (a, b) in enumerate(zip(layout.offsets[:-1], layout.offsets[1:], strict=True)):
+            alone = three_case(table[a:b], own[d], Layout(np.array([0, b - a])), "unit")
+            part = pushed[row, a:b]
+            assert part / max(np.linalg.norm(part), 1e-300) == pytest.approx(alone, abs=1e-12)

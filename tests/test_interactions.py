@@ -90,6 +90,7 @@ def test_optima_and_infeasibility_are_proved(made, least):
     assert find_feasible([metric <= min(values) - 1]).status.name == "INFEASIBLE"
 
 
+@pytest.mark.slow
 def test_a_chain_too_large_to_enumerate_is_proved():
     """Widths of 24 layers: parameters are at most half of all, and no selection has more."""
     widths = [8, 16, 24, 32]

@@ -180,3 +180,16 @@ def test_settling_ends_inside_and_moves_nothing_that_is_inside(case, known):
     else:
         assert layout.argmax(settled).tolist() == witness.tolist()
         assert distance(settled, logits) == distance(project(logits, witness, layout, margin=guard.margin), logits)
+
+
+def test_a_guided_step_adds_the_direction_to_the_displacement():
+    guide = Guide([COST <= 0.0])
+    guard = Safeguard(guide, patience=3)
+    logits, displacement = np.array([0.0, 1.0, 3.0, 0.0, 2.0]), np.array([0.3, 0.0, -0.4, 0.0, 0.0])
+    step = guard.step(logits, displacement, guard.begin([0, 0]), floor=0.01)
+    push = step.logits - logits - displacement
+    assert step.mode == "guided"
+    assert push == pytest.approx(guide.rescale * 0.5 * guide.direction(guide.observe(logits)))
+    # The cheaper options, which satisfy the bound, rise.
+    assert push[0] > 0 > push[2]
+    assert push[3] > 0 > push[4]

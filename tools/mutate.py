@@ -116,7 +116,7 @@ def _changes(node: ast.AST) -> Iterator[ast.AST]:
     elif isinstance(node, ast.Constant) and isinstance(node.value, bool):
         yield ast.Constant(not node.value)
     elif isinstance(node, ast.Constant) and isinstance(node.value, int | float):
-        yield ast.Constant(node.value + 1)
+        yield ast.Constant(node.value + 1 if abs(node.value) < 1e15 else 2 * node.value)
     elif isinstance(node, ast.If | ast.IfExp | ast.While) and not isinstance(node.test, ast.Compare | ast.BoolOp):
         changed = copy.copy(node)
         changed.test = ast.UnaryOp(ast.Not(), node.test)

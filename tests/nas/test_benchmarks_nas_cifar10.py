@@ -59,6 +59,7 @@ def test_what_is_left_out_changes_no_output(selection):
         torch.testing.assert_close(model(images), output)
 
 
+@pytest.mark.slow
 @settings(max_examples=30)
 @given(st.integers(0, 2**32 - 1), st.integers(1, 40), st.sampled_from(["latency", "latency5"]))
 def test_grown_networks_satisfy_the_bounds_and_differ(seed, number, name):

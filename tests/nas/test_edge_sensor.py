@@ -101,7 +101,9 @@ def exported(tmp_path_factory):
     return net, found
 
 
+@pytest.mark.slow
 class TestFile:
+    @pytest.mark.slow
     def test_bounds_hold_the_file(self, exported):
         net, found = exported
         size, memory, float_memory = (b.metric for b in methods.bounds(Costs(net, methods.EXAMPLE), STRICTEST))
@@ -163,6 +165,7 @@ class TestFile:
         assert torch.equal(fixed(x), network(x))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("most", methods.DEPTHS)
 def test_draws_satisfy_the_bounds_with_so_many_layers(most):
     net = methods.supernet()

@@ -1,4 +1,5 @@
 import numpy as np
+import pytest
 import torch
 from torch import nn
 
@@ -30,6 +31,7 @@ def test_parts_show_a_way_out_where_the_peak_does_not():
     assert memory.local_replacements(both).tolist() == [2, 3, 9] * 2
 
 
+@pytest.mark.slow
 def test_parts_do_not_exceed_the_peak_and_one_of_them_may_reach_it():
     for name in NETS:
         costs = Costs(*made(name))
