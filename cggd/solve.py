@@ -21,10 +21,12 @@ from cggd.defaults import default_options
 from cggd.incumbent import Candidate, Finding, Improver, Incumbent
 from cggd.metrics import Executor, Metric, afresh, evaluating, values_of
 from cggd.metrics.evaluation import OutOfCalls
+from cggd.metrics.workers import EXECUTOR_WANTED, shared
 from cggd.outputs import check_writable
 from cggd.portfolio import portfolio
 from cggd.problem import Problem
 from cggd.result import Asked, History, Result, Run, SearchError, Status
+from cggd.series import uninterrupted
 from cggd.several import in_order, several_answers, shares
 from cggd.snapshot import fingerprint, restore, save
 
@@ -218,7 +220,8 @@ def solve_in_order(
     """
     options = _all(options)
     check_options(**options)
-    return in_order(solve, [(problem.objective, problem.sense), *then], problem, options["slack"], options)
+    with shared(options["executor"]) as options["executor"]:
+        return in_order(solve, [(problem.objective, problem.sense), *then], problem, options["slack"], options)
 
 
 def solve(problem: Problem, **options: Any) -> Result:
@@ -228,14 +231,15 @@ def solve(problem: Problem, **options: Any) -> Result:
     options = _all(options)
     several = {name: options.pop(name) for name in ("answers", "differ", "alike")}
     shares(options.pop("slack"), 1)
-    if several == ONE_ANSWER:
-        return _Search(problem, budget, **options).run()
-    check_options(**options)
+    with shared(options["executor"]) as options["executor"]:
+        if several == ONE_ANSWER:
+            return _Search(problem, budget, **options).run()
+        check_options(**options)
 
-    def search(problem: Problem, **options: Any) -> Result:
-        return _Search(problem, Budget(reserve=budget.reserve), **options).run()
+        def search(problem: Problem, **options: Any) -> Result:
+            return _Search(problem, Budget(reserve=budget.reserve), **options).run()
 
-    return several_answers(search, problem, **several, options=options)
+        return several_answers(search, problem, **several, options=options)
 
 
 def _all(options: dict[str, Any]) -> dict[str, Any]:
@@ -259,8 +263,8 @@ def check_options(*, costly: bool = False, **options: Any) -> dict[str, Any]:
     as_amount(out["gap"], "gap")
     if out["callback"] is not None and not callable(out["callback"]):
         raise TypeError(f"callback must be callable, got {out['callback']!r}")
-    if out["executor"] is not None and not hasattr(out["executor"], "submit"):
-        raise TypeError(f"executor must have a submit method as in concurrent.futures, got {out['executor']!r}")
+    if out["executor"] is not None and not (hasattr(out["executor"], "submit") or callable(out["executor"])):
+        raise TypeError(f"{EXECUTOR_WANTED}, got {out['executor']!r}")
     if out["improvers"] is None:
         out["improvers"] = portfolio(costly=costly)
     elif isinstance(out["improvers"], str) or not isinstance(out["improvers"], Iterable):
@@ -608,15 +612,6 @@ def _initial(problem: Problem, initial: Any) -> NDArray[np.int64] | None:
             at = int(space.offsets[wrong[0]] + chosen[wrong[0]])
             raise ValueError(f"initial takes {space.name_option(at)}, which forbid rules out")
     return chosen
-
-
-def uninterrupted(work: Callable[[], _T]) -> _T:
-    """Call a short function; if Ctrl-C interrupts it, call it again."""
-    while True:
-        try:
-            return work()
-        except KeyboardInterrupt:
-            continue
 
 
 def _text(error: Exception) -> str:

@@ -81,9 +81,10 @@ class Model:
     ----------
     design : int
         Number of selections measured first, spread over the space.
-    batch : int
+    batch : int, optional
         Number of selections chosen at once, and with an executor the number of calls in flight. A batch is diverse:
-        each selection is chosen as if those before it were measured.
+        each selection is chosen as if those before it were measured. By default 1, or the number of workers of the
+        executor if it is a pool of the standard library.
     evaluations : int
         Number of measurements after which the improver ends if the search has no limit of its own.
     regressor : object with ``fit`` and ``predict``, optional
@@ -105,13 +106,14 @@ class Model:
     """
 
     design: int = 8
-    batch: int = 1
+    batch: int | None = None
     evaluations: int = 300
     regressor: Any = None
 
     def __post_init__(self) -> None:
         for name in ("design", "batch", "evaluations"):
-            own(self, **{name: whole(getattr(self, name), name, least=1)})
+            if name != "batch" or self.batch is not None:
+                own(self, **{name: whole(getattr(self, name), name, least=1)})
         if self.regressor is not None and not (hasattr(self.regressor, "fit") and hasattr(self.regressor, "predict")):
             raise TypeError(f"regressor must have the methods fit and predict, got {self.regressor!r}")
 
@@ -144,8 +146,9 @@ class Model:
     def _in_flight(
         self, advisor: Advisor, incumbent: Incumbent, budget: Budget, limit: float, first: Rows | None
     ) -> Iterator[Finding]:
-        """Keep `batch` measurements in flight; one that raises is lost, and the search goes on without it."""
+        """Keep several measurements in flight; one that raises is lost, and the search goes on without it."""
         costly = [output.metric for output in advisor.outputs]
+        batch = self.batch or getattr(budget.evaluation.executor, "number", 1)
 
         def measure(row: Rows) -> Rows:
             for metric in costly:
@@ -153,11 +156,11 @@ class Model:
             return row
 
         running: dict[Future[Rows], Rows] = {}
-        pool, lost = ThreadPoolExecutor(self.batch), 0
+        pool, lost = ThreadPoolExecutor(batch), 0
         try:
             while True:
                 evaluation = budget.evaluation
-                while len(running) < self.batch and not budget.over() and evaluation.calls < limit:
+                while len(running) < batch and not budget.over() and evaluation.calls < limit:
                     asked = advisor.ask(1, incumbent.cost, first=first)
                     first = None
                     if len(asked) == 0:
@@ -374,7 +377,7 @@ class Advisor:
     @property
     def batch(self) -> int:
         """Number of selections to ask for at once: more where the models take longer."""
-        return max(self.model.batch, 1 + len(self.measured.rows) * len(self.outputs) // QUICK)
+        return max(self.model.batch or 1, 1 + len(self.measured.rows) * len(self.outputs) // QUICK)
 
     def _fresh(self, rows: Rows) -> Rows:
         """Without repetitions, what was asked for before, and what known values rule out."""
