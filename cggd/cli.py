@@ -19,7 +19,14 @@ import typer
 import cggd
 from cggd import demo as demonstration
 from cggd.arguments import (
-    Wishes,
+    Decimal,
+    DecisionColumn,
+    Forbid,
+    LimitFiles,
+    Limits,
+    Require,
+    RuleFiles,
+    RuleTexts,
     forbidden,
     further_objectives,
     initial_selection,
@@ -27,6 +34,7 @@ from cggd.arguments import (
     named_metric,
     read_input,
     read_question,
+    wished,
 )
 from cggd.budget import Budget
 from cggd.constraints import Constraint
@@ -111,31 +119,6 @@ def _number_option(help: str, *names: str) -> Any:
 OptionTable = Annotated[
     Path, typer.Argument(help="CSV table with the columns decision, option and one per metric; or a problem as JSON")
 ]
-Limits = Annotated[
-    list[str] | None,
-    typer.Option(
-        "--limit",
-        help='a bound, such as "weight<=100", "5<=x<=14", "x==11" or "used + 2 <= offered"; may be given several times',
-    ),
-]
-Forbid = Annotated[
-    list[str] | None, typer.Option(help='an option that must not be chosen, "decision=option"; may be repeated')
-]
-Require = Annotated[
-    list[str] | None, typer.Option(help='an option that must be chosen, "decision=option"; may be repeated')
-]
-RuleTexts = Annotated[
-    list[str] | None,
-    typer.Option(
-        "--rule",
-        help='a rule, such as "cpu=x -> board=y|z", "not (a=x and b=y)", "at most 2 of *=beef", "different: RB1, RB2"; '
-        "may be repeated",
-    ),
-]
-RuleFiles = Annotated[list[Path] | None, typer.Option("--rules", help="a text file with a rule on each line")]
-Decimal = Annotated[str, typer.Option(help='decimal sign of the table, "." or ","')]
-DecisionColumn = Annotated[str, typer.Option(help="heading of the column of decisions")]
-LimitFiles = Annotated[list[Path] | None, typer.Option("--limits", help="a text file with a bound on each line")]
 ThenMinimize = Annotated[
     list[str] | None, typer.Option(help="a metric to minimize next, within --slack of the best objective before")
 ]
@@ -203,7 +186,7 @@ def solve_command(
     the default: the option that takes the least of every limited sum, or else the first in the file. --csv writes all.
     """
     check_outputs([options], {"--csv": table, "--out": save, "--checkpoint": checkpoint})
-    wishes = _wishes(limit, rule, require, limits, rules, decimal=decimal, decision_column=decision_column)
+    wishes = wished(limit, rule, require, limits, rules, decimal, decision_column, _note)
     problem, metrics = read_question(options, maximize, minimize, wishes)
     then = further_objectives(metrics, then_minimize or [], then_maximize or [], options)
     settings: dict[str, Any] = {"seed": seed, "improvers": _improvers(steps, starts, polish=polish)}
@@ -277,7 +260,7 @@ def sweep_command(
     check_outputs([options], {"--csv": table, "--plot": picture, "--out": save})
     if picture is not None:
         check_picture(picture, "--plot")
-    wishes = _wishes(limit, rule, require, limits, rules, decimal=decimal, decision_column=decision_column)
+    wishes = wished(limit, rule, require, limits, rules, decimal, decision_column, _note)
     problem, metrics = read_question(options, maximize, minimize, wishes.without_constraints)
     swept, sense, wanted = (
         named_metric(metrics, metric, f"--metric: {options}"),
@@ -332,7 +315,7 @@ def check(
     """Check bounds: how many selections satisfy each, whether all can hold together, and how tight each could be."""
     if not seconds > 0:
         raise ValueError(f"--time must be more than 0 seconds, got {seconds:g}")
-    wishes = _wishes(limit, rule, require, limits, rules, decimal=decimal, decision_column=decision_column)
+    wishes = wished(limit, rule, require, limits, rules, decimal, decision_column, _note)
     _, _, constraints = read_input(options, wishes)
     if not constraints:
         raise ValueError("nothing to check: give at least one --limit or --rule")
@@ -409,20 +392,8 @@ def version() -> None:
 # -- input ------------------------------------------------------------------------------------------------------------
 
 
-def _wishes(
-    limit: list[str] | None = None,
-    rule: list[str] | None = None,
-    require: list[str] | None = None,
-    limits: list[Path] | None = None,
-    rules: list[Path] | None = None,
-    *,
-    decimal: str,
-    decision_column: str,
-) -> Wishes:
-    if decimal not in (".", ","):
-        raise ValueError(f'--decimal must be "." or ",", got {decimal!r}')
-    texts = (limit or [], rule or [], require or [], limits or [], rules or [])
-    return Wishes(*texts, decimal, decision_column, lambda text: complain(f"note: {text}", style="yellow"))
+def _note(text: str) -> None:
+    complain(f"note: {text}", style="yellow")
 
 
 def _wanted(text: str) -> list[float] | int:
