@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -155,13 +156,14 @@ def named_metric(metrics: Mapping[str, Metric], name: str, path: str) -> Metric:
 
 
 def further_objectives(
-    metrics: Mapping[str, Metric], minimize: Sequence[str], maximize: Sequence[str], path: Path
+    metrics: Mapping[str, Metric], minimize: Sequence[str], maximize: Sequence[str], path: Path, words: Sequence[str]
 ) -> list[tuple[Metric, Sense]]:
-    """The objectives after the first one, in order."""
-    if minimize and maximize:
-        raise ValueError("give either --then-minimize or --then-maximize, since the order of both is not known")
-    sense: Sense = "minimize" if minimize else "maximize"
-    return [(named_metric(metrics, name, str(path)), sense) for name in (*minimize, *maximize)]
+    """The objectives after the first one, in the order in which the words of the command line name them."""
+    names: dict[Any, Any] = {"minimize": iter(minimize), "maximize": iter(maximize)}
+    order = [match[1] for word in words if (match := re.match(r"--then-(minimize|maximize)(?:=|$)", word))]
+    if len(order) < len(minimize) + len(maximize):  # not called with these words
+        order = ["minimize"] * len(minimize) + ["maximize"] * len(maximize)
+    return [(named_metric(metrics, next(names[sense]), str(path)), sense) for sense in order]
 
 
 def forbidden(space: ChoiceSpace, texts: Sequence[str]) -> dict[Hashable, list[Hashable]] | None:

@@ -111,6 +111,20 @@ def _number(text: str | float) -> float:
         raise typer.BadParameter(not_a_number(str(text))) from None
 
 
+def _share(text: str | float) -> float:
+    """A share of the command line: 0.1, or 10 %."""
+    if isinstance(text, str) and text.strip().endswith("%"):
+        return _number(text.strip()[:-1].strip()) / 100
+    share = _number(text)
+    if share > 1:
+        raise typer.BadParameter(f"{text} is {share:.0%}; for {share:g} per cent write {share:g}%, or {share / 100:g}")
+    return share
+
+
+def _share_option(help: str, *names: str) -> Any:
+    return typer.Option(*names, parser=_share, metavar="SHARE", help=help)
+
+
 def _number_option(help: str, *names: str) -> Any:
     return typer.Option(*names, parser=_number, metavar="NUMBER", help=help)
 
@@ -122,9 +136,7 @@ OptionTable = Annotated[
 ThenMinimize = Annotated[
     list[str] | None, typer.Option(help="a metric to minimize next, within --slack of the best objective before")
 ]
-Slack = Annotated[
-    float, _number_option("share that an objective may lose to the next: 0.01 for one per cent", "--slack")
-]
+Slack = Annotated[float, _share_option("share that an objective may lose to the next, such as 1% or 0.01", "--slack")]
 Alike = Annotated[
     str | None,
     typer.Option(help='interchangeable decisions, "RB1, RB2" or "*": answers that only swap options are the same'),
@@ -136,7 +148,7 @@ Polish = Annotated[
     bool, typer.Option(help="after the search, improve the selection and try to prove that it is optimal")
 ]
 Gap = Annotated[
-    float, _number_option("stop when the selection is this close to the proved bound: 0.01 for one per cent", "--gap")
+    float, _share_option("stop when the selection is this close to the proved bound, such as 1% or 0.01", "--gap")
 ]
 Seed = Annotated[int, typer.Option(min=0, help="seed of the random numbers; the same seed gives the same answer")]
 Steps = Annotated[int, typer.Option(help="number of steps of each start")]
@@ -147,6 +159,7 @@ Minimize = Annotated[str | None, typer.Option(help="name of the metric to minimi
 
 @app.command("solve")
 def solve_command(
+    context: typer.Context,
     options: OptionTable,
     maximize: Maximize = None,
     minimize: Minimize = None,
@@ -188,7 +201,7 @@ def solve_command(
     check_outputs([options], {"--csv": table, "--out": save, "--checkpoint": checkpoint})
     wishes = wished(limit, rule, require, limits, rules, decimal, decision_column, _note)
     problem, metrics = read_question(options, maximize, minimize, wishes)
-    then = further_objectives(metrics, then_minimize or [], then_maximize or [], options)
+    then = further_objectives(metrics, then_minimize or [], then_maximize or [], options, context.obj or [])
     settings: dict[str, Any] = {"seed": seed, "improvers": _improvers(steps, starts, polish=polish)}
     settings |= {"gap": gap, "forbid": forbidden(problem.space, forbid or []), "time_limit": seconds}
     settings |= {"checkpoint": checkpoint, "resume": checkpoint is not None, "slack": slack}
@@ -561,7 +574,8 @@ def _run(arguments: list[str] | None) -> int:
     _add_adapters(sys.argv[1:] if arguments is None else arguments)
     command = typer.main.get_command(app)
     try:
-        status = command.main(arguments, prog_name="cggd", standalone_mode=False)
+        given = sys.argv[1:] if arguments is None else arguments
+        status = command.main(arguments, prog_name="cggd", standalone_mode=False, obj=given)
         return status if isinstance(status, int) else FEASIBLE
     except BrokenPipeError:
         return _close_output()

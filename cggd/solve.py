@@ -142,7 +142,8 @@ def minimize(
     resume : bool
         Continue from `checkpoint` if that file exists. The trajectory is that of an uninterrupted run. The selections
         in the file are evaluated again, because a metric may have changed. These calls count as evaluations, unless
-        the function caches them. Proofs and bounds are not stored; the search computes them again.
+        the function caches them. Costly metrics are not called again: the file has what they measured. Proofs and
+        bounds are not stored; the search computes them again.
     answers : int
         Number of answers. Those after the best one are `Result.alternatives`, in order. Each takes a search.
     differ : int

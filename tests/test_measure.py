@@ -98,7 +98,7 @@ def test_programs_run_in_parallel(folder):
         (["--minimize", "time", "--timeout", "0"], "--timeout must be more than 0"),
         (["--minimize", "time", "--limit", "memory"], "must read like"),
         (["--minimize", "power", "--evaluations", "2"], "printed no number 'power', as power=1.5"),
-        (["--minimize", "time", "--limit", "memory<=q0.5"], "q0.5 would measure every selection of 'memory'"),
+        (["--minimize", "time", "--limit", "memory<=q0.5"], "a quantile of 'memory' would measure every selection"),
         (["--minimize", "time", "--rule", "block=17 -> tile=1"], "17"),
         (["--minimize", "time", "--decimal", ";"], '--decimal must be "." or ","'),
     ],

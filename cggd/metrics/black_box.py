@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cggd.checks import as_number, short
-from cggd.metrics.base import Invalid, Metric, MetricError, operators, standard_errors
+from cggd.metrics.base import Invalid, Memory, Metric, MetricError, operators, standard_errors
 from cggd.metrics.evaluation import Evaluation, OutOfCalls, current_evaluation
 from cggd.space import ChoiceSpace, check_space
 
@@ -127,6 +127,20 @@ class Function(Metric):
     def remembered(self) -> NDArray[np.int64]:
         rows = np.frombuffer(b"".join(self._known) if self.costly else b"", dtype=np.int64)
         return rows.reshape(-1, self.space.n_decisions).copy()
+
+    def memories(self) -> Sequence[Memory]:
+        return [self] if self.costly else []
+
+    def pack(self) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+        """What was measured; see `Metric.memories`."""
+        return self.remembered(), np.array(list(self._known.values()), dtype=float).reshape(-1, 2)
+
+    def unpack(self, selections: NDArray[np.int64], numbers: NDArray[np.float64]) -> None:
+        """Remember what was measured; see `Metric.memories`."""
+        if numbers.shape != (len(selections), 2):
+            raise ValueError(f"what {self.name!r} measured has shape {numbers.shape}")
+        for row, (mean, error) in zip(selections, numbers.tolist(), strict=True):
+            self._known.setdefault(self._key(row), (mean, error))
 
     @property
     def noisy(self) -> bool:

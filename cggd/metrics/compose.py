@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from cggd.checks import as_number, own
 from cggd.expressions import Expression, Program
 from cggd.metrics.additive import Additive
-from cggd.metrics.base import Metric, SumTable, check_metric, check_numbers, operators
+from cggd.metrics.base import Memory, Metric, SumTable, check_metric, check_numbers, operators
 from cggd.metrics.state import JoinedState, State, Switch
 from cggd.rounding import WHOLE, is_whole, sum_rounding
 from cggd.space import ChoiceSpace
@@ -141,6 +141,9 @@ class Combination(Metric):
 
     def remembered(self) -> NDArray[np.int64]:
         return np.concatenate([metric.remembered() for _, metric in self.terms])
+
+    def memories(self) -> Sequence[Memory]:
+        return [memory for _, metric in self.terms for memory in metric.memories()]
 
     def record(self, selection: NDArray[np.int64], values: Mapping[str, float] | None, why: str = "") -> None:
         for _, metric in self.terms:
@@ -292,6 +295,9 @@ class Maximum(Metric):
 
     def remembered(self) -> NDArray[np.int64]:
         return np.concatenate([metric.remembered() for metric in self.metrics])
+
+    def memories(self) -> Sequence[Memory]:
+        return [memory for metric in self.metrics for memory in metric.memories()]
 
     def record(self, selection: NDArray[np.int64], values: Mapping[str, float] | None, why: str = "") -> None:
         for metric in self.metrics:

@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cggd.checks import as_amount, as_number, short, whole
-from cggd.metrics.base import Invalid, Metric, MetricError, standard_errors
+from cggd.metrics.base import Invalid, Memory, Metric, MetricError, standard_errors
 from cggd.metrics.evaluation import OutOfCalls, current_evaluation
 from cggd.metrics.run_log import RunLog
 from cggd.space import ChoiceSpace, check_space
@@ -281,6 +281,25 @@ class Measurement:
             self._claimed.difference_update(keys)
             self._lock.notify_all()
 
+    def pack(self) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+        """All calls that ended, for checkpoints; see `Metric.memories`."""
+        with self._lock:
+            calls = [(key, numbers) for key, rows in self._calls.items() for numbers in rows]
+        rows = np.frombuffer(b"".join(key for key, _ in calls), dtype=np.int64)
+        numbers = np.array([numbers for _, numbers in calls], dtype=float)
+        return rows.reshape(-1, self.space.n_decisions), numbers.reshape(-1, len(self.units))
+
+    def unpack(self, selections: NDArray[np.int64], numbers: NDArray[np.float64]) -> None:
+        """Remember the calls of a checkpoint that are not in the log."""
+        if numbers.shape != (len(selections), len(self.units)):
+            raise ValueError(f"what was measured has shape {numbers.shape}, not one number for each of {self!r}")
+        self.refresh()
+        with self._lock:
+            known = set(self._calls)
+            for row, values in zip(selections, numbers, strict=True):
+                if row.tobytes() not in known:
+                    self._add(row, None if np.isnan(values).all() else dict(zip(self.units, values, strict=True)))
+
     def __getstate__(self) -> dict[str, Any]:
         """What determines the numbers, for checkpoints; the memory and its locks belong to one process."""
         return {"units": self.units, "repeats": self.repeats, "limits": self.limits}
@@ -328,6 +347,9 @@ class Measured(Metric):
 
     def record(self, selection: NDArray[np.int64], values: Mapping[str, float] | None, why: str = "") -> None:
         self.bench.record(selection, values, why)
+
+    def memories(self) -> Sequence[Memory]:
+        return [self.bench]
 
     def limits(self) -> tuple[float, float]:
         return self.bench.limits.get(self.name, (-np.inf, np.inf))
