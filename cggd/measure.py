@@ -323,7 +323,8 @@ def _record(bench: Measurement, path: Path) -> None:
             row = bench.space.indices(configuration)
         except ValueError as error:
             raise ValueError(f"{path}: {error}") from None
-        bench.record(row, values)
+        while not bench.known(row[None])[0][0]:  # counts as all repeats
+            bench.record(row, values)
 
 
 def _progress(bench: Measurement, *, quiet: bool) -> Callable[[Progress], None]:

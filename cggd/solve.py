@@ -14,13 +14,13 @@ from typing import Any, Literal, TypeVar
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from cggd.budget import Budget, OutOfTime, Stop
+from cggd.budget import Budget, Stop
 from cggd.checks import as_amount, check_time_limit, whole
 from cggd.constraints import Constraint, Rule
 from cggd.defaults import default_options
 from cggd.incumbent import Candidate, Finding, Improver, Incumbent
 from cggd.metrics import Executor, Metric, afresh, evaluating, values_of
-from cggd.metrics.evaluation import OutOfCalls
+from cggd.metrics.evaluation import OutOfCalls, OutOfTime
 from cggd.metrics.workers import EXECUTOR_WANTED, shared
 from cggd.outputs import check_writable
 from cggd.portfolio import portfolio

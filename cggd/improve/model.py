@@ -51,6 +51,9 @@ COMPARED = 130
 # Variance of a valid selection's score, so that a few measurements do not make validity certain.
 DOUBT = 0.02
 
+# Largest number of measurements in a model; time and memory grow with its cube and square. A log may have more.
+MODELLED = 1500
+
 # Strengths of ridge regression, and the largest number of options for which it is used.
 STRENGTHS = np.array([1e-6, 1e-2, 0.1, 1.0, 10.0])
 LINEAR = 1000
@@ -475,6 +478,9 @@ class Advisor:
         if len(rows) < 3 or np.ptp(values) == 0:
             output.posterior = None
             return
+        if len(rows) > MODELLED:
+            part = self._part(len(rows), values, MODELLED)
+            rows, values = rows[part], values[part]
         if self.model.regressor is not None:
             output.posterior = Bagged(self.model.regressor, self.encoding, rows, values, self.rng)
             return
@@ -487,13 +493,13 @@ class Advisor:
             output.fitted_with = len(rows)
         output.posterior = Gaussian(output.kernel, rows, values)
 
-    def _part(self, n: int, values: NDArray[np.float64]) -> NDArray[np.int64]:
-        """Which measurements the parameters are fitted to: the best third, and others at random."""
-        if n <= FITTED:
+    def _part(self, n: int, values: NDArray[np.float64], most: int = FITTED) -> NDArray[np.int64]:
+        """Which measurements models or their parameters are fitted to: the best third, and others at random."""
+        if n <= most:
             return np.arange(n)
         order = np.argsort(values * self.problem.sign)
-        rest = self.rng.permutation(order[FITTED // 3 :])[: FITTED - FITTED // 3]
-        return np.concatenate([order[: FITTED // 3], rest])
+        rest = self.rng.permutation(order[most // 3 :])[: most - most // 3]
+        return np.concatenate([order[: most // 3], rest])
 
     # -- candidates ---------------------------------------------------------------------------------------------------
 

@@ -102,6 +102,10 @@ class SumTable:
 class Memory(Protocol):
     """What was measured: rows of option indices, and a row of numbers for each."""
 
+    def record(self, selection: NDArray[np.int64], values: Mapping[str, float] | None, why: str = "") -> None:
+        """Remember a call that was made elsewhere; None if the selection is invalid. What is known is kept."""
+        ...
+
     def pack(self) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
         """Selections and numbers, shapes (n, n_decisions) and (n, n_numbers)."""
         ...
@@ -186,11 +190,8 @@ class Metric(Protocol):
         """Selections whose values are known from earlier calls, shape (n, n_decisions)."""
         return np.zeros((0, self.space.n_decisions), dtype=np.int64)
 
-    def record(self, selection: NDArray[np.int64], values: Mapping[str, float] | None, why: str = "") -> None:
-        """Remember numbers that were measured elsewhere; None if the selection is invalid. By default nothing."""
-
     def memories(self) -> Sequence[Memory]:
-        """What costly metrics remember of their calls, for checkpoints; by default nothing."""
+        """What costly metrics remember of their calls, for checkpoints and for `cggd.Search`; by default nothing."""
         return ()
 
     def replacements(self, selection: NDArray[np.int64]) -> NDArray[np.float64]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import chain
 from typing import Any, cast
@@ -144,10 +144,6 @@ class Combination(Metric):
 
     def memories(self) -> Sequence[Memory]:
         return [memory for _, metric in self.terms for memory in metric.memories()]
-
-    def record(self, selection: NDArray[np.int64], values: Mapping[str, float] | None, why: str = "") -> None:
-        for _, metric in self.terms:
-            metric.record(selection, values, why)
 
     def sum_table(self) -> SumTable | None:
         parts = [(weight, metric.sum_table()) for weight, metric in self.terms if weight]
@@ -298,10 +294,6 @@ class Maximum(Metric):
 
     def memories(self) -> Sequence[Memory]:
         return [memory for metric in self.metrics for memory in metric.memories()]
-
-    def record(self, selection: NDArray[np.int64], values: Mapping[str, float] | None, why: str = "") -> None:
-        for metric in self.metrics:
-            metric.record(selection, values, why)
 
     def expression(self, program: Program, sign: float) -> Expression | None:
         if sign < 0 and len(self.metrics) > 1:

@@ -24,6 +24,10 @@ class Executor(Protocol):
 _counting = threading.Lock()
 
 
+class OutOfTime(BaseException):
+    """Raised before a black-box call after the time limit; ``except Exception`` in a metric does not catch it."""
+
+
 class OutOfCalls(BaseException):
     """Raised instead of a call beyond the limit of evaluations; ``except Exception`` in a metric does not catch it."""
 
@@ -82,6 +86,11 @@ class Evaluation:
         if costly or not self.costly:
             with _counting:
                 self.calls += calls
+
+    def uncount(self) -> None:
+        """Take back the count of a costly call that did not begin."""
+        with _counting:
+            self.calls -= 1
 
     def note(self, selections: NDArray[np.int64]) -> None:
         """Remember selections that a black box was called with."""
