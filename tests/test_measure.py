@@ -171,6 +171,14 @@ def test_t4_comes_back(tmp_path):
             "invalidity must be one of correct, timeout",
         ),
         ({"results": [{"configuration": {"a": 1}, "invalidity": "compile"}]}, "no measurement is a number"),
+        (
+            {"results": [{"configuration": {"a": 1}, "invalidity": "correct", "measurements": {"t": 1}}]},
+            "result 1: measurements must be a list",
+        ),
+        (
+            {"results": [{"configuration": {"a": 1}, "invalidity": "correct", "measurements": [{"value": 1}]}]},
+            "result 1: a measurement must be an object with a name",
+        ),
     ],
 )
 def test_wrong_t4_files(tmp_path, data, message):
@@ -178,6 +186,28 @@ def test_wrong_t4_files(tmp_path, data, message):
     path.write_text(json.dumps(data))
     with pytest.raises(ValueError, match=message):
         read_t4(path)
+
+
+def test_files_as_kernel_tuner_writes_them(tmp_path):
+    """With lists and texts among the measurements, NaN, no unit, and parameters in another order."""
+
+    def entry(configuration, invalidity="correct", **measured):
+        one = [{"name": name, "value": value, "unit": None} for name, value in measured.items()]
+        times = {"compilation": 1.0, "runtimes": [1.0, 1.1]}
+        return {"configuration": configuration, "times": times, "invalidity": invalidity, "correctness": 1,
+                "timestamp": "2023-01-01 10:00:00+00:00", "measurements": one, "objectives": ["time"]}  # fmt: skip
+
+    results = [
+        entry({"x": 32, "y": True}, time=1.5, clocks=[1, 2], name="NaN, 2"),
+        entry({"y": False, "x": 64}, time=2.5, name="b"),
+        entry({"x": 64, "y": True}, "compile", time="CompilationFailedConfig"),
+        entry({"x": 32, "y": False}, time=float("nan")),
+    ]
+    (tmp_path / "t.json").write_text(json.dumps({"schema_version": "1.0.0", "results": results}))
+    space, units, found = read_t4(tmp_path / "t.json")
+    assert units == {"time": ""}
+    assert [values for _, values in found] == [{"time": 1.5}, {"time": 2.5}, None, None]
+    assert [space.indices(c).tolist() for c, _ in found] == [[0, 1], [1, 0], [1, 1], [0, 0]]
 
 
 def test_the_picture_shows_what_was_measured():

@@ -190,6 +190,10 @@ class Model:
                         continue
                     lost = 0
                     yield Finding(row)
+        except GeneratorExit:
+            if not budget.asked_to_stop:
+                wait(running)  # their calls count; the search looks at what they measured
+            raise
         finally:
             pool.shutdown(wait=False, cancel_futures=True)
 
