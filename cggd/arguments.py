@@ -160,7 +160,7 @@ def further_objectives(
 ) -> list[tuple[Metric, Sense]]:
     """The objectives after the first one, in the order in which the words of the command line name them."""
     names: dict[Any, Any] = {"minimize": iter(minimize), "maximize": iter(maximize)}
-    order = [match[1] for word in words if (match := re.match(r"--then-(minimize|maximize)(?:=|$)", word))]
+    order: list[Any] = [match[1] for word in words if (match := re.match(r"--then-(minimize|maximize)(?:=|$)", word))]
     if len(order) < len(minimize) + len(maximize):  # not called with these words
         order = ["minimize"] * len(minimize) + ["maximize"] * len(maximize)
     return [(named_metric(metrics, next(names[sense]), str(path)), sense) for sense in order]

@@ -95,7 +95,7 @@ def minimize(
     forbid: Mapping[Hashable, Iterable[Hashable]] | ArrayLike | None = None,
     improvers: Sequence[Improver] | None = None,
     callback: Callable[[Progress], Any] | None = None,
-    executor: Executor | None = None,
+    executor: Executor | Callable[[], Executor] | None = None,
     checkpoint: str | os.PathLike | None = None,
     resume: bool = False,
     answers: int = 1,
@@ -134,8 +134,8 @@ def minimize(
         `cggd.portfolio.portfolio`.
     callback : callable, optional
         Called with a `Progress` after each step of an improver; a true return value stops the search.
-    executor : object with the `concurrent.futures.Executor` interface, optional
-        Runs the black-box calls of a batch in parallel.
+    executor : object with the `concurrent.futures.Executor` interface, or function that makes one, optional
+        Runs the black-box calls of a batch in parallel. A pool whose worker died is made anew (docs/device.md).
     checkpoint : path, optional
         File in which the search saves its state, every 30 seconds and when it stops. If the file cannot be written
         while the search runs, a `RuntimeWarning` says so.

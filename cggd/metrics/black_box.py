@@ -147,6 +147,7 @@ class Function(Metric):
         return self.repeats > 1
 
     def record(self, selection: NDArray[np.int64], values: Mapping[str, float] | None, why: str = "") -> None:
+        """Remember a call that was made elsewhere, if the metric is costly; None for an invalid selection."""
         if self.costly and (values is None or self.name in values):
             value = np.nan if values is None else as_number(values[self.name], repr(self.name), finite=False)
             self._known.setdefault(self._key(selection), (value if np.isfinite(value) else np.nan, 0.0))

@@ -92,9 +92,9 @@ class Workers:
                 f"{error}; to go on with another executor, give executor= a function that makes one"
             ) from error
         # A pool does not say officially how it was made.
-        same = {name: getattr(broken, f"_{name}", None) for name in ("mp_context", "initializer", "initargs")}
-        same["max_tasks_per_child"] = getattr(broken, "_max_tasks_per_child", None)
-        pool = ProcessPoolExecutor(getattr(broken, "_max_workers", None), **same)
+        names = ("max_workers", "mp_context", "initializer", "initargs", "max_tasks_per_child")
+        same: dict[str, Any] = {name: getattr(broken, f"_{name}") for name in names if hasattr(broken, f"_{name}")}
+        pool = ProcessPoolExecutor(**same)
         self._own.append(pool)
         return pool
 
