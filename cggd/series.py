@@ -69,7 +69,7 @@ class Series:
             given["time_limit"] = max(share, SHORTEST)
         if most is not None:
             # Half of them may be needed to evaluate the answer again.
-            left, least = most - self.evaluations, 2 * sum(metric.calls_each for metric in problem.metrics)
+            left, least = most - self.evaluations, 2 * problem.calls_each
             given["max_evaluations"] = max(left // searches, min(left, least), 1)
         try:
             result = self.search(problem, **given)

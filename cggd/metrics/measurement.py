@@ -7,7 +7,7 @@ import threading
 import time
 import warnings
 from collections.abc import Callable, Hashable, Mapping, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from os import PathLike
@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from cggd.checks import as_amount, as_number, short, whole
 from cggd.metrics.base import Invalid, Memory, Metric, MetricError, standard_errors
-from cggd.metrics.evaluation import Evaluation, OutOfCalls, OutOfTime, current_evaluation
+from cggd.metrics.evaluation import Evaluation, OutOfCalls, OutOfTime, current_evaluation, digest
 from cggd.metrics.run_log import RunLog
 from cggd.space import ChoiceSpace, check_space
 
@@ -151,7 +151,8 @@ class Measurement:
         if not known.all():
             rows = {row.tobytes(): row for row in selections[~known]}
             evaluation = current_evaluation()
-            granted = evaluation.grant(len(rows) * self.repeats, costly=True) // self.repeats
+            keys = [digest(row) for row in rows.values()]
+            granted = evaluation.grant(keys, self, repeats=self.repeats, costly=True)
             wave = len(rows) if evaluation.executor is not None else 1
             todo = list(rows.values())[:granted]
             for start in range(0, len(todo), wave):
@@ -197,37 +198,38 @@ class Measurement:
     def _one_by_one(self, jobs: Sequence[NDArray[np.int64]]) -> None:
         for row in jobs:
             if not self._complete(self._calls.get(row.tobytes(), ())):  # so if invalid in a repeat before
-                current_evaluation().count(costly=True)
+                current_evaluation().count([digest(row)], self, costly=True)
                 self._keep(row, self._ended(self.space.labels(row), None))
 
     def _together(self, jobs: Sequence[NDArray[np.int64]], evaluation: Evaluation) -> None:
         """Make calls in the executor. All that have begun are waited for, even if one fails or the time is over."""
         assert evaluation.executor is not None
         failure: BaseException | None = None
-        labels, futures = [self.space.labels(row) for row in jobs], []
+        begun: list[tuple[NDArray[np.int64], Any]] = []
         try:
-            for one in labels:
-                evaluation.count(costly=True)
-                futures.append(evaluation.executor.submit(call, self.run, one, self.timeout))
-            for row, one in zip(jobs, labels, strict=True):
+            for row in jobs:
+                evaluation.count([digest(row)], self, costly=True)
+                begun.append((row, evaluation.executor.submit(call, self.run, self.space.labels(row), self.timeout)))
+            while begun:
+                row, future = begun[0]
                 needless = failure is not None or self._complete(self._calls.get(row.tobytes(), ()))
-                if needless and futures[0].cancel():
-                    evaluation.uncount()
-                    futures.pop(0)
+                if needless and future.cancel():
+                    evaluation.uncount(digest(row), self)
+                    begun.pop(0)
                     continue
                 try:
-                    ended = self._ended(one, futures[0])
+                    ended = self._ended(self.space.labels(row), future)
                     if not self._complete(self._calls.get(row.tobytes(), ())):
                         self._keep(row, ended)
                     if evaluation.admit is not None:
                         evaluation.admit()
                 except (Exception, OutOfTime) as error:
                     failure = failure or error
-                futures.pop(0)
+                begun.pop(0)
         finally:
-            for future in futures:
+            for row, future in begun:
                 if future.cancel():
-                    evaluation.uncount()
+                    evaluation.uncount(digest(row), self)
         if failure is not None:
             raise failure
 
@@ -242,7 +244,8 @@ class Measurement:
             except Exception as error:
                 text = f"{type(error).__name__}: {error}"
                 if self.log is not None:
-                    self.log.append(labels, error=text, time=_now())
+                    with suppress(OSError):  # a full disk; the error itself is told
+                        self.log.append(labels, error=text, time=_now())
                 if left == 0:
                     message = f"the measurement of {short(labels)} raised {text}"
                     raise MetricError(
