@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 from unicodedata import normalize
+
+import typer
 
 from cggd.constraints import Constraint
 from cggd.io import parse_bounds, parse_rule, read_options, read_problem, read_rules
@@ -19,6 +22,33 @@ from cggd.rules import at_least
 from cggd.space import ChoiceSpace
 
 Sense = Literal["minimize", "maximize"]
+
+# Options that several commands share.
+Limits = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--limit",
+        help='a bound, such as "weight<=100", "5<=x<=14", "x==11" or "used + 2 <= offered"; may be given several times',
+    ),
+]
+Forbid = Annotated[
+    list[str] | None, typer.Option(help='an option that must not be chosen, "decision=option"; may be repeated')
+]
+Require = Annotated[
+    list[str] | None, typer.Option(help='an option that must be chosen, "decision=option"; may be repeated')
+]
+RuleTexts = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--rule",
+        help='a rule, such as "cpu=x -> board=y|z", "not (a=x and b=y)", "at most 2 of *=beef", "different: RB1, RB2"; '
+        "may be repeated",
+    ),
+]
+RuleFiles = Annotated[list[Path] | None, typer.Option("--rules", help="a text file with a rule on each line")]
+Decimal = Annotated[str, typer.Option(help='decimal sign of the table, "." or ","')]
+DecisionColumn = Annotated[str, typer.Option(help="heading of the column of decisions")]
+LimitFiles = Annotated[list[Path] | None, typer.Option("--limits", help="a text file with a bound on each line")]
 
 
 @dataclass(frozen=True)
@@ -47,6 +77,11 @@ class Wishes:
     note: Callable[[str], None] = lambda text: None
 
     @property
+    def bounds(self) -> list[str]:
+        """The texts of all bounds, those in files included."""
+        return [*self.limits, *(line for path in self.limit_files for _, line in read_lines(path))]
+
+    @property
     def without_constraints(self) -> Wishes:
         """How tables are written, alone."""
         return Wishes(decimal=self.decimal, decision_column=self.decision_column, note=self.note)
@@ -67,6 +102,23 @@ class Wishes:
             literal = named_option(space, text, "--require")
             found.append(at_least(1, literal, name=text.strip()).on(space))
         return found
+
+
+def wished(
+    limits: list[str] | None,
+    rules: list[str] | None,
+    require: list[str] | None,
+    limit_files: list[Path] | None,
+    rule_files: list[Path] | None,
+    decimal: str,
+    decision_column: str,
+    note: Callable[[str], None],
+) -> Wishes:
+    """The wishes of a command; see `Wishes`."""
+    if decimal not in (".", ","):
+        raise ValueError(f'--decimal must be "." or ",", got {decimal!r}')
+    texts = (limits or [], rules or [], require or [], limit_files or [], rule_files or [])
+    return Wishes(*texts, decimal, decision_column, note)
 
 
 def read_input(path: Path, wishes: Wishes) -> tuple[Problem | None, Mapping[str, Metric], list[Constraint]]:
@@ -104,13 +156,14 @@ def named_metric(metrics: Mapping[str, Metric], name: str, path: str) -> Metric:
 
 
 def further_objectives(
-    metrics: Mapping[str, Metric], minimize: Sequence[str], maximize: Sequence[str], path: Path
+    metrics: Mapping[str, Metric], minimize: Sequence[str], maximize: Sequence[str], path: Path, words: Sequence[str]
 ) -> list[tuple[Metric, Sense]]:
-    """The objectives after the first one, in order."""
-    if minimize and maximize:
-        raise ValueError("give either --then-minimize or --then-maximize, since the order of both is not known")
-    sense: Sense = "minimize" if minimize else "maximize"
-    return [(named_metric(metrics, name, str(path)), sense) for name in (*minimize, *maximize)]
+    """The objectives after the first one, in the order in which the words of the command line name them."""
+    names: dict[Any, Any] = {"minimize": iter(minimize), "maximize": iter(maximize)}
+    order: list[Any] = [match[1] for word in words if (match := re.match(r"--then-(minimize|maximize)(?:=|$)", word))]
+    if len(order) < len(minimize) + len(maximize):  # not called with these words
+        order = ["minimize"] * len(minimize) + ["maximize"] * len(maximize)
+    return [(named_metric(metrics, next(names[sense]), str(path)), sense) for sense in order]
 
 
 def forbidden(space: ChoiceSpace, texts: Sequence[str]) -> dict[Hashable, list[Hashable]] | None:

@@ -8,7 +8,7 @@ from enum import Enum
 
 import numpy as np
 
-from cggd.metrics.evaluation import Evaluation
+from cggd.metrics.evaluation import Evaluation, OutOfTime
 
 # A part that cannot be stopped may exceed the time limit by this share plus these seconds. This is half of the largest
 # accepted overshoot, 20 % plus 0.2 s, because machines differ in speed.
@@ -29,10 +29,6 @@ class Stop(Enum):
     CALLBACK = "stopped by the callback"
     INTERRUPTED = "interrupted"
     FAILED = "an evaluation failed"
-
-
-class OutOfTime(BaseException):
-    """Raised before a black-box call after the time limit; ``except Exception`` in a metric does not catch it."""
 
 
 class Budget:

@@ -24,7 +24,7 @@ from cggd.outputs import replacing
 from cggd.space import ChoiceSpace
 
 # Number of the format. It is raised whenever the stored data change. The first files had no number and count as 1.
-FORMAT = 3
+FORMAT = 4
 
 # A file is this line, which holds a checksum of the rest, and then an npz archive. The archive's own checksums do not
 # cover all of its bytes.

@@ -19,7 +19,14 @@ import typer
 import cggd
 from cggd import demo as demonstration
 from cggd.arguments import (
-    Wishes,
+    Decimal,
+    DecisionColumn,
+    Forbid,
+    LimitFiles,
+    Limits,
+    Require,
+    RuleFiles,
+    RuleTexts,
     forbidden,
     further_objectives,
     initial_selection,
@@ -27,6 +34,7 @@ from cggd.arguments import (
     named_metric,
     read_input,
     read_question,
+    wished,
 )
 from cggd.budget import Budget
 from cggd.constraints import Constraint
@@ -103,6 +111,20 @@ def _number(text: str | float) -> float:
         raise typer.BadParameter(not_a_number(str(text))) from None
 
 
+def _share(text: str | float) -> float:
+    """A share of the command line: 0.1, or 10 %."""
+    if isinstance(text, str) and text.strip().endswith("%"):
+        return _number(text.strip()[:-1].strip()) / 100
+    share = _number(text)
+    if share > 1:
+        raise typer.BadParameter(f"{text} is {share:.0%}; for {share:g} per cent write {share:g}%, or {share / 100:g}")
+    return share
+
+
+def _share_option(help: str, *names: str) -> Any:
+    return typer.Option(*names, parser=_share, metavar="SHARE", help=help)
+
+
 def _number_option(help: str, *names: str) -> Any:
     return typer.Option(*names, parser=_number, metavar="NUMBER", help=help)
 
@@ -111,37 +133,10 @@ def _number_option(help: str, *names: str) -> Any:
 OptionTable = Annotated[
     Path, typer.Argument(help="CSV table with the columns decision, option and one per metric; or a problem as JSON")
 ]
-Limits = Annotated[
-    list[str] | None,
-    typer.Option(
-        "--limit",
-        help='a bound, such as "weight<=100", "5<=x<=14", "x==11" or "used + 2 <= offered"; may be given several times',
-    ),
-]
-Forbid = Annotated[
-    list[str] | None, typer.Option(help='an option that must not be chosen, "decision=option"; may be repeated')
-]
-Require = Annotated[
-    list[str] | None, typer.Option(help='an option that must be chosen, "decision=option"; may be repeated')
-]
-RuleTexts = Annotated[
-    list[str] | None,
-    typer.Option(
-        "--rule",
-        help='a rule, such as "cpu=x -> board=y|z", "not (a=x and b=y)", "at most 2 of *=beef", "different: RB1, RB2"; '
-        "may be repeated",
-    ),
-]
-RuleFiles = Annotated[list[Path] | None, typer.Option("--rules", help="a text file with a rule on each line")]
-Decimal = Annotated[str, typer.Option(help='decimal sign of the table, "." or ","')]
-DecisionColumn = Annotated[str, typer.Option(help="heading of the column of decisions")]
-LimitFiles = Annotated[list[Path] | None, typer.Option("--limits", help="a text file with a bound on each line")]
 ThenMinimize = Annotated[
     list[str] | None, typer.Option(help="a metric to minimize next, within --slack of the best objective before")
 ]
-Slack = Annotated[
-    float, _number_option("share that an objective may lose to the next: 0.01 for one per cent", "--slack")
-]
+Slack = Annotated[float, _share_option("share that an objective may lose to the next, such as 1% or 0.01", "--slack")]
 Alike = Annotated[
     str | None,
     typer.Option(help='interchangeable decisions, "RB1, RB2" or "*": answers that only swap options are the same'),
@@ -153,7 +148,7 @@ Polish = Annotated[
     bool, typer.Option(help="after the search, improve the selection and try to prove that it is optimal")
 ]
 Gap = Annotated[
-    float, _number_option("stop when the selection is this close to the proved bound: 0.01 for one per cent", "--gap")
+    float, _share_option("stop when the selection is this close to the proved bound, such as 1% or 0.01", "--gap")
 ]
 Seed = Annotated[int, typer.Option(min=0, help="seed of the random numbers; the same seed gives the same answer")]
 Steps = Annotated[int, typer.Option(help="number of steps of each start")]
@@ -164,6 +159,7 @@ Minimize = Annotated[str | None, typer.Option(help="name of the metric to minimi
 
 @app.command("solve")
 def solve_command(
+    context: typer.Context,
     options: OptionTable,
     maximize: Maximize = None,
     minimize: Minimize = None,
@@ -203,9 +199,9 @@ def solve_command(
     the default: the option that takes the least of every limited sum, or else the first in the file. --csv writes all.
     """
     check_outputs([options], {"--csv": table, "--out": save, "--checkpoint": checkpoint})
-    wishes = _wishes(limit, rule, require, limits, rules, decimal=decimal, decision_column=decision_column)
+    wishes = wished(limit, rule, require, limits, rules, decimal, decision_column, _note)
     problem, metrics = read_question(options, maximize, minimize, wishes)
-    then = further_objectives(metrics, then_minimize or [], then_maximize or [], options)
+    then = further_objectives(metrics, then_minimize or [], then_maximize or [], options, context.obj or [])
     settings: dict[str, Any] = {"seed": seed, "improvers": _improvers(steps, starts, polish=polish)}
     settings |= {"gap": gap, "forbid": forbidden(problem.space, forbid or []), "time_limit": seconds}
     settings |= {"checkpoint": checkpoint, "resume": checkpoint is not None, "slack": slack}
@@ -277,7 +273,7 @@ def sweep_command(
     check_outputs([options], {"--csv": table, "--plot": picture, "--out": save})
     if picture is not None:
         check_picture(picture, "--plot")
-    wishes = _wishes(limit, rule, require, limits, rules, decimal=decimal, decision_column=decision_column)
+    wishes = wished(limit, rule, require, limits, rules, decimal, decision_column, _note)
     problem, metrics = read_question(options, maximize, minimize, wishes.without_constraints)
     swept, sense, wanted = (
         named_metric(metrics, metric, f"--metric: {options}"),
@@ -332,7 +328,7 @@ def check(
     """Check bounds: how many selections satisfy each, whether all can hold together, and how tight each could be."""
     if not seconds > 0:
         raise ValueError(f"--time must be more than 0 seconds, got {seconds:g}")
-    wishes = _wishes(limit, rule, require, limits, rules, decimal=decimal, decision_column=decision_column)
+    wishes = wished(limit, rule, require, limits, rules, decimal, decision_column, _note)
     _, _, constraints = read_input(options, wishes)
     if not constraints:
         raise ValueError("nothing to check: give at least one --limit or --rule")
@@ -409,20 +405,8 @@ def version() -> None:
 # -- input ------------------------------------------------------------------------------------------------------------
 
 
-def _wishes(
-    limit: list[str] | None = None,
-    rule: list[str] | None = None,
-    require: list[str] | None = None,
-    limits: list[Path] | None = None,
-    rules: list[Path] | None = None,
-    *,
-    decimal: str,
-    decision_column: str,
-) -> Wishes:
-    if decimal not in (".", ","):
-        raise ValueError(f'--decimal must be "." or ",", got {decimal!r}')
-    texts = (limit or [], rule or [], require or [], limits or [], rules or [])
-    return Wishes(*texts, decimal, decision_column, lambda text: complain(f"note: {text}", style="yellow"))
+def _note(text: str) -> None:
+    complain(f"note: {text}", style="yellow")
 
 
 def _wanted(text: str) -> list[float] | int:
@@ -590,7 +574,8 @@ def _run(arguments: list[str] | None) -> int:
     _add_adapters(sys.argv[1:] if arguments is None else arguments)
     command = typer.main.get_command(app)
     try:
-        status = command.main(arguments, prog_name="cggd", standalone_mode=False)
+        given = sys.argv[1:] if arguments is None else arguments
+        status = command.main(arguments, prog_name="cggd", standalone_mode=False, obj=given)
         return status if isinstance(status, int) else FEASIBLE
     except BrokenPipeError:
         return _close_output()

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterable, Sequence
+from collections.abc import Callable, Hashable, Iterable, Sequence
 from dataclasses import asdict, dataclass, replace
-from typing import Any
+from functools import partial
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-from cggd.budget import Budget, Stop
 from cggd.checks import as_number, check_time_limit, whole
 from cggd.constraints import Constraint
 from cggd.feasibility import Diagnosis, diagnose
@@ -18,10 +18,13 @@ from cggd.problem import Problem
 from cggd.program.grid import grid
 from cggd.result import Result, Status
 from cggd.rounding import number_text
+from cggd.series import Series, uninterrupted
 from cggd.solve import solve
 
 # Least seconds for one search within a time limit, as long as they are left.
 LEAST_SECONDS = 0.5
+
+_T = TypeVar("_T")
 
 
 @dataclass(frozen=True)
@@ -219,7 +222,7 @@ def explain(
         Seconds for all searches together. What there is no time for is None in the explanation.
     max_evaluations : int, optional
         Largest number of black-box calls of all searches together. If some metric is costly, only its calls count, and
-        by default there are at most as many as in the search of the result.
+        by default there are at most as many as in the search of the result. Ctrl-C returns what is known until then.
 
     Examples
     --------
@@ -238,35 +241,35 @@ def explain(
     if problem is None:
         raise ValueError("result does not know its problem, because it was read from a file; give problem=")
     check_time_limit(time_limit)
-    budget = Budget(time_limit)
+    if max_evaluations is not None:
+        max_evaluations = whole(max_evaluations, "max_evaluations", least=1)
+    elif problem.costly:
+        max_evaluations = max(result.evaluations, 1)
     if result.status is Status.INFEASIBLE:
         forbid = None if problem.allowed is None else ~problem.allowed
-        found = diagnose(problem.constraints, seed=seed, time_limit=time_limit, forbid=forbid)
-        return Explanation(result, [], [], found, True)
+        limits: Any = {"seed": seed, "time_limit": time_limit, "max_evaluations": max_evaluations}
+        return Explanation(result, [], [], diagnose(problem.constraints, forbid=forbid, **limits), True)
     if not result.feasible:
         return Explanation(result, [], [], None, True)
     asked = problem.space.decisions if decisions is None else list(decisions)
     places = [problem.space.position(d) for d in asked]
-    if max_evaluations is not None:
-        max_evaluations = whole(max_evaluations, "max_evaluations", least=1)
-    elif problem.costly:
-        max_evaluations = result.evaluations
-    again = _Again(result, problem, seed, budget, max_evaluations)
+    options = {"seed": seed, "time_limit": time_limit, "max_evaluations": max_evaluations}
+    series = Series(solve, options, least_seconds=LEAST_SECONDS)
     steps = [_step(c, by) for c in problem.constraints]
-    sizes = problem.space.sizes
-    again.left = int(sum(sizes[places] - 1)) + sum(1 if step is None else 3 for step in steps)
+    if (again := series.guarded(lambda: _Again(result, problem, series))) is None:
+        return Explanation(result, [], [], None, False)
+    series.left = int(sum(problem.space.sizes[places] - 1)) + sum(1 if step is None else 3 for step in steps)
     parts = zip(problem.constraints, result.constraints, steps, strict=False)
-    bounds = [_bound(again, c, row.slack, step) for c, row, step in parts]
-    choices = [choice for place in places for choice in _choices(again, place)]
-    return Explanation(result, choices, bounds, None, again.complete)
+    bounds = [again.steady(partial(_bound, again, c, row.slack, step)) for c, row, step in parts]
+    choices = [choice for place in places for choice in again.steady(partial(_choices, again, place))]
+    return Explanation(result, choices, bounds, None, again.complete and series.stopped is None)
 
 
 class _Again:
     """Searches of variants of one problem, within one budget."""
 
-    def __init__(self, result: Result, problem: Problem, seed: int, budget: Budget, most: int | None) -> None:
-        self.result, self.problem, self.seed, self.budget = result, problem, seed, budget
-        self.left, self.complete, self.calls = 1, True, most
+    def __init__(self, result: Result, problem: Problem, series: Series) -> None:
+        self.result, self.problem, self.series, self.complete = result, problem, series, True
         indices = result.indices
         assert indices is not None
         self.indices: NDArray[np.int64] = indices
@@ -276,20 +279,19 @@ class _Again:
         ]
 
     def solve(self, problem: Problem, initial: NDArray[np.int64] | None = None) -> Result | None:
-        """The result of a variant; None if the time is over or the user interrupted."""
-        share = None
-        if self.budget.limited:
-            share = min(self.budget.left, max(self.budget.left / max(self.left, 1), LEAST_SECONDS))
-        calls = None if self.calls is None else max(self.calls // max(self.left, 1), min(self.calls, 1))
-        self.left -= 1
-        if not self.complete or share == 0 or calls == 0:
+        """The result of a variant; None if the budget is over or the user interrupted."""
+        if self.series.stopped is not None or self.series.budget.over() or not self.complete:
             self.complete = False
             return None
-        found = solve(problem, seed=self.seed, time_limit=share, max_evaluations=calls, initial=initial)
-        if self.calls is not None:
-            self.calls -= found.evaluations
-        self.complete = self.complete and found.stopped is not Stop.INTERRUPTED
+        found = self.series.run(problem, initial=initial)
+        if self.series.failure is not None:
+            raise self.series.failure
         return found
+
+    def steady(self, work: Callable[[], _T]) -> _T:
+        """Do a part of the work; after Ctrl-C, again without searches."""
+        found = self.series.guarded(work)
+        return uninterrupted(work) if found is None else found
 
     def gain(self, value: float | None) -> float | None:
         """By how much a value is better than the result."""
@@ -321,7 +323,7 @@ def _choices(again: _Again, place: int) -> list[Choice]:
         known: tuple[bool | None, float | None, bool] = (True, result.value, result.status is Status.OPTIMAL)
         if problem.allowed is not None and not problem.allowed[at]:
             known = (False, None, True)
-            again.left -= 1
+            again.series.left -= 1
         elif not chosen:
             only = np.ones(space.n_options, dtype=bool) if problem.allowed is None else problem.allowed.copy()
             only[first : first + int(space.sizes[place])] = False

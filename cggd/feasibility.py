@@ -18,7 +18,8 @@ from cggd.printable import html_table
 from cggd.problem import Problem, nothing
 from cggd.result import Result, Status
 from cggd.rounding import number_text
-from cggd.solve import SearchError, solve
+from cggd.series import Series
+from cggd.solve import solve
 from cggd.space import ChoiceSpace
 
 
@@ -133,6 +134,7 @@ def find_feasible(
     *,
     seed: int = 0,
     time_limit: float | None = 10.0,
+    max_evaluations: int | None = None,
     forbid: Mapping[Hashable, Iterable[Hashable]] | ArrayLike | None = None,
 ) -> Feasibility:
     """Find a selection that satisfies every constraint, or prove that there is none.
@@ -146,6 +148,8 @@ def find_feasible(
     seed : int
     time_limit : float or None
         Seconds, after which the answer may be UNKNOWN.
+    max_evaluations : int, optional
+        Largest number of black-box calls, as for `cggd.minimize`; of several questions, all share it.
     forbid : mapping of decision to options, or bool array of shape (n_options,), optional
 
     Examples
@@ -160,7 +164,7 @@ def find_feasible(
     ('INFEASIBLE', 'all 4 selections were evaluated')
     """
     try:
-        return _Question.of(constraints, seed, time_limit, forbid).feasibility()
+        return _Question.of(constraints, seed, time_limit, max_evaluations, forbid).feasibility()
     except KeyboardInterrupt:
         return _NOTHING_KNOWN
 
@@ -172,6 +176,7 @@ def smallest_bound(
     sense: Literal["<=", ">="] = "<=",
     seed: int = 0,
     time_limit: float | None = 10.0,
+    max_evaluations: int | None = None,
     forbid: Mapping[Hashable, Iterable[Hashable]] | ArrayLike | None = None,
 ) -> SmallestBound:
     """The tightest bound on a metric that some selection meets together with other constraints.
@@ -184,7 +189,7 @@ def smallest_bound(
     others : list of Constraint
     sense : {"<=", ">="}
         ``"<="`` asks for the least upper bound, ``">="`` for the greatest lower one.
-    seed, time_limit, forbid
+    seed, time_limit, max_evaluations, forbid
         As for `find_feasible`.
 
     Examples
@@ -201,7 +206,8 @@ def smallest_bound(
         raise TypeError(f"metric must be a Metric, got {metric!r}")
     check_constraints(others, metric.space)
     try:
-        return _Question.of(others, seed, time_limit, forbid, space=metric.space).tightest(metric, sense)
+        asked = _Question.of(others, seed, time_limit, max_evaluations, forbid, space=metric.space)
+        return asked.tightest(metric, sense)
     except KeyboardInterrupt:
         return SmallestBound(metric, sense, None, False, None)
 
@@ -211,12 +217,14 @@ def diagnose(
     *,
     seed: int = 0,
     time_limit: float | None = 10.0,
+    max_evaluations: int | None = None,
     forbid: Mapping[Hashable, Iterable[Hashable]] | ArrayLike | None = None,
 ) -> Diagnosis:
     """Say whether constraints can be satisfied together and, if not, which conflict and what bounds would work.
 
-    Parameters are those of `find_feasible`; the time limit holds for each step separately. Ctrl-C returns what is known
-    so far; then `Diagnosis.minimal` may be false and remedies may be missing.
+    Parameters are those of `find_feasible`; the time limit holds for each step separately, `max_evaluations` for all
+    together. Ctrl-C, and the end of the evaluations, return what is known so far; then `Diagnosis.minimal` may be false
+    and remedies may be missing.
 
     Examples
     --------
@@ -236,7 +244,9 @@ def diagnose(
     remedies: list[SmallestBound] = []
     # After a Ctrl-C the conflict found so far is returned; it may hold constraints that are not needed.
     with suppress(KeyboardInterrupt):
-        asked = _Question.of(constraints, seed, time_limit, forbid)
+        asked = _Question.of(constraints, seed, time_limit, max_evaluations, forbid)
+        n, series = len(asked.constraints), asked.series
+        series.left = 1 + 2 * n
         answer = asked.feasibility()
         if answer.status is not Status.INFEASIBLE:
             return Diagnosis(answer, [], False, [])
@@ -249,6 +259,7 @@ def diagnose(
             elif status is Status.UNKNOWN:
                 unsure.append(c)
         # A constraint undecided in a larger set may be decided in the final, smaller one.
+        series.left = len(unsure) + len(conflict)
         minimal = all(_without(asked, conflict, c) is Status.FEASIBLE for c in unsure)
         for c in conflict:
             others = [other for other in asked.constraints if other is not c]
@@ -273,8 +284,7 @@ class _Question:
     space: ChoiceSpace
     constraints: Sequence[Constraint]
     allowed: NDArray[np.bool_] | None
-    seed: int
-    time_limit: float | None
+    series: Series
 
     @classmethod
     def of(
@@ -282,6 +292,7 @@ class _Question:
         constraints: Iterable[Constraint] | Constraint,
         seed: int,
         time_limit: float | None,
+        max_evaluations: int | None,
         forbid: Mapping | ArrayLike | None,
         space: ChoiceSpace | None = None,
     ) -> _Question:
@@ -292,16 +303,24 @@ class _Question:
             space = checked[0].space
         whole(seed, "seed", least=0)
         check_time_limit(time_limit)
-        return cls(space, checked, space.allowed(forbid), seed, time_limit)
+        most = None if max_evaluations is None else whole(max_evaluations, "max_evaluations", least=1)
+
+        def search(problem: Problem, **options: Any) -> Result:
+            return solve(problem, **{**options, "time_limit": time_limit})  # for each search
+
+        series = Series(search, {"seed": seed, "time_limit": None, "max_evaluations": most})
+        return cls(space, checked, space.allowed(forbid), series)
 
     def about(self, constraints: Sequence[Constraint]) -> _Question:
-        """The same question of other constraints, with the time limit anew."""
+        """The same question of other constraints, with the time limit anew and the evaluations that are left."""
         return replace(self, constraints=constraints)
 
     def feasibility(self) -> Feasibility:
         """Whether the constraints can be satisfied; any selection that satisfies them is an optimum of nothing."""
         problem = Problem(nothing(self.space), self.constraints, allowed=self.allowed)
         result = self._solve(problem, feasibility_portfolio(costly=problem.costly))
+        if result is None:
+            return _NOTHING_KNOWN
         proof = result.note if result.status is Status.INFEASIBLE else ""
         status = Status.FEASIBLE if result.feasible else result.status
         return Feasibility(status, result.selection, result.indices, result.constraints, proof)
@@ -309,16 +328,23 @@ class _Question:
     def tightest(self, metric: Metric, sense: Literal["<=", ">="], confidence: float | None = None) -> SmallestBound:
         """The tightest bound on a metric that some selection meets together with the constraints."""
         problem = Problem(metric, self.constraints, "minimize" if sense == "<=" else "maximize", self.allowed)
+        calls, budget = metric.calls_each, self.series.budget
+        budget.evaluation.calls += calls  # for the value below
         result = self._solve(problem, portfolio(few_calls=FEW_CALLS, costly=problem.costly))
-        if result.indices is None:
-            return SmallestBound(metric, sense, None, result.status is Status.INFEASIBLE, None)
+        if result is None or result.indices is None:
+            budget.evaluation.calls -= calls
+            return SmallestBound(metric, sense, None, result is not None and result.status is Status.INFEASIBLE, None)
         asked = Constraint(metric, np.inf if sense == "<=" else -np.inf, sense, confidence)
         with afresh():
             value = asked.report(result.indices).value
         return SmallestBound(metric, sense, value, result.status is Status.OPTIMAL, result.selection)
 
-    def _solve(self, problem: Problem, improvers: Sequence[Any]) -> Result:
-        try:
-            return solve(problem, seed=self.seed, time_limit=self.time_limit, improvers=improvers)
-        except SearchError as error:
+    def _solve(self, problem: Problem, improvers: Sequence[Any]) -> Result | None:
+        """The result of a search; None if no evaluations are left for it, or after Ctrl-C."""
+        calls = any(metric.costly or metric.calls_each for metric in problem.metrics)
+        if (self.series.spent and calls) or self.series.stopped is not None:
+            return None
+        result = self.series.run(problem, improvers=improvers)
+        if (error := self.series.failure) is not None:
             raise (error.__cause__ or error) from None
+        return result

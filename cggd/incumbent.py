@@ -180,10 +180,12 @@ class Incumbent:
         return improved
 
     def _weigh(self, finding: Finding, seconds: float) -> bool:
-        problem, selection = self.problem, finding.selection
-        assert selection is not None
+        problem, selection = self.problem, np.asarray(finding.selection)
         if finding.values is None:
-            selection = problem.space.check_selections(selection[None])[0]
+            try:
+                selection = problem.space.check_selections(selection[None])[0]
+            except (ValueError, TypeError) as error:
+                raise type(error)(f"an improver found {finding.selection!r}, which is no selection: {error}") from None
         if problem.costly and finding.values is None and problem.ruled_out(selection[None])[0]:
             if not self.candidates:
                 values = self._known(selection)

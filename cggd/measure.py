@@ -3,21 +3,38 @@
 from __future__ import annotations
 
 import json as json_format
+import os
 import re
 import shlex
 import shutil
+import signal
 import subprocess
-from collections.abc import Callable, Hashable, Mapping
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
-from typing import Annotated, Any
+from tempfile import TemporaryFile
+from typing import IO, Annotated, Any
+from unicodedata import normalize
 
 import numpy as np
 import typer
 
-from cggd.constraints import Constraint
-from cggd.improve.model import Model
-from cggd.io import parse_bound, read_options, read_t4, write_selection, write_t4
+from cggd.arguments import (
+    Decimal,
+    DecisionColumn,
+    Forbid,
+    LimitFiles,
+    Limits,
+    Require,
+    RuleFiles,
+    RuleTexts,
+    forbidden,
+    wished,
+)
+from cggd.checks import short
+from cggd.io import read_options, read_t4, write_selection, write_t4
+from cggd.io.bounds import known_name, named_in
 from cggd.io.text import write_text
 from cggd.metrics import Additive, Invalid, Measurement, Metric
 from cggd.outputs import check_outputs, writing
@@ -30,8 +47,10 @@ from cggd.solve import Progress, SearchError, solve
 from cggd.space import ChoiceSpace
 from cggd.terminal import FEASIBLE, NOT_FEASIBLE, complain, say, say_json
 
-_NAME = re.compile(r"(.*?)\s*(?:<=|>=|≤|≥)")
 _LINE = re.compile(r"\s*([^=]+?)\s*=\s*(\S+)\s*")
+
+# What a program printed is shown in messages up to this length, and read up to the other one.
+SHOWN, READ = 200, 10_000_000
 
 
 def measure(
@@ -45,7 +64,14 @@ def measure(
     ],
     maximize: Annotated[str | None, typer.Option(help="name of the number to maximize")] = None,
     minimize: Annotated[str | None, typer.Option(help="name of the number to minimize")] = None,
-    limit: Annotated[list[str] | None, typer.Option("--limit", help='a bound, such as "memory<=64"')] = None,
+    limit: Limits = None,
+    limits: LimitFiles = None,
+    rule: RuleTexts = None,
+    rules: RuleFiles = None,
+    require: Require = None,
+    forbid: Forbid = None,
+    decimal: Decimal = ".",
+    decision_column: DecisionColumn = "decision",
     evaluations: Annotated[int, typer.Option(min=1, help="largest number of runs of the program")] = 100,
     log: Annotated[Path | None, typer.Option(help="append each run to this file, and read it first")] = None,
     timeout: Annotated[float | None, typer.Option(help="seconds after which a run is stopped, and invalid")] = None,
@@ -65,24 +91,28 @@ def measure(
         check_picture(picture, "--plot")
     if (maximize is None) == (minimize is None):
         raise ValueError("give either --maximize NAME or --minimize NAME")
-    space, cheap = numbered(*read_options(options))
-    name = maximize or minimize or ""
-    names = [name, *(match[1].strip() for text in limit or [] if (match := _NAME.match(text)))]
-    measured = [one for one in dict.fromkeys(names) if one not in cheap]
+    texts = (limit, rule, require, limits, rules, decimal, decision_column)
+    wishes = wished(*texts, lambda text: complain(f"note: {text}", style="yellow"))
+    table_of = {"decimal": wishes.decimal, "decision_column": wishes.decision_column, "note": wishes.note}
+    space, cheap = numbered(*read_options(options, **table_of))
+    name = normalize("NFC", maximize or minimize or "")
+    names = [name, *(found for text in wishes.bounds for found in named_in(text))]
+    measured = [one for one in dict.fromkeys(names) if known_name(one, cheap) not in cheap]
     if not measured:
         raise ValueError(f"{options} has all metrics; there is nothing to measure, use cggd solve")
-    run = Program(command, space, timeout)
+    run = Program(command, space, timeout, measured)
     bench = Measurement(space, run, measured, log=log, repeats=repeats)
     if known is not None:
         _record(bench, known)
     metrics: Mapping[str, Metric] = {**cheap, **bench.metrics}
-    bounds: list[Constraint] = [parse_bound(text, metrics) for text in limit or []]
-    problem = Problem(metrics[name], bounds, "minimize" if maximize is None else "maximize")
+    sense: Any = "minimize" if maximize is None else "maximize"
+    problem = Problem(metrics[known_name(name, metrics)], wishes.on(space, metrics), sense)
     settings: dict[str, Any] = {"seed": seed, "max_evaluations": evaluations, "callback": _progress(bench, quiet=json)}
+    settings["forbid"] = forbidden(space, forbid or [])
     try:
         if parallel > 1:
-            with ThreadPoolExecutor(parallel) as pool:
-                result = solve(problem, executor=pool, improvers=[Model(batch=parallel)], **settings)
+            with ThreadPoolExecutor(parallel) as pool, run:
+                result = solve(problem, executor=pool, **settings)
         else:
             result = solve(problem, **settings)
     except SearchError as error:
@@ -120,7 +150,7 @@ def numbered(space: ChoiceSpace, metrics: Mapping[str, Additive]) -> tuple[Choic
     options = {d: [_label(str(o)) for o in space.option_labels(d)] for d in space.decisions}
     texts = {d: list(space.option_labels(d)) for d in space.decisions}
     chosen = {d: o if not any(isinstance(x, str) for x in o) else texts[d] for d, o in options.items()}
-    new = ChoiceSpace(chosen)
+    new = ChoiceSpace(chosen, attributes=space.attributes)
     return new, {n: Additive(new, m.values, m.constant, name=m.name, unit=m.unit) for n, m in metrics.items()}
 
 
@@ -143,71 +173,144 @@ class Program:
         Words in which ``{decision}`` stands for the chosen option.
     space : ChoiceSpace
     timeout : float, optional
-        Seconds after which the program is stopped.
+        Seconds after which the program is stopped, with all that it started.
+    names : sequence of str
+        Numbers that it must print.
     """
 
-    def __init__(self, command: str, space: ChoiceSpace, timeout: float | None = None) -> None:
+    def __init__(
+        self, command: str, space: ChoiceSpace, timeout: float | None = None, names: Sequence[str] = ()
+    ) -> None:
+        # Decisions become marks before the command is split, since their names may hold blanks and quotes.
+        self.decisions, self.names, self.timeout = space.decisions, names, timeout
+        texts = {f"{{{decision}}}": f"\0{i}\0" for i, decision in enumerate(space.decisions)}
+        pattern = re.compile("|".join(map(re.escape, texts)))
         try:
-            self.words = shlex.split(command)
+            self.words = shlex.split(pattern.sub(lambda match: texts[match[0]], normalize("NFC", command)))
         except ValueError as error:
             raise ValueError(f"--command {command!r} cannot be split into words: {error}") from None
         if not self.words:
             raise ValueError("--command is empty; give a program, such as ./run.sh {width}")
-        if unused := [d for d in space.decisions if not any(f"{{{d}}}" in word for word in self.words)]:
-            strange = [n for n in re.findall(r"\{([^{}]*)\}", command) if n not in map(str, space.decisions)]
+        if unused := [d for d, mark in zip(space.decisions, texts.values(), strict=True) if mark not in self._joined]:
+            strange = re.findall(r"\{([^{}]*)\}", self._joined)
             instead = f", not {{{strange[0]}}}" if strange else ""
             raise ValueError(
                 f"--command does not use decision {unused[0]!r}; write {{{unused[0]}}} where it belongs{instead}"
             )
         if timeout is not None and not timeout > 0:
             raise ValueError(f"--timeout must be more than 0 seconds, got {timeout:g}")
-        if shutil.which(self.words[0]) is None and not re.search(r"[{}]", self.words[0]):
+        if shutil.which(self.words[0]) is None and "\0" not in self.words[0]:
             raise ValueError(f"--command: {self.words[0]!r} is not a program that can be run")
-        self.timeout = timeout
         # Number of runs that failed, and what the last of them said.
         self.failed, self.said = 0, ""
+        self._running: set[subprocess.Popen] | None = set()
+
+    @property
+    def _joined(self) -> str:
+        return " ".join(self.words)
 
     def __call__(self, selection: Mapping[Hashable, Hashable]) -> dict[str, float]:
         """Run the program; raises `Invalid` if it ends with another status than 0, or takes too long."""
-        texts = {f"{{{decision}}}": str(option) for decision, option in selection.items()}
-        pattern = re.compile("|".join(map(re.escape, texts)))
-        words = [pattern.sub(lambda match: texts[match[0]], word) for word in self.words]
+        texts = [str(selection[decision]) for decision in self.decisions]
+        words = [re.sub("\0(\\d+)\0", lambda match: texts[int(match[1])], word) for word in self.words]
+        # Files and not pipes, which stay open as long as anything that the program started.
+        with TemporaryFile() as out, TemporaryFile() as err:
+            status = self._status(words, out, err)
+            printed, errors = _text_of(out), _text_of(err)
+        if status is None:
+            raise self._invalid(f"no answer within {self.timeout:g} s")
+        if status != 0:
+            said = (errors or printed).strip().splitlines()
+            how = f"exit status {status}" if status > 0 else f"ended by signal {-status}"
+            raise self._invalid(how + (f": {said[-1][:SHOWN]}" if said else ""))
+        numbers = numbers_of(printed)
+        if missing := [name for name in self.names if name not in numbers]:
+            raise ValueError(
+                f"the program printed no number {missing[0]!r}, as {missing[0]}=1.5 or in a JSON object; "
+                f"it printed {short(printed)}"
+            )
+        return numbers
+
+    def _status(self, words: list[str], out: Any, err: Any) -> int | None:
+        """The exit status; None if the time was over."""
+        if self._running is None:
+            raise RuntimeError("the search was stopped")
+        process = subprocess.Popen(words, stdin=subprocess.DEVNULL, stdout=out, stderr=err, start_new_session=True)
+        self._running.add(process)
         try:
-            done = subprocess.run(words, capture_output=True, text=True, timeout=self.timeout, check=False)
-        except subprocess.TimeoutExpired:
-            raise self._invalid(f"no answer within {self.timeout:g} s") from None
-        if done.returncode != 0:
-            said = (done.stderr or done.stdout).strip().splitlines()
-            raise self._invalid(f"exit status {done.returncode}" + (f": {said[-1][:200]}" if said else ""))
-        return numbers_of(done.stdout)
+            status = process.wait(self.timeout)
+        except BaseException as error:
+            _end(process)
+            if isinstance(error, subprocess.TimeoutExpired):
+                return None
+            raise
+        finally:
+            running = self._running
+            if running is not None:
+                running.discard(process)
+        if running is None:
+            raise RuntimeError("the search was stopped")  # and not: the selection is invalid
+        return status
+
+    def __enter__(self) -> Program:
+        return self
+
+    def __exit__(self, *failure: object) -> None:
+        """End the programs that other threads still wait for."""
+        running, self._running = self._running, None
+        for process in running or ():
+            _end(process)
 
     def _invalid(self, said: str) -> Invalid:
         self.failed, self.said = self.failed + 1, said
         return Invalid(said)
 
 
+def _end(process: subprocess.Popen) -> None:
+    """End a program and what it started; nothing is left of its process group."""
+    with suppress(OSError):
+        os.killpg(process.pid, signal.SIGKILL) if hasattr(os, "killpg") else process.kill()
+    process.wait()
+
+
+def _text_of(file: IO[bytes]) -> str:
+    """What was written to a file, with signs in place of bytes that are not UTF-8."""
+    file.seek(0)
+    return file.read(READ).decode(errors="replace")
+
+
 def numbers_of(text: str) -> dict[str, float]:
-    r"""The numbers that a program printed: as one JSON object, or as lines ``name=value``; other lines are ignored.
+    r"""The numbers that a program printed, as JSON objects or lines ``name=value``; of several, the last one.
+
+    Other lines are ignored. A JSON object begins on a line of its own.
 
     Examples
     --------
-    >>> numbers_of("compiling\ntime=2.5\nmemory = 64\n"), numbers_of('{"time": 2.5, "kernel": "a"}')
+    >>> numbers_of("compiling\ntime=2.5\nmemory = 64\n"), numbers_of('done\n{"time": 2.5, "kernel": "a"}\n')
     ({'time': 2.5, 'memory': 64.0}, {'time': 2.5})
     """
-    try:
-        data = json_format.loads(text)
-    except ValueError:
-        data = None
-    if isinstance(data, dict):
-        return {n: float(v) for n, v in data.items() if isinstance(v, int | float) and not isinstance(v, bool)}
-    found = {}
-    for line in text.splitlines():
-        if match := _LINE.fullmatch(line):
+    text, found, place, decoder = normalize("NFC", text), {}, 0, json_format.JSONDecoder()
+    while place < len(text):
+        end = len(text) if (at := text.find("\n", place)) < 0 else at + 1
+        line = text[place:end]
+        if line.lstrip().startswith("{"):
             try:
+                data, end = decoder.raw_decode(text, place + len(line) - len(line.lstrip()))
+            except (ValueError, RecursionError):
+                data = {}
+            found |= {n: _float(v) for n, v in data.items() if isinstance(v, int | float) and not isinstance(v, bool)}
+        elif match := _LINE.fullmatch(line):
+            with suppress(ValueError):
                 found[match[1]] = float(match[2])
-            except ValueError:
-                continue
+        place = end
     return found
+
+
+def _float(value: float) -> float:
+    try:
+        return float(value)
+    except OverflowError:  # a whole number beyond all floats
+        return np.inf
 
 
 def _record(bench: Measurement, path: Path) -> None:
@@ -220,7 +323,8 @@ def _record(bench: Measurement, path: Path) -> None:
             row = bench.space.indices(configuration)
         except ValueError as error:
             raise ValueError(f"{path}: {error}") from None
-        bench.record(row, values)
+        while not bench.known(row[None])[0][0]:  # counts as all repeats
+            bench.record(row, values)
 
 
 def _progress(bench: Measurement, *, quiet: bool) -> Callable[[Progress], None]:

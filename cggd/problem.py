@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from cggd.checks import own
 from cggd.constraints import Constraint, Violations, check_constraints
 from cggd.metrics import Additive, Metric, values_of
-from cggd.metrics.base import check_metric
+from cggd.metrics.base import Memory, check_metric
 from cggd.space import ChoiceSpace
 
 
@@ -89,6 +89,11 @@ class Problem:
     def metrics(self) -> list[Metric]:
         """The objective, and the metrics of the constraints."""
         return [self.objective, *(c.metric for c in self.constraints)]
+
+    @property
+    def memories(self) -> list[Memory]:
+        """What the costly metrics remember of their calls, each once."""
+        return list({id(memory): memory for metric in self.metrics for memory in metric.memories()}.values())
 
     @cached_property
     def costly(self) -> bool:

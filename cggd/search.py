@@ -83,16 +83,17 @@ class Search:
     ) -> None:
         """Remember the numbers of a selection; None or an `Invalid` if it cannot be measured.
 
-        The selection need not have been asked for. What is known of it is kept.
+        The selection need not have been asked for. What is known of it is kept, so that telling twice changes nothing.
+        With ``repeats``, measure each selection so many times, and tell each time.
         """
         row = self.problem.space.indices(selection)
         why = str(values) if isinstance(values, Exception) else ""
         numbers = values if isinstance(values, Mapping) else None
         if numbers is None and values is not None and not isinstance(values, Invalid):
             raise TypeError(f"values must be a mapping of names to numbers, Invalid or None, got {values!r}")
+        for memory in self.problem.memories:
+            memory.record(row, numbers, why)
         self._advisor.measured.ask(row[None])
-        for metric in self.problem.metrics:
-            metric.record(row, numbers, why)
 
     def result(self) -> Result:
         """The best selection told so far, as a result; nothing is measured."""

@@ -3,77 +3,42 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Hashable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from cggd.budget import Budget, Stop
+from cggd.budget import Stop
 from cggd.checks import as_amount, whole
 from cggd.constraints import Constraint
 from cggd.metrics import Additive, Excess, Metric
 from cggd.problem import Problem
 from cggd.result import Result, SearchError, Status
+from cggd.series import Search, Series, uninterrupted
 from cggd.space import ChoiceSpace
-
-# A search: a problem and the options of `minimize` for one search.
-Search = Callable[..., Result]
-
-# After these a series of searches does not go on.
-ENDED = (Stop.CALLBACK, Stop.INTERRUPTED, Stop.FAILED)
 
 # A value of a valid selection is less than this; a bound that asks for nothing else.
 VALID = 1e300
 
 
-class _Series:
-    """Searches one after another, which share the limits of `options`.
+def _total(series: Series, result: Result, last: Result, **facts: Any) -> Result:
+    """A result with the seconds and evaluations of all searches, and with what ended the series if something did.
 
-    Attributes
-    ----------
-    failure : SearchError or None
-        The error that ended a search; `total` raises it again, with the result of the series.
+    Raises
+    ------
+    SearchError
+        If a search failed, with this result.
     """
-
-    def __init__(self, search: Search, options: Mapping[str, Any]) -> None:
-        self.search, self.options, self.budget = search, options, Budget(options["time_limit"])
-        most = options["max_evaluations"]
-        self.most = None if most is None else whole(most, "max_evaluations", least=1)
-        self.seconds, self.evaluations = 0.0, 0
-        self.failure: SearchError | None = None
-
-    @property
-    def spent(self) -> bool:
-        """Whether no evaluations are left."""
-        return self.most is not None and self.evaluations >= self.most
-
-    def run(self, problem: Problem, searches: int, **options: Any) -> Result:
-        """One search, which gets an equal share of what is left for a number of searches."""
-        given = {**self.options, **options}
-        if self.budget.limited:
-            given["time_limit"] = max(self.budget.left / searches, 1e-3)
-        if self.most is not None:
-            # Half of them may be needed to evaluate the answer again.
-            left, least = self.most - self.evaluations, 2 * problem.calls_each
-            given["max_evaluations"] = max(left // searches, min(left, least), 1)
-        try:
-            result = self.search(problem, **given)
-        except SearchError as error:
-            result, self.failure = error.result, error
-        self.seconds, self.evaluations = self.seconds + result.seconds, self.evaluations + result.evaluations
-        return result
-
-    def total(self, result: Result, last: Result, **facts: Any) -> Result:
-        """A result with the seconds and evaluations of all searches, and with what ended the last one if it failed."""
-        run = replace(result.run, seconds=self.seconds, evaluations=self.evaluations, **facts)
-        if last.stopped in ENDED:
-            result, run = replace(result, stopped=last.stopped), replace(run, note=last.note)
-        result = replace(result, run=run)
-        if self.failure is not None:
-            raise SearchError.of(self.failure.__cause__ or self.failure, result) from self.failure.__cause__
-        return result
+    run = replace(result.run, seconds=series.budget.seconds, evaluations=series.evaluations, **facts)
+    if series.stopped is not None:
+        note = last.note if last.stopped is series.stopped else ""
+        result, run = replace(result, stopped=series.stopped), replace(run, note=note)
+    result = replace(result, run=run)
+    if (failure := series.failure) is not None:
+        raise SearchError.of(failure.__cause__ or failure, result) from failure.__cause__
+    return result
 
 
 def several_answers(
@@ -84,38 +49,50 @@ def several_answers(
     Each search has the constraint that its selection differs from all earlier ones. An answer is proved if its search
     and all earlier ones are.
     """
-    space, series = problem.space, _Series(search, options)
+    space, series = problem.space, Series(search, options)
     answers, differ = whole(answers, "answers", least=1), whole(differ, "differ", least=1)
     if differ > space.n_decisions:
         raise ValueError(f"differ must be at most the number of decisions, {space.n_decisions}, got {differ}")
     alike = _alike(space, alike)
-    found: list[Result] = []
-    exhausted, proved, last = False, True, None
-    given: dict[str, Any] = {}
     apart: list[Constraint] = []
-    while len(found) < answers and not (found and series.spent):
-        if found:
-            given = {"checkpoint": None, "resume": False, "initial": None}
-            apart.append(_apart(problem, found[-1].indices, differ, alike, len(found)))
-        now = replace(problem, constraints=[*problem.constraints, *apart])
-        last = series.run(now, answers - len(found), **given)
-        if not last.feasible:
+    every: list[Result] = []  # of all searches; the last one may have found nothing
+
+    def searches() -> None:
+        while len(every) < answers and not (every and (series.spent or series.stopped)):
+            given: dict[str, Any] = {}
+            if every:
+                given = {"checkpoint": None, "resume": False, "initial": None}
+                apart.append(_apart(problem, every[-1].indices, differ, alike, len(every)))
+            now = replace(problem, constraints=[*problem.constraints, *apart])
+            series.left = answers - len(every)
+            every.append(series.run(now, **given))
+            if not every[-1].feasible:
+                break
+
+    series.guarded(searches)
+    if not every:
+        raise KeyboardInterrupt
+    return uninterrupted(lambda: _answered(problem, series, every, differ))
+
+
+def _answered(problem: Problem, series: Series, every: Sequence[Result], differ: int) -> Result:
+    """The best answer, with the others as its alternatives."""
+    last, found, proved, exhausted = every[-1], [], True, False
+    for one in every:
+        if not one.feasible:
             # Answers that differ in more decisions may be fewer because those before were not the best.
-            exhausted = last.status is Status.INFEASIBLE and (proved or differ == 1)
+            exhausted = one.status is Status.INFEASIBLE and (proved or differ == 1)
             break
-        proved = proved and last.status is Status.OPTIMAL
-        rows = list(last.constraints)[: len(problem.constraints)]
-        found.append(replace(last, constraints=rows, status=Status.OPTIMAL if proved else Status.FEASIBLE))
-        if last.stopped in ENDED:
-            break
-    assert last is not None
+        proved = proved and one.status is Status.OPTIMAL
+        rows = list(one.constraints)[: len(problem.constraints)]
+        found.append(replace(one, constraints=rows, status=Status.OPTIMAL if proved else Status.FEASIBLE))
     if not found:
-        return series.total(last, last)
+        return _total(series, last, last)
     bound, asked = found[0].bound, found[0].asked
     # Without proofs a later search may find a better selection.
     found.sort(key=lambda result: problem.sign * float(result.value or 0.0))
     best = replace(found[0], bound=bound, asked=asked, alternatives=tuple(found[1:]))
-    return series.total(best, last, exhausted=exhausted)
+    return _total(series, best, last, exhausted=exhausted)
 
 
 def _alike(space: ChoiceSpace, alike: Any) -> NDArray[np.int64]:
@@ -175,71 +152,94 @@ def in_order(
     Each earlier objective stands at the end of the result's constraints, with the bound that it must keep. If the
     search for a later objective finds nothing or fails, the result is that of the objective before, and is not proved.
     """
-    losses, series = shares(slack, len(objectives)), _Series(search, options)
+    losses, series = shares(slack, len(objectives)), Series(search, options)
     doubtful = [metric for metric, _ in objectives[1:] if not metric.closed_form]
     # A later objective is evaluated only where those before are at their best, unless a selection there is not valid.
-    best, last, proved, valid = _stages(series, objectives, problem, losses, demand=False)
+    first, second = _Stages(), _Stages()
+    series.guarded(lambda: first.run(series, objectives, problem, losses, demand=False))
+    best, last, proved = first.best, first.last, first.proved
+    if last is None:
+        raise KeyboardInterrupt
     nothing = best is not None and not last.feasible and last.stopped in (Stop.INFEASIBLE, Stop.DONE)
-    if doubtful and not series.spent and (nothing or valid is False) and series.failure is None:
-        again, end, sure, _ = _stages(series, objectives, problem, losses, demand=True)
-        reached = again is not None and again.problem.objective is objectives[-1][0]
-        if nothing or reached or end.stopped in ENDED:
-            last, proved = end, sure
-        if reached or (nothing and (again is not None or end.status is Status.INFEASIBLE)):
-            best = again
+    if doubtful and not series.spent and (nothing or first.valid is False) and series.stopped is None:
+        series.guarded(lambda: second.run(series, objectives, problem, losses, demand=True))
+    if (end := second.last) is not None:
+        reached = second.best is not None and second.best.problem.objective is objectives[-1][0]
+        if nothing or reached or series.stopped is not None:
+            last, proved = end, second.proved
+        if reached or (nothing and (second.best is not None or end.status is Status.INFEASIBLE)):
+            best = second.best
     if best is None:
-        return series.total(last, last)
+        return _total(series, last, last)
     if not proved:
         rest = tuple(replace(one, status=Status.FEASIBLE) for one in best.alternatives)
         best = replace(best, status=Status.FEASIBLE, alternatives=rest)
-    return series.total(best, last)
+    return _total(series, best, last)
 
 
-def _stages(
-    series: _Series,
-    objectives: Sequence[tuple[Metric, Any]],
-    problem: Problem,
-    losses: Sequence[float],
-    *,
-    demand: bool,
-) -> tuple[Result | None, Result, bool, bool | None]:
-    """The result of the last objective reached, if any, that of the last search, whether the answer is proved.
+@dataclass
+class _Stages:
+    """The searches for objectives in order, and what they have found so far.
 
-    With `demand`, a selection must be valid for all objectives from the first search on. Without, the fourth part says
-    whether those are that bounds with a slack were taken from; None if that is not known.
+    Attributes
+    ----------
+    best, last : Result or None
+        That of the last objective reached, and that of the last search.
+    proved : bool
+        Whether the answer is proved.
+    valid : bool or None
+        Without `demand`: whether the selections that bounds with a slack were taken from are valid for all objectives;
+        None if that is not known.
     """
-    kept: list[Constraint] = []
-    bounds: list[tuple[Metric, NDArray[np.int64]]] = []
-    best, last, proved, initial = None, None, True, series.options["initial"]
-    for place, (objective, sense) in enumerate(objectives):
-        if last is not None and series.spent:
-            return best, last, False, None
-        left, later = len(objectives) - place, [metric for metric, _ in objectives[place + 1 :]]
-        given: dict[str, Any] = {"initial": initial, "slack": 0.0}
-        if later:
-            given |= {"answers": 1, "alike": None, "checkpoint": None, "resume": False}
-        now = replace(problem, objective=objective, sense=sense, constraints=[*problem.constraints, *kept])
-        doubtful = [metric for metric in later if not metric.closed_form]
-        wanted = [_is_valid(metric) for metric in doubtful if demand]
-        last = series.run(replace(now, constraints=[*now.constraints, *wanted]), left, **given)
-        if wanted:
-            asked = replace(last.asked, problem=replace(last.problem, constraints=now.constraints))
-            last = replace(last, asked=asked, constraints=list(last.constraints)[: len(now.constraints)])
-        if not last.feasible or last.value is None or last.indices is None:
-            return best, last, False, None
-        best, proved = last, proved and last.status is Status.OPTIMAL
-        if last.stopped in ENDED:
-            return best, last, proved and not later, None
-        if later:
-            limit = last.value + now.sign * losses[place] * abs(last.value)
-            kept.append(Constraint(objective, limit, "<=" if now.sign > 0 else ">="))
-            initial = last.indices
-            if losses[place] and not demand:
-                bounds += [(metric, last.indices) for metric in doubtful]
-    assert last is not None
-    known = [_known_valid(metric, selection) for metric, selection in bounds]
-    valid = False if False in known else (None if None in known else True)
-    return best, last, proved and valid is True, valid
+
+    best: Result | None = None
+    last: Result | None = None
+    proved: bool = False
+    valid: bool | None = None
+
+    def run(
+        self,
+        series: Series,
+        objectives: Sequence[tuple[Metric, Any]],
+        problem: Problem,
+        losses: Sequence[float],
+        *,
+        demand: bool,
+    ) -> None:
+        """Search; with `demand`, a selection must be valid for all objectives from the first search on."""
+        kept: list[Constraint] = []
+        bounds: list[tuple[Metric, NDArray[np.int64]]] = []
+        proved, initial = True, series.options["initial"]
+        for place, (objective, sense) in enumerate(objectives):
+            if self.last is not None and series.spent:
+                return
+            series.left, later = len(objectives) - place, [metric for metric, _ in objectives[place + 1 :]]
+            given: dict[str, Any] = {"initial": initial, "slack": 0.0}
+            if later:
+                given |= {"answers": 1, "alike": None, "checkpoint": None, "resume": False}
+            now = replace(problem, objective=objective, sense=sense, constraints=[*problem.constraints, *kept])
+            doubtful = [metric for metric in later if not metric.closed_form]
+            wanted = [_is_valid(metric) for metric in doubtful if demand]
+            last = series.run(replace(now, constraints=[*now.constraints, *wanted]), **given)
+            if wanted:
+                asked = replace(last.asked, problem=replace(last.problem, constraints=now.constraints))
+                last = replace(last, asked=asked, constraints=list(last.constraints)[: len(now.constraints)])
+            self.last = last
+            if not last.feasible or last.value is None or last.indices is None:
+                return
+            self.best, proved = last, proved and last.status is Status.OPTIMAL
+            if series.stopped is not None:
+                self.proved = proved and not later
+                return
+            if later:
+                limit = last.value + now.sign * losses[place] * abs(last.value)
+                kept.append(Constraint(objective, limit, "<=" if now.sign > 0 else ">="))
+                initial = last.indices
+                if losses[place] and not demand:
+                    bounds += [(metric, last.indices) for metric in doubtful]
+        known = [_known_valid(metric, selection) for metric, selection in bounds]
+        self.valid = False if False in known else (None if None in known else True)
+        self.proved = proved and self.valid is True
 
 
 def _is_valid(metric: Metric) -> Constraint:

@@ -1,6 +1,7 @@
 """Snapshots: conversion of the state of a search to a checkpoint and back.
 
-Proofs and bounds are not stored; a resumed search computes them again.
+Proofs and bounds are not stored; a resumed search computes them again. What costly metrics have measured is stored, so
+that nothing is measured twice.
 """
 
 from __future__ import annotations
@@ -54,6 +55,8 @@ def save(path: Path, incumbent: Incumbent, budget: Budget, search: Mapping[str, 
         ),
         "known_values": np.array([c.values for c in known], dtype=float).reshape(len(known), n_constraints),
     }
+    for number, measured in enumerate(problem.memories):
+        arrays[f"measured_{number}"], arrays[f"numbers_{number}"] = measured.pack()
     history = History.of(incumbent.history[:n_history], n_constraints)
     arrays |= {f"history_{name}": array for name, array in vars(history).items()}
     for place, (state, _) in memory.items():
@@ -133,6 +136,9 @@ def _read(
         memory[int(place)] = (improver.unpack(problem, kept, own), len(history))
     if history and not memory:
         raise ValueError(f"it holds {len(history)} steps, and not where they ended")
+    for number, measured in enumerate(problem.memories):
+        rows = space.check_selections(array(f"measured_{number}", "i", -1, space.n_decisions))
+        measured.unpack(rows, array(f"numbers_{number}", "f", len(rows), -1))
     known = [Candidate(*row) for row in zip(value.tolist(), selection, values, strict=True)]
     incumbent.candidates, incumbent.history, incumbent.memory = known[:n_candidates], history, memory
     incumbent.nearest = known[-1] if len(known) > n_candidates else None

@@ -14,17 +14,19 @@ from typing import Any, Literal, TypeVar
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from cggd.budget import Budget, OutOfTime, Stop
+from cggd.budget import Budget, Stop
 from cggd.checks import as_amount, check_time_limit, whole
 from cggd.constraints import Constraint, Rule
 from cggd.defaults import default_options
 from cggd.incumbent import Candidate, Finding, Improver, Incumbent
 from cggd.metrics import Executor, Metric, afresh, evaluating, values_of
-from cggd.metrics.evaluation import OutOfCalls
+from cggd.metrics.evaluation import OutOfCalls, OutOfTime
+from cggd.metrics.workers import EXECUTOR_WANTED, shared
 from cggd.outputs import check_writable
 from cggd.portfolio import FEW_EVALUATIONS, portfolio
 from cggd.problem import Problem
 from cggd.result import Asked, History, Result, Run, SearchError, Status
+from cggd.series import uninterrupted
 from cggd.several import in_order, several_answers, shares
 from cggd.snapshot import fingerprint, restore, save
 
@@ -93,7 +95,7 @@ def minimize(
     forbid: Mapping[Hashable, Iterable[Hashable]] | ArrayLike | None = None,
     improvers: Sequence[Improver] | None = None,
     callback: Callable[[Progress], Any] | None = None,
-    executor: Executor | None = None,
+    executor: Executor | Callable[[], Executor] | None = None,
     checkpoint: str | os.PathLike | None = None,
     resume: bool = False,
     answers: int = 1,
@@ -134,15 +136,16 @@ def minimize(
         `cggd.portfolio.portfolio`.
     callback : callable, optional
         Called with a `Progress` after each step of an improver; a true return value stops the search.
-    executor : object with the `concurrent.futures.Executor` interface, optional
-        Runs the black-box calls of a batch in parallel.
+    executor : object with the `concurrent.futures.Executor` interface, or function that makes one, optional
+        Runs the black-box calls of a batch in parallel. A pool whose worker died is made anew (docs/device.md).
     checkpoint : path, optional
         File in which the search saves its state, every 30 seconds and when it stops. If the file cannot be written
         while the search runs, a `RuntimeWarning` says so.
     resume : bool
         Continue from `checkpoint` if that file exists. The trajectory is that of an uninterrupted run. The selections
         in the file are evaluated again, because a metric may have changed. These calls count as evaluations, unless
-        the function caches them. Proofs and bounds are not stored; the search computes them again.
+        the function caches them. Costly metrics are not called again: the file has what they measured. Proofs and
+        bounds are not stored; the search computes them again.
     answers : int
         Number of answers. Those after the best one are `Result.alternatives`, in order. Each takes a search.
     differ : int
@@ -220,7 +223,8 @@ def solve_in_order(
     """
     options = _all(options)
     check_options(**options)
-    return in_order(solve, [(problem.objective, problem.sense), *then], problem, options["slack"], options)
+    with shared(options["executor"]) as options["executor"]:
+        return in_order(solve, [(problem.objective, problem.sense), *then], problem, options["slack"], options)
 
 
 def solve(problem: Problem, **options: Any) -> Result:
@@ -230,14 +234,15 @@ def solve(problem: Problem, **options: Any) -> Result:
     options = _all(options)
     several = {name: options.pop(name) for name in ("answers", "differ", "alike")}
     shares(options.pop("slack"), 1)
-    if several == ONE_ANSWER:
-        return _Search(problem, budget, **options).run()
-    check_options(**options)
+    with shared(options["executor"]) as options["executor"]:
+        if several == ONE_ANSWER:
+            return _Search(problem, budget, **options).run()
+        check_options(**options)
 
-    def search(problem: Problem, **options: Any) -> Result:
-        return _Search(problem, Budget(reserve=budget.reserve), **options).run()
+        def search(problem: Problem, **options: Any) -> Result:
+            return _Search(problem, Budget(reserve=budget.reserve), **options).run()
 
-    return several_answers(search, problem, **several, options=options)
+        return several_answers(search, problem, **several, options=options)
 
 
 def _all(options: dict[str, Any]) -> dict[str, Any]:
@@ -261,8 +266,8 @@ def check_options(**options: Any) -> dict[str, Any]:
     as_amount(out["gap"], "gap")
     if out["callback"] is not None and not callable(out["callback"]):
         raise TypeError(f"callback must be callable, got {out['callback']!r}")
-    if out["executor"] is not None and not hasattr(out["executor"], "submit"):
-        raise TypeError(f"executor must have a submit method as in concurrent.futures, got {out['executor']!r}")
+    if out["executor"] is not None and not (hasattr(out["executor"], "submit") or callable(out["executor"])):
+        raise TypeError(f"{EXECUTOR_WANTED}, got {out['executor']!r}")
     if isinstance(out["improvers"], str) or not isinstance(out["improvers"], Iterable | None):
         raise TypeError(f"improvers must be a list of improvers, got {out['improvers']!r}")
     out["improvers"] = None if out["improvers"] is None else list(out["improvers"])
@@ -623,15 +628,6 @@ def _initial(problem: Problem, initial: Any) -> NDArray[np.int64] | None:
             at = int(space.offsets[wrong[0]] + chosen[wrong[0]])
             raise ValueError(f"initial takes {space.name_option(at)}, which forbid rules out")
     return chosen
-
-
-def uninterrupted(work: Callable[[], _T]) -> _T:
-    """Call a short function; if Ctrl-C interrupts it, call it again."""
-    while True:
-        try:
-            return work()
-        except KeyboardInterrupt:
-            continue
 
 
 def _text(error: Exception) -> str:

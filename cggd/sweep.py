@@ -12,26 +12,25 @@ from typing import Any, Literal, cast
 import numpy as np
 from numpy.typing import NDArray
 
-from cggd.budget import Budget, Stop
+from cggd.budget import Stop
 from cggd.checks import check_choice, whole
 from cggd.constraints import Constraint
 from cggd.io.text import StrPath, csv_cell, write_text
 from cggd.metrics import Metric
 from cggd.metrics.base import check_metric
+from cggd.metrics.workers import shared
 from cggd.plotting.front import plot_front
 from cggd.printable import html_table, in_columns, on_one_line
 from cggd.problem import Problem
 from cggd.result import Result, Status, percent_text
 from cggd.rounding import number_text, true_texts
-from cggd.solve import Progress, SearchError, check_options, solve, uninterrupted
+from cggd.series import Series, uninterrupted
+from cggd.solve import Progress, SearchError, check_options, solve
 
 Sense = Literal["minimize", "maximize"]
 MetricSense = Literal["<=", ">="]
 
 _COLUMNS = ("bound", "value", "metric_value", "status", "proved", "gap")
-
-# A search makes at least one step, even where its share of the time is used up.
-SHORTEST = 1e-6
 
 
 @dataclass(frozen=True, eq=False)
@@ -318,12 +317,12 @@ def sweep(
         options["improvers"] = checked["improvers"]  # a list, for every search
     allowed = problem.space.allowed(options.pop("forbid", None))
     options["forbid"] = None if allowed is None else ~allowed
-    run = _Sweep(problem, swept, initial, options, Budget(time_limit, max_evaluations=max_evaluations), callback)
-    if isinstance(bounds, int | np.integer):
-        n = whole(bounds, "bounds", least=2)
-        return run.front(lambda: run.spread(n))
-    ordered = _tight_to_loose(swept, bounds)
-    return run.front(lambda: run.over(ordered))
+    n = whole(bounds, "bounds", least=2) if isinstance(bounds, int | np.integer) else None
+    ordered = _tight_to_loose(swept, bounds) if n is None else []
+    with shared(checked["executor"]) as workers:
+        limits = {"time_limit": time_limit, "max_evaluations": checked["max_evaluations"], "executor": workers}
+        run = _Sweep(problem, swept, initial, Series(solve, {**options, **limits}), callback)
+        return run.front(lambda: run.over(ordered) if n is None else run.spread(n))
 
 
 def _tight_to_loose(swept: Constraint, bounds: Any) -> list[Constraint]:
@@ -343,53 +342,49 @@ class _Sweep:
         problem: Problem,
         swept: Constraint,
         initial: Any,
-        options: dict[str, Any],
-        budget: Budget,
+        series: Series,
         callback: Callable[[SweepProgress], Any] | None,
     ) -> None:
-        self.problem, self.swept, self.initial, self.options = problem, swept, initial, options
-        self.budget, self.callback = budget, callback
+        self.problem, self.swept, self.initial = problem, swept, initial
+        self.series, self.callback = series, callback
         self.done = self.runs = 0
         self.found: list[tuple[Constraint, Result]] = []
-        self.stopped: Stop | None = None
-        self.failure: SearchError | None = None
 
     def front(self, searches: Callable[[], None]) -> Front:
         """Run the searches and return the curve; after a Ctrl-C between two searches, the points found so far."""
-        try:
-            searches()
-        except KeyboardInterrupt:
-            self.stopped = Stop.INTERRUPTED
+        self.series.guarded(searches)
         front = uninterrupted(self._front)
-        if self.failure is not None:
+        if (failure := self.series.failure) is not None:
             message = f"{front.stop_text} (what was found until then is in .front)"
-            raise SweepError(message, self.failure.result, front) from self.failure
+            raise SweepError(message, failure.result, front) from failure
         return front
 
     def over(self, limits: Sequence[Constraint]) -> None:
         """Search under each bound, from tight to loose."""
+        self.series.left = len(limits)
         self.runs = self.done + len(limits)
         for limit in limits:
             self._under(limit)
 
     def spread(self, n: int) -> None:
         """Search under n bounds between the least that works and the metric of the best selection without one."""
-        self.runs = n + 1
+        self.runs = self.series.left = n + 1
         self._under(self.swept)
-        if (best := self._best(self.swept)) is None or self.stopped is not None:
+        if (best := self._best(self.swept)) is None or self.series.stopped is not None:
             return
         loose = _swept_value(best)
         self.found = [(replace(self.swept, bound=loose), best)]
         towards: Sense = "minimize" if self.swept.sign > 0 else "maximize"
         least = self._solve(Problem(self.swept.metric, self.problem.constraints, towards), None, self.initial)
-        if not least.feasible or self.stopped is not None or self.swept.sign * _value(least) >= self.swept.sign * loose:
+        ended = not least.feasible or self.series.stopped is not None
+        if ended or self.swept.sign * _value(least) >= self.swept.sign * loose:
             return
         self.initial = least.indices
         self.over(_tight_to_loose(self.swept, np.linspace(_value(least), loose, n)[:-1]))
 
     def _under(self, limit: Constraint) -> None:
         """Search under one bound, unless the sweep was stopped."""
-        if self.stopped is not None:
+        if self.series.stopped is not None:
             return
         problem = replace(self.problem, constraints=[*self.problem.constraints, limit])
         # A neighbour's selection counts for this bound anyway; to begin there as well keeps a descent near it. Measured
@@ -401,30 +396,16 @@ class _Sweep:
 
     def _solve(self, problem: Problem, bound: float | None, initial: Any) -> Result:
         """Search with an equal share of what is left."""
-        shares = self.runs - self.done
-        limits: dict[str, Any] = {}
-        budget = self.budget
-        if budget.limited:
-            limits["time_limit"] = max(budget.left / shares, SHORTEST)
-        if budget.max_evaluations is not None:
-            limits["max_evaluations"] = max((budget.max_evaluations - budget.evaluation.calls) // shares, 1)
 
         def report(progress: Progress) -> bool:
             if self.callback is not None and self.callback(SweepProgress(self.done, self.runs, bound, progress)):
-                self.stopped = Stop.CALLBACK
-            return self.stopped is not None
+                self.series.stopped = Stop.CALLBACK
+            return self.series.stopped is not None
 
-        try:
-            result = solve(problem, initial=initial, callback=report, **limits, **self.options)
-        except SearchError as error:
-            self.failure, result = error, error.result
-            self.stopped = result.stopped
-        if result.stopped is Stop.INTERRUPTED:
-            self.stopped = Stop.INTERRUPTED
+        result = self.series.run(problem, initial=initial, callback=report)
         self.done += 1
-        budget.evaluation.calls += result.evaluations
-        if self.stopped is None and self.done < self.runs and budget.evaluation.exhausted:
-            self.stopped = Stop.EVALUATIONS
+        if self.series.stopped is None and self.done < self.runs and self.series.spent:
+            self.series.stopped = Stop.EVALUATIONS
         return result
 
     def _best(self, limit: Constraint) -> Result | None:
@@ -450,11 +431,11 @@ class _Sweep:
             metric=metric.name,
             metric_unit=metric.unit,
             metric_sense=self.swept.sense,
-            complete=self.stopped is None,
-            stopped=self.stopped or Stop.DONE,
-            note="" if self.failure is None else self.failure.result.note,
-            evaluations=self.budget.evaluation.calls,
-            seconds=self.budget.seconds,
+            complete=self.series.stopped is None,
+            stopped=self.series.stopped or Stop.DONE,
+            note="" if self.series.failure is None else self.series.failure.result.note,
+            evaluations=self.series.evaluations,
+            seconds=self.series.budget.seconds,
         )
 
     def _settled(self, limit: Constraint, own: Result, proved: float, infeasible: bool) -> Result:

@@ -18,7 +18,9 @@ from cggd import (
     Descent,
     Enumerate,
     Function,
+    Invalid,
     LongestPath,
+    Measurement,
     Metric,
     Peak,
     Predicted,
@@ -28,7 +30,7 @@ from cggd import (
     maximum,
     minimize,
 )
-from cggd.checkpoint import digest, load, save
+from cggd.checkpoint import FORMAT, digest, load, save
 
 SPACE = ChoiceSpace({"a": ["x", "y"], "b": ["x", "y"], "c": ["x", "y", "z"]})
 COST = Additive(SPACE, [3, 1, 4, 2, 5, 3, 0], name="cost")
@@ -159,7 +161,7 @@ def test_numbers_that_no_search_stores(parts, name, wrong):
 
 def test_older_and_newer_formats_are_named(tmp_path, stored):
     path = tmp_path / "search.ckpt"
-    refused(path, stored.replace(b"checkpoint 3 ", b"checkpoint 4 ", 1))
+    refused(path, stored.replace(b"checkpoint %d " % FORMAT, b"checkpoint %d " % (FORMAT + 1), 1))
     with path.open("wb") as file:  # the first format: an archive alone
         np.savez(file, facts=np.array(json.dumps({"search": {}})), logits=np.zeros(7))
     with pytest.raises(ValueError, match=r"search\.ckpt .*older version"):
@@ -371,3 +373,46 @@ def test_other_labels_are_another_search(tmp_path):
         else:
             with pytest.raises(ValueError, match="belongs to another search: its labels"):
                 minimize(Function(space, lambda s: 1.0), **options)
+
+
+@pytest.mark.parametrize("kind", ["measurement", "function", "sum"])
+def test_what_was_measured_is_in_the_file(tmp_path, kind):
+    """A killed search without a log goes on where it was, and measures nothing twice."""
+    calls, space = [], ChoiceSpace.from_sizes([4, 4, 4])
+
+    def run(s):
+        calls.append(tuple(s.values()))
+        if s[0] == 3:
+            raise Invalid("too large")
+        return {"time": float(s[0] + 2 * s[1] - s[2]), "power": float(s[1])}
+
+    def problem():
+        if kind == "function":
+            return Function(space, lambda s: run(s)["time"], costly=True, name="time"), []
+        bench = Measurement(space, run, ["time", "power"])
+        time = bench["time"] + 0.5 * bench["power"] if kind == "sum" else bench["time"]
+        return time, [bench["power"] <= 2]
+
+    path = tmp_path / "search.ckpt"
+    first = minimize(*problem(), max_evaluations=20, checkpoint=path, callback=lambda p: p.evaluations == 9)
+    assert first.evaluations == len(calls) == 9
+    again = minimize(*problem(), max_evaluations=20, checkpoint=path, resume=True)
+    assert again.evaluations == len(calls) == len(set(calls)) == 20
+    assert again.value <= first.value
+    third = minimize(*problem(), max_evaluations=20, checkpoint=path, resume=True)
+    assert (third.value, len(calls)) == (again.value, 20)
+
+
+def test_repeats_of_a_noisy_device_are_in_the_file(tmp_path):
+    rng, space = np.random.default_rng(0), ChoiceSpace.from_sizes([4, 4])
+
+    def problem():
+        bench = Measurement(space, lambda s: {"time": s[0] + s[1] + 0.1 * rng.normal()}, ["time"], repeats=3)
+        return bench, [bench["time"]]
+
+    (one, wanted), (other, again) = problem(), problem()
+    minimize(*wanted, max_evaluations=12, checkpoint=tmp_path / "c")
+    minimize(*again, max_evaluations=12, checkpoint=tmp_path / "c", resume=True)
+    rows = one.selections()
+    for mine, theirs in zip(one.known(rows), other.known(rows), strict=True):
+        np.testing.assert_array_equal(mine, theirs)

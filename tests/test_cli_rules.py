@@ -89,7 +89,14 @@ def test_rules_and_bounds_from_files(cggd, parts, tmp_path):
         (["--require", "cpu"], "--require must be decision=option"),
         (["--limit", "5<=price>=3"], "both signs must point the same way"),
         (["--limit", "socket<=3"], "line 2: column 'socket'"),
-        (["--then-minimize", "price", "--then-maximize", "supply"], "either --then-minimize or --then-maximize"),
+        (["--rule", "at most two of cpu=x"], 'a count reads "at most 2 of cpu=x, board=y", with a whole number'),
+        (["--rule", "atmost 2 of cpu=x"], "a count reads"),
+        (["--rule", "at mots 2 of cpu=x"], "a count reads"),
+        (["--rule", "no more than 2 cpu=x"], "a count reads"),
+        (["--rule", "at least cpu=x"], "a count reads"),
+        (["--then-minimize", "price", "--slack", "10"], "10 is 1000%; for 10 per cent write 10%, or 0.1"),
+        (["--then-minimize", "price", "--slack", "ten%"], "ten"),
+        (["--gap", "5"], "for 5 per cent write 5%, or 0.05"),
         (["--then-minimize", "weight"], "has no metric 'weight'"),
         (["--decimal", ";"], '--decimal must be "." or ","'),
         (["--differ", "4", "--top", "2"], "differ must be at most the number of decisions, 3, got 4"),
@@ -121,8 +128,20 @@ def test_objectives_in_order(cggd, parts):
     assert document["objective"]["name"] == "price"
     assert document["value"] == 45
     assert document["constraints"][-1]["name"] == "speed"
+    _, percent = solved(cggd, parts, "--then-minimize", "price", "--slack", "10%")
+    assert (percent["value"], percent["selection"]) == (document["value"], document["selection"])
     _, document = solved(cggd, parts, "--then-maximize", "supply")
     assert chosen(document)["power"] == "large"
+
+
+def test_further_objectives_have_the_order_of_the_words(cggd, parts):
+    price, supply = ["--then-minimize", "price"], ["--then-maximize=supply"]
+    for words, names in (
+        (price + supply, ["supply", "speed", "price"]),
+        (supply + price, ["price", "speed", "supply"]),
+    ):
+        _, document = solved(cggd, parts, *words, "--slack", "50%")
+        assert [document["objective"]["name"], *(c["name"] for c in document["constraints"][-2:])] == names
 
 
 def test_explanations(cggd, parts):

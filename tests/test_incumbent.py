@@ -26,11 +26,12 @@ from cggd import (
     maximize,
     minimize,
     portfolio,
+    solve,
     sweep,
 )
 from cggd.checkpoint import load
 from cggd.incumbent import Place
-from cggd.testing import check_improver, problems
+from cggd.testing import LawError, check_improver, problems
 
 SPACE = ChoiceSpace.from_sizes([3, 2, 3])
 COST = Additive(SPACE, [9, 4, 1, 5, 2, 7, 3, 1], name="cost")
@@ -386,3 +387,37 @@ def test_a_sweep_reads_iterators_once():
         assert point.result.indices is None or (point.result.indices[0] != 2 and point.result.indices[2] != 0)
     improvers = (improver for improver in portfolio())
     assert sweep(PRICE, [], USE, [16, 20, 25], improvers=improvers).values.tolist() == [7.0, 5.0, 4.0]
+
+
+@pytest.mark.parametrize(
+    ("finding", "message"),
+    [
+        (
+            Finding(np.array([0.5, 1.0, 2.0])),
+            "found array.*, which is no selection: .* must hold whole numbers",
+        ),
+        (Finding([0, 9, 9]), "found .0, 9, 9., which is no selection: selection 0 takes option 9"),
+        (Finding(np.zeros((2, 3), dtype=int)), "which is no selection: selections must"),
+        (Finding(np.array([0])), "which is no selection: selections must have shape"),
+        (Finding(bound=np.nan), "the bound of a finding must be a number, got nan"),
+        (Finding(np.zeros(len(SPACE.sizes), dtype=int), values=np.zeros(5)), "values of a finding must be 1 numbers"),
+    ],
+)
+def test_improvers_that_find_no_selection_break_a_law(finding, message):
+    class Wrong:
+        def suits(self, problem):
+            return True
+
+        def improve(self, problem, incumbent, budget, rng):
+            yield finding
+
+    with pytest.raises(LawError, match=message):
+        check_improver(Wrong(), Problem(COST, [LOAD <= 9]))
+    with pytest.raises(SearchError, match=message):
+        solve(Problem(COST, [LOAD <= 9]), improvers=[Wrong()])
+
+
+def test_a_finding_may_be_a_list():
+    incumbent = Incumbent(Problem(COST))
+    incumbent.take(Finding(np.zeros(len(SPACE.sizes), dtype=int).tolist()))
+    assert incumbent.value is not None

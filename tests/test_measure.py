@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+from concurrent.futures import ThreadPoolExecutor
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -96,7 +97,10 @@ def test_programs_run_in_parallel(folder):
         (["--minimize", "time", "--command", "run '"], "cannot be split into words"),
         (["--minimize", "time", "--timeout", "0"], "--timeout must be more than 0"),
         (["--minimize", "time", "--limit", "memory"], "must read like"),
-        (["--minimize", "power", "--evaluations", "2"], "returned no value of 'power'"),
+        (["--minimize", "power", "--evaluations", "2"], "printed no number 'power', as power=1.5"),
+        (["--minimize", "time", "--limit", "memory<=q0.5"], "a quantile of 'memory' would measure every selection"),
+        (["--minimize", "time", "--rule", "block=17 -> tile=1"], "17"),
+        (["--minimize", "time", "--decimal", ";"], '--decimal must be "." or ","'),
     ],
 )
 def test_mistakes_are_told(folder, capsys, words, message):
@@ -167,6 +171,14 @@ def test_t4_comes_back(tmp_path):
             "invalidity must be one of correct, timeout",
         ),
         ({"results": [{"configuration": {"a": 1}, "invalidity": "compile"}]}, "no measurement is a number"),
+        (
+            {"results": [{"configuration": {"a": 1}, "invalidity": "correct", "measurements": {"t": 1}}]},
+            "result 1: measurements must be a list",
+        ),
+        (
+            {"results": [{"configuration": {"a": 1}, "invalidity": "correct", "measurements": [{"value": 1}]}]},
+            "result 1: a measurement must be an object with a name",
+        ),
     ],
 )
 def test_wrong_t4_files(tmp_path, data, message):
@@ -174,6 +186,28 @@ def test_wrong_t4_files(tmp_path, data, message):
     path.write_text(json.dumps(data))
     with pytest.raises(ValueError, match=message):
         read_t4(path)
+
+
+def test_files_as_kernel_tuner_writes_them(tmp_path):
+    """With lists and texts among the measurements, NaN, no unit, and parameters in another order."""
+
+    def entry(configuration, invalidity="correct", **measured):
+        one = [{"name": name, "value": value, "unit": None} for name, value in measured.items()]
+        times = {"compilation": 1.0, "runtimes": [1.0, 1.1]}
+        return {"configuration": configuration, "times": times, "invalidity": invalidity, "correctness": 1,
+                "timestamp": "2023-01-01 10:00:00+00:00", "measurements": one, "objectives": ["time"]}  # fmt: skip
+
+    results = [
+        entry({"x": 32, "y": True}, time=1.5, clocks=[1, 2], name="NaN, 2"),
+        entry({"y": False, "x": 64}, time=2.5, name="b"),
+        entry({"x": 64, "y": True}, "compile", time="CompilationFailedConfig"),
+        entry({"x": 32, "y": False}, time=float("nan")),
+    ]
+    (tmp_path / "t.json").write_text(json.dumps({"schema_version": "1.0.0", "results": results}))
+    space, units, found = read_t4(tmp_path / "t.json")
+    assert units == {"time": ""}
+    assert [values for _, values in found] == [{"time": 1.5}, {"time": 2.5}, None, None]
+    assert [space.indices(c).tolist() for c, _ in found] == [[0, 1], [1, 0], [1, 1], [0, 0]]
 
 
 def test_the_picture_shows_what_was_measured():
@@ -214,3 +248,91 @@ def test_failed_runs_are_counted_and_the_last_reason_is_told(folder, capsys):
     assert run("--minimize", "time", "--evaluations", "3") == 2
     assert "note: 3 runs failed" in (err := capsys.readouterr().err)
     assert "exit status 1: no board connected" in err
+
+
+@pytest.mark.parametrize(
+    ("words", "allowed"),
+    [
+        (["--rule", "block=64 -> kind=slow"], lambda b, t, k: b != 64 or k == "slow"),
+        (["--require", "kind=slow", "--forbid", "tile=1"], lambda b, t, k: k == "slow" and t != 1),
+        (["--limit", "2<=size<=4"], lambda b, t, k: 2 <= {16: 1, 32: 2, 64: 3}[b] + {1: 1, 2: 2, 4: 3}[t] <= 4),
+        (["--rules", "rules.txt"], lambda b, t, k: (b == 16) == (t == 1)),
+    ],
+)
+def test_rules_and_cheap_bounds_gate_every_run(folder, words, allowed):
+    (folder / "rules.txt").write_text("# a rule\nblock=16 <-> tile=1\n")
+    assert run("--minimize", "time", "--evaluations", "8", *words) == 0
+    calls = [line.split() for line in (folder / "calls").read_text().splitlines()]
+    assert calls
+    assert all(allowed(int(b), int(t), k) for b, t, k in calls)
+
+
+@pytest.mark.parametrize(
+    ("limit", "holds"),
+    [
+        ("40<=memory<=70", lambda time, memory: 40 <= memory <= 70),
+        ("memory>=100", lambda time, memory: memory >= 100),
+        ("time + 0.5*memory <= 40", lambda time, memory: time + 0.5 * memory <= 40),
+        ("memory<=2*size + 60", lambda time, memory: memory <= 70),
+    ],
+)
+def test_bounds_on_what_is_printed_are_read_as_solve_reads_them(folder, limit, holds):
+    assert run("--minimize", "time", "--limit", limit, "--evaluations", "18", "--out", "r.json") == 0
+    found = dict(json.loads((folder / "r.json").read_text())["selection"])
+    block, tile = found["block"], found["tile"]
+    assert holds(300 / block + 5 / tile + (found["kind"] == "slow"), block * tile)
+    assert len((folder / "calls").read_text().splitlines()) <= 18
+
+
+AWKWARD = r"""import sys
+sys.stdout.buffer.write(b"caf\xe9 \xff\xfe\nbefore {\n{broken}\n")
+sys.stdout.buffer.write(b'{"t": 9, "list": [1]}\n')
+print('  {\n  "t": %s,\n "big": 1%s}  and more' % (sys.argv[1], "0" * 400))
+print("done, t unknown")
+"""
+
+
+def test_output_with_other_bytes_and_text_around_json_is_read(folder):
+    (folder / "awkward.py").write_text(AWKWARD)
+    program = Program(f"{sys.executable} awkward.py {{x}}", ChoiceSpace({"x": [3, 4]}), names=["t"])
+    assert program({"x": 3}) == {"t": 3.0, "big": np.inf}
+    silent = Program(f"{sys.executable} -c 'print(\"t=\\xb2 ms\")' {{x}}", ChoiceSpace({"x": [3, 4]}), names=["t"])
+    with pytest.raises(ValueError, match=r"printed no number 't', as t=1.5 or in a JSON object; it printed"):
+        silent({"x": 3})
+
+
+def test_names_with_blanks_quotes_and_other_letters_are_words_of_the_command():
+    space = ChoiceSpace({"unroll factor": ["a b; rm *", "$(x)"], "it's": ['"', "ü"], "größe": ["\\", "1"]})
+    code = "import sys, json; print(json.dumps({str(i): len(a) for i, a in enumerate(sys.argv)}))"
+    program = Program(f"{sys.executable} -c '{code}' {{unroll factor}} x{{it's}} \"{{gro\u0308ße}}\"", space)
+    for row in space.enumerate():
+        chosen = space.labels(row)
+        assert list(program(chosen).values())[1:] == [len(chosen[d]) + (d == "it's") for d in space.decisions]
+
+
+def test_what_a_hanging_program_started_is_ended_too(folder):
+    """The child keeps the output open, and outlives its parent unless the whole group is ended."""
+    (folder / "hang.sh").write_text("sleep 60 & echo $! > child\nwait\n")
+    program = Program("sh hang.sh {x}", ChoiceSpace({"x": [1, 2]}), timeout=0.5)
+    with pytest.raises(Invalid, match=r"no answer within 0\.5 s"):
+        program({"x": 1})
+    with open(f"/proc/{(folder / 'child').read_text().strip()}/stat") as file:  # gone, or not yet waited for
+        assert file.read().split()[2] == "Z"
+
+
+def test_a_program_that_leaves_a_child_behind_has_answered(folder):
+    (folder / "leave.sh").write_text("sleep 2 &\necho t=1\n")
+    assert Program("sh leave.sh {x}", ChoiceSpace({"x": [1, 2]}))({"x": 1}) == {"t": 1.0}
+
+
+def test_a_program_that_was_stopped_is_not_remembered_as_invalid(folder):
+    program = Program("sleep {x}", ChoiceSpace({"x": [20, 30]}))
+    with ThreadPoolExecutor(1) as pool:
+        with program:
+            future = pool.submit(program, {"x": 20})
+            while not program._running:
+                pass
+        with pytest.raises(RuntimeError, match="the search was stopped"):
+            future.result()
+    with pytest.raises(Invalid, match="ended by signal 11"):
+        Program("sh -c 'kill -11 $$' {x}", ChoiceSpace({"x": [1, 2]}))({"x": 1})

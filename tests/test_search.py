@@ -8,7 +8,8 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from cggd import Additive, ChoiceSpace, Invalid, Measurement, Model, Search, SearchError, Status, minimize
+from cggd import Additive, ChoiceSpace, Invalid, Measurement, MetricError, Model, Search, SearchError, Status, minimize
+from cggd.metrics import Evaluation, evaluating
 
 SPACE = ChoiceSpace({"block": [16, 32, 64, 128], "tile": [1, 2, 4], "unroll": ["no", "yes"]})
 
@@ -85,7 +86,7 @@ def test_wrong_arguments():
         search.ask(0)
     with pytest.raises(TypeError, match="values must be a mapping of names to numbers"):
         search.tell([0, 0, 0], 5.0)
-    with pytest.raises(ValueError, match="returned no value of 'power'"):
+    with pytest.raises(ValueError, match="no value of 'power' among the numbers"):
         search.tell([0, 0, 0], {"time": 5.0})
     with pytest.raises(SearchError, match="this measurement has no run"):
         minimize(bench["time"], max_evaluations=5)
@@ -145,3 +146,40 @@ def test_a_device_that_is_gone_ends_the_search():
     with ThreadPoolExecutor(2) as pool, pytest.raises(SearchError, match="worker died") as caught:
         minimize(bench["time"], max_evaluations=20, executor=pool, improvers=[Model(batch=2)])
     assert caught.value.result.feasible
+
+
+@pytest.mark.parametrize("log", [False, True])
+def test_no_call_in_flight_is_lost_at_the_end_of_the_budget(tmp_path, log):
+    for seed in range(6):
+        bench = Measurement(SPACE, Busy(), ["time", "power"], log=tmp_path / f"{seed}" if log else None)
+        with ThreadPoolExecutor(3) as pool:
+            result = minimize(bench["time"], max_evaluations=9, executor=pool, seed=seed)
+            assert len(bench) == result.evaluations == 9
+        values = [bench["time"](row) for row in bench.selections()]
+        assert result.value == min(value for value in values if value == value)
+
+
+def test_needless_repeats_are_neither_made_nor_counted():
+    run = Busy()
+    bench = Measurement(SPACE, run, ["time", "power"], repeats=3)
+    with ThreadPoolExecutor(1) as pool:
+        result = minimize(bench["time"], max_evaluations=30, executor=pool)
+    assert run.calls == result.evaluations <= 30
+
+
+def test_repeats_are_told_one_by_one():
+    bench = elsewhere(repeats=2)
+    search = Search(bench["time"], [bench["power"] <= 100])
+    selection = search.ask(1)[0]
+    for n, time_ in enumerate((1.0, 2.0, 9.0)):
+        assert len(bench) == (n > 1)
+        search.tell(selection, {"time": time_, "power": 5.0})
+    _, means, errors = bench.known(SPACE.indices(selection)[None])
+    assert (means[0, 0], errors[0].tolist()) == (1.5, [0.5, 0.0])
+
+
+def test_a_failure_loses_no_other_call_in_flight():
+    bench = Measurement(SPACE, Busy(die=[2]), ["time", "power"])
+    with ThreadPoolExecutor(4) as pool, evaluating(Evaluation(pool)) as evaluation, pytest.raises(MetricError):
+        bench.measure(SPACE.enumerate()[:4])
+    assert (len(bench), evaluation.calls) == (3, 4)

@@ -52,6 +52,9 @@ DOUBT = 0.02
 # model of validity alone learns rules between decisions too slowly where the expected improvement is great.
 CAUTION = 2.0
 
+# Largest number of measurements in a model; time and memory grow with its cube and square. A log may have more.
+MODELLED = 1500
+
 # Strengths of ridge regression, and the largest number of options for which it is used.
 STRENGTHS = np.array([1e-6, 1e-2, 0.1, 1.0, 10.0])
 LINEAR = 1000
@@ -294,6 +297,9 @@ class Advisor:
         if len(rows) < 3 or np.ptp(values) == 0:
             output.posterior = None
             return
+        if len(rows) > MODELLED:
+            part = self._part(len(rows), values, MODELLED)
+            rows, values = rows[part], values[part]
         if self.regressor is not None:
             output.posterior = Bagged(self.regressor, self.encoding, rows, values, self.rng)
             return
@@ -310,13 +316,13 @@ class Advisor:
             kernel = kernel.drawn(self.rng)
         output.posterior = Gaussian(kernel, rows, values)
 
-    def _part(self, n: int, values: NDArray[np.float64]) -> NDArray[np.int64]:
+    def _part(self, n: int, values: NDArray[np.float64], most: int = FITTED) -> NDArray[np.int64]:
         """Which measurements the parameters are fitted to: the best third, and others at random."""
-        if n <= FITTED:
+        if n <= most:
             return np.arange(n)
         order = np.argsort(values * self.problem.sign)
-        rest = self.rng.permutation(order[FITTED // 3 :])[: FITTED - FITTED // 3]
-        return np.concatenate([order[: FITTED // 3], rest])
+        rest = self.rng.permutation(order[most // 3 :])[: most - most // 3]
+        return np.concatenate([order[: most // 3], rest])
 
     # -- candidates ---------------------------------------------------------------------------------------------------
 

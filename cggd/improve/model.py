@@ -34,9 +34,10 @@ class Model:
     ----------
     design : int
         Number of selections measured first; they use the options about equally often.
-    batch : int
+    batch : int, optional
         Number of selections chosen at once, and with an executor the number of calls in flight. A batch is diverse:
-        each selection is chosen as if those before it were measured.
+        each selection is chosen as if those before it were measured. By default 1, or the number of workers of the
+        executor if it is a pool of the standard library.
     evaluations : int
         Number of measurements after which the improver ends if the search has no limit of its own.
     regressor : object with ``fit`` and ``predict``, optional
@@ -61,14 +62,15 @@ class Model:
     """
 
     design: int = 8
-    batch: int = 1
+    batch: int | None = None
     evaluations: int = 300
     regressor: Any = None
     complete: bool = False
 
     def __post_init__(self) -> None:
         for name in ("design", "batch", "evaluations"):
-            own(self, **{name: whole(getattr(self, name), name, least=1)})
+            if name != "batch" or self.batch is not None:
+                own(self, **{name: whole(getattr(self, name), name, least=1)})
         if self.regressor is not None and not (hasattr(self.regressor, "fit") and hasattr(self.regressor, "predict")):
             raise TypeError(f"regressor must have the methods fit and predict, got {self.regressor!r}")
 
@@ -78,7 +80,7 @@ class Model:
 
     def advisor(self, problem: Problem, rng: np.random.Generator) -> Advisor:
         """What chooses the measurements of a problem."""
-        return Advisor(problem, rng, design=self.design, batch=self.batch, regressor=self.regressor)
+        return Advisor(problem, rng, design=self.design, batch=self.batch or 1, regressor=self.regressor)
 
     def improve(
         self, problem: Problem, incumbent: Incumbent, budget: Budget, rng: np.random.Generator
@@ -107,8 +109,9 @@ class Model:
     def _in_flight(
         self, advisor: Advisor, incumbent: Incumbent, budget: Budget, limit: float, first: Rows | None
     ) -> Iterator[Finding]:
-        """Keep `batch` measurements in flight; one that raises is lost, and the search goes on without it."""
+        """Keep several measurements in flight; one that raises is lost, and the search goes on without it."""
         costly = [output.metric for output in advisor.outputs]
+        batch = self.batch or getattr(budget.evaluation.executor, "number", 1)
 
         def measure(row: Rows) -> Rows:
             for metric in costly:
@@ -116,11 +119,11 @@ class Model:
             return row
 
         running: dict[Future[Rows], Rows] = {}
-        pool, lost = ThreadPoolExecutor(self.batch), 0
+        pool, lost = ThreadPoolExecutor(batch), 0
         try:
             while True:
                 evaluation = budget.evaluation
-                while len(running) < self.batch and not budget.over() and evaluation.calls < limit:
+                while len(running) < batch and not budget.over() and evaluation.calls < limit:
                     asked = advisor.ask(1, incumbent.cost, first=first)
                     first = None
                     if len(asked) == 0:
@@ -147,5 +150,9 @@ class Model:
                         continue
                     lost = 0
                     yield Finding(row)
+        except GeneratorExit:
+            if not budget.asked_to_stop:
+                wait(running)  # their calls count; the search looks at what they measured
+            raise
         finally:
             pool.shutdown(wait=False, cancel_futures=True)

@@ -107,6 +107,27 @@ def parse_bounds(text: str, metrics: Mapping[str, Metric]) -> list[Constraint]:
     return [parse_bound(words if match is None else known_name(match[1], metrics) + words[match.end(1) :], metrics)]
 
 
+def named_in(text: str) -> list[str]:
+    """What may be names of metrics in the text of a bound, if metrics are not known yet.
+
+    Names with blanks around a plus or a minus in them are taken for sums.
+
+    Examples
+    --------
+    >>> named_in("2 <= memory <= 64"), named_in("time + 2*power<=0.5*cost"), named_in("run-time>=1e-3")
+    (['memory'], ['time', 'power', 'cost'], ['run-time'])
+    """
+    found = []
+    for side in map(str.strip, re.split(r"<=|>=|==|≤|≥", normalize("NFC", text))):
+        number = _NUMBER.fullmatch(side)
+        if number is not None and not number[3].startswith(("*", "+", "-")):
+            continue  # a number, perhaps with a unit
+        for term in re.split(r"\s[+-]\s|^\s*[+-]|[+-]\s*(?=[\d.]+\s*(?:[*+-]|$))", side):
+            name = re.sub(r"^\s*[\d.]+(?:[eE][+-]?\d+)?\s*(\*|$)", "", term).strip()
+            found += [name] if name else []
+    return found
+
+
 def known_name(name: str, metrics: Mapping[str, Metric]) -> str:
     """The name of a metric that is written in other capitals, or as in the heading of a table, ``latency [ms]``."""
     if name in metrics:

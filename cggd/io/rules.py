@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, NoReturn
 from unicodedata import normalize
 
@@ -28,6 +28,9 @@ from cggd.rules import (
 
 _TOKEN = re.compile(r'"(?:[^"\\]|\\.)*"|<->|->|!=|[=()|,]|[^\s"=()|,!<-]+|[-<!]', re.DOTALL)
 _COUNT = re.compile(r"(at most|at least|exactly)\s+(\d+)\s+of\s+(.*)", re.DOTALL | re.IGNORECASE)
+_LIKE_COUNT = re.compile(
+    r"(at\b|at ?most|at ?least|exact|no (more|less|fewer)|not more).*|.*\d\s+of\s.*", re.IGNORECASE
+)
 _LIST = re.compile(r"(different|same)(?:\s+([^:]+?))?\s*:\s*(.*)", re.DOTALL | re.IGNORECASE)
 _WHEN = re.compile(r"(.*?)\s+only (?:if|when)\s+(.*?)(?:\s+else\s+(.*))?", re.DOTALL | re.IGNORECASE)
 _COUNTS = {"at most": at_most, "at least": at_least, "exactly": exactly}
@@ -81,7 +84,29 @@ def parse_rule(text: str) -> Rule:
         condition = _Parser(words, match[2]).whole(lambda parser: parser.formula())
         rest = None if match[3] is None else _Parser(words, match[3]).whole(lambda parser: parser.label("option"))
         return only_when(decision, condition, otherwise=rest, name=words, as_text=True)
+    if _LIKE_COUNT.fullmatch(words):
+        return _perhaps_a_count(words)
+    return _plain(words)
+
+
+def _plain(words: str) -> Rule:
     return rule_of(_Parser(words, words).whole(lambda parser: parser.formula()), name=words)
+
+
+def _perhaps_a_count(words: str) -> Rule:
+    """A rule whose text begins like a count; if it is no other rule, the message says how counts are written."""
+
+    def hinted(work: Callable[[], Any]) -> Any:
+        try:
+            return work()
+        except ValueError as error:
+            raise ValueError(
+                f'rule {words!r}: {error}; a count reads "at most 2 of cpu=x, board=y", with a whole number, '
+                "and likewise with at least and exactly"
+            ) from None
+
+    rule = hinted(lambda: _plain(words))
+    return replace(rule, rows=lambda space: hinted(lambda: rule.rows(space)))
 
 
 def read_rules(path: StrPath) -> list[Rule]:

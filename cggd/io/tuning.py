@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Hashable, Mapping
 from typing import Any
 
@@ -52,7 +53,8 @@ def read_t4(path: StrPath) -> tuple[ChoiceSpace, dict[str, str], list[tuple[Conf
     >>> units, results[0]
     ({'time': 'ms'}, ({'block': 64, 'tile': 1}, {'time': 2.0}))
     """
-    data = parse_json(read_text(path), path)
+    # Kernel Tuner writes NaN, which JSON does not have.
+    data = parse_json(re.sub(r"\bNaN\b(?=\s*[,}\]])", "null", read_text(path)), path)
     entries = data.get("results") if isinstance(data, Mapping) else None
     if not isinstance(entries, list) or not entries:
         raise ValueError(f"{path}: expected an object with results, a list of at least one entry, as in the T4 format")
@@ -61,9 +63,10 @@ def read_t4(path: StrPath) -> tuple[ChoiceSpace, dict[str, str], list[tuple[Conf
     for number, entry in enumerate(entries, start=1):
         where = f"{path}, result {number}"
         configuration, values = _entry(entry, where, units)
-        if results and list(configuration) != list(results[0][0]):
-            raise ValueError(f"{where}: expected the parameters {', '.join(map(str, results[0][0]))}")
-        results.append((configuration, values))
+        names = list(results[0][0] if results else configuration)
+        if set(configuration) != set(names):
+            raise ValueError(f"{where}: expected the parameters {', '.join(map(str, names))}")
+        results.append(({name: configuration[name] for name in names}, values))
     valid = [values for _, values in results if values is not None]
     common = [name for name in units if all(name in values for values in valid)]
     if not common:
@@ -83,11 +86,18 @@ def _entry(entry: Any, where: str, units: dict[str, str]) -> tuple[Configuration
     if entry["invalidity"] != CORRECT:
         return configuration, None
     values = {}
-    for one in entry.get("measurements", ()):
-        value = one.get("value")
+    measurements = entry.get("measurements", [])
+    if not isinstance(measurements, list):
+        raise ValueError(f"{where}: measurements must be a list, got {shortened(measurements)}")
+    for one in measurements:
+        if not isinstance(one, Mapping) or not isinstance(one.get("name"), str):
+            raise ValueError(f"{where}: a measurement must be an object with a name, got {shortened(one)}")
+        value, unit = one.get("value"), one.get("unit")
+        if value is None:
+            return configuration, None  # not a number
         if isinstance(value, int | float) and not isinstance(value, bool):
             values[one["name"]] = float(value)
-            units.setdefault(one["name"], one.get("unit", ""))
+            units.setdefault(one["name"], unit if isinstance(unit, str) else "")
     return configuration, values
 
 

@@ -99,6 +99,22 @@ class SumTable:
     lost: float = 0.0
 
 
+class Memory(Protocol):
+    """What was measured: rows of option indices, and a row of numbers for each."""
+
+    def record(self, selection: NDArray[np.int64], values: Mapping[str, float] | None, why: str = "") -> None:
+        """Remember a call that was made elsewhere; None if the selection is invalid. What is known is kept."""
+        ...
+
+    def pack(self) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+        """Selections and numbers, shapes (n, n_decisions) and (n, n_numbers)."""
+        ...
+
+    def unpack(self, selections: NDArray[np.int64], numbers: NDArray[np.float64]) -> None:
+        """Remember what `pack` returned, without what is known already; raises ValueError for another shape."""
+        ...
+
+
 @runtime_checkable
 class Metric(Protocol):
     """Anything that can be evaluated on a selection; subclass it and write `evaluate`.
@@ -178,8 +194,9 @@ class Metric(Protocol):
         """Selections whose values are known from earlier calls, shape (n, n_decisions)."""
         return np.zeros((0, self.space.n_decisions), dtype=np.int64)
 
-    def record(self, selection: NDArray[np.int64], values: Mapping[str, float] | None, why: str = "") -> None:
-        """Remember numbers that were measured elsewhere; None if the selection is invalid. By default nothing."""
+    def memories(self) -> Sequence[Memory]:
+        """What costly metrics remember of their calls, for checkpoints and for `cggd.Search`; by default nothing."""
+        return ()
 
     def replacements(self, selection: NDArray[np.int64]) -> NDArray[np.float64]:
         """Replacement table at a selection, shape (n_options,): entry o is the value with option o put in.
@@ -393,6 +410,7 @@ class Metric(Protocol):
         Exact where the space has at most `samples` selections or the metric stores every value; otherwise over
         `samples` selections drawn uniformly, each of them evaluated.
         """
+        _check_cheap(self, "a quantile")
         q = as_number(q, "q")
         if not 0 <= q <= 1:
             raise ValueError(f"q must lie between 0 and 1, got {q}")
@@ -465,7 +483,15 @@ def _term(value: Any, metric: Metric) -> float:
     return as_number(value, f"what is added to {metric.name!r}")
 
 
+def _check_cheap(metric: Metric, what: str) -> None:
+    if metric.costly:
+        raise ValueError(
+            f"{what} of {metric.name!r} would measure every selection, and the metric is costly; give a number"
+        )
+
+
 def _all_values(metric: Metric, which: str) -> NDArray[np.float64]:
+    _check_cheap(metric, f"the {which} value")
     if metric.space.n_selections > ENUMERABLE:
         raise ValueError(
             f"the {which} value of {metric.name!r} is not known in closed form, and the space has "

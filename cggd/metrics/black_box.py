@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cggd.checks import as_number, own, short
-from cggd.metrics.base import Invalid, Metric, MetricError, operators, standard_errors
+from cggd.metrics.base import Invalid, Memory, Metric, MetricError, operators, standard_errors
 from cggd.metrics.evaluation import Evaluation, OutOfCalls, current_evaluation, digest
 from cggd.space import ChoiceSpace, check_space
 
@@ -59,6 +59,7 @@ class Function(Metric):
     unit: str = field(default="", kw_only=True)
     _known: dict[bytes, tuple[float, float]] = field(init=False, default_factory=dict)
     _rows: dict[bytes, NDArray[np.int64]] = field(init=False, default_factory=dict)
+    _lent: bool = field(init=False, default=False)  # whether the memory is that of a plain function
 
     def __post_init__(self) -> None:
         check_space(self.space)
@@ -129,14 +130,30 @@ class Function(Metric):
         if self.costly:
             return self
         twin = replace(self, costly=True)
-        own(twin, _known=self._known)
+        own(twin, _known=self._known, _lent=True)
         return twin
+
+    def memories(self) -> Sequence[Memory]:
+        return [self] if self.costly and not self._lent else []
+
+    def pack(self) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+        """What was measured; see `Metric.memories`."""
+        return self.remembered(), np.array([self._known[key] for key in self._rows], dtype=float).reshape(-1, 2)
+
+    def unpack(self, selections: NDArray[np.int64], numbers: NDArray[np.float64]) -> None:
+        """Remember what was measured; see `Metric.memories`."""
+        if numbers.shape != (len(selections), 2):
+            raise ValueError(f"what {self.name!r} measured has shape {numbers.shape}")
+        for row, (mean, error) in zip(selections, numbers.tolist(), strict=True):
+            self._known.setdefault(digest(row), (mean, error))
+            self._rows.setdefault(digest(row), row)
 
     @property
     def noisy(self) -> bool:
         return self.repeats > 1
 
     def record(self, selection: NDArray[np.int64], values: Mapping[str, float] | None, why: str = "") -> None:
+        """Remember a call that was made elsewhere, if the metric is costly; None for an invalid selection."""
         if self.costly and (values is None or self.name in values):
             value = np.nan if values is None else as_number(values[self.name], repr(self.name), finite=False)
             key = digest(selection)

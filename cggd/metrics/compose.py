@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import chain
 from typing import Any, cast
@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from cggd.checks import as_number, own
 from cggd.expressions import Expression, Program
 from cggd.metrics.additive import Additive
-from cggd.metrics.base import Metric, SumTable, check_metric, check_numbers, operators
+from cggd.metrics.base import Memory, Metric, SumTable, check_metric, check_numbers, operators
 from cggd.metrics.state import JoinedState, State, Switch
 from cggd.rounding import WHOLE, is_whole, sum_rounding
 from cggd.space import ChoiceSpace
@@ -149,9 +149,8 @@ class Combination(Metric):
     def remembered(self) -> NDArray[np.int64]:
         return np.concatenate([metric.remembered() for _, metric in self.terms])
 
-    def record(self, selection: NDArray[np.int64], values: Mapping[str, float] | None, why: str = "") -> None:
-        for _, metric in self.terms:
-            metric.record(selection, values, why)
+    def memories(self) -> Sequence[Memory]:
+        return [memory for _, metric in self.terms for memory in metric.memories()]
 
     def sum_table(self) -> SumTable | None:
         parts = [(weight, metric.sum_table()) for weight, metric in self.terms if weight]
@@ -303,9 +302,8 @@ class Maximum(Metric):
     def remembered(self) -> NDArray[np.int64]:
         return np.concatenate([metric.remembered() for metric in self.metrics])
 
-    def record(self, selection: NDArray[np.int64], values: Mapping[str, float] | None, why: str = "") -> None:
-        for metric in self.metrics:
-            metric.record(selection, values, why)
+    def memories(self) -> Sequence[Memory]:
+        return [memory for metric in self.metrics for memory in metric.memories()]
 
     def expression(self, program: Program, sign: float) -> Expression | None:
         if sign < 0 and len(self.metrics) > 1:

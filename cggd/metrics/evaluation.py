@@ -25,6 +25,10 @@ class Executor(Protocol):
 _counting = threading.Lock()
 
 
+class OutOfTime(BaseException):
+    """Raised before a black-box call after the time limit; ``except Exception`` in a metric does not catch it."""
+
+
 class OutOfCalls(BaseException):
     """Raised instead of a call beyond the limit of evaluations; ``except Exception`` in a metric does not catch it."""
 
@@ -56,6 +60,13 @@ class Tally:
         self.calls += (more := self.price(key, caller, 1))
         self._selections[key] = self._selections.get(key, 0) + more
         self._each[key, id(caller)] = self._each.get((key, id(caller)), 0) + 1
+
+    def remove(self, key: bytes, caller: object) -> None:
+        """Take one call back."""
+        self._each[key, id(caller)] -= 1
+        most = max(made for (one, _), made in self._each.items() if one == key)
+        self.calls -= self._selections[key] - most
+        self._selections[key] = most
 
 
 @dataclass
@@ -139,6 +150,14 @@ class Evaluation:
             else:
                 for key in keys:
                     self.tally.add(key, caller)
+
+    def uncount(self, key: bytes, caller: object) -> None:
+        """Take back the count of a costly call that did not begin."""
+        with _counting:
+            if self.most is None:
+                self.calls -= 1
+            else:
+                self.tally.remove(key, caller)
 
     def note(self, selections: NDArray[np.int64]) -> None:
         """Remember selections that a black box was called with."""

@@ -7,7 +7,7 @@ import threading
 import time
 import warnings
 from collections.abc import Callable, Hashable, Mapping, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from os import PathLike
@@ -17,8 +17,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cggd.checks import as_amount, as_number, short, whole
-from cggd.metrics.base import Invalid, Metric, MetricError, standard_errors
-from cggd.metrics.evaluation import OutOfCalls, current_evaluation, digest
+from cggd.metrics.base import Invalid, Memory, Metric, MetricError, standard_errors
+from cggd.metrics.evaluation import Evaluation, OutOfCalls, OutOfTime, current_evaluation, digest
 from cggd.metrics.run_log import RunLog
 from cggd.space import ChoiceSpace, check_space
 
@@ -163,10 +163,10 @@ class Measurement:
         return means, errors
 
     def record(self, selection: NDArray[np.int64], values: Mapping[str, Any] | None, why: str = "") -> None:
-        """Remember a measurement that was made elsewhere; None for an invalid selection. What is known is kept."""
+        """Remember one call that was made elsewhere; None for an invalid selection. What is known is kept."""
         ended = Ended(None, why or "invalid", 0.0) if values is None else Ended(self._numbers(values), "", 0.0)
         self.refresh()
-        while not self.known(selection[None])[0][0]:
+        if not self.known(selection[None])[0][0]:
             self._keep(selection, ended)
 
     def refresh(self) -> None:
@@ -190,19 +190,48 @@ class Measurement:
                 self.refresh()
             todo = [row for row, known in zip(rows, self.known(np.stack(rows))[0], strict=True) if not known]
             jobs = [row for row in todo for _ in range(self.repeats - len(self._calls.get(row.tobytes(), ())))]
-            labels = [self.space.labels(row) for row in jobs]
-            submit = None if evaluation.executor is None else evaluation.executor.submit
-            futures = [submit(call, self.run, one, self.timeout) for one in labels] if submit else []
             try:
-                for i, (row, one) in enumerate(zip(jobs, labels, strict=True)):
-                    if self._complete(self._calls.get(row.tobytes(), ())):
-                        continue  # invalid in a repeat before
-                    evaluation.count([digest(row)], self, costly=True)
-                    self._keep(row, self._ended(one, futures[i] if futures else None))
+                self._one_by_one(jobs) if evaluation.executor is None else self._together(jobs, evaluation)
             finally:
-                for future in futures:
-                    future.cancel()
                 evaluation.note(np.stack(rows))
+
+    def _one_by_one(self, jobs: Sequence[NDArray[np.int64]]) -> None:
+        for row in jobs:
+            if not self._complete(self._calls.get(row.tobytes(), ())):  # so if invalid in a repeat before
+                current_evaluation().count([digest(row)], self, costly=True)
+                self._keep(row, self._ended(self.space.labels(row), None))
+
+    def _together(self, jobs: Sequence[NDArray[np.int64]], evaluation: Evaluation) -> None:
+        """Make calls in the executor. All that have begun are waited for, even if one fails or the time is over."""
+        assert evaluation.executor is not None
+        failure: BaseException | None = None
+        begun: list[tuple[NDArray[np.int64], Any]] = []
+        try:
+            for row in jobs:
+                evaluation.count([digest(row)], self, costly=True)
+                begun.append((row, evaluation.executor.submit(call, self.run, self.space.labels(row), self.timeout)))
+            while begun:
+                row, future = begun[0]
+                needless = failure is not None or self._complete(self._calls.get(row.tobytes(), ()))
+                if needless and future.cancel():
+                    evaluation.uncount(digest(row), self)
+                    begun.pop(0)
+                    continue
+                try:
+                    ended = self._ended(self.space.labels(row), future)
+                    if not self._complete(self._calls.get(row.tobytes(), ())):
+                        self._keep(row, ended)
+                    if evaluation.admit is not None:
+                        evaluation.admit()
+                except (Exception, OutOfTime) as error:
+                    failure = failure or error
+                begun.pop(0)
+        finally:
+            for row, future in begun:
+                if future.cancel():
+                    evaluation.uncount(digest(row), self)
+        if failure is not None:
+            raise failure
 
     def _ended(self, labels: dict[Hashable, Hashable], future: Any) -> Ended:
         """Wait for a call, and repeat it as often as the rule allows if it fails."""
@@ -215,14 +244,15 @@ class Measurement:
             except Exception as error:
                 text = f"{type(error).__name__}: {error}"
                 if self.log is not None:
-                    self.log.append(labels, error=text, time=_now())
+                    with suppress(OSError):  # a full disk; the error itself is told
+                        self.log.append(labels, error=text, time=_now())
                 if left == 0:
                     message = f"the measurement of {short(labels)} raised {text}"
                     raise MetricError(
                         message if self.retries == 0 else f"{message} ({self.retries} retries)"
                     ) from error
-                executor = current_evaluation().executor
-                if future is not None and executor is not None:
+                if future is not None:
+                    executor: Any = current_evaluation().executor
                     future = executor.submit(call, self.run, labels, self.timeout)
         raise AssertionError
 
@@ -230,14 +260,12 @@ class Measurement:
         if not isinstance(values, Mapping):
             raise TypeError(f"run must return a mapping of {', '.join(self.units)} to numbers, got {values!r}")
         if missing := [name for name in self.units if name not in values]:
-            raise ValueError(f"run returned no value of {missing[0]!r}, got {short(dict(values))}")
+            raise ValueError(f"there is no value of {missing[0]!r} among the numbers, got {short(dict(values))}")
         asked = {name: values[name] for name in self.units}
         numbers = {n: as_number(x, f"{n!r} of a measurement", finite=False, nan=True) for n, x in asked.items()}
         # Further numbers are logged for measurements that ask for them.
-        others = {
-            str(name): float(x) for name, x in values.items() if name not in numbers and isinstance(x, int | float)
-        }
-        return {**numbers, **others}
+        others = {str(name): x for name, x in values.items() if name not in numbers}
+        return {**numbers, **{name: float(x) for name, x in others.items() if _is_number(x)}}
 
     # -- memory -------------------------------------------------------------------------------------------------------
 
@@ -281,6 +309,25 @@ class Measurement:
         with self._lock:
             self._claimed.difference_update(keys)
             self._lock.notify_all()
+
+    def pack(self) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+        """All calls that ended, for checkpoints; see `Metric.memories`."""
+        with self._lock:
+            calls = [(key, numbers) for key, rows in self._calls.items() for numbers in rows]
+        rows = np.frombuffer(b"".join(key for key, _ in calls), dtype=np.int64)
+        numbers = np.array([numbers for _, numbers in calls], dtype=float)
+        return rows.reshape(-1, self.space.n_decisions), numbers.reshape(-1, len(self.units))
+
+    def unpack(self, selections: NDArray[np.int64], numbers: NDArray[np.float64]) -> None:
+        """Remember the calls of a checkpoint that are not in the log."""
+        if numbers.shape != (len(selections), len(self.units)):
+            raise ValueError(f"what was measured has shape {numbers.shape}, not one number for each of {self!r}")
+        self.refresh()
+        with self._lock:
+            known = set(self._calls)
+            for row, values in zip(selections, numbers, strict=True):
+                if row.tobytes() not in known:
+                    self._add(row, None if np.isnan(values).all() else dict(zip(self.units, values, strict=True)))
 
     def __getstate__(self) -> dict[str, Any]:
         """What determines the numbers, for checkpoints; the memory and its locks belong to one process."""
@@ -327,8 +374,8 @@ class Measured(Metric):
     def remembered(self) -> NDArray[np.int64]:
         return self.bench.selections()
 
-    def record(self, selection: NDArray[np.int64], values: Mapping[str, float] | None, why: str = "") -> None:
-        self.bench.record(selection, values, why)
+    def memories(self) -> Sequence[Memory]:
+        return [self.bench]
 
     def limits(self) -> tuple[float, float]:
         return self.bench.limits.get(self.name, (-np.inf, np.inf))
@@ -382,6 +429,12 @@ def call(run: Callable[[Any], Any], labels: dict[Hashable, Hashable], timeout: f
     if isinstance(results[0], BaseException):
         raise results[0]
     return Ended(results[0], "", seconds)
+
+
+def _is_number(x: Any) -> bool:
+    if isinstance(x, bool | np.bool_) or not isinstance(x, int | float | np.number) or np.iscomplexobj(x):
+        return False
+    return not isinstance(x, int) or abs(x) < 1e308
 
 
 def _elsewhere(selection: dict[Hashable, Hashable]) -> Any:

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from cggd.checks import short
 from cggd.entries import check_keys, label_from_json, label_to_json, parse_json
+from cggd.outputs import check_writable
 from cggd.space import ChoiceSpace
 
 try:
@@ -49,6 +50,7 @@ class RunLog:
     """
 
     def __init__(self, path: str | os.PathLike[str], space: ChoiceSpace, units: Mapping[str, str]) -> None:
+        check_writable(path, "log")
         self.path, self.space, self.units = Path(path), space, dict(units)
         self._keys = {_key(d): d for d in space.decisions}
         if len(self._keys) < space.n_decisions:

@@ -89,7 +89,12 @@ def _findings(
             raise LawError(f"{type(improver).__name__} must yield findings or None, got {finding!r}")
         yield finding
         if finding is not None:
-            incumbent.take(finding)
+            try:
+                incumbent.take(finding)
+            except (ValueError, TypeError, IndexError) as error:
+                raise LawError(
+                    f"{type(improver).__name__} yields {finding!r}, which cannot be taken: {error}"
+                ) from error
 
 
 def _feasible(problem: Problem, samples: int, seed: int) -> tuple[NDArray[np.int64], NDArray[np.float64]]:

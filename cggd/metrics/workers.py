@@ -1,0 +1,157 @@
+"""Workers: an executor that is made anew when it breaks, so that a worker that dies costs one call at most."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator
+from concurrent.futures import BrokenExecutor, ProcessPoolExecutor
+from contextlib import contextmanager, nullcontext, suppress
+from typing import Any
+
+# A call that was in progress when this many pools broke is given up: it is likely to be what kills the workers.
+BREAKS = 3
+
+EXECUTOR_WANTED = "executor must have a submit method as in concurrent.futures, or be a function that makes an executor"
+
+
+class Workers:
+    """An executor, or a function that makes one, with a `submit` that survives the death of workers.
+
+    If a process of a process pool dies, the whole pool breaks, and all calls in progress are lost. Then another pool is
+    made, and the lost calls are made again, one at a time. A call during which three pools broke raises
+    `concurrent.futures.BrokenExecutor`.
+
+    Parameters
+    ----------
+    executor : Executor, or callable without parameters that makes one
+        An executor that is no process pool of the standard library is made anew only if a callable is given.
+
+    Raises
+    ------
+    TypeError
+        If the callable does not make an executor.
+
+    Examples
+    --------
+    >>> from concurrent.futures import ThreadPoolExecutor
+    >>> workers = Workers(lambda: ThreadPoolExecutor(2))
+    >>> workers.submit(pow, 2, 3).result(), workers.number
+    (8, 2)
+    >>> workers.close()
+    """
+
+    def __init__(self, executor: Any) -> None:
+        self.alone, self._lock = threading.Lock(), threading.Lock()
+        self._make: Callable[[], Any] | None = None
+        self._own: list[Any] = []
+        if isinstance(executor, type) or not hasattr(executor, "submit"):
+            self._make = executor
+            executor = self._made()
+        self._pool = executor
+
+    @property
+    def number(self) -> int:
+        """Number of calls that run at the same time, as far as the executor says so; otherwise 1."""
+        number = getattr(self._pool, "_max_workers", None)
+        return number if isinstance(number, int) and number > 0 else 1
+
+    def submit(self, fn: Callable, /, *args: Any) -> Call:
+        """Start ``fn(*args)``."""
+        return Call(self, fn, args)
+
+    def start(self, fn: Callable, args: tuple[Any, ...]) -> tuple[Any, Any]:
+        """The pool and the future of a call; another pool is made if this one is broken."""
+        for left in range(BREAKS, -1, -1):  # another call may break the new pool at once
+            pool = self._pool
+            try:
+                return pool, pool.submit(fn, *args)
+            except BrokenExecutor as error:
+                if left == 0:
+                    raise
+                with self._lock:
+                    if self._pool is pool:
+                        self._pool = self._another(pool, error)
+        raise AssertionError
+
+    def _made(self) -> Any:
+        assert self._make is not None
+        try:
+            pool = self._make()
+        except TypeError as error:
+            raise TypeError(f"{EXECUTOR_WANTED}, got {self._make!r}: {error}") from error
+        if not hasattr(pool, "submit"):
+            raise TypeError(f"{EXECUTOR_WANTED}, got {self._make!r}, which made {pool!r}")
+        self._own.append(pool)
+        return pool
+
+    def _another(self, broken: Any, error: BrokenExecutor) -> Any:
+        if self._make is not None:
+            return self._made()
+        if type(broken) is not ProcessPoolExecutor:
+            raise BrokenExecutor(
+                f"{error}; to go on with another executor, give executor= a function that makes one"
+            ) from error
+        # A pool does not say officially how it was made.
+        names = ("max_workers", "mp_context", "initializer", "initargs", "max_tasks_per_child")
+        same: dict[str, Any] = {name: getattr(broken, f"_{name}") for name in names if hasattr(broken, f"_{name}")}
+        pool = ProcessPoolExecutor(**same)
+        self._own.append(pool)
+        return pool
+
+    def close(self) -> None:
+        """Close the pools made here; that of the user is theirs."""
+        for pool in self._own:
+            with suppress(Exception):
+                pool.shutdown(wait=False)
+        self._own.clear()
+
+
+@contextmanager
+def shared(executor: Any) -> Iterator[Any]:
+    """Workers for one search or for several; None and workers, which the caller shares, stay as they are."""
+    if executor is None or isinstance(executor, Workers):
+        yield executor
+        return
+    workers = Workers(executor)
+    try:
+        yield workers
+    finally:
+        workers.close()
+
+
+class Call:
+    """A call in progress: the part of the interface of futures that evaluations use."""
+
+    def __init__(self, workers: Workers, fn: Callable, args: tuple[Any, ...]) -> None:
+        self._workers, self._fn, self._args = workers, fn, args
+        self._pool, self._future = workers.start(fn, args)
+
+    def result(self) -> Any:
+        """What the call returns; a call that is lost because its pool broke is made again."""
+        for breaks in range(1, BREAKS + 1):
+            with self._workers.alone if breaks > 1 else nullcontext():
+                try:
+                    if breaks > 1:
+                        self._pool, self._future = self._workers.start(self._fn, self._args)
+                    return self._future.result()
+                except BrokenExecutor as error:
+                    if breaks == BREAKS:
+                        raise BrokenExecutor(f"its worker died, {BREAKS} times; {error}") from error
+                    if not _broken(self._pool):
+                        raise  # of a pool that the function itself uses
+        raise AssertionError
+
+    def cancel(self) -> bool:
+        """Try to prevent the call from beginning."""
+        return self._future.cancel()
+
+
+def _broken(pool: Any) -> bool:
+    """Whether a pool takes no more calls since workers died."""
+    try:
+        pool.submit(int)
+    except BrokenExecutor:
+        return True
+    except RuntimeError:  # closed by the user
+        return False
+    return False
