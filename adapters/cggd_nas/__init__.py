@@ -11,6 +11,7 @@ from cggd_nas.history import Epoch
 from cggd_nas.lookup import LookupTable, measure_lookup
 from cggd_nas.metrics import Costs
 from cggd_nas.profile import profile
+from cggd_nas.prunable import Report, prunable
 from cggd_nas.recalibration import recalibrate, recalibrated
 from cggd_nas.regressor import Regressor, fit_regressor
 from cggd_nas.relaxations import Darts, GumbelSoftmax, Mixing, ProxylessTwoPath, Relaxation, UniformPath
@@ -38,6 +39,7 @@ __all__ = [
     "Regressor",
     "Relaxation",
     "RepeatChoice",
+    "Report",
     "Sliced",
     "Supernet",
     "TorchGuide",
@@ -52,6 +54,7 @@ __all__ = [
     "measure_lookup",
     "penalties",
     "profile",
+    "prunable",
     "recalibrate",
     "recalibrated",
     "retrain",
