@@ -3,6 +3,7 @@
 from cggd_nas import measure, penalties, spaces
 from cggd_nas.candidates import Candidate, NoFeasibleArchitectureError
 from cggd_nas.choices import ChannelChoice, Choice, ChoiceModule, RepeatChoice
+from cggd_nas.distillation import finetune
 from cggd_nas.export import export_onnx, verify
 from cggd_nas.extract import Architecture, extract
 from cggd_nas.growth import grow
@@ -48,6 +49,7 @@ __all__ = [
     "evaluate",
     "export_onnx",
     "extract",
+    "finetune",
     "fit_regressor",
     "grow",
     "measure",

@@ -110,6 +110,10 @@ class Coupling:
     units: Atoms
     fixed: dict[int, str]
 
+    def position(self, owner: Owner) -> int:
+        """Where an owner stands among all."""
+        return bisect.bisect_left(self.owners, owner.first, key=lambda one: one.first)
+
 
 def coupling(model: nn.Module, example: Example) -> Coupling:
     """Run a network once without numbers and find what hangs together.
@@ -249,8 +253,8 @@ class _Watch(TorchDispatchMode):
     def contract(self, x: Tensor, dim: int) -> None:
         """Products are summed over this dimension of what may be a weight."""
         if id(x) in self._weights and len(atoms := self.of(x)[dim]):
-            first = [owner.first for owner in self.found.owners]
-            self.found.contracted.add(bisect.bisect_right(first, int(atoms[0])) - 1)
+            at = bisect.bisect_right(self.found.owners, int(atoms[0]), key=lambda owner: owner.first)
+            self.found.contracted.add(at - 1)
 
     def count(self, factor: int, *dims: Atoms) -> None:
         self.found.products.append(Product(self.where, factor, dims))

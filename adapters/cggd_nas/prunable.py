@@ -18,7 +18,7 @@ from cggd_nas.agreement import ROUNDING, check_agreement, moved_weights
 from cggd_nas.choices import Choice
 from cggd_nas.coupling import Coupling, coupling
 from cggd_nas.cut import Axis, Cut, Sizes, Width, cut, placed, sizes_of
-from cggd_nas.importance import ranked_units
+from cggd_nas.importance import sort_units
 from cggd_nas.nested import tensors_in
 from cggd_nas.relaxations import Mixing
 from cggd_nas.supernet import Supernet, collect
@@ -134,8 +134,7 @@ def prunable(
     groups = [group for group in groups if group not in few]
     plan = _Plan(model, inputs, found, groups)
     reasons |= plan.tested()
-    for group in plan.groups:
-        group.order(ranked_units(model, group.members, importance, batches, loss))
+    sort_units(model, found, plan.groups, importance, batches, loss)
     blocks = plan.blocks() if depth else []
     if not plan.groups and not blocks:
         why = "; ".join(f"{path or 'the network'}: {reason}" for path, reason in reasons.items())
@@ -193,7 +192,7 @@ class _Plan:
                 how.widths[group.decision] = widths[group.decision]
                 axis = how.axes.setdefault(owner.name, {}).setdefault(owner.dim, Axis(owner.size))
                 axis.parts.append((group.decision, at))
-                axis.contracted |= self.found.owners.index(owner) in self.found.contracted
+                axis.contracted |= self.found.position(owner) in self.found.contracted
             for path, sizes in self.attributes.get(group.decision, []):
                 how = cuts.setdefault(path, Cut({}))
                 how.widths[group.decision] = widths[group.decision]
@@ -261,7 +260,7 @@ class _Plan:
                 gone, stays = at[half:].ravel(), at[: group.n // 2].ravel()
                 with torch.no_grad():
                     moved = x.movedim(owner.dim, 0)
-                    if copies and self.found.owners.index(owner) not in self.found.contracted:
+                    if copies and self.found.position(owner) not in self.found.contracted:
                         moved[gone] = moved[stays].clone()
                     elif x.is_floating_point() and owner.name != "running_var":
                         moved[gone] = 0.0

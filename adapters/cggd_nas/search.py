@@ -28,6 +28,7 @@ from cggd_nas.guide import TorchGuide, check_precision
 from cggd_nas.history import Epoch
 from cggd_nas.learners import Learners, OptimizerOf
 from cggd_nas.loop import Judging, Objective, Reports, Run, Settings, Writer
+from cggd_nas.pretrained import Chooser
 from cggd_nas.relaxations import GumbelSoftmax, Relaxation
 from cggd_nas.result import NasResult
 from cggd_nas.retrain import Accuracy, Loss
@@ -73,6 +74,7 @@ def search(
     candidates: int = 20,
     finalists: int = 5,
     calibration: int = 20,
+    pretrained: bool = False,
     seed: int = 0,
     checkpoint: str | PathLike[str] | None = None,
     resume: bool = False,
@@ -128,6 +130,11 @@ def search(
     candidates, finalists : int
     calibration : int
         Batches of training data by which batch norms are recalibrated.
+    pretrained : bool
+        The weights are trained already, as those of `prunable` are: nothing is trained, and the selection is chosen by
+        the loss on `val`. From the whole network on, the loss of each single change is measured, the sum of these
+        tables is minimised under bounds that tighten step by step, and a few more networks are measured around the
+        answer (`cggd.Model`). `epochs` and what belongs to training have no meaning then. `finetune` comes after it.
     seed : int
         Of paths, orders of tensors, and PyTorch's global generator, which is put back at the end. The same seed gives
         the same search on the same machine, if what the data loaders do follows PyTorch's generators.
@@ -224,6 +231,8 @@ def search(
         raise ValueError("resume needs the path of a checkpoint")
     console = Console(stderr=True, quiet=not progress)
     known = _checked(bounds, seed, console)
+    if pretrained:
+        return Chooser(supernet, bounds, data[0], data[1], loss, metric).choose(known, seed, calibration)
     guide = TorchGuide(
         supernet, bounds, rescale=rescale, weights=weights, patience=patience, witness=known.indices, broadcast=False
     )
