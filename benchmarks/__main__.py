@@ -15,6 +15,7 @@ from benchmarks import (
     noise,
     packaged,
     penalties,
+    pruning,
     scale,
     scheduling,
     suite,
@@ -26,6 +27,7 @@ WITH_OPTIONS = {
     "engine": engine.main,
     "features": features.main,
     "nas_cifar10": nas_cifar10.main,
+    "pruning": pruning.main,
     "scheduling": scheduling.main,
 }
 
@@ -42,6 +44,7 @@ ALL = {
     "features": lambda: features.main(["--quick"]),
     "scheduling": lambda: scheduling.main(["--quick", "--out", "out/scheduling_quick"]),
     "nas_cifar10": lambda: nas_cifar10.main(["--quick"]),
+    "pruning": lambda: pruning.main(["--quick"]),
 }
 
 

@@ -9,8 +9,8 @@ Operations without a rule, the example and the outputs fix what they touch.
 from __future__ import annotations
 
 import bisect
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -22,6 +22,7 @@ from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from cggd_nas.nested import tensors_in
 from cggd_nas.trace import Example, fake_copy, fake_tensors, recording, running_on
 
 Atoms = NDArray[np.int64]
@@ -34,7 +35,8 @@ GIVEN = 0
 class Owner:
     """One dimension of a weight or buffer: `first` is the atom of its index 0.
 
-    `groups` is in how many groups of a convolution each index stands; `rows` are those of an embedding.
+    `groups` is in how many groups of a convolution each index stands; `rows` are those of an embedding; buffers are no
+    `weight`.
     """
 
     path: str
@@ -44,6 +46,7 @@ class Owner:
     size: int
     groups: int = 1
     rows: bool = False
+    weight: bool = True
 
     @property
     def atoms(self) -> Atoms:
@@ -94,7 +97,7 @@ class Coupling:
         Positions of the owners over which products are summed, so that zeros there hide a channel.
     products : list of Product
     sizes : list of Sized
-    calls : list of (str, str)
+    residual : list of str
         Paths of modules that add something to their argument and return the sum, as residual blocks do.
     units : array of int
         For each atom the number of its unit.
@@ -122,7 +125,8 @@ def coupling(model: nn.Module, example: Example) -> Coupling:
     --------
     >>> found = coupling(nn.Sequential(nn.Linear(2, 3), nn.ReLU(), nn.Linear(3, 1)), torch.zeros(1, 2))
     >>> hidden = [o for o in found.owners if o.size == 3]
-    >>> [(o.path, o.name, o.dim) for o in hidden], {tuple(found.units[o.atoms] - found.units[3]) for o in hidden}
+    >>> [(o.path, o.name, o.dim) for o in hidden], len({tuple(found.units[o.atoms]) for o in hidden})
+    ([('0', 'weight', 0), ('0', 'bias', 0), ('2', 'weight', 1)], 1)
     """
     copied, arguments = fake_copy(model), fake_tensors(example)
     watch = _Watch()
@@ -132,8 +136,6 @@ def coupling(model: nn.Module, example: Example) -> Coupling:
     _follow(copied, watch)
     with running_on(arguments, copied), recording(watch):  # pyright: ignore[reportArgumentType] - a mode like Recorder
         result = copied(*arguments)
-    from cggd_nas.nested import tensors_in
-
     for x in tensors_in(result):
         watch.fix(watch.of(x), "an output of the network")
     return watch.settled()
@@ -152,7 +154,7 @@ def _own(model: nn.Module, watch: _Watch) -> None:
             seen[id(x)] = 1
             grouped: Any = getattr(module, "groups", 1) if isinstance(module, nn.modules.conv._ConvNd) else 1
             one = grouped if x.ndim > 1 and x.shape[1] > 1 else 1
-            watch.own(path, name, x, (1, one), isinstance(module, nn.Embedding))
+            watch.own(path, name, x, (1, one), isinstance(module, nn.Embedding), name in module._parameters)
 
 
 def _follow(model: nn.Module, watch: _Watch) -> None:
@@ -189,6 +191,7 @@ class _Watch(TorchDispatchMode):
         self.found = Coupling([], set(), [], [], [], np.zeros(0, dtype=np.int64), {})
         self.n = 1
         self.batches: list[Atoms] = []
+        self.repeated: list[Atoms] = []
         self.stack: list[tuple[str, Tensor | None]] = []
         self._dims: dict[int, list[Atoms]] = {}
         self._added: dict[int, tuple[set[int], set[int]]] = {}
@@ -206,12 +209,12 @@ class _Watch(TorchDispatchMode):
         self.n += n
         return np.arange(self.n - n, self.n)
 
-    def own(self, path: str, name: str, x: Tensor, groups: Sequence[int], rows: bool) -> None:
+    def own(self, path: str, name: str, x: Tensor, groups: Sequence[int], rows: bool, weight: bool) -> None:
         """Give a weight or buffer atoms."""
         dims = []
         for dim, size in enumerate(x.shape):
             times = groups[dim] if dim < len(groups) else 1
-            self.found.owners.append(Owner(path, name, dim, self.n, size, times, rows and dim == 0))
+            self.found.owners.append(Owner(path, name, dim, self.n, size, times, rows and dim == 0, weight))
             dims.append(self.new(size))
         self.set(x, dims)
         self._weights.add(id(x))
@@ -309,35 +312,44 @@ class _Watch(TorchDispatchMode):
         while True:
             units, fixed = self._connected()
             free = ~np.isin(units, np.fromiter(fixed, dtype=np.int64))
-            owned = np.zeros(len(units), dtype=bool)
-            for owner in self.found.owners:
-                owned[units[owner.atoms]] = True
-            batch = np.zeros(len(units), dtype=bool)
-            batch[units[np.concatenate([np.zeros(0, np.int64), *self.batches])]] = True
-            rest, ambiguous, changed = [], [], False
+            open_, rest = dict[int, list[int]](), list[Split]()
             for split in todo:
                 choices = [i for i, atoms in enumerate(split.factors) if free[atoms].any()]
                 if len(choices) > 1 and free[split.whole].any():
-                    ambiguous.append((split, choices))
+                    open_[len(rest)] = choices
                     rest.append(split)
-                    continue
-                changed = True
-                self._decide(split, choices[0] if choices and free[split.whole].any() else None)
-            if ambiguous and not changed:
-                split, choices = ambiguous[0]
-
-                def rank(i: int, split: Split = split) -> tuple:
-                    atoms = units[split.factors[i]]
-                    return bool(batch[atoms].any()), bool(owned[atoms].any()), len(atoms)
-
-                self._decide(split, max(choices, key=rank))
-                rest.remove(split)
-                changed = True
-            todo = rest
-            if not changed:
+                else:
+                    self._decide(split, choices[0] if choices and free[split.whole].any() else None)
+            if not todo:
                 break
+            if len(rest) == len(todo):
+                rest = self._decide_likeliest(rest, open_, units)
+            todo = rest
         self.found.units, self.found.fixed = units, fixed
         return self.found
+
+    def _decide_likeliest(self, splits: list[Split], choices: Mapping[int, list[int]], units: Atoms) -> list[Split]:
+        """Of several dimensions that can get smaller, take heads before features of a head, then the larger one.
+
+        Where no split has a dimension that products of matrices run over one by one, decide the first one only.
+        """
+        batch, owned, repeated = (np.zeros(len(units), dtype=bool) for _ in range(3))
+        for flags, several in ((batch, self.batches), (repeated, self.repeated)):
+            for atoms in several:
+                flags[units[atoms]] = True
+        for owner in self.found.owners:
+            owned[units[owner.atoms]] |= owner.weight
+
+        def rank(split: Split, i: int) -> tuple[bool, bool, bool, int]:
+            atoms = units[split.factors[i]]
+            return bool(batch[atoms].any()), not repeated[atoms].all(), bool(owned[atoms].any()), len(atoms)
+
+        best = [max(choices[n], key=lambda i, split=split: rank(split, i)) for n, split in enumerate(splits)]
+        sure = [bool(batch[units[s.whole]].any()) or rank(s, i)[0] for s, i in zip(splits, best, strict=True)]
+        now = [n for n, yes in enumerate(sure) if yes] or [0]
+        for n in now:
+            self._decide(splits[n], best[n])
+        return [split for n, split in enumerate(splits) if n not in now]
 
     def _decide(self, split: Split, factor: int | None) -> None:
         for i, atoms in enumerate(split.factors):
@@ -352,7 +364,6 @@ class _Watch(TorchDispatchMode):
         empty = np.zeros(0, dtype=np.int64)
         a = np.concatenate([empty, *(np.ravel(one) for one, _ in self.links)])
         b = np.concatenate([empty, *(np.ravel(other) for _, other in self.links)])
-        # What is unified already need not be looked at again.
         graph = coo_array((np.ones(len(a), dtype=np.int8), (a, b)), shape=(self.n, self.n))
         units = connected_components(graph, directed=False)[1].astype(np.int64)
         fixed: dict[int, str] = {}
@@ -385,7 +396,9 @@ def _pass(watch: _Watch, result: Any, x: Tensor, *rest: Any, **named: Any) -> No
     watch.set(outputs[0], watch.of(x))
     for other in outputs[1:]:  # indices and statistics
         if other.shape == x.shape or other.ndim == x.ndim:
-            watch.set(other, [d if len(d) == n else watch.given(n) for d, n in zip(watch.of(x), other.shape, strict=True)])
+            watch.set(
+                other, [d if len(d) == n else watch.given(n) for d, n in zip(watch.of(x), other.shape, strict=True)]
+            )
 
 
 def _along(dims_kept: Callable[[Tensor, tuple], Iterable[int]]) -> Rule:
@@ -405,7 +418,9 @@ def _spatial(k: int) -> Rule:
     return _along(lambda x, rest: range(x.ndim - k, x.ndim))
 
 
-def _reduce(watch: _Watch, result: Any, x: Tensor, dim: Any = None, *rest: Any, keepdim: bool = False, **named: Any) -> None:
+def _reduce(
+    watch: _Watch, result: Any, x: Tensor, dim: Any = None, *rest: Any, keepdim: bool = False, **named: Any
+) -> None:
     dims = range(x.ndim) if dim is None or dim == [] else [dim] if isinstance(dim, int) else dim
     gone = {d % x.ndim for d in dims if x.ndim}
     old = watch.of(x)
@@ -426,7 +441,15 @@ def _transpose(watch: _Watch, result: Tensor, x: Tensor, a: int = 0, b: int = 1)
 
 
 def _squeeze(watch: _Watch, result: Tensor, x: Tensor, *rest: Any) -> None:
-    dims = [0] if not rest and x.ndim < 1 else range(x.ndim) if not rest else [rest[0]] if isinstance(rest[0], int) else rest[0]
+    dims = (
+        [0]
+        if not rest and x.ndim < 1
+        else range(x.ndim)
+        if not rest
+        else [rest[0]]
+        if isinstance(rest[0], int)
+        else rest[0]
+    )
     gone = {d % x.ndim for d in dims if x.shape[d] == 1}
     watch.set(result, [a for d, a in enumerate(watch.of(x)) if d not in gone])
 
@@ -440,7 +463,9 @@ def _unsqueeze(watch: _Watch, result: Tensor, x: Tensor, dim: int) -> None:
 def _expand(watch: _Watch, result: Tensor, x: Tensor, *rest: Any, **named: Any) -> None:
     old = watch.of(x)
     ahead = result.ndim - x.ndim
-    dims = [old[d - ahead] if d >= ahead and x.shape[d - ahead] == n else watch.new(n) for d, n in enumerate(result.shape)]
+    kept = [d >= ahead and x.shape[d - ahead] == n for d, n in enumerate(result.shape)]
+    dims = [old[d - ahead] if yes else watch.new(result.shape[d]) for d, yes in enumerate(kept)]
+    watch.repeated += [atoms for atoms, yes in zip(dims, kept, strict=True) if not yes]
     watch.sized(*dims)
     watch.set(result, dims)
 
@@ -498,7 +523,9 @@ def _select(watch: _Watch, result: Any, x: Tensor, dim: int = 0, *rest: Any) -> 
         watch.set(y, dims)
 
 
-def _slice(watch: _Watch, result: Tensor, x: Tensor, dim: int = 0, start: Any = None, end: Any = None, step: int = 1) -> None:
+def _slice(
+    watch: _Watch, result: Tensor, x: Tensor, dim: int = 0, start: Any = None, end: Any = None, step: int = 1
+) -> None:
     dims = list(watch.of(x))
     whole = dims[dim]
     dims[dim] = whole[slice(start, min(end, len(whole)) if end is not None else None, step)]
@@ -544,7 +571,10 @@ def _stack(watch: _Watch, result: Tensor, parts: Sequence[Tensor], dim: int = 0)
 
 def _repeat(watch: _Watch, result: Tensor, x: Tensor, times: Sequence[int]) -> None:
     old = [watch.given(1)] * (result.ndim - x.ndim) + watch.of(x)
-    watch.set(result, [np.tile(a, n) if len(a) > 1 else watch.given(m) for a, n, m in zip(old, times, result.shape, strict=True)])
+    watch.set(
+        result,
+        [np.tile(a, n) if len(a) > 1 else watch.given(m) for a, n, m in zip(old, times, result.shape, strict=True)],
+    )
 
 
 def _mm(watch: _Watch, result: Tensor, a: Tensor, b: Tensor, *rest: Any) -> None:
@@ -629,7 +659,9 @@ def _layer_norm(watch: _Watch, result: Any, x: Tensor, shape: Sequence[int], *re
     watch.set(first, watch.of(x))
 
 
-def _group_norm(watch: _Watch, result: Any, x: Tensor, weight: Any, bias: Any, n: int, c: int, size: int, groups: int, eps: float) -> None:
+def _group_norm(
+    watch: _Watch, result: Any, x: Tensor, weight: Any, bias: Any, n: int, c: int, size: int, groups: int, eps: float
+) -> None:
     channels = watch.of(x)[1]
     watch.same(channels, *(watch.of(p)[0] for p in (weight, bias) if p is not None))
     if groups == c:
@@ -677,8 +709,9 @@ def _index(watch: _Watch, result: Tensor, x: Tensor, indices: Sequence[Any]) -> 
     watch.set(result, [*rest[:first], *made, *rest[first:]])
 
 
-VIEWS = frozenset({"t", "transpose", "permute", "view", "_unsafe_view", "reshape", "unsqueeze", "squeeze", "expand", "detach",
-                   "alias", "slice", "clone", "_to_copy", "unbind", "select", "split", "unsafe_split"})  # fmt: skip
+VIEWS = frozenset(("t", "transpose", "permute", "view", "_unsafe_view", "reshape", "unsqueeze", "squeeze", "expand",
+                   "detach", "alias", "slice", "clone", "_to_copy", "unbind", "select",
+                   "split", "unsafe_split"))  # fmt: skip
 
 RULES: dict[str, Rule] = {
     **dict.fromkeys(("detach", "alias", "clone", "_to_copy", "contiguous", "lift_fresh", "zeros_like", "ones_like",

@@ -227,7 +227,7 @@ def _following(base: type[nn.Module], names: frozenset[str]) -> type[nn.Module]:
         body["_flat_weights"] = property(
             lambda self: [getattr(self, name) for name in self._flat_weights_names], lambda self, value: None
         )
-    return type(f"Cut{base.__name__}", (base,), body)
+    return cast(type[nn.Module], type(f"Cut{base.__name__}", (base,), body))
 
 
 # Names under which choices of width lie in modules.
@@ -240,9 +240,9 @@ def _bare(base: type[nn.Module], names: frozenset[str]) -> nn.Module:
 
 def _read(name: str) -> Callable[[Any], Any]:
     def read(self: Any) -> Any:
-        value, how = self.__dict__[name], self.__dict__.get("_cut")
-        counts = None if how is None else how.counts()
-        return value if counts is None else how.attribute(name, value, counts)
+        how: Cut | None = self.__dict__.get("_cut")
+        value, counts = self.__dict__[name], None if how is None else how.counts()
+        return value if how is None or counts is None else how.attribute(name, value, counts)
 
     return read
 

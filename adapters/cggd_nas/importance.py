@@ -99,9 +99,7 @@ def _activations(model: nn.Module, found: Coupling, batches: Sequence[Any], loss
     return sums
 
 
-def _of_weights(
-    model: nn.Module, found: Coupling, value: Callable[[Tensor], Tensor], *, contracted: bool
-) -> Signals:
+def _of_weights(model: nn.Module, found: Coupling, value: Callable[[Tensor], Tensor], *, contracted: bool) -> Signals:
     """Sums of a value of the weights over all dimensions but one, of all weights or those that take channels."""
     made: Signals = {}
     for i, owner in enumerate(found.owners):

@@ -157,7 +157,9 @@ def _supernet(plan: _Plan, blocks: Sequence[str], reasons: Mapping[str, str]) ->
     supernet.example = plan.inputs
     check_agreement(supernet, example=plan.inputs)
     supernet.products = Products(plan.found, plan.groups, depths, plan.model)
-    shared = {g.decision: ", ".join(dict.fromkeys(owner.path or owner.name for owner, _ in g.members)) for g in plan.groups}
+    shared = {
+        g.decision: ", ".join(dict.fromkeys(owner.path or owner.name for owner, _ in g.members)) for g in plan.groups
+    }
     widths = {g.decision: f"{_described(g)}, of {shared[g.decision]}" for g in plan.groups}
     supernet.report = Report(widths, tuple(blocks), dict(reasons))
     return supernet
@@ -246,7 +248,10 @@ class _Plan:
             outputs = _outputs(reduced, inputs)
         except Exception as error:
             return f"it cannot be run when it is cut: {type(error).__name__}: {str(error)[:200]}"
-        apart = [_apart(outputs, _outputs(self._hidden(copy.deepcopy(base), groups, copies), inputs)) for copies in (True, False)]
+        apart = [
+            _apart(outputs, _outputs(self._hidden(copy.deepcopy(base), groups, copies), inputs))
+            for copies in (True, False)
+        ]
         if min(apart) > ROUNDING:
             return f"it computes something else when it is cut: outputs differ by {min(apart):.2g} of the largest one"
         return None
@@ -319,7 +324,9 @@ def _once(sizes: Sequence[Sizes]) -> list[Sizes]:
     made: dict[tuple[str, int | None], Sizes] = {}
     for one in sizes:
         key = one.attribute, one.place
-        made[key] = one if key not in made else Sizes(one.attribute, one.size, {**one.each, **made[key].each}, one.place)
+        made[key] = (
+            one if key not in made else Sizes(one.attribute, one.size, {**one.each, **made[key].each}, one.place)
+        )
     return list(made.values())
 
 
@@ -378,4 +385,11 @@ def _outputs(network: nn.Module, inputs: Sequence[Tensor]) -> list[Tensor]:
 def _apart(a: Sequence[Tensor], b: Sequence[Tensor]) -> float:
     if [x.shape for x in a] != [x.shape for x in b]:
         return float("inf")
-    return max((float((x.double() - y.double()).abs().max() / (y.double().abs().max() + 1e-30)) for x, y in zip(a, b, strict=True) if x.numel()), default=0.0)
+    return max(
+        (
+            float((x.double() - y.double()).abs().max() / (y.double().abs().max() + 1e-30))
+            for x, y in zip(a, b, strict=True)
+            if x.numel()
+        ),
+        default=0.0,
+    )

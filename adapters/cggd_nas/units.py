@@ -10,9 +10,13 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import nn
 
+from cggd.space import ChoiceSpace
 from cggd_nas.coupling import Atoms, Coupling, Owner
 from cggd_nas.measure import BIAS_BITS
 from cggd_nas.sums import Table
+
+# A block that is left out counts, for the capacity of a network, as a layer of a quarter of its width.
+LEFT_OUT = 0.25
 
 
 @dataclass(eq=False)
@@ -50,7 +54,9 @@ class Group:
     def offer(self, ratios: Sequence[float], round_to: int) -> None:
         """Set the widths that can be chosen: multiples of `round_to` channels near the ratios."""
         step = max(1, round_to // self.channels)
-        kept = {min(self.n, max(step, round(ratio * self.n / step) * step)) if ratio < 1 else self.n for ratio in ratios}
+        kept = {
+            min(self.n, max(step, round(ratio * self.n / step) * step)) if ratio < 1 else self.n for ratio in ratios
+        }
         self.options = {str(k * self.channels): k for k in sorted(kept)}
 
 
@@ -105,6 +111,16 @@ class Products:
     depths: Mapping[str, tuple[str, NDArray[np.float64]]]
     model: nn.Module
 
+    def capacity(self, space: ChoiceSpace) -> NDArray[np.float64]:
+        """For each option the logarithm of the share that stays; their sum is largest for evenly wide networks."""
+        made = np.zeros(space.n_options)
+        shares = {group.decision: np.array(list(group.options.values())) / group.n for group in self.groups}
+        shares |= {decision: np.where(kept > 0, 1.0, LEFT_OUT) for decision, kept in self.depths.values()}
+        for decision, share in shares.items():
+            first = int(space.offsets[space.position(decision)])
+            made[first : first + len(share)] = np.log(share)
+        return made
+
     @cached_property
     def _group_of(self) -> dict[int, int]:
         return {int(unit): g for g, group in enumerate(self.groups) for unit in group.units}
@@ -144,7 +160,8 @@ class Products:
 
     def _parameters(self) -> list[tuple[str, str, nn.Parameter]]:
         """Paths, names and values of all parameters, each once."""
-        return [(*name.rpartition(".")[::2], x) for name, x in self.model.named_parameters()]
+        named = [(name.rpartition("."), x) for name, x in self.model.named_parameters()]
+        return [(path, name, x) for (path, _, name), x in named]
 
     def _weights(self, value: Mapping[tuple[str, str], int]) -> list[Table] | None:
         """A value for each number of some parameters, by their paths and names."""

@@ -1,12 +1,17 @@
 """Small versions of well-known networks, written anew from their papers, without anything of cggd in them."""
 
+from itertools import pairwise
+
 import torch
 from torch import nn
-from torch.nn import functional as F
+from torch.nn import functional
 
 
 def conv_bn(inputs, outputs, kernel=3, stride=1, groups=1, act=True):
-    layers = [nn.Conv2d(inputs, outputs, kernel, stride, kernel // 2, groups=groups, bias=False), nn.BatchNorm2d(outputs)]
+    layers = [
+        nn.Conv2d(inputs, outputs, kernel, stride, kernel // 2, groups=groups, bias=False),
+        nn.BatchNorm2d(outputs),
+    ]
     return nn.Sequential(*layers, *([nn.ReLU(inplace=True)] if act else []))
 
 
@@ -20,8 +25,8 @@ class Basic(nn.Module):
         self.down = conv_bn(inputs, outputs, 1, stride, act=False) if inputs != outputs or stride > 1 else None
 
     def forward(self, x):
-        h = self.bn2(self.conv2(F.relu(self.bn1(self.conv1(x)))))
-        return F.relu(h + (x if self.down is None else self.down(x)))
+        h = self.bn2(self.conv2(functional.relu(self.bn1(self.conv1(x)))))
+        return functional.relu(h + (x if self.down is None else self.down(x)))
 
 
 class ResNet(nn.Module):
@@ -30,7 +35,11 @@ class ResNet(nn.Module):
         self.stem = conv_bn(3, widths[0])
         stages, inputs = [], widths[0]
         for s, width in enumerate(widths):
-            stages.append(nn.Sequential(*[Basic(inputs if b == 0 else width, width, 2 if s and b == 0 else 1) for b in range(blocks)]))
+            stages.append(
+                nn.Sequential(
+                    *[Basic(inputs if b == 0 else width, width, 2 if s and b == 0 else 1) for b in range(blocks)]
+                )
+            )
             inputs = width
         self.stages, self.head = nn.Sequential(*stages), nn.Linear(inputs, classes)
 
@@ -45,7 +54,9 @@ class Inverted(nn.Module):
         super().__init__()
         wide = inputs * expand
         self.add = stride == 1 and inputs == outputs
-        self.conv = nn.Sequential(conv_bn(inputs, wide, 1), conv_bn(wide, wide, 3, stride, wide), conv_bn(wide, outputs, 1, act=False))
+        self.conv = nn.Sequential(
+            conv_bn(inputs, wide, 1), conv_bn(wide, wide, 3, stride, wide), conv_bn(wide, outputs, 1, act=False)
+        )
 
     def forward(self, x):
         return x + self.conv(x) if self.add else self.conv(x)
@@ -53,7 +64,15 @@ class Inverted(nn.Module):
 
 def mobilenet_v2():
     blocks = [Inverted(*p) for p in [(8, 16, 1, 2), (16, 16, 1, 4), (16, 24, 2, 4), (24, 24, 1, 4)]]
-    return nn.Sequential(conv_bn(3, 8, stride=2), *blocks, conv_bn(24, 64, 1), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Dropout(0.2), nn.Linear(64, 10))
+    return nn.Sequential(
+        conv_bn(3, 8, stride=2),
+        *blocks,
+        conv_bn(24, 64, 1),
+        nn.AdaptiveAvgPool2d(1),
+        nn.Flatten(),
+        nn.Dropout(0.2),
+        nn.Linear(64, 10),
+    )
 
 
 class UNet(nn.Module):
@@ -61,15 +80,17 @@ class UNet(nn.Module):
 
     def __init__(self, widths=(8, 16, 32)):
         super().__init__()
-        self.down = nn.ModuleList([nn.Sequential(conv_bn(a, b), conv_bn(b, b)) for a, b in zip((3, *widths), widths, strict=False)])
-        self.up = nn.ModuleList([nn.ConvTranspose2d(b, a, 2, 2) for a, b in zip(widths, widths[1:], strict=False)])
+        self.down = nn.ModuleList(
+            [nn.Sequential(conv_bn(a, b), conv_bn(b, b)) for a, b in zip((3, *widths), widths, strict=False)]
+        )
+        self.up = nn.ModuleList([nn.ConvTranspose2d(b, a, 2, 2) for a, b in pairwise(widths)])
         self.merge = nn.ModuleList([conv_bn(2 * a, a) for a in widths[:-1]])
         self.last = nn.Conv2d(widths[0], 2, 1)
 
     def forward(self, x):
         kept = []
         for i, down in enumerate(self.down):
-            x = down(x if i == 0 else F.max_pool2d(x, 2))
+            x = down(x if i == 0 else functional.max_pool2d(x, 2))
             kept.append(x)
         for i in reversed(range(len(self.up))):
             x = self.merge[i](torch.cat([self.up[i](x), kept[i]], 1))
@@ -87,9 +108,9 @@ class Temporal(nn.Module):
         self.down = nn.Conv1d(inputs, outputs, 1) if inputs != outputs else None
 
     def forward(self, x):
-        h = F.relu(self.conv1(x)[:, :, : -self.pad])
-        h = F.relu(self.conv2(h)[:, :, : -self.pad])
-        return F.relu(h + (x if self.down is None else self.down(x)))
+        h = functional.relu(self.conv1(x)[:, :, : -self.pad])
+        h = functional.relu(self.conv2(h)[:, :, : -self.pad])
+        return functional.relu(h + (x if self.down is None else self.down(x)))
 
 
 def tcn():
@@ -106,7 +127,16 @@ class DenseNet(nn.Module):
         for _ in range(2):
             made = []
             for _ in range(layers):
-                made.append(nn.Sequential(nn.BatchNorm2d(c), nn.ReLU(), nn.Conv2d(c, 4 * growth, 1), nn.BatchNorm2d(4 * growth), nn.ReLU(), nn.Conv2d(4 * growth, growth, 3, 1, 1)))
+                made.append(
+                    nn.Sequential(
+                        nn.BatchNorm2d(c),
+                        nn.ReLU(),
+                        nn.Conv2d(c, 4 * growth, 1),
+                        nn.BatchNorm2d(4 * growth),
+                        nn.ReLU(),
+                        nn.Conv2d(4 * growth, growth, 3, 1, 1),
+                    )
+                )
                 c += growth
             self.blocks.append(nn.ModuleList(made))
             self.moves.append(nn.Sequential(nn.BatchNorm2d(c), nn.ReLU(), nn.Conv2d(c, c // 2, 1), nn.AvgPool2d(2)))
@@ -119,7 +149,7 @@ class DenseNet(nn.Module):
             for layer in block:
                 x = torch.cat([x, layer(x)], 1)
             x = move(x)
-        return self.head(F.adaptive_avg_pool2d(F.relu(self.norm(x)), 1).flatten(1))
+        return self.head(functional.adaptive_avg_pool2d(functional.relu(self.norm(x)), 1).flatten(1))
 
 
 def shuffled(x, groups):
@@ -133,7 +163,9 @@ class Shuffle(nn.Module):
     def __init__(self, channels):
         super().__init__()
         half = channels // 2
-        self.work = nn.Sequential(conv_bn(half, half, 1), conv_bn(half, half, 3, groups=half, act=False), conv_bn(half, half, 1))
+        self.work = nn.Sequential(
+            conv_bn(half, half, 1), conv_bn(half, half, 3, groups=half, act=False), conv_bn(half, half, 1)
+        )
 
     def forward(self, x):
         a, b = x.chunk(2, 1)
@@ -141,7 +173,15 @@ class Shuffle(nn.Module):
 
 
 def shufflenet_v2():
-    return nn.Sequential(conv_bn(3, 32, stride=2), Shuffle(32), Shuffle(32), conv_bn(32, 32, 1), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(32, 10))
+    return nn.Sequential(
+        conv_bn(3, 32, stride=2),
+        Shuffle(32),
+        Shuffle(32),
+        conv_bn(32, 32, 1),
+        nn.AdaptiveAvgPool2d(1),
+        nn.Flatten(),
+        nn.Linear(32, 10),
+    )
 
 
 class Grouped(nn.Module):
@@ -150,15 +190,20 @@ class Grouped(nn.Module):
     def __init__(self, channels=32, groups=4):
         super().__init__()
         self.groups = groups
-        self.first, self.depth = conv_bn(channels, channels, 1, groups=groups), conv_bn(channels, channels, 3, groups=channels, act=False)
+        self.first, self.depth = (
+            conv_bn(channels, channels, 1, groups=groups),
+            conv_bn(channels, channels, 3, groups=channels, act=False),
+        )
         self.last = conv_bn(channels, channels, 1, groups=groups, act=False)
 
     def forward(self, x):
-        return F.relu(x + self.last(self.depth(shuffled(self.first(x), self.groups))))
+        return functional.relu(x + self.last(self.depth(shuffled(self.first(x), self.groups))))
 
 
 def shufflenet_v1():
-    return nn.Sequential(conv_bn(3, 32, stride=2), Grouped(), Grouped(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(32, 10))
+    return nn.Sequential(
+        conv_bn(3, 32, stride=2), Grouped(), Grouped(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(32, 10)
+    )
 
 
 class SelfAttention(nn.Module):
@@ -183,12 +228,16 @@ class BertLayer(nn.Module):
 
     def __init__(self, width, heads):
         super().__init__()
-        self.attention, self.dense, self.norm1 = SelfAttention(width, heads), nn.Linear(width, width), nn.LayerNorm(width)
+        self.attention, self.dense, self.norm1 = (
+            SelfAttention(width, heads),
+            nn.Linear(width, width),
+            nn.LayerNorm(width),
+        )
         self.up, self.down, self.norm2 = nn.Linear(width, 4 * width), nn.Linear(4 * width, width), nn.LayerNorm(width)
 
     def forward(self, x, mask):
         x = self.norm1(x + self.dense(self.attention(x, mask)))
-        return self.norm2(x + self.down(F.gelu(self.up(x))))
+        return self.norm2(x + self.down(functional.gelu(self.up(x))))
 
 
 class Bert(nn.Module):
@@ -239,7 +288,7 @@ class GroupedQueries(nn.Module):
         v = self.v(x).view(b, t, self.n_kv_heads, self.head_dim).transpose(1, 2)
         times = self.n_heads // self.n_kv_heads
         k, v = (y[:, :, None].expand(-1, -1, times, -1, -1).reshape(b, -1, t, self.head_dim) for y in (k, v))
-        h = F.scaled_dot_product_attention(q, k, v, is_causal=True)
+        h = functional.scaled_dot_product_attention(q, k, v, is_causal=True)
         return self.o(h.transpose(1, 2).reshape(b, t, -1))
 
 
@@ -249,12 +298,16 @@ class LlamaLayer(nn.Module):
     def __init__(self, width, heads, key_heads):
         super().__init__()
         self.norm1, self.attention, self.norm2 = RMSNorm(width), GroupedQueries(width, heads, key_heads), RMSNorm(width)
-        self.gate, self.up, self.down = nn.Linear(width, 48, bias=False), nn.Linear(width, 48, bias=False), nn.Linear(48, width, bias=False)
+        self.gate, self.up, self.down = (
+            nn.Linear(width, 48, bias=False),
+            nn.Linear(width, 48, bias=False),
+            nn.Linear(48, width, bias=False),
+        )
 
     def forward(self, x):
         x = x + self.attention(self.norm1(x))
         h = self.norm2(x)
-        return x + self.down(F.silu(self.gate(h)) * self.up(h))
+        return x + self.down(functional.silu(self.gate(h)) * self.up(h))
 
 
 class Llama(nn.Module):
@@ -280,7 +333,7 @@ class Tagger(nn.Module):
         self.mix, self.head = nn.Linear(48, 16), nn.Linear(16, 5)
 
     def forward(self, ids):
-        return self.head(F.relu(self.mix(self.rnn(self.words(ids))[0])))
+        return self.head(functional.relu(self.mix(self.rnn(self.words(ids))[0])))
 
 
 class VisionTransformer(nn.Module):
@@ -301,7 +354,7 @@ class VisionTransformer(nn.Module):
         x = torch.cat([self.token.expand(b, -1, -1), x], 1) + self.places
         n = x.shape[1]
         q, k, v = self.qkv(self.norm(x)).reshape(b, n, 3, self.num_heads, -1).permute(2, 0, 3, 1, 4).unbind(0)
-        x = x + self.out(F.scaled_dot_product_attention(q, k, v).transpose(1, 2).reshape(b, n, -1))
+        x = x + self.out(functional.scaled_dot_product_attention(q, k, v).transpose(1, 2).reshape(b, n, -1))
         x = x + self.mlp(self.norm2(x))
         return self.head(x[:, 0])
 

@@ -8,9 +8,8 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tests.nas.models import MODELS, UNet
 from torch import nn
-from torch.nn import functional as F
+from torch.nn import functional
 
 from cggd_nas import (
     Costs,
@@ -24,6 +23,7 @@ from cggd_nas import (
     recalibrate,
     search,
 )
+from tests.nas.models import MODELS, UNet
 
 
 def random_networks(supernet, inputs, samples=3, tolerance=1e-5):
@@ -57,7 +57,9 @@ def test_networks_from_papers(name, tmp_path):
     sums[costs.size_kb(bits=8)] = lambda n: measure.size_kb(n, bits=8)
     assert all(type(metric).__name__ == "Interactions" for metric in sums)
     for labels, network in random_networks(supernet, inputs):
-        assert {metric: metric(labels) for metric in sums} == pytest.approx({m: count(network) for m, count in sums.items()})
+        assert {metric: metric(labels) for metric in sums} == pytest.approx(
+            {m: count(network) for m, count in sums.items()}
+        )
         assert not any(type(part).__module__.startswith("cggd") for part in network.modules())
     path = export_onnx(network, inputs, tmp_path / "net.onnx")
     session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
@@ -155,7 +157,7 @@ class SameNumbers(nn.Module):
 
     def forward(self, x):
         q, k, v = self.qkv(x).view(*x.shape[:2], 3, self.number, self.size).permute(2, 0, 3, 1, 4)
-        h = F.scaled_dot_product_attention(q, k, v).transpose(1, 2)
+        h = functional.scaled_dot_product_attention(q, k, v).transpose(1, 2)
         return x + self.out(h.reshape(*x.shape[:2], self.number * self.size))
 
 
@@ -176,7 +178,7 @@ def test_weights_that_two_layers_share_keep_their_size():
 
         def forward(self, ids):
             x = self.mix(self.words(ids))
-            return self.head(x + self.down(F.relu(self.up(x))))
+            return self.head(x + self.down(functional.relu(self.up(x))))
 
     ids = torch.arange(6)[None]
     supernet = prunable(Tied(), ids)
@@ -186,7 +188,7 @@ def test_weights_that_two_layers_share_keep_their_size():
 
 
 def test_nothing_to_remove():
-    with pytest.raises(ValueError, match="no channel and no block of Linear can be removed: .*output"):
+    with pytest.raises(ValueError, match=r"no channel and no block of Linear can be removed: .*output"):
         prunable(nn.Linear(3, 2), torch.zeros(1, 3))
     for wrong in ((), (0.0, 1.0), (1.5,)):
         with pytest.raises(ValueError, match="ratios"):
@@ -200,8 +202,12 @@ def test_searched_trained_profiled_and_copied():
     supernet = prunable(model, x[:1], round_to=4)
     macs = Costs(supernet, x[:1]).macs()
     bound = macs <= 0.3 * macs(largest(supernet))
-    assert "feasible" in str(profile(supernet, x[:1], [bound], metrics=[macs], samples=10, time_limit=1, show=False).together)
-    result = search(supernet, (x, y), (x, y), [bound], epochs=2, batch_size=16, candidates=4, finalists=2, progress=False)
+    assert "feasible" in str(
+        profile(supernet, x[:1], [bound], metrics=[macs], samples=10, time_limit=1, show=False).together
+    )
+    result = search(
+        supernet, (x, y), (x, y), [bound], epochs=2, batch_size=16, candidates=4, finalists=2, progress=False
+    )
     assert macs(result.selection) <= bound.bound
     for relaxation in (Darts, ProxylessTwoPath):
         supernet.relax(relaxation())
@@ -227,7 +233,13 @@ def test_statistics_of_batch_norms_that_are_cut_in_the_middle():
 def networks(draw):
     """Small networks of layers, residual sums, concatenations, grouped layers and norms in any order."""
     channels = draw(st.sampled_from([4, 6, 8]))
-    kinds = draw(st.lists(st.sampled_from(["conv", "res", "cat", "depth", "group", "norm", "gnorm", "se", "shuffle"]), min_size=1, max_size=4))
+    kinds = draw(
+        st.lists(
+            st.sampled_from(["conv", "res", "cat", "depth", "group", "norm", "gnorm", "se", "shuffle"]),
+            min_size=1,
+            max_size=4,
+        )
+    )
     return channels, kinds
 
 
@@ -241,13 +253,13 @@ class Block(nn.Module):
     def forward(self, x):
         h = self.norm(self.conv(x))
         if self.kind == "cat":
-            return F.relu(self.mix(torch.cat([h, x], 1)))
+            return functional.relu(self.mix(torch.cat([h, x], 1)))
         if self.kind == "se":
             return h * torch.sigmoid(self.mix(h.mean((2, 3), keepdim=True)))
         if self.kind == "shuffle":
             b, c, *side = h.shape
             return self.mix(h.view(b, 2, c // 2, *side).transpose(1, 2).reshape(b, c, *side))
-        return x + self.mix(F.relu(h)) if self.kind == "res" else self.mix(F.relu(h))
+        return x + self.mix(functional.relu(h)) if self.kind == "res" else self.mix(functional.relu(h))
 
 
 @settings(max_examples=12, deadline=None)
@@ -255,7 +267,9 @@ class Block(nn.Module):
 def test_any_network_computes_what_its_supernet_does(network, seed):
     channels, kinds = network
     torch.manual_seed(seed)
-    model = nn.Sequential(nn.Conv2d(2, channels, 1), *[Block(kind, channels) for kind in kinds], nn.Flatten(), nn.Linear(16 * channels, 3))
+    model = nn.Sequential(
+        nn.Conv2d(2, channels, 1), *[Block(kind, channels) for kind in kinds], nn.Flatten(), nn.Linear(16 * channels, 3)
+    )
     x = torch.randn(2, 2, 4, 4)
     supernet = prunable(model.eval(), x, (0.25, 0.5, 1.0), round_to=1)
     with torch.no_grad(), supernet.selected(largest(supernet)) as same:
