@@ -709,6 +709,21 @@ def _index(watch: _Watch, result: Tensor, x: Tensor, indices: Sequence[Any]) -> 
     watch.set(result, [*rest[:first], *made, *rest[first:]])
 
 
+def _copied(watch: _Watch, result: Tensor, x: Tensor, source: Tensor, *rest: Any) -> None:
+    pointwise(watch, result, x, source)
+
+
+def _kept(watch: _Watch, result: Tensor, x: Tensor, *rest: Any) -> None:
+    """Written in place."""
+
+
+def _pixel_shuffle(watch: _Watch, result: Tensor, x: Tensor, factor: int) -> None:
+    *batch, channels, _, _ = watch.of(x)
+    outputs, squares = _parted(watch, channels, [len(channels) // factor**2, factor**2])
+    watch.fix([squares], "the places of a pixel shuffle")
+    watch.set(result, [*batch, outputs, *(watch.given(n) for n in result.shape[-2:])])
+
+
 VIEWS = frozenset(("t", "transpose", "permute", "view", "_unsafe_view", "reshape", "unsqueeze", "squeeze", "expand",
                    "detach", "alias", "slice", "clone", "_to_copy", "unbind", "select",
                    "split", "unsafe_split"))  # fmt: skip
@@ -736,6 +751,7 @@ RULES: dict[str, Rule] = {
     **dict.fromkeys(("native_layer_norm", "_fused_rms_norm", "rms_norm"), _layer_norm),
     **dict.fromkeys(("unsafe_split", "split", "split_with_sizes", "unsafe_split_with_sizes", "chunk"), _split),
     **dict.fromkeys(("select", "unbind"), _select),
+    "copy_": _copied, "fill_": _kept, "zero_": _kept, "pixel_shuffle": _pixel_shuffle,
     "_prelu_kernel": pointwise, "native_group_norm": _group_norm, "embedding": _embedding, "glu": _glu,
     "constant_pad_nd": _pad, "index": _index, "slice": _slice, "cat": _cat, "stack": _stack, "repeat": _repeat,
     "permute": _permute, "t": _transpose, "transpose": _transpose, "squeeze": _squeeze, "unsqueeze": _unsqueeze,

@@ -20,6 +20,7 @@ from cggd_nas.coupling import Coupling, coupling
 from cggd_nas.cut import Axis, Cut, Sizes, Width, cut, placed, sizes_of
 from cggd_nas.importance import sort_units
 from cggd_nas.nested import tensors_in
+from cggd_nas.plain import stripped
 from cggd_nas.relaxations import Mixing
 from cggd_nas.supernet import Supernet, collect
 from cggd_nas.trace import Example, tensors_of
@@ -125,6 +126,7 @@ def prunable(
         raise ValueError(f"ratios must be shares of the channels above 0 and at most 1, got {ratios!r}")
     round_to = whole(round_to, "round_to", least=1)
     inputs = tensors_of(example)
+    model = copy.deepcopy(model, stripped(model))
     found = coupling(model, inputs)
     groups, reasons = groups_of(found)
     for group in groups:
@@ -237,7 +239,7 @@ class _Plan:
         A network whose removed units are copies of those that stay, but go nowhere, computes the same as one without
         them, means and norms over channels included. So does one whose removed units are 0, without means.
         """
-        base = moved_weights(copy.deepcopy(self.model).eval().double())
+        base = moved_weights(copy.deepcopy(self.model).cpu().eval().double())
         inputs = [_filled(x) for x in self.inputs]
         try:
             reduced = self.network(copy.deepcopy(base), groups)
@@ -302,7 +304,7 @@ class _Plan:
         paths = dict.fromkeys(self.found.residual)
         inner = [p for p in paths if not any(other.startswith(f"{p}.") for other in paths)]
         kept = []
-        base = moved_weights(copy.deepcopy(self.model).eval())
+        base = moved_weights(copy.deepcopy(self.model).cpu().eval())
         inputs = [_filled(x, double=False) for x in self.inputs]
         for path in inner:
             network = copy.deepcopy(base)

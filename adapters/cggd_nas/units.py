@@ -29,11 +29,18 @@ class Group:
         The path of the first module whose outputs they are.
     members : list of (Owner, array of int, shape (n_units, indices of a unit))
         The most important unit first.
+    units : array of int
+        Their numbers in `Coupling.units`.
+    taken : sequence of int
+        Channels of a unit in each layer that takes them, in all groups of a convolution.
+    options : dict of str to int
+        For each label of a width the number of units that stay.
     """
 
     decision: str
     members: list[tuple[Owner, NDArray[np.int64]]]
     units: NDArray[np.int64]
+    taken: Sequence[int] = ()
     options: dict[str, int] = field(default_factory=dict)
 
     @property
@@ -43,8 +50,8 @@ class Group:
 
     @property
     def channels(self) -> int:
-        """Channels of a unit: its indices in the weight where it has the fewest, in all groups of a convolution."""
-        return min(at.shape[1] * owner.groups for owner, at in self.members)
+        """Channels of a unit, as the layers that take them count them; without such, as few as any layer has."""
+        return min(self.taken or [at.shape[1] for _, at in self.members])
 
     def order(self, ranking: NDArray[np.int64]) -> None:
         """Put units into another order."""
@@ -76,7 +83,7 @@ def groups_of(found: Coupling) -> tuple[list[Group], dict[str, str]]:
     for signature, units in alike.items():
         owners = [found.owners[number] for number, _ in signature]
         produced = [o for (number, _), o in zip(signature, owners, strict=True) if number not in found.contracted]
-        first = (produced or owners)[0]
+        first = next((o for o in produced if o.name.startswith("weight")), (produced or owners)[0])
         if len(owners) < 2 or len(units) < 2:
             if first.dim == 0 and len(owners) > 1:
                 reasons.setdefault(first.path, "all its channels hang together")
@@ -85,7 +92,8 @@ def groups_of(found: Coupling) -> tuple[list[Group], dict[str, str]]:
         names[name] = names.get(name, 0) + 1
         members = [(owner, np.stack([where[u][i][1] for u in units])) for i, owner in enumerate(owners)]
         decision = name if names[name] == 1 else f"{name}#{names[name]}"
-        groups.append(Group(decision, members, np.array(units)))
+        taken = [len(where[units[0]][i][1]) * o.groups for i, o in enumerate(owners) if o not in produced]
+        groups.append(Group(decision, members, np.array(units), taken))
     grouped = {owner.path for group in groups for owner, _ in group.members if owner.dim == 0}
     for owner in found.owners:
         unit = int(found.units[owner.first]) if owner.size else -1

@@ -77,7 +77,7 @@ def test_networks_from_papers(name, tmp_path):
         ("densenet", "blocks.0.0.5", 7, ("4", "8")),
         ("shufflenet_v2", "1.work.0.0", 5, ("4", "8", "12", "16")),
         ("bert", "layers.0.attention.query", 4, ("8", "16", "24", "32")),  # heads
-        ("llama", "layers.0.attention.q", 4, ("4", "8", "12", "16")),  # heads of keys, each with two of queries
+        ("llama", "layers.0.attention.q", 4, ("8", "16", "24", "32")),  # heads of keys, each with two of queries
         ("llama", "layers.1.gate", 3, ("12", "24", "36", "48")),
         ("vit", "qkv", 2, ("8", "16", "24", "32")),
         ("tagger", "rnn", 2, ("8", "12", "16", "24")),
