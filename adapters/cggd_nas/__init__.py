@@ -3,6 +3,7 @@
 from cggd_nas import measure, penalties, spaces
 from cggd_nas.candidates import Candidate, NoFeasibleArchitectureError
 from cggd_nas.choices import ChannelChoice, Choice, ChoiceModule, RepeatChoice
+from cggd_nas.configured import configured
 from cggd_nas.distillation import finetune
 from cggd_nas.export import export_onnx, verify
 from cggd_nas.extract import Architecture, extract
@@ -46,6 +47,7 @@ __all__ = [
     "TorchGuide",
     "UniformPath",
     "collect",
+    "configured",
     "evaluate",
     "export_onnx",
     "extract",

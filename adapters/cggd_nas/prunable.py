@@ -6,7 +6,7 @@ import copy
 import itertools
 import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -62,6 +62,7 @@ def prunable(
     round_to: int = 8,
     *,
     depth: bool = True,
+    alike: bool = False,
     importance: str = "norm",
     batches: Any = (),
     loss: Callable[[Any, Any], Tensor] = nn.functional.cross_entropy,
@@ -85,6 +86,9 @@ def prunable(
         Numbers of channels are multiples of it, where there are so many.
     depth : bool
         Whether blocks can be left out.
+    alike : bool
+        Whether groups whose names differ by numbers only, as those of all layers of a transformer, share one decision.
+        `configured` needs that, since most configurations have one width for all layers.
     importance : {"norm", "taylor", "activation"}
         By what channels are sorted: those that matter least are removed first. "norm": the norms of their weights, each
         weight's as shares of its mean (Li et al., ICLR 2017). "taylor": what a first-order estimate says of the change
@@ -137,6 +141,8 @@ def prunable(
     plan = _Plan(model, inputs, found, groups)
     reasons |= plan.tested()
     sort_units(model, found, plan.groups, importance, batches, loss)
+    if alike:
+        _share(plan)
     blocks = plan.blocks() if depth else []
     if not plan.groups and not blocks:
         why = "; ".join(f"{path or 'the network'}: {reason}" for path, reason in reasons.items())
@@ -159,12 +165,27 @@ def _supernet(plan: _Plan, blocks: Sequence[str], reasons: Mapping[str, str]) ->
     supernet.example = plan.inputs
     check_agreement(supernet, example=plan.inputs)
     supernet.products = Products(plan.found, plan.groups, depths, plan.model)
-    shared = {
-        g.decision: ", ".join(dict.fromkeys(owner.path or owner.name for owner, _ in g.members)) for g in plan.groups
-    }
-    widths = {g.decision: f"{_described(g)}, of {shared[g.decision]}" for g in plan.groups}
+    members: dict[str, dict[str, None]] = {}
+    for group in plan.groups:
+        members.setdefault(group.decision, {}).update(dict.fromkeys(o.path or o.name for o, _ in group.members))
+    widths = {g.decision: f"{_described(g)}, of {', '.join(members[g.decision])}" for g in plan.groups}
     supernet.report = Report(widths, tuple(blocks), dict(reasons))
     return supernet
+
+
+def _share(plan: _Plan) -> None:
+    """Give groups of the same kind in all layers one decision."""
+    names: dict[Any, str] = {}
+    attributes: dict[str, list[tuple[str, list[Sizes]]]] = {}
+    for group in plan.groups:
+        places = [(re.sub(r"\d+", "#", owner.path), owner.name, owner.dim, at.shape) for owner, at in group.members]
+        old = group.decision
+        new = group.decision = names.setdefault((re.sub(r"\d+", "#", old), tuple(places)), old)
+        attributes.setdefault(new, []).extend(
+            (path, [replace(one, each={new: one.each[old]}) for one in sizes])
+            for path, sizes in plan.attributes.get(old, [])
+        )
+    plan.attributes = attributes
 
 
 def _described(group: Group) -> str:
@@ -207,8 +228,8 @@ class _Plan:
             for s in how.sizes:
                 how.widths |= {d: widths[d] for d in s.each}
             cut(module, how)
-        for group in groups:
-            placed(model.get_submodule(group.members[0][0].path), widths[group.decision])
+        for decision, group in {group.decision: group for group in reversed(groups)}.items():
+            placed(model.get_submodule(group.members[0][0].path), widths[decision])
         return model
 
     # -- testing ------------------------------------------------------------------------------------------------------
@@ -346,7 +367,9 @@ def _standard(module: nn.Module, how: Cut, n: Mapping[str, int]) -> list[Sizes]:
         axis = how.axes.get(weight, {}).get(dim)
         if axis is None:
             continue
-        each = {d: (n[d], units.shape[1] * times // by) for d, units in axis.parts}
+        each: dict[str, tuple[int, int]] = {}
+        for d, units in axis.parts:
+            each[d] = n[d], units.shape[1] * times // by + each.get(d, (0, 0))[1]
         value = getattr(module, attribute)
         made.append(Sizes(attribute, value[place] if place is not None else value, each, place))
         if attribute == "in_channels" and by and groups == value and groups > 1:

@@ -5,7 +5,7 @@
 CIFAR-10 at 16 x 16 pixels. All methods start from the same trained network, are fine-tuned by the same number of steps
 with it as teacher, and are judged on the same test images, before fine-tuning with batch norms recalibrated by the same
 batches. The networks of "from scratch" have the widths of "uniform", new weights, and train for as long as cggd takes
-to choose and to fine-tune, in processor time. Rows go to results/pruning.csv, from which results/pruning.md is made.
+to choose and to fine-tune, in processor time. Rows that results/pruning.csv has are not made again.
 Needs nas/cifar10_jpeg.npz; Torch-Pruning takes part where it is installed.
 """
 
@@ -183,7 +183,7 @@ def main(arguments: Sequence[str] = ()) -> None:
     options = parser.parse_args(arguments)
     out = options.out or (Path("out/pruning") if options.quick else RESULTS)
     out.mkdir(parents=True, exist_ok=True)
-    rows = list(csv.DictReader((out / "pruning.csv").open())) if (out / "pruning.csv").is_file() else []
+    rows = rows_of(out)
     if not options.tables:
         if not available():
             print(f"pruning needs {FILE} in the folder named by CGGD_DATA; nothing was run")
@@ -194,13 +194,24 @@ def main(arguments: Sequence[str] = ()) -> None:
             base = trained(setting, seed)
             for share in [0.5] if options.quick else options.shares:
                 for method in options.methods:
+                    rows = rows_of(out)  # others may add to them
+                    if (f"{share:.5g}", method, str(seed)) in {(r["share"], r["method"], r["seed"]) for r in rows}:
+                        continue
                     made = row(base, setting, share, method, seed, rows)
-                    key = (f"{share:.5g}", method, str(seed))
-                    rows = [r for r in rows if (r["share"], r["method"], str(r["seed"])) != key] + [made]
+                    rows = [*rows_of(out), made]
                     print(" ".join(f"{k}={v}" for k, v in made.items()), flush=True)
                     _write(out, rows)
     _write(out, rows)
     print(table(rows))
+
+
+def rows_of(out: Path) -> list[dict]:
+    """The rows that are there already; delete some to make them again."""
+    path = out / "pruning.csv"
+    if not path.is_file():
+        return []
+    with path.open(newline="", encoding="utf-8") as stored:
+        return list(csv.DictReader(stored))
 
 
 def _write(out: Path, rows: Sequence[dict]) -> None:
