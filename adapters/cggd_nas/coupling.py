@@ -497,23 +497,33 @@ def _blocks(old: Sequence[int], new: Sequence[int]) -> Iterator[tuple[list[int],
 
 
 def _merged(watch: _Watch, dims: list[Atoms]) -> Atoms:
+    """One dimension for several; the one that they came from where they did."""
     if len(dims) == 1:
         return dims[0]
+    size = int(np.prod([len(atoms) for atoms in dims]))
     if not any(atoms.any() for atoms in dims):
-        return watch.given(int(np.prod([len(atoms) for atoms in dims])))
-    whole = watch.new(int(np.prod([len(atoms) for atoms in dims])))
-    watch.splits.append(Split(whole, tuple(dims)))
-    return whole
+        return watch.given(size)
+    for split in watch.splits:
+        if len(split.factors) == len(dims) and all(map(np.array_equal, split.factors, dims)):
+            return split.whole
+    return _splitted(watch, watch.new(size), dims).whole
 
 
 def _parted(watch: _Watch, whole: Atoms, sizes: list[int]) -> list[Atoms]:
+    """Several dimensions for one; those that it came from where they are so large."""
     if len(sizes) == 1:
         return [whole]
     if not whole.any():
         return [watch.given(n) for n in sizes]
-    factors = [watch.new(n) for n in sizes]
+    for split in watch.splits:
+        if np.array_equal(split.whole, whole) and list(map(len, split.factors)) == sizes:
+            return list(split.factors)
+    return list(_splitted(watch, whole, [watch.new(n) for n in sizes]).factors)
+
+
+def _splitted(watch: _Watch, whole: Atoms, factors: Sequence[Atoms]) -> Split:
     watch.splits.append(Split(whole, tuple(factors)))
-    return factors
+    return watch.splits[-1]
 
 
 def _select(watch: _Watch, result: Any, x: Tensor, dim: int = 0, *rest: Any) -> None:
@@ -664,9 +674,8 @@ def _group_norm(
 ) -> None:
     channels = watch.of(x)[1]
     watch.same(channels, *(watch.of(p)[0] for p in (weight, bias) if p is not None))
-    if groups == c:
-        watch.fix([channels], "a group norm of single channels")
-    watch.equally(channels, groups)
+    if groups < c:  # else each channel is a group, and their number follows
+        watch.equally(channels, groups)
     watch.set(result[0], watch.of(x))
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import itertools
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -238,20 +238,27 @@ class _Plan:
         """Leave out the groups that do not compute what they should when they are cut, and say why."""
         possible = {group.decision: list(itertools.islice(self._attributes(group), TRIED)) for group in self.groups}
         self.attributes = {decision: choices[0] for decision, choices in possible.items() if choices}
-        if not self.groups or self._wrong(self.groups) is None:
+        if all(self._wrong(some) is None for some in _mixed(self.groups)):
             return {}
-        reasons = dict[str, str]()
-        for group in list(self.groups):
+        reasons, kept = dict[str, str](), list[Group]()
+        for group in self.groups:
             wrong = None
             for choice in possible[group.decision] or [[]]:
                 self.attributes[group.decision] = choice
                 if (wrong := self._wrong([group])) is None:
+                    kept.append(group)
                     break
             if wrong is not None:
                 reasons[group.decision] = wrong
-                self.groups.remove(group)
-        if self.groups and (wrong := self._wrong(self.groups)) is not None:
-            raise ValueError(f"layers that can be cut one by one cannot be cut together: {wrong}")
+        if any(self._wrong(some) is not None for some in _mixed(kept)):
+            several, kept = kept, []
+            for group in several:
+                wrongs = map(self._wrong, _mixed([*kept, group]))
+                if (wrong := next((w for w in wrongs if w is not None), None)) is None:
+                    kept.append(group)
+                else:
+                    reasons[group.decision] = f"beside {len(kept)} others, {wrong}"
+        self.groups = kept
         return reasons
 
     def _wrong(self, groups: Sequence[Group]) -> str | None:
@@ -305,7 +312,7 @@ class _Plan:
         slots: list[list[tuple[str, Sizes]]] = []
         for path, known in places.items():
             module = self.model.get_submodule(path)
-            if sizes_of(module):
+            if any(getattr(module, weight, None) is not None for _, weight, _, _ in sizes_of(module)):
                 continue
             for size, each in known.items():
                 names = _named(module, size, heads=size != group.n * group.channels)
@@ -342,6 +349,15 @@ class _Plan:
         return kept
 
 
+def _mixed(groups: Sequence[Group]) -> Iterator[Sequence[Group]]:
+    """Sets of groups: all, and some such that of any two each is in one set without the other."""
+    if groups:
+        yield groups
+    for bit in range((len(groups) - 1).bit_length()):
+        for side in (0, 1):
+            yield [group for number, group in enumerate(groups) if number >> bit & 1 == side]
+
+
 def _once(sizes: Sequence[Sizes]) -> list[Sizes]:
     """One entry for each attribute and place, with all decisions that it follows."""
     made: dict[tuple[str, int | None], Sizes] = {}
@@ -372,8 +388,10 @@ def _standard(module: nn.Module, how: Cut, n: Mapping[str, int]) -> list[Sizes]:
             each[d] = n[d], units.shape[1] * times // by + each.get(d, (0, 0))[1]
         value = getattr(module, attribute)
         made.append(Sizes(attribute, value[place] if place is not None else value, each, place))
-        if attribute == "in_channels" and by and groups == value and groups > 1:
+        if attribute == "in_channels" and groups == value and groups > 1:
             made.append(Sizes("groups", groups, each))
+        if attribute == "num_channels" and module.num_groups == value:
+            made.append(Sizes("num_groups", value, each))
     return made
 
 

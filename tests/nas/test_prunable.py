@@ -168,6 +168,54 @@ def test_the_attribute_that_counts_heads_is_found():
     assert all(network[1].size == 4 for network in networks.values() if hasattr(network[1], "size"))
 
 
+class Divides(nn.Module):
+    """The size of a head follows from the width of the input: both can only be cut in the same share."""
+
+    def __init__(self):
+        super().__init__()
+        self.number, self.width = 4, 16
+        self.qkv, self.out = nn.Linear(16, 48), nn.Linear(16, 16)
+
+    def forward(self, x):
+        b, t, c = x.shape
+        parts = self.qkv(x).split(self.width, dim=2)
+        q, k, v = (y.view(b, t, self.number, c // self.number).transpose(1, 2) for y in parts)
+        h = functional.scaled_dot_product_attention(q, k, v)
+        return x + self.out(h.transpose(1, 2).reshape(b, t, c))
+
+
+def test_what_can_only_be_cut_together_is_not_offered():
+    x = torch.randn(8, 5, 3)
+    model = nn.Sequential(nn.Linear(3, 16), Divides(), nn.Linear(16, 24), nn.ReLU(), nn.Linear(24, 3))
+    supernet = prunable(model, x, depth=False)
+    assert supernet.space.decisions == ("2",)
+    assert {"0", "1.qkv"} <= set(supernet.report.unpruned)
+
+
+class Einsum(nn.Module):
+    """Grouped queries by repeat_interleave and einsum, with more samples than heads."""
+
+    def __init__(self):
+        super().__init__()
+        self.heads, self.pairs = 6, 2
+        self.q, self.kv, self.out = nn.Linear(12, 24), nn.Linear(12, 16), nn.Linear(24, 12)
+
+    def forward(self, x):
+        q = self.q(x).unflatten(-1, (self.heads, -1))
+        k, v = (y.unflatten(-1, (self.pairs, -1)) for y in self.kv(x).chunk(2, -1))
+        k, v = (y.repeat_interleave(self.heads // self.pairs, 2) for y in (k, v))
+        weights = torch.einsum("bqhd,bkhd->bhqk", q, k).softmax(-1)
+        return x + self.out(torch.einsum("bhqk,bkhd->bqhd", weights, v).flatten(2))
+
+
+def test_heads_of_einsum():
+    x = torch.randn(8, 5, 3)
+    supernet = prunable(nn.Sequential(nn.Linear(3, 12), Einsum(), nn.Linear(12, 3)), x, (0.5, 1.0), round_to=1)
+    assert supernet.space.option_labels("1.q") == ("12", "24")
+    for _ in random_networks(supernet, (x,)):
+        pass
+
+
 def test_weights_that_two_layers_share_keep_their_size():
     class Tied(nn.Module):
         def __init__(self):
