@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import cache
+from functools import cache, wraps
 from typing import Any, cast
 
 import numpy as np
@@ -193,6 +193,7 @@ def _following(base: type[nn.Module], names: frozenset[str]) -> type[nn.Module]:
         how = self.__dict__.get("_cut")
         return how.running(self, name, value) if how is not None and name in how.axes and value is not None else value
 
+    @wraps(base.forward)  # whose arguments a choice beside it looks at
     def forward(self: Any, *arguments: Any, **named: Any) -> Any:
         result = base.forward(self, *arguments, **named)
         if self._cut.lent:

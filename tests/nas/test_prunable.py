@@ -208,6 +208,30 @@ class Einsum(nn.Module):
         return x + self.out(torch.einsum("bhqk,bkhd->bqhd", weights, v).flatten(2))
 
 
+class Masked(Einsum):
+    """Called by name, as blocks that can be left out may be."""
+
+    def forward(self, x, mask=None):
+        return super().forward(x)
+
+
+class Named(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.first, self.layer, self.last = nn.Linear(3, 12), Masked(), nn.Linear(12, 3)
+
+    def forward(self, x):
+        return self.last(self.layer(self.first(x), mask=None))
+
+
+def test_blocks_with_heads_that_are_called_by_name_can_be_left_out():
+    x = torch.randn(8, 5, 3)
+    supernet = prunable(Named(), x, (0.5, 1.0), round_to=1)
+    assert {"layer.depth", "layer.q"} <= set(supernet.space.decisions)
+    for _ in random_networks(supernet, (x,)):
+        pass
+
+
 def test_heads_of_einsum():
     x = torch.randn(8, 5, 3)
     supernet = prunable(nn.Sequential(nn.Linear(3, 12), Einsum(), nn.Linear(12, 3)), x, (0.5, 1.0), round_to=1)
