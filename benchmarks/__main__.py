@@ -16,6 +16,7 @@ from benchmarks import (
     noise,
     packaged,
     penalties,
+    pruning,
     scale,
     scheduling,
     suite,
@@ -28,6 +29,7 @@ WITH_OPTIONS = {
     "engine": engine.main,
     "features": features.main,
     "nas_cifar10": nas_cifar10.main,
+    "pruning": pruning.main,
     "scheduling": scheduling.main,
 }
 
@@ -45,6 +47,7 @@ ALL = {
     "compress": lambda: compress.main(["--quick", "--out", "out/compress/quick.csv"]),
     "scheduling": lambda: scheduling.main(["--quick", "--out", "out/scheduling_quick"]),
     "nas_cifar10": lambda: nas_cifar10.main(["--quick"]),
+    "pruning": lambda: pruning.main(["--quick"]),
 }
 
 

@@ -3,6 +3,8 @@
 from cggd_nas import measure, penalties, spaces
 from cggd_nas.candidates import Candidate, NoFeasibleArchitectureError
 from cggd_nas.choices import ChannelChoice, Choice, ChoiceModule, RepeatChoice
+from cggd_nas.configured import configured
+from cggd_nas.distillation import finetune
 from cggd_nas.export import export_onnx, verify
 from cggd_nas.extract import Architecture, extract
 from cggd_nas.growth import grow
@@ -11,6 +13,7 @@ from cggd_nas.history import Epoch
 from cggd_nas.lookup import LookupTable, measure_lookup
 from cggd_nas.metrics import Costs
 from cggd_nas.profile import profile
+from cggd_nas.prunable import Report, prunable
 from cggd_nas.recalibration import recalibrate, recalibrated
 from cggd_nas.regressor import Regressor, fit_regressor
 from cggd_nas.relaxations import Darts, GumbelSoftmax, Mixing, ProxylessTwoPath, Relaxation, UniformPath
@@ -38,20 +41,24 @@ __all__ = [
     "Regressor",
     "Relaxation",
     "RepeatChoice",
+    "Report",
     "Sliced",
     "Supernet",
     "TorchGuide",
     "UniformPath",
     "collect",
+    "configured",
     "evaluate",
     "export_onnx",
     "extract",
+    "finetune",
     "fit_regressor",
     "grow",
     "measure",
     "measure_lookup",
     "penalties",
     "profile",
+    "prunable",
     "recalibrate",
     "recalibrated",
     "retrain",

@@ -139,18 +139,24 @@ def _copied(supernet: Supernet, *, precise: bool, moved: bool) -> Supernet:
     if precise:
         model.double()
     if moved:
-        generator = torch.Generator().manual_seed(0)
-        with torch.no_grad():
-            for parameter in model.parameters():
-                if parameter.is_floating_point() and parameter.numel():
-                    inputs = parameter.numel() / len(parameter) if parameter.ndim > 1 else 1.0
-                    noise = torch.randn(parameter.shape, generator=generator)
-                    parameter.add_((MOVED * inputs**-0.5 * noise).to(parameter))
-            for part in model.modules():
-                for name, low in (("running_mean", -0.5), ("running_var", 0.5)):
-                    if isinstance(statistic := getattr(part, name, None), Tensor):
-                        statistic.add_((low + torch.rand(statistic.shape, generator=generator)).to(statistic))
+        moved_weights(model)
     return collect(model)
+
+
+def moved_weights(model: nn.Module) -> nn.Module:
+    """A model with all weights and running statistics moved at random, in place."""
+    generator = torch.Generator().manual_seed(0)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            if parameter.is_floating_point() and parameter.numel():
+                inputs = parameter.numel() / len(parameter) if parameter.ndim > 1 else 1.0
+                noise = torch.randn(parameter.shape, generator=generator)
+                parameter.add_((MOVED * inputs**-0.5 * noise).to(parameter))
+        for part in model.modules():
+            for name, low in (("running_mean", -0.5), ("running_var", 0.5)):
+                if isinstance(statistic := getattr(part, name, None), Tensor):
+                    statistic.add_((low + torch.rand(statistic.shape, generator=generator)).to(statistic))
+    return model
 
 
 def _filled(example: Sequence[Tensor], supernet: Supernet, *, constant: bool = False) -> list[Tensor]:

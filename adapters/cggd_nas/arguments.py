@@ -23,6 +23,8 @@ class Arguments:
         Parameters of the forward that takes the most arguments, without ``*args`` and ``**kwargs``.
     taken : tuple of (tuple of str, or None)
         For each module the names of those that it gets; None if it gets all of them.
+    more : bool
+        Whether that forward takes ``**kwargs`` as well, which the others do not get.
 
     Examples
     --------
@@ -38,6 +40,7 @@ class Arguments:
 
     known: tuple[Parameter, ...]
     taken: tuple[tuple[str, ...] | None, ...]
+    more: bool = False
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Arguments:
         return self
@@ -46,15 +49,17 @@ class Arguments:
     def of(cls, modules: Sequence[nn.Module]) -> Arguments:
         """The arguments of modules, from the signatures of their forward."""
         signatures = [_parameters(module) for module in modules]
-        known = tuple(p for p in max(signatures, key=len, default=[]) if p.kind not in _VARIABLE)
-        return cls(known, tuple(_taken(own, known) for own in signatures))
+        longest = max(signatures, key=len, default=[])
+        known = tuple(p for p in longest if p.kind not in _VARIABLE)
+        more = any(p.kind is Parameter.VAR_KEYWORD for p in longest)
+        return cls(known, tuple(_taken(own, known) for own in signatures), more)
 
     def given(
         self, number: int, arguments: tuple[Any, ...], named: Mapping[str, Any]
     ) -> tuple[tuple[Any, ...], Mapping[str, Any]]:
         """What a module gets of the arguments by position and by name."""
         names, known = self.taken[number], [p.name for p in self.known]
-        if names is None or len(arguments) > len(known) or not set(named).issubset(known):
+        if names is None or len(arguments) > len(known) or not (self.more or set(named).issubset(known)):
             return arguments, named  # where there are too many, the module says so
         by_name = dict(zip(known, arguments, strict=False)) | dict(named)
         first, *others = names
@@ -62,14 +67,19 @@ class Arguments:
 
     def plain(self, number: int, module: nn.Module) -> nn.Module:
         """A module of PyTorch that takes all of the arguments, and gives the module those that it takes."""
-        return module if self.taken[number] is None else self.chain([number], [module])
+        return module if self.taken[number] is None else self.chain([number], [module], more=self.more)
 
-    def chain(self, numbers: Sequence[int], modules: Sequence[nn.Module]) -> nn.Module:
-        """Modules one after another: each takes as first argument what the one before it returned."""
-        if len(self.known) <= 1:
+    def chain(self, numbers: Sequence[int], modules: Sequence[nn.Module], *, more: bool = False) -> nn.Module:
+        """Modules one after another: each takes as first argument what the one before it returned.
+
+        With `more` it takes any further arguments by name, and drops them.
+        """
+        if len(self.known) <= 1 and not more:
             return nn.Sequential(*modules)
         graph = fx.Graph()
         inputs = {p.name: graph.placeholder(p.name, default_value=p.default) for p in self.known}
+        if more:
+            graph.placeholder("**more")
         first, *others = inputs
         output = inputs[first]
         for place, number in enumerate(numbers):

@@ -8,7 +8,9 @@ from dataclasses import dataclass, field
 from functools import cached_property, partial
 from pathlib import Path
 from threading import RLock
+from typing import Any
 
+import numpy as np
 from torch import nn
 
 from cggd.checks import own, whole
@@ -28,6 +30,9 @@ Selection = Mapping[Hashable, Hashable]
 
 # Evaluations behind one measured value; their spread gives the standard error that bounds at a confidence use.
 EVALUATIONS = 3
+
+# Drawn selections by which sums of products are compared with the networks themselves.
+COMPARED = 3
 
 
 @dataclass(frozen=True, eq=False)
@@ -83,18 +88,24 @@ class Costs:
 
     def parameters(self, *, name: str = "parameters") -> Metric:
         """Number of parameters."""
-        return self._counted(measure.parameters, 1, name, "", lambda module: float(measure.parameters(module)))
+        products = self._products("parameters")
+        count = measure.parameters
+        return self._counted(count, 1, name, "", lambda module: float(measure.parameters(module)), products)
 
     def size_kb(self, *, bits: int = 8, name: str = "size") -> Metric:
         """Size of the weights in kB (1024 bytes), as `cggd_nas.measure.size_kb` has it."""
         whole(bits, "bits", least=1)
         count = partial(measure.storage_bits, bits=bits)
-        return self._counted(count, 8 * measure.BYTES_PER_KB, name, "kB", partial(measure.size_kb, bits=bits))
+        products = self._products("storage_bits", bits)
+        again = partial(measure.size_kb, bits=bits)
+        return self._counted(count, 8 * measure.BYTES_PER_KB, name, "kB", again, products)
 
     def macs(self, *, name: str = "macs") -> Metric:
         """Multiply-accumulates in millions, as `cggd_nas.measure.macs` counts them."""
-        with self._lock:
-            tables = sum_of_operations(self.walk, lambda traced: traced.trace.macs)
+        tables = self._agreeing(self._products("macs"), lambda s: self._trace(s).macs)
+        if tables is None:
+            with self._lock:
+                tables = sum_of_operations(self.walk, lambda traced: traced.trace.macs)
         metric = self._summed(tables, 1e6, lambda s: self._trace(s).macs / 1e6, name, "MMAC")
         return self._known(metric, lambda module: measure.macs(module, self.example) / 1e6)
 
@@ -166,12 +177,37 @@ class Costs:
             return self.walk.total(selection, count)
 
     def _counted(
-        self, count: Callable[[nn.Module], int], divisor: int, name: str, unit: str, again: Callable[[nn.Module], float]
+        self,
+        count: Callable[[nn.Module], int],
+        divisor: int,
+        name: str,
+        unit: str,
+        again: Callable[[nn.Module], float],
+        products: Sequence[Table] | None,
     ) -> Metric:
-        with self._lock:
-            tables = sum_of_modules(self.walk, count)
+        tables = self._agreeing(products, lambda s: self._total(count, s))
+        if tables is None:
+            with self._lock:
+                tables = sum_of_modules(self.walk, count)
         metric = self._summed(tables, divisor, lambda s: self._total(count, s) / divisor, name, unit)
         return self._known(metric, again)
+
+    def _products(self, what: str, *arguments: Any) -> Sequence[Table] | None:
+        """Tables of products of sizes, of supernets whose widths `cggd_nas.prunable` found."""
+        products = self.supernet.products
+        return None if products is None else getattr(products, what)(*arguments)
+
+    def _agreeing(self, tables: Sequence[Table] | None, slow: Callable[[Selection], float]) -> Sequence[Table] | None:
+        """Tables whose sum is what the networks of a few selections have."""
+        if tables is None:
+            return None
+        space = self.supernet.space
+        metric = summed(tables, space, 1, name="sum", unit="")
+        ends = [np.zeros(space.n_decisions, dtype=np.int64), np.diff(space.offsets) - 1]
+        for row in (*ends, *space.sample(COMPARED, np.random.default_rng(0))):
+            if metric(row) != slow(space.labels(row)):
+                return None
+        return tables
 
     def _summed(
         self, tables: Sequence[Table] | None, divisor: float, slow: Callable[[Selection], float], name: str, unit: str

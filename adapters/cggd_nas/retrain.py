@@ -14,7 +14,7 @@ from torch.nn import functional
 
 from cggd import SearchError
 from cggd.checks import whole
-from cggd_nas.batches import checked, generator_of
+from cggd_nas.batches import Batch, checked, generator_of
 from cggd_nas.depthwise import fast_depthwise
 from cggd_nas.measure import evaluating
 
@@ -174,6 +174,40 @@ def retrain(
         weights that it has. A batch of `val` is evaluated before the training, so that most of what cannot work is said
         then.
     """
+    return train_network(
+        module,
+        train,
+        val,
+        epochs,
+        lambda batch, outputs: loss(outputs, batch.targets),
+        loss=loss,
+        metric=metric,
+        learning_rate=learning_rate,
+        momentum=momentum,
+        weight_decay=weight_decay,
+        fresh=fresh,
+        seed=seed,
+        progress=progress,
+    )
+
+
+def train_network(
+    module: nn.Module,
+    train: Iterable[Any],
+    val: Iterable[Any],
+    epochs: int,
+    objective: Callable[[Batch, Any], Tensor],
+    *,
+    loss: Loss,
+    metric: Accuracy | None,
+    learning_rate: float,
+    momentum: float,
+    weight_decay: float,
+    fresh: bool,
+    seed: int,
+    progress: Callable[[int, Scores], None] | None,
+) -> Retrained:
+    """What `retrain` does, with an objective of a batch and the outputs for it."""
     whole(epochs, "epochs", least=1)
     if not isinstance(train, Sized) or not len(train):
         raise ValueError(f"train must have a length of at least 1, as a DataLoader has, got {train!r}")
@@ -196,7 +230,7 @@ def retrain(
                 for batch in checked(train, "train", module):
                     optimizer.zero_grad()
                     batch = batch.to(device)
-                    loss(batch.outputs(module), batch.targets).backward()
+                    objective(batch, batch.outputs(module)).backward()
                     optimizer.step()
                     schedule.step()
                 scores.append(evaluate(module, val, loss=loss, metric=metric))

@@ -28,6 +28,7 @@ from cggd_nas.guide import TorchGuide, check_precision
 from cggd_nas.history import Epoch
 from cggd_nas.learners import Learners, OptimizerOf
 from cggd_nas.loop import Judging, Objective, Reports, Run, Settings, Writer
+from cggd_nas.pretrained import Chooser, Finals
 from cggd_nas.relaxations import GumbelSoftmax, Relaxation
 from cggd_nas.result import NasResult
 from cggd_nas.retrain import Accuracy, Loss
@@ -73,6 +74,7 @@ def search(
     candidates: int = 20,
     finalists: int = 5,
     calibration: int = 20,
+    pretrained: bool = False,
     seed: int = 0,
     checkpoint: str | PathLike[str] | None = None,
     resume: bool = False,
@@ -128,6 +130,12 @@ def search(
     candidates, finalists : int
     calibration : int
         Batches of training data by which batch norms are recalibrated.
+    pretrained : bool
+        The weights are trained already, as those of `prunable` are, and stay as they are. From the whole network on,
+        the loss on `val` of each single change is measured, the sum of these tables is minimised under bounds that
+        tighten step by step, and a few more networks are measured around the answer (`cggd.Model`). Then `epochs` is
+        how long copies of the `finalists` are fine-tuned to tell which is best; with 0 the losses before it decide.
+        What else belongs to training has no meaning. `finetune` comes after it.
     seed : int
         Of paths, orders of tensors, and PyTorch's global generator, which is put back at the end. The same seed gives
         the same search on the same machine, if what the data loaders do follows PyTorch's generators.
@@ -197,7 +205,7 @@ def search(
     check_precision(supernet.parameters)
     _check_relaxation(relaxation, supernet, needed=objective is None)
     settings = Settings(
-        epochs=whole(epochs, "epochs", least=1),
+        epochs=whole(epochs, "epochs", least=0 if pretrained else 1),
         warmup=int(WARMUP * epochs) if warmup is None else whole(warmup, "warmup", least=0),
         every=whole(every, "every", least=1),
         seed=whole(seed, "seed", least=0),
@@ -212,7 +220,7 @@ def search(
         ),
         reports=Reports(checkpoint=path, resume=resume, writer=writer, callback=callback),
     )
-    if settings.warmup >= settings.epochs:
+    if not pretrained and settings.warmup >= settings.epochs:
         raise ValueError(f"warmup must be less than epochs = {epochs}, got {warmup}")
     batch_size = whole(batch_size, "batch_size", least=1)
     data = [
@@ -224,6 +232,9 @@ def search(
         raise ValueError("resume needs the path of a checkpoint")
     console = Console(stderr=True, quiet=not progress)
     known = _checked(bounds, seed, console)
+    if pretrained:
+        finals = Finals(settings.judging.finalists, epochs, settings.judging.calibration)
+        return Chooser(supernet, bounds, data[0], data[1], loss, metric).choose(known, finals, seed)
     guide = TorchGuide(
         supernet, bounds, rescale=rescale, weights=weights, patience=patience, witness=known.indices, broadcast=False
     )

@@ -44,6 +44,8 @@ class Supernet:
     inside : bool
         Whether it is a part of a network that was collected as well. Calls of that network draw for its parts; before
         a call of the part alone, use `select` or `draw`.
+    report : cggd_nas.Report, or None
+        What `cggd_nas.prunable` found, where it made the supernet.
 
     Examples
     --------
@@ -68,6 +70,9 @@ class Supernet:
         self.example: tuple[Tensor, ...] | None = None
         self.agreed: set[tuple[int, ...]] = set()
         self.inside = False
+        # What `cggd_nas.prunable` found.
+        self.report: Any = None
+        self.products: Any = None
 
     @property
     def parameters(self) -> list[nn.Parameter]:

@@ -121,3 +121,33 @@ def test_arguments_by_position_beyond_those_known():
     both = Arguments.of([Gated(), nn.Identity()])
     assert both.given(1, (1, 2, 3, 4), {}) == ((1, 2, 3, 4), {})
     assert Arguments.of([]).chain([], []).__class__ is nn.Sequential
+
+
+class Open(nn.Module):
+    """Takes anything by name, as layers of libraries do."""
+
+    def __init__(self):
+        super().__init__()
+        self.linear = nn.Linear(4, 4)
+
+    def forward(self, h, gate=None, **more):
+        return h + self.linear(h) * gate + more.get("added", 0.0)
+
+
+class Calls(nn.Module):
+    def __init__(self, layer):
+        super().__init__()
+        self.layer = layer
+
+    def forward(self, x, gate):
+        return self.layer(x, gate, added=1.0)
+
+
+def test_further_arguments_of_one_option_do_not_reach_the_others():
+    net = collect(Calls(Choice({"layer": Open(), "skip": nn.Identity()}, decision="d")))
+    for label in ("layer", "skip"):
+        network = extract(net, {"d": label})
+        with net.selected({"d": label}) as model:
+            assert torch.equal(network(X, GATE), model(X, GATE))
+        assert torch.equal(network(X, GATE), X) is (label == "skip")
+        pickle.loads(pickle.dumps(network))

@@ -1,0 +1,197 @@
+"""A choice for weights that are trained already: by what each option does to the loss, without training."""
+
+from __future__ import annotations
+
+import itertools
+import math
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cggd import Additive, Constraint, Feasibility, Function, minimize
+from cggd.space import ChoiceSpace
+from cggd_nas.batches import Batches, in_order
+from cggd_nas.candidates import Candidate, NoFeasibleArchitectureError, holds, judge, ranked
+from cggd_nas.distillation import finetune
+from cggd_nas.plain import plain_network
+from cggd_nas.recalibration import recalibrate
+from cggd_nas.result import NasResult
+from cggd_nas.retrain import Accuracy, Loss
+from cggd_nas.supernet import Supernet
+
+# Steps in which the bounds tighten from what the whole network has. The loss of many changes at once is far from the
+# sum of the single ones, so that each table may be used for a part of the way only.
+STAGES = 5
+
+# Samples on which each option is judged, and batches by which batch norms are recalibrated for it.
+SAMPLES, CALIBRATION = 256, 2
+
+# Selections measured at the end, by the improver for costly metrics.
+REFINED = 30
+
+# Seconds for each of the problems in between, which are sums of tables.
+SOLVE_SECONDS = 5.0
+
+# A loss that is no number counts as this many times the largest one.
+WORSE = 10.0
+
+# Of capacity beside loss, in finalists that are told apart by fine-tuning.
+SHARES = (0.3, 0.6, 1.0)
+
+Row = tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Finals:
+    """How the answer is told from the other finalists: how many there are, and epochs of fine-tuning for each."""
+
+    finalists: int
+    epochs: int
+    calibration: int
+
+
+@dataclass(frozen=True, eq=False)
+class Chooser:
+    """How the options of a supernet with trained weights are judged.
+
+    Parameters
+    ----------
+    supernet : Supernet
+    constraints : list of Constraint
+    train, val : batches
+        Batch norms are recalibrated by the first, losses are those of the second.
+    loss, metric : callable
+    """
+
+    supernet: Supernet
+    constraints: Sequence[Constraint]
+    train: Batches
+    val: Batches
+    loss: Loss
+    metric: Accuracy | None
+
+    def choose(self, known: Feasibility, settings: Finals, seed: int) -> NasResult:
+        """The selection within the bounds that does best as far as it was measured."""
+        started, space = time.perf_counter(), self.supernet.space
+        some = list(itertools.islice(in_order(self.val), self._few()))
+        batches = list(itertools.islice(self.train, CALIBRATION))
+        losses = dict[Row, Candidate]()
+
+        def judged(row: Any) -> float:
+            key = tuple(map(int, row))
+            if key not in losses:
+                losses[key] = judge(self.supernet, key, batches, some, self.loss, self.metric)
+            return losses[key].loss
+
+        found, table = self._stages(judged, known, seed)
+        if found is not None:
+            joint = Function(space, lambda s: judged(space.indices(s)), name="loss", costly=True)
+            minimize(joint, self.constraints, seed=seed, max_evaluations=REFINED, initial=found)
+        feasible = [c.indices for c in ranked(losses.values()) if holds(self.constraints, c.indices) is not None]
+        if not feasible:
+            rows = [] if known.indices is None else [c.report(known.indices) for c in self.constraints]
+            nearest = None if known.indices is None else space.labels(known.indices)
+            raise NoFeasibleArchitectureError("no architecture that satisfies every bound was found", nearest, rows)
+        pool = list(dict.fromkeys([feasible[0], *self._wide(table, seed), *feasible]))[: settings.finalists]
+        first = list(itertools.islice(self.train, settings.calibration))
+        final = [judge(self.supernet, row, first, in_order(self.val), self.loss, self.metric) for row in pool]
+        order = ranked(final) if settings.epochs == 0 else self._tuned(final, first, settings.epochs, seed)
+        answer = order[0]
+        self.supernet.select(answer.indices)
+        recalibrate(self.supernet.model, first)
+        return NasResult(
+            selection=answer.selection,
+            loss=answer.loss,
+            accuracy=answer.accuracy,
+            constraints=holds(self.constraints, answer.indices) or [],
+            candidates=order,
+            history=[],
+            feasibility=known,
+            stopped=f"trained weights, {len(losses)} networks measured",
+            seconds=time.perf_counter() - started,
+        )
+
+    def _wide(self, table: NDArray[np.float64], seed: int) -> list[Row]:
+        """Selections that are as evenly wide as the bounds allow, and some between them and those of least loss.
+
+        After fine-tuning, wide networks do better than the loss before it says.
+        """
+        space, products = self.supernet.space, self.supernet.products
+        if products is None:
+            return []
+        capacity, rows = products.capacity(space), list[Row]()
+        spread = max(float(np.std(table)), 1e-12) / max(float(np.std(capacity)), 1e-12)
+        for share in SHARES:
+            objective = Additive(space, (1 - share) * table - share * spread * capacity, name="loss and capacity")
+            solved = minimize(objective, self.constraints, seed=seed, time_limit=SOLVE_SECONDS)
+            if solved.selection is not None:
+                rows.append(tuple(space.indices(solved.selection).tolist()))
+        return rows
+
+    def _tuned(self, final: Sequence[Candidate], first: Sequence[Any], epochs: int, seed: int) -> list[Candidate]:
+        """Finalists by their loss after a short fine-tuning of copies, the whole network being the teacher."""
+        teacher = plain_network(self.supernet, self.supernet.space.labels(self._whole())).eval()
+        scores = list[tuple[float, int]]()
+        for n, candidate in enumerate(final):
+            network = plain_network(self.supernet, candidate.selection)
+            recalibrate(network, first)
+            tuned = finetune(network, self.train, in_order(self.val), epochs, teacher=teacher, loss=self.loss,
+                             metric=self.metric, seed=seed)  # fmt: skip
+            scores.append((tuned.final.loss, n))
+        return [final[n] for _, n in sorted(scores, key=lambda pair: (math.isnan(pair[0]), pair))]
+
+    def _few(self) -> int:
+        first = next(iter(in_order(self.val)))
+        size = len(first[0]) if isinstance(first, tuple | list) and hasattr(first[0], "__len__") else 1
+        return max(1, SAMPLES // max(1, size))
+
+    def _stages(
+        self, judged: Callable[[Any], float], known: Feasibility, seed: int
+    ) -> tuple[NDArray[np.int64] | None, NDArray[np.float64]]:
+        """Tighten the bounds step by step, each time by the table of losses of all single changes.
+
+        Returns the last selection, and the sum of the tables.
+        """
+        space, current = self.supernet.space, self._whole()
+        started = [float(constraint.values(current[None])[0]) for constraint in self.constraints]
+        total = np.zeros(space.n_options)
+        for stage in range(1, STAGES + 1):
+            table = self._table(judged, current, space)
+            total += table / STAGES
+            part = stage / STAGES
+            bounds = [
+                c if part == 1 or c.satisfied(np.array([v]))[0] else replace(c, bound=v + part * (c.bound - v))
+                for c, v in zip(self.constraints, started, strict=True)
+            ]
+            objective = Additive(space, table, name="loss")
+            solved = minimize(objective, bounds, seed=seed, time_limit=SOLVE_SECONDS, initial=known.indices)
+            if solved.selection is None:
+                if known.indices is not None:
+                    judged(known.indices)
+                return known.indices, total
+            current = space.indices(solved.selection)
+            judged(current)
+        return current, total
+
+    def _whole(self) -> NDArray[np.int64]:
+        """The selection to start from: the whole network of `prunable`, else what the logits say."""
+        if self.supernet.products is None:
+            return self.supernet.indices()
+        return np.diff(self.supernet.space.offsets) - 1
+
+    @staticmethod
+    def _table(judged: Callable[[Any], float], current: NDArray[np.int64], space: ChoiceSpace) -> NDArray[np.float64]:
+        """What each single change of a selection adds to its loss."""
+        here, losses = judged(current), list[float]()
+        for d, n in enumerate(np.diff(space.offsets)):
+            for option in range(n):
+                row = current.copy()
+                row[d] = option
+                losses.append(judged(row))
+        table = np.array(losses) - here
+        finite = np.abs(table[np.isfinite(table)])
+        return np.where(np.isfinite(table), table, WORSE * (finite.max() if len(finite) else 1.0))

@@ -1,0 +1,222 @@
+"""A trained ResNet cut to shares of its multiply-accumulates, by cggd and by others.
+
+    python -m benchmarks pruning [--seeds 0 1 2] [--shares 0.5 0.3 0.15] [--methods uniform ...] [--quick] [--tables]
+
+CIFAR-10 at 16 x 16 pixels. All methods start from the same trained network, are fine-tuned by the same number of steps
+with it as teacher, and are judged on the same test images, before fine-tuning with batch norms recalibrated by the same
+batches. The networks of "from scratch" have the widths of "uniform", new weights, and train for as long as cggd takes
+to choose and to fine-tune, in processor time. Rows that results/pruning.csv has are not made again.
+Needs nas/cifar10_jpeg.npz; Torch-Pruning takes part where it is installed.
+"""
+
+from __future__ import annotations
+
+import argparse
+import copy
+import csv
+import tempfile
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import nn
+
+from benchmarks.nas_cifar10.images import FILE, available, load
+from benchmarks.pruning.methods import METHODS, resnet, uniform
+from cggd_nas import evaluate, export_onnx, finetune, measure, recalibrate, retrain
+from cggd_nas.batches import Shuffled
+
+RESULTS = Path(__file__).parents[1] / "results"
+CACHE = Path("out/nas_cifar10/cache")
+COLUMNS = (
+    "share",
+    "method",
+    "seed",
+    "whole",
+    "before",
+    "after",
+    "mmac",
+    "parameters",
+    "ms",
+    "cut_seconds",
+    "tune_seconds",
+)
+SCRATCH = "from scratch"
+
+
+@dataclass(frozen=True)
+class Setting:
+    """Images, network and training."""
+
+    train: int = 10000
+    val: int = 2000
+    test: int = 4000
+    widths: tuple[int, ...] = (16, 32, 64)
+    blocks: int = 1
+    epochs: int = 20
+    tuning: int = 3
+
+
+QUICK = Setting(train=512, val=128, test=256, widths=(8, 16), epochs=1, tuning=1)
+
+
+@dataclass(frozen=True, eq=False)
+class Trained:
+    """A trained network and what it is judged by."""
+
+    model: nn.Module
+    example: torch.Tensor
+    train: Shuffled
+    val: list
+    test: list
+    accuracy: float
+    macs: float
+
+
+def trained(setting: Setting, seed: int) -> Trained:
+    images = load(setting.train, setting.val + setting.test, 16, CACHE)
+    x, y = images.val
+    val, test = (x[: setting.val], y[: setting.val]), (x[setting.val :], y[setting.val :])
+    train = Shuffled(images.train, 64, torch.Generator().manual_seed(seed))
+    torch.manual_seed(seed)
+    model = resnet(setting.widths, setting.blocks)
+    kept = Path(f"out/pruning/whole_{seed}_{setting.train}_{setting.epochs}.pt")  # for runs of other shares
+    if kept.is_file():
+        model.load_state_dict(torch.load(kept))
+    else:
+        retrain(model, train, [val], setting.epochs, seed=seed)
+        kept.parent.mkdir(parents=True, exist_ok=True)
+        torch.save(model.state_dict(), kept)
+    example = x[:1]
+    return Trained(
+        model.eval(),
+        example,
+        train,
+        [val],
+        [test],
+        100 * evaluate(model, [test]).accuracy,
+        measure.macs(model, example) / 1e6,
+    )
+
+
+def row(
+    base: Trained, setting: Setting, share: float, method: str, seed: int, rows: Sequence[dict]
+) -> dict[str, object]:
+    bound, began = share * base.macs, time.process_time()
+    epochs, steps = setting.tuning, list(base.train)
+    if method == SCRATCH:
+        network = uniform(base.model, bound, base.example, steps, base.val)
+    else:
+        network = METHODS[method](base.model, bound, base.example, steps, base.val)
+    cut_seconds, before = time.process_time() - began, float("nan")
+    began = time.process_time()
+    if method == SCRATCH:
+        ours = [
+            r
+            for r in rows
+            if (float(r["share"]), int(r["seed"])) == (share, seed) and str(r["method"]).startswith("cggd")
+        ]
+        allowed = max((float(r["cut_seconds"]) + float(r["tune_seconds"]) for r in ours), default=0.0)
+        epoch = _epoch_seconds(network, base)
+        retrain(network, base.train, base.val, max(epochs, round(allowed / epoch)), seed=seed)
+    else:
+        recalibrate(network, steps[:20])
+        before = 100 * evaluate(network, base.test).accuracy
+        finetune(network, base.train, base.val, epochs, teacher=base.model, learning_rate=0.05, seed=seed)
+    tune_seconds = time.process_time() - began
+    network.eval()
+    macs = measure.macs(network, base.example) / 1e6
+    if macs > bound:
+        raise RuntimeError(f"{method} has {macs} MMAC, above {bound}")
+    with tempfile.TemporaryDirectory() as folder:
+        path = export_onnx(network, base.example, Path(folder, "network.onnx"))
+        latency = measure.onnx_latency(path, base.example).median
+    numbers = (share, method, seed, base.accuracy, before, 100 * evaluate(network, base.test).accuracy, macs,
+               measure.parameters(network), latency, cut_seconds, tune_seconds)  # fmt: skip
+    return dict(zip(COLUMNS, (f"{n:.5g}" if isinstance(n, float) else n for n in numbers), strict=True))
+
+
+def _epoch_seconds(network: nn.Module, base: Trained) -> float:
+    """Processor time of an epoch, from a few steps of a copy that is thrown away."""
+    twin, few = copy.deepcopy(network), list(base.train)[:10]
+    began = time.process_time()
+    retrain(twin, few, [(x[:2], y[:2]) for x, y in few[:1]], 1)
+    return (time.process_time() - began) / len(few) * len(base.train)
+
+
+def table(rows: Sequence[dict]) -> str:
+    """Means and standard deviations over the seeds, as Markdown."""
+    seeds = sorted({int(r["seed"]) for r in rows})
+    whole = np.mean([float(r["whole"]) for r in rows if float(r["share"]) == float(rows[0]["share"])])
+    lines = [
+        f"Test accuracy in % (mean and standard deviation of {len(seeds)} seeds) of a ResNet for CIFAR-10 at 16 x 16 "
+        f"pixels, which has {whole:.1f} % before it is cut, made by `python -m benchmarks pruning`.",
+        "",
+        "| share of MACs | method | before fine-tuning | after it | MACs used | ONNX ms | s to choose | s to train |",
+        "|---|---|---|---|---|---|---|---|",
+    ]
+    for share in sorted({float(r["share"]) for r in rows}, reverse=True):
+        for method in (*METHODS, SCRATCH):
+            own = [r for r in rows if (float(r["share"]), r["method"]) == (share, method)]
+            if own:
+                mean = {c: np.array([float(r[c]) for r in own]) for c in COLUMNS[3:]}
+                before = "" if method == SCRATCH else f"{mean['before'].mean():.1f} ± {mean['before'].std():.1f}"
+                lines.append(
+                    f"| {share:.0%} | {method} | {before} | {mean['after'].mean():.1f} ± {mean['after'].std():.1f} | "
+                    f"{mean['mmac'].mean():.3g} M | {mean['ms'].mean():.3f} | {mean['cut_seconds'].mean():.0f} | "
+                    f"{mean['tune_seconds'].mean():.0f} |"
+                )
+    return "\n".join(lines) + "\n"
+
+
+def main(arguments: Sequence[str] = ()) -> None:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks pruning", description=__doc__)
+    parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
+    parser.add_argument("--shares", nargs="+", type=float, default=[0.5, 0.3, 0.15])
+    parser.add_argument("--methods", nargs="+", default=[*METHODS, SCRATCH])
+    parser.add_argument("--quick", action="store_true", help="few images, one seed, one share: a smoke test")
+    parser.add_argument("--tables", action="store_true", help="run nothing, write the table again")
+    parser.add_argument("--out", type=Path)
+    options = parser.parse_args(arguments)
+    out = options.out or (Path("out/pruning") if options.quick else RESULTS)
+    out.mkdir(parents=True, exist_ok=True)
+    rows = rows_of(out)
+    if not options.tables:
+        if not available():
+            print(f"pruning needs {FILE} in the folder named by CGGD_DATA; nothing was run")
+            return
+        torch.set_num_threads(1)
+        setting = QUICK if options.quick else Setting()
+        for seed in [0] if options.quick else options.seeds:
+            base = trained(setting, seed)
+            for share in [0.5] if options.quick else options.shares:
+                for method in options.methods:
+                    rows = rows_of(out)  # others may add to them
+                    if (f"{share:.5g}", method, str(seed)) in {(r["share"], r["method"], r["seed"]) for r in rows}:
+                        continue
+                    made = row(base, setting, share, method, seed, rows)
+                    rows = [*rows_of(out), made]
+                    print(" ".join(f"{k}={v}" for k, v in made.items()), flush=True)
+                    _write(out, rows)
+    _write(out, rows)
+    print(table(rows))
+
+
+def rows_of(out: Path) -> list[dict]:
+    """The rows that are there already; delete some to make them again."""
+    path = out / "pruning.csv"
+    if not path.is_file():
+        return []
+    with path.open(newline="", encoding="utf-8") as stored:
+        return list(csv.DictReader(stored))
+
+
+def _write(out: Path, rows: Sequence[dict]) -> None:
+    with (out / "pruning.csv").open("w", newline="", encoding="utf-8") as stored:
+        writer = csv.DictWriter(stored, COLUMNS, lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(rows)
+    (out / "pruning.md").write_text(table(rows), encoding="utf-8")
