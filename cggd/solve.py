@@ -382,7 +382,9 @@ class _Search:
             self._glance()
         if stop is None:
             stop = Stop.TIME if self.budget.refused else Stop.DONE
+        error = self.incumbent.error
         notes = {
+            Stop.OPTIMAL: f"by more than {error:.0e}, the precision of the exact solver" if error else "",
             Stop.INFEASIBLE: self.incumbent.proof or "",
             Stop.TIME: f"{self.budget.time_limit:g} s" + (", too short for more" if self.budget.refused else ""),
             Stop.EVALUATIONS: f"{self.budget.max_evaluations}",
@@ -527,7 +529,8 @@ class _Search:
         if chosen is not None and remeasured:
             step = 0.0 if self.options["gap"] > 0 else incumbent.step(self.budget)
             status = Status.OPTIMAL if incumbent.optimal(chosen.value, step) else Status.FEASIBLE
-            bound = chosen.value if status is Status.OPTIMAL else bound
+            if incumbent.optimal(chosen.value, step, exactly=True):
+                bound = chosen.value
         else:
             status = Status.INFEASIBLE if incumbent.proof is not None and chosen is None else Status.UNKNOWN
             if chosen is None and (incumbent.nearest is not None or incumbent.candidates):
