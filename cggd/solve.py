@@ -299,11 +299,11 @@ class _Search:
         limit = options["time_limit"]
         budget.time_limit = np.inf if limit is None else float(limit)
         evaluation, most = budget.evaluation, options["max_evaluations"]
-        budget.max_evaluations, budget.gap, evaluation.costly = most, options["gap"], problem.costly
+        budget.gap, evaluation.most, evaluation.costly = options["gap"], most, problem.costly
         evaluation.executor, evaluation.allowed = options["executor"], problem.allowed
         if most is not None:
             # The answer is evaluated again at the end.
-            evaluation.most = most - min(sum(metric.calls_each for metric in problem.metrics), most // 2)
+            evaluation.reserved = min(sum(metric.calls_each for metric in problem.metrics), most // 2)
         if most is not None or problem.costly:
             evaluation.seen = []
         self.incumbent = Incumbent(problem, _initial(problem, options["initial"]))
@@ -335,7 +335,7 @@ class _Search:
         except Exception as error:
             failure = failure or error
         self.budget.evaluation.admit = None
-        self.budget.evaluation.most = self.budget.max_evaluations
+        self.budget.evaluation.reserved = 0
         try:
             chosen = self._evaluating(self._verified)
         except OutOfCalls:
@@ -387,7 +387,7 @@ class _Search:
             Stop.OPTIMAL: f"by more than {error:.0e}, the precision of the exact solver" if error else "",
             Stop.INFEASIBLE: self.incumbent.proof or "",
             Stop.TIME: f"{self.budget.time_limit:g} s" + (", too short for more" if self.budget.refused else ""),
-            Stop.EVALUATIONS: f"{self.budget.max_evaluations}",
+            Stop.EVALUATIONS: f"{self.budget.evaluation.most}",
             Stop.GAP: f"{self.options['gap']:g}",
         }
         return stop, notes.get(stop, "")

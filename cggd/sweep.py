@@ -406,8 +406,8 @@ class _Sweep:
         budget = self.budget
         if budget.limited:
             limits["time_limit"] = max(budget.left / shares, SHORTEST)
-        if budget.max_evaluations is not None:
-            limits["max_evaluations"] = max((budget.max_evaluations - budget.evaluation.calls) // shares, 1)
+        if budget.evaluation.most is not None:
+            limits["max_evaluations"] = max(int(budget.evaluation.left) // shares, 1)
 
         def report(progress: Progress) -> bool:
             if self.callback is not None and self.callback(SweepProgress(self.done, self.runs, bound, progress)):

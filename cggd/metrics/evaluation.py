@@ -46,6 +46,8 @@ class Evaluation:
         Called before each call of a black box; it may raise to refuse it.
     most : int or None
         Largest number of calls.
+    reserved : int
+        Calls of these that are kept for the end, to evaluate the answer again.
     costly : bool
         Count only the calls of costly metrics (`Metric.costly`); the others are then cheap rules.
     seen : list of arrays of selections, or None
@@ -58,13 +60,19 @@ class Evaluation:
     calls: int = 0
     admit: Callable[[], None] | None = None
     most: int | None = None
+    reserved: int = 0
     costly: bool = False
     seen: list[NDArray[np.int64]] | None = field(default=None, repr=False)
 
     @property
     def exhausted(self) -> bool:
         """Whether no further call may be made."""
-        return self.most is not None and self.calls >= self.most
+        return self.left <= 0
+
+    @property
+    def left(self) -> float:
+        """How many calls may still be made; infinite without a limit."""
+        return np.inf if self.most is None else self.most - self.reserved - self.calls
 
     def grant(self, calls: int, *, costly: bool = False) -> int:
         """How many of the calls may be made; raises `OutOfCalls` if none may."""
@@ -72,7 +80,7 @@ class Evaluation:
             return calls
         if self.exhausted:
             raise OutOfCalls
-        return min(calls, self.most - self.calls)
+        return int(min(calls, self.left))
 
     def count(self, calls: int = 1, *, costly: bool = False) -> None:
         """Count calls that are about to be made; raises `OutOfCalls` if there are none left."""
@@ -106,7 +114,7 @@ def evaluating(evaluation: Evaluation) -> Iterator[Evaluation]:
 def afresh() -> Iterator[None]:
     """Call black boxes again even where a cache knows, through the executor in force, and count the calls there."""
     outer = current_evaluation()
-    most = None if outer.most is None else outer.most - outer.calls
+    most = None if outer.most is None else int(outer.left)
     inner = Evaluation(outer.executor, outer.allowed, fresh=True, most=most, costly=outer.costly)
     try:
         with evaluating(inner):
