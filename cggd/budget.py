@@ -54,7 +54,8 @@ class Budget:
     Attributes
     ----------
     evaluation : Evaluation
-        Counts black-box calls, and holds their largest number. After `admit`, calls after the time limit raise `OutOfTime`.
+        Counts black-box calls, and holds their largest number. After `admit`, calls after the time limit raise
+        `OutOfTime`.
     refused : bool
         Whether a part of the search was skipped because it did not fit into the time left (`fits`).
 
