@@ -50,7 +50,8 @@ class Budget:
     Attributes
     ----------
     evaluation : Evaluation
-        Counts black-box calls. After `admit`, calls after the time limit raise `OutOfTime`.
+        Counts black-box calls, and holds their largest number. After `admit`, calls after the time limit raise
+        `OutOfTime`.
     refused : bool
         Whether a part of the search was skipped because it did not fit into the time left (`fits`).
 
@@ -62,7 +63,6 @@ class Budget:
     """
 
     time_limit: float
-    max_evaluations: int | None
     reserve: float
     gap: float
     evaluation: Evaluation
@@ -79,7 +79,7 @@ class Budget:
         stop: Callable[[], bool] | None = None,
     ) -> None:
         self.time_limit = np.inf if time_limit is None else float(time_limit)
-        self.max_evaluations, self.reserve, self.gap = max_evaluations, reserve, gap
+        self.reserve, self.gap = reserve, gap
         self.evaluation = Evaluation(most=max_evaluations)
         self.refused = self.asked_to_stop = False
         self._began, self._stop = time.perf_counter(), stop

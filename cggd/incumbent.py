@@ -24,6 +24,9 @@ from cggd.rounding import OPERATIONS, UNIT
 # Seconds per option for computing the grid of the objective, measured with 1e7 options at 2.5 GHz and rounded up.
 GRID_SECONDS = 5e-8
 
+# A bound that is a value minus the error of its proof is rounded.
+ROUNDED = 1.001
+
 
 @dataclass(frozen=True)
 class Place:
@@ -48,8 +51,10 @@ class Finding:
         Why no selection satisfies the constraints.
     relaxed : Relaxed or None
         Bound and reduced costs of a relaxation.
-    complete : bool
-        Whether an exact solver has finished, so that the remaining gap may be due to its tolerances (`PRECISION`).
+    error : float or None
+        None if no exact solver has finished. Otherwise, a value this close to the bound is proved optimal: the error is
+        less than what the numbers of the objective can distinguish (`cggd.program.settle`). If it is 0, a remaining gap
+        may be due to the solver's tolerances (`PRECISION`).
     values : ndarray of shape (n_constraints,), or None
         Values of the constraints' metrics at the selection (`Problem.values`), if they are already known.
     place : Place or None
@@ -63,7 +68,7 @@ class Finding:
     bound: float | None = None
     proof: str | None = None
     relaxed: Relaxed | None = None
-    complete: bool = False
+    error: float | None = None
     values: NDArray[np.float64] | None = None
     place: Place | None = None
     memory: Any = None
@@ -98,8 +103,8 @@ class Incumbent:
     proof : str or None
         Why no selection satisfies the constraints.
     relaxed : Relaxed or None
-    complete : bool
-        Whether an exact solver has finished.
+    error : float or None
+        The largest error of the findings; None if no exact solver has finished.
     memory : dict
         For each improver's place in the list: its state, and the length of the history at that time.
     first : ndarray of int, shape (n_decisions,), or None
@@ -112,7 +117,6 @@ class Incumbent:
 
     problem: Problem
     initial: NDArray[np.int64] | None
-    complete: bool
 
     def __init__(self, problem: Problem, initial: NDArray[np.int64] | None = None) -> None:
         self.problem, self.initial = problem, None if initial is None else _kept(initial)
@@ -121,7 +125,7 @@ class Incumbent:
         self._bound: float | None = None
         self.proof: str | None = None
         self.relaxed: Relaxed | None = None
-        self.complete = False
+        self.error: float | None = None
         self.memory: dict[int, tuple[Any, int]] = {}
         self.first: NDArray[np.int64] | None = None
         self.resumed: Any = None
@@ -169,7 +173,7 @@ class Incumbent:
         The constraints are evaluated here, unless `Finding.values` has their values. Forbidden options are an error.
         """
         self.relaxed = finding.relaxed or self.relaxed
-        self.complete = self.complete or finding.complete
+        self.error = max((e for e in (self.error, finding.error) if e is not None), default=None)
         improved = finding.selection is not None and self._weigh(finding, seconds)
         if finding.bound is not None:
             self._tighten(finding.bound)
@@ -269,10 +273,16 @@ class Incumbent:
 
     # -- reasons to stop --------------------------------------------------------------------------------------------
 
-    def optimal(self, value: float, step: float) -> bool:
-        """Whether a value is proved optimal, if objectives are multiples of `step` (0 if there is no such grid)."""
+    def optimal(self, value: float, step: float, *, exactly: bool = False) -> bool:
+        """Whether a value is proved optimal, if objectives are multiples of `step` (0 if there is no such grid).
+
+        Without `exactly`, the difference from the bound may be the `error` of an exact solver.
+        """
         sign = self.problem.sign
-        return self.bound is not None and proved(sign * value, sign * self.bound, step)
+        if self.bound is None:
+            return False
+        error = 0.0 if exactly else ROUNDED * (self.error or 0.0)
+        return proved(sign * value, sign * self.bound, step) or 0 < sign * (value - self.bound) <= error
 
     def step(self, budget: Budget) -> float:
         """Step of the grid of objective values; 0 if there is none, or no time to compute it."""
@@ -294,7 +304,7 @@ class Incumbent:
             return Stop.GAP if self.gap <= budget.gap else None
         if self.optimal(self.value, 0.0) or self.optimal(self.value, self.step(budget)):
             return Stop.OPTIMAL
-        if self.complete and self.gap <= PRECISION:
+        if self.error is not None and self.gap <= PRECISION:
             return Stop.PRECISION
         return None
 

@@ -62,14 +62,14 @@ class Series:
 
     def run(self, problem: Problem, **options: Any) -> Result:
         """One search; a `SearchError` is kept in `failure`, and its result returned."""
-        given, budget, most = {**self.options, **options}, self.budget, self.budget.max_evaluations
+        given, budget, most = {**self.options, **options}, self.budget, self.budget.evaluation.most
         searches, self.left = max(self.left, 1), self.left - 1
         if budget.limited:
             share = max(budget.left / searches, min(budget.left, self.least_seconds))
             given["time_limit"] = max(share, SHORTEST)
         if most is not None:
             # Half of them may be needed to evaluate the answer again.
-            left, least = most - self.evaluations, 2 * problem.calls_each
+            left, least = int(budget.evaluation.left), 2 * problem.calls_each
             given["max_evaluations"] = max(left // searches, min(left, least), 1)
         try:
             result = self.search(problem, **given)

@@ -304,11 +304,11 @@ class _Search:
         limit = options["time_limit"]
         budget.time_limit = np.inf if limit is None else float(limit)
         evaluation, most = budget.evaluation, options["max_evaluations"]
-        budget.max_evaluations, budget.gap, evaluation.costly = most, options["gap"], problem.costly
+        budget.gap, evaluation.most, evaluation.costly = options["gap"], most, problem.costly
         evaluation.executor, evaluation.allowed = options["executor"], problem.allowed
         if most is not None:
             # The answer is evaluated again at the end.
-            evaluation.most = most - min(problem.calls_each, most // 2)
+            evaluation.reserved = min(problem.calls_each, most // 2)
         if most is not None or problem.costly:
             evaluation.seen = []
         searched = _searched(problem, options)
@@ -343,7 +343,7 @@ class _Search:
         except Exception as error:
             failure = failure or error
         self.budget.evaluation.admit = None
-        self.budget.evaluation.most = self.budget.max_evaluations
+        self.budget.evaluation.reserved = 0
         try:
             chosen = self._evaluating(self._verified)
         except OutOfCalls:
@@ -390,10 +390,12 @@ class _Search:
             self._glance()
         if stop is None:
             stop = Stop.TIME if self.budget.refused else Stop.DONE
+        error = self.incumbent.error
         notes = {
+            Stop.OPTIMAL: f"by more than {error:.0e}, the precision of the exact solver" if error else "",
             Stop.INFEASIBLE: self.incumbent.proof or "",
             Stop.TIME: f"{self.budget.time_limit:g} s" + (", too short for more" if self.budget.refused else ""),
-            Stop.EVALUATIONS: f"{self.budget.max_evaluations}",
+            Stop.EVALUATIONS: f"{self.budget.evaluation.most}",
             Stop.GAP: f"{self.options['gap']:g}",
         }
         return stop, notes.get(stop, "")
@@ -536,7 +538,8 @@ class _Search:
         if chosen is not None and remeasured:
             step = 0.0 if self.options["gap"] > 0 else incumbent.step(self.budget)
             status = Status.OPTIMAL if incumbent.optimal(chosen.value, step) else Status.FEASIBLE
-            bound = chosen.value if status is Status.OPTIMAL else bound
+            if incumbent.optimal(chosen.value, step, exactly=True):
+                bound = chosen.value
         else:
             status = Status.INFEASIBLE if incumbent.proof is not None and chosen is None else Status.UNKNOWN
             if chosen is None and (incumbent.nearest is not None or incumbent.candidates):

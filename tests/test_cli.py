@@ -23,7 +23,7 @@ from cggd import (
     SearchError,
     Status,
     Stop,
-    cli,
+    commands,
     maximize,
 )
 from cggd.datasets import mmkp
@@ -204,7 +204,7 @@ def test_a_sweep_that_is_interrupted_or_fails_delivers_its_points(cggd, table, m
     def interrupted(problem, **options):
         if problem.constraints[-1].bound == 7:
             raise KeyboardInterrupt
-        return cli.solve(problem, **options)
+        return commands.solve(problem, **options)
 
     monkeypatch.setattr(sys.modules["cggd.sweep"], "solve", interrupted)
     arguments = ("sweep", table, "--maximize", "accuracy", "--metric", "latency", "--bounds", "5,7")
@@ -214,7 +214,7 @@ def test_a_sweep_that_is_interrupted_or_fails_delivers_its_points(cggd, table, m
     assert "interrupted, after 1 bound" in out
 
     def fails(problem, **options):
-        result = cli.solve(problem, **options)
+        result = commands.solve(problem, **options)
         run = replace(result.run, note="OSError: device lost")
         raise SearchError("device lost", replace(result, stopped=Stop.FAILED, run=run))
 
@@ -299,7 +299,7 @@ def test_check_names_what_conflicts_and_what_would_work(cggd, table):
 
 def test_check_calls_nothing_infeasible_that_it_did_not_prove(cggd, table, monkeypatch):
     unknown = Feasibility(Status.UNKNOWN, None, None, [], "")
-    monkeypatch.setattr(cli, "diagnose", lambda constraints, **settings: Diagnosis(unknown, [], False, []))
+    monkeypatch.setattr(commands, "diagnose", lambda constraints, **settings: Diagnosis(unknown, [], False, []))
     code, out, _ = cggd("check", table, "--limit", "latency<=5.3")
     assert code == 2
     assert "unknown: " in out
@@ -315,7 +315,7 @@ def test_check_draws_a_chunk_at_a_time(cggd, table, monkeypatch):
 
     sampled = ChoiceSpace.sample
     monkeypatch.setattr(ChoiceSpace, "sample", sample)
-    monkeypatch.setattr(cli, "CHUNK", 6)  # two selections of three decisions
+    monkeypatch.setattr(commands, "CHUNK", 6)  # two selections of three decisions
     code, out, _ = cggd("check", table, "--limit", "latency<=5.3", "--samples", "7")
     assert code == 0
     assert drawn == [2, 2, 2, 1]
@@ -328,8 +328,8 @@ def test_check_draws_a_chunk_at_a_time(cggd, table, monkeypatch):
 
 def test_shares_do_not_depend_on_the_chunk(cggd, table, monkeypatch):
     lines = []
-    for chunk in (cli.CHUNK, 9):
-        monkeypatch.setattr(cli, "CHUNK", chunk)
+    for chunk in (commands.CHUNK, 9):
+        monkeypatch.setattr(commands, "CHUNK", chunk)
         lines.append(cggd("check", table, "--limit", "latency<=5.3", "--samples", "5")[1])
     assert lines[0] == lines[1]
 
@@ -387,8 +387,8 @@ def test_where_to_write_is_checked_before_any_work(cggd, table, tmp_path, monkey
     def work(*arguments, **keywords):
         raise AssertionError("--out should have been looked at first")
 
-    monkeypatch.setattr(cli, "solve", work)
-    monkeypatch.setattr(cli.demonstration, "run", work)
+    monkeypatch.setattr(commands, "solve", work)
+    monkeypatch.setattr(commands.demonstration, "run", work)
     monkeypatch.setattr(Result, "from_json", work)
     taken = tmp_path / "taken"
     taken.write_text("")
@@ -417,8 +417,8 @@ def test_a_file_that_is_a_folder_beside_the_result_is_not_drawn_over(cggd, table
 
 
 def test_demo_makes_its_folder(cggd, tmp_path, monkeypatch):
-    monkeypatch.setattr(cli.demonstration, "run", lambda: (_ for _ in ()).throw(KeyboardInterrupt))
-    assert cggd("demo", "--out", tmp_path / "a" / "b")[0] == cli.INTERRUPTED
+    monkeypatch.setattr(commands.demonstration, "run", lambda: (_ for _ in ()).throw(KeyboardInterrupt))
+    assert cggd("demo", "--out", tmp_path / "a" / "b")[0] == commands.INTERRUPTED
     assert (tmp_path / "a" / "b").is_dir()
 
 
@@ -471,7 +471,7 @@ def test_progress_says_that_the_best_selection_is_polished():
     seen = []
     knapsack = mmkp("I03")
     how = {"improvers": [Descent(steps=5, starts=1), Multipliers()]}
-    maximize(knapsack.value, knapsack.constraints, callback=lambda p: seen.append(cli._words(p)), **how)
+    maximize(knapsack.value, knapsack.constraints, callback=lambda p: seen.append(commands._words(p)), **how)
     assert seen[0].startswith("start 1/1, ")
     assert seen[-1].startswith("polish, best 1")
     assert ", bound 1" in seen[-1]
@@ -479,7 +479,7 @@ def test_progress_says_that_the_best_selection_is_polished():
 
 def test_commands_of_the_core_do_not_import_adapters(cggd, monkeypatch):
     asked = []
-    monkeypatch.setattr("cggd.cli.entry_points", lambda group: asked.append(group) or [])
+    monkeypatch.setattr("cggd.commands.entry_points", lambda group: asked.append(group) or [])
     assert cggd("version")[0] == 0
     assert asked == []
     cggd("--help")

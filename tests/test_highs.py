@@ -280,3 +280,21 @@ sys.exit(7)
 def test_a_solver_that_is_left_behind_does_not_abort_the_process_at_its_end():
     done = subprocess.run([sys.executable, "-c", LEFT_BEHIND], capture_output=True, text=True, timeout=60, check=False)
     assert (done.returncode, done.stderr) == (7, "")
+
+
+@settings(max_examples=40)
+@given(problems(), st.floats(0.0, 1.0))
+def test_narrower_ranges_of_auxiliary_variables_lose_no_selection(problem, share):
+    selections = kept(problem.space, problem.constraints)
+    if len(selections) == 0:
+        return
+    costs = np.sort(problem.sign * problem.objective.evaluate(selections))
+    ceiling = float(costs[int(share * (len(costs) - 1))])
+    how = {"sign": problem.sign, "ceiling": ceiling}
+    try:
+        program = LinearProgram(problem.space, problem.constraints, problem.objective, **how)
+    except NotLinearError:
+        return
+    solution = program.solve()
+    assert solution.outcome is not Outcome.INFEASIBLE
+    assert solution.bound <= costs[0] + 1e-12 * abs(costs[0])

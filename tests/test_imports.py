@@ -26,6 +26,15 @@ def test_import_loads_no_heavy_library_and_no_adapter(module):
     assert not {name for name in loaded if name in HEAVY or name.startswith("cggd_")}
 
 
+@pytest.mark.parametrize("words", [["version"], ["--version"]])
+def test_the_version_is_printed_without_the_parser_of_the_command_line(words):
+    program = f"import cggd.cli, sys, atexit\natexit.register(lambda: print(*sys.modules))\ncggd.cli.main({words!r})"
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    said, loaded = done.stdout.splitlines()
+    assert said == f"cggd {cggd.__version__}"
+    assert not {"typer", "rich", "pydantic", "click"} & {name.partition(".")[0] for name in loaded.split()}
+
+
 def test_public_names_are_listed_once():
     assert len(cggd.__all__) == len(set(cggd.__all__))
 

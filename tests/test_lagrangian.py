@@ -287,3 +287,45 @@ def test_the_nearest_point_is_feasible_and_no_other_is_nearer(n, rows, seed):
     tight = weights > 1e-9
     assert matrix[tight] @ x == pytest.approx(heights[tight], abs=1e-6)
     assert np.linalg.norm(x) == pytest.approx(0, abs=1e-9) or tight.any()
+
+
+def many(seed, n=4000, above=False):
+    rng = np.random.default_rng(seed)
+    space = ChoiceSpace.from_sizes(rng.integers(2, 6, n))
+    weights = [rng.integers(1, 101, space.n_options).astype(float) for _ in range(3)]
+    value = Additive(space, sum(weights) / 3 + rng.integers(0, 31, space.n_options))
+    least = [space.layout.reduce(np.minimum, w).sum() for w in weights]
+    most = [space.layout.reduce(np.maximum, w).sum() for w in weights]
+    bounds = [a + 0.35 * (b - a) for a, b in zip(least, most, strict=True)]
+    bounds[0] = np.inf if above else bounds[0]
+    return Problem(value, [Additive(space, w) <= b for w, b in zip(weights, bounds, strict=True)], "maximize")
+
+
+@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("late", [False, True])
+@pytest.mark.parametrize("above", [False, True])
+def test_a_sample_with_corrected_limits_leads_to_a_selection(seed, late, above, monkeypatch):
+    problem = many(seed, above=above)
+    plain = relax(problem)
+    monkeypatch.setattr(lagrangian, "LARGE", 1000)
+    monkeypatch.setattr(lagrangian, "SCREENED", 1000)
+    relaxation = relax(problem, Budget(gap=1e-3, stop=lambda: late))
+    assert plain is not None
+    assert relaxation is not None
+    assert relaxation.selection is not None
+    assert problem.satisfied(relaxation.selection)
+    assert relaxation.value == problem.objective(relaxation.selection)
+    assert plain.value * (1 - 1e-9) <= relaxation.bound
+    assert relaxation.bound - relaxation.value <= (0.05 if late else 1e-3) * relaxation.bound
+
+
+def test_a_sample_of_what_cannot_be_met_proves_nothing_false(monkeypatch):
+    problem = many(0)
+    least = [problem.space.layout.reduce(np.minimum, c.metric.values).sum() for c in problem.constraints]
+    monkeypatch.setattr(lagrangian, "LARGE", 1000)
+    monkeypatch.setattr(lagrangian, "SCREENED", 1000)
+    none = replace(problem, constraints=[c.metric <= a - 1 for c, a in zip(problem.constraints, least, strict=True)])
+    one = replace(problem, constraints=[problem.constraints[0].metric <= least[0]])
+    assert relax(none).infeasible
+    assert not relax(one).infeasible
+    assert relax(replace(problem, constraints=[])).value == pytest.approx(relax(replace(problem, constraints=[])).bound)

@@ -212,7 +212,7 @@ class _Cores:
         if last:
             settled = settle(problem, allowed=core, known=known, step=self.step, solve=solve)
             with self.lock:
-                self._learn(core, settled.selection, settled.bound)
+                self._learn(core, settled.selection, settled.bound, settled.error or None)
             return settled.proved
         # The ceiling is halfway to the next better value, so that rounding does not matter.
         ceiling = self.cost - self.step / 2 if cut and np.isfinite(self.cost) else None
@@ -228,7 +228,9 @@ class _Cores:
             self._learn(core, selection, -np.inf if cut or wrong else solution.bound)
         return solution.outcome is not Outcome.STOPPED
 
-    def _learn(self, core: NDArray[np.bool_], selection: NDArray[np.int64] | None, inside: float) -> None:
+    def _learn(
+        self, core: NDArray[np.bool_], selection: NDArray[np.int64] | None, inside: float, error: float | None = None
+    ) -> None:
         """Keep a better selection, and update the bound: the lesser of the core's and that of the options outside."""
         problem = self.problem
         if selection is not None and (cost := problem.cost(selection)) < self.cost:
@@ -237,7 +239,8 @@ class _Cores:
         outside = self.relaxed + float(self.reduced[~core].min(initial=np.inf))
         self.bound = max(self.bound, min(inside, outside))
         none = "proved by mixed-integer programming (HiGHS)" if self.bound == np.inf and self.best is None else None
-        self.findings.put(Finding(selection, problem.sign * self.bound if np.isfinite(self.bound) else None, none))
+        bound = problem.sign * self.bound if np.isfinite(self.bound) else None
+        self.findings.put(Finding(selection, bound, none, error=error))
 
     # -- helpers ----------------------------------------------------------------------------------------------------
 

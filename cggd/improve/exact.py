@@ -83,4 +83,5 @@ class Exact:
             return
         bound = problem.sign * settled.bound if np.isfinite(settled.bound) else None
         complete = settled.outcome is Outcome.OPTIMAL and part.objective is problem.objective
-        yield Finding(settled.nearest if settled.selection is None else settled.selection, bound, complete=complete)
+        found = settled.nearest if settled.selection is None else settled.selection
+        yield Finding(found, bound, error=settled.error if complete or settled.error else None)

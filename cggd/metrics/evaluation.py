@@ -85,6 +85,8 @@ class Evaluation:
         Called before each call of a black box; it may raise to refuse it.
     most : int or None
         Largest number of `calls`.
+    reserved : int
+        Calls of these that are kept for the end, to evaluate the answer again.
     costly : bool
         Count only the calls of costly metrics (`Metric.costly`); the others are then cheap rules.
     seen : list of arrays of selections, or None
@@ -97,6 +99,7 @@ class Evaluation:
     fresh: bool = False
     admit: Callable[[], None] | None = None
     most: int | None = None
+    reserved: int = 0
     costly: bool = False
     seen: list[NDArray[np.int64]] | None = field(default=None, repr=False)
     tally: Tally = field(default_factory=Tally, repr=False)
@@ -113,7 +116,12 @@ class Evaluation:
     @property
     def exhausted(self) -> bool:
         """Whether no further call may be made."""
-        return self.most is not None and self.calls >= self.most
+        return self.left <= 0
+
+    @property
+    def left(self) -> float:
+        """How many calls may still be made; infinite without a limit."""
+        return np.inf if self.most is None else self.most - self.reserved - self.calls
 
     def grant(self, keys: Sequence[bytes], caller: object, *, repeats: int = 1, costly: bool = False) -> int:
         """For how many of the selections, in their order, a black box may be called; `OutOfCalls` if for none.
@@ -128,7 +136,7 @@ class Evaluation:
         """
         if self.most is None or not keys or (self.costly and not costly):
             return len(keys)
-        left = self.most - self.calls
+        left = self.left
         for i, key in enumerate(keys):
             left -= self.tally.price(key, caller, repeats)
             if left < 0:

@@ -23,6 +23,10 @@ PRESOLVED = 1_000_000
 # some sum smaller by this factor.
 LIGHTER = 10.0
 
+# Relative gap to which the Lagrangian dual is solved, or this share of the gap that is asked for.
+TOLERANCE = 1e-6
+GAP_SHARE = 0.1
+
 # Up to this many options, a linear program with a peak or a longest path takes about a second.
 SMALL = 20_000
 
@@ -87,6 +91,7 @@ def relax(
     (7.333, array([0.   , 0.   , 0.667, 0.   ]))
     """
     budget = budget or Budget()
+    tolerance = max(TOLERANCE, GAP_SHARE * budget.gap)
     limits = limits_of(problem.constraints)
     small = problem.space.n_options <= PRESOLVED
     mask = possible(problem.space, limits, problem.allowed) if small else problem.allowed
@@ -94,7 +99,7 @@ def relax(
         proof = "the bounds leave no option of some decision"
         return Relaxed(problem.sign * np.inf, lambda: np.full(problem.space.n_options, np.inf), proof=proof)
     within = replace(problem, allowed=mask)
-    sums = lagrangian.relax(within, budget)
+    sums = lagrangian.relax(within, budget, tolerance=tolerance)
     if sums is not None:
         if sums.selection is None and not sums.infeasible:
             sums = _led_by_constraints(within, sums, budget)
@@ -105,7 +110,7 @@ def relax(
                 problem.space, [*limits, (problem.objective, problem.sign, problem.sign * sums.value)], mask
             )
             if mask is not None and lighter is not None and _lighter(problem, mask, lighter):
-                again = lagrangian.relax(replace(problem, allowed=lighter), budget)
+                again = lagrangian.relax(replace(problem, allowed=lighter), budget, tolerance=tolerance)
                 sums = _better(problem, sums, again)
         proof = "the bounds cannot be met together, proved by Lagrangian multipliers" if sums.infeasible else None
         return Relaxed(sums.bound, sums.reduced, sums.selection, proof)

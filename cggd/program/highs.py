@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import Enum
 from typing import Any, cast
 
@@ -33,14 +34,22 @@ REDUCED = 1e-7
 # called feasible programs infeasible that had coefficients of 1e-9.
 DROPPED = 100 * FEASIBLE
 
+# Rounds of narrowing the ranges of auxiliary variables: a ceiling narrows that of the objective, which narrows others.
+TIGHTENED = 3
+
+# The tolerance, in place of FEASIBLE, of a program that is to prove that its ceiling cannot be reached. HiGHS accepts
+# variables and rows that are off by it; with 1e-6, selections that do not exist reach ceilings 1e-7 below the optimum.
+PRECISE = 1e-9
+
 # Scaled rows whose rounding error is larger than this are loosened by it. Smaller errors are covered by the solver's
 # tolerances, which are larger. (A margin of 1e-6 to 1e-3 in every row makes HiGHS 1.12 lose optima.)
 NEGLIGIBLE = 1e-8
 
-# Verdicts of HiGHS 1.12 are no proofs for programs that have auxiliary variables and, in rows or costs, numbers below
-# TRUSTED. There it loses optima by more than its tolerances, with presolve (5 of 400 programs with a peak or a longest
-# path of numbers up to 1e9) and without it (2 of 1357). Smaller coefficients of variables that are 0 or 1 are therefore
-# removed from their rows as well. This makes the bound worse by about 1e-6 of the largest number for each.
+# Verdicts of HiGHS 1.12 are no proofs for programs that have auxiliary variables and, in rows, costs or the value of an
+# epigraph variable, numbers below TRUSTED. There it loses optima by more than its tolerances, with presolve (5 of 400
+# programs with a peak or a longest path of numbers up to 1e9) and without it (2 of 1357). Smaller coefficients of
+# variables that are 0 or 1 are therefore removed from their rows as well. This makes the bound worse by about 1e-6 of
+# the largest number for each.
 TRUSTED = 1e-3
 
 
@@ -118,6 +127,8 @@ class LinearProgram:
         selection.
     excluded : list of ndarray of int, shape (n_decisions,)
         Selections that the program must not return.
+    precise : bool
+        Whether the solver's tolerance is `PRECISE`.
 
     Notes
     -----
@@ -140,7 +151,9 @@ class LinearProgram:
         allowed: NDArray[np.bool_] | None = None,
         ceiling: float | None = None,
         excluded: Sequence[NDArray[np.int64]] = (),
+        precise: bool = False,
     ) -> None:
+        self.precise = precise
         limits = limits_of(constraints)
         if ceiling is not None and objective is not None:
             limits.append((objective, sign, ceiling))
@@ -159,6 +172,28 @@ class LinearProgram:
         for selection in excluded:
             self._exclude(selection)
         self.rows = Expression.join(program.rows)
+        for _ in range(TIGHTENED if len(program.reach) else 0):
+            self._tighten()
+
+    def _tighten(self) -> None:
+        """Narrow the range of each auxiliary variable to what every row by itself leaves of it.
+
+        With a ceiling, costs that alone exceed it vanish, and the scaling is that of the numbers that remain.
+        """
+        program, n, reach = self.program, len(self.program.open), self.program.reach
+        matrix = sparse.coo_array(self.rows.matrix(self.n_columns))
+        at = np.flatnonzero((matrix.col >= n) & (matrix.data != 0))
+        row, column, factor = matrix.row[at], matrix.col[at] - n, matrix.data[at]
+        others = program.range(self.rows)[0][row] - np.minimum(factor * reach[column], 0.0)
+        lower, upper = np.zeros(len(reach)), reach.copy()
+        np.minimum.at(upper, column[factor > 0], (-others / factor)[factor > 0])
+        np.maximum.at(lower, column[factor < 0], (-others / factor)[factor < 0])
+        margin, binary = NEGLIGIBLE * reach, reach == 1
+        lower, upper = np.maximum(lower - margin, 0.0), np.minimum(upper + margin, reach)
+        lower, upper = np.where(binary, np.ceil(lower), lower), np.where(binary, np.floor(upper), upper)
+        upper = np.maximum(lower, upper)  # the rows remain, so that the solver finds what is impossible
+        lower, share = np.append(np.zeros(n), lower), np.append(np.ones(n), (upper - lower) / reach)
+        self.rows, self.cost = (_ranged(expression, lower, share) for expression in (self.rows, self.cost))
 
     def _taken(self, expression: Expression | None) -> Expression:
         if expression is None:
@@ -210,6 +245,10 @@ class LinearProgram:
             options["time_limit"] = max(time_limit, 1e-3)
         if node_limit is not None:
             options["node_limit"] = node_limit
+        if self.precise:
+            options["mip_feasibility_tolerance"] = PRECISE
+            # scipy passes options that it does not know to HiGHS, and warns.
+            warnings.filterwarnings("ignore", "Unrecognized options", RuntimeWarning, __name__)
         linear = [LinearConstraint(cast(Any, equal)[:, columns], 1, 1)]
         if len(self.rows):
             linear.append(cast(Any, LinearConstraint)(scaled.matrix[:, columns], -np.inf, scaled.limits))
@@ -222,14 +261,16 @@ class LinearProgram:
         result = run_interruptibly(lambda: milp(scaled.cost[columns], **arguments), stop)
         if result is None:
             return Solution(Outcome.STOPPED, None, -np.inf)
-        found = None
+        found, smallest = None, scaled.smallest
         if result.x is not None:
             shares = np.empty(self.n_columns)
             shares[columns] = result.x
             found = self._selection(shares)
+            paid = shares[~scaled.whole & (scaled.cost != 0)]
+            smallest = float(paid.min(initial=smallest, where=paid > FEASIBLE))
         outcome = _outcome(result.status)
         n_auxiliary = len(self.program.reach)
-        if n_auxiliary and scaled.smallest < TRUSTED:
+        if n_auxiliary and smallest < TRUSTED:
             return Solution(Outcome.STOPPED, found, -np.inf)
         bound: float | None = getattr(result, "mip_dual_bound", None)
         if bound is None and outcome is Outcome.OPTIMAL:
@@ -397,6 +438,13 @@ class _Scaled:
         total = least.sum() + ends.sum() - paid.sum()
         size = np.abs(least).sum() + np.abs(ends).sum() + np.abs(paid).sum()
         return float(total - OPERATIONS * UNIT * size), np.maximum(low[:n] - least[program.row], 0.0)
+
+
+def _ranged(expression: Expression, lower: NDArray[np.float64], share: NDArray[np.float64]) -> Expression:
+    """The expression of variables that begin at `lower` and have a share of their former range."""
+    shifts = expression.coefficient * lower[expression.column]
+    constant = expression.constant + np.bincount(expression.row, shifts, minlength=len(expression))
+    return replace(expression, coefficient=expression.coefficient * share[expression.column], constant=constant)
 
 
 def _outcome(status: int) -> Outcome:

@@ -21,6 +21,11 @@ from cggd.program.sum_tables import Point, Tables
 # Number of options in the first core, beyond one per decision: those of least reduced cost.
 CORE = 20_000
 
+# Of more options than LARGE, every STRIDE-th one decides which reduced costs are in the core; sorting them all would
+# take longer than a pass over all tables.
+LARGE = 1_000_000
+STRIDE = 16
+
 
 def repair(
     problem: Problem, tables: Tables, points: Sequence[Point], tolerance: float, over: Callable[[], bool]
@@ -80,8 +85,9 @@ class _Core:
     @classmethod
     def of(cls, tables: Tables, reduced: NDArray[np.float64], size: int, selection: NDArray[np.int64]) -> _Core:
         layout = tables.layout
-        nth = min(layout.n_decisions + size, len(reduced) - 1)
-        most = np.partition(reduced, nth)[nth]
+        sample = reduced[:: STRIDE if len(reduced) > LARGE else 1]
+        nth = min((layout.n_decisions + size) * len(sample) // len(reduced), len(sample) - 1)
+        most = np.partition(sample, nth)[nth]
         at = np.flatnonzero((reduced <= most) & np.isfinite(reduced))
         owner = np.searchsorted(layout.offsets, at, side="right") - 1
         several = np.bincount(owner, minlength=layout.n_decisions)[owner] > 1

@@ -13,12 +13,23 @@ from cggd.expressions import Program
 from cggd.problem import Problem, nothing
 from cggd.program.grid import proved
 from cggd.program.highs import LinearProgram, Outcome, Solution
+from cggd.rounding import OPERATIONS, UNIT
 
 # Largest number of solver calls. Selections are excluded one by one, until the solver's tolerances hide no better one.
 EXCLUDED = 12
 
 # Relative gap up to which the value and the bound of a finished exact solver (HiGHS) differ by its tolerances only.
 PRECISION = 2e-6
+
+# A value is proved optimal if HiGHS, with a tolerance of 1e-9, finds no selection that is better by a share of CLOSED
+# of it. The share is less where a quarter of the smallest difference between numbers of the objective is, and more than
+# MARGIN times the rounding error of the objective; otherwise there is no such proof.
+CLOSED = 1e-11
+MARGIN = 4.0
+
+# Number of attempts at that proof; each may find a better selection, in which up to POLISHED options are changed first.
+ATTEMPTS = 3
+POLISHED = 20
 
 # In programs of more than LARGE columns, no more selections are excluded once the relative gap is at most PRECISION.
 # Each call would take as long again, and there may be thousands of such selections.
@@ -56,6 +67,8 @@ class Settled:
     proved : bool
         Whether it is proved that no better selection exists.
     outcome : Outcome
+    error : float
+        What is proved is that no selection is better by as much as this; 0 if there is no better selection.
     """
 
     selection: NDArray[np.int64] | None
@@ -63,6 +76,7 @@ class Settled:
     bound: float
     proved: bool
     outcome: Outcome
+    error: float = 0.0
 
 
 def settle(
@@ -139,4 +153,86 @@ def settle(
         if noisy and best is not selection:
             break  # a noisy value proves nothing about this selection
         excluded.append(selection)
+    near = same and outcome is Outcome.OPTIMAL and cost - bound <= PRECISION * abs(bound)
+    if best is not None and near and gap == 0 and not noisy:
+        best, cost, error = _closed(problem, part, best, allowed, solve)
+        if error is not None:
+            return Settled(best, nearest, max(bound, cost - error), True, outcome, error)
     return Settled(best, nearest, bound, False, outcome)
+
+
+def _closed(
+    problem: Problem,
+    part: Problem,
+    best: NDArray[np.int64],
+    allowed: NDArray[np.bool_] | None,
+    solve: Callable[[LinearProgram], Solution],
+) -> tuple[NDArray[np.int64], float, float | None]:
+    """Improve a selection until the solver finds none that is better by more than an error.
+
+    Returns the selection, its cost and the error; None in place of the error if the solver does not prove it.
+    """
+    for _ in range(ATTEMPTS):
+        best, cost = _polished(problem, best, allowed)
+        error = resolution(part, cost)
+        if error == 0:
+            break
+        program = LinearProgram(
+            part.space,
+            part.constraints,
+            part.objective,
+            sign=part.sign,
+            allowed=allowed,
+            ceiling=cost - error,
+            precise=True,
+        )
+        solution = solve(program)
+        if solution.outcome is Outcome.INFEASIBLE:
+            return best, cost, error
+        found = solution.selection
+        if found is None or not problem.satisfied(found) or problem.cost(found) >= cost:
+            break
+        best = found
+    return best, problem.cost(best), None
+
+
+def resolution(problem: Problem, cost: float) -> float:
+    """The error of a proof that `cost` is optimal: less than what the numbers of the objective can distinguish.
+
+    It is 0 if it would not exceed the rounding errors of the objective.
+
+    Examples
+    --------
+    >>> from cggd import Additive, ChoiceSpace
+    >>> from cggd import Additive, ChoiceSpace
+    >>> resolution(Problem(Additive(ChoiceSpace.from_sizes([2, 2]), [1.0, 7.0, 2.0, 3.0])), 9.0)
+    9e-11
+    """
+    expression = Program(problem.space).of(problem.objective, problem.sign)
+    assert expression is not None
+    numbers = np.unique(np.abs(np.append(expression.coefficient, 0.0)))
+    apart = np.diff(numbers)
+    apart = apart[apart > OPERATIONS * UNIT * numbers[1:]]  # what differs by rounding is the same
+    error = min(CLOSED * abs(cost), float(apart.min(initial=np.inf)) / 4)
+    return float(error) if error > MARGIN * float(expression.rounding.max()) else 0.0
+
+
+def _polished(
+    problem: Problem, best: NDArray[np.int64], allowed: NDArray[np.bool_] | None
+) -> tuple[NDArray[np.int64], float]:
+    """Change single decisions as long as that improves the objective by what the solver does not see."""
+    space, cost = problem.space, problem.cost(best)
+    for _ in range(POLISHED):
+        costs = problem.sign * np.asarray(problem.objective.replacements(best), dtype=float)
+        if allowed is not None:
+            costs = np.where(allowed, costs, np.inf)
+        for option in np.argsort(costs, kind="stable")[: np.count_nonzero(costs < cost)].tolist():
+            changed = best.copy()
+            decision = int(space.layout.owner[option])
+            changed[decision] = option - space.offsets[decision]
+            if problem.satisfied(changed) and problem.cost(changed) < cost:
+                best, cost = changed, problem.cost(changed)
+                break
+        else:
+            break
+    return best, cost

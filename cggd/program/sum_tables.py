@@ -81,15 +81,14 @@ class Tables:
         for decisions, options, _ in self.layout.blocks:
             starts = self.layout.offsets[decisions] - options.start
             for t, table in enumerate(self.tables):
-                block = self.signs[t] * table[options].astype(float)
-                open_ = slice(None) if self.allowed is None else self.allowed[options]
-                ends = np.zeros(len(block))
-                ends[open_] = np.abs(block[open_])
-                size[t] += np.maximum.reduceat(ends, starts).sum()
-                for end, ufunc, never in ((low, np.minimum, np.inf), (high, np.maximum, -np.inf)):
-                    may = np.full(len(block), never)
-                    may[open_] = block[open_]
-                    end[t] += ufunc.reduceat(may, starts).sum()
+                least = most = np.multiply(self.signs[t], table[options], dtype=float)
+                if self.allowed is not None:
+                    open_ = self.allowed[options]
+                    least, most = np.where(open_, least, np.inf), np.where(open_, most, -np.inf)
+                ends = np.minimum.reduceat(least, starts), np.maximum.reduceat(most, starts)
+                low[t] += ends[0].sum()
+                high[t] += ends[1].sum()
+                size[t] += np.maximum(*map(np.abs, ends)).sum()
         return Extent(low, high, size + self.sizes)
 
     def mixed(self, multipliers: NDArray[np.float64]) -> Iterator[tuple[slice, slice, NDArray[np.float64]]]:

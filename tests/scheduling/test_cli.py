@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from cggd import cli
+from cggd import commands
 from cggd_scheduling import Project, Schedule, write_project
 from cggd_scheduling.cli import app
 
@@ -30,8 +30,8 @@ class Point:
 
 @pytest.fixture
 def cggd(cggd, monkeypatch):
-    monkeypatch.setattr(cli, "entry_points", lambda group: [Point()])
-    monkeypatch.setattr(cli.app, "registered_groups", [])
+    monkeypatch.setattr(commands, "entry_points", lambda group: [Point()])
+    monkeypatch.setattr(commands.app, "registered_groups", [])
     return lambda *arguments: cggd("schedule", *arguments)
 
 

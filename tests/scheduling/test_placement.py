@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cggd import Status
+from cggd import Status, minimize
 from cggd.datasets import data_folder
 from cggd.program.highs import LinearProgram
 from cggd.testing import check_expression, check_metric, check_state
@@ -366,6 +366,15 @@ def test_bert_is_placed_optimally_and_proved():
     schedule = place(problem, time_limit=60.0)
     assert schedule.status is Status.OPTIMAL
     assert schedule.value == pytest.approx(21.908376, abs=1e-5)
+
+
+@pytest.mark.slow
+def test_bert_is_proved_by_plain_minimize():
+    problem = read(needs(BERT))
+    result = minimize(DeviceLoad(problem), problem.memory_limits)
+    assert result.status is Status.OPTIMAL
+    assert result.value == pytest.approx(21.908376, abs=1e-6)
+    assert 0 < result.gap <= 1.1e-11
 
 
 def test_an_interrupted_search_returns_the_best_until_then(monkeypatch):

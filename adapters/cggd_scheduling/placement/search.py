@@ -198,8 +198,8 @@ class MixedInteger:
         ceiling = incumbent.cost * (1 + PRECISION)
         found = _solved(LinearProgram(problem.space, problem.constraints, problem.objective, ceiling=ceiling), budget)
         bound = min(found.bound, incumbent.cost)
-        complete = found.outcome is not Outcome.STOPPED
-        yield Finding(found.selection, bound if math.isfinite(bound) else None, complete=complete)
+        error = None if found.outcome is Outcome.STOPPED else 0.0
+        yield Finding(found.selection, bound if math.isfinite(bound) else None, error=error)
 
 
 def _solved(program: LinearProgram, budget: Budget) -> Solution:
