@@ -95,7 +95,7 @@ class Costs:
         """Multiply-accumulates in millions, as `cggd_nas.measure.macs` counts them."""
         with self._lock:
             tables = sum_of_operations(self.walk, lambda traced: traced.trace.macs)
-        metric = self._summed(tables, 1e6, lambda s: self._trace(s).macs / 1e6, name, "MMAC")
+        metric = self._summed(tables, 10**6, lambda s: self._trace(s).macs / 1e6, name, "MMAC")
         return self._known(metric, lambda module: measure.macs(module, self.example) / 1e6)
 
     def peak_memory(self, *, bits: int = 8, name: str = "memory") -> Metric:

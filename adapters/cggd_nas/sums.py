@@ -10,6 +10,7 @@ import itertools
 from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from fractions import Fraction
 from math import prod
 from typing import Any
 
@@ -26,7 +27,8 @@ from cggd_nas.walk import Region, Traced, Unit, Walk
 # Combinations of options up to which a part is traced under each. It holds two widths and a kernel of six options.
 COMBINATIONS = 256
 
-Table = tuple[tuple[Hashable, ...], NDArray[np.float64]]
+# Decisions, and an array of exact numbers (whole ones or fractions) with an axis for each.
+Table = tuple[tuple[Hashable, ...], NDArray[np.object_]]
 
 # What may stand in outputs beside tensors.
 _PLAIN = (bool, int, float, str, type(None))
@@ -51,34 +53,36 @@ class Given:
         return self.cases[tuple(selection[d] for d in self.decisions)]
 
 
-def summed(tables: Sequence[Table], space: ChoiceSpace, divisor: float, *, name: str, unit: str) -> Metric:
+def summed(tables: Sequence[Table], space: ChoiceSpace, divisor: int, *, name: str, unit: str) -> Metric:
     """The metric that is the sum of tables, each divided; `Additive` where none is over several decisions."""
-    constant = float(sum(table for decisions, table in tables if not decisions))
-    if all(len(decisions) <= 1 for decisions, _ in tables):
-        values = np.zeros(space.n_options)
-        for (decision,), table in (pair for pair in tables if pair[0]):
-            first = int(space.offsets[space.position(decision)])
-            values[first : first + len(table)] += table
-        return Additive(space, values / divisor, constant / divisor, name=name, unit=unit)
-    merged = {decisions: np.zeros(table.shape) for decisions, table in tables if decisions}
+    constant = sum(table[()] for decisions, table in tables if not decisions)
+    merged = {decisions: np.zeros(table.shape, dtype=object) for decisions, table in tables if decisions}
     for decisions, table in (pair for pair in tables if pair[0]):
         merged[decisions] += table
-    divided = {decisions: table / divisor for decisions, table in merged.items()}
-    return Interactions(space, divided, constant / divisor, name=name, unit=unit)
+    # Each number is rounded once, by this division.
+    divided = {decisions: (table / divisor).astype(float) for decisions, table in merged.items()}
+    constant = float(constant / divisor)
+    if any(len(decisions) > 1 for decisions in divided):
+        return Interactions(space, divided, constant, name=name, unit=unit)
+    values = np.zeros(space.n_options)
+    for (decision,), table in divided.items():
+        first = int(space.offsets[space.position(decision)])
+        values[first : first + len(table)] = table
+    return Additive(space, values, constant, name=name, unit=unit)
 
 
-def sum_of_operations(walk: Walk, value: Callable[[Traced], float]) -> list[Table] | None:
+def sum_of_operations(walk: Walk, value: Callable[[Traced], int | Fraction]) -> list[Table] | None:
     """Tables whose sum is a sum over what a network executes; None where parts depend on too many decisions.
 
     Parameters
     ----------
     walk : Walk
     value : callable
-        The sum over a part.
+        The sum over a part, which is exact: parts are told apart by differences.
     """
     try:
         found = _Parts(walk, value).tables(walk.root.module, Given((), {(): (walk.inputs, {})}))
-    except Exception:  # some selection cannot be run: whoever evaluates that one is told why
+    except CannotRunError:  # some selection: whoever evaluates that one is told why
         return None
     return None if found is None else found[0]
 
@@ -88,12 +92,12 @@ def sum_of_modules(walk: Walk, count: Callable[[nn.Module], int]) -> list[Table]
     space = walk.supernet.space
     base = space.labels([0] * space.n_decisions)
     walk.selection = base
-    tables: list[Table] = [((), np.array(float(walk.root.count(count))))]
+    tables: list[Table] = [((), np.array(walk.root.count(count), dtype=object))]
     owned = set[Unit]()
     for unit in dict.fromkeys(walk.root.units):
         inside = set[Unit]()
 
-        def case(unit: Unit = unit, inside: set[Unit] = inside) -> tuple[float, set[Hashable], None]:
+        def case(unit: Unit = unit, inside: set[Unit] = inside) -> tuple[int, set[Hashable], None]:
             total, reads, todo, seen = 0, set[Hashable](), [unit], set[Unit]()
             while todo:
                 if (one := todo.pop()) not in seen:
@@ -103,7 +107,7 @@ def sum_of_modules(walk: Walk, count: Callable[[nn.Module], int]) -> list[Table]
                     reads.update(variant.reads)
                     todo += variant.units
             inside |= seen
-            return float(total), reads, None
+            return total, reads, None
 
         if (found := _every(walk, base, (), case)) is None or owned & inside:
             return None
@@ -112,10 +116,14 @@ def sum_of_modules(walk: Walk, count: Callable[[nn.Module], int]) -> list[Table]
     return tables
 
 
+class CannotRunError(Exception):
+    """A part of the network fails under some selection."""
+
+
 @dataclass(frozen=True, eq=False)
 class _Parts:
     walk: Walk
-    value: Callable[[Traced], float]
+    value: Callable[[Traced], int | Fraction]
 
     @property
     def base(self) -> dict[Hashable, Hashable]:
@@ -135,8 +143,8 @@ class _Parts:
     def _together(self, module: nn.Module, given: Given) -> tuple[list[Table], Given] | None:
         """A part as one table over all decisions that it depends on."""
 
-        def case() -> tuple[float, set[Hashable], Any]:
-            traced = self.walk.traced(module, *given.at(self.walk.selection))
+        def case() -> tuple[int | Fraction, set[Hashable], Any]:
+            traced = self._traced(module, given)
             return self.value(traced), set(traced.reads), traced.trace.result
 
         if (found := _every(self.walk, self.base, given.decisions, case)) is None:
@@ -146,6 +154,13 @@ class _Parts:
         if not all(isinstance(x, (*_PLAIN, Result, Tensor)) for x in leaves):
             return None  # what else they hold cannot be compared
         return [table], _fewest(results)
+
+    def _traced(self, function: Callable[..., Any], given: Given) -> Traced:
+        """What a part does under the walk's selection; what it raises is its own."""
+        try:
+            return self.walk.traced(function, *given.at(self.walk.selection))
+        except Exception as error:
+            raise CannotRunError from error
 
     def _chain(self, module: nn.Module, given: Given) -> tuple[list[Table], Given] | None:
         """Modules of an ``nn.Sequential``, one after another."""
@@ -168,7 +183,7 @@ class _Parts:
         called: list[tuple[nn.Module, Any]] = []
         region = module.__dict__["forward"]
         with _overheard(module, called):
-            traced = walk.traced(region.function, *given.at(walk.selection))
+            traced = self._traced(region.function, given)
         tables: list[Table] = []
         rest = self.value(traced)
         for part, arguments in called:
@@ -176,8 +191,8 @@ class _Parts:
             if found is None or found[1].decisions:
                 return None
             tables += found[0]
-            rest -= sum(float(table[(0,) * table.ndim]) for _, table in found[0])
-        return [*tables, ((), np.array(rest))], Given((), {(): _anew(traced.trace.result)})
+            rest -= sum(table[(0,) * table.ndim] for _, table in found[0])
+        return [*tables, ((), np.array(rest, dtype=object))], Given((), {(): _anew(traced.trace.result)})
 
 
 def _every(
@@ -199,12 +214,12 @@ def _every(
             numbers[combination], cases[combination] = number, result
         else:
             shape = tuple(len(space.option_labels(d)) for d in known)
-            table = np.array(list(numbers.values()), dtype=float).reshape(shape)
+            table = np.array(list(numbers.values()), dtype=object).reshape(shape)
             return _narrowest(tuple(known), table), Given(tuple(known), cases)
     return None
 
 
-def _narrowest(decisions: tuple[Hashable, ...], table: NDArray[np.float64]) -> Table:
+def _narrowest(decisions: tuple[Hashable, ...], table: NDArray[np.object_]) -> Table:
     """A table without the decisions that it does not depend on."""
     for axis in reversed(range(table.ndim)):
         first = table.take([0], axis)
