@@ -1,6 +1,7 @@
 """Constraint-guided neural architecture search in any PyTorch network."""
 
 from cggd_nas import measure, penalties, spaces
+from cggd_nas.blockwise import Replaced, replace_blocks
 from cggd_nas.candidates import Candidate, NoFeasibleArchitectureError
 from cggd_nas.choices import ChannelChoice, Choice, ChoiceModule, RepeatChoice
 from cggd_nas.export import export_onnx, verify
@@ -38,6 +39,7 @@ __all__ = [
     "Regressor",
     "Relaxation",
     "RepeatChoice",
+    "Replaced",
     "Sliced",
     "Supernet",
     "TorchGuide",
@@ -54,6 +56,7 @@ __all__ = [
     "profile",
     "recalibrate",
     "recalibrated",
+    "replace_blocks",
     "retrain",
     "search",
     "spaces",
