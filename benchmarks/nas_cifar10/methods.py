@@ -132,6 +132,6 @@ RIVALS = {
         relaxation=lambda temperature: ProxylessTwoPath(),  # the logits are those of the probabilities themselves
     ),
 }
-ENDS = ("cggd", TABULATED, *RIVALS, "tas", "cooper", "proxyless", "tf_nas")
+ENDS = ("cggd", TABULATED, *RIVALS, "tas", "cooper")
 
 METHODS = {"cggd": OURS, **BASELINES, **ABLATIONS, TABULATED: replace(OURS, tabulated=True), **RIVALS}

@@ -53,7 +53,7 @@ class Recipe:
     warmup: int = 8
     epochs: int = 12
     every: int = 2
-    tabulated: int = 4
+    tabulated: int = 7
     batch: int = 64
     shared_rate: float = 0.05
     choice_rate: float = 0.03
