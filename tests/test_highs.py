@@ -189,6 +189,22 @@ def test_answers_do_not_depend_on_the_unit(drawn, scales, bounds):
     assert solution.bound / scales[2] == pytest.approx(best, rel=1e-5, abs=1e-4)
 
 
+@pytest.mark.parametrize("seed", range(60))
+def test_a_bound_is_not_above_the_best_where_numbers_of_different_sizes_are_added(seed):
+    rng = np.random.default_rng(seed)
+    space = ChoiceSpace.from_sizes(rng.integers(1, 4, 4).tolist())
+    large = np.where(rng.random(space.n_options) < 0.3, 1e9, rng.integers(0, 10, space.n_options))
+    peak = Peak(space, rng.integers(-50, 100, space.n_options) / 10)
+    objective = float(rng.choice([1, 0.5, 0.01])) * peak + float(rng.choice([1, 0.5])) * Additive(space, large)
+    selections = space.enumerate()
+    values = objective.evaluate(selections)
+    order = np.argsort(values, kind="stable")
+    n_excluded = min(rng.integers(0, 6), len(selections) - 1)
+    solution = LinearProgram(space, [], objective, excluded=list(selections[order[:n_excluded]])).solve()
+    best = values[order[n_excluded]]
+    assert solution.bound <= best + 1e-14 * abs(best)
+
+
 # -- how it ends ------------------------------------------------------------------------------------------------------
 
 

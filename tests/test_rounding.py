@@ -12,6 +12,8 @@ from hypothesis import strategies as st
 from cggd import Additive, ChoiceSpace, Function, Guide, LongestPath, Peak, Predicted, Table, find_feasible, maximum
 from cggd.guide import Observation
 from cggd.rounding import additions, is_whole, number_text, snapped, sum_rounding, true_texts
+from cggd.testing import choice_spaces
+from cggd.testing import metrics as metrics_of
 
 UNITS = [1.0, 1e-3, 1e-9, 1e-12, 1e6]
 
@@ -194,3 +196,23 @@ def test_numbers_as_text():
     assert number_text(float("inf")) == "inf"
     assert is_whole(np.array([1, 2], dtype=np.int8))
     assert number_text(17179869184.5) == "17179869184.5"
+
+
+@given(st.data())
+def test_a_batch_changes_no_verdict(data):
+    space = data.draw(choice_spaces(max_decisions=3, max_options=3))
+    metric = data.draw(metrics_of(space))
+    selections = space.enumerate()
+    values = metric.evaluate(selections).tolist()
+    assume(values == [metric.evaluate(one[None])[0] for one in selections])  # models may round differently in a batch
+    value = float(data.draw(st.sampled_from(values)))
+    constraint = metric <= np.nextafter(value, data.draw(st.sampled_from([-np.inf, np.inf])))
+    together = constraint.values(selections)
+    assert together.tolist() == [constraint.values(one[None])[0] for one in selections]
+
+
+def test_a_whole_selection_is_judged_exactly_in_any_batch():
+    space = ChoiceSpace.from_sizes([2, 2])
+    metric = Additive(space, [0, 1, 2, 3]) + maximum(Additive(space, [0.0, 0.1, 0.0, 0.0]))
+    constraint = metric <= np.nextafter(2.0, 0.0)
+    assert constraint.holds(np.array([[0, 0], [1, 0]])).tolist() == [False, False]

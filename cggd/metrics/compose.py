@@ -56,8 +56,12 @@ class Combination(Metric):
         rounding = sum(abs(w) * r for (w, _), (_, r) in zip(self.terms, parts, strict=True))
         magnitude = np.sum(np.abs(added), axis=0) + abs(self.constant)
         numbers = [self.constant, *(w for w, _ in self.terms)]
-        if not (is_whole(numbers) and all(map(is_whole, added)) and magnitude.max(initial=0.0) < WHOLE):
-            rounding = rounding + sum_rounding(magnitude, len(numbers))
+        # Sums of whole numbers are exact. Each selection is judged by itself, so that a batch changes no verdict.
+        exact = magnitude < WHOLE if is_whole(numbers) else np.zeros(np.shape(magnitude), dtype=bool)
+        for values in added if exact.any() else ():
+            exact &= np.rint(values) == values
+        if not exact.all():
+            rounding = rounding + np.where(exact, 0.0, sum_rounding(magnitude, len(numbers)))
         return check_numbers(self, "evaluate", np.sum(added, axis=0) + self.constant), rounding
 
     @property

@@ -238,7 +238,9 @@ class LinearProgram:
             return Solution(outcome, None, np.inf)
         if bound is None or not np.isfinite(bound):
             return Solution(outcome, found, -np.inf)
-        error = GAP + REDUCED * (len(self.program.first) + n_auxiliary) if scaled.cost.any() else 0.0
+        # A column may move over its whole range at a reduced cost within the tolerance.
+        moved = len(self.program.first) + float(self.program.reach.sum())
+        error = GAP + REDUCED * moved if scaled.cost.any() else 0.0
         # Each continuous variable may be off by the tolerance, and so may those that one with a cost depends on.
         error += FEASIBLE * np.count_nonzero(~scaled.whole) * float(np.abs(scaled.cost[~scaled.whole]).sum())
         lower = (bound - error) / scaled.unit + scaled.constant - float(self.cost.rounding[0])
