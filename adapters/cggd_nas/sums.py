@@ -91,29 +91,75 @@ def sum_of_modules(walk: Walk, count: Callable[[nn.Module], int]) -> list[Table]
     """Tables whose sum is `Walk.total`; None where parts depend on too many decisions or are shared by several."""
     space = walk.supernet.space
     base = space.labels([0] * space.n_decisions)
-    walk.selection = base
-    tables: list[Table] = [((), np.array(walk.root.count(count), dtype=object))]
+    inside = _modules_inside(walk, walk.root.units, base, count)
+    return None if inside is None else [((), np.array(walk.root.count(count), dtype=object)), *inside[0]]
+
+
+def _modules_inside(
+    walk: Walk, units: Sequence[Unit], base: Mapping[Hashable, Hashable], count: Callable[[nn.Module], int]
+) -> tuple[list[Table], set[Unit]] | None:
+    """Tables of parts and of the parts inside them, and all of these; None where one is in several."""
+    tables: list[Table] = []
     owned = set[Unit]()
-    for unit in dict.fromkeys(walk.root.units):
-        inside = set[Unit]()
-
-        def case(unit: Unit = unit, inside: set[Unit] = inside) -> tuple[int, set[Hashable], None]:
-            total, reads, todo, seen = 0, set[Hashable](), [unit], set[Unit]()
-            while todo:
-                if (one := todo.pop()) not in seen:
-                    seen.add(one)
-                    variant = one.variant()
-                    total += variant.count(count)
-                    reads.update(variant.reads)
-                    todo += variant.units
-            inside |= seen
-            return total, reads, None
-
-        if (found := _every(walk, base, (), case)) is None or owned & inside:
+    for unit in dict.fromkeys(units):
+        found = _modules_by_variant(walk, unit, base, count) or _modules_together(walk, unit, base, count)
+        if found is None or owned & found[1]:
             return None
-        owned |= inside
-        tables.append(found[0])
-    return tables
+        tables, owned = tables + found[0], owned | found[1]
+    return tables, owned
+
+
+def _modules_by_variant(
+    walk: Walk, unit: Unit, base: Mapping[Hashable, Hashable], count: Callable[[nn.Module], int]
+) -> tuple[list[Table], set[Unit]] | None:
+    """The tables of each variant apart, such as of each number of blocks; None where several decisions are read."""
+    walk.selection = base
+    if len(own := unit.variant().reads) != 1:
+        return None
+    labels = walk.supernet.space.option_labels(own[0])
+    tables: list[Table] = []
+    inside = {unit}
+    for place, label in enumerate(labels):
+        walk.selection = at = {**base, own[0]: label}
+        variant = unit.variant()
+        if variant.reads != own or (found := _modules_inside(walk, variant.units, at, count)) is None:
+            return None
+        for decisions, table in [((), np.array(variant.count(count), dtype=object)), *found[0]]:
+            if own[0] in decisions:
+                return None
+            tables.append(_only_at(place, len(labels), own[0], (decisions, table)))
+        inside |= found[1]
+    return tables, inside
+
+
+def _modules_together(
+    walk: Walk, unit: Unit, base: Mapping[Hashable, Hashable], count: Callable[[nn.Module], int]
+) -> tuple[list[Table], set[Unit]] | None:
+    """One table over all decisions that a part and the parts inside it depend on."""
+    inside = set[Unit]()
+
+    def case() -> tuple[int, set[Hashable], None]:
+        total, reads, todo, seen = 0, set[Hashable](), [unit], set[Unit]()
+        while todo:
+            if (one := todo.pop()) not in seen:
+                seen.add(one)
+                variant = one.variant()
+                total += variant.count(count)
+                reads.update(variant.reads)
+                todo += variant.units
+        inside.update(seen)
+        return total, reads, None
+
+    found = _every(walk, base, (), case)
+    return None if found is None else ([found[0]], inside)
+
+
+def _only_at(place: int, n: int, decision: Hashable, table: Table) -> Table:
+    """A table that counts under one of the n options of another decision, as one over that as well."""
+    decisions, numbers = table
+    whole = np.zeros((n, *numbers.shape), dtype=object)
+    whole[place] = numbers
+    return (decision, *decisions), whole
 
 
 class CannotRunError(Exception):
@@ -138,7 +184,39 @@ class _Parts:
                 return found
             if not given.decisions and (found := self._glued(module, given)) is not None:
                 return found
+        if isinstance(module, Unit) and not given.decisions and (found := self._by_variant(module, given)) is not None:
+            return found
         return self._together(module, given)
+
+    def _by_variant(self, unit: Unit, given: Given) -> tuple[list[Table], Given] | None:
+        """A part with other parts in its variants, such as a number of blocks: the tables of each variant apart.
+
+        None where variants read several decisions, or others than the rest do, or return tensors of other shapes.
+        """
+        walk, space = self.walk, self.walk.supernet.space
+        walk.selection = self.base
+        if len(own := unit.variant().reads) != 1:
+            return None
+        (decision,) = own
+        tables: list[Table] = []
+        outputs: list[Given] = []
+        labels = space.option_labels(decision)
+        for place, label in enumerate(labels):
+            walk.selection = {**self.base, decision: label}
+            variant = unit.variant()
+            if variant.reads != (decision,):
+                return None
+            found = self.tables(variant.module, given) if variant.units else self._together(variant.module, given)
+            if found is None or found[1].decisions:
+                return None
+            outputs.append(found[1])
+            for decisions, table in found[0]:
+                if decision in decisions:
+                    return None
+                tables.append(_only_at(place, len(labels), decision, (decisions, table)))
+        if any(_shapes(one.cases[()]) != _shapes(outputs[0].cases[()]) for one in outputs):
+            return None
+        return tables, outputs[0]
 
     def _together(self, module: nn.Module, given: Given) -> tuple[list[Table], Given] | None:
         """A part as one table over all decisions that it depends on."""

@@ -86,8 +86,8 @@ SIZE_SPACE = replace(
     rounds=((5, 5),),
 )
 
-# What methods are compared by their ends with: a quarter of the images, and half of the epochs in which choices move.
-ENDS = replace(FULL, images=5_000, val_images=2_000, warmup=6, epochs=9)
+# What methods are compared by their ends with: an eighth of the images and three quarters of the epochs.
+ENDS = replace(FULL, images=2_560, val_images=2_000, warmup=6, epochs=9)
 
 QUICK = replace(
     FULL,
