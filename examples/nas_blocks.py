@@ -39,10 +39,10 @@ def main() -> None:
     epochs, passes = (1, 1) if parser.parse_args().tiny else (20, 20)
     torch.manual_seed(0)
     torch.set_num_threads(1)
-    digits = load_digits()
+    inputs, targets = load_digits(return_X_y=True)
     order = torch.randperm(1797, generator=torch.Generator().manual_seed(0))
-    x = torch.tensor(digits.images, dtype=torch.float32)[order, None] / 16
-    y = torch.tensor(digits.target)[order]
+    x = torch.tensor(inputs, dtype=torch.float32).view(-1, 1, 8, 8)[order] / 16
+    y = torch.tensor(targets)[order]
     train = DataLoader(TensorDataset(x[:900], y[:900]), batch_size=32, shuffle=True)
     val, test = [(x[900:1350], y[900:1350])], [(x[1350:], y[1350:])]
 
@@ -59,10 +59,11 @@ def main() -> None:
         found = replace_blocks(
             network, blocks, train, val, lambda supernet, at=bound: Costs(supernet, EXAMPLE).macs() <= at, epochs=passes
         )
-        options = found.supernet.space.option_labels(paths[0])
-        alike = [dict.fromkeys(paths, option) for option in options]
+        space = found.supernet.space
+        options = space.option_labels(paths[0])
+        alike = [space.indices(dict.fromkeys(paths, option)) for option in options]
         kept = itertools.product(("original", "none"), repeat=len(paths))
-        without = [dict(zip(paths, some, strict=True)) for some in kept]
+        without = [space.indices(dict(zip(paths, some, strict=True))) for some in kept]
         macs = Costs(found.supernet, EXAMPLE).macs()
         for name, selections in (("the same in every block", alike), ("blocks left out", without)):
             scores = []

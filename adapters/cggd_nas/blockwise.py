@@ -275,7 +275,7 @@ def _kept(value: Any) -> Any:
 
 
 # From inputs by position and by name to those that an option takes.
-_Taken = Callable[[tuple[Any, ...], dict[str, Any]], tuple[tuple[Any, ...], dict[str, Any]]]
+_Taken = Callable[[tuple[Any, ...], dict[str, Any]], tuple[tuple[Any, ...], Mapping[str, Any]]]
 
 
 def _distilled(option: nn.Module, taken: _Taken, calls: Sequence[_Call], epochs: int, rate: float, seed: int) -> float:

@@ -174,7 +174,7 @@ class Costs:
         return self._known(metric, again)
 
     def _summed(
-        self, tables: Sequence[Table] | None, divisor: float, slow: Callable[[Selection], float], name: str, unit: str
+        self, tables: Sequence[Table] | None, divisor: int, slow: Callable[[Selection], float], name: str, unit: str
     ) -> Metric:
         """The sum of tables or, where there are none, the function that computes it for one network."""
         space = self.supernet.space

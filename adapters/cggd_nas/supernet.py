@@ -99,8 +99,9 @@ class Supernet:
                 f"logits must be finite or -inf, got {flat[wrong[0]]} for {self.space.name_option(int(wrong[0]))}"
             )
         with torch.no_grad():
-            # One call for all where they share a device.
-            torch._foreach_copy_(self.parameters, torch.from_numpy(flat.copy()).split(self.space.sizes.tolist()))
+            parts = torch.from_numpy(flat.copy()).split(self.space.sizes.tolist())
+            for parameter, part in zip(self.parameters, parts, strict=True):
+                parameter.copy_(part)
 
     def cut(self, flat: NDArray[np.float64]) -> list[NDArray[np.float64]]:
         """A flat array, shape (n_options,), as one array per decision."""

@@ -188,7 +188,7 @@ def _runs(
 ) -> Iterator[Run]:
     path = descend(problem, move, seeds, softmax, **how)
     found = {name: _found(setting, path, begin) for name, begin in ANSWERS.items()}
-    kinds = {False: "advantage", True: "softmax"}
+    kinds: dict[bool | str, str] = {False: "advantage", True: "softmax"}
     for at, (weight, kind, cut, seed) in enumerate(rows):
         tuning = Tuning(weight, kinds.get(kind, str(kind)), cut)
         yield Run(setting.name, method, tuning, seed, {name: answers[at] for name, answers in found.items()})
