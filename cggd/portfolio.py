@@ -26,13 +26,17 @@ FEWEST_STEPS = 100
 # Black boxes are enumerated up to this many selections: a single step of a descent takes one call for each option.
 FEW_BLACK_BOXES = 1000
 
+# With a limit of at most this many evaluations, each selection for black boxes is chosen by a model, which takes about
+# 10 ms.
+FEW_EVALUATIONS = 1000
+
 # A search for a feasible selection enumerates black boxes up to this many selections. A search by replacement tables
 # would need more calls.
 FEW_CALLS = 4096
 
 
 def portfolio(
-    descent: Descent | None = None, *, few_calls: int = FEW_BLACK_BOXES, costly: bool = False
+    descent: Descent | None = None, *, few_calls: int = FEW_BLACK_BOXES, costly: bool = False, complete: bool = False
 ) -> list[Improver]:
     """The improvers of `cggd.minimize`, in order; each is skipped if it does not suit the problem.
 
@@ -44,6 +48,8 @@ def portfolio(
         Spaces of at most this many selections are enumerated even if metrics are black boxes.
     costly : bool
         Whether some metric is costly. Then only `Model` asks for evaluations, one selection at a time.
+    complete : bool
+        Parameter of `Model`.
 
     Examples
     --------
@@ -52,7 +58,7 @@ def portfolio(
     'Switches']
     """
     if costly:
-        return [Presolve(), Model()]
+        return [Presolve(), Model(complete=complete)]
     descent = descent or Descent()
     fewest = max(descent.fewest_steps, FEWEST_STEPS)
     descent = replace(descent, share=min(descent.share, DESCENT_SHARE), fewest_steps=fewest)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Literal
 
@@ -94,6 +94,17 @@ class Problem:
     def costly(self) -> bool:
         """Whether some metric is costly (`Metric.costly`)."""
         return any(metric.costly for metric in self.metrics)
+
+    @property
+    def calls_each(self) -> int:
+        """By how much evaluating one selection again adds to the evaluations that are counted."""
+        return max(metric.calls_each for metric in self.metrics)
+
+    def as_costly(self) -> Problem:
+        """The problem with its black boxes as costly metrics, which share the memory of those given."""
+        twins = {id(metric): metric.as_costly() if metric.calls_each else metric for metric in self.metrics}
+        constraints = [replace(c, metric=twins[id(c.metric)]) for c in self.constraints]
+        return replace(self, objective=twins[id(self.objective)], constraints=constraints)
 
     def ruled_out(self, selections: NDArray[np.int64], cost: float = np.inf) -> NDArray[np.bool_]:
         """Which selections cannot be a better answer, as far as that is known without a call of a costly metric.

@@ -99,7 +99,7 @@ class Run:
     ----------
     history : History
     evaluations : int
-        Calls of black-box functions.
+        Calls of black boxes; with `max_evaluations`, the selections for which they were called.
     seconds : float
     seed : int
     note : str
@@ -201,7 +201,7 @@ class Result:
 
     @property
     def evaluations(self) -> int:
-        """Calls of black-box functions."""
+        """Calls of black boxes; with `max_evaluations`, the selections for which they were called."""
         return self.run.evaluations
 
     @property

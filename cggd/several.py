@@ -56,7 +56,7 @@ class _Series:
             given["time_limit"] = max(self.budget.left / searches, 1e-3)
         if self.most is not None:
             # Half of them may be needed to evaluate the answer again.
-            left, least = self.most - self.evaluations, 2 * sum(metric.calls_each for metric in problem.metrics)
+            left, least = self.most - self.evaluations, 2 * problem.calls_each
             given["max_evaluations"] = max(left // searches, min(left, least), 1)
         try:
             result = self.search(problem, **given)

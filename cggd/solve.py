@@ -22,7 +22,7 @@ from cggd.incumbent import Candidate, Finding, Improver, Incumbent
 from cggd.metrics import Executor, Metric, afresh, evaluating, values_of
 from cggd.metrics.evaluation import OutOfCalls
 from cggd.outputs import check_writable
-from cggd.portfolio import portfolio
+from cggd.portfolio import FEW_EVALUATIONS, portfolio
 from cggd.problem import Problem
 from cggd.result import Asked, History, Result, Run, SearchError, Status
 from cggd.several import in_order, several_answers, shares
@@ -118,9 +118,11 @@ def minimize(
         ends with the call in progress. If there is no time for a step, only the first selection is evaluated, and
         nothing if some metric is costly.
     max_evaluations : int, optional
-        Largest number of black-box calls, including those that evaluate the answer again. If some metric is costly,
-        only the calls of costly metrics count; these are made once per selection. Several answers and objectives share
-        the limit.
+        Largest number of selections for which black boxes are called, including the answer, which is evaluated again.
+        A selection counts as often as the black box called most often for it. With a limit of at most
+        `cggd.portfolio.FEW_EVALUATIONS`, a model of the black boxes chooses each selection (`cggd.Model`), unless
+        `improvers` or an `executor` is given. If some metric is costly, only its calls count; these are made once per
+        selection. Several answers and objectives share the limit.
     gap : float
         Relative gap to the bound at which the search stops; with 0 it continues to the optimum.
     initial : mapping or array-like, optional
@@ -249,8 +251,8 @@ OPTIONS: dict[str, Any] = dict(minimize.__kwdefaults__ or {})
 ONE_ANSWER = {name: OPTIONS[name] for name in ("answers", "differ", "alike")}
 
 
-def check_options(*, costly: bool = False, **options: Any) -> dict[str, Any]:
-    """Options of `minimize`, checked and converted; `costly` says whether the problem has costly metrics."""
+def check_options(**options: Any) -> dict[str, Any]:
+    """Options of `minimize`, checked and converted."""
     out = {**OPTIONS, **options}
     out["seed"] = whole(out["seed"], "seed", least=0)
     if out["max_evaluations"] is not None:
@@ -261,12 +263,10 @@ def check_options(*, costly: bool = False, **options: Any) -> dict[str, Any]:
         raise TypeError(f"callback must be callable, got {out['callback']!r}")
     if out["executor"] is not None and not hasattr(out["executor"], "submit"):
         raise TypeError(f"executor must have a submit method as in concurrent.futures, got {out['executor']!r}")
-    if out["improvers"] is None:
-        out["improvers"] = portfolio(costly=costly)
-    elif isinstance(out["improvers"], str) or not isinstance(out["improvers"], Iterable):
+    if isinstance(out["improvers"], str) or not isinstance(out["improvers"], Iterable | None):
         raise TypeError(f"improvers must be a list of improvers, got {out['improvers']!r}")
-    out["improvers"] = list(out["improvers"])
-    for improver in out["improvers"]:
+    out["improvers"] = None if out["improvers"] is None else list(out["improvers"])
+    for improver in out["improvers"] or ():
         if isinstance(improver, type) or not (hasattr(improver, "suits") and hasattr(improver, "improve")):
             raise TypeError(f"improvers must be objects with the methods suits and improve, got {improver!r}")
     if out["checkpoint"] is not None:
@@ -291,7 +291,7 @@ class _Search:
     def _prepare(self) -> None:
         """Check the options and read the checkpoint; errors are raised before anything is evaluated."""
         problem, budget = self.problem, self.budget
-        options = self.options = check_options(costly=problem.costly, **self.options)
+        options = self.options = check_options(**self.options)
         allowed = problem.space.allowed(options["forbid"])
         if allowed is not None and problem.allowed is not None:
             allowed = problem.space.allowed(~(allowed & problem.allowed))
@@ -303,11 +303,14 @@ class _Search:
         evaluation.executor, evaluation.allowed = options["executor"], problem.allowed
         if most is not None:
             # The answer is evaluated again at the end.
-            evaluation.most = most - min(sum(metric.calls_each for metric in problem.metrics), most // 2)
+            evaluation.most = most - min(problem.calls_each, most // 2)
         if most is not None or problem.costly:
             evaluation.seen = []
-        self.incumbent = Incumbent(problem, _initial(problem, options["initial"]))
+        searched = _searched(problem, options)
+        self.incumbent = Incumbent(searched, _initial(problem, options["initial"]))
         self.improvers = options["improvers"]
+        if self.improvers is None:
+            self.improvers = portfolio(costly=searched.costly, complete=searched is not problem)
         if (path := options["checkpoint"]) is not None:
             check_writable(path, "checkpoint", replaced=True)
             if options["resume"] and path.exists():
@@ -398,11 +401,12 @@ class _Search:
             kept = self.incumbent.memory.get(place)
             if kept is not None and kept[0] is None:
                 continue  # ended before the checkpoint
-            if not improver.suits(self.problem):
+            problem = self.incumbent.problem
+            if not improver.suits(problem):
                 continue
             self.incumbent.resumed = None if kept is None else kept[0]
             rng = np.random.default_rng(np.random.SeedSequence(self.options["seed"], spawn_key=(place,)))
-            for finding in improver.improve(self.problem, self.incumbent, self.budget, rng):
+            for finding in improver.improve(problem, self.incumbent, self.budget, rng):
                 self._take(place, finding)
                 if stop := self._reason_to_stop():
                     return stop
@@ -585,11 +589,22 @@ class _Search:
 
     def _remeasure(self) -> None:
         """Evaluate the selections of a checkpoint again, and use these values instead of the stored ones."""
-        incumbent, again = self.incumbent, Incumbent(self.problem)
+        incumbent, again = self.incumbent, Incumbent(self.incumbent.problem)
         for candidate in [*incumbent.candidates, *([] if incumbent.nearest is None else [incumbent.nearest])]:
             again.take(Finding(candidate.selection))
         # Replaced only at the end, so that an interruption loses nothing from the checkpoint.
         incumbent.candidates, incumbent.nearest = again.candidates, again.nearest
+
+
+def _searched(problem: Problem, options: Mapping[str, Any]) -> Problem:
+    """The problem, with its black boxes as costly metrics if few evaluations are allowed."""
+    most = options["max_evaluations"]
+    if most is None or most > FEW_EVALUATIONS or options["improvers"] is not None or options["executor"] is not None:
+        return problem
+    if problem.costly or problem.calls_each == 0 or problem.space.has_at_most(most):
+        return problem
+    costly = problem.as_costly()
+    return problem if costly.calls_each else costly
 
 
 def _initial(problem: Problem, initial: Any) -> NDArray[np.int64] | None:

@@ -95,7 +95,7 @@ class Front:
     note : str
         Details.
     evaluations : int
-        Calls of black-box functions, by all searches.
+        Calls of black boxes; with `max_evaluations`, the selections for which they were called, by all searches.
     seconds : float
     """
 

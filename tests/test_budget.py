@@ -89,12 +89,12 @@ def test_parts_share_calls_and_end_when_asked_to_stop():
     whole, flag = Budget(max_evaluations=10), []
     part = whole.part(share=0.5, stop=lambda: bool(flag))
     inner = part.part()
-    part.evaluation.count(9)
+    part.evaluation.count([bytes([i]) for i in range(9)], part)
     assert (whole.evaluation.calls, inner.over()) == (9, False)
     flag.append(True)
     assert (inner.reason(), part.reason(), whole.reason()) == (Stop.CALLBACK, Stop.CALLBACK, None)
     flag.clear()
-    inner.evaluation.count()
+    inner.evaluation.count([b"last"], part)
     assert {inner.reason(), part.reason(), whole.reason()} == {Stop.EVALUATIONS}
     whole.asked_to_stop = True
     assert {inner.reason(), part.reason(), whole.reason()} == {Stop.CALLBACK}

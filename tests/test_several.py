@@ -297,7 +297,7 @@ def test_searches_share_the_limit_of_evaluations(costly, most):
 
     def function(weights):
         def value(selection):
-            calls.append(selection)
+            calls.append(weights[0])
             return float(np.dot(list(selection.values()), weights))
 
         return Function(space, value, name=f"by {weights}", costly=costly)
@@ -306,7 +306,7 @@ def test_searches_share_the_limit_of_evaluations(costly, most):
     assert len(calls) == several.evaluations <= most
     calls.clear()
     ordered = minimize([function([1, 2, 3]), function([3, 1, 2])], max_evaluations=most)
-    assert len(calls) == ordered.evaluations <= most
+    assert max(calls.count(1), calls.count(3)) <= ordered.evaluations <= most
     if most > 2:
         assert several.feasible
         assert ordered.feasible

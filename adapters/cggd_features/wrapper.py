@@ -197,7 +197,7 @@ class CrossValidated(Metric):
         columns = [np.flatnonzero(self.variables.support(row.astype(bool))) for _, row in todo]
         jobs = [delayed(self.validation.score)(own, split) for own in columns for split in self.validation.splits]
         scores = np.array(Parallel(n_jobs=self.n_jobs)(jobs), dtype=float)
-        current_evaluation().count(len(jobs))
+        current_evaluation().calls += len(jobs)
         for (key, _), values in zip(todo, scores.reshape(len(todo), self.n_splits), strict=True):
             self.known[key] = float(values.mean())
         worst = min(self.known.values())

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cggd.metrics import Metric
-from cggd.metrics.evaluation import current_evaluation
+from cggd.metrics.evaluation import current_evaluation, digest
 from cggd.space import ChoiceSpace
 from cggd_nas.trace import Trace
 
@@ -60,7 +60,7 @@ class PeakMemory(Metric):
         """Elements at the peak, and at the peak of each decision's part, shape (n_decisions,)."""
         key, evaluation = np.ascontiguousarray(row).tobytes(), current_evaluation()
         if key not in self._known or evaluation.fresh:
-            evaluation.count()
+            evaluation.count([digest(row)], self)
             recorded = self.trace(self.space.labels(row))
             parts = np.zeros(self.space.n_decisions, dtype=np.int64)
             for decision, peak in recorded.peaks.items():

@@ -52,7 +52,7 @@ class Enumerate:
             selections = selections[problem.permits(selections)]
         closed = all(metric.closed_form for metric in problem.metrics)
         at_once = AT_ONCE if closed else CALLS_AT_ONCE
-        calls = 0 if closed else sum(metric.calls_each for metric in problem.metrics) * len(selections)
+        calls = 0 if closed else problem.calls_each * len(selections)
         if budget.max_evaluations is not None and budget.evaluation.calls + calls > budget.max_evaluations:
             return  # the first selections of a list are not the best ones to try
         found, least, start = None, np.inf, 0

@@ -89,6 +89,9 @@ class Model:
     regressor : object with ``fit`` and ``predict``, optional
         Your own model, such as a scikit-learn or LightGBM regressor, in place of the Gaussian process. Copies of it are
         fitted to one-hot columns of the options and the places of numeric labels.
+    complete : bool
+        Whether every costly metric is evaluated for each selection. By default none is once a bound is known to be
+        violated.
 
     Examples
     --------
@@ -108,6 +111,7 @@ class Model:
     batch: int = 1
     evaluations: int = 300
     regressor: Any = None
+    complete: bool = False
 
     def __post_init__(self) -> None:
         for name in ("design", "batch", "evaluations"):
@@ -137,6 +141,8 @@ class Model:
                 yield from advisor.exhausted(incumbent, budget)
                 return
             for row in asked:
+                for output in advisor.outputs if self.complete else ():
+                    values_of(output.metric, row[None])
                 yield Finding(row)
                 if budget.over():
                     return

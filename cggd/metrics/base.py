@@ -153,6 +153,10 @@ class Metric(Protocol):
         """Whether one evaluation costs so much that it is counted, gated by cheap bounds, and never made twice."""
         return False
 
+    def as_costly(self) -> Metric:
+        """The metric with the black boxes in it as costly ones, which share their memory; by default itself."""
+        return self
+
     @property
     def calls_each(self) -> int:
         """Number of calls of black boxes for evaluating one selection again."""

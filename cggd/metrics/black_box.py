@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -11,9 +10,9 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from cggd.checks import as_number, short
+from cggd.checks import as_number, own, short
 from cggd.metrics.base import Invalid, Metric, MetricError, operators, standard_errors
-from cggd.metrics.evaluation import Evaluation, OutOfCalls, current_evaluation
+from cggd.metrics.evaluation import Evaluation, OutOfCalls, current_evaluation, digest
 from cggd.space import ChoiceSpace, check_space
 
 
@@ -59,6 +58,7 @@ class Function(Metric):
     name: str = field(default="function", kw_only=True)
     unit: str = field(default="", kw_only=True)
     _known: dict[bytes, tuple[float, float]] = field(init=False, default_factory=dict)
+    _rows: dict[bytes, NDArray[np.int64]] = field(init=False, default_factory=dict)
 
     def __post_init__(self) -> None:
         check_space(self.space)
@@ -96,37 +96,41 @@ class Function(Metric):
         evaluation = current_evaluation()
         keep = self.costly or (self.cache and not evaluation.fresh)
         known = self._known if keep else {}
-        keys = [self._key(row) for row in selections]
+        keys = [digest(row) for row in selections]
         unknown = {key: i for i, key in enumerate(keys) if key not in known}
         if unknown:
             rows = selections[list(unknown.values())]
             results: list[float] = []
             try:
-                self._call(np.repeat(rows, self.repeats, axis=0), evaluation, results)
+                self._call(rows, list(unknown), evaluation, results)
             finally:  # what was measured before a failure stays known
                 done = len(results) // self.repeats
                 values = np.array(results[: done * self.repeats]).reshape(done, self.repeats)
                 spread = values.std(axis=1, ddof=1) if self.repeats > 1 else np.where(np.isnan(values[:, 0]), np.nan, 0)
                 found = zip(values.mean(axis=1).tolist(), (spread / np.sqrt(self.repeats)).tolist(), strict=True)
                 known.update(zip(unknown, found, strict=False))
+                if self.costly:
+                    self._rows.update(zip(unknown, rows[:done].copy(), strict=False))
                 evaluation.note(rows[:done])
         means, errors = zip(*(known[key] for key in keys), strict=True) if keys else ((), ())
         return np.array(means, dtype=float), np.array(errors, dtype=float)
 
     def between(self, selections: NDArray[np.int64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         low, high = self.limits()
-        found = [self._known.get(self._key(row)) for row in selections]
+        found = [self._known.get(digest(row)) for row in selections]
         ends = [(low, high) if one is None else (one[0], one[0]) for one in found]
         lows, highs = zip(*ends, strict=True) if ends else ((), ())
         return np.array(lows, dtype=float), np.array(highs, dtype=float)
 
-    def _key(self, row: NDArray[np.int64]) -> bytes:
-        """What stands for a selection in the cache: itself if it is costly, a digest where there may be many."""
-        return row.tobytes() if self.costly else hashlib.blake2b(row.tobytes(), digest_size=16).digest()
-
     def remembered(self) -> NDArray[np.int64]:
-        rows = np.frombuffer(b"".join(self._known) if self.costly else b"", dtype=np.int64)
-        return rows.reshape(-1, self.space.n_decisions).copy()
+        return np.array(list(self._rows.values()), dtype=np.int64).reshape(-1, self.space.n_decisions)
+
+    def as_costly(self) -> Function:
+        if self.costly:
+            return self
+        twin = replace(self, costly=True)
+        own(twin, _known=self._known)
+        return twin
 
     @property
     def noisy(self) -> bool:
@@ -135,7 +139,9 @@ class Function(Metric):
     def record(self, selection: NDArray[np.int64], values: Mapping[str, float] | None, why: str = "") -> None:
         if self.costly and (values is None or self.name in values):
             value = np.nan if values is None else as_number(values[self.name], repr(self.name), finite=False)
-            self._known.setdefault(self._key(selection), (value if np.isfinite(value) else np.nan, 0.0))
+            key = digest(selection)
+            self._known.setdefault(key, (value if np.isfinite(value) else np.nan, 0.0))
+            self._rows.setdefault(key, np.array(selection))
 
     @property
     def calls_each(self) -> int:
@@ -155,28 +161,35 @@ class Function(Metric):
     def errors(self, selection: NDArray[np.int64]) -> NDArray[np.float64] | None:
         return self.over_switches(lambda rows: self.measure(rows)[1], selection) if self.noisy else None
 
-    def _call(self, rows: NDArray[np.int64], evaluation: Evaluation, results: list[float]) -> None:
-        """Call the function on each row, as far as the limit allows, and append the results one after another."""
-        granted = evaluation.grant(len(rows), costly=self.costly)
+    def _call(
+        self, rows: NDArray[np.int64], keys: Sequence[bytes], evaluation: Evaluation, results: list[float]
+    ) -> None:
+        """Call the function `repeats` times on each row, as far as the limit allows, and append the results."""
+        allowed = evaluation.grant(keys, self._known, repeats=self.repeats, costly=self.costly)
+        short_of = allowed < len(rows)
+        rows = np.repeat(rows[:allowed], self.repeats, axis=0)
+        keys = [key for key in keys[:allowed] for _ in range(self.repeats)]
         pieces: Sequence[Any]
         if self.batch:
             # An executor does not say how many workers it has; pieces for four times the cores keep any of them busy.
-            workers = 1 if evaluation.executor is None else min(granted, 4 * (os.cpu_count() or 1))
-            pieces = np.array_split(rows[:granted], workers)
+            workers = 1 if evaluation.executor is None else min(len(rows), 4 * (os.cpu_count() or 1))
+            pieces = np.array_split(rows, workers)
         else:
-            pieces = [self.space.labels(row) for row in rows[:granted]]
-        for piece, result in zip(pieces, self._run(pieces, evaluation), strict=True):
+            pieces = [self.space.labels(row) for row in rows]
+        for piece, result in zip(pieces, self._run(pieces, keys, evaluation), strict=True):
             n = len(piece) if self.batch else 1
             results.extend(self._checked(result, n, rows[len(results) : len(results) + n]).reshape(-1).tolist())
-        if granted < len(rows):
+        if short_of:
             raise OutOfCalls
 
-    def _run(self, pieces: Sequence[Any], evaluation: Evaluation) -> Iterator[Any]:
+    def _run(self, pieces: Sequence[Any], keys: Sequence[bytes], evaluation: Evaluation) -> Iterator[Any]:
         futures = [evaluation.executor.submit(self.function, p) for p in pieces] if evaluation.executor else []
+        at = 0
         try:
             for i, piece in enumerate(pieces):
                 n = len(piece) if self.batch else 1
-                evaluation.count(n, costly=self.costly)
+                evaluation.count(keys[at : at + n], self._known, costly=self.costly)
+                at += n
                 try:
                     yield futures[i].result() if futures else self.function(piece)
                 except Invalid as error:

@@ -131,9 +131,12 @@ class Combination(Metric):
     def costly(self) -> bool:
         return any(metric.costly for w, metric in self.terms if w)
 
+    def as_costly(self) -> Metric:
+        return replace(self, terms=[(w, metric.as_costly()) for w, metric in self.terms])
+
     @property
     def calls_each(self) -> int:
-        return sum(metric.calls_each for _, metric in self.terms)
+        return max((metric.calls_each for _, metric in self.terms), default=0)
 
     def between(self, selections: NDArray[np.int64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         ends = [(w, metric.between(selections)) for w, metric in self.terms if w]
@@ -286,9 +289,12 @@ class Maximum(Metric):
     def costly(self) -> bool:
         return any(metric.costly for metric in self.metrics)
 
+    def as_costly(self) -> Metric:
+        return replace(self, metrics=[metric.as_costly() for metric in self.metrics])
+
     @property
     def calls_each(self) -> int:
-        return sum(metric.calls_each for metric in self.metrics)
+        return max((metric.calls_each for metric in self.metrics), default=0)
 
     def between(self, selections: NDArray[np.int64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         lows, highs = zip(*(metric.between(selections) for metric in self.metrics), strict=True)

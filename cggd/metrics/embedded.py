@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any, cast
 
@@ -15,7 +15,7 @@ from scipy import sparse
 from cggd.checks import own
 from cggd.expressions import Expression, Program
 from cggd.metrics.base import Metric, SumTable, check_metric, table_of
-from cggd.metrics.evaluation import Evaluation, current_evaluation, evaluating
+from cggd.metrics.evaluation import current_evaluation, evaluating
 from cggd.space import ChoiceSpace, check_space
 
 
@@ -72,12 +72,12 @@ class Embedded(Metric):
         """Evaluations of the metric, of which the space's forbidden options are none of the metric's."""
         outer = current_evaluation()
         allowed = None if outer.allowed is None else outer.allowed[self.taken]
-        inner = Evaluation(outer.executor, allowed, outer.fresh, admit=outer.admit)
-        try:
-            with evaluating(inner):
-                yield
-        finally:
-            outer.calls += inner.calls
+        with evaluating(replace(outer, allowed=allowed, seen=None)):
+            yield
+
+    @property
+    def calls_each(self) -> int:
+        return self.metric.calls_each
 
     def _spread(self, table: Any, elsewhere: Any) -> Any:
         """A table of the metric's options in one of the space's options."""

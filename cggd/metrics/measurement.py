@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from cggd.checks import as_amount, as_number, short, whole
 from cggd.metrics.base import Invalid, Metric, MetricError, standard_errors
-from cggd.metrics.evaluation import OutOfCalls, current_evaluation
+from cggd.metrics.evaluation import OutOfCalls, current_evaluation, digest
 from cggd.metrics.run_log import RunLog
 from cggd.space import ChoiceSpace, check_space
 
@@ -151,7 +151,8 @@ class Measurement:
         if not known.all():
             rows = {row.tobytes(): row for row in selections[~known]}
             evaluation = current_evaluation()
-            granted = evaluation.grant(len(rows) * self.repeats, costly=True) // self.repeats
+            keys = [digest(row) for row in rows.values()]
+            granted = evaluation.grant(keys, self, repeats=self.repeats, costly=True)
             wave = len(rows) if evaluation.executor is not None else 1
             todo = list(rows.values())[:granted]
             for start in range(0, len(todo), wave):
@@ -196,7 +197,7 @@ class Measurement:
                 for i, (row, one) in enumerate(zip(jobs, labels, strict=True)):
                     if self._complete(self._calls.get(row.tobytes(), ())):
                         continue  # invalid in a repeat before
-                    evaluation.count(costly=True)
+                    evaluation.count([digest(row)], self, costly=True)
                     self._keep(row, self._ended(one, futures[i] if futures else None))
             finally:
                 for future in futures:
