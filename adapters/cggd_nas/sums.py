@@ -159,7 +159,7 @@ def _only_at(place: int, n: int, decision: Hashable, table: Table) -> Table:
     decisions, numbers = table
     whole = np.zeros((n, *numbers.shape), dtype=object)
     whole[place] = numbers
-    return (decision, *decisions), whole
+    return _narrowest((decision, *decisions), whole)
 
 
 class CannotRunError(Exception):
