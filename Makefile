@@ -5,13 +5,18 @@ BIN := $(VENV)/bin
 RELEASE_TESTS := tests/test_space.py tests/test_constraints.py tests/test_rounding.py tests/test_checkpoint.py
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: demo test lint bench docs release-check clean
+.PHONY: demo test test-all lint bench docs release-check clean
 .SECONDARY:
 
 demo: $(VENV)/.installed-plot
 	$(BIN)/cggd demo --out out
 
+# Without the tests marked slow, which take more than two seconds of one core, and with a quarter of the random
+# examples; `make test-all` runs all.
 test: $(VENV)/.installed-dev
+	OMP_NUM_THREADS=1 $(BIN)/pytest -n auto --dist worksteal -m "not slow" --hypothesis-profile quick
+
+test-all: $(VENV)/.installed-dev
 	OMP_NUM_THREADS=1 $(BIN)/pytest -n auto --dist worksteal
 
 lint: $(VENV)/.installed-dev

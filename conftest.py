@@ -6,7 +6,8 @@ from contextlib import chdir, nullcontext
 import pytest
 from hypothesis import settings
 
-# `--hypothesis-profile slow` tries ten times as much.
+# `--hypothesis-profile slow` tries ten times as much, and `quick` (`make test`) a quarter.
+settings.register_profile("quick", deadline=None, max_examples=50)
 settings.register_profile("normal", deadline=None, max_examples=200)
 settings.register_profile("slow", deadline=None, max_examples=2000)
 settings.load_profile("normal")

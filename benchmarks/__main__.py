@@ -6,6 +6,7 @@ Some take options: ``python -m benchmarks features --help``.
 import sys
 
 from benchmarks import (
+    compress,
     costly,
     direction,
     engine,
@@ -22,6 +23,7 @@ from benchmarks import (
 
 # Run alone, these take what follows their name.
 WITH_OPTIONS = {
+    "compress": compress.main,
     "costly": costly.main,
     "engine": engine.main,
     "features": features.main,
@@ -40,6 +42,7 @@ ALL = {
     "costly": lambda: costly.main(["--seeds", "2", "--budgets", "25,50,100", "--out", "out/costly"]),
     "engine": lambda: engine.main(["--quick"]),
     "features": lambda: features.main(["--quick"]),
+    "compress": lambda: compress.main(["--quick", "--out", "out/compress/quick.csv"]),
     "scheduling": lambda: scheduling.main(["--quick", "--out", "out/scheduling_quick"]),
     "nas_cifar10": lambda: nas_cifar10.main(["--quick"]),
 }

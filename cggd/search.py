@@ -11,7 +11,7 @@ from numpy.typing import ArrayLike
 
 from cggd.budget import Budget
 from cggd.checks import whole
-from cggd.improve.model import Advisor, Model
+from cggd.improve.model import Model
 from cggd.incumbent import Finding, Incumbent
 from cggd.metrics import Invalid, Metric
 from cggd.problem import Problem
@@ -65,7 +65,7 @@ class Search:
             )
         self.problem = replace(problem, allowed=problem.space.allowed(forbid))
         rng = np.random.default_rng(whole(seed, "seed", least=0))
-        self._advisor = Advisor(self.problem, model or Model(), rng)
+        self._advisor = (model or Model()).advisor(self.problem, rng)
 
     def ask(self, n: int = 1) -> list[dict[Hashable, Hashable]]:
         """Selections to measure next, at most `n`; none if every selection was asked for or is ruled out.
@@ -108,6 +108,6 @@ class _Known:
     def improve(
         self, problem: Problem, incumbent: Incumbent, budget: Budget, rng: np.random.Generator
     ) -> Iterator[Finding]:
-        advisor = Advisor(problem, Model(), rng)
+        advisor = Model().advisor(problem, rng)
         yield from map(Finding, advisor.best_known())
         yield from advisor.exhausted(incumbent, budget)

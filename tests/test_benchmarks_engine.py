@@ -25,6 +25,7 @@ from cggd.datasets import data_folder
 NEEDED = {"gap": ("ortools", "highspy"), "blackbox": ("pymoo",)}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("part", PARTS)
 def test_a_quick_run_of_each_part(part, tmp_path, capsys):
     for package in NEEDED.get(part, ()):

@@ -183,6 +183,7 @@ def test_known_bounds_are_those_of_the_linear_relaxation():
     assert lp_bound(names["random-1000"]().problem) == pytest.approx(names["random-1000"]().bound, abs=0.01)
 
 
+@pytest.mark.slow
 def test_a_process_of_its_own_and_one_that_fails(tmp_path):
     first, second = tmp_path / "a", tmp_path / "b"
     for folder in (first, second):

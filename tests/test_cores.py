@@ -62,6 +62,7 @@ def solve_cores(problem, relaxed, best=None, *, time_limit=None, seed=0, stop=No
     yield from Cores().improve(problem, incumbent, Budget(time_limit, stop=stop), np.random.default_rng(seed))
 
 
+@pytest.mark.slow
 @settings(max_examples=150)
 @given(st.data(), problems(feasible=False, max_constraints=3))
 def test_what_is_proved_is_what_enumeration_finds(data, problem):
@@ -103,6 +104,7 @@ def test_what_is_proved_is_what_enumeration_finds(data, problem):
         assert incumbent.value == pytest.approx(optimum)
 
 
+@pytest.mark.slow
 @settings(max_examples=100)
 @given(st.data(), problems(max_constraints=3), st.booleans())
 def test_a_search_that_says_optimal_has_the_optimum(data, problem, lists):
@@ -191,6 +193,7 @@ def test_swaps_repair_what_one_switch_breaks():
     assert selection.tolist() == [1, 1]
 
 
+@pytest.mark.slow
 def test_swaps_again_find_what_no_pair_leads_to():
     # Each right option alone makes it worse, so that only luck leads to all of them.
     space = ChoiceSpace.from_sizes([3] * 4)
@@ -207,6 +210,7 @@ def test_swaps_again_find_what_no_pair_leads_to():
     assert best.tolist() == wanted.tolist()
 
 
+@pytest.mark.slow
 @settings(max_examples=60)
 @given(st.data(), problems(max_constraints=2))
 def test_swaps_never_lose_and_stay_feasible(data, problem):
@@ -331,6 +335,7 @@ def test_no_number_in_common_or_unit_makes_a_false_proof(change):
     assert result.status is not Status.OPTIMAL or (result.indices == best.indices).all()
 
 
+@pytest.mark.slow
 def test_cores_with_a_cut_off_prove_nothing(monkeypatch):
     # To the solver, values that differ by 1 beside an offset of 1e7 are equal within its tolerance.
     monkeypatch.setattr("cggd.improve.cores.CUT", 1.0)

@@ -49,3 +49,16 @@ def test_the_page_about_rules_does_what_it_says(cggd, tmp_path, monkeypatch):
         _, out, _ = cggd(*shlex.split(command))
         lines = [line for line in out.splitlines() if not line.startswith("search ")]
         assert output.strip() in "\n".join(lines)
+
+
+def test_the_page_about_compression_does_what_it_says(tmp_path, monkeypatch):
+    """Its blocks run one after another."""
+    for package in ("onnx", "onnxruntime", "onnxscript", "sklearn", "torch"):
+        pytest.importorskip(package)
+    monkeypatch.chdir(tmp_path)
+    names = {"__name__": "example"}
+    text = (DOCS / "compress.md").read_text(encoding="utf-8")
+    for code, output in re.findall(r"```python\n(.*?)```\s*```text\n(.*?)```", text, re.DOTALL):
+        with redirect_stdout(StringIO()) as printed:
+            exec(code, names)
+        assert printed.getvalue().strip() == output.strip()

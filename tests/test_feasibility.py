@@ -231,6 +231,7 @@ def test_a_bound_that_was_not_proved_still_works(data, problem):
         assert answer.proved
 
 
+@pytest.mark.slow
 @settings(max_examples=60)
 @given(st.data(), problems(feasible=False, max_constraints=3))
 def test_a_diagnosis_without_enumeration_claims_no_more_than_is_so(data, problem):
@@ -266,6 +267,7 @@ STUBBORN = Function(LARGE, lambda rows: np.full(len(rows), 5.0), batch=True, nam
 ONES = Additive(LARGE, [0, 1] * 20, name="ones")
 
 
+@pytest.mark.slow
 def test_a_black_box_on_a_large_space_proves_nothing(monkeypatch):
     monkeypatch.setattr(switches, "search", partial(switches.search, restarts=1, patience=3))
     answer = find_feasible(STUBBORN <= 4)
@@ -349,6 +351,7 @@ def scaled(draw):
     return space, [lambda scale, kind=kind, values=values: kind(values * scale) for kind, values in drawn]
 
 
+@pytest.mark.slow
 @settings(max_examples=100)
 @given(scaled(), st.tuples(*[st.sampled_from(SCALES)] * 2), st.tuples(*[st.integers(0, 16)] * 2))
 def test_answers_do_not_depend_on_the_unit(drawn, scales, bounds):

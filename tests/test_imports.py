@@ -64,7 +64,7 @@ def test_package_says_that_it_is_typed(package):
 def test_wheels_hold_the_marks_of_types():
     build = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["tool"]["setuptools"]
     assert "py.typed" in build["package-data"]["*"]
-    assert len(PACKAGES) == 4
+    assert len(PACKAGES) == 5
 
 
 def test_sdist_holds_what_tests_read():

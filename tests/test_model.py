@@ -26,8 +26,19 @@ from cggd import (
     maximize,
     minimize,
 )
-from cggd.improve.gaussian import Bagged, Encoding, Gaussian, best_kernel, first_kernel, fitted, positions, transforms
-from cggd.improve.model import Advisor, linear_models, log_improvement
+from cggd.improve.advisor import Advisor, linear_models, log_improvement
+from cggd.improve.gaussian import (
+    Bagged,
+    Encoding,
+    Gaussian,
+    best_kernel,
+    choices,
+    first_kernel,
+    fitted,
+    positions,
+    transforms,
+)
+from cggd.improve.measured import Measured
 from cggd.rules import different, same
 from cggd.testing import check_improver
 
@@ -81,7 +92,7 @@ def test_the_fit_follows_the_gradient_of_the_likelihood(monkeypatch):
             self.x, self.fun = x, fun
 
     kernel = first_kernel(Encoding.of(SPACE))
-    fitted(kernel, rows, transforms(values)[0].of(values), 0.0)
+    fitted(kernel, rows, transforms(values)["linear"].of(values), 0.0)
     cost, start = caught[0]
     start = start + np.random.default_rng(0).normal(0, 0.3, len(start))
     _, gradient = cost(start)
@@ -98,7 +109,7 @@ def test_a_sum_is_learnt_exactly_from_as_many_measurements_as_it_has_numbers():
     metric = Additive(space, rng.normal(size=30))
     rows = space.sample(60, rng)
     values = metric.evaluate(rows)
-    model = Gaussian(best_kernel(Encoding.of(space), rows, values, None, choose=True), rows, values)
+    model = Gaussian(best_kernel(Encoding.of(space), rows, values, None, choices(values, least=False)), rows, values)
     new = space.sample(100, rng)
     wanted = model.transform.of(metric.evaluate(new))
     assert np.abs(model.mean(new) - wanted).max() < 0.05
@@ -141,10 +152,57 @@ def test_expected_improvement(z):
     assert log_improvement(np.array([z + 0.01]))[0] > value - 1e-2
 
 
+def test_a_scale_that_hides_the_least_values_is_not_compared_where_they_are_wanted():
+    times = np.geomspace(1, 1000, 20)
+    assert choices(times, least=True) == ["linear", "logarithmic"]
+    assert choices(times, least=False) == ["linear", "logarithmic", "bent"]
+    assert choices(times - 2, least=True) == ["linear", "bent"]
+
+
+@given(st.lists(st.integers(2, 30), min_size=1, max_size=6), st.integers(0, 5))
+def test_the_design_measures_options_about_equally_often(sizes, seed):
+    space = ChoiceSpace.from_sizes(sizes)
+    metric = Function(space, lambda s: 0.0, costly=True)
+    advisor = Advisor(Problem(metric), np.random.default_rng(seed), design=8)
+    rows = advisor.ask(8, np.inf)
+    assert len(np.unique(rows, axis=0)) == len(rows) == min(8, int(np.prod(sizes)))
+    if np.prod(sizes) >= 100:
+        for d, size in enumerate(np.minimum(sizes, 8)):
+            used = np.bincount(rows[:, d] * size // sizes[d], minlength=size)
+            assert used.max() - used.min() <= 3
+
+
+@given(st.integers(0, 25), st.integers(0, 20))
+def test_failures_of_pairs_are_counted_as_one_would(n, seed):
+    rows, _ = data(n, seed)
+    rng = np.random.default_rng(seed)
+    metric = Function(SPACE, lambda s: 0.0, costly=True)
+    measured = Measured([metric], 3)
+    measured.add(rows)
+    measured.values[:, 0] = np.where(rng.random(n) < 0.6, np.inf, 1.0)
+    for row, found in zip(SPACE.enumerate(), measured.failures(SPACE.enumerate(), SPACE.sizes), strict=True):
+        numbers = [0]
+        for a, b in itertools.combinations(range(3), 2):
+            alike = (rows[:, [a, b]] == row[[a, b]]).all(axis=1)
+            numbers.append(int(alike.sum()) if np.isinf(measured.values[alike, 0]).all() else 0)
+        assert found == max(numbers)
+
+
+def test_drawn_parameters_scatter_around_the_fitted_ones():
+    kernel = first_kernel(Encoding.of(SPACE))
+    rng = np.random.default_rng(0)
+    changes = np.stack([kernel.drawn(rng).parameters for _ in range(2000)]) - kernel.parameters
+    n = int(kernel.encoding.groups.max()) + 1
+    (means, deviations), noise = zip(*gaussian.DRAWN, strict=True), changes[:, -1]
+    np.testing.assert_allclose(changes.mean(axis=0)[:-1], np.repeat(means, [n, n, 1]), atol=0.1)
+    np.testing.assert_allclose(changes.std(axis=0)[:-1], np.repeat(deviations, [n, n, 1]), atol=0.1)
+    assert not noise.any()
+
+
 @given(st.lists(st.floats(0.01, 1e6), min_size=8, max_size=30, unique=True))
 def test_transformations_keep_the_order(numbers):
     values = np.sort(np.array(numbers))
-    for transform in transforms(values):
+    for transform in transforms(values).values():
         shown = transform.of(values)
         assert np.isfinite(shown).all()
         assert (np.diff(shown) >= 0).all()
@@ -273,7 +331,7 @@ def test_a_regressor_of_your_own():
 
 def test_a_batch_is_diverse_and_new():
     metric = Function(SPACE, lambda s: float(s["block"]), costly=True, name="f")
-    advisor = Advisor(Problem(metric), Model(), np.random.default_rng(0))
+    advisor = Advisor(Problem(metric), np.random.default_rng(0))
     seen = set()
     while len(asked := advisor.ask(5, np.inf)):
         rows = {tuple(row) for row in asked.tolist()}

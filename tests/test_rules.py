@@ -108,6 +108,7 @@ def test_a_rule_allows_what_it_says(drawn):
     assert (constraint.holds(everything) == expected).all()
 
 
+@pytest.mark.slow
 @given(ruled_spaces())
 @settings(max_examples=60, deadline=None)
 def test_rules_keep_the_laws(drawn):
@@ -161,6 +162,7 @@ def test_excess_keeps_the_laws(seed, n):
     assert least <= min(slow) <= max(slow) <= greatest
 
 
+@pytest.mark.slow
 @given(st.integers(0, 2**16))
 @settings(max_examples=60, deadline=None)
 def test_relations_keep_the_laws(seed):

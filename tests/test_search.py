@@ -70,8 +70,8 @@ def test_what_was_not_asked_for_may_be_told():
 
 def test_it_asks_and_tells_the_same_as_a_search_of_its_own():
     bench = Measurement(SPACE, device, ["time", "power"])
-    alone = minimize(bench["time"], [bench["power"] <= 100], max_evaluations=12)
-    search, _ = ask_and_tell(elsewhere(), 12, 1)
+    alone = minimize(bench["time"], [bench["power"] <= 100], max_evaluations=16)
+    search, _ = ask_and_tell(elsewhere(), 16, 1)
     assert alone.value <= 1.05 * search.result().value
     assert search.result().value <= 1.05 * alone.value
 

@@ -19,7 +19,7 @@ ROOT = Path(__file__).parents[1]
 DOCS = ROOT / "docs"
 GALLERY = sorted((ROOT / "examples" / "gallery").glob("*.py"))
 PACKAGES = ("cggd", "cggd.datasets", "cggd.io", "cggd.plotting", "cggd.testing")
-PACKAGES += ("cggd_features", "cggd_nas", "cggd_scheduling")
+PACKAGES += ("cggd_compress", "cggd_features", "cggd_nas", "cggd_scheduling")
 PUBLIC = [(package, name) for package in PACKAGES for name in importlib.import_module(package).__all__]
 
 # Names of `cggd.io` that other modules of this project share, and that are no use to users.

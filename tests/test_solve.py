@@ -114,6 +114,7 @@ def test_maximize_is_minimize_of_the_negative():
     assert solve(Problem(ERROR, [LATENCY <= 7])).selection == low.selection
 
 
+@pytest.mark.slow
 def test_same_seed_same_trajectory():
     first, second, other = (minimize(ERROR, [LATENCY <= 7], seed=seed, **descent()) for seed in (3, 3, 4))
     for name in ("start", "value", "violation", "best"):
@@ -469,6 +470,7 @@ def test_summary_tells_what_a_user_needs():
 # -- what it must reach -----------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["I01", "I02", "I03", "I04", "I05", "I06"])
 def test_knapsacks_are_feasible_on_every_seed(name):
     knapsack = mmkp(name)

@@ -45,6 +45,7 @@ from cggd.testing import (
     selections,
     witnessed_problems,
 )
+from cggd.testing.convergence import GRADIENTS, OPTIMIZERS
 
 # Drawing composed metrics is slow at times, which is no fault of theirs.
 relaxed = settings(suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
@@ -132,10 +133,29 @@ def test_every_direction_keeps_the_laws(data, weights):
 
 
 @relaxed
-@given(witnessed_problems(max_decisions=12), st.integers(0, 2**16))
-def test_every_problem_converges_within_the_bound(drawn, seed):
+@given(
+    witnessed_problems(max_decisions=8),
+    st.sampled_from(list(OPTIMIZERS)),
+    st.lists(st.sampled_from(list(GRADIENTS)), min_size=1, max_size=2, unique=True),
+    st.sampled_from([0, 1, 3, 10]),
+    st.integers(0, 2**16),
+)
+def test_every_problem_converges_within_the_bound(drawn, optimizer, adversaries, patience, seed):
+    """Each problem meets one optimizer, its objective and one or two adversaries.
+
+    Many problems say more than many runs of one. With little patience the safeguard takes over after few steps.
+    `test_the_hardest_cases_found_converge` runs every pair.
+    """
     problem, witness = drawn
-    assert_converges(problem, witness=witness, seeds=[seed])
+    gradients = {name: GRADIENTS[name] for name in adversaries}
+    assert_converges(
+        problem,
+        witness=witness,
+        optimizer=OPTIMIZERS[optimizer],
+        gradients=gradients,
+        patience=patience,
+        seeds=[seed],
+    )
 
 
 @relaxed

@@ -9,7 +9,9 @@ takes replacement tables (a score for each variable put in or left out) and, at 
 A search that compares hundreds of subsets on the same folds overfits these. Where the folds are not the user's own, the
 best subsets are judged again on folds that the search did not see. The search's own best one stays unless another one
 is ahead by more than a standard error of the difference. Taking the cheapest one within a standard error instead lost
-0.02 of AUC on heart disease.
+0.016, 0.015 and 0.016 of AUC at the three larger of five budgets for heart disease, and 0.056 at the two smaller ones:
+Cleveland, logistic regression, 250 fits, on the half of the patients left out, both ways, one seed
+(benchmarks/features/judging.py).
 """
 
 from __future__ import annotations
@@ -184,11 +186,6 @@ class CrossValidated(Metric):
         """Fits made so far, those for `others` than scores included."""
         return len(self.known) * self.n_splits + sum(self.others)
 
-    @property
-    def used_up(self) -> bool:
-        """Whether no further subset may be scored."""
-        return self.n_fits + self.n_splits > self.max_fits
-
     def evaluate(self, selections: NDArray[np.int64]) -> NDArray[np.float64]:
         keys = [np.packbits(row.astype(bool)).tobytes() for row in selections]
         new = {key: row for key, row in zip(keys, selections, strict=True) if key not in self.known}
@@ -322,12 +319,21 @@ def _judged(
     jobs = [delayed(metric.validation.score)(own, split) for own in columns for split in splits]
     scores = np.array(Parallel(n_jobs=metric.n_jobs)(jobs), dtype=float).reshape(len(rows), len(splits))
     metric.others.append(len(jobs))
+    chosen = _chosen(rows, scores, limits)
+    return rows[chosen], float(scores[chosen].mean())
+
+
+def _chosen(rows: Sequence[NDArray[np.bool_]], scores: NDArray[np.float64], limits: Limits) -> int:
+    """The first subset, or one that is ahead of it by more than a standard error; the cheapest of equal ones.
+
+    Scores have shape (n_subsets, n_splits).
+    """
     means = scores.mean(axis=1)
     ahead = scores[means.argmax()] - scores[0]
-    clearly = ahead.mean() > ahead.std(ddof=1) / np.sqrt(len(splits))
+    clearly = ahead.mean() > ahead.std(ddof=1) / np.sqrt(scores.shape[1])
     score = float(means.max() if clearly else means[0])
     equal = np.flatnonzero(np.abs(means - score) <= EQUAL).tolist()
-    return rows[min(equal, key=lambda i: _thrift(limits, rows[i]))], score
+    return min(equal, key=lambda i: _thrift(limits, rows[i]))
 
 
 def _ranks(worth: NDArray[np.float64]) -> NDArray[np.float64]:

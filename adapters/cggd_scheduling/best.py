@@ -4,16 +4,21 @@ from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Hashable, Mapping
+from collections.abc import Callable, Hashable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
 
 from cggd import Status
 from cggd.budget import Budget
+from cggd.program.threads import background
 from cggd.rounding import true_texts
 from cggd_scheduling import cp_sat
-from cggd_scheduling.cp_sat import MAKESPAN, Goal
+from cggd_scheduling.cp_sat import MAKESPAN, Answer, Goal
 from cggd_scheduling.schedule import Requirements, Schedule
+
+# Of the time left where CP-SAT has proved that no schedule meets the deadline, for the shortest one without it.
+LATE_SHARE = 0.5
 
 
 class Best:
@@ -109,10 +114,14 @@ class Best:
 
     def prove(self, budget: Budget | None = None, **options: Any) -> None:
         """Let CP-SAT look for a better schedule and a bound."""
-        if self.over:
-            return
-        how = {"known": self.schedule, "bound": self.bound, "seed": self.seed, "workers": self.workers}
-        answer = cp_sat.improve(self.needs, self.goal, budget or self.budget, **how, **options)
+        if not self.over:
+            self._hear(self._asked(budget or self.budget, self.workers, **options))
+
+    def _asked(self, budget: Budget, workers: int | None, **options: Any) -> Answer | None:
+        how = {"known": self.schedule, "bound": self.bound, "seed": self.seed, "workers": workers}
+        return cp_sat.improve(self.needs, self.goal, budget, **how, **options)
+
+    def _hear(self, answer: Answer | None) -> None:
         if answer is None:
             return
         if answer.start:
@@ -123,26 +132,81 @@ class Best:
         if answer.interrupted:
             raise KeyboardInterrupt
 
+    @contextmanager
+    def proving(self, *attempts: tuple[float, Mapping[str, Any]]) -> Iterator[Callable[[Any], bool]]:
+        """Let CP-SAT work in threads beside what is done within, which keeps one thread.
+
+        What is done within asks the function yielded whether a value is proved optimal, or CP-SAT has ended. Each
+        attempt, a share of the time left with parameters of its own, begins from the best schedule.
+        """
+        watch, workers = cp_sat.Watch(), cp_sat.threads(self.workers) - 1
+        answers: list[Answer] = []
+        failures: list[Exception] = []
+
+        def work() -> None:
+            try:
+                for share, parameters in attempts:
+                    part, how = self.budget.part(share=share), {"parameters": parameters, "watch": watch}
+                    if watch.stopped or (answer := self._asked(part, workers, **how)) is None:
+                        return
+                    answers.append(answer)
+                    if answer.complete:
+                        return
+            except Exception as error:
+                failures.append(error)
+
+        thread = None if self.over else background.start(work)
+        try:
+            yield lambda value: value <= watch.bound or any(answer.complete for answer in answers)
+        finally:
+            watch.stopped = True
+            if thread is not None:
+                thread.join(2 * cp_sat.GRACE)
+            for answer in answers:
+                self._hear(answer)
+        if failures:
+            raise failures[0]
+
     def _proof(self) -> str:
-        if self.late is None or self.needs.deadline is None:
+        """Why there is no schedule: what CP-SAT has proved, and the shortest schedule without the deadline."""
+        if self.needs.deadline is None:
             return "no schedule meets the requirements, as CP-SAT has proved"
+        how = {"known": self.late, "bound": self.bound, "seed": self.seed, "workers": self.workers}
+        needs = replace(self.needs, deadline=None)
+        answer = cp_sat.improve(needs, MAKESPAN, self.budget.part(share=LATE_SHARE), **how)
+        if answer is not None and answer.infeasible and self.late is None:
+            return "no schedule meets the requirements whatever the deadline, as CP-SAT has proved"
+        if answer is not None and answer.start:
+            self.take(answer.start, answer.modes)
+        if self.late is None:
+            return f"no schedule meets the deadline of {self.needs.deadline}, as CP-SAT has proved"
         found, last = true_texts(self.late.makespan, self.needs.deadline)
-        return f"no schedule meets the deadline of {last}, as CP-SAT has proved; the shortest found takes {found}"
+        least = answer is not None and answer.bound >= self.late.makespan - self.late.rounding
+        shortest = "the shortest one" if least else "the shortest found"
+        return f"no schedule meets the deadline of {last}, as CP-SAT has proved; {shortest} takes {found}"
+
+    def _missed(self, late: Schedule) -> tuple[Status, str]:
+        """Status and reason where nothing that was found meets the deadline."""
+        deadline, bound = self.needs.deadline, self.bound
+        found, last = true_texts(late.makespan, deadline)
+        if self.goal is not MAKESPAN or bound is None or bound <= deadline + late.rounding:
+            return Status.UNKNOWN, f"the shortest schedule found takes {found}, the deadline is {last}"
+        if late.makespan <= bound + late.rounding:
+            return Status.INFEASIBLE, f"the shortest schedule takes {found}; the deadline is {last}"
+        least = true_texts(bound, deadline)[0]
+        reason = f"no schedule ends before {least}, and the shortest found takes {found}; the deadline is {last}"
+        return Status.INFEASIBLE, reason
 
     def result(self, seconds: float) -> Schedule:
         """The best schedule, or why there is none."""
         missing = [] if self.optimal or self.proof or cp_sat.available() else [cp_sat.MISSING]
         ended = [] if self.optimal or self.proof or self.budget.left > 0 else ["time limit"]
-        notes, deadline = "; ".join([*ended, *self.notes, *missing]), self.needs.deadline
+        notes = "; ".join([*ended, *self.notes, *missing])
         if self.schedule is None:
             status = Status.INFEASIBLE if self.proof else Status.UNKNOWN
             reason = self.proof or f"no schedule was found: {notes or 'the search gave up'}"
             if self.late is not None and not self.proof:
-                found, last = true_texts(self.late.makespan, deadline)
-                reason = f"the shortest schedule found takes {found}, the deadline is {last}"
-                if self.goal is MAKESPAN and self.bound is not None and self.bound > deadline + self.late.rounding:
-                    status, least = Status.INFEASIBLE, true_texts(self.bound, deadline)[0]
-                    reason = f"no schedule ends before {least}; the deadline is {last}"
+                status, reason = self._missed(self.late)
             how: dict[str, Any] = {"objective": self.goal.name, "bound": self.bound, "seconds": seconds}
             return Schedule(self.needs, {}, {}, status=status, reason=reason, **how)
         value = self.value

@@ -32,11 +32,13 @@ WORK = 2.0
 
 # With a time limit: threads at most, seconds of the first attempt with the parameters of CP-SAT, and the share of the
 # time for the second one, which raises the bound. On ft10, la21 and la36, two threads for 6 s each, the bounds were
-# 922, 1033 and 1267 instead of 808, 995 and 1224; the schedules of the first parameters were as good or better.
+# 922, 1033 and 1267 instead of 808, 995 and 1224; the schedules of the first parameters were as good or better. With
+# FINDING on one thread, 10 s, ft10 and la36 were proved and la21 was 1046; with the first parameters 939, 1289, 1089.
 WORKERS = 8
 FIRST, RAISE = 1.0, 0.4
 GRACE = 1.0  # seconds within which CP-SAT ends after its limit
-RAISING = {"use_objective_lb_search": True, "use_dynamic_precedence_in_disjunctive": True}
+FINDING = {"use_dynamic_precedence_in_disjunctive": True}
+RAISING = {"use_objective_lb_search": True, **FINDING}
 
 MISSING = "no proof was tried: OR-tools is not installed (pip install cggd[scheduling])"
 
@@ -66,13 +68,25 @@ class Goal:
 
 @dataclass(frozen=True, eq=False)
 class Answer:
-    """What CP-SAT found: a schedule where it has one, a bound on the goal, and whether there is no schedule at all."""
+    """What CP-SAT found: a schedule where it has one, a bound on the goal, and whether there is no schedule at all.
+
+    It is complete if nothing is left to look for.
+    """
 
     start: Mapping[Hashable, Any] = field(default_factory=dict)
     modes: Mapping[Hashable, Hashable] = field(default_factory=dict)
     bound: Any = -math.inf
     infeasible: bool = False
     interrupted: bool = False
+    complete: bool = False
+
+
+@dataclass
+class Watch:
+    """What another thread sees of a search: its best bound; and how it ends it."""
+
+    bound: Any = -math.inf
+    stopped: bool = False
 
 
 class TooLargeError(ValueError):
@@ -298,6 +312,8 @@ def improve(
     horizon: Any = None,
     seed: int = 0,
     workers: int | None = None,
+    parameters: Mapping[str, Any] | None = None,
+    watch: Watch | None = None,
 ) -> Answer | None:
     """Look for a better schedule, a better bound or a proof; None if OR-tools is missing or the numbers are too large.
 
@@ -316,6 +332,10 @@ def improve(
     seed : int
     workers : int, optional
         Threads; by default as many as there are cores, `WORKERS` at the most.
+    parameters : mapping, optional
+        Of CP-SAT, for one attempt with a time limit; by default there are three attempts.
+    watch : Watch, optional
+        For another thread.
     """
     if not available() or not needs.tasks:
         return None
@@ -324,7 +344,7 @@ def improve(
     try:
         model = Model(needs, horizon=horizon, prices=prices, price_limit=price_limit)
         if model.horizon < 0:
-            return Answer(infeasible=True)
+            return Answer(infeasible=True, complete=True)
         cost, step = goal.cost(model)
     except TooLargeError:
         return None
@@ -335,17 +355,25 @@ def improve(
         # A bound from floats may be too large by its rounding.
         model.cp.add(cost >= math.ceil(as_written(bound) / step * Fraction(1 - 1e-9)))
     model.cp.minimize(cost)
-    return _solve(model, step, budget, seed, workers)
+    attempts = _attempts(budget, threads(workers), parameters)
+    return _solve(model, step, budget, seed, attempts, watch or Watch())
 
 
-def _solve(model: Model, step: Fraction, budget: Budget, seed: int, workers: int | None) -> Answer:
+def _solve(
+    model: Model, step: Fraction, budget: Budget, seed: int, attempts: Iterator[dict[str, Any]], watch: Watch
+) -> Answer:
     """Let CP-SAT search in a thread, in attempts with different parameters, each from the best schedule so far."""
     start: Mapping[Hashable, Any] = {}
     modes: Mapping[Hashable, Hashable] = {}
     bound: int | None = None
-    infeasible = interrupted = False
-    for options in _attempts(budget, workers):
-        response, status, interrupted = run(model.cp, {**options, "random_seed": seed % LARGEST})
+    infeasible = interrupted = complete = False
+
+    def told(found: float) -> None:
+        watch.bound = max(watch.bound, out_of_steps(round(found), step))
+
+    for options in attempts:
+        options["random_seed"] = seed % LARGEST
+        response, status, interrupted = run(model.cp, options, lambda: watch.stopped, told)
         if response is not None and math.isfinite(response.best_objective_bound):
             found = round(response.best_objective_bound)
             bound = found if bound is None else max(bound, found)
@@ -354,24 +382,26 @@ def _solve(model: Model, step: Fraction, budget: Budget, seed: int, workers: int
             modes = {task: next(m for m, x in own.items() if response.value(x)) for task, own in model.chosen.items()}
             model.cp.clear_hints()
             model.hint(Schedule(model.needs, start, modes))
-        infeasible = status == "INFEASIBLE"
-        if interrupted or status in ("OPTIMAL", "INFEASIBLE") or budget.over():
+        infeasible, complete = status == "INFEASIBLE", status in ("OPTIMAL", "INFEASIBLE")
+        if interrupted or complete or watch.stopped or budget.over():
             break
     worth = -math.inf if bound is None else out_of_steps(bound, step)
-    return Answer(start, modes, worth, infeasible, interrupted)
+    return Answer(start, modes, worth, infeasible, interrupted, complete)
 
 
-def _attempts(budget: Budget, workers: int | None) -> Iterator[dict[str, Any]]:
+def _attempts(budget: Budget, workers: int, parameters: Mapping[str, Any] | None) -> Iterator[dict[str, Any]]:
     """Parameters of the attempts."""
     if not budget.limited:
         yield {"max_deterministic_time": WORK, "num_workers": 1}
         return
-    cores = {"num_workers": threads(workers)}
-    yield {**cores, "max_time_in_seconds": min(FIRST, budget.left)}
+    if parameters is not None:
+        yield {"num_workers": workers, **parameters, "max_time_in_seconds": budget.left}
+        return
+    yield {"num_workers": workers, "max_time_in_seconds": min(FIRST, budget.left)}
     if not budget.over():
-        yield {**cores, **RAISING, "max_time_in_seconds": RAISE * budget.left}
+        yield {"num_workers": workers, **RAISING, "max_time_in_seconds": RAISE * budget.left}
     if not budget.over():
-        yield {**cores, "max_time_in_seconds": budget.left}
+        yield {"num_workers": workers, "max_time_in_seconds": budget.left}
 
 
 def threads(workers: int | None) -> int:
@@ -379,12 +409,22 @@ def threads(workers: int | None) -> int:
     return min(workers or cpu_count() or 1, WORKERS)
 
 
-def run(model: Any, options: Mapping[str, Any]) -> tuple[Any, str, bool]:
-    """The solver after its search (None if it does not end), its status, and whether a Ctrl-C ended it."""
+def run(
+    model: Any,
+    options: Mapping[str, Any],
+    stop: Callable[[], bool] = lambda: False,
+    told: Callable[[float], None] | None = None,
+) -> tuple[Any, str, bool]:
+    """The solver after its search (None if it does not end), its status, and whether a Ctrl-C ended it.
+
+    `stop` is asked in between, and `told` hears of better bounds.
+    """
     from ortools.sat.python import cp_model
 
     solver, done, interrupted = cp_model.CpSolver(), Event(), False
     solver.parameters.catch_sigint_signal = False
+    if told is not None:
+        solver.best_bound_callback = told
     for name, value in options.items():
         setattr(solver.parameters, name, value)
     late = Budget(options["max_time_in_seconds"] + GRACE) if "max_time_in_seconds" in options else Budget()
@@ -396,7 +436,7 @@ def run(model: Any, options: Mapping[str, Any]) -> tuple[Any, str, bool]:
         done.set()
 
     try:
-        run_interruptibly(work, late.over)
+        run_interruptibly(work, lambda: late.over() or stop())
     except KeyboardInterrupt:
         interrupted = True
     if not done.is_set():

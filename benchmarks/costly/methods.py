@@ -9,12 +9,14 @@ from __future__ import annotations
 import contextlib
 import math
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from unittest import mock
 
 import numpy as np
 
 import cggd
 from benchmarks.costly.problems import Problem
+from cggd.improve.advisor import Advisor
 
 
 class Spent(BaseException):
@@ -106,24 +108,74 @@ def genetic(problem: Problem, seed: int, limit: int) -> Bench:
     return bench
 
 
+def ordered(options: Sequence[object]) -> bool:
+    """Whether options are numbers of which there are more than two."""
+    return len(options) > 2 and all(isinstance(option, int | float) for option in options)
+
+
 def tpe(problem: Problem, seed: int, limit: int) -> Bench:
     """Optuna's TPE with its constraints, categorical options; trials that repeat a selection are free."""
+    return optuna_study(problem, seed, limit, "TPESampler", ordinal=False)
+
+
+def gp(problem: Problem, seed: int, limit: int) -> Bench:
+    """Optuna's Gaussian process with its constraints; numbers are integers, other options categorical."""
+    return optuna_study(problem, seed, limit, "GPSampler", ordinal=True)
+
+
+def optuna_study(problem: Problem, seed: int, limit: int, sampler: str, *, ordinal: bool) -> Bench:
     import optuna
 
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     bench = Bench(problem, limit)
 
+    def option(trial: optuna.Trial, name: str, options: Sequence[object]) -> int:
+        if ordinal and ordered(options):
+            return trial.suggest_int(name, 0, len(options) - 1)
+        return trial.suggest_categorical(name, range(len(options)))
+
     def objective(trial: optuna.Trial) -> float:
-        score, misses = bench.scores([trial.suggest_categorical(str(i), range(n)) for i, n in enumerate(problem.sizes)])
+        score, misses = bench.scores([option(trial, str(name), options) for name, options in problem.labels.items()])
         trial.set_user_attr("misses", misses)
         return score
 
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        sampler = optuna.samplers.TPESampler(seed=seed, constraints_func=lambda trial: trial.user_attrs["misses"])
-        study = optuna.create_study(sampler=sampler)
+        kind = getattr(optuna.samplers, sampler)
+        study = optuna.create_study(sampler=kind(seed=seed, constraints_func=lambda trial: trial.user_attrs["misses"]))
         with contextlib.suppress(Spent):
             study.optimize(objective, n_trials=3 * limit)
+    return bench
+
+
+def forest(problem: Problem, seed: int, limit: int) -> Bench:
+    """scikit-optimize with extra trees and the rule as its constraint; numbers are integers, other options categorical.
+
+    It has no bounds: what breaks one or fails is worse than the worst measured before, by the violations.
+    """
+    import skopt
+
+    bench, names = Bench(problem, limit), [str(d) for d in range(len(problem.sizes))]
+    dimensions = [
+        skopt.space.Integer(0, len(options) - 1, name=name)
+        if ordered(options)
+        else skopt.space.Categorical(range(len(options)), name=name)
+        for name, options in zip(names, problem.labels.values(), strict=True)
+    ]
+    rule = None if problem.allowed is None else lambda point: bench.allowed([int(i) for i in point])
+    with warnings.catch_warnings(), contextlib.suppress(Spent):
+        warnings.simplefilter("ignore")
+        optimizer = skopt.Optimizer(dimensions, "ET", acq_func="EI", random_state=seed, space_constraint=rule)
+        good: list[float] = []
+        for _ in range(3 * limit):
+            point = [int(i) for i in optimizer.ask()]
+            score, misses = bench.scores(point)
+            missed = sum(max(miss, 0.0) for miss in misses)
+            if missed == 0:
+                good.append(score)
+            worst = max(good, default=0.0)
+            spread = worst - min(good, default=0.0) or abs(worst) or 1.0
+            optimizer.tell(point, score if missed == 0 else worst + spread * min(missed, 10.0))
     return bench
 
 
@@ -151,10 +203,52 @@ def ours(problem: Problem, seed: int, limit: int) -> Bench:
     return bench
 
 
-METHODS: dict[str, Callable[[Problem, int, int], Bench]] = {
-    "cggd": ours,
+@contextlib.contextmanager
+def without(*names: str) -> Iterator[None]:
+    """Leave out ways to find candidates: methods of the advisor that then propose nothing."""
+    with contextlib.ExitStack() as stack:
+        for name in names:
+            stack.enter_context(mock.patch.object(Advisor, name, NOTHING[name]))
+        yield
+
+
+NOTHING = {
+    "_linear": lambda self: None,
+    "_mixed": lambda self, good: good[:0],
+    "_around": lambda self, centres: centres[:0],
+}
+
+
+def sampled(problem: Problem, seed: int, limit: int) -> Bench:
+    """cggd whose candidates are random selections only."""
+    with without("_linear", "_mixed", "_around"):
+        return ours(problem, seed, limit)
+
+
+def mixed(problem: Problem, seed: int, limit: int) -> Bench:
+    """cggd whose candidates are random selections and mixtures of good ones."""
+    with without("_linear", "_around"):
+        return ours(problem, seed, limit)
+
+
+def unsolved(problem: Problem, seed: int, limit: int) -> Bench:
+    """cggd without the solutions of linear models."""
+    with without("_linear"):
+        return ours(problem, seed, limit)
+
+
+OTHERS: dict[str, Callable[[Problem, int, int], Bench]] = {
     "random": random_search,
     "ga": genetic,
     "tpe": tpe,
+    "gp": gp,
+    "forest": forest,
 }
-NEEDS = {"ga": "pymoo", "tpe": "optuna"}
+# What replacements of the best selections, and this library's solver, add to sampling.
+VARIANTS: dict[str, Callable[[Problem, int, int], Bench]] = {
+    "sampled": sampled,
+    "mixed": mixed,
+    "unsolved": unsolved,
+}
+METHODS: dict[str, Callable[[Problem, int, int], Bench]] = {"cggd": ours, **OTHERS, **VARIANTS}
+NEEDS = {"ga": "pymoo", "tpe": "optuna", "gp": "optuna", "forest": "skopt"}

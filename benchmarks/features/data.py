@@ -1,4 +1,5 @@
-"""The data: two clinical tables with Turney's prices, proved optima of both, and a large design with known truth."""
+"""The data: two clinical tables with Turney's prices, proved optima of both, tables that come with scikit-learn, and a
+large design with known truth."""
 
 from __future__ import annotations
 
@@ -10,6 +11,7 @@ from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
+import sklearn.datasets
 from numpy.typing import NDArray
 
 from benchmarks.features.problem import Costs
@@ -21,6 +23,15 @@ from cggd.datasets import data_folder
 CLINICAL = {
     "heart_cleveland": ("num", "0", (4.0, 35.0, 110.0, 205.0, 324.0)),
     "pima": ("class", "tested_negative", (2.0, 4.0, 20.0, 24.0, 45.0)),
+}
+
+# Tables that come with scikit-learn: its function, the class that is told from all others (None where y is a number),
+# and three budgets. Each feature costs 1, so that a budget is a number of features.
+BUNDLED = {
+    "breast_cancer": ("load_breast_cancer", 1, (3.0, 6.0, 12.0)),
+    "wine": ("load_wine", 1, (2.0, 4.0, 8.0)),
+    "digits": ("load_digits", 8, (5.0, 10.0, 20.0)),
+    "diabetes": ("load_diabetes", None, (2.0, 4.0, 7.0)),
 }
 
 
@@ -75,6 +86,16 @@ def clinical(name: str) -> Table:
     costs = Costs.discounted(full, discount, [listed[f]["group"] for f in features])
     y = np.array([row[target] != negative for row in rows], dtype=float)
     return Table(name, features, X, y, costs, Costs.additive(full), budgets)
+
+
+def bundled(name: str) -> Table:
+    """Load one of `BUNDLED`."""
+    function, positive, budgets = BUNDLED[name]
+    loaded = getattr(sklearn.datasets, function)()
+    X, y = np.asarray(loaded.data, dtype=float), np.asarray(loaded.target, dtype=float)
+    costs = Costs.additive(np.ones(X.shape[1]))
+    y = y if positive is None else (y == positive).astype(float)
+    return Table(name, list(loaded.feature_names), X, y, costs, costs, budgets)
 
 
 def optima() -> Iterator[Optimum]:

@@ -8,8 +8,9 @@ from dataclasses import dataclass
 
 from benchmarks.features.problem import Method
 
-OPTIMA, DESIGN, CLINICAL = "optima", "design", "clinical"
-PARTS = (OPTIMA, DESIGN, CLINICAL)
+OPTIMA, DESIGN, CLINICAL, BUNDLED = "optima", "design", "clinical", "bundled"
+PARTS = (OPTIMA, DESIGN, CLINICAL, BUNDLED)
+NESTED = (CLINICAL, BUNDLED)  # selected on half of the samples, scored on the other half
 
 
 @dataclass(frozen=True)
@@ -29,11 +30,12 @@ class Entrant:
 ENTRANTS = {
     "cggd": Entrant("ours", "cggd"),
     "cggd, EBIC": Entrant("ours", "cggd_ebic", parts={DESIGN}),
-    "cggd, deviance": Entrant("ours", "cggd_deviance", parts={CLINICAL}),
+    "cggd, deviance": Entrant("ours", "cggd_deviance", parts=NESTED),
     "exhaustive": Entrant("exact", "exhaustive", parts={OPTIMA, CLINICAL}),
     "greedy, gain": Entrant("greedy", "by_gain"),
     "greedy, gain per cost": Entrant("greedy", "by_gain_per_cost"),
     "SFS": Entrant("sequential", "sfs"),
+    "RFE": Entrant("rankings", "rfe", parts=NESTED),
     "mRMR": Entrant("rankings", "mrmr"),
     "lasso path": Entrant("rankings", "lasso"),
     "genetic": Entrant("genetic", "genetic", package="pymoo"),

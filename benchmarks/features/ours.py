@@ -29,8 +29,8 @@ def cggd_ebic(problem: Problem, seed: int, time_limit: float) -> NDArray[np.bool
 
 
 def cggd_deviance(problem: Problem, seed: int, time_limit: float) -> NDArray[np.bool_]:
-    """`BudgetedSelector` as it comes for logistic regression: the deviance on the data, without cross-validation."""
-    return _selected(problem, seed, estimator=model())
+    """`BudgetedSelector` as it comes: the deviance of logistic regression on the data, or R^2, no cross-validation."""
+    return _selected(problem, seed, **({"estimator": model()} if problem.task == "classification" else {}))
 
 
 def _selected(problem: Problem, seed: int, **options: Any) -> NDArray[np.bool_]:

@@ -7,9 +7,11 @@ from collections.abc import Iterable
 
 import numpy as np
 from numpy.typing import NDArray
-from sklearn.linear_model import lars_path_gram
+from sklearn.feature_selection import RFE
+from sklearn.linear_model import LinearRegression, lars_path_gram
 
 from benchmarks.features.least_squares import LeastSquares
+from benchmarks.features.logistic import model
 from benchmarks.features.problem import ROUNDING, Problem
 
 # Steps of a lasso path; what has not entered by then is bought by its correlation.
@@ -50,6 +52,16 @@ def mrmr(problem: Problem, seed: int, time_limit: float) -> NDArray[np.bool_]:
         redundancy = (redundancy * bought + np.abs(data.gram[chosen])) / (bought + 1)
         support[chosen] = True
     return support
+
+
+def rfe(problem: Problem, seed: int, time_limit: float) -> NDArray[np.bool_]:
+    """scikit-learn's recursive elimination, one column at a time, of those that the budget pays alone."""
+    seen = problem.fits(problem.empty())
+    if len(seen) < 2:
+        return bought_in_order(problem, seen.tolist())
+    estimator = LinearRegression() if problem.task == "regression" else model()
+    ranking = RFE(estimator, n_features_to_select=1).fit(problem.X[:, seen], problem.y).ranking_
+    return bought_in_order(problem, seen[np.argsort(ranking, kind="stable")].tolist())
 
 
 def lasso(problem: Problem, seed: int, time_limit: float) -> NDArray[np.bool_]:

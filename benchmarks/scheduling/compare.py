@@ -106,6 +106,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks scheduling", description=__doc__)
     parser.add_argument("--quick", action="store_true", help="few instances, one second each")
     parser.add_argument("--families", nargs="+", choices=list(cases()), help="by default all")
+    parser.add_argument("--instances", nargs="+", help="by default all of the families")
     parser.add_argument("--methods", nargs="+", choices=list(METHODS), help="by default all that are installed")
     parser.add_argument("--seconds", type=float, help="of each run; by default 5, and 1 with --quick")
     parser.add_argument("--workers", type=int, default=1, help="threads of the methods that can use several")
@@ -123,6 +124,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     # Seeds are the outer loop, so that a comparison that was cut off has whole seeds.
     for seed, family in itertools.product(range(options.seeds), options.families or cases()):
         for case in cases(options.quick)[family]():
+            if options.instances and case.name not in options.instances:
+                continue
             for name in options.methods or installed:
                 method, key = METHODS[name], (family, case.name, name, seed, seconds)
                 wanted = method.takes(case) and (method.seeded or seed == 0) and key not in done

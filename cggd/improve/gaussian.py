@@ -42,6 +42,14 @@ SPREAD = (1.5, 1.25, 1.5, 2.5)
 # Ends of the logarithms. Noise below 1e-6 of the variance is rounding.
 ENDS = ((-12.0, 5.0), (-9.0, 4.0), (-12.0, 5.0), (-14.0, 0.0))
 
+# Positive numbers that differ by more than this factor may be modelled by their logarithms.
+WIDE = 3.0
+
+# Parameters are drawn around the fitted ones: means and standard deviations of the changes of the logarithms of
+# weights, distances and product part. Greater distances mean less certainty far from measurements. On measured kernels
+# other than those of the benchmark, such draws for every third measurement lowered the losses most.
+DRAWN = ((0.0, 0.7), (0.5, 1.0), (0.3, 0.7))
+
 # A product part of less variance than this is left out.
 NEGLIGIBLE = 1e-4
 
@@ -162,25 +170,38 @@ class Transform:
     slopes: float
 
 
-def transforms(values: NDArray[np.float64]) -> list[Transform]:
-    """Transformations to standardised numbers: linear, logarithmic, and one that compresses both tails."""
+def transforms(values: NDArray[np.float64]) -> dict[str, Transform]:
+    """Transformations to standardised numbers by name: linear, logarithmic, and one that compresses both tails.
+
+    Only the first is always there.
+    """
     n = len(values)
     shift, scale = float(values.mean()), float(values.std()) or 1.0
-    out = [Transform(lambda x: (x - shift) / scale, -n * np.log(scale))]
+    out = {"linear": Transform(lambda x: (x - shift) / scale, -n * np.log(scale))}
     if n < 8 or np.ptp(values) == 0:
         return out
-    if values.min() > 0 and values.max() > 3 * values.min():
+    if values.min() > 0 and values.max() > WIDE * values.min():
         logs = np.log(values)
         m, s = float(logs.mean()), float(logs.std()) or 1.0
-        out.append(Transform(lambda x: (np.log(np.maximum(x, 1e-300)) - m) / s, -n * np.log(s) - float(logs.sum())))
+        slopes = -n * np.log(s) - float(logs.sum())
+        out["logarithmic"] = Transform(lambda x: (np.log(np.maximum(x, 1e-300)) - m) / s, slopes)
     middle = float(np.median(values))
     width = float(np.subtract(*np.quantile(values, [0.75, 0.25]))) / 2
     if width > 0.01 * scale:
         bent = np.arcsinh((values - middle) / width)
         m2, s2 = float(bent.mean()), float(bent.std()) or 1.0
-        slopes = -0.5 * np.log1p(((values - middle) / width) ** 2) - np.log(width) - np.log(s2)
-        out.append(Transform(lambda x: (np.arcsinh((x - middle) / width) - m2) / s2, float(slopes.sum())))
+        each = -0.5 * np.log1p(((values - middle) / width) ** 2) - np.log(width) - np.log(s2)
+        out["bent"] = Transform(lambda x: (np.arcsinh((x - middle) / width) - m2) / s2, float(each.sum()))
     return out
+
+
+def choices(values: NDArray[np.float64], *, least: bool) -> list[str]:
+    """Names of the transformations to compare.
+
+    If the smallest values are wanted (`least`) and they are on a logarithmic scale, compressing them would hide them.
+    """
+    names = list(transforms(values))
+    return [name for name in names if name != "bent"] if least and "logarithmic" in names else names
 
 
 # -- Gaussian processes -----------------------------------------------------------------------------------------------
@@ -194,7 +215,7 @@ class Kernel:
     """
 
     encoding: Encoding
-    transform: int
+    transform: str
     parameters: NDArray[np.float64]
     likelihood: float = -np.inf
 
@@ -216,6 +237,13 @@ class Kernel:
     @property
     def noise(self) -> float:
         return float(np.exp(self.parameters[-1]))
+
+    def drawn(self, rng: np.random.Generator) -> Kernel:
+        """A kernel with parameters drawn around these, which few measurements determine only roughly."""
+        n = int(self.encoding.groups.max()) + 1
+        means, deviations = (np.repeat(column, [n, n, 1]) for column in zip(*DRAWN, strict=True))
+        change = np.append(rng.normal(means, deviations), 0.0)
+        return replace(self, parameters=self.parameters + change)
 
 
 def fitted(kernel: Kernel, rows: NDArray[np.int64], values: NDArray[np.float64], slopes: float) -> Kernel:
@@ -260,23 +288,22 @@ def first_kernel(encoding: Encoding) -> Kernel:
     """A kernel with the means of the prior."""
     n, n_groups = len(encoding.features), int(encoding.groups.max()) + 1
     each = [PRIOR[0] / n, PRIOR[1] / n, PRIOR[2], PRIOR[3]]
-    return Kernel(encoding, 0, np.log(np.repeat(each, [n_groups, n_groups, 1, 1])))
+    return Kernel(encoding, "linear", np.log(np.repeat(each, [n_groups, n_groups, 1, 1])))
 
 
 def best_kernel(
     encoding: Encoding,
     rows: NDArray[np.int64],
     values: NDArray[np.float64],
-    known: Kernel | None,
-    *,
-    choose: bool,
-    compress: bool = True,
+    known: Kernel | None = None,
+    names: Sequence[str] = ("linear",),
 ) -> Kernel:
-    """Fit the parameters, beginning at known ones; with `choose` and `compress`, compare the transformations."""
-    options = transforms(values) if compress else transforms(values)[:1]
-    known = known or first_kernel(encoding)
-    tried = range(len(options)) if choose else [min(known.transform, len(options) - 1)]
-    kernels = [fitted(replace(known, transform=i), rows, options[i].of(values), options[i].slopes) for i in tried]
+    """Fit the parameters, beginning at known ones, and compare the transformations of these names that there are."""
+    known, options = known or first_kernel(encoding), transforms(values)
+    kernels = [
+        fitted(replace(known, transform=name), rows, options[name].of(values), options[name].slopes)
+        for name in [name for name in names if name in options] or ["linear"]
+    ]
     return max(kernels, key=lambda kernel: kernel.likelihood)
 
 
@@ -298,7 +325,7 @@ class Gaussian:
     def __init__(self, kernel: Kernel, rows: NDArray[np.int64], values: NDArray[np.float64]) -> None:
         options = transforms(values)
         self.kernel, self.layout = kernel, kernel.encoding.space.layout
-        self.transform = options[min(kernel.transform, len(options) - 1)]
+        self.transform = options.get(kernel.transform, options["linear"])
         self.near = kernel.encoding.tables(rows, kernel.weights, near=True)
         product = kernel.product > NEGLIGIBLE
         self.far = kernel.encoding.tables(rows, kernel.rates, near=False) if product else None
@@ -371,7 +398,7 @@ class Bagged:
         rng: np.random.Generator,
     ) -> None:
         self.encoding = encoding
-        self.transform = transforms(values)[0]
+        self.transform = transforms(values)["linear"]
         features, targets = self._features(rows), self.transform.of(values)
         self.copies = []
         residuals = []

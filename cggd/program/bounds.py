@@ -37,7 +37,8 @@ class Relaxed:
         No selection that satisfies the constraints has a better objective.
     reduced : callable
         Gives reduced costs, shape (n_options,): a selection with option o has a ``sign * objective`` of at least
-        ``sign * bound + reduced()[o]``; infinite where forbidden.
+        ``sign * bound + reduced()[o]``; infinite where forbidden. If there is a `selection`, this holds for selections
+        that are no worse than it, and options that only worse ones have may be infinite too.
     selection : ndarray of int, shape (n_decisions,), or None
         A selection that satisfies the constraints, if the relaxation found one.
     proof : str or None

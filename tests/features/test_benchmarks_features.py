@@ -320,6 +320,7 @@ def test_the_optima_table_counts(tmp_path):
     assert "| greedy, gain | 1 of 2 | 1 of 1 | 0.0500 | 0.1000 |" in text
 
 
+@pytest.mark.slow
 def test_it_runs_and_keeps_the_page(tmp_path, capsys, monkeypatch):
     names = {"cggd", "greedy, gain", "random", "genetic", "abess"}
     for name in set(methods.ENTRANTS) - names:

@@ -363,6 +363,7 @@ def test_in_the_place_of_the_filter_in_scikit_learns_pipeline_example():
     assert model.score(X_test, y_test) >= anova.score(X_test, y_test)
 
 
+@pytest.mark.slow
 def test_in_the_place_of_sequential_selection_in_scikit_learns_example(diabetes):
     # "Model-based and sequential feature selection" of its gallery, with as many columns as features cost.
     X, y = diabetes

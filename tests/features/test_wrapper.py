@@ -99,6 +99,7 @@ def test_columns_without_any_value_are_left_out_unless_asked_for(frame):
         BudgetedSelector(model, budget=1, must_include=[0], **how).fit(data, y)
 
 
+@pytest.mark.slow
 def test_several_outputs_of_labels():
     X, _ = squares()
     labels = np.where(X[:, [2, 4]] > 0, "a", "b")

@@ -42,6 +42,7 @@ def table(file, *columns):
 
 
 class TestNatsTopology:
+    @pytest.mark.slow
     def test_all_networks_have_the_parameters_and_operations_of_the_published_table(self):
         rows, published_parameters, published_mflops = table(
             "nas/nats_topology_cifar10.csv", "params_c10", "mflops_c10"
@@ -55,6 +56,7 @@ class TestNatsTopology:
         # The table has six decimals, that is single operations.
         np.testing.assert_allclose(values_of(costs.macs(), selections) + BIAS, published_mflops, rtol=0, atol=1e-9)
 
+    @pytest.mark.slow
     def test_counts_of_extracted_networks_are_those_of_the_table(self):
         rows, *_ = table("nas/nats_topology_cifar10.csv")
         supernet = collect(nats_topology())
@@ -86,6 +88,7 @@ class TestNatsTopology:
 
 
 class TestNatsSize:
+    @pytest.mark.slow
     def test_all_networks_have_the_parameters_and_operations_of_the_published_table(self):
         """Layers see neighbouring widths alone, so that all networks follow from those of 2 * 4 * 8 * 8 pairs."""
         rows, published_parameters, published_mflops = table("nas/nats_size_cifar10.csv", "params_c10", "mflops_c10")
@@ -99,6 +102,7 @@ class TestNatsSize:
         ):
             np.testing.assert_allclose(chain(metric, chosen) + extra, published, rtol=0, atol=1e-9)
 
+    @pytest.mark.slow
     def test_counts_of_extracted_networks_are_those_of_the_table(self):
         rows, *_ = table("nas/nats_size_cifar10.csv")
         supernet = collect(nats_size())

@@ -212,6 +212,16 @@ def test_projects_and_shops_have_all_of_it(tmp_path):
     assert schedule_jobs(shop).value == 4  # the other way round
 
 
+def test_job_shops_have_lags_between_operations_of_a_job():
+    pytest.importorskip("ortools")
+    pair, jobs = ((0, 0), (0, 1)), [[{"a": 2}, {"b": 2}], [{"a": 3}, {"b": 1}]]
+    free, slow = schedule_jobs(JobShop(jobs)), schedule_jobs(JobShop(jobs, lags={pair: 4}))
+    assert (free.makespan, slow.makespan, slow.status) == (6, 8, Status.OPTIMAL)
+    soon = schedule_jobs(JobShop(jobs, longest_lags={pair: 0})).verify()
+    assert soon.start[0, 1] == soon.finish((0, 0))
+    assert soon.status is Status.OPTIMAL
+
+
 @pytest.mark.parametrize(
     ("make", "message"),
     [
@@ -221,6 +231,10 @@ def test_projects_and_shops_have_all_of_it(tmp_path):
         (lambda: Project({"a": [1]}, setups={"x": {}}), "no renewable resource of capacity 1"),
         (lambda: JobShop([[{"m": 1}]], due={1: 3}), "due names job 1; there are jobs 0 to 0"),
         (lambda: JobShop([[{"m": 1}]], setups={"x": {}}), "setups names machine 'x'"),
+        (
+            lambda: JobShop([[{"m": 1}]], lags={((0, 0), (0, 1)): 1}),
+            r"lags names \(\(0, 0\), \(0, 1\)\); it must be an",
+        ),
         (lambda: schedule_jobs(JobShop([]), objective="cost"), "objective must be one of 'makespan', 'tardiness'"),
     ],
 )

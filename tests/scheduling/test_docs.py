@@ -5,6 +5,8 @@ from contextlib import redirect_stdout
 from io import StringIO
 from pathlib import Path
 
+from cggd_scheduling.jobshop import read, schedule_jobs
+
 GUIDE = Path(__file__).parents[2] / "docs" / "scheduling.md"
 EXAMPLES = re.findall(r"```python\n(.*?)```\s*```text\n(.*?)```", GUIDE.read_text(encoding="utf-8"), re.DOTALL)
 
@@ -21,3 +23,10 @@ def test_examples(tmp_path, monkeypatch):
         with redirect_stdout(StringIO()) as printed:
             exec(code, names)
         assert without_seconds(printed.getvalue()) == without_seconds(output), code
+
+
+def test_the_job_shop_of_the_page_is_read(tmp_path):
+    (example,) = re.findall(r"```json\n(.*?)```", GUIDE.read_text(encoding="utf-8"), re.DOTALL)
+    (tmp_path / "shop.json").write_text(example)
+    shop = read(tmp_path / "shop.json")
+    assert (shop.name, schedule_jobs(shop).makespan) == ("two jobs", 5)

@@ -1,7 +1,7 @@
 import json
 import math
 import random
-from itertools import product
+from itertools import permutations, product
 
 import networkx as nx
 import numpy as np
@@ -9,13 +9,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from benchmarks.scheduling.shops import INSTANCES
 from cggd import Status
 from cggd.datasets import data_folder
 from cggd.testing import check_metric
 from cggd_scheduling import ScheduleError, cp_sat
-from cggd_scheduling.jobshop import JobShop, read, schedule_jobs
+from cggd_scheduling.jobshop import JobShop, read, read_shops, schedule_jobs
 from cggd_scheduling.jobshop.search import dispatched
-from cggd_scheduling.jobshop.tabu import search
+from cggd_scheduling.jobshop.tabu import _between, _drawn, search
 
 
 @st.composite
@@ -27,72 +28,104 @@ def shops(draw, jobs=3, operations=3, machines=3, least=0):
 
 def machine_graph(now):
     """Who waits for whom, as a networkx graph: the slow oracle."""
-    graph = nx.DiGraph()
-    graph.add_nodes_from(range(len(now.options)))
-    graph.add_edges_from((op, then) for op, then in enumerate(now.next) if then >= 0)
-    for ops in now.on:
-        nx.add_path(graph, ops)
+    n, graph = len(now.options), nx.DiGraph()
+    graph.add_nodes_from(range(n))
+    for first in now.first.values():
+        while first < n and now.after[first] < n:
+            graph.add_edge(first, first := now.after[first])
+    graph.add_edges_from((op, then) for op, then in enumerate(now.next[:-1]) if then < n)
     return graph
 
 
-def slow_heads_and_tails(now, without=-1):
-    graph = machine_graph(now)
-    duration = [now.options[op][now.machine[op]] if op != without else 0 for op in range(len(now.options))]
-    heads, tails = {}, {}
+def slow_ends_and_rests(now):
+    graph, duration = machine_graph(now), [own[m] for own, m in zip(now.options, now.machine, strict=True)]
+    ends, rests = {}, {}
     order = list(nx.topological_sort(graph))
     for op in order:
-        heads[op] = max((heads[u] + duration[u] for u in graph.predecessors(op)), default=0)
+        ends[op] = max((ends[u] for u in graph.predecessors(op)), default=0) + duration[op]
     for op in reversed(order):
-        tails[op] = max((tails[v] + duration[v] for v in graph.successors(op)), default=0)
-    return [heads[op] for op in range(len(order))], [tails[op] for op in range(len(order))]
+        rests[op] = max((rests[v] for v in graph.successors(op)), default=0) + duration[op]
+    return [ends[op] for op in range(len(order))], [rests[op] for op in range(len(order))]
 
 
 def drawn(shop, rng):
-    """Sequences from a random choice of machines, and their order."""
+    """Sequences of a random choice of machines, in a random order."""
     now = dispatched(shop, [rng.randrange(len(machines)) for machines in shop.operations.values()])
-    return now, now.order(now.links())
+    now.set(_drawn(now, now.plan, rng))
+    return now
+
+
+def as_it_stands(now):
+    return now.plan, [*now.place], [*now.before], [*now.after], dict(now.first), [*now.ends], [*now.rests]
+
+
+def moves(now, op, machine):
+    """The operations that one may be put behind on a machine, itself left out."""
+    n, found, then = len(now.options), [len(now.options)], now.first.get(machine, len(now.options))
+    while then < n:
+        found, then = [*found, then], now.after[then]
+    return [other for other in found if other != op]
 
 
 # -- laws -------------------------------------------------------------------------------------------------------------
 
 
 @given(shops(), st.randoms(use_true_random=False))
-def test_heads_and_tails_with_an_operation_and_without_are_those_of_the_slow_graph(shop, rng):
+def test_any_move_is_made_as_on_the_slow_graph_or_refused_where_it_makes_a_cycle(shop, rng):
     if not shop.operations:
         return
-    now, order = drawn(shop, rng)
-    links = now.links()
-    assert now.heads_and_tails(order, links) == slow_heads_and_tails(now)
-    op = rng.randrange(len(now.options))
-    home, place = now.machine[op], now.take(op)
-    assert now.heads_and_tails(order, links.without(op)) == slow_heads_and_tails(now, without=op)
-    now.put(op, home, place)
+    now = drawn(shop, rng)
+    for _ in range(5):
+        assert (now.ends[:-1], now.rests[:-1]) == slow_ends_and_rests(now)
+        op = rng.randrange(len(now.options))
+        machine = rng.choice(list(now.options[op]))
+        before, was = rng.choice(moves(now, op, machine)), as_it_stands(now)
+        home, behind = now.machine[op], now.before[op]
+        made = now.move(op, machine, before)
+        if not made:
+            assert as_it_stands(now) == was
+            now._unlink(op, home)
+            now._link(op, machine, before)
+            assert not nx.is_directed_acyclic_graph(machine_graph(now))
+            now._unlink(op, machine)
+            now._link(op, home, behind)
+        graph = machine_graph(now)
+        assert all(now.place[a] < now.place[b] for a, b in graph.edges)
+        assert [now.order[at] for at in now.place] == list(range(len(now.options)))
 
 
-@given(shops(least=1), st.randoms(use_true_random=False))
-def test_every_place_is_feasible_its_length_is_the_longest_path_there_and_one_of_them_is_best(shop, rng):
+@given(shops(), st.randoms(use_true_random=False))
+def test_a_longest_path_is_cut_into_blocks_and_no_move_proposed_makes_a_cycle_or_is_longer_than_said(shop, rng):
     if not shop.operations:
         return
-    now, order = drawn(shop, rng)
-    op = rng.randrange(len(now.options))
-    links = now.links()
-    home, was = now.machine[op], now.take(op)
-    found = list(now.places(op, *now.heads_and_tails(order, links.without(op))))
-    lengths = {}
-    for machine in now.options[op]:
-        for place in range(len(now.on[machine]) + 1):
-            now.put(op, machine, place)
-            if nx.is_directed_acyclic_graph(machine_graph(now)):
-                heads, tails = slow_heads_and_tails(now)
-                lengths[machine, place] = heads[op] + now.options[op][machine] + tails[op]
-            now.take(op)
-    assert all((machine, place) in lengths for machine, place, _ in found)
-    for machine, place, length in found:
-        assert lengths[machine, place] <= length  # an estimate from above, exact where heads and tails do not change
-    for machine in now.options[op]:
-        best = min(value for (m, _), value in lengths.items() if m == machine)
-        assert min(lengths[m, p] for m, p, _ in found if m == machine) == best
-    now.put(op, home, was)
+    now = drawn(shop, rng)
+    path, start = now.blocks(rng), now.plan
+    assert sum(now.duration[op] for block in path for op in block) == now.makespan
+    found = [
+        (op, now.machine[op], past[-1] if forward else now.before[past[0]], [op, *past], said)
+        for block in path
+        for op, past, forward in now.shifts(block)
+        for said in [now.later(op, past) if forward else now.earlier(op, past)]
+    ]
+    changed = [(op, *to, [op], said) for block in path for op in block for *to, said in now.changes(op)]
+    for op, machine, before, touched, said in [*found, *changed]:
+        assert now.move(op, machine, before)
+        longest = max(now.start(other) + now.rests[other] for other in touched)
+        assert longest == said if len(touched) == 1 else longest <= said
+        now.set(start)
+
+
+@given(shops(), st.randoms(use_true_random=False))
+def test_a_schedule_between_two_has_what_they_have_in_common(shop, rng):
+    if not shop.operations:
+        return
+    one, other = (drawn(shop, rng).plan for _ in range(2))
+    now = drawn(shop, rng)
+    now.set(_between([(0, one), (0, other)], rng))
+    assert all(m in both for m, *both in zip(now.machine, one.machine, other.machine, strict=True))
+    for a, b in permutations(range(len(now.options)), 2):
+        if all(plan.order.index(a) < plan.order.index(b) for plan in (one, other)):
+            assert now.place[a] < now.place[b]
 
 
 def least_makespan(shop):
@@ -143,13 +176,39 @@ def test_the_least_makespan_keeps_the_laws_and_bounds_every_schedule(shop):
 def test_the_search_only_gets_shorter(shop, seed):
     if not shop.operations:
         return
-    now, _ = drawn(shop, random.Random(seed))
-    found = list(search(now, random.Random(seed), moves=30, stop=lambda shortest: False))
-    lengths = [length for length, _ in found]
-    assert lengths == sorted(lengths, reverse=True)
-    for length, best in found:
-        heads, _ = slow_heads_and_tails(best)
-        assert length == max(h + best.options[op][best.machine[op]] for op, h in enumerate(heads))
+    now, lengths = drawn(shop, random.Random(seed)), []
+    for length, plan in search(now, random.Random(seed), moves=30, stop=lambda shortest: False):
+        found = dispatched(shop, [0] * len(now.options))
+        found.set(plan)
+        assert length == max(slow_ends_and_rests(found)[0])
+        lengths.append(length)
+    assert lengths == sorted(set(lengths), reverse=True)
+
+
+def test_the_search_finds_the_optimum_of_ft06_from_any_start():
+    shop = read_shops(INSTANCES / "job_shops.txt")["ft06"]
+    now = drawn(shop, random.Random(0))
+    assert min(length for length, _ in search(now, random.Random(0), moves=5000, stop=lambda now: now <= 55)) == 55
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_cp_sat_beside_the_search_or_after_it_proves_what_is_best(workers):
+    pytest.importorskip("ortools")
+    shop = read_shops(INSTANCES / "job_shops.txt")["la01"]
+    schedule = schedule_jobs(shop, time_limit=20, workers=workers)
+    assert (schedule.makespan, schedule.status) == (666, Status.OPTIMAL)
+
+
+def test_a_failure_of_cp_sat_beside_the_search_is_not_hidden(monkeypatch):
+    pytest.importorskip("ortools")
+    shop = read_shops(INSTANCES / "job_shops.txt")["ft10"]
+
+    def fail(*arguments, **options):
+        raise ZeroDivisionError
+
+    monkeypatch.setattr(cp_sat, "improve", fail)
+    with pytest.raises(ZeroDivisionError):
+        schedule_jobs(shop, time_limit=0.5, workers=2)
 
 
 # -- examples ---------------------------------------------------------------------------------------------------------
@@ -167,7 +226,7 @@ def test_a_deadline_that_is_met_ends_the_search_and_one_below_the_bound_is_infea
     assert schedule_jobs(shop, deadline=15).makespan == 15
     missed = schedule_jobs(shop, deadline=9)
     assert missed.status is Status.INFEASIBLE
-    assert missed.reason == "no schedule ends before 10; the deadline is 9"
+    assert missed.reason == "no schedule ends before 10, and the shortest found takes 15; the deadline is 9"
 
 
 def test_a_deadline_between_bound_and_optimum_is_refuted_by_cp_sat_alone(monkeypatch):
@@ -175,7 +234,7 @@ def test_a_deadline_between_bound_and_optimum_is_refuted_by_cp_sat_alone(monkeyp
     pytest.importorskip("ortools")
     refuted = schedule_jobs(shop, deadline=12)
     assert refuted.status is Status.INFEASIBLE
-    assert "deadline of 12" in refuted.reason
+    assert refuted.reason.endswith("deadline of 12, as CP-SAT has proved; the shortest one takes 15")
     monkeypatch.setattr(cp_sat, "available", lambda: False)
     unknown = schedule_jobs(shop, deadline=12)
     assert unknown.status is Status.UNKNOWN
@@ -304,6 +363,21 @@ def test_an_interrupted_search_returns_the_best_until_then(monkeypatch):
     schedule = schedule_jobs(shop)
     assert schedule.verify().reason.startswith("interrupted; no proof was tried")
     assert schedule.makespan >= schedule.bound
+
+
+def test_an_interruption_beside_cp_sat_ends_both_and_keeps_what_was_found(monkeypatch):
+    pytest.importorskip("ortools")
+    shop = read_shops(INSTANCES / "job_shops.txt")["abz7"]
+
+    def interrupted(start, rng, **options):
+        yield next(iter(search(start, rng, **options)))
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("cggd_scheduling.jobshop.search.search", interrupted)
+    schedule = schedule_jobs(shop, time_limit=60, workers=2)
+    assert schedule.verify().reason == "interrupted"
+    assert schedule.seconds < 60
+    assert schedule.bound <= schedule.makespan
 
 
 @pytest.mark.parametrize(

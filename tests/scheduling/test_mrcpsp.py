@@ -68,7 +68,7 @@ def test_a_deadline_is_kept_or_said_to_be_out_of_reach():
     assert schedule_project(project, deadline=6).makespan == 6
     late = schedule_project(project, deadline=5)
     assert late.status is Status.INFEASIBLE
-    assert late.reason == "no schedule ends before 6; the deadline is 5"
+    assert late.reason == "the shortest schedule takes 6; the deadline is 5"
 
 
 @pytest.mark.parametrize(

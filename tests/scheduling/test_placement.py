@@ -1,6 +1,7 @@
 import gzip
 import json
 import math
+from itertools import combinations_with_replacement
 
 import networkx as nx
 import numpy as np
@@ -14,6 +15,7 @@ from cggd.program.highs import LinearProgram
 from cggd.testing import check_expression, check_metric, check_state
 from cggd_scheduling import ScheduleError
 from cggd_scheduling.placement import Device, DeviceLoad, Operator, Placement, TransferPath, place, read, read_onnx
+from cggd_scheduling.placement.segments import by_transfers, cut, drawn_order
 
 BERT = "scheduling/placement_bert_l3.json.gz"
 
@@ -96,6 +98,38 @@ def test_proposed_moves_take_clusters_that_transfers_tie_to_one_other_device(pro
         assert len(devices) == len({int(where[group]) for group in groups}) == 1
         assert devices != {int(where[groups[0]])}
         assert nx.is_connected(tied.subgraph(groups))
+
+
+@given(placements(), st.integers(0, 99))
+def test_orders_are_cut_into_pieces_with_the_least_largest_load(problem, seed):
+    if problem.conflicts():
+        return
+    load, rng, n = problem.load, np.random.default_rng(seed), len(problem.groups)
+    drawn = drawn_order(load, rng)
+    for order in (drawn, by_transfers(load, drawn)):
+        assert sorted(order.tolist()) == list(range(n))
+        values = {}
+        for cuts in combinations_with_replacement(range(n + 1), len(problem.devices) - 1):
+            where = np.empty(n, dtype=int)
+            where[order] = np.repeat(np.arange(len(problem.devices)), np.diff([0, *cuts, n]))
+            chosen = load.option_on[np.arange(n), where]
+            row = (chosen - problem.space.offsets[:-1])[None]
+            if (chosen >= 0).all() and all(c.satisfied(c.values(row)).all() for c in problem.memory_limits):
+                values[where.tobytes()] = load.evaluate(row)[0]
+        found = cut(load, order)
+        assert (found is None) == (not values)
+        if found is not None:
+            assert values[found.tobytes()] == pytest.approx(min(values.values()))
+
+
+def test_a_chain_is_placed_in_its_best_pieces_before_any_search():
+    rng = np.random.default_rng(0)
+    chain = {n: Operator({"gpu": float(rng.integers(1, 9))}, 1.0, float(rng.integers(1, 9))) for n in range(60)}
+    problem = Placement(chain, [(n, n + 1) for n in range(59)], [Device(f"gpu{d}", "gpu") for d in range(4)])
+    best = cut(problem.load, np.arange(60))
+    assert best is not None
+    value = max(problem.loads({n: f"gpu{best[n]}" for n in range(60)}).values())
+    assert place(problem, moves=0, exact=False).value <= value
 
 
 @settings(max_examples=25)
@@ -277,7 +311,7 @@ def test_the_benchmarks_own_form_is_read_too(tmp_path):
         "maxFPGAs": 2,
         "maxCPUs": 1,
         "nodes": [node | {"id": i, "colorClass": colour} for i, colour in enumerate((7, 7, -1))][:3],
-        "edges": [{"sourceId": 0, "destId": 2, "cost": 0.25}],
+        "edges": [{"sourceId": 0, "destId": 2, "cost": 0.25, "size": 4.0}],
     }
     file = tmp_path / "graph.json.gz"
     file.write_bytes(gzip.compress(json.dumps(data).encode()))

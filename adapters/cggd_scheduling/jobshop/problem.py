@@ -37,11 +37,14 @@ class JobShop:
     setups : mapping of machine to (mapping of (job, job) to number), optional
         Time between an operation of the first job on a machine and an operation of the second that comes next there; 0
         where nothing is said.
+    lags, longest_lags : mapping of (operation, operation) to number, optional
+        Of an operation and the next one of its job: the second starts at least, and at most, so much later than the
+        first ends.
 
     Raises
     ------
     ValueError
-        If an operation has no machine, or a duration is negative.
+        If an operation has no machine, a duration is negative, or something that is not there is named.
 
     Examples
     --------
@@ -63,6 +66,9 @@ class JobShop:
     weights: Mapping[int, Any] = field(default_factory=dict, kw_only=True)
     setups: Mapping[Hashable, Mapping[tuple[int, int], Any]] = field(default_factory=dict, kw_only=True)
 
+    lags: Mapping[tuple[Hashable, Hashable], Any] = field(default_factory=dict, kw_only=True)
+    longest_lags: Mapping[tuple[Hashable, Hashable], Any] = field(default_factory=dict, kw_only=True)
+
     def __post_init__(self) -> None:
         for j, job in enumerate(self.jobs):
             if not isinstance(job, Sequence) or isinstance(job, str):
@@ -78,13 +84,21 @@ class JobShop:
                 as_amount(duration, f"duration of operation {i} of job {j} on {machine!r}")
         if unknown := [machine for machine in self.setups if machine not in self.machines]:
             raise ValueError(f"setups names machine {unknown[0]!r}; there are {few(self.machines)}")
-        parts = {name: dict(getattr(self, name)) for name in ("release", "due", "weights")}
+        parts: dict[str, dict[Any, Any]] = {name: dict(getattr(self, name)) for name in ("release", "due", "weights")}
         for name, numbers in [*parts.items(), *((f"setups of {m!r}", s) for m, s in self.setups.items())]:
             for key, number in numbers.items():
                 jobs = key if isinstance(key, tuple) else (key,)
                 if wrong := [j for j in jobs if j not in range(len(self.jobs))]:
                     raise ValueError(f"{name} names job {wrong[0]!r}; there are jobs 0 to {len(self.jobs) - 1}")
                 as_amount(number, f"{name} of {key!r}")
+        following: set[tuple[Hashable, Hashable]] = set(self.precedence)
+        for name in ("lags", "longest_lags"):
+            parts[name] = dict(getattr(self, name))
+            for pair, time in parts[name].items():
+                if pair not in following:
+                    right = "an operation and the next one of its job, as ((0, 0), (0, 1))"
+                    raise ValueError(f"{name} names {pair!r}; it must be {right}")
+                as_amount(time, f"{name} of {pair!r}")
         own(self, **parts)
 
     @cached_property
@@ -145,9 +159,11 @@ class JobShop:
         return Requirements(
             tasks,
             self.precedence,
+            self.lags,
             capacities=dict.fromkeys(self.machines, 1),
             deadline=deadline,
             unit=self.unit,
+            longest_lags=self.longest_lags,
             release={(j, 0): time for j, time in self.release.items() if j in last},
             due={last[j]: time for j, time in self.due.items() if j in last},
             weights={last[j]: weight for j, weight in self.weights.items() if j in last},

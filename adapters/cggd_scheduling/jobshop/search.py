@@ -3,31 +3,41 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator
+import sys
+import time
+from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from typing import Any
 
 from cggd import Descent, Stop, minimize, portfolio
 from cggd.budget import Budget
 from cggd.checks import as_number, check_choice, check_time_limit, whole
+from cggd.program.threads import POLL_SECONDS
+from cggd_scheduling import cp_sat
 from cggd_scheduling.best import Best
 from cggd_scheduling.bounds import rounded_to
 from cggd_scheduling.jobshop.problem import JobShop
-from cggd_scheduling.jobshop.tabu import Sequences, search
+from cggd_scheduling.jobshop.tabu import Plan, Sequences, search
 from cggd_scheduling.schedule import Schedule, nothing_to_do
 from cggd_scheduling.tasks import GOALS, Objective, begin
 
 # Steps and starts of the search for machines, which the exact solver of the core completes.
 STEPS, STARTS = 100, 1
 
-# Machines to choose from, summed over operations, up to which CP-SAT has the first try. With a time limit and a choice
-# of machines it gets this share of it, and no more than so many seconds; most of these are proved within one second.
-SMALL, SMALL_SHARE, SMALL_SECONDS = 250, 0.3, 1.0
+# Machines to choose from, summed over operations, up to which CP-SAT has the first try on a single thread. With a time
+# limit it gets this share of it, and no more than so many seconds; most of these are proved within one second.
+SMALL, FIRST_SHARE, FIRST = 250, 0.3, 1.0
 
-# Shares of a time limit for the search for machines, and of the rest for tabu search, with a choice of machines and
-# without one. Of flexible shops (mk01 to mk10) tabu search finds in 2 s better schedules than CP-SAT in 10 s, and few
-# better ones after that; of classical ones it does not.
-SHARE = 0.1
-TABU_SHARE = {True: 0.75, False: 0.05}
+# Shares of a time limit for the search for machines, and of the rest for tabu search where CP-SAT has no threads of its
+# own beside it.
+SHARE, TABU_SHARE = 0.1, 0.6
+
+# Shares of the time left for the attempts of CP-SAT beside it or after it, each from the best schedule then. The first
+# one gets a poor schedule, and is short; it proves la01 to la05, la16 and la17 in 0.2 s.
+ATTEMPTS = ((0.1, cp_sat.RAISING), (0.5, cp_sat.FINDING), (1.0, cp_sat.RAISING))
+
+# Moves of the tabu search without a time limit.
+MOVES = 10_000
 
 LISTS = 200  # of shops with releases, due dates or setup times
 
@@ -37,7 +47,7 @@ def schedule_jobs(
     *,
     objective: Objective = "makespan",
     deadline: Any = None,
-    moves: int = 4000,
+    moves: int | None = None,
     time_limit: float | None = None,
     seed: int = 0,
     workers: int | None = None,
@@ -51,8 +61,8 @@ def schedule_jobs(
         The tardiness is that of the jobs' due dates.
     deadline : number, optional
         No operation may end later. The search ends as soon as it is kept.
-    moves : int
-        Moves of the tabu search.
+    moves : int, optional
+        Moves of the tabu search; by default 10,000 without a time limit.
     time_limit : float, optional
         Seconds.
     seed : int
@@ -73,7 +83,9 @@ def schedule_jobs(
     (5, 'OPTIMAL')
     """
     check_choice(objective, Objective, "objective")
-    moves, seed = whole(moves, "moves", least=0), whole(seed, "seed", least=0)
+    if moves is not None:
+        whole(moves, "moves", least=0)
+    seed = whole(seed, "seed", least=0)
     check_time_limit(time_limit)
     if deadline is not None:
         as_number(deadline, "deadline", finite=False)
@@ -86,7 +98,7 @@ def schedule_jobs(
             begin(best, LISTS)
             best.prove()
         else:
-            _search(shop, best, moves)
+            _search(shop, best, moves if moves is not None else sys.maxsize if budget.limited else MOVES)
     except KeyboardInterrupt:
         best.notes.append("interrupted")
     return best.result(budget.seconds)
@@ -105,68 +117,75 @@ def _search(shop: JobShop, best: Best, moves: int) -> None:
     durations = [d for machines in shop.operations.values() for d in machines.values()]
     best.raise_bound(rounded_to(result.bound or 0.0, durations))
     first = dispatched(shop, [int(i) for i in result.indices])
-    best.take(*_named(shop, first))
+    best.take(*_named(shop, first, first.plan))
     if result.stopped is Stop.INTERRUPTED:
         raise KeyboardInterrupt
     if deadline is not None and (best.schedule is not None or best.bound > deadline):
         return
-    small, flexible = shop.space.n_options <= SMALL, shop.space.n_options > len(shop.operations)
-    if small:
-        best.prove(budget.part(share=SMALL_SHARE, seconds=SMALL_SECONDS) if flexible and budget.limited else None)
-    for sequences in _improved(best, first, moves, budget.part(share=best.share(TABU_SHARE[flexible]))):
-        best.take(*_named(shop, sequences))
-        if deadline is not None and best.schedule is not None:
-            return
+    small = shop.space.n_options <= SMALL
+    if small and not _beside(best):
+        part = budget.part(share=FIRST_SHARE, seconds=FIRST) if budget.limited else None
+        best.prove(part, parameters=cp_sat.RAISING)
+    proving = best.proving(*ATTEMPTS) if _beside(best) else nullcontext(lambda value: False)
+    with proving as settled:
+        _improve(shop, best, first, moves, settled)
     if budget.limited or not small:
-        best.prove()
+        for share, parameters in ATTEMPTS[1:] if budget.limited else ATTEMPTS[:1]:
+            best.prove(budget.part(share=share), parameters=parameters)
 
 
-def _improved(best: Best, start: Sequences, moves: int, budget: Budget) -> Iterator[Sequences]:
-    """Better and better sequences, until one reaches the bound."""
-    if best.over:
-        return
+def _beside(best: Best) -> bool:
+    """Whether CP-SAT has threads of its own."""
+    return best.budget.limited and cp_sat.available() and cp_sat.threads(best.workers) > 1
+
+
+def _improve(shop: JobShop, best: Best, start: Sequences, moves: int, settled: Callable[[Any], bool]) -> None:
+    """Take better and better schedules, until one reaches the bound or keeps the deadline."""
+    budget = best.budget.part(share=1.0 if _beside(best) else best.share(TABU_SHARE))
 
     def stop(now: Any) -> bool:
-        return now <= best.bound or best.over or budget.over()
+        return settled(now) or budget.over() or (best.bound is not None and now <= best.bound)
 
-    for _, found in search(start, random.Random(best.seed), moves=moves, stop=stop):
-        yield found
+    if best.over:
+        return
+    for _, plan in search(start, random.Random(best.seed), moves=moves, stop=stop):
+        best.take(*_named(shop, start, plan))
+        if best.needs.deadline is not None and best.schedule is not None:
+            return
+    while _beside(best) and not stop(best.value):
+        time.sleep(POLL_SECONDS)
 
 
-def _named(shop: JobShop, sequences: Sequences) -> tuple[dict[Any, Any], dict[Any, Any]]:
+def _named(shop: JobShop, sequences: Sequences, plan: Plan) -> tuple[dict[Any, Any], dict[Any, Any]]:
     """Starts and machines by operation."""
-    links = sequences.links()
-    order = sequences.order(links)
-    assert order is not None
-    heads = sequences.heads_and_tails(order, links)[0]
-    operations = list(shop.operations)
-    start = {op: heads[n] for n, op in enumerate(operations)}
-    return start, {op: shop.machines[sequences.machine[n]] for n, op in enumerate(operations)}
+    now, operations = Sequences(sequences.options, sequences.previous, sequences.next, plan), list(shop.operations)
+    start = {op: now.start(n) for n, op in enumerate(operations)}
+    return start, {op: shop.machines[plan.machine[n]] for n, op in enumerate(operations)}
 
 
-def dispatched(shop: JobShop, choice: list[int]) -> Sequences:
+def dispatched(shop: JobShop, choice: Sequence[int]) -> Sequences:
     """Sequences of a dispatching rule on given machines: of what can start first, the job with most work left."""
     operations = list(shop.operations)
-    number = {op: n for n, op in enumerate(operations)}
+    n, number = len(operations), {op: at for at, op in enumerate(operations)}
     machine_number = {machine: m for m, machine in enumerate(shop.machines)}
     options = [{machine_number[m]: d for m, d in machines.items()} for machines in shop.operations.values()]
     machine = [list(machines)[c] for machines, c in zip(options, choice, strict=True)]
-    next_ = [number.get((j, i + 1), -1) for j, i in operations]
-    previous = [number.get((j, i - 1), -1) for j, i in operations]
-    left: list[Any] = [0] * len(operations)
-    for n in reversed(range(len(operations))):
-        left[n] = options[n][machine[n]] + (left[next_[n]] if next_[n] >= 0 else 0)
-    on: list[list[int]] = [[] for _ in shop.machines]
-    free: list[Any] = [0] * len(on)
-    ready = {n: 0 for n in range(len(operations)) if previous[n] < 0}
+    duration = [own[m] for own, m in zip(options, machine, strict=True)]
+    next_ = [number.get((j, i + 1), n) for j, i in operations]
+    previous = [number.get((j, i - 1), n) for j, i in operations]
+    left: list[Any] = [0] * (n + 1)
+    for op in reversed(range(n)):
+        left[op] = duration[op] + left[next_[op]]
+    free: list[Any] = [0] * len(shop.machines)
+    ready: dict[int, Any] = {op: 0 for op in range(n) if previous[op] == n}
+    order: list[int] = []
     while ready:
-        n = min(ready, key=lambda n: (max(ready[n], free[machine[n]]), -left[n], n))
-        end = max(ready.pop(n), free[machine[n]]) + options[n][machine[n]]
-        free[machine[n]] = end
-        on[machine[n]].append(n)
-        if next_[n] >= 0:
-            ready[next_[n]] = end
-    return Sequences(options, previous, next_, on, machine)
+        op = min(ready, key=lambda op: (max(ready[op], free[machine[op]]), -left[op], op))
+        order.append(op)
+        end = free[machine[op]] = max(ready.pop(op), free[machine[op]]) + duration[op]
+        if next_[op] < n:
+            ready[next_[op]] = end
+    return Sequences(options, previous, next_, Plan(tuple(machine), tuple(order)))
 
 
 JobShop.solve = schedule_jobs

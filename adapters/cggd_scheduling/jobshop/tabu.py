@@ -1,239 +1,373 @@
-"""Tabu search over machines and sequences, by moves of critical operations (Mastrolilli & Gambardella, 2000).
+"""Tabu search over machines and sequences, and paths between good schedules.
 
-A schedule is shortened only if an operation on each longest path moves. An operation taken out of its machine's
-sequence is put back where the longest path through it is shortest, on the same machine or on another. Between the
-operations that must come before and those that must come after by their own heads and tails, every place is feasible,
-and the best one lies there; the length of the path through it follows from heads and tails alone.
+A schedule is shortened only if an operation on each longest path moves: along its machine, past operations of the
+longest path up to an end of their block or from it inwards (Balas & Vazacopoulos, 1998; Zhang et al., 2007), or to
+another machine (Mastrolilli & Gambardella, 2000). The length of the longest path through what moved follows from the
+ends and rests of its neighbours alone. The search goes on from schedules between two of the best ones (Peng, Lu &
+Cheng, 2015, who also keep a population and shorten what lies on the path).
 """
 
 from __future__ import annotations
 
-import math
 import random
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from itertools import pairwise
+from itertools import chain
 from typing import Any
 
-from cggd_scheduling.limits import time_rounding
+# Moves without a better schedule after which the search goes on elsewhere, and schedules that are kept. In 10 s on one
+# core, seed 0: la21, la38, abz7, la29 are 1047, 1215, 668, 1177 long with these; 1053, 1209, 677, 1169 with 600 and 4.
+PATIENCE, KEPT = 1000, 6
 
-# Moves without a better schedule after which the search goes on from the best one with some operations moved at random,
-# a share of all. On mk04, of 90 operations, four seeds and 2,500 moves each: makespans of 60 to 62 with these, 60 to 62
-# with 200 and a ninth; with 300 and a twentieth 67 after 5 s. With 80 the search has not yet recovered from its jump.
-PATIENCE = 150
-KICK = 1 / 6
+# How far between two schedules the search goes on.
+BETWEEN = (0.3, 0.7)
 
+# Turns for which a move is not taken back: so many, more where machines have more jobs, and up to half as many again
+# at random (Zhang et al.).
+TENURE = 10
 
-@dataclass
-class Links:
-    """Duration of each operation, and its neighbours on its machine; -1 where there is none."""
-
-    duration: list[Any]
-    before: list[int]
-    after: list[int]
-
-    def without(self, op: int) -> Links:
-        """The links when an operation is taken out: it takes no time, and waits for its job alone.
-
-        An order of the operations that holds with it holds without it.
-        """
-        duration, before, after = self.duration.copy(), self.before.copy(), self.after.copy()
-        a, b = before[op], after[op]
-        if a >= 0:
-            after[a] = b
-        if b >= 0:
-            before[b] = a
-        duration[op], before[op], after[op] = 0, -1, -1
-        return Links(duration, before, after)
+# Moves between two looks at the clock.
+LOOK = 16
 
 
-@dataclass
+@dataclass(frozen=True)
+class Plan:
+    """Machine of each operation, and an order of all in which each machine and each job takes its own."""
+
+    machine: tuple[int, ...]
+    order: tuple[int, ...]
+
+
 class Sequences:
-    """A schedule in terms of the order on each machine; operations and machines are numbers.
+    """A schedule in terms of the order on each machine. Operations and machines are numbers; no operation is `n`.
+
+    Parameters
+    ----------
+    options : sequence of dict of int to duration
+        Machines of each of the n operations.
+    previous, next : sequence of int
+        Its neighbours in the job.
+    plan : Plan
 
     Attributes
     ----------
-    options : list of dict of int to duration
-        Machines of each operation.
-    previous, next : list of int
-        Its neighbours in the job; -1 where there is none.
-    on : list of list of int
-        Operations on each machine, in order.
-    machine : list of int
-        Machine of each operation.
+    before, after : list of int
+        Its neighbours on its machine.
+    ends, rests : list
+        Longest path to its end, and from its start.
+    order, place : list of int
+        The operations, each after those that it waits for, and where each stands.
     """
 
-    options: Sequence[dict[int, Any]]
-    previous: Sequence[int]
-    next: Sequence[int]
-    on: list[list[int]]
-    machine: list[int]
+    def __init__(
+        self, options: Sequence[dict[int, Any]], previous: Sequence[int], next: Sequence[int], plan: Plan
+    ) -> None:
+        self.options, self.previous, self.next = options, [*previous, len(options)], [*next, len(options)]
+        self.set(plan)
 
-    def copy(self) -> Sequences:
-        return Sequences(self.options, self.previous, self.next, [list(ops) for ops in self.on], list(self.machine))
+    def set(self, plan: Plan) -> None:
+        """Go to another schedule."""
+        n = len(self.options)
+        self.machine, self.order = list(plan.machine), list(plan.order)
+        self.duration: list[Any] = [*(own[m] for own, m in zip(self.options, self.machine, strict=True)), 0]
+        self.place = [0] * n
+        self.before, self.after = [n] * (n + 1), [n] * (n + 1)
+        self.first: dict[int, int] = {}
+        last: dict[int, int] = {}
+        for at, op in enumerate(self.order):
+            self.place[op] = at
+            self._link(op, self.machine[op], last.get(self.machine[op], n))
+            last[self.machine[op]] = op
+        self.ends: list[Any] = [0] * (n + 1)
+        self.rests: list[Any] = [0] * (n + 1)
+        self._add_up(0, n - 1)
 
-    def take(self, op: int) -> int:
-        """Take an operation out of its sequence; returns where it was."""
-        place = self.on[self.machine[op]].index(op)
-        del self.on[self.machine[op]][place]
-        return place
+    @property
+    def plan(self) -> Plan:
+        """What `set` comes back to."""
+        return Plan(tuple(self.machine), tuple(self.order))
 
-    def put(self, op: int, machine: int, place: int) -> None:
-        """Put an operation that was taken out into a sequence."""
-        self.on[machine].insert(place, op)
-        self.machine[op] = machine
-
-    def links(self) -> Links:
-        """Durations on the machines chosen, and who waits for whom on them."""
-        duration = [options[machine] for options, machine in zip(self.options, self.machine, strict=True)]
-        before, after = [-1] * len(duration), [-1] * len(duration)
-        for ops in self.on:
-            for a, b in pairwise(ops):
-                before[b], after[a] = a, b
-        return Links(duration, before, after)
-
-    def order(self, links: Links) -> list[int] | None:
-        """The operations, each after those that it waits for; None where they wait in a cycle."""
-        waiting = [(a >= 0) + (b >= 0) for a, b in zip(self.previous, links.before, strict=True)]
-        order = [op for op, n in enumerate(waiting) if n == 0]
-        for op in order:
-            for then in (self.next[op], links.after[op]):
-                if then >= 0:
-                    waiting[then] -= 1
-                    if waiting[then] == 0:
-                        order.append(then)
-        return order if len(order) == len(waiting) else None
-
-    def heads_and_tails(self, order: list[int], links: Links) -> tuple[list[Any], list[Any]]:
-        """Longest path to the start of each operation, and from its end."""
-        n, previous, next_, duration = len(order), self.previous, self.next, links.duration
-        before, after = links.before, links.after
-        ends, heads, tails, rests = [0] * (n + 1), [0] * n, [0] * n, [0] * (n + 1)  # the last is for those without one
-        for op in order:
-            a, b = ends[previous[op]], ends[before[op]]
-            heads[op] = head = a if a > b else b
-            ends[op] = head + duration[op]
-        for op in reversed(order):
-            a, b = rests[next_[op]], rests[after[op]]
-            tails[op] = tail = a if a > b else b
-            rests[op] = tail + duration[op]
-        return heads, tails
-
-    def places(self, op: int, heads: list[Any], tails: list[Any]) -> Iterator[tuple[int, int, Any]]:
-        """Machine, place and length of the longest path through an operation that was taken out, for each good place.
-
-        A place makes a cycle only where operations that take no time tie.
-        """
-        earliest, latest = heads[op], tails[op]
-        for machine, duration in self.options[op].items():
-            ops = self.on[machine]
-            lengths = [self.options[other][machine] for other in ops]
-            # Those that end after it could start, the last in the sequence, need not come before it; those whose
-            # tails are longer than its own, the first, need not come after it.
-            first = next((p for p, o in enumerate(ops) if heads[o] + lengths[p] > earliest), len(ops))
-            last = next((p for p, o in enumerate(ops) if tails[o] + lengths[p] <= latest), len(ops))
-            low, high = min(first, last), max(first, last)
-            for place in range(low, high + 1):
-                start = max(earliest, heads[ops[place - 1]] + lengths[place - 1]) if place else earliest
-                rest = max(latest, tails[ops[place]] + lengths[place]) if place < len(ops) else latest
-                yield machine, place, start + duration + rest
-
-    def makespan(self, heads: list[Any]) -> Any:
+    @property
+    def makespan(self) -> Any:
         """When the last operation ends."""
-        return max(heads[op] + self.options[op][self.machine[op]] for op in range(len(self.options)))
+        return max(self.ends)
 
-    def critical(self, heads: list[Any], tails: list[Any], rng: random.Random) -> list[int]:
-        """The operations on one longest path, drawn at random where there are several."""
-        duration = [self.options[op][self.machine[op]] for op in range(len(self.options))]
-        longest = self.makespan(heads)
-        close = time_rounding(longest, len(duration))  # lengths that differ by less are one, added up in another order
-        on_path = [op for op, d in enumerate(duration) if abs(heads[op] + d + tails[op] - longest) <= close]
-        path, end = [], 0
-        while following := [op for op in on_path if abs(heads[op] - end) <= close and op not in path]:
-            path.append(rng.choice(following))
-            end = heads[path[-1]] + duration[path[-1]]
-        return path
+    def start(self, op: int) -> Any:
+        """When an operation can start."""
+        return max(self.ends[self.previous[op]], self.ends[self.before[op]])
+
+    def _link(self, op: int, machine: int, before: int) -> None:
+        n = len(self.options)
+        after = self.first.get(machine, n) if before == n else self.after[before]
+        self.before[op], self.after[op] = before, after
+        if before == n:
+            self.first[machine] = op
+        else:
+            self.after[before] = op
+        if after < n:
+            self.before[after] = op
+
+    def _unlink(self, op: int, machine: int) -> None:
+        n, before, after = len(self.options), self.before[op], self.after[op]
+        if before == n:
+            self.first[machine] = after
+        else:
+            self.after[before] = after
+        if after < n:
+            self.before[after] = before
+
+    def _add_up(self, low: int, high: int) -> None:
+        """Ends from one place of the order on, and rests from another back."""
+        ends, rests, duration, order = self.ends, self.rests, self.duration, self.order
+        previous, next_, before, after = self.previous, self.next, self.before, self.after
+        for op in order[low:]:
+            a, b = ends[previous[op]], ends[before[op]]
+            ends[op] = (a if a > b else b) + duration[op]
+        for op in order[high::-1]:
+            a, b = rests[next_[op]], rests[after[op]]
+            rests[op] = (a if a > b else b) + duration[op]
+
+    def move(self, op: int, machine: int, before: int) -> bool:
+        """Put an operation behind another one (or first) on a machine; False, and no move, where that makes a cycle."""
+        home, was = self.machine[op], self.before[op]
+        self._unlink(op, home)
+        self._link(op, machine, before)
+        span = self._put_in_order(op)
+        if span is None:
+            self._unlink(op, machine)
+            self._link(op, home, was)
+            return False
+        self.machine[op], self.duration[op] = machine, self.options[op][machine]
+        self._add_up(*span)
+        return True
+
+    def _put_in_order(self, op: int) -> tuple[int, int] | None:
+        """Mend the order after a move; returns the places that it changed, or None where there is no order.
+
+        Only those between the operation and its new neighbour can be in the wrong place (Pearce & Kelly, 2006).
+        """
+        n, place, order = len(self.options), self.place, self.order
+        at, before, after = place[op], self.before[op], self.after[op]
+        if before < n and place[before] > at:
+            low, high, target = at, place[before], before
+            segment, links = order[low : high + 1], (self.previous, self.before)
+        elif after < n and place[after] < at:
+            low, high, target = place[after], at, after
+            segment, links = order[low : high + 1][::-1], (self.next, self.after)
+        else:
+            return at, at
+        reached, behind, ahead = {op}, [op], []
+        one, other = links
+        for other_op in segment[1:]:
+            if one[other_op] in reached or other[other_op] in reached:
+                if other_op == target:
+                    return None
+                reached.add(other_op)
+                behind.append(other_op)
+            else:
+                ahead.append(other_op)
+        mended = ahead + behind if target == before else (ahead + behind)[::-1]
+        order[low : high + 1] = mended
+        for at, moved in enumerate(mended, low):
+            place[moved] = at
+        return low, high
+
+    # -- moves --------------------------------------------------------------------------------------------------------
+
+    def blocks(self, rng: random.Random) -> list[list[int]]:
+        """A longest path, drawn at random, cut into operations that follow each other on a machine."""
+        ends, n = self.ends, len(self.options)
+        longest = max(ends)
+        op = rng.choice([op for op in range(n) if ends[op] == longest])
+        path = [[op]]
+        while start := self.start(op):
+            job, machine = self.previous[op], self.before[op]
+            on_machine = machine < n and ends[machine] == start
+            if on_machine and (job == n or ends[job] < start or rng.random() < 0.5):
+                op = machine
+                path[-1].append(op)
+            else:
+                op = job
+                path.append([op])
+        return [block[::-1] for block in reversed(path)]
+
+    def shifts(self, block: list[int]) -> Iterator[tuple[int, list[int], bool]]:
+        """What may move past which others of a block, and whether to a later place; none makes a cycle."""
+        first, last = block[0], block[-1]
+        ends, rests, previous, next_ = self.ends, self.rests, self.previous, self.next
+        for at in range(len(block) - 1):
+            if rests[next_[block[at]]] < rests[last]:
+                yield block[at], block[at + 1 :], True
+            if at and rests[next_[first]] < rests[block[at]]:
+                yield first, block[1 : at + 1], True
+            if at and ends[previous[last]] < ends[block[at]]:
+                yield last, block[at:-1], False
+        for at in range(2 if len(block) == 2 else 1, len(block)):
+            if ends[previous[block[at]]] < ends[first]:
+                yield block[at], block[:at], False
+
+    def later(self, op: int, past: list[int]) -> Any:
+        """Longest path through an operation and those that it moves past, to a later place."""
+        ends, rests, duration, previous, next_ = self.ends, self.rests, self.duration, self.previous, self.next
+        end, starts = ends[self.before[op]], []
+        for other in past:
+            end = end if end > ends[previous[other]] else ends[previous[other]]
+            starts.append(end)
+            end += duration[other]
+        rest = max(rests[next_[op]], rests[self.after[past[-1]]]) + duration[op]
+        longest = max(end, ends[previous[op]]) + rest
+        for other, start in zip(past[::-1], starts[::-1], strict=True):
+            rest = (rest if rest > rests[next_[other]] else rests[next_[other]]) + duration[other]
+            if start + rest > longest:
+                longest = start + rest
+        return longest
+
+    def earlier(self, op: int, past: list[int]) -> Any:
+        """Longest path through an operation and those that it moves past, to an earlier place."""
+        ends, rests, duration, previous, next_ = self.ends, self.rests, self.duration, self.previous, self.next
+        rest, others = rests[self.after[op]], []
+        for other in past[::-1]:
+            rest = (rest if rest > rests[next_[other]] else rests[next_[other]]) + duration[other]
+            others.append(rest)
+        start = max(ends[previous[op]], ends[self.before[past[0]]])
+        longest = start + max(rest, rests[next_[op]]) + duration[op]
+        end = start + duration[op]
+        for other, rest in zip(past, others[::-1], strict=True):
+            end = end if end > ends[previous[other]] else ends[previous[other]]
+            if end + rest > longest:
+                longest = end + rest
+            end += duration[other]
+        return longest
+
+    def changes(self, op: int) -> Iterator[tuple[int, int, Any]]:
+        """Other machines, the operation that it can follow there (`n`: none), and the longest path through it there.
+
+        It follows only what starts before its end, and precedes only what ends after its start: none makes a cycle.
+        """
+        n, ends, rests, after = len(self.options), self.ends, self.rests, self.after
+        begin, end = self.start(op), ends[op]
+        earliest, least = ends[self.previous[op]], rests[self.next[op]]
+        for machine, duration in self.options[op].items():
+            if machine == self.machine[op]:
+                continue
+            before, then = n, self.first.get(machine, n)
+            while then < n and ends[then] <= begin:
+                before, then = then, after[then]
+            while before == n or self.start(before) < end:
+                yield machine, before, max(earliest, ends[before]) + duration + max(least, rests[then])
+                if then == n:
+                    break
+                before, then = then, after[then]
 
 
 def search(
-    start: Sequences, rng: random.Random, *, moves: int, stop: Callable[[Any], bool]
-) -> Iterator[tuple[Any, Sequences]]:
+    sequences: Sequences, rng: random.Random, *, moves: int, stop: Callable[[Any], bool]
+) -> Iterator[tuple[Any, Plan]]:
     """Yield a schedule with its makespan whenever it is shorter than all before, the first one included.
 
     Parameters
     ----------
-    start : Sequences
+    sequences : Sequences
+        Where to start; the search moves it about.
     rng : random.Random
     moves : int
     stop : callable
-        Asked with the shortest makespan after each move.
+        Asked with the shortest makespan after every few moves.
     """
-    now, best, stale = start.copy(), start, 0
-    links = now.links()
-    order = now.order(links)
-    if order is None:
-        raise ValueError("the sequences to start from make operations wait for each other in a cycle")
-    shortest = now.makespan(now.heads_and_tails(order, links)[0])
-    yield shortest, best
+    shortest, first, turn = sequences.makespan, sequences.plan, 0
+    yield shortest, first
+    kept: list[tuple[Any, Plan]] = []
+    while turn < moves and not stop(shortest):
+        if kept:
+            sequences.set(_drawn(sequences, first, rng) if len(kept) < KEPT else _between(kept, rng))
+        length, plan = sequences.makespan, sequences.plan
+        for found, then in _walk(sequences, rng):
+            turn += 1
+            if then is not None:
+                length, plan = found, then
+                if length < shortest:
+                    shortest = length
+                    yield shortest, plan
+            if turn >= moves or (turn % LOOK == 0 and stop(shortest)):
+                return
+        turn += 1
+        if len(kept) < KEPT or length not in [other for other, _ in kept]:
+            kept = sorted([*kept, (length, plan)], key=lambda pair: pair[0])[:KEPT]
+
+
+def _walk(now: Sequences, rng: random.Random) -> Iterator[tuple[Any, Plan | None]]:
+    """The makespan after each move, with the schedule where it is the shortest of the walk."""
     tabu: dict[tuple[int, int], int] = {}
-    for turn in range(moves):
-        if stop(shortest):
+    best, stale, turn = now.makespan, 0, 0
+    tenure = TENURE + len(now.options) // max(len(now.first), 1) ** 2
+    while stale < PATIENCE:
+        turn += 1
+        if not (undone := _step(now, rng, tabu, turn, best)):
             return
-        order = _step(now, order, rng, tabu, turn, shortest)
-        length = now.makespan(now.heads_and_tails(order, now.links())[0])
-        stale += 1
-        if length < shortest:
-            shortest, best, stale = length, now.copy(), 0
-            yield shortest, best
-        elif stale > PATIENCE:
-            now = best.copy()
-            order = _kick(now, rng)
-            tabu.clear()
-            stale = 0
+        until = turn + tenure + rng.randrange(tenure // 2 + 1)
+        tabu.update(dict.fromkeys(undone, until))
+        length, stale = now.makespan, stale + 1
+        if length < best:
+            best, stale = length, 0
+        yield length, now.plan if stale == 0 else None
 
 
 def _step(
-    now: Sequences, order: list[int], rng: random.Random, tabu: dict[tuple[int, int], int], turn: int, shortest: Any
-) -> list[int]:
-    """Make the best move of an operation on a longest path that is not tabu; returns an order after it."""
-    links = now.links()
-    path = now.critical(*now.heads_and_tails(order, links), rng)
-    found: list[tuple[bool, Any, float, int, int, int]] = []
-    for op in path:
-        home, place = now.machine[op], now.take(op)
-        for machine, at, length in now.places(op, *now.heads_and_tails(order, links.without(op))):
-            if (machine, at) != (home, place):
-                forbidden = tabu.get((op, machine), -1) >= turn and length >= shortest
-                found.append((forbidden, length, rng.random(), op, machine, at))
-        now.put(op, home, place)
-    for _, _, _, op, machine, at in sorted(found):
+    now: Sequences, rng: random.Random, tabu: dict[tuple[int, int], int], turn: int, best: Any
+) -> list[tuple[int, int]]:
+    """Make the move whose longest path is shortest, of those that are not tabu; returns what it undid.
+
+    That one operation comes before another, or that it is on a machine, is a pair: machines count on from n. Where
+    everything is tabu, a move is drawn at random.
+    """
+    n, get = len(now.options), tabu.get
+    found: list[tuple[bool, Any, float, int, int, int, list[int], bool]] = []
+    path = now.blocks(rng)
+    for op, past, forward in chain.from_iterable(map(now.shifts, path)):
+        if forward:
+            length = now.later(op, past)
+            forbidden = length >= best and any(get((other, op), 0) > turn for other in past)
+        else:
+            length = now.earlier(op, past)
+            forbidden = length >= best and any(get((op, other), 0) > turn for other in past)
+        before = past[-1] if forward else now.before[past[0]]
+        found.append((forbidden, length, rng.random(), op, now.machine[op], before, past, forward))
+    for op in chain.from_iterable(path):
+        if len(now.options[op]) > 1:
+            for machine, before, length in now.changes(op):
+                forbidden = length >= best and get((op, n + machine), 0) > turn
+                found.append((forbidden, length, rng.random(), op, machine, before, [], True))
+    found.sort()
+    if found and found[0][0]:
+        rng.shuffle(found)
+    for _, _, _, op, machine, before, past, forward in found:
         home = now.machine[op]
-        if (then := _moved(now, op, machine, at)) is not None:
-            tabu[op, home] = turn + len(path) + len(now.options[op])
-            return then
-    return order
+        if now.move(op, machine, before):
+            return [(op, other) if forward else (other, op) for other in past] or [(op, n + home)]
+    return []
 
 
-def _moved(now: Sequences, op: int, machine: int, place: int) -> list[int] | None:
-    """Move an operation; an order after it, or None where it made a cycle and was moved back."""
-    home, was = now.machine[op], now.take(op)
-    now.put(op, machine, place)
-    order = now.order(now.links())
-    if order is None:
-        now.take(op)
-        now.put(op, home, was)
-    return order
+def _drawn(sequences: Sequences, plan: Plan, rng: random.Random) -> Plan:
+    """The machines of a plan, and an order drawn at random."""
+    n = len(sequences.options)
+    ready, order = [op for op in range(n) if sequences.previous[op] == n], []
+    while ready:
+        at = rng.randrange(len(ready))
+        order.append(op := ready[at])
+        if sequences.next[op] < n:
+            ready[at] = sequences.next[op]
+        else:
+            ready.pop(at)
+    return Plan(plan.machine, tuple(order))
 
 
-def _kick(now: Sequences, rng: random.Random) -> list[int]:
-    """Make a few random moves; returns an order after them."""
-    order = now.order(now.links())
-    assert order is not None
-    for _ in range(math.ceil(KICK * len(now.options))):
-        op = rng.randrange(len(now.options))
-        known = now.heads_and_tails(order, now.links().without(op))
-        home, place = now.machine[op], now.take(op)
-        machine, at, _ = rng.choice(list(now.places(op, *known)))
-        now.put(op, home, place)
-        order = _moved(now, op, machine, at) or order
-    return order
+def _between(kept: Sequence[tuple[Any, Plan]], rng: random.Random) -> Plan:
+    """A schedule that has of two others what they have in common, and something of both."""
+    (_, one), (_, other) = rng.sample(kept, 2)
+    share = rng.uniform(*BETWEEN)
+    at = [0.0] * len(one.order)
+    for weight, plan in ((1 - share, one), (share, other)):
+        for place, op in enumerate(plan.order):
+            at[op] += weight * place
+    machine = (b if rng.random() < share else a for a, b in zip(one.machine, other.machine, strict=True))
+    return Plan(tuple(machine), tuple(sorted(one.order, key=at.__getitem__)))

@@ -135,7 +135,7 @@ def _transfers(edges: Any) -> dict[Hashable, dict[Hashable, float]]:
     found: dict[Hashable, dict[Hashable, float]] = {}
     for edge in edges:
         if isinstance(edge, Mapping):
-            check_keys(edge, ("sourceId", "destId", "cost"), "an edge")
+            check_keys(edge, ("sourceId", "destId", "cost", "size"), "an edge")
             edge = edge["sourceId"], edge["destId"], edge["cost"]
         source, target, cost = edge
         costs = found.setdefault(source, {})

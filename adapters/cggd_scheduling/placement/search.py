@@ -25,11 +25,12 @@ from cggd.program.highs import LinearProgram, Outcome, Solution
 from cggd.program.settle import PRECISION
 from cggd.rounding import WHOLE
 from cggd_scheduling.bounds import rounded_up
-from cggd_scheduling.cp_sat import MISSING, available
+from cggd_scheduling.cp_sat import MISSING, MODES, available
 from cggd_scheduling.limits import common_step, time_rounding
 from cggd_scheduling.list_scheduler import ListScheduler
 from cggd_scheduling.placement.cp_sat import CpSat
 from cggd_scheduling.placement.problem import Placement
+from cggd_scheduling.placement.segments import Segments
 from cggd_scheduling.schedule import Alternative, Requirements, Schedule
 
 Goal = Literal["load", "critical path"]
@@ -40,6 +41,9 @@ FEW = 20_000
 # Steps of the guided start, and of the tabu search after it, which has most of the time.
 STEPS, MOVES = 100, 6_000
 
+# Share of the time left for placements in pieces of an order.
+SEGMENT_SHARE = 0.1
+
 # Shares of the time left for the tabu search, the linear program and CP-SAT. HiGHS has what remains, and without a
 # limit so many nodes; it proves the load of BERT-3 in 4 s. Seconds that it is waited for after its time limit.
 TABU_SHARE, LINEAR_SHARE, CP_SAT_SHARE = 0.3, 0.2, 0.4
@@ -49,7 +53,7 @@ NODES, GRACE = 200, 0.2
 # BERT-3 it is 1.3 times the bound of the linear program, of the operators of resnet50 2.6 times.
 HOPELESS = 1.6
 
-# Options up to which HiGHS gets through its first linear program within 30 s.
+# Options up to which HiGHS gets through its first linear program within 30 s; CP-SAT takes more.
 LARGEST = 2_000
 
 
@@ -104,10 +108,12 @@ def place(
         return _none(problem, objective, Status.INFEASIBLE, "; ".join(conflicts), budget)
     load, path = problem.load, problem.critical_path
     metric = load if objective == "load" else path
-    exactly = exact and objective == "load" and problem.space.n_options <= LARGEST
+    exactly = exact and objective == "load" and problem.space.n_options <= MODES
+    linear = exactly and problem.space.n_options <= LARGEST
     improvers = [
         Presolve(),
         Enumerate(FEW),
+        Part(Segments(load), SEGMENT_SHARE),
         Descent(STEPS, 1, share=0.1),
         Part(Switches(feasible=True), 0.5),
         Part(Switches(), TABU_SHARE if exactly else 1.0, moves),
@@ -118,10 +124,10 @@ def place(
                 Part(CpSat(load, workers), CP_SAT_SHARE),
                 MixedInteger(_settles(problem)),
             ]
-            if exactly
+            if linear
             else []
         ),
-        *([CpSat(load, workers)] if exactly and budget.limited else []),  # where HiGHS did not try
+        *([CpSat(load, workers)] if exactly and (budget.limited or not linear) else []),  # where HiGHS did not try
     ]
     result = minimize(metric, problem.memory_limits, improvers=improvers, seed=seed, time_limit=time_limit)
     if result.indices is None:

@@ -1,0 +1,706 @@
+"""Compression: choose a format for each weight under limits on the file, and check them on the file."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from os import PathLike
+from pathlib import Path
+from typing import Any, Literal, cast
+
+import numpy as np
+import onnx
+from numpy.typing import NDArray
+
+from cggd.budget import Budget
+from cggd.checks import whole
+from cggd.constraints import Constraint
+from cggd.explain import Explanation, explain
+from cggd.feasibility import diagnose, smallest_bound
+from cggd.incumbent import Finding, Incumbent
+from cggd.metrics import Additive, Measurement, Metric
+from cggd.metrics.base import Invalid
+from cggd.problem import Problem
+from cggd.result import Result, Status
+from cggd.rounding import number_text
+from cggd.solve import minimize as search
+from cggd.sweep import Front, sweep
+from cggd_compress.answer import KEEP, Compressed, Row
+from cggd_compress.calibration import Calibration, as_batches, model_inputs, read_data
+from cggd_compress.choices import Choices, choices_of
+from cggd_compress.costs import COSTS, Limit, amount, as_limits, cost_of, parse_limit
+from cggd_compress.damage import error_function
+from cggd_compress.network import Network, read_model
+from cggd_compress.options import Option, default_options, named_options
+from cggd_compress.runtime import Clock, Command, Runtime
+from cggd_compress.torch_models import export
+from cggd_compress.workload import Trace, trace, workload
+
+Progress = Callable[[str, int, int], None]
+Row64 = NDArray[np.int64]
+
+# Rounds in which the predicted error and time are scaled by what was measured, and the sum is minimised again.
+ROUNDS = 4
+
+# Seconds for the least sum of errors, which is usually solved exactly in much less.
+SUM_SECONDS = 10.0
+
+
+def _silent(text: str, done: int, total: int) -> None:
+    """Show nothing."""
+
+
+@dataclass(frozen=True, eq=False)
+class Bench:
+    """Runs files of selections and compares their outputs with those of the original.
+
+    Attributes
+    ----------
+    choices : Choices
+    calibration : Calibration
+    runtime : Runtime
+    error : callable
+    timed : bool
+        Whether the time of a run is measured as well.
+    command : Command or None
+        What measures it; None for ONNX Runtime on this machine.
+    """
+
+    choices: Choices
+    calibration: Calibration
+    runtime: Runtime
+    error: Callable[[Mapping[str, NDArray], Mapping[str, NDArray]], float]
+    timed: bool
+    command: Command | None = None
+
+    @cached_property
+    def session(self) -> Any:
+        """The original in the runtime."""
+        return self.runtime.session(self.choices.network.assemble({}))
+
+    @cached_property
+    def reference(self) -> Mapping[str, NDArray]:
+        """Outputs of the original."""
+        return self.runtime.outputs(self.session, self.calibration.batches)
+
+    @cached_property
+    def clock(self) -> Clock:
+        """What measures times."""
+        return Clock(self.session, self.calibration.batches[0])
+
+    def __call__(self, selection: Mapping[Any, Any]) -> dict[str, float]:
+        """Error of a selection, and the median time of a run on the first batch."""
+        return self.of_file(self.choices.file(selection))
+
+    def of_file(self, data: bytes) -> dict[str, float]:
+        """Error and time of a file."""
+        session = self.runtime.session(data)
+        outputs = self.runtime.outputs(session, self.calibration.batches)
+        found = {"error": float(self.error(self.reference, outputs))}
+        if self.timed and self.command is not None:
+            found["latency"] = self.command.time(data)
+        elif self.timed:
+            found["latency"], found["spread"] = self.clock.time(session)
+        return found
+
+
+class Compression:
+    """A model with the options of its weights and their measurements: compress it under one limit after another.
+
+    Parameters
+    ----------
+    model : path, onnx.ModelProto or torch.nn.Module
+        Of a torch module, inputs have the names of the arguments of ``forward``.
+    data : path of an .npz file, or mapping of name to array
+        An array for each input of the model, samples along the first axis. An array ``labels`` that is no input holds
+        the right class of each sample, for ``error="labels"``.
+    options : list of Option or str, optional
+        What may replace weights; by default `default_options`.
+    error : str or callable
+        ``"relative"`` (mean square, as a share of that of the original), ``"mse"``, ``"cosine"``, ``"kl"``,
+        ``"mismatch"`` (share of rows whose largest entry moves), ``"labels"`` (share of wrong rows), or a function of
+        two mappings of output names to rows: the original's and the compressed model's.
+    keep : list of str
+        Patterns of weights that stay as they are.
+    bits : list of str
+        Such as ``"embed*=8"``: weights that have options of so many bits only.
+    together : list of str
+        Patterns of weights that must have the same option.
+    timed : bool
+        Whether the time of a run is measured; then options that save time are offered as well.
+    command : str, optional
+        A program that times a file elsewhere, such as ``"./on_board.sh {model}"``; it prints ``latency=`` and
+        milliseconds.
+    batch : int
+        Samples in a run, where the model leaves that open.
+    threads : int
+        Of ONNX Runtime.
+    least : int
+        Weights with fewer elements stay as they are.
+    log : path of a folder, optional
+        Measurements are appended to a file there and are read from it by the next run with the same model, data and
+        options.
+    progress : callable, optional
+        Takes a text, and how many of how many steps are done.
+
+    Attributes
+    ----------
+    choices : Choices
+    metrics : dict of name to Metric
+    forbid : dict of decision to options
+    """
+
+    def __init__(
+        self,
+        model: Any,
+        data: Any,
+        *,
+        options: Sequence[Option | str] | None = None,
+        error: Any = "relative",
+        keep: Iterable[str] = (),
+        bits: Iterable[str] = (),
+        together: Iterable[str] = (),
+        timed: bool = False,
+        command: str | None = None,
+        batch: int = 32,
+        threads: int = 1,
+        least: int = 1024,
+        log: str | PathLike[str] | None = None,
+        progress: Progress | None = None,
+    ) -> None:
+        self.progress = progress or _silent
+        arrays = read_data(Path(data)) if isinstance(data, str | PathLike) else dict(data)
+        proto = _model(model, arrays)
+        self.original = {"size": float(proto.ByteSize())}
+        calibration = as_batches(model_inputs(proto.graph), arrays, whole(batch, "batch", least=1))
+        elsewhere = None if command is None else Command(command)
+        runtime = Runtime(whole(threads, "threads", least=1))
+        function = error_function(error, calibration.labels)
+        whole_file = proto.SerializeToString()
+        digest = hashlib.blake2b(whole_file, digest_size=8)
+        _check_runs(runtime, whole_file, calibration)
+        network = Network(proto, whole(least, "least", least=1))
+        if not network.parts:
+            raise ValueError(f"the model has no weights of {least} and more single-precision numbers")
+        seen = _trace(network, calibration)
+        ranges = None if seen is None else seen.ranges
+        wanted = default_options(fast=timed, ranges=ranges) if options is None else _options(options, ranges)
+        self.choices = choices_of(network, wanted, runtime, together=together, progress=self.progress)
+        self.forbid = self.choices.forbidden(keep, bits)
+        self.bench = Bench(self.choices, calibration, runtime, function, timed, elsewhere)
+        units = {name: COSTS[name].unit for name in (("error", "latency") if timed else ("error",))}
+        path = None
+        if log is not None:
+            name = error if isinstance(error, str) else getattr(error, "__qualname__", "error")
+            where = f"{timed} {threads}" if command is None else f"{timed} {command}"
+            digest.update(f"{calibration.digest()} {name} {where} {_texts(self.choices)}".encode())
+            Path(log).mkdir(parents=True, exist_ok=True)
+            path = Path(log) / f"measurements-{digest.hexdigest()}.jsonl"
+        self.measured = Measurement(self.choices.space, self.bench, units, log=path)
+        known, means, _ = self.measured.known(self.kept[None])
+        if timed and known[0]:  # times in a log are multiples of this one
+            self.bench.clock.original = float(means[0, list(units).index("latency")])
+        self.metrics: dict[str, Metric] = {"size": self.choices.size, **self.measured.metrics}
+        self.metrics |= {} if seen is None else workload(self.choices, seen)
+
+    # -- one weight at a time -----------------------------------------------------------------------------------------
+
+    @property
+    def kept(self) -> Row64:
+        """The selection in which every weight stays as it is."""
+        space = self.choices.space
+        return space.indices(dict.fromkeys(space.decisions, KEEP))
+
+    @property
+    def allowed(self) -> NDArray[np.bool_]:
+        """Options that the user does not rule out, shape (n_options,)."""
+        space = self.choices.space
+        found = space.allowed(self.forbid or None)
+        return np.ones(space.n_options, dtype=bool) if found is None else found
+
+    @cached_property
+    def singles(self) -> dict[str, NDArray[np.float64]]:
+        """Error and time with each option alone, shape (n_options,); NaN where it cannot run, or is ruled out."""
+        space, rows = self.choices.space, self.choices.space.switches(self.kept)
+        found = {name: np.full(space.n_options, np.nan) for name in self.measured.units}
+        wanted = np.flatnonzero(self.allowed | (rows == self.kept).all(axis=1))
+        for done, option in enumerate(wanted):
+            self.progress("errors of single weights", done, len(wanted))
+            for name, metric in self.measured.metrics.items():
+                found[name][option] = metric.evaluate(rows[option : option + 1])[0]
+        self.progress("errors of single weights", len(wanted), len(wanted))
+        if any(np.isnan(values[space.offsets[:-1] + self.kept]).any() for values in found.values()):
+            self._check_original()
+        return found
+
+    def _check_original(self) -> None:
+        """Raise a ValueError that says why the original cannot be measured."""
+        try:
+            numbers = self.bench(self.choices.space.labels(self.kept))
+        except Invalid as error:
+            raise ValueError(f"the model itself cannot be measured: {error}") from None
+        raise ValueError(f"the model itself cannot be measured: it has {numbers}")
+
+    def predicted(self, scale: Mapping[str, float] | None = None) -> dict[str, Metric]:
+        """Every cost as a sum over weights; of measured ones, what each option alone adds, times a factor."""
+        space, found = self.choices.space, dict(self.metrics)
+        at_start = space.offsets[:-1] + self.kept
+        for name, values in self.singles.items():
+            first = float(values[at_start[0]])
+            added = np.nan_to_num((values - first) * (scale or {}).get(name, 1.0))
+            found[name] = Additive(space, added, constant=first, name=name, unit=COSTS[name].unit)
+        return found
+
+    def runnable(self) -> NDArray[np.bool_]:
+        """Options that the user does not rule out and the runtime can run, shape (n_options,)."""
+        return self.allowed & ~np.isnan(next(iter(self.singles.values())))
+
+    # -- answers ------------------------------------------------------------------------------------------------------
+
+    def solve(self, limits: Any = (), *, minimize: Any = "error", measurements: int = 32, seed: int = 0) -> Compressed:
+        """The best file within limits.
+
+        Parameters
+        ----------
+        limits : list of str or Limit
+            Such as ``["size<=6MB", latency <= 8]``.
+        minimize : str or Cost
+        measurements : int
+            Largest number of selections that are measured jointly, after those of single weights.
+        seed : int
+        """
+        goal, asked = cost_of(minimize, "minimize").name, self._bounds(limits)
+        self._check_measured({goal, *(limit.name for limit in asked)})
+        if (message := self._impossible(asked)) is not None:
+            return self._answer(Status.INFEASIBLE, None, asked, message)
+        run = _Refinement(self, goal, asked, whole(measurements, "measurements", least=1), seed)
+        for row in run.best():
+            data = self.choices.file(self.choices.space.labels(row))
+            summed = {n: float(self.metrics[n].evaluate(row[None])[0]) for n in self.metrics if not COSTS[n].costly}
+            costs = {**summed, "size": float(len(data)), **self.bench.of_file(data)}
+            if all(_keeps(limit, costs) for limit in asked):
+                message = run.additivity(row) + self._unreached()
+                return self._answer(Status.FEASIBLE, row, asked, message, data, costs)
+        message = "no selection that was measured keeps every limit; " + run.nearest()
+        return self._answer(Status.UNKNOWN, None, asked, message)
+
+    def sweep(
+        self,
+        cost: Any,
+        bounds: Iterable[float] | int,
+        limits: Any = (),
+        *,
+        minimize: Any = "error",
+        measurements: int = 32,
+        seed: int = 0,
+    ) -> Front:
+        """The best files within each of several bounds on a cost, never worse within a looser one.
+
+        Parameters
+        ----------
+        cost : str or Cost
+        bounds : list of float or str, or int
+            Upper bounds; texts such as ``"25%"`` are shares of the original. A whole number asks for that many, from
+            the least that works to that of the original.
+        limits, minimize, seed
+            As for `solve`.
+        measurements : int
+            Largest number of selections that are measured jointly for each bound.
+        """
+        swept, goal, fixed = cost_of(cost, "cost").name, cost_of(minimize, "minimize").name, self._bounds(limits)
+        self._check_measured({swept, goal, *(limit.name for limit in fixed)})
+        if isinstance(bounds, int):
+            low, high = self._range(swept)
+            wanted = [Limit(swept, "<=", float(b)) for b in np.linspace(low, high, whole(bounds, "bounds", least=2))]
+        else:
+            wanted = self._bounds([parse_limit(f"{swept}<={bound}") for bound in bounds])
+        for limit in sorted(wanted, key=lambda one: one.bound):
+            if self._impossible([*fixed, limit]) is None:
+                _Refinement(self, goal, [*fixed, limit], whole(measurements, "measurements", least=1), seed)
+        kept = self.constraints(fixed, self.metrics, costly=True)
+        steps = [limit.bound for limit in wanted]
+        return sweep(self.metrics[goal], kept, self.metrics[swept], steps, improvers=[_Known(self.measured)], seed=seed)
+
+    def explain(self, limits: Any = (), *, minimize: Any = "error", seed: int = 0, **options: Any) -> Explanation:
+        """What other options and other bounds would cost, by the sums over weights; see `cggd.explain`.
+
+        Parameters
+        ----------
+        limits, minimize, seed
+            As for `solve`.
+        **options
+            Those of `cggd.explain`: ``decisions``, ``by``, ``time_limit``.
+        """
+        goal, asked = cost_of(minimize, "minimize").name, self._bounds(limits)
+        self._check_measured({goal, *(limit.name for limit in asked)})
+        metrics = self.predicted()
+        bounds = self.constraints(asked, metrics, costly=True)
+        found = search(metrics[goal], bounds, forbid=~self.runnable(), seed=seed, time_limit=SUM_SECONDS)
+        return explain(found, seed=seed, **options)
+
+    def _range(self, name: str) -> tuple[float, float]:
+        """The least of a cost as far as sums tell, rounded up, and that of the original."""
+        metric = self.predicted()[name] if COSTS[name].costly else self.metrics[name]
+        least = smallest_bound(metric, [], forbid=~self.runnable()).value
+        high = float(self.metrics[name].evaluate(self.kept[None])[0])
+        return (high if least is None else float(np.ceil(least))), high
+
+    def _check_measured(self, names: Iterable[str]) -> None:
+        for name in sorted(set(names) - self.metrics.keys()):
+            how = "give timed=True" if name == "latency" else "ONNX Runtime does not show inner values of this model"
+            raise ValueError(f"{name} is not known here; {how}")
+
+    def _bounds(self, limits: Any) -> list[Limit]:
+        """Limits with bounds in units; shares are those of the original."""
+        found = []
+        for limit in as_limits(limits):
+            if limit.share:
+                before = self.original_costs.get(limit.name)
+                if not before:
+                    raise ValueError(f"limit {limit.name}: a share of the original needs its {limit.name}")
+                limit = replace(limit, bound=limit.bound * before, share=False)
+            found.append(limit)
+        return found
+
+    @cached_property
+    def original_costs(self) -> dict[str, float]:
+        """Costs of the model as it was given."""
+        return {name: float(m.evaluate(self.kept[None])[0]) for name, m in self.metrics.items()} | self.original
+
+    def constraints(self, limits: Sequence[Limit], metrics: Mapping[str, Metric], *, costly: bool) -> list[Constraint]:
+        """Limits as constraints on metrics, with or without those that are measured."""
+        chosen = [limit for limit in limits if costly or not COSTS[limit.name].costly]
+        return [Constraint(metrics[limit.name], limit.bound, limit.sense) for limit in chosen]
+
+    def _impossible(self, limits: Sequence[Limit]) -> str | None:
+        """Why limits on sums cannot be kept, and what would work; None if they can be kept, as far as is known."""
+        cheap = self.constraints(limits, self.metrics, costly=False)
+        if not cheap:
+            return None
+        found = diagnose(cheap, forbid=~self.allowed)
+        if found.feasibility.status is not Status.INFEASIBLE:
+            return None
+        works = [
+            f"the least {r.metric.name} is {number_text(r.value)} {r.metric.unit}".rstrip()
+            if r.sense == "<="
+            else f"the largest {r.metric.name} is {number_text(r.value)} {r.metric.unit}".rstrip()
+            for r in found.remedies
+            if r.value is not None
+        ]
+        return f"{' and '.join(str(c) for c in found.conflict)} cannot be kept: {', or '.join(works) or 'proved'}"
+
+    def _unreached(self) -> str:
+        """A warning of weights that change nothing whatever their format, such as those of a branch never taken."""
+        space, errors = self.choices.space, self.singles["error"]
+        first = float(errors[space.offsets[0] + self.kept[0]])
+        spans = [errors[a:b] for a, b in zip(space.offsets[:-1], space.offsets[1:], strict=True)]
+        same = [len(e) > 1 and bool((np.isnan(e) | (e == first)).all()) and not np.isnan(e[1:]).all() for e in spans]
+        names = [str(d) for d, alike in zip(space.decisions, same, strict=True) if alike]
+        if not names:
+            return ""
+        more = f" and {len(names) - 3} more" if len(names) > 3 else ""
+        return f"; the data never shows a difference in {', '.join(names[:3])}{more}: keep them, or give other data"
+
+    def _answer(
+        self,
+        status: Status,
+        row: Row64 | None,
+        limits: Sequence[Limit],
+        message: str,
+        data: bytes | None = None,
+        costs: Mapping[str, float] | None = None,
+    ) -> Compressed:
+        space = self.choices.space
+        selection = None if row is None else {str(d): str(o) for d, o in space.labels(row).items()}
+        predicted = {} if row is None else {n: float(m.evaluate(row[None])[0]) for n, m in self.predicted().items()}
+        texts = [f"{one.name} {one.sense} {amount(one.bound, COSTS[one.name].unit)}" for one in limits]
+        known = {} if costs is None else {name: costs[name] for name in COSTS if name in costs}
+        return Compressed(
+            status,
+            data,
+            selection,
+            known,
+            dict(self.original if row is None else self.original_costs),
+            predicted,
+            texts,
+            self._rows(row),
+            message,
+            len(self.measured),
+        )
+
+    def _rows(self, row: Row64 | None) -> list[Row]:
+        """What is known of every option."""
+        space, refused = self.choices.space, self.choices.refused
+        singles = self.__dict__.get("singles", {})
+        allowed, sizes = self.allowed, self.choices.bytes_of
+        found = []
+        for place, decision in enumerate(space.decisions):
+            for index, option in enumerate(space.option_labels(decision)):
+                at = int(space.offsets[place]) + index
+                numbers = {n: float(v[at]) for n, v in singles.items() if not np.isnan(v[at])}
+                why_not = "" if allowed[at] else "ruled out by keep or bits"
+                if not why_not and singles and "error" not in numbers:
+                    why_not = "the runtime cannot run it"
+                chosen = row is not None and bool(row[place] == index)
+                size, error, latency = int(sizes[at]), numbers.get("error"), numbers.get("latency")
+                found.append(Row(str(decision), str(option), chosen, size, error, latency, why_not))
+            for (name, option), why in refused.items():
+                if name == decision:
+                    found.append(Row(name, option, False, None, None, None, why))
+        return found
+
+
+@dataclass(frozen=True)
+class _Known:
+    """An improver that finds what was measured."""
+
+    measured: Measurement
+
+    def suits(self, problem: Problem) -> bool:
+        return True
+
+    def improve(
+        self, problem: Problem, incumbent: Incumbent, budget: Budget, rng: np.random.Generator
+    ) -> Iterator[Finding]:
+        for row in self.measured.selections():
+            yield Finding(row)
+
+
+class _Refinement:
+    """Joint measurements around the least sum: it is scaled, started from elsewhere, and handed to the engine."""
+
+    def __init__(self, compression: Compression, goal: str, limits: Sequence[Limit], most: int, seed: int) -> None:
+        self.compression, self.goal, self.limits, self.seed = compression, goal, limits, seed
+        self.left = most
+        self.seen: dict[bytes, Row64] = {}
+        self.allowed = compression.runnable()
+        self.run()
+
+    def run(self) -> None:
+        """Measure what promises most, until the number of measurements is used up."""
+        scale: dict[str, float] = {}
+        for round_ in range(ROUNDS):
+            found = self._least_sum(scale)
+            if found is None or not self._take(found):
+                break
+            scale = self._scale(found)
+            if not any(COSTS[limit.name].costly for limit in self.limits) and round_ == 0:
+                break
+        if self.goal != "size" or any(COSTS[limit.name].costly for limit in self.limits):
+            for row in self._uniform():
+                self._take(row)
+            self._search()
+
+    def _least_sum(self, scale: Mapping[str, float]) -> Row64 | None:
+        """The selection that the sums call best."""
+        metrics = self.compression.predicted(scale)
+        bounds = self.compression.constraints(self.limits, metrics, costly=True)
+        found = search(
+            metrics[self.goal], bounds, forbid=~self.allowed, seed=self.seed, time_limit=SUM_SECONDS, gap=0.0
+        )
+        return found.indices if found.indices is not None else self._nearest(found)
+
+    def _nearest(self, found: Result) -> Row64 | None:
+        space = self.compression.choices.space
+        return None if found.nearest is None else space.indices(found.nearest)
+
+    def _take(self, row: Row64) -> bool:
+        """Measure a selection; false if it is known, or nothing may be measured."""
+        if row.tobytes() in self.seen:
+            return False
+        if not self.compression.measured.known(row[None])[0][0]:
+            if self.left < 1:
+                return False
+            self.left -= 1
+        self.compression.progress("joint measurements", len(self.seen), len(self.seen) + self.left)
+        self.seen[row.tobytes()] = row
+        for metric in self.compression.measured.metrics.values():
+            metric.evaluate(row[None])
+        return True
+
+    def _scale(self, row: Row64) -> dict[str, float]:
+        """What the measured change of each cost is of the predicted one."""
+        found, predicted = {}, self.compression.predicted()
+        for name, metric in self.compression.measured.metrics.items():
+            first = self.compression.original_costs[name]
+            joint, promised = (float(m.evaluate(row[None])[0]) - first for m in (metric, predicted[name]))
+            if promised and np.isfinite(joint) and joint / promised > 0:
+                found[name] = joint / promised
+        return found
+
+    def _uniform(self) -> list[Row64]:
+        """The same option for every weight that has it, with the least that keeps the cheap limits for others."""
+        space = self.compression.choices.space
+        cheap = self.compression.constraints(self.limits, self.compression.metrics, costly=False)
+        rows = []
+        for option in dict.fromkeys(o for d in space.decisions for o in space.option_labels(d)):
+            row = self.compression.kept.copy()
+            for place, decision in enumerate(space.decisions):
+                labels, first = list(space.option_labels(decision)), int(space.offsets[place])
+                if option in labels and self.allowed[first + labels.index(option)]:
+                    row[place] = labels.index(option)
+                elif not self.allowed[first + row[place]]:
+                    row[place] = int(np.flatnonzero(self.allowed[first : first + len(labels)])[0])
+            if all(c.holds(row[None])[0] for c in cheap):
+                rows.append(row)
+        return rows
+
+    def _search(self) -> None:
+        """The engine, on the measured problem."""
+        if self.left < 1:
+            return
+        metrics = self.compression.metrics
+        start = next(iter(self.best()), None)
+        began = len(self.compression.measured)
+
+        def show(progress: Any) -> None:
+            done = len(self.compression.measured) - began
+            self.compression.progress("joint measurements", len(self.seen) + done, len(self.seen) + self.left)
+
+        search(
+            metrics[self.goal],
+            self.compression.constraints(self.limits, metrics, costly=True),
+            forbid=~self.allowed,
+            initial=start,
+            max_evaluations=self.left,
+            seed=self.seed,
+            callback=show,
+        )
+
+    def _ranked(self) -> list[tuple[float, float, Row64]]:
+        """What was measured: the total violation of the limits, and the cost that is minimised."""
+        compression = self.compression
+        rows = compression.measured.selections()
+        space = compression.choices.space
+        rows = rows[self.allowed[space.offsets[:-1] + rows].all(axis=1)]
+        found = []
+        for row in rows:
+            costs = {name: float(metric.evaluate(row[None])[0]) for name, metric in compression.metrics.items()}
+            if all(np.isfinite(list(costs.values()))):
+                found.append((_violation(self.limits, costs), costs[self.goal], row))
+        return sorted(found, key=lambda entry: entry[:2])
+
+    def best(self) -> list[Row64]:
+        """Selections that keep every limit, the best ones first."""
+        return [row for violation, _, row in self._ranked() if violation == 0]
+
+    def nearest(self) -> str:
+        """What came nearest to the limits."""
+        ranked = self._ranked()
+        if not ranked:
+            return "nothing could be measured"
+        costs = {n: float(m.evaluate(ranked[0][2][None])[0]) for n, m in self.compression.metrics.items()}
+        return "the nearest has " + ", ".join(f"{n} {amount(v, COSTS[n].unit)}" for n, v in costs.items())
+
+    def additivity(self, row: Row64) -> str:
+        """How well the sum of errors predicted the joint error."""
+        predicted, measured = self.compression.predicted()["error"], self.compression.metrics["error"]
+        promised, joint = (float(metric.evaluate(row[None])[0]) for metric in (predicted, measured))
+        if not promised:
+            return f"the joint error is {joint:.3g}, and the sum of those of single weights is 0"
+        return f"the joint error {joint:.3g} is {joint / promised:.2f} times the sum of those of single weights"
+
+
+def compress(
+    model: Any,
+    data: Any,
+    limits: Any = (),
+    *,
+    minimize: Any = "error",
+    measurements: int = 32,
+    seed: int = 0,
+    out: str | PathLike[str] | None = None,
+    **options: Any,
+) -> Compressed:
+    """Choose a format for each weight of a trained model so that the ONNX file keeps limits.
+
+    Parameters
+    ----------
+    model : path, onnx.ModelProto or torch.nn.Module
+    data : path of an .npz file, or mapping of name to array
+        Calibration data; see `Compression`.
+    limits : list of str or Limit
+        Such as ``["size<=6MB", "latency<=8ms"]``, ``[size <= 6e6]`` or ``["size<=25%"]``, a share of the original.
+    minimize : str or Cost
+        ``"error"``, ``"size"`` or ``"latency"``.
+    measurements : int
+        Largest number of selections that are measured jointly, after those of single weights.
+    seed : int
+    out : path, optional
+        File to write, if there is an answer.
+    **options
+        Those of `Compression`: ``options``, ``error``, ``keep``, ``bits``, ``together``, ``log``, ...
+
+    Returns
+    -------
+    Compressed
+
+    Raises
+    ------
+    ValueError, TypeError
+        If an argument, the model or the data is wrong, or ONNX Runtime cannot run the model.
+    """
+    asked = as_limits(limits)
+    goal = cost_of(minimize, "minimize")
+    timed = options.pop("timed", False) or "latency" in {goal.name, *(limit.name for limit in asked)}
+    found = Compression(model, data, timed=timed, **options).solve(
+        asked, minimize=goal, measurements=measurements, seed=seed
+    )
+    if out is not None and found.feasible:
+        found.save(out)
+    return found
+
+
+def _model(model: Any, arrays: Mapping[str, Any]) -> onnx.ModelProto:
+    if isinstance(model, str | PathLike):
+        return read_model(Path(model))
+    if isinstance(model, onnx.ModelProto):
+        return onnx.ModelProto.FromString(model.SerializeToString())
+    return export(model, arrays)
+
+
+def _check_runs(runtime: Runtime, data: bytes, calibration: Calibration) -> None:
+    """Raise a ValueError if ONNX Runtime cannot run the model as it was given."""
+    try:
+        runtime.outputs(runtime.session(data), calibration.batches[:1])
+    except Invalid as error:
+        raise ValueError(f"the model itself does not work: {error}") from None
+
+
+def _trace(network: Network, calibration: Calibration) -> Trace | None:
+    """A run of the original that shows all values, where the runtime shows them."""
+    try:
+        return trace(network.assemble({}), calibration.batches[0])
+    except Invalid:
+        return None
+
+
+def _options(options: Sequence[Option | str], ranges: Mapping[str, tuple[float, float]] | None) -> list[Option]:
+    found = []
+    for option in options:
+        found += named_options([option], ranges) if isinstance(option, str) else [option]
+    names = [option.name for option in found]
+    if KEEP in names or len(set(names)) < len(names):
+        raise ValueError(f"options must have names of their own, other than {KEEP!r}, got {names}")
+    return found
+
+
+def _texts(choices: Choices) -> str:
+    """What the measurements depend on: formats and their bytes."""
+    return f"{[(d, list(choices.space.option_labels(d))) for d in choices.space.decisions]} {choices.bytes_of.tolist()}"
+
+
+def _violation(limits: Sequence[Limit], costs: Mapping[str, float]) -> float:
+    """Relative amounts by which limits are broken; 0 exactly if all are kept."""
+    total = 0.0
+    for limit in limits:
+        if not _keeps(limit, costs):
+            total += max(abs(costs[limit.name] - limit.bound) / max(abs(limit.bound), 1e-300), 1e-12)
+    return total
+
+
+def _keeps(limit: Limit, costs: Mapping[str, float]) -> bool:
+    sense = cast(Literal["<=", ">="], limit.sense)
+    return costs[limit.name] <= limit.bound if sense == "<=" else costs[limit.name] >= limit.bound

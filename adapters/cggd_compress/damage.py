@@ -1,0 +1,98 @@
+"""How far the outputs of a compressed model are from those of the original."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any, cast
+
+import numpy as np
+from numpy.typing import NDArray
+
+Outputs = Mapping[str, NDArray]
+
+
+def relative(reference: Outputs, outputs: Outputs) -> float:
+    """Mean over outputs of the squared difference, as a share of the squared reference."""
+    return _mean(reference, outputs, lambda r, y: _share(float(((y - r) ** 2).sum()), float((r**2).sum())))
+
+
+def mse(reference: Outputs, outputs: Outputs) -> float:
+    """Mean squared difference."""
+    return _mean(reference, outputs, lambda r, y: float(((y - r) ** 2).mean()))
+
+
+def cosine(reference: Outputs, outputs: Outputs) -> float:
+    """Mean of 1 - cosine between rows."""
+
+    def one(r: NDArray, y: NDArray) -> float:
+        # From the difference of unit vectors, which does not cancel where they are close.
+        def unit(rows: NDArray) -> NDArray:
+            return rows / np.maximum(np.linalg.norm(rows, axis=1, keepdims=True), 1e-30)
+
+        return float(((unit(r) - unit(y)) ** 2).sum(axis=1).mean() / 2)
+
+    return _mean(reference, outputs, one)
+
+
+def kl(reference: Outputs, outputs: Outputs) -> float:
+    """Mean Kullback-Leibler divergence of rows, which are probabilities or else logits."""
+
+    def one(r: NDArray, y: NDArray) -> float:
+        if (r >= 0).all() and np.allclose(r.sum(axis=1), 1, atol=1e-3):
+            p, q = (np.log(np.maximum(rows, 1e-12)) for rows in (r, y))
+        else:
+            p, q = r, y
+        p, q = (rows - _log_sum(rows) for rows in (p, q))
+        return float((np.exp(p) * (p - q)).sum(axis=1).mean())
+
+    return _mean(reference, outputs, one)
+
+
+def mismatch(reference: Outputs, outputs: Outputs) -> float:
+    """Share of rows whose largest entry is at another place."""
+    return _mean(reference, outputs, lambda r, y: float((r.argmax(axis=1) != y.argmax(axis=1)).mean()))
+
+
+ERRORS: dict[str, Callable[[Outputs, Outputs], float]] = {
+    "relative": relative,
+    "mse": mse,
+    "cosine": cosine,
+    "kl": kl,
+    "mismatch": mismatch,
+}
+
+
+def error_function(error: Any, labels: NDArray | None) -> Callable[[Outputs, Outputs], float]:
+    """The function of an error: by name, ``"labels"``, or a function of yours."""
+    if callable(error):
+        return cast(Callable[[Outputs, Outputs], float], error)
+    if error == "labels":
+        if labels is None:
+            raise ValueError("error is 'labels', and the data has no array 'labels'")
+
+        def wrong(reference: Outputs, outputs: Outputs) -> float:
+            rows = next(iter(outputs.values()))
+            if len(rows) != len(labels):
+                raise ValueError(f"labels must have one entry for each of {len(rows)} rows of the first output")
+            return float((rows.argmax(axis=1) != labels.ravel()).mean())
+
+        return wrong
+    if error not in ERRORS:
+        raise ValueError(f"error must be one of {', '.join(ERRORS)}, labels, or a function, got {error!r}")
+    return ERRORS[error]
+
+
+def _mean(reference: Outputs, outputs: Outputs, one: Callable[[NDArray, NDArray], float]) -> float:
+    pairs = [(reference[n], outputs[n]) for n in reference if reference[n].dtype.kind == "f"]
+    if not pairs:
+        raise ValueError("the model has no output of floats to compare; give error= a function of yours")
+    return float(np.mean([one(r.astype(np.float64), y.astype(np.float64)) for r, y in pairs]))
+
+
+def _share(part: float, whole: float) -> float:
+    return part / whole if whole else part
+
+
+def _log_sum(rows: NDArray) -> NDArray:
+    top = rows.max(axis=1, keepdims=True)
+    return top + np.log(np.exp(rows - top).sum(axis=1, keepdims=True))

@@ -1,0 +1,151 @@
+"""Running models in ONNX Runtime: outputs and times."""
+
+from __future__ import annotations
+
+import tempfile
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cggd.measure import Program
+from cggd.metrics.base import Invalid
+from cggd.space import ChoiceSpace
+
+# Only fatal messages of the runtime are printed; errors are raised as well.
+FATAL = 4
+
+# Runs that are timed, and before them those that are not.
+RUNS, WARM_UP = 15, 2
+
+
+@dataclass(frozen=True)
+class Runtime:
+    """ONNX Runtime on the processor, with a fixed number of threads.
+
+    Attributes
+    ----------
+    threads : int
+    """
+
+    threads: int = 1
+
+    def session(self, model: bytes) -> Any:
+        """Load a model.
+
+        Raises
+        ------
+        Invalid
+            If the runtime cannot run it; the message is the runtime's.
+        """
+        import onnxruntime
+
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads, options.inter_op_num_threads = self.threads, 1
+        options.log_severity_level = FATAL
+        try:
+            return onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+        except Exception as error:
+            raise Invalid(f"ONNX Runtime cannot load it: {first_line(error)}") from None
+
+    def outputs(self, session: Any, batches: Sequence[Mapping[str, NDArray]]) -> dict[str, NDArray]:
+        """Outputs of all batches, each as rows along its last axis.
+
+        Raises
+        ------
+        Invalid
+            If the runtime fails, or an output is not finite.
+        """
+        names = [output.name for output in session.get_outputs()]
+        rows: dict[str, list[NDArray]] = {name: [] for name in names}
+        for batch in batches:
+            try:
+                values = session.run(None, dict(batch))
+            except Exception as error:
+                raise Invalid(f"ONNX Runtime cannot run it: {first_line(error)}") from None
+            for name, value in zip(names, values, strict=True):
+                value = np.asarray(value)
+                if value.dtype.kind in "fiub":
+                    rows[name].append(value.reshape(-1, value.shape[-1] if value.ndim else 1))
+        found = {name: np.concatenate(parts) for name, parts in rows.items() if parts}
+        if wrong := [n for n, value in found.items() if value.dtype.kind == "f" and not np.isfinite(value).all()]:
+            raise Invalid(f"output {wrong[0]!r} is not finite")
+        return found
+
+
+class Clock:
+    """Times of models, each in turns with the original, so that the load of the machine hardly matters.
+
+    Parameters
+    ----------
+    session : onnxruntime.InferenceSession
+        Of the original.
+    batch : mapping of name to array
+        Inputs of a run.
+
+    Attributes
+    ----------
+    original : float or None
+        Milliseconds of the original, which other times are multiples of; measured with the first of them.
+    """
+
+    def __init__(self, session: Any, batch: Mapping[str, NDArray]) -> None:
+        self.session, self.batch = session, dict(batch)
+        self.original: float | None = None
+
+    def time(self, session: Any, runs: int = RUNS) -> tuple[float, float]:
+        """Median milliseconds of a run, and half the distance between the quartiles.
+
+        The median of a model's time is divided by that of the original's in the same seconds, and multiplied by what
+        the original took at first.
+        """
+        both = np.empty((runs, 2))
+        for i in range(-WARM_UP, runs):
+            for column, one in enumerate((session, self.session)):
+                began = time.perf_counter()
+                one.run(None, self.batch)
+                if i >= 0:
+                    both[i, column] = 1e3 * (time.perf_counter() - began)
+        beside = float(np.median(both[:, 1]))
+        if self.original is None:
+            self.original = beside
+        low, median, high = np.percentile(both[:, 0], [25, 50, 75]) * self.original / beside
+        return float(median), float(high - low) / 2
+
+
+class Command:
+    """A program that runs a file elsewhere, such as on a device, and prints ``latency=`` and milliseconds.
+
+    Parameters
+    ----------
+    command : str
+        Words in which ``{model}`` stands for the path of the ONNX file.
+    """
+
+    def __init__(self, command: str) -> None:
+        self.program = Program(command, ChoiceSpace({"model": ["model.onnx"]}))
+
+    def time(self, data: bytes) -> float:
+        """Milliseconds of a file.
+
+        Raises
+        ------
+        Invalid
+            If the program fails, or does not print them.
+        """
+        with tempfile.TemporaryDirectory() as folder:
+            path = Path(folder) / "model.onnx"
+            path.write_bytes(data)
+            printed = self.program({"model": str(path)})
+        if "latency" not in printed:
+            raise Invalid("the program printed no line such as latency=7.5")
+        return printed["latency"]
+
+
+def first_line(error: Exception) -> str:
+    """The first line of a message of the runtime."""
+    return str(error).strip().split("\n")[0]

@@ -1,0 +1,5 @@
+"""Trained networks within bytes, beside uniform formats, greedy, sums alone and ONNX Runtime's defaults."""
+
+from benchmarks.compress.command import main
+
+__all__ = ["main"]

@@ -1,0 +1,57 @@
+"""Memory, operations and traffic, against numbers by hand."""
+
+import numpy as np
+import pytest
+from onnx import TensorProto, helper, numpy_helper
+
+from cggd_compress import KEEP, Compression
+from cggd_compress.workload import trace
+from tests.compress.models import network
+
+N = 8  # samples
+
+
+@pytest.fixture(scope="module")
+def compression():
+    tokens = np.random.default_rng(1).integers(0, 100, (N, 6))
+    return Compression(network(), {"tokens": tokens}, options=["float16", "4 bit/32", "rank 0.25"])
+
+
+def test_operations_are_those_of_the_products(compression):
+    kept = dict.fromkeys(compression.choices.space.decisions, KEEP)
+    by_hand = N * (6 * 32 * 32 * 3 + 32 * 80 + 80 * 32 + 32 * 40 + 32 * 100)
+    assert compression.metrics["macs"](kept) == by_hand
+    thin = compression.metrics["macs"]({**kept, "up.weight": "rank 0.25"})
+    assert by_hand - thin == N * (32 * 80 - 8 * (32 + 80))
+    assert compression.metrics["macs"]({**kept, "up.weight": "4 bit/32"}) == by_hand
+
+
+def test_memory_is_that_of_the_weights_in_the_runtime(compression):
+    memory, kept = compression.metrics["memory"], dict.fromkeys(compression.choices.space.decisions, KEEP)
+    assert memory({**kept, "up.weight": "float16"}) == memory(kept), "the runtime unpacks it"
+    packed = 80 * 32 // 2 + 80 * 4 + 80  # numbers, scales of single precision, zero points
+    assert memory(kept) - memory({**kept, "up.weight": "4 bit/32"}) == 4 * 32 * 80 - packed
+
+
+def test_the_peak_is_the_largest_sum_of_what_is_alive():
+    """Of a chain x -> a -> b with x used again at the end: x, a and b are alive together."""
+    nodes = [
+        helper.make_node("Relu", ["x"], ["a"]),
+        helper.make_node("Neg", ["a"], ["b"]),
+        helper.make_node("Concat", ["b", "x"], ["y"], axis=0),
+    ]
+    value = helper.make_tensor_value_info("x", TensorProto.FLOAT, [10])
+    result = helper.make_tensor_value_info("y", TensorProto.FLOAT, [20])
+    unused = numpy_helper.from_array(np.zeros(3, dtype=np.float32), "w")
+    graph = helper.make_graph(nodes, "g", [value], [result], [unused])
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+    found = trace(model.SerializeToString(), {"x": np.zeros(10, dtype=np.float32)})
+    assert found.peak == 4 * (10 + 10 + 20)
+    assert found.shapes["y"] == (20,)
+
+
+def test_limits_on_them_are_kept(compression):
+    found = compression.solve(["macs<=95%", "memory<=90%"], measurements=4)
+    assert found.feasible
+    assert found.costs["macs"] <= 0.95 * found.original["macs"]
+    assert found.costs["memory"] <= 0.9 * found.original["memory"]
