@@ -5,7 +5,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cggd import Additive, ChoiceSpace, Function, find_feasible, maximum, minimize
+from cggd import Additive, ChoiceSpace, Exact, Function, find_feasible, maximum, minimize
+from cggd.expressions import Program
 from cggd.metrics import Embedded, Evaluation, evaluating
 from cggd.testing import check_expression, check_metric, check_state
 
@@ -40,6 +41,14 @@ def test_sums_stay_sums():
     assert (embedded.name, embedded.unit, embedded.minimum(), embedded.maximum()) == ("cost", "ms", 2.0, 8.0)
     assert minimize(embedded).value == 2.0
     assert find_feasible([embedded <= 1.9]).status.name == "INFEASIBLE"
+
+
+def test_metrics_with_a_linear_form_keep_it():
+    peak = maximum(Additive(PART, [1.0, 2.0, 3.0, 0.0, 5.0]), Additive(PART, [2.0, 0.0, 1.0, 4.0, 1.0]))
+    embedded = Embedded(WHOLE, peak)
+    assert Program(WHOLE).of(embedded) is not None
+    result = minimize(embedded, improvers=[Exact()])
+    assert (result.status.name, result.value) == ("OPTIMAL", min(peak.evaluate(PART.enumerate())))
 
 
 def test_calls_are_counted_and_forbidden_options_are_not_called():

@@ -1,6 +1,7 @@
 """Constraint-guided neural architecture search in any PyTorch network."""
 
 from cggd_nas import measure, penalties, spaces
+from cggd_nas.blockwise import Replaced, replace_blocks
 from cggd_nas.candidates import Candidate, NoFeasibleArchitectureError
 from cggd_nas.choices import ChannelChoice, Choice, ChoiceModule, RepeatChoice
 from cggd_nas.configured import configured
@@ -41,6 +42,7 @@ __all__ = [
     "Regressor",
     "Relaxation",
     "RepeatChoice",
+    "Replaced",
     "Report",
     "Sliced",
     "Supernet",
@@ -61,6 +63,7 @@ __all__ = [
     "prunable",
     "recalibrate",
     "recalibrated",
+    "replace_blocks",
     "retrain",
     "search",
     "spaces",

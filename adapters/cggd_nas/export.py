@@ -17,7 +17,7 @@ from torch.utils import _pytree as pytree
 
 from cggd.constraints import Constraint, Row, check_constraints
 from cggd.metrics import Metric
-from cggd.rounding import is_whole, snapped, sum_rounding
+from cggd.rounding import snapped
 from cggd_nas.measure import evaluating, onnx_inputs, onnx_session
 from cggd_nas.trace import Example, running_on, tensors_of
 
@@ -149,7 +149,11 @@ def _as_bounded(constraint: Constraint, value: float) -> float:
     they are measured on the whole network.
     """
     metric = constraint.metric
-    added = metric.addends()  # of sums, such as MACs
-    inexact = added is not None and not is_whole([value, *added[0]])
-    rounding = sum_rounding(abs(value), len(added[0]) + 1) if added is not None and inexact else 0.0
-    return float(snapped(np.array([value]), rounding, constraint.sign, constraint.bound)[0])
+    if metric.addends() is None:  # no sum
+        return value
+    # What its own sums are allowed, as a share of their size, at the first and the last options.
+    ends = np.stack([np.zeros_like(metric.space.sizes), metric.space.sizes - 1])
+    sums, roundings = metric.rounded(ends, constraint.sign)
+    at = int(np.abs(sums).argmax())
+    share = np.broadcast_to(roundings, sums.shape)[at] / abs(sums[at]) if sums[at] else 0.0
+    return float(snapped(np.array([value]), share * abs(value), constraint.sign, constraint.bound)[0])

@@ -220,8 +220,9 @@ class TorchGuide:
         return max(rates)
 
     def _logits(self) -> NDArray[np.float64]:
-        check_precision(self.supernet.parameters)
-        return self.supernet.logits()
+        parameters = self.supernet.parameters
+        check_precision(parameters)
+        return gathered(parameters)
 
     def _agreed(self, compute: Callable[[], Any]) -> Any:
         """What `compute` returns, on every rank what it returned on rank 0."""

@@ -106,7 +106,7 @@ class Costs:
         if tables is None:
             with self._lock:
                 tables = sum_of_operations(self.walk, lambda traced: traced.trace.macs)
-        metric = self._summed(tables, 1e6, lambda s: self._trace(s).macs / 1e6, name, "MMAC")
+        metric = self._summed(tables, 10**6, lambda s: self._trace(s).macs / 1e6, name, "MMAC")
         return self._known(metric, lambda module: measure.macs(module, self.example) / 1e6)
 
     def peak_memory(self, *, bits: int = 8, name: str = "memory") -> Metric:
@@ -210,7 +210,7 @@ class Costs:
         return tables
 
     def _summed(
-        self, tables: Sequence[Table] | None, divisor: float, slow: Callable[[Selection], float], name: str, unit: str
+        self, tables: Sequence[Table] | None, divisor: int, slow: Callable[[Selection], float], name: str, unit: str
     ) -> Metric:
         """The sum of tables or, where there are none, the function that computes it for one network."""
         space = self.supernet.space

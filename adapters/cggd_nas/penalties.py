@@ -254,7 +254,7 @@ def penalized(constraints: Sequence[Constraint], penalty: Penalty) -> Callable[[
     """
     if not callable(penalty):
         raise TypeError(f"penalty must be a function such as tf_nas, got {penalty!r}")
-    bounds = _from_above(constraints)
+    bounds = from_above(constraints)
 
     def objective(loss: Tensor, supernet: Supernet) -> Tensor:
         for constraint in bounds:
@@ -292,7 +292,7 @@ def lagrangian(
         raise ValueError(f"dual_rate must be greater than 0, got {dual_rate}")
     # Its public names are not marked as such for type checkers.
     cooper: Any = importlib.import_module("cooper")
-    bounds = _from_above(constraints)
+    bounds = from_above(constraints)
 
     class Bounded(cooper.ConstrainedMinimizationProblem):
         """Cooper asks for a class of its own."""
@@ -343,7 +343,8 @@ def _log(value: Tensor) -> Tensor:
     return value.log()
 
 
-def _from_above(constraints: Sequence[Constraint]) -> list[Constraint]:
+def from_above(constraints: Sequence[Constraint]) -> list[Constraint]:
+    """Checked constraints, all bounds from above and positive, which can be targets."""
     bounds = list(constraints)
     check_constraints(bounds)
     for constraint in bounds:

@@ -128,7 +128,7 @@ class Profile:
 SAMPLES = 200
 
 # What the search for an extreme value, or for a network that meets the bounds, may take.
-SECONDS = 15.0
+SECONDS = 5.0
 
 
 def profile(

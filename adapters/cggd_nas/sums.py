@@ -10,6 +10,7 @@ import itertools
 from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from fractions import Fraction
 from math import prod
 from typing import Any
 
@@ -26,7 +27,8 @@ from cggd_nas.walk import Region, Traced, Unit, Walk
 # Combinations of options up to which a part is traced under each. It holds two widths and a kernel of six options.
 COMBINATIONS = 256
 
-Table = tuple[tuple[Hashable, ...], NDArray[np.float64]]
+# Decisions, and an array of exact numbers (whole ones or fractions) with an axis for each.
+Table = tuple[tuple[Hashable, ...], NDArray[np.object_]]
 
 # What may stand in outputs beside tensors.
 _PLAIN = (bool, int, float, str, type(None))
@@ -51,34 +53,36 @@ class Given:
         return self.cases[tuple(selection[d] for d in self.decisions)]
 
 
-def summed(tables: Sequence[Table], space: ChoiceSpace, divisor: float, *, name: str, unit: str) -> Metric:
+def summed(tables: Sequence[Table], space: ChoiceSpace, divisor: int, *, name: str, unit: str) -> Metric:
     """The metric that is the sum of tables, each divided; `Additive` where none is over several decisions."""
-    constant = float(sum(table for decisions, table in tables if not decisions))
-    if all(len(decisions) <= 1 for decisions, _ in tables):
-        values = np.zeros(space.n_options)
-        for (decision,), table in (pair for pair in tables if pair[0]):
-            first = int(space.offsets[space.position(decision)])
-            values[first : first + len(table)] += table
-        return Additive(space, values / divisor, constant / divisor, name=name, unit=unit)
-    merged = {decisions: np.zeros(table.shape) for decisions, table in tables if decisions}
+    constant = sum(table[()] for decisions, table in tables if not decisions)
+    merged = {decisions: np.zeros(table.shape, dtype=object) for decisions, table in tables if decisions}
     for decisions, table in (pair for pair in tables if pair[0]):
         merged[decisions] += table
-    divided = {decisions: table / divisor for decisions, table in merged.items()}
-    return Interactions(space, divided, constant / divisor, name=name, unit=unit)
+    # Each number is rounded once, by this division.
+    divided = {decisions: (table / divisor).astype(float) for decisions, table in merged.items()}
+    constant = float(constant / divisor)
+    if any(len(decisions) > 1 for decisions in divided):
+        return Interactions(space, divided, constant, name=name, unit=unit)
+    values = np.zeros(space.n_options)
+    for (decision,), table in divided.items():
+        first = int(space.offsets[space.position(decision)])
+        values[first : first + len(table)] = table
+    return Additive(space, values, constant, name=name, unit=unit)
 
 
-def sum_of_operations(walk: Walk, value: Callable[[Traced], float]) -> list[Table] | None:
+def sum_of_operations(walk: Walk, value: Callable[[Traced], int | Fraction]) -> list[Table] | None:
     """Tables whose sum is a sum over what a network executes; None where parts depend on too many decisions.
 
     Parameters
     ----------
     walk : Walk
     value : callable
-        The sum over a part.
+        The sum over a part, which is exact: parts are told apart by differences.
     """
     try:
         found = _Parts(walk, value).tables(walk.root.module, Given((), {(): (walk.inputs, {})}))
-    except Exception:  # some selection cannot be run: whoever evaluates that one is told why
+    except CannotRunError:  # some selection: whoever evaluates that one is told why
         return None
     return None if found is None else found[0]
 
@@ -87,35 +91,85 @@ def sum_of_modules(walk: Walk, count: Callable[[nn.Module], int]) -> list[Table]
     """Tables whose sum is `Walk.total`; None where parts depend on too many decisions or are shared by several."""
     space = walk.supernet.space
     base = space.labels([0] * space.n_decisions)
-    walk.selection = base
-    tables: list[Table] = [((), np.array(float(walk.root.count(count))))]
+    inside = _modules_inside(walk, walk.root.units, base, count)
+    return None if inside is None else [((), np.array(walk.root.count(count), dtype=object)), *inside[0]]
+
+
+def _modules_inside(
+    walk: Walk, units: Sequence[Unit], base: Mapping[Hashable, Hashable], count: Callable[[nn.Module], int]
+) -> tuple[list[Table], set[Unit]] | None:
+    """Tables of parts and of the parts inside them, and all of these; None where one is in several."""
+    tables: list[Table] = []
     owned = set[Unit]()
-    for unit in dict.fromkeys(walk.root.units):
-        inside = set[Unit]()
-
-        def case(unit: Unit = unit, inside: set[Unit] = inside) -> tuple[float, set[Hashable], None]:
-            total, reads, todo, seen = 0, set[Hashable](), [unit], set[Unit]()
-            while todo:
-                if (one := todo.pop()) not in seen:
-                    seen.add(one)
-                    variant = one.variant()
-                    total += variant.count(count)
-                    reads.update(variant.reads)
-                    todo += variant.units
-            inside |= seen
-            return float(total), reads, None
-
-        if (found := _every(walk, base, (), case)) is None or owned & inside:
+    for unit in dict.fromkeys(units):
+        found = _modules_by_variant(walk, unit, base, count) or _modules_together(walk, unit, base, count)
+        if found is None or owned & found[1]:
             return None
-        owned |= inside
-        tables.append(found[0])
-    return tables
+        tables, owned = tables + found[0], owned | found[1]
+    return tables, owned
+
+
+def _modules_by_variant(
+    walk: Walk, unit: Unit, base: Mapping[Hashable, Hashable], count: Callable[[nn.Module], int]
+) -> tuple[list[Table], set[Unit]] | None:
+    """The tables of each variant apart, such as of each number of blocks; None where several decisions are read."""
+    walk.selection = base
+    if len(own := unit.variant().reads) != 1:
+        return None
+    labels = walk.supernet.space.option_labels(own[0])
+    tables: list[Table] = []
+    inside = {unit}
+    for place, label in enumerate(labels):
+        walk.selection = at = {**base, own[0]: label}
+        variant = unit.variant()
+        if variant.reads != own or (found := _modules_inside(walk, variant.units, at, count)) is None:
+            return None
+        for decisions, table in [((), np.array(variant.count(count), dtype=object)), *found[0]]:
+            if own[0] in decisions:
+                return None
+            tables.append(_only_at(place, len(labels), own[0], (decisions, table)))
+        inside |= found[1]
+    return tables, inside
+
+
+def _modules_together(
+    walk: Walk, unit: Unit, base: Mapping[Hashable, Hashable], count: Callable[[nn.Module], int]
+) -> tuple[list[Table], set[Unit]] | None:
+    """One table over all decisions that a part and the parts inside it depend on."""
+    inside = set[Unit]()
+
+    def case() -> tuple[int, set[Hashable], None]:
+        total, reads, todo, seen = 0, set[Hashable](), [unit], set[Unit]()
+        while todo:
+            if (one := todo.pop()) not in seen:
+                seen.add(one)
+                variant = one.variant()
+                total += variant.count(count)
+                reads.update(variant.reads)
+                todo += variant.units
+        inside.update(seen)
+        return total, reads, None
+
+    found = _every(walk, base, (), case)
+    return None if found is None else ([found[0]], inside)
+
+
+def _only_at(place: int, n: int, decision: Hashable, table: Table) -> Table:
+    """A table that counts under one of the n options of another decision, as one over that as well."""
+    decisions, numbers = table
+    whole = np.zeros((n, *numbers.shape), dtype=object)
+    whole[place] = numbers
+    return _narrowest((decision, *decisions), whole)
+
+
+class CannotRunError(Exception):
+    """A part of the network fails under some selection."""
 
 
 @dataclass(frozen=True, eq=False)
 class _Parts:
     walk: Walk
-    value: Callable[[Traced], float]
+    value: Callable[[Traced], int | Fraction]
 
     @property
     def base(self) -> dict[Hashable, Hashable]:
@@ -130,13 +184,45 @@ class _Parts:
                 return found
             if not given.decisions and (found := self._glued(module, given)) is not None:
                 return found
+        if isinstance(module, Unit) and not given.decisions and (found := self._by_variant(module, given)) is not None:
+            return found
         return self._together(module, given)
+
+    def _by_variant(self, unit: Unit, given: Given) -> tuple[list[Table], Given] | None:
+        """A part with other parts in its variants, such as a number of blocks: the tables of each variant apart.
+
+        None where variants read several decisions, or others than the rest do, or return tensors of other shapes.
+        """
+        walk, space = self.walk, self.walk.supernet.space
+        walk.selection = self.base
+        if len(own := unit.variant().reads) != 1:
+            return None
+        (decision,) = own
+        tables: list[Table] = []
+        outputs: list[Given] = []
+        labels = space.option_labels(decision)
+        for place, label in enumerate(labels):
+            walk.selection = {**self.base, decision: label}
+            variant = unit.variant()
+            if variant.reads != (decision,):
+                return None
+            found = self.tables(variant.module, given) if variant.units else self._together(variant.module, given)
+            if found is None or found[1].decisions:
+                return None
+            outputs.append(found[1])
+            for decisions, table in found[0]:
+                if decision in decisions:
+                    return None
+                tables.append(_only_at(place, len(labels), decision, (decisions, table)))
+        if any(_shapes(one.cases[()]) != _shapes(outputs[0].cases[()]) for one in outputs):
+            return None
+        return tables, outputs[0]
 
     def _together(self, module: nn.Module, given: Given) -> tuple[list[Table], Given] | None:
         """A part as one table over all decisions that it depends on."""
 
-        def case() -> tuple[float, set[Hashable], Any]:
-            traced = self.walk.traced(module, *given.at(self.walk.selection))
+        def case() -> tuple[int | Fraction, set[Hashable], Any]:
+            traced = self._traced(module, given)
             return self.value(traced), set(traced.reads), traced.trace.result
 
         if (found := _every(self.walk, self.base, given.decisions, case)) is None:
@@ -146,6 +232,13 @@ class _Parts:
         if not all(isinstance(x, (*_PLAIN, Result, Tensor)) for x in leaves):
             return None  # what else they hold cannot be compared
         return [table], _fewest(results)
+
+    def _traced(self, function: Callable[..., Any], given: Given) -> Traced:
+        """What a part does under the walk's selection; what it raises is its own."""
+        try:
+            return self.walk.traced(function, *given.at(self.walk.selection))
+        except Exception as error:
+            raise CannotRunError from error
 
     def _chain(self, module: nn.Module, given: Given) -> tuple[list[Table], Given] | None:
         """Modules of an ``nn.Sequential``, one after another."""
@@ -168,7 +261,7 @@ class _Parts:
         called: list[tuple[nn.Module, Any]] = []
         region = module.__dict__["forward"]
         with _overheard(module, called):
-            traced = walk.traced(region.function, *given.at(walk.selection))
+            traced = self._traced(region.function, given)
         tables: list[Table] = []
         rest = self.value(traced)
         for part, arguments in called:
@@ -176,8 +269,8 @@ class _Parts:
             if found is None or found[1].decisions:
                 return None
             tables += found[0]
-            rest -= sum(float(table[(0,) * table.ndim]) for _, table in found[0])
-        return [*tables, ((), np.array(rest))], Given((), {(): _anew(traced.trace.result)})
+            rest -= sum(table[(0,) * table.ndim] for _, table in found[0])
+        return [*tables, ((), np.array(rest, dtype=object))], Given((), {(): _anew(traced.trace.result)})
 
 
 def _every(
@@ -199,12 +292,12 @@ def _every(
             numbers[combination], cases[combination] = number, result
         else:
             shape = tuple(len(space.option_labels(d)) for d in known)
-            table = np.array(list(numbers.values()), dtype=float).reshape(shape)
+            table = np.array(list(numbers.values()), dtype=object).reshape(shape)
             return _narrowest(tuple(known), table), Given(tuple(known), cases)
     return None
 
 
-def _narrowest(decisions: tuple[Hashable, ...], table: NDArray[np.float64]) -> Table:
+def _narrowest(decisions: tuple[Hashable, ...], table: NDArray[np.object_]) -> Table:
     """A table without the decisions that it does not depend on."""
     for axis in reversed(range(table.ndim)):
         first = table.take([0], axis)

@@ -104,8 +104,9 @@ class Supernet:
                 f"logits must be finite or -inf, got {flat[wrong[0]]} for {self.space.name_option(int(wrong[0]))}"
             )
         with torch.no_grad():
-            for parameter, part in zip(self.parameters, self.cut(flat), strict=True):
-                parameter.copy_(torch.as_tensor(part))
+            parts = torch.from_numpy(flat.copy()).split(self.space.sizes.tolist())
+            for parameter, part in zip(self.parameters, parts, strict=True):
+                parameter.copy_(part)
 
     def cut(self, flat: NDArray[np.float64]) -> list[NDArray[np.float64]]:
         """A flat array, shape (n_options,), as one array per decision."""
@@ -318,7 +319,9 @@ def lifted(constraints: Any, supernet: Supernet) -> Any:
 def gathered(tensors: Sequence[Tensor]) -> NDArray[np.float64]:
     """Tensors of shape (n,) each, on any devices, one after another on the CPU in double precision."""
     # One transfer for all where they share a device.
-    together = torch.cat([tensor.detach().to(tensors[0].device) for tensor in tensors])
+    device = tensors[0].device
+    with torch.no_grad():
+        together = torch.cat([x if x.device == device else x.to(device) for x in tensors])
     return together.cpu().double().numpy()
 
 

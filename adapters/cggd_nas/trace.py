@@ -18,6 +18,7 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils import _pytree as pytree
 from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils.flop_counter import flop_registry
 
 from cggd_nas.failures import place_of
 
@@ -29,18 +30,12 @@ aten = torch.ops.aten
 BATCH_NORMS = {aten.native_batch_norm, aten._native_batch_norm_legit_no_training, aten.cudnn_batch_norm}
 
 
-def _convolution(result: Any, x: Tensor, weight: Tensor, bias: Any, stride: Any, padding: Any, dilation: Any,
-                 transposed: bool, *rest: Any) -> int:  # fmt: skip
-    at = x if transposed else result
-    return weight.numel() * (at.numel() // at.shape[1])  # a weight works once at every position, whatever the groups
+def _vector(result: Any, a: Tensor, *rest: Any) -> int:
+    return a.numel()
 
 
-def _product(result: Any, a: Tensor, b: Tensor, *rest: Any) -> int:
-    return a.numel() * (b.shape[-1] if b.ndim == 3 or (b.ndim == 2 and a.ndim == 2) else 1)
-
-
-def _added_product(result: Any, added: Tensor, a: Tensor, b: Tensor, *rest: Any) -> int:
-    return _product(result, a, b)
+def _added_vector(result: Any, added: Tensor, a: Tensor, *rest: Any) -> int:
+    return a.numel()
 
 
 def _bilinear(result: Any, a: Tensor, weight: Tensor, b: Tensor, *rest: Any) -> int:
@@ -48,18 +43,21 @@ def _bilinear(result: Any, a: Tensor, weight: Tensor, b: Tensor, *rest: Any) -> 
     return result.numel() // outputs * (weight.numel() + outputs * b.shape[-1])  # x' W of each output, then times y
 
 
-# Everything else (pooling, sums, activation functions, norms) counts as 0.
+# What PyTorch's registry of operations lacks. Everything else (pooling, sums, activation functions, norms) counts as 0.
 _MACS: dict[Any, Callable[..., int]] = {
-    aten.convolution: _convolution,
-    aten.mm: _product,
-    aten.bmm: _product,
-    aten.mv: _product,
-    aten.dot: _product,
-    aten.addmm: _added_product,
-    aten.baddbmm: _added_product,
-    aten.addmv: _added_product,
+    aten.mv: _vector,
+    aten.dot: _vector,
+    aten.addmv: _added_vector,
     aten._trilinear: _bilinear,
 }
+
+
+def _macs(packet: Any, result: Any, args: Any, kwargs: Any) -> int:
+    """Multiply-accumulates of an operation: half of what PyTorch counts, an addition with each multiplication."""
+    if (count := flop_registry.get(packet)) is not None:
+        return count(*args, **kwargs, out_val=result) // 2
+    own = _MACS.get(packet)
+    return 0 if own is None else own(result, *args)
 
 
 # Questions that fake tensors ask.
@@ -342,13 +340,12 @@ class Recorder(TorchDispatchMode):
         packet = func.overloadpacket
         if self._paused or packet in _NOTHING:
             return result
-        count = _MACS.get(packet)
         reads = [self._number(x, new=False) for x in pytree.tree_leaves((args, kwargs)) if isinstance(x, Tensor)]
         writes = [self._number(x, new=True) for x in pytree.tree_leaves(result) if isinstance(x, Tensor)]
         self.operations.append(
             Operation(
                 packet._qualified_op_name,
-                0 if count is None else count(result, *args),
+                _macs(packet, result, args, kwargs or {}),
                 tuple(number for number in reads if number is not None),
                 tuple(number for number in writes if number is not None),
                 packet in BATCH_NORMS,
@@ -400,10 +397,13 @@ class Recorder(TorchDispatchMode):
         finally:
             self._paused = before
 
-    def splice(self, part: Trace, arguments: Sequence[Tensor], decisions: frozenset[Hashable] = frozenset()) -> Any:
-        """Record what a part of the network executes, known from its own trace, and return what it returns.
+    def splice(
+        self, part: Trace, arguments: Sequence[Tensor], decisions: frozenset[Hashable] = frozenset()
+    ) -> tuple[Any, dict[int, int]]:
+        """Record what a part of the network executes, known from its own trace.
 
-        Its operations depend on `decisions`, besides those that they depend on already.
+        Its operations depend on `decisions`, besides those that they depend on already. Returns what the part returns,
+        and the number of each of its storages.
         """
         numbers = dict(zip(part.inputs, (self.number(x) for x in arguments), strict=True))
         sources = dict(zip(part.inputs, arguments, strict=True))
@@ -433,4 +433,4 @@ class Recorder(TorchDispatchMode):
             return source.as_strided(x.shape, x.stride, source.storage_offset() + x.offset)
 
         with self.paused(), without_numbers():
-            return pytree.tree_map(rebuilt, part.result)
+            return pytree.tree_map(rebuilt, part.result), numbers

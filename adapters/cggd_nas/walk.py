@@ -15,6 +15,7 @@ from torch.utils import _pytree as pytree
 
 from cggd.space import ChoiceSpace
 from cggd_nas.agreement import check_agreement
+from cggd_nas.composed import Segment, aliases, composed
 from cggd_nas.parts import Partial, Place
 from cggd_nas.plain import changes, stripped
 from cggd_nas.supernet import Supernet
@@ -30,6 +31,9 @@ from cggd_nas.trace import (
     trace_fake,
     without_numbers,
 )
+
+# Shape and type of each argument.
+Signature = tuple[tuple[torch.Size, torch.dtype], ...]
 
 # Combinations of options up to which parts with several decisions are remembered; a trace of 30 operations takes about
 # 10 kB. It holds pairs of widths and the layers of a transformer.
@@ -62,6 +66,8 @@ class Walk:
         self._made: dict[int, tuple[nn.Module, nn.Module]] = {}
         self._recorder, self._calls, self._depth = Recorder(), list[Call](), 0
         self._reads: set[Hashable] = set()
+        self._segments: list[Segment] | None = None
+        self._base: tuple[Trace, list[Segment]] | None = None
         whole = fake_copy(supernet.model, stripped(supernet.model))
         self.root = self.variant_of(whole, path="", option="", reads=())
 
@@ -111,7 +117,15 @@ class Walk:
 
     def trace(self, selection: Mapping[Hashable, Hashable]) -> Trace:
         """The execution of one selection's network on the example."""
-        return self._whole(selection).trace
+        if self._base is not None:
+            self.selection = selection
+            with running_on(self.inputs, self.root.module):
+                if (found := composed(*self._base)) is not None:
+                    return found
+        traced = self._whole(selection)
+        if traced.segments is not None and (self._base is None or aliases(traced.segments) <= aliases(self._base[1])):
+            self._base = traced.trace, traced.segments
+        return traced.trace
 
     def calls(self, selection: Mapping[Hashable, Hashable]) -> Sequence[Call]:
         """The parts that one selection's network calls, in order: its units, and outermost parts outside of them."""
@@ -175,15 +189,30 @@ class Walk:
 
     def _traced(self, function: Callable[..., Any], arguments: Sequence[Tensor]) -> Traced:
         """What a function does, on a recorder of its own."""
-        outer = self._recorder, self._calls, self._reads, self._depth
-        self._recorder, self._calls, self._reads, self._depth = Recorder(), [], set(), 0
+        outer = self._recorder, self._calls, self._reads, self._depth, self._segments
+        self._recorder, self._calls, self._reads, self._depth, self._segments = Recorder(), [], set(), 0, []
         try:
             inputs = tuple(self._recorder.number(x) for x in arguments)
             with recording(self._recorder):
                 result = function(*arguments)
-            return Traced(self._recorder.trace(inputs, result), self._calls, frozenset(self._reads))
+            reads = frozenset(self._reads)
+            return Traced(self._recorder.trace(inputs, result), self._calls, reads, self._segments)
         finally:
-            self._recorder, self._calls, self._reads, self._depth = outer
+            self._recorder, self._calls, self._reads, self._depth, self._segments = outer
+
+    def _spliced(
+        self,
+        part: Trace,
+        arguments: Sequence[Tensor],
+        decisions: frozenset[Hashable],
+        again: Callable[[], tuple[Trace, frozenset[Hashable]] | None],
+    ) -> Any:
+        """Record a part that was traced by itself, and what it is exchanged by; return what it returns."""
+        first = len(self._recorder.operations)
+        result, numbers = self._recorder.splice(part, arguments, decisions)
+        if self._segments is not None:
+            self._segments.append(Segment(first, len(self._recorder.operations), part, numbers, again))
+        return result
 
     def traced(self, function: Callable[..., Any], arguments: Any, named: Any) -> Traced:
         """What a part of the network does with arguments of any structure, under the current selection."""
@@ -200,10 +229,23 @@ class Walk:
 
     def run_region(self, region: Region, arguments: tuple[Any, ...]) -> Any:
         """Execute a part with units in it, or what is remembered of it."""
-        key = signature(arguments), tuple(self.selection[d] for d in region.decisions)
+        given = signature(arguments)
+        traced = self._region(region, given)
+        self._calls += traced.calls
+        self._reads |= traced.reads
+        nothing: frozenset[Hashable] = frozenset()
+
+        def again() -> tuple[Trace, frozenset[Hashable]] | None:
+            return None if region.open else (self._region(region, given).trace, nothing)
+
+        return self._spliced(traced.trace, arguments, nothing, again)
+
+    def _region(self, region: Region, given: Signature) -> Traced:
+        """What a part with units in it does under the current selection."""
+        key = given, tuple(self.selection[d] for d in region.decisions)
         if (traced := region.known.get(key)) is None:
             with self._recorder.paused():
-                traced = self._traced(region.function, like(arguments))
+                traced = self._traced(region.function, made_of(given))
             if new := tuple(traced.reads.difference(region.decisions)):
                 region.known.clear()  # what is known was told apart by too little
                 region.decisions += new
@@ -212,9 +254,7 @@ class Walk:
                 key = key[0], tuple(self.selection[d] for d in region.decisions)
             if not region.open:
                 region.known[key] = traced
-        self._calls += traced.calls
-        self._reads |= traced.reads
-        return self._recorder.splice(traced.trace, arguments)
+        return traced
 
     def run(self, unit: Unit, arguments: tuple[Any, ...], named: Mapping[str, Any]) -> Any:
         """Execute the current variant of a unit."""
@@ -226,13 +266,20 @@ class Walk:
             if not variant.units:
                 self._calls.append(Call(unit.path, variant.option, variant.module, arguments, unit, named=named))
             first = len(self._recorder.operations)
+            self._segments = None  # what happens here cannot be exchanged
             result = variant.module(*arguments, **named)
             self._recorder.attribute(first, decisions)
             return result
         with self._recorder.paused():
             part = variant.trace(arguments)
         self._calls.append(Call(unit.path, variant.option, variant.module, arguments, unit, part))
-        return self._recorder.splice(part, arguments, decisions)
+        given = signature(arguments)
+
+        def again() -> tuple[Trace, frozenset[Hashable]] | None:
+            now = unit.variant()
+            return None if now.units else (now.trace_of(given), frozenset(now.reads))
+
+        return self._spliced(part, arguments, decisions, again)
 
 
 @dataclass(frozen=True, eq=False)
@@ -325,9 +372,13 @@ class Variant:
 
     def trace(self, arguments: Sequence[Tensor]) -> Trace:
         """What it executes on arguments of these shapes."""
-        if (key := signature(arguments)) not in self._traces:
-            self._traces[key] = trace_fake(self.module, like(arguments))
-        return self._traces[key]
+        return self.trace_of(signature(arguments))
+
+    def trace_of(self, given: Signature) -> Trace:
+        """What it executes on arguments with this signature."""
+        if given not in self._traces:
+            self._traces[given] = trace_fake(self.module, made_of(given))
+        return self._traces[given]
 
     def count(self, function: Callable[[nn.Module], int]) -> int:
         """A function of the module, remembered."""
@@ -338,11 +389,15 @@ class Variant:
 
 @dataclass(frozen=True, eq=False)
 class Traced:
-    """What a part with units in it does under one selection: also its calls, and the decisions that it depends on."""
+    """What a part with units in it does under one selection: also its calls, and the decisions that it depends on.
+
+    `segments` are the parts in it that can be exchanged; None where some cannot.
+    """
 
     trace: Trace
     calls: Sequence[Call]
     reads: frozenset[Hashable]
+    segments: list[Segment] | None
 
 
 class Region:
@@ -440,11 +495,16 @@ def _units_in(module: nn.Module) -> Iterator[Unit]:
 
 def like(arguments: Sequence[Tensor]) -> list[Tensor]:
     """Tensors of the same shapes and types, each with memory of its own."""
+    return made_of(signature(arguments))
+
+
+def made_of(given: Signature) -> list[Tensor]:
+    """Fake tensors with a signature."""
     with without_numbers():
-        return [torch.empty(x.shape, dtype=x.dtype) for x in arguments]
+        return [torch.empty(shape, dtype=dtype) for shape, dtype in given]
 
 
-def signature(arguments: Sequence[Tensor]) -> Hashable:
+def signature(arguments: Sequence[Tensor]) -> Signature:
     """What a trace depends on of the arguments."""
     return tuple((x.shape, x.dtype) for x in arguments)
 

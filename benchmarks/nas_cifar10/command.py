@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import csv
 import heapq
+import itertools
 import math
 import time
 from collections.abc import Iterator, Sequence
@@ -16,12 +17,14 @@ import numpy as np
 import torch
 
 from benchmarks.nas_cifar10.images import FILE, Images, available, load
-from benchmarks.nas_cifar10.methods import ABLATIONS, BASELINES, METHODS
+from benchmarks.nas_cifar10.methods import ABLATIONS, BASELINES, ENDS, METHODS
 from benchmarks.nas_cifar10.ranking import answer
+from benchmarks.nas_cifar10.recipe import ENDS as ENDS_RECIPE
 from benchmarks.nas_cifar10.recipe import FULL, QUICK, Recipe
-from benchmarks.nas_cifar10.report import VARIED, page, write
+from benchmarks.nas_cifar10.report import ENDS_MARK, VARIED, ends_page, page, write
 from benchmarks.nas_cifar10.settings import SIZE_NAMES, TOPOLOGY_NAMES, Selection, Setting, all_settings
 from benchmarks.nas_cifar10.training import trained
+from benchmarks.pages import insert
 
 RESULTS = Path(__file__).parent / "results"
 CACHE = Path("out/nas_cifar10/cache")
@@ -54,6 +57,35 @@ def planned() -> Iterator[Task]:
     yield from (Task(s, name, math.nan, seed) for seed in three for s in VARIED for name in ABLATIONS)
     yield from (Task("latency", name, weight, 0) for name, method in BASELINES.items() for weight in method.scan)
     yield from (Task(s, name, weight, seed) for seed in three for s in SIZE_NAMES for name, weight in published.items())
+
+
+def ends() -> Iterator[Task]:
+    """The runs whose ends alone are compared, seed by seed."""
+    for seed, setting, name in itertools.product(range(5), ("latency", "latency10"), ENDS):
+        weight = METHODS[name].weight
+        yield Task(setting, name, math.nan if weight is None else weight, seed)
+
+
+def end(setting: Setting, task: Task, recipe: Recipe, images: Images, cache: Path) -> dict[str, Any]:
+    """One run without a finish: the row of its end, and of the best of the selections that it met."""
+    weight = None if math.isnan(task.weight) else task.weight
+    search = trained(setting, METHODS[task.method], weight, recipe, images, task.seed, cache)
+    last = tuple(search.supernet.indices().tolist())
+    met = [one for one in search.met if setting.satisfied(one)] + [last] * setting.satisfied(last)
+    best = min(met, key=setting.regret, default=None)
+    return {
+        "setting": task.setting,
+        "method": task.method,
+        "weight": f"{task.weight:g}",
+        "seed": task.seed,
+        "end": "-".join(map(str, last)),
+        "satisfied": setting.satisfied(last),
+        "accuracy": setting.accuracy(last),
+        "regret": setting.regret(last) if setting.satisfied(last) else math.nan,
+        "best_regret": math.nan if best is None else setting.regret(best),
+        "feasible_steps": float(np.mean([epoch["feasible"] for epoch in search.epochs])),
+        "cpu_seconds": search.seconds,
+    }
 
 
 def run(setting: Setting, task: Task, recipe: Recipe, images: Images, cache: Path) -> tuple[dict[str, Any], list[dict]]:
@@ -143,6 +175,7 @@ def main(arguments: Sequence[str] = ()) -> None:
     parser.add_argument("--out", type=Path, help=f"folder of the results; by default {RESULTS}, with --quick out/")
     parser.add_argument("--cache", type=Path, default=CACHE, help="folder of what runs have in common")
     parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--ends", action="store_true", help="short searches that are compared by their ends alone")
     parser.add_argument("--report", action="store_true", help="run nothing, print the tables of the results")
     parser.add_argument("--docs", type=Path, help="with --report, the document that gets tables and plots")
     options = parser.parse_args(arguments)
@@ -150,12 +183,15 @@ def main(arguments: Sequence[str] = ()) -> None:
     out = options.out or (Path("out/nas_cifar10/quick") if options.quick else RESULTS)
     if options.report:
         runs = rows_of(out / "runs.csv")
-        if options.docs is None:
+        if options.ends:
+            text = ends_page(rows_of(out / "ends.csv"))
+            print(text) if options.docs is None else insert(text, options.docs, ENDS_MARK)
+        elif options.docs is None:
             print(page(runs))
         else:
             write(runs, rows_of(out / "trajectory.csv"), options.docs)
         return
-    settings, tasks = all_settings(), list(planned())
+    settings, tasks = all_settings(), list(ends() if options.ends else planned())
     if options.quick and not (options.settings or options.methods):
         tasks = [t for t in tasks if t.seed == 0 and t.setting in ("both", "params") and t.method not in ABLATIONS]
     for name, known in (("settings", settings), ("methods", METHODS)):
@@ -171,9 +207,17 @@ def main(arguments: Sequence[str] = ()) -> None:
     if not available():
         print(f"nas_cifar10 needs {FILE} in the folder named by CGGD_DATA; nothing was run")
         return
-    stored = QUICK if options.quick else FULL
+    stored = QUICK if options.quick else ENDS_RECIPE if options.ends else FULL
     images = load(stored.images, stored.val_images, stored.side, options.cache)
-    for task in wanted:
+    for task in wanted if options.ends else ():
+        if task.key in {(r["setting"], r["method"], r["weight"], r["seed"]) for r in rows_of(out / "ends.csv")}:
+            continue
+        row = end(settings[task.setting], task, stored, images, options.cache)
+        append(out / "ends.csv", [row])
+        print(
+            " ".join(f"{value:.4g}" if isinstance(value, float) else str(value) for value in row.values()), flush=True
+        )
+    for task in () if options.ends else wanted:
         # Read again each time: several processes may share the results.
         done = {(r["setting"], r["method"], r["weight"], r["seed"]) for r in rows_of(out / "runs.csv")}
         if task.key in done:

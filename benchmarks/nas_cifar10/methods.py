@@ -8,9 +8,13 @@ from functools import partial
 from importlib.util import find_spec
 from typing import Any
 
+from torch import nn
+
 from cggd.constraints import Constraint
 from cggd.guide.directions import Weights
 from cggd_nas import Darts, GumbelSoftmax, ProxylessTwoPath, penalties
+from cggd_nas.frank_wolfe import FrankWolfe
+from cggd_nas.hdx import hdx
 from cggd_nas.loop import Objective
 from cggd_nas.relaxations import Relaxation
 
@@ -55,6 +59,11 @@ class Method:
         Whether the answer is made of the likeliest selections that satisfy the bounds, instead of those met.
     random : bool
         Whether no choice is trained, and the networks judged are drawn at random from those that satisfy the bounds.
+    tabulated : bool
+        Whether choices learn from the replacement table of the loss at a drawn selection, as in `cggd.Descent`, instead
+        of a gradient through the network.
+    chooser : callable, optional
+        From logits, constraints and the weight to the optimizer of the choices, instead of Adam.
     """
 
     guided: Guided | None = None
@@ -65,6 +74,8 @@ class Method:
     mixed: bool = False
     filtered: bool = False
     random: bool = False
+    tabulated: bool = False
+    chooser: Callable[[Sequence[nn.Parameter], Sequence[Constraint], float], FrankWolfe] | None = None
 
 
 def penalised(penalty: Callable[..., Any], name: str) -> Callable[[Sequence[Constraint], float], Objective]:
@@ -110,4 +121,17 @@ ABLATIONS = {
     "cggd own paths": replace(OURS, relaxation=GumbelSoftmax, mixed=True),
 }
 
-METHODS = {"cggd": OURS, **BASELINES, **ABLATIONS}
+# Methods that are compared by their ends alone, beside some of the others; weights are those that served best under
+# latency on the tables (benchmarks/penalties).
+TABULATED = "cggd tables"
+RIVALS = {
+    "hdx": Method(penalty=lambda constraints, weight: hdx(constraints, growth=weight), weight=1.0),
+    "hardcore": Method(
+        chooser=lambda logits, constraints, weight: FrankWolfe(logits, constraints=constraints, largest=weight),
+        weight=0.24,
+        relaxation=lambda temperature: ProxylessTwoPath(),  # the logits are those of the probabilities themselves
+    ),
+}
+ENDS = ("cggd", TABULATED, *RIVALS, "tas", "cooper")
+
+METHODS = {"cggd": OURS, **BASELINES, **ABLATIONS, TABULATED: replace(OURS, tabulated=True), **RIVALS}

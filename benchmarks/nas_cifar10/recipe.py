@@ -22,6 +22,8 @@ class Recipe:
         Epochs before choices move, and all.
     every : int
         Steps of the weights for one of the choices.
+    tabulated : int
+        How much rarer, and larger, steps by replacement tables are: a table takes that many times longer.
     batch : int
     shared_rate, choice_rate : float
         Learning rates: weights (SGD, cosine), choices (Adam).
@@ -51,6 +53,7 @@ class Recipe:
     warmup: int = 8
     epochs: int = 12
     every: int = 2
+    tabulated: int = 7
     batch: int = 64
     shared_rate: float = 0.05
     choice_rate: float = 0.03
@@ -82,6 +85,9 @@ SIZE_SPACE = replace(
     alone_capacity=4.0,
     rounds=((5, 5),),
 )
+
+# What methods are compared by their ends with: an eighth of the images and three quarters of the epochs.
+ENDS = replace(FULL, images=2_560, val_images=2_000, warmup=6, epochs=9)
 
 QUICK = replace(
     FULL,

@@ -18,7 +18,7 @@ from benchmarks.report import table
 
 Row = dict[str, str]
 
-MARK = "nas_cifar10"
+MARK, ENDS_MARK = "nas_cifar10", "nas_ends"
 
 # The paper's regrets on CIFAR-10, in points of accuracy below the best feasible network (CONNAS, ICLR 2026).
 PAPER = {"latency": 1.08, "energy": 1.08, "both": 1.08, "memory": 0.14, "params": 1.0}
@@ -83,6 +83,30 @@ def page(runs: Sequence[Row]) -> str:
         ]
         parts += ["Weights of penalties, seed 0:", table(("method", "weight", *COLUMNS[3:]), lines)]
     return "\n\n".join(parts)
+
+
+def ends_page(rows: Sequence[Row]) -> str:
+    """The table of searches that are compared by their ends alone, as Markdown."""
+    heads = ("setting", "method", "runs", "end: satisfied", "end: accuracy", "end: regret", "best met: regret")
+    lines = []
+    for group in _grouped(rows, "setting", "method"):
+        held = [row for row in group if row["satisfied"] == "True"]
+        met = [row for row in group if row["best_regret"] != "nan"]
+        name = group[0]["method"] if group[0]["weight"] == "nan" else f"{group[0]['method']} {group[0]['weight']}"
+        lines.append(
+            [
+                group[0]["setting"],
+                name,
+                str(len(group)),
+                f"{len(held)}/{len(group)}",
+                _mean(held, "accuracy", spread=True),
+                _mean(held, "regret"),
+                f"{_mean(met, 'best_regret')} ({len(met)}/{len(group)})",
+                _mean(group, "feasible_steps", ".0%"),
+                _mean(group, "cpu_seconds", ".0f"),
+            ]
+        )
+    return table((*heads, "feasible steps", "CPU seconds"), lines)
 
 
 def write(runs: Sequence[Row], trajectory: Sequence[Row], document: Path) -> None:

@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -21,10 +22,11 @@ from benchmarks.nas_cifar10.images import Images
 from benchmarks.nas_cifar10.methods import Method
 from benchmarks.nas_cifar10.recipe import Recipe
 from benchmarks.nas_cifar10.settings import Selection, Setting
-from cggd import find_feasible
-from cggd.guide.relaxation import annealed
+from cggd import ChoiceSpace, find_feasible
+from cggd.guide.relaxation import annealed, softmax
 from cggd_nas import Supernet, TorchGuide, collect
 from cggd_nas.batches import Shuffled, repeated
+from cggd_nas.frank_wolfe import FrankWolfe
 from cggd_nas.history import skips
 from cggd_nas.learners import CLIP
 from cggd_nas.loop import LATE
@@ -125,7 +127,12 @@ class _Search:
             self.weights, lr=recipe.shared_rate, momentum=0.9, weight_decay=5e-4, nesterov=True
         )
         self.schedule = torch.optim.lr_scheduler.CosineAnnealingLR(self.optimizer, recipe.epochs * len(self.train))
-        self.chooser = torch.optim.Adam(supernet.parameters, lr=recipe.choice_rate, betas=(0.5, 0.999))
+        self.every = recipe.every * (recipe.tabulated if method.tabulated else 1)
+        rate = recipe.choice_rate * (recipe.tabulated if method.tabulated else 1)
+        self.chooser: torch.optim.Optimizer = torch.optim.Adam(supernet.parameters, lr=rate, betas=(0.5, 0.999))
+        if method.chooser is not None:
+            assert weight is not None
+            self.chooser = method.chooser(supernet.parameters, self.constraints, weight)
         self.even = EvenPaths()
         self.objective = None
         if method.penalty is not None:
@@ -154,6 +161,8 @@ class _Search:
         share = self.guiding[0] / (time.perf_counter() - choosing)
         if self.method.guided is not None and self.method.guided.safeguard:
             self.guide.settle()
+        if isinstance(self.chooser, FrankWolfe):  # its probabilities are made discrete in its own way
+            self.supernet.set_logits(one_hot(self.chooser.selection(), self.supernet.space))
         direction = share if self.method.guided else math.nan
         return Trained(self.supernet, self.met, epochs, time.process_time() - began, direction)
 
@@ -202,9 +211,10 @@ class _Search:
             else:
                 self._even()
             losses["train"].append(self._learn(batch))
-            if not method.random and place % recipe.every == 0:
+            if not method.random and place % self.every == 0:
                 self.supernet.relax(relaxation, generator=self.mixtures)
-                losses["val"].append(self._choose(next(validation)))
+                batch = next(validation)
+                losses["val"].append(self._tabulate(batch, temperature) if method.tabulated else self._choose(batch))
                 selection = tuple(self.supernet.indices().tolist())
                 feasible.append(self.setting.satisfied(selection))
                 if feasible[-1] and step >= LATE * total:
@@ -253,6 +263,30 @@ class _Search:
         self.chooser.zero_grad()
         loss = self._loss(batch)
         (loss if self.objective is None else self.objective(loss, self.supernet)).backward()
+        self._step()
+        return loss.item()
+
+    def _tabulate(self, batch: tuple[Tensor, Tensor], temperature: float) -> float:
+        """One step of the choices by the losses of all switches of a drawn selection, with the weights as they are."""
+        space, logits = self.supernet.space, self.supernet.logits()
+        probabilities = softmax(logits / temperature, space.layout)
+        noise = -torch.empty(len(logits)).exponential_(generator=self.mixtures).log().double().numpy()
+        drawn = space.layout.argmax(logits / temperature + noise)
+        with torch.no_grad(), self.supernet.kept():
+            losses = np.array([self._of(selection, batch) for selection in space.switches(drawn)])
+        means = space.layout.reduce(np.add, probabilities * losses)
+        advantages = losses - space.layout.spread(means)
+        for parameter, part in zip(self.supernet.parameters, self.supernet.cut(advantages), strict=True):
+            parameter.grad = torch.as_tensor(part).to(parameter)
+        self._step()
+        return float(losses[space.layout.flat(drawn)[0]])
+
+    def _of(self, selection: NDArray[np.int64], batch: tuple[Tensor, Tensor]) -> float:
+        self.supernet.select(selection)
+        return self._loss(batch).item()
+
+    def _step(self) -> None:
+        """The step of the choices, guided or not."""
         guided = self.method.guided
         if guided is None:
             self.chooser.step()
@@ -263,7 +297,13 @@ class _Search:
         else:
             _timed(self.guide.modify_gradients, self.guiding)()
             self.chooser.step()
-        return loss.item()
+
+
+def one_hot(selection: NDArray[np.int64], space: ChoiceSpace) -> NDArray[np.float64]:
+    """Logits whose largest are those of a selection."""
+    logits = np.zeros(space.n_options)
+    logits[space.layout.flat(selection)] = 1.0
+    return logits
 
 
 def _timed(function: Callable[..., Any], clock: list[float]) -> Callable[..., Any]:

@@ -11,15 +11,16 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from benchmarks.penalties import rivals
 from benchmarks.penalties.loop import Move, Problem, descend, penalised
 from benchmarks.penalties.losses import PENALTIES
 from benchmarks.penalties.settings import Setting, every
 from cggd import maximize
 from cggd.improve.descent import ADDITIVE, PAPER, Descent
 
-COOPER = "Cooper"
+COOPER, HDX, HARDCORE = "Cooper", "HDX", "HardCoRe-NAS-like"
 PENALISED = tuple(penalty.name for penalty in PENALTIES)
-OPPONENTS = (*PENALISED, COOPER)
+OPPONENTS = (*PENALISED, COOPER, HDX, HARDCORE)
 ONE_START, TUNED, DEFAULTS = "cggd, one start", "cggd, one start, tuned", "cggd, defaults"
 OWN = (ONE_START, TUNED, DEFAULTS)
 
@@ -91,7 +92,9 @@ class Score:
 
 
 def opponents(setting: Setting, seeds: Sequence[int], weights: slice) -> Iterator[Run]:
-    """Runs of every penalty and of Cooper's Lagrangian, for all tunings; Cooper drops out where it is not installed.
+    """Runs of every penalty, Cooper's Lagrangian, HDX and Frank-Wolfe steps, for all tunings.
+
+    Cooper drops out where it is not installed.
 
     Parameters
     ----------
@@ -111,6 +114,16 @@ def opponents(setting: Setting, seeds: Sequence[int], weights: slice) -> Iterato
         rows = list(product(DUAL_RATES[weights], kinds, (False,), seeds))
         rate, softmax, _, seed = (np.array(column) for column in zip(*rows, strict=True))
         yield from _runs(setting, COOPER, rows, problem, lagrangian(problem, rate), seed, softmax)
+    rows = list(product(rivals.GROWTHS[weights], kinds, kinds, seeds))
+    growth, softmax, cut, seed = (np.array(column) for column in zip(*rows, strict=True))
+    yield from _runs(setting, HDX, rows, problem, rivals.Hdx(problem, growth, cut), seed, softmax)
+    for momentum in rivals.MOMENTA:
+        # Its logits are logarithms of probabilities, which are drawn from as they are.
+        rows = list(product(rivals.STEPS[weights], (f"momentum {momentum:g}",), (False,), seeds))
+        largest, _, _, seed = (np.array(column) for column in zip(*rows, strict=True))
+        walk = rivals.FrankWolfe(problem, largest, np.full(len(rows), momentum))
+        how: dict[str, Any] = {"temperatures": (1.0, 1.0), "answers": walk.answers}
+        yield from _runs(setting, HARDCORE, rows, problem, walk, seed, np.zeros(len(rows), dtype=bool), **how)
 
 
 def has_cooper() -> bool:
@@ -166,16 +179,18 @@ def _score(answers: list[Answer], tuning: Tuning) -> Score:
 def _runs(
     setting: Setting,
     method: str,
-    rows: Sequence[tuple[float, bool, bool, int]],
+    rows: Sequence[tuple[float, bool | str, bool, int]],
     problem: Problem,
     move: Move,
     seeds: NDArray[np.int64],
     softmax: NDArray[np.bool_],
+    **how: Any,
 ) -> Iterator[Run]:
-    path = descend(problem, move, seeds, softmax)
+    path = descend(problem, move, seeds, softmax, **how)
     found = {name: _found(setting, path, begin) for name, begin in ANSWERS.items()}
-    for at, (weight, through, cut, seed) in enumerate(rows):
-        tuning = Tuning(weight, "softmax" if through else "advantage", cut)
+    kinds: dict[bool | str, str] = {False: "advantage", True: "softmax"}
+    for at, (weight, kind, cut, seed) in enumerate(rows):
+        tuning = Tuning(weight, kinds.get(kind, str(kind)), cut)
         yield Run(setting.name, method, tuning, seed, {name: answers[at] for name, answers in found.items()})
 
 

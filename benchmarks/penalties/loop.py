@@ -122,9 +122,22 @@ class Problem:
 # How a method moves the logits: (logits, view) to logits, both of shape (rows, n_decisions, n_options).
 Move = Callable[[NDArray[np.float64], View], NDArray[np.float64]]
 
+# What a method answers with, if not the arg max: from logits to selections, shape (rows, n_decisions).
+Answers = Callable[[NDArray[np.float64]], NDArray[np.int64]]
+
+# An answer that takes a linear program is made before every fourth step only.
+ANSWERED = 4
+
 
 def descend(
-    problem: Problem, move: Move, seeds: NDArray[np.int64], softmax: NDArray[np.bool_], *, steps: int = 600
+    problem: Problem,
+    move: Move,
+    seeds: NDArray[np.int64],
+    softmax: NDArray[np.bool_],
+    *,
+    steps: int = 600,
+    temperatures: tuple[float, float] = PAPER.temperature,
+    answers: Answers | None = None,
 ) -> NDArray[np.int64]:
     """Run a method once for each row.
 
@@ -138,6 +151,10 @@ def descend(
         Whether gradients are those through a softmax, that is advantages times probabilities (times the number of
         options, so that both are alike where all options are), instead of the advantages that `cggd.minimize` takes.
     steps : int
+    temperatures : (float, float)
+        Of the relaxed distribution in the first step, and after two thirds of them.
+    answers : callable, optional
+        What stands for the arg max in what is returned, after the last step and before each `ANSWERED`-th.
 
     Returns
     -------
@@ -148,7 +165,7 @@ def descend(
     starts, draws = zip(*(_random(int(seed), problem.shape, steps) for seed in np.unique(seeds)), strict=True)
     logits, noise = np.array(starts)[which], np.array(draws)
     scale, path = np.zeros(len(seeds)), np.empty((steps + 1, len(seeds)), dtype=np.int64)
-    hot, cold = PAPER.temperature
+    hot, cold = temperatures
     for step in range(steps):
         temperature = annealed(step, steps, start=hot, end=cold)
         warm = logits / temperature
@@ -169,24 +186,31 @@ def descend(
             actual=np.stack([cost.values[path[step]] for cost in problem.costs], axis=1),
             size=max(PAPER.learning_rate * (1.0 - step / steps), SMALLEST_STEP),
         )
+        if answers is not None:
+            path[step] = path[step - 1] if step % ANSWERED else problem.loss.numbers(answers(logits))
         logits = move(logits, view)
-    path[steps] = problem.loss.numbers(logits.argmax(axis=2))
+    last = logits.argmax(axis=2) if answers is None else answers(logits)
+    path[steps] = problem.loss.numbers(last)
     return path
 
 
 def penalised(problem: Problem, penalty: Penalty, weights: NDArray[np.float64], cut: NDArray[np.bool_]) -> Move:
     """Plain descent on a penalty loss, with one weight for each row, and gradients cut to `LONGEST` or not."""
-    cut = cut[:, None, None]
 
     def move(logits: NDArray[np.float64], view: View) -> NDArray[np.float64]:
         factor, slopes = penalty.gradient(view.loss, view.expected, view.actual, problem.bounds, weights)
         gradient = factor[:, None, None] * view.task + (slopes[:, :, None, None] * view.costs).sum(axis=1)
-        # Powers of costs reach 1e200, whose squares overflow.
-        largest = np.maximum(np.abs(gradient).max(axis=(1, 2), keepdims=True), np.finfo(float).tiny)
-        length = largest * np.sqrt(np.mean((gradient / largest) ** 2, axis=(1, 2), keepdims=True))
-        return logits - view.size * gradient * np.where(cut, LONGEST / np.maximum(length, LONGEST), 1.0)
+        return logits - view.size * cut_long(gradient, cut)
 
     return move
+
+
+def cut_long(gradient: NDArray[np.float64], cut: NDArray[np.bool_]) -> NDArray[np.float64]:
+    """Gradients, shape (rows, n_decisions, n_options), cut to `LONGEST` in the rows that `cut` says."""
+    # Powers of costs reach 1e200, whose squares overflow.
+    largest = np.maximum(np.abs(gradient).max(axis=(1, 2), keepdims=True), np.finfo(float).tiny)
+    length = largest * np.sqrt(np.mean((gradient / largest) ** 2, axis=(1, 2), keepdims=True))
+    return gradient * np.where(cut[:, None, None], LONGEST / np.maximum(length, LONGEST), 1.0)
 
 
 def _random(seed: int, shape: tuple[int, int], steps: int) -> tuple[NDArray[np.float64], NDArray[np.float64]]:

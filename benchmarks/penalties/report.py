@@ -16,6 +16,8 @@ from benchmarks.pages import insert
 from benchmarks.penalties.compare import (
     ANSWERS,
     DEFAULTS,
+    HARDCORE,
+    HDX,
     ONE_START,
     OPPONENTS,
     OWN,
@@ -126,6 +128,11 @@ def _words(results: Results) -> list[str]:
         f"For each setting an opponent has the best of its tunings ({tunings[PENALISED[0]]} for a penalty), chosen in "
         "hindsight on the same seeds: weights over four decades (dual rates for Cooper), gradients as cggd takes them "
         "or through the softmax, and for penalties gradients cut to a root mean square of 2.2 or not.",
+        "HDX changes the task gradient by the least that lets the exceeded expected costs, as shares of their bounds, "
+        "fall by its pull; p is scanned. The HardCoRe-NAS-like method moves the probabilities, drawn at a temperature "
+        "of 1, toward vertices of the polytope of expected costs, and answers with its own discretisation, made before "
+        "every fourth step; its largest step is scanned, with the last gradient and with a mean. Neither is one of the "
+        "penalties below.",
         f"`{ONE_START}` is one untuned run without polish, and `{TUNED}` the best of {tunings[TUNED]} tunings of it "
         f"(R, and the two kinds of starts), chosen likewise. `{DEFAULTS}` is `cggd.maximize` as it comes: more "
         "look-ups than one run of an opponent, fewer than its scan.",
@@ -197,7 +204,19 @@ def _rescales(results: Results) -> str:
 
 def _formulas() -> str:
     rows = [(p.name, f"`{p.formula}`", p.source) for p in PENALTIES]
-    heads = ("penalty", "loss: L task, E expected cost, F cost of the arg max, T bound, w weight", "source")
+    rows += [
+        (
+            HDX,
+            "`g + m`, the least m with `(g + m) . grad (E / T) >= pull` where E > T; the pull grows by 1 + p a step",
+            "Hong et al., arXiv 2301.09312; we could read its abstract, and have the rule from a description of it",
+        ),
+        (
+            HARDCORE,
+            "steps `2 w / (k + 2)` of the way to the vertex of least `g . x` with E(x) <= T",
+            "Nayman et al., ICML 2021; from its program, block_frank_wolfe.py; costs that are no sums are linearised",
+        ),
+    ]
+    heads = ("method", "loss: L task, E expected cost, F cost of the arg max, T bound, w weight", "source")
     return _markdown(heads, rows)
 
 

@@ -6,12 +6,14 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
+from scipy import sparse
 
 from cggd.checks import own
+from cggd.expressions import Expression, Program
 from cggd.metrics.base import Metric, SumTable, check_metric, table_of
 from cggd.metrics.evaluation import current_evaluation, evaluating
 from cggd.space import ChoiceSpace, check_space
@@ -154,6 +156,9 @@ class Embedded(Metric):
         table = self.metric.sum_table()
         return None if table is None else SumTable(self._spread(table.values, 0.0), table.constant, table.lost)
 
+    def expression(self, program: Program, sign: float) -> Expression | None:
+        return self.metric.expression(cast(Program, _Inside(program, self.metric.space, self.taken)), sign)
+
     def addends(self) -> tuple[NDArray[np.float64], NDArray[np.float64]] | None:
         return self.metric.addends()
 
@@ -162,3 +167,43 @@ class Embedded(Metric):
 
     def maximum(self) -> float:
         return self.metric.maximum()
+
+
+class _Inside:
+    """A program as a metric of some of its space's decisions sees it: options are numbered as in that metric's space.
+
+    Variables and rows are added to the program itself.
+    """
+
+    def __init__(self, program: Program, space: ChoiceSpace, taken: NDArray[np.int64]) -> None:
+        self.program, self.space, self.taken = program, space, taken
+        self.allowed = program.allowed[taken]
+
+    def sum(self, values: Any, constant: float = 0.0) -> Expression:
+        numbers = sparse.csr_array(values, dtype=float) if sparse.issparse(values) or np.ndim(values) == 2 else values
+        if numbers is values:
+            whole = np.zeros(self.program.space.n_options)
+            whole[self.taken] = values
+            return self.program.sum(whole, constant)
+        where = sparse.csr_array(
+            (np.ones(len(self.taken)), (np.arange(len(self.taken)), self.taken)),
+            shape=(len(self.taken), self.program.space.n_options),
+        )
+        return self.program.sum(numbers @ where, constant)
+
+    def chosen(self, options: ArrayLike) -> Expression:
+        return self.program.chosen(self.taken[np.asarray(options, dtype=np.int64)])
+
+    def of(self, metric: Any, sign: float = 1.0) -> Expression | None:
+        return metric.expression(self, sign)
+
+    def linear(self, metric: Any, sign: float = 1.0) -> Expression | None:
+        found = self.of(metric, sign)
+        if found is None or len(found) == 1:
+            return found
+        low, high = sorted(sign * end for end in metric.limits())
+        return self.largest(found, low, high)
+
+    def __getattr__(self, name: str) -> Any:
+        """What does not depend on how options are numbered: variables, switches, rows and their ends."""
+        return getattr(self.program, name)

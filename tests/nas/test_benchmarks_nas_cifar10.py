@@ -12,9 +12,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from benchmarks import nas_cifar10
-from benchmarks.nas_cifar10.command import planned, rows_of
+from benchmarks.nas_cifar10.command import ends, planned, rows_of
 from benchmarks.nas_cifar10.images import available
-from benchmarks.nas_cifar10.methods import METHODS
+from benchmarks.nas_cifar10.methods import ENDS, METHODS
 from benchmarks.nas_cifar10.report import page, write
 from benchmarks.nas_cifar10.settings import all_settings, live, weights_in_use
 from benchmarks.nas_cifar10.training import EvenPaths
@@ -103,9 +103,26 @@ def test_even_paths_train_each_option_equally_often(n_options, rounds):
 
 
 def test_every_method_is_planned_once():
-    tasks = [task.key for task in planned()]
-    assert len(set(tasks)) == len(tasks)
-    assert {task[1] for task in tasks} == set(METHODS)
+    tasks, short = ([task.key for task in some] for some in (planned(), ends()))
+    assert (len(set(tasks)), len(set(short))) == (len(tasks), len(short))
+    assert {task[1] for task in [*tasks, *short]} == set(METHODS)
+
+
+@pytest.mark.slow
+def test_ends_are_compared(tmp_path, capsys):
+    if not available():
+        pytest.skip("needs nas/cifar10_jpeg.npz in the folder named by CGGD_DATA")
+    arguments = ["--ends", "--quick", "--settings", "latency", "--seeds", "0", "--out", f"{tmp_path}"]
+    nas_cifar10.main([*arguments, "--cache", f"{tmp_path}/cache"])
+    rows = rows_of(tmp_path / "ends.csv")
+    assert [row["method"] for row in rows] == [*ENDS]
+    for row in rows:
+        last = [int(option) for option in row["end"].split("-")]
+        assert (row["satisfied"] == "True") == SETTINGS["latency"].satisfied(last)
+        if row["satisfied"] == "True":
+            assert float(row["best_regret"]) <= float(row["regret"])
+    nas_cifar10.main([*arguments, "--report"])
+    assert "| latency | hardcore 0.24 | 1 |" in capsys.readouterr().out
 
 
 @pytest.mark.slow

@@ -5,7 +5,7 @@ import pytest
 import torch
 from torch import nn
 
-from cggd import Additive
+from cggd import Additive, ChoiceSpace
 from cggd_nas.export import export_onnx, verify
 from cggd_nas.extract import extract
 from cggd_nas.measure import latency, onnx_inputs, onnx_session
@@ -108,3 +108,18 @@ def test_what_a_network_was_found_to_satisfy_is_verified_on_it(name):
         assert above.satisfied
         more = verify(module, [metric <= value - 1e-6, metric >= value + 1e-6], costs.measures)
         assert not any(row.satisfied for row in more)
+
+
+def test_the_rounding_allowed_is_that_of_the_numbers_of_one_selection():
+    """Three numbers are added, whatever the number of options: a miss of 8 units in the last place is one."""
+    space = ChoiceSpace.from_sizes([400, 400])
+    rng = np.random.default_rng(0)
+    cost = Additive(space, rng.random(800), 0.1, name="cost")
+    bound = cost([0, 0])
+    for steps, satisfied in ((1, True), (8, False)):
+        value = bound * (1 + steps * np.finfo(float).eps)
+        (row,) = verify(nn.Identity(), [cost <= bound], {cost: lambda module, value=value: value})
+        assert row.satisfied == satisfied
+    whole = Additive(space, np.arange(800), name="whole")
+    (row,) = verify(nn.Identity(), [whole <= 400.0], {whole: lambda module: np.nextafter(400.0, 500.0)})
+    assert not row.satisfied

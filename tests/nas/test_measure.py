@@ -1,4 +1,5 @@
 import copy
+import math
 
 import numpy as np
 import pytest
@@ -7,8 +8,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
+from cggd_nas.extract import extract
 from cggd_nas.measure import Measurement, latency, macs, onnx_latency, parameters, peak_memory, size_kb
 from cggd_nas.trace import trace
+from tests.nas.nets import FEW, NETS, made, some_selections
 
 KB = 1024
 
@@ -51,6 +54,28 @@ def test_macs_of_convolutions_count_every_weight_at_every_position(data, dimensi
     places = side if transposed else there
     expected = batch * places**dimensions * kernel**dimensions * c_in * c_out // groups
     assert macs(layer, torch.zeros(batch, c_in, *[side] * dimensions)) == expected
+
+
+# What fvcore counts and we do not: in deployed networks norms are folded into layers, and the rest has no products.
+NO_PRODUCTS = ("norm", "pool", "upsample")
+
+
+def _attention(inputs, outputs):
+    query, key, value = (x.type().sizes() for x in inputs[:3])
+    return math.prod(query[:-1]) * key[-2] * (query[-1] + value[-1])
+
+
+@pytest.mark.parametrize("name", NETS)
+def test_macs_are_those_of_fvcore(name):
+    fvcore = pytest.importorskip("fvcore.nn")
+    supernet, example = made(name)
+    for selection in some_selections(supernet, FEW.get(name, 2)):
+        network = extract(supernet, selection).eval()
+        counted = fvcore.FlopCountAnalysis(network, example).unsupported_ops_warnings(False)
+        counted.set_op_handle("aten::scaled_dot_product_attention", _attention)  # it knows no fused one
+        counted = counted.uncalled_modules_warnings(False).by_operator()
+        products = sum(n for operator, n in counted.items() if not any(word in operator for word in NO_PRODUCTS))
+        assert macs(network, example) == products
 
 
 def test_macs_of_linear_layers_over_positions():

@@ -3,6 +3,7 @@ import torch
 from torch import nn
 
 from cggd_nas import Choice, collect
+from cggd_nas import walk as walk_module
 from cggd_nas.extract import extract
 from cggd_nas.sums import sum_of_modules
 from cggd_nas.trace import Recorder, trace
@@ -20,6 +21,24 @@ def test_a_walk_is_the_trace_of_the_extracted_network(name):
             (o.name, o.macs, o.folds) for o in traced.operations
         ]
         assert walked.live_elements.tolist() == traced.live_elements.tolist()
+
+
+@pytest.mark.parametrize("name", NETS)
+def test_composed_traces_are_those_of_runs(name, monkeypatch):
+    supernet, example = made(name)
+    # So that traces are not remembered as a whole, and are composed of parts as early as can be.
+    monkeypatch.setattr("cggd_nas.walk.REMEMBERED", 8)
+    walk, composing = Walk(supernet, example), []
+    compose = walk_module.composed
+    monkeypatch.setattr("cggd_nas.walk.composed", lambda *base: composing.append(compose(*base)) or composing[-1])
+    for selection in some_selections(supernet, FEW.get(name, 8) + 2):
+        found, run = walk.trace(selection), walk._whole(selection).trace
+        assert [(o.name, o.macs, o.folds, o.decisions) for o in found.operations] == [
+            (o.name, o.macs, o.folds, o.decisions) for o in run.operations
+        ]
+        assert (found.live_elements.tolist(), found.peaks) == (run.live_elements.tolist(), run.peaks)
+    if name in ("additive", "nats_topology", "fbnet"):
+        assert composing[-1] is not None
 
 
 @pytest.mark.parametrize("name", NETS)
