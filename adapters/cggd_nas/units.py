@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 
@@ -179,7 +179,7 @@ class Products:
         return self._tables((key[0], each, tuple(o.atoms for o in owners.get(key, []))) for key, each in value.items())
 
     def _tables(self, terms: Iterable[tuple[str, int, Sequence[Atoms]]]) -> list[Table] | None:
-        tables: dict[tuple[str, ...], NDArray[np.float64]] = {}
+        tables: dict[tuple[Hashable, ...], NDArray[np.object_]] = {}
         known: dict[int, dict[int | None, int] | None] = {}
         for path, factor, dims in terms:
             polynomial: dict[tuple[int, ...], int] = {(): factor}
@@ -195,16 +195,16 @@ class Products:
         return list(tables.items())
 
     def _add(self, tables: dict, monomial: tuple[int, ...], coefficient: int, blocks: Sequence[tuple]) -> None:
-        factors: dict[str, NDArray[np.float64]] = {}
+        factors: dict[str, NDArray[np.object_]] = {}
         for g in monomial:
-            kept = np.array(list(self.groups[g].options.values()), dtype=float)
-            factors[self.groups[g].decision] = kept * factors.get(self.groups[g].decision, 1.0)
-        factors |= dict(blocks)
+            kept = np.array(list(self.groups[g].options.values()), dtype=object)
+            factors[self.groups[g].decision] = kept * factors.get(self.groups[g].decision, 1)
+        factors |= {decision: kept.astype(int).astype(object) for decision, kept in blocks}
         decisions = tuple(sorted(factors))
-        table = np.array(float(coefficient))
+        table = np.array(coefficient, dtype=object)
         for decision in decisions:
             table = np.multiply.outer(table, factors[decision])
-        tables[decisions] = tables.get(decisions, 0.0) + table
+        tables[decisions] = np.asarray(tables.get(decisions, 0) + table, dtype=object)
 
 
 def _times(polynomial: Mapping[tuple[int, ...], int], size: Mapping[int | None, int]) -> dict[tuple[int, ...], int]:
