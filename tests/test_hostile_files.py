@@ -9,7 +9,7 @@ import sys
 
 import pytest
 
-from cggd import Additive, ChoiceSpace, Problem, Result, cli, maximize, minimize, sweep
+from cggd import Additive, ChoiceSpace, Problem, Result, commands, maximize, minimize, sweep
 from cggd.defaults import default_options
 from cggd.entries import check_keys, parse_json
 from cggd.io import csv_cell, read_gap, read_mmkp, read_options, read_problem, write_options, write_selection
@@ -241,7 +241,7 @@ def test_selections_as_csv(cggd, table, tmp_path):
 
 @pytest.mark.parametrize("option", ["--csv", "--out", "--checkpoint"])
 def test_what_cannot_be_written_is_said_before_the_search(cggd, table, tmp_path, monkeypatch, option):
-    monkeypatch.setattr(cli, "solve", lambda *a, **k: pytest.fail("searched first"))
+    monkeypatch.setattr(commands, "solve", lambda *a, **k: pytest.fail("searched first"))
     (tmp_path / "round").symlink_to(tmp_path / "round")
     before = sorted(tmp_path.iterdir())
     for path in (tmp_path, tmp_path / "no" / "f", tmp_path / "round", tmp_path / ("x" * 300), table / "f"):
@@ -258,7 +258,7 @@ def test_what_cannot_be_written_is_said_before_the_search(cggd, table, tmp_path,
 
 @pytest.mark.parametrize("option", ["--csv", "--out", "--plot"])
 def test_a_sweep_says_so_too(cggd, table, tmp_path, monkeypatch, option):
-    monkeypatch.setattr(cli, "sweep", lambda *a, **k: pytest.fail("searched first"))
+    monkeypatch.setattr(commands, "sweep", lambda *a, **k: pytest.fail("searched first"))
     call = ("sweep", table, "--maximize", "worth", "--metric", "cost", "--bounds", "2,3", option)
     for path in (tmp_path, tmp_path / "no" / "f.png", table):
         code, out, err = cggd(*call, path)
@@ -291,7 +291,7 @@ def test_the_answer_is_printed_even_if_its_file_fails(cggd, table, tmp_path, mon
     def full(path, text):
         raise OSError(28, "No space left", str(path))
 
-    monkeypatch.setattr(cli, "write_text", full)
+    monkeypatch.setattr(commands, "write_text", full)
     code, out, err = cggd("solve", table, *CALL, "--out", tmp_path / "f")
     assert code == 1
     assert "worth = 4" in out

@@ -684,7 +684,7 @@ def leave_or_measure(selection):
 def test_a_worker_that_dies_carries_the_best():
     metric = Function(SPACE, leave_or_measure, name="latency")
     metric.measure(np.array([[1, 0, 0]]))  # known: a feasible selection, which is looked at first
-    with ProcessPoolExecutor(1) as executor, pytest.raises(SearchError, match="BrokenProcessPool") as caught:
+    with ProcessPoolExecutor(1) as executor, pytest.raises(SearchError, match="BrokenExecutor") as caught:
         minimize(metric, [LATENCY <= 9], executor=executor, initial=[1, 0, 0], **descent(starts=1))
     result = caught.value.result
     assert (result.status, result.stopped, result.note.split(":")[0]) == (Status.UNKNOWN, Stop.FAILED, "MetricError")

@@ -10,7 +10,6 @@ import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import date
-from fractions import Fraction
 from typing import Any
 
 import numpy as np
@@ -25,10 +24,9 @@ from cggd.space import few
 from cggd_nas.measure import Measurement, latency
 from cggd_nas.parts import Place
 from cggd_nas.plain import as_supernet
-from cggd_nas.sums import Table, sum_of_operations, summed
 from cggd_nas.supernet import Supernet
 from cggd_nas.trace import Example, replaced_tensors
-from cggd_nas.walk import Call, Traced, Walk
+from cggd_nas.walk import Call, Walk
 
 COLUMNS = ("module", "option", "input_shape", "value", "unit", "device", "date")
 
@@ -154,10 +152,9 @@ class LookupTable:
 
         Returns
         -------
-        Additive, Interactions or Function
-            `Additive` where no part depends on more than one decision; `Interactions` where parts depend on a few
-            together, and the table has all of them. Elsewhere an exact function. Bounds on each allow for the rounding
-            of its sum.
+        Additive
+            Where no part depends on more than one decision. Elsewhere an exact `cggd.Function`. Bounds on either allow
+            for the rounding of its sum.
 
         Raises
         ------
@@ -171,27 +168,22 @@ class LookupTable:
             self._check([*separated.fixed, *(call for _, options in separated.switched for call in options)])
             values, constant = separated.additive(supernet.space, lambda call: self._value(call.place))
             return Additive(supernet.space, values, constant, name=name, unit=self.unit)
-        calls, tables = _called(walk, lambda call: Fraction(self._value(call.place)))
-        if tables is not None and not self._missing(calls):
-            return summed(tables, supernet.space, 1, name=name, unit=self.unit)
 
-        def total(selection: Mapping) -> float:
+        def summed(selection: Mapping) -> float:
             calls = walk.calls(selection)
             self._check(calls)
             return math.fsum(self._value(call.place) for call in calls)
 
         terms = 0 if is_whole([entry.value for entry in self.entries.values()]) else max(len(self.entries), 2)
-        return Summed(supernet.space, total, terms=terms, name=name, unit=self.unit)
+        return Summed(supernet.space, summed, terms=terms, name=name, unit=self.unit)
 
     def _check(self, calls: Iterable[Call]) -> None:
-        if missing := self._missing(calls):
+        missing = [str(place) for place in _places(calls) if self._entry(place) is None]
+        if missing:
             raise ValueError(
                 f"the look-up table has no entry for {len(missing)} parts: {few(missing)}; measure them with "
                 "measure_lookup, or add their rows"
             )
-
-    def _missing(self, calls: Iterable[Call]) -> list[str]:
-        return [str(place) for place in _places(calls) if self._entry(place) is None]
 
     def _entry(self, place: Place) -> Entry | None:
         return self.entries.get(place) or self.entries.get(Place(place.path, place.option, ()))
@@ -245,7 +237,7 @@ def measure_lookup(
     known : LookupTable, optional
         What is measured already, and is kept.
     selections : array-like of int, shape (n, n_decisions), optional
-        The networks whose parts to measure. By default all parts, where each depends on a few decisions at most;
+        The networks whose parts to measure. By default all parts, where none depends on more than one decision;
         elsewhere those of all networks, or of 200 random ones where there are more.
     seed : int
         Of the random networks.
@@ -275,10 +267,6 @@ def _needed(walk: Walk, selections: ArrayLike | None, seed: int) -> dict[Place, 
     space = walk.supernet.space
     if selections is None and (separated := walk.separated()) is not None:
         return _places([*separated.fixed, *(call for _, options in separated.switched for call in options)])
-    if selections is None and space.n_selections > WALKED:
-        calls, tables = _called(walk, lambda call: Fraction(0))
-        if tables is not None:
-            return _places(calls)
     if selections is not None:
         rows = space.check_selections(selections)
     elif space.n_selections <= WALKED:
@@ -289,18 +277,6 @@ def _needed(walk: Walk, selections: ArrayLike | None, seed: int) -> dict[Place, 
     for row in rows:
         needed = _places(walk.calls(space.labels(row))) | needed
     return needed
-
-
-def _called(walk: Walk, value: Callable[[Call], Fraction]) -> tuple[list[Call], list[Table] | None]:
-    """The calls that networks make, and tables whose sum is that of their values; None as in `sum_of_operations`."""
-    calls: list[Call] = []
-
-    def total(traced: Traced) -> Fraction:
-        calls.extend(traced.calls)
-        return sum(map(value, traced.calls), Fraction(0))
-
-    tables = sum_of_operations(walk, total)
-    return calls, tables
 
 
 def _places(calls: Iterable[Call]) -> dict[Place, Call]:

@@ -11,7 +11,7 @@ import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from cggd import Status, cli
+from cggd import Status, commands
 from cggd_compress import KEEP, Compression, Option, compress, error, size
 from cggd_compress.runtime import Runtime
 from tests.compress.models import network
@@ -21,7 +21,7 @@ from tests.compress.models import network
 def run(cggd, monkeypatch):
     """The program, with the command whether or not the installed package knows it."""
     point = EntryPoint("compress", "cggd_compress.cli:app", "cggd.commands")
-    monkeypatch.setattr(cli, "entry_points", lambda group: [point])
+    monkeypatch.setattr(commands, "entry_points", lambda group: [point])
     return lambda *arguments: cggd("compress", *arguments)
 
 

@@ -15,7 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.optimize import LinearConstraint, milp
 
-from cggd import cli, rules
+from cggd import commands, rules
 from cggd.result import Status
 from cggd_compress import Cache, FormatTable, make_recipe, plan
 from cggd_compress.planner import bytes_of
@@ -315,8 +315,8 @@ def recipe(cggd, monkeypatch, tmp_path):
         def load(self):
             return app
 
-    monkeypatch.setattr(cli, "entry_points", lambda group: [Point()])
-    monkeypatch.setattr(cli.app, "registered_groups", [])
+    monkeypatch.setattr(commands, "entry_points", lambda group: [Point()])
+    monkeypatch.setattr(commands.app, "registered_groups", [])
     monkeypatch.chdir(tmp_path)
     (tmp_path / "table.csv").write_text(TABLE)
     return lambda *arguments: cggd("recipe", "table.csv", *arguments)

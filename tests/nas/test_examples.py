@@ -63,7 +63,8 @@ def test_examples(script, tmp_path):
         "nas_ddp.py": "2 ranks, logits apart by 0.0",
         "nas_build_lut.py": "94 entries",
         "nas_custom_metric.py": "feasible: every bound is met",
-        "nas_overhead.py": "batch 64: ",
+        "nas_overhead.py": "batch 64, macs, size: ",
+        "nas_blocks.py": "at most 25%, the same in every block: ",
         "nas_transformer.py": "its outputs are those of the network",
         "nas_tutorial.py": "latency <=",
     }[script] in done.stdout
@@ -71,6 +72,7 @@ def test_examples(script, tmp_path):
 
 def test_every_use_has_its_script():
     assert SCRIPTS == [
+        "nas_blocks.py",
         "nas_build_lut.py",
         "nas_custom_metric.py",
         "nas_ddp.py",
