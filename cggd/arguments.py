@@ -175,6 +175,16 @@ def forbidden(space: ChoiceSpace, texts: Sequence[str]) -> dict[Hashable, list[H
     return forbid or None
 
 
+def adapter_command() -> typer.Typer:
+    """The application of an adapter's command; its options may stand before and after the files."""
+    return typer.Typer(
+        add_completion=False,
+        pretty_exceptions_enable=False,
+        context_settings={"allow_interspersed_args": True},
+        subcommand_metavar="",
+    )
+
+
 def named_option(space: ChoiceSpace, text: str, argument: str) -> tuple[Hashable, Hashable]:
     """The decision and the option of ``decision=option``; labels that are numbers are compared as text."""
     if "=" not in text:

@@ -178,7 +178,7 @@ def test_an_error_in_a_core_is_not_lost(monkeypatch):
     knapsack = mmkp("I07")
     problem = Problem(knapsack.value, knapsack.constraints, "maximize")
     relaxed = relax(problem)
-    monkeypatch.setattr("cggd.improve.cores.LinearProgram", broken)
+    monkeypatch.setattr("cggd.improve.cores.LinearProgram.of", broken)
     with pytest.raises(MemoryError, match="too large"):
         found(solve_cores(problem, relaxed, relaxed.selection))
 

@@ -11,17 +11,13 @@ from typing import Annotated, Any
 
 import typer
 
+from cggd.arguments import adapter_command
 from cggd.io.text import write_text
 from cggd.outputs import check_outputs, writing
 from cggd.plotting.pictures import check_picture, save_picture
 from cggd.terminal import FEASIBLE, NOT_FEASIBLE, complain, err, say, say_json
 
-# Of a group, options may follow the file all the same.
-INTERSPERSED = {"allow_interspersed_args": True}
-
-app = typer.Typer(
-    add_completion=False, pretty_exceptions_enable=False, context_settings=INTERSPERSED, subcommand_metavar=""
-)
+app = adapter_command()
 
 
 @app.callback(invoke_without_command=True, no_args_is_help=True)

@@ -8,6 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
+from cggd.arguments import adapter_command
 from cggd.explain import explain as explain_result
 from cggd.io import parse_rule
 from cggd.io.text import to_number, write_text
@@ -20,12 +21,7 @@ from cggd_compress.recipes import read_formats
 # Seconds for an explanation if no time limit is given.
 EXPLAIN_SECONDS = 60.0
 
-# Of a group, options may follow the files all the same.
-INTERSPERSED = {"allow_interspersed_args": True}
-
-app = typer.Typer(
-    add_completion=False, pretty_exceptions_enable=False, context_settings=INTERSPERSED, subcommand_metavar=""
-)
+app = adapter_command()
 
 
 @app.callback(invoke_without_command=True, no_args_is_help=True)

@@ -127,6 +127,11 @@ class Advisor:
         """Whether a contradiction between the cheap bounds would be a proof: a noisy value proves nothing."""
         return not any(c.metric.noisy for c in self.cheap)
 
+    def evaluate(self, row: Rows) -> None:
+        """Evaluate every costly metric for a selection; the metrics remember their values."""
+        for output in self.outputs:
+            values_of(output.metric, row[None])
+
     def output(self, metric: Metric) -> int | None:
         """Number of the model of a metric, None for a cheap one."""
         return next((k for k, output in enumerate(self.outputs) if output.metric is metric), None)

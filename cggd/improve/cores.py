@@ -216,8 +216,7 @@ class _Cores:
             return settled.proved
         # The ceiling is halfway to the next better value, so that rounding does not matter.
         ceiling = self.cost - self.step / 2 if cut and np.isfinite(self.cost) else None
-        how = {"sign": problem.sign, "allowed": core, "ceiling": ceiling}
-        solution = solve(LinearProgram(problem.space, problem.constraints, problem.objective, **how))
+        solution = solve(LinearProgram.of(problem, allowed=core, ceiling=ceiling))
         selection = solution.selection
         if selection is not None and not problem.satisfied(selection):
             selection = None  # feasible only within the solver's tolerances

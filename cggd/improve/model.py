@@ -16,7 +16,7 @@ from cggd.checks import own, whole
 from cggd.improve.advisor import Advisor
 from cggd.improve.measured import Rows
 from cggd.incumbent import Finding, Incumbent
-from cggd.metrics import MetricError, values_of
+from cggd.metrics import MetricError
 from cggd.metrics.evaluation import OutOfCalls
 from cggd.problem import Problem
 
@@ -100,8 +100,8 @@ class Model:
                 yield from advisor.exhausted(incumbent, budget)
                 return
             for row in asked:
-                for output in advisor.outputs if self.complete else ():
-                    values_of(output.metric, row[None])
+                if self.complete:
+                    advisor.evaluate(row)
                 yield Finding(row)
                 if budget.over():
                     return
@@ -110,15 +110,9 @@ class Model:
         self, advisor: Advisor, incumbent: Incumbent, budget: Budget, limit: float, first: Rows | None
     ) -> Iterator[Finding]:
         """Keep several measurements in flight; one that raises is lost, and the search goes on without it."""
-        costly = [output.metric for output in advisor.outputs]
         batch = self.batch or getattr(budget.evaluation.executor, "number", 1)
 
-        def measure(row: Rows) -> Rows:
-            for metric in costly:
-                values_of(metric, row[None])
-            return row
-
-        running: dict[Future[Rows], Rows] = {}
+        running: dict[Future[None], Rows] = {}
         pool, lost = ThreadPoolExecutor(batch), 0
         try:
             while True:
@@ -129,7 +123,7 @@ class Model:
                     if len(asked) == 0:
                         break
                     before = evaluation.calls
-                    running[pool.submit(copy_context().run, measure, asked[0])] = asked[0]
+                    running[pool.submit(copy_context().run, advisor.evaluate, asked[0])] = asked[0]
                     while evaluation.calls == before and not any(map(Future.done, running)):
                         budget.wait(STARTED_SECONDS)  # the call is counted when it begins
                 if not running:

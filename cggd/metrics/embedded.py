@@ -198,11 +198,7 @@ class _Inside:
         return metric.expression(self, sign)
 
     def linear(self, metric: Any, sign: float = 1.0) -> Expression | None:
-        found = self.of(metric, sign)
-        if found is None or len(found) == 1:
-            return found
-        low, high = sorted(sign * end for end in metric.limits())
-        return self.largest(found, low, high)
+        return Program.linear(cast(Program, self), metric, sign)
 
     def __getattr__(self, name: str) -> Any:
         """What does not depend on how options are numbered: variables, switches, rows and their ends."""

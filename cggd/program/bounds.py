@@ -117,7 +117,7 @@ def relax(
     if problem.space.n_options > SMALL:
         return None
     try:
-        program = LinearProgram(problem.space, problem.constraints, problem.objective, sign=problem.sign, allowed=mask)
+        program = LinearProgram.of(problem, allowed=mask)
     except NotLinearError:
         return None
     shares = program.shares(time_limit=budget.left if budget.limited else None, stop=budget.over)

@@ -17,6 +17,7 @@ from cggd.budget import Budget
 from cggd.constraints import Constraint
 from cggd.expressions import LARGEST, Expression, Program
 from cggd.metrics import Metric
+from cggd.problem import Problem
 from cggd.program.presolve import limits_of, possible
 from cggd.program.threads import run_interruptibly
 from cggd.rounding import OPERATIONS, UNIT
@@ -194,6 +195,11 @@ class LinearProgram:
         upper = np.maximum(lower, upper)  # the rows remain, so that the solver finds what is impossible
         lower, share = np.append(np.zeros(n), lower), np.append(np.ones(n), (upper - lower) / reach)
         self.rows, self.cost = (_ranged(expression, lower, share) for expression in (self.rows, self.cost))
+
+    @classmethod
+    def of(cls, problem: Problem, **options: Any) -> LinearProgram:
+        """The program of a problem, with further parameters of the class."""
+        return cls(problem.space, problem.constraints, problem.objective, sign=problem.sign, **options)
 
     def _taken(self, expression: Expression | None) -> Expression:
         if expression is None:

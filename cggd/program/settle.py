@@ -122,15 +122,8 @@ def settle(
     excluded = [] if known is None or step else [known]
     bound, nearest, outcome = -np.inf, None, Outcome.STOPPED
     for _ in range(EXCLUDED):
-        program = LinearProgram(
-            part.space,
-            part.constraints,
-            part.objective,
-            sign=part.sign,
-            allowed=allowed,
-            ceiling=cost if same and np.isfinite(cost) else None,
-            excluded=excluded,
-        )
+        ceiling = cost if same and np.isfinite(cost) else None
+        program = LinearProgram.of(part, allowed=allowed, ceiling=ceiling, excluded=excluded)
         solution = solve(program)
         outcome = solution.outcome
         if same:  # each excluded selection costs at least as much as the best one, or is infeasible
@@ -177,16 +170,7 @@ def _closed(
         error = resolution(part, cost)
         if error == 0:
             break
-        program = LinearProgram(
-            part.space,
-            part.constraints,
-            part.objective,
-            sign=part.sign,
-            allowed=allowed,
-            ceiling=cost - error,
-            precise=True,
-        )
-        solution = solve(program)
+        solution = solve(LinearProgram.of(part, allowed=allowed, ceiling=cost - error, precise=True))
         if solution.outcome is Outcome.INFEASIBLE:
             return best, cost, error
         found = solution.selection
@@ -203,7 +187,6 @@ def resolution(problem: Problem, cost: float) -> float:
 
     Examples
     --------
-    >>> from cggd import Additive, ChoiceSpace
     >>> from cggd import Additive, ChoiceSpace
     >>> resolution(Problem(Additive(ChoiceSpace.from_sizes([2, 2]), [1.0, 7.0, 2.0, 3.0])), 9.0)
     9e-11
