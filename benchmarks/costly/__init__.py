@@ -1,11 +1,11 @@
-"""Costly measurements, cggd beside random feasible selections, pymoo's GA, Optuna's samplers and scikit-optimize.
+"""Costly measurements, cggd beside random feasible selections, pymoo's GA, Optuna's samplers, scikit-optimize and SMAC.
 
     python -m benchmarks costly [--problems size,I03] [--methods cggd,random] [--seeds 10] [--budgets 25,50,100]
 
 Loss is the distance of the best feasible measurement to the best known, in per cent; a run without one counts as
 infinite. Each method makes one run per seed, to the largest budget. Rows are appended to results/costly.csv as each run
-ends; runs that are already there to the largest budget are not repeated, and budgets that are there are not added again:
-delete the rows of a method to measure it again. Times are processor time. The tables of results/costly.md are made from it: the second one compares ways to find candidates on the models.
+ends; what is there is not measured again: delete the rows of a method to do so. Times are processor time. The tables of
+results/costly.md are made from it: the second one compares ways to find candidates on the models.
 """
 
 from __future__ import annotations
