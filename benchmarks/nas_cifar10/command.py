@@ -24,7 +24,7 @@ from benchmarks.nas_cifar10.recipe import FULL, QUICK, Recipe
 from benchmarks.nas_cifar10.report import ENDS_MARK, VARIED, ends_page, page, write
 from benchmarks.nas_cifar10.settings import SIZE_NAMES, TOPOLOGY_NAMES, Selection, Setting, all_settings
 from benchmarks.nas_cifar10.training import trained
-from benchmarks.pages import insert
+from benchmarks.markdown import insert
 
 RESULTS = Path(__file__).parent / "results"
 CACHE = Path("out/nas_cifar10/cache")
