@@ -180,7 +180,9 @@ def write(paths: Sequence[Path], folder: Path, results: Path | None = None) -> P
     rows, page = read(*paths), folder / "features.md"
     folder.mkdir(parents=True, exist_ok=True)
     lines = summary(rows)
-    lines.to_csv((results or folder) / "features_summary.csv", index=False, float_format="%.5g", quoting=csv.QUOTE_MINIMAL)
+    lines.to_csv(
+        (results or folder) / "features_summary.csv", index=False, float_format="%.5g", quoting=csv.QUOTE_MINIMAL
+    )
     images = "\n".join(f"![{drawn.stem}]({drawn.name})" for drawn in pictures.draw(lines, folder))
     insert(f"{markdown(rows)}\n\n{images}", page, MARK)
     return page

@@ -309,7 +309,9 @@ def main(arguments: Sequence[str] = ()) -> None:
     )
     parser.add_argument("--quick", action="store_true", help="three settings, three seeds, every second weight")
     parser.add_argument("--out", type=Path, default=Path("out"), help="folder of CSV files (default: out)")
-    parser.add_argument("--docs", type=Path, help="Markdown file whose marked part takes the tables; plots go beside it")
+    parser.add_argument(
+        "--docs", type=Path, help="Markdown file whose marked part takes the tables; plots go beside it"
+    )
     options = parser.parse_args(arguments)
     options.out.mkdir(parents=True, exist_ok=True)
     results = compare(quick=options.quick)
