@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from cggd import ChoiceSpace, layout
 from cggd.layout import Layout, Ragged, Uniform
 from cggd.testing import selections
+from tests.messages import BIG, CHAIN, LAT, SMALL, case, search, told
 from tests.strategies import groups, numbers, spaces, tables
 
 # -- conversions -------------------------------------------------------------------------------------------------------
@@ -300,3 +301,168 @@ def _check_segments(segments, array, sizes):
     wanted = [(s + i, s + j) for s, n in zip(starts, sizes, strict=True) for i in range(n) for j in range(i + 1, n)]
     assert sorted(seen) == sorted(wanted * (array.size // array.shape[-1]))
     np.testing.assert_array_equal(segments.scatter(found), np.broadcast_to(np.repeat(sizes - 1, sizes), array.shape))
+
+
+# -- wrong input -------------------------------------------------------------------------------------------------------
+
+WRONG = [
+    case("space without decisions", lambda: ChoiceSpace({}), ValueError, "options is empty", "at least one decision"),
+    case(
+        "decision without options", lambda: ChoiceSpace({"stem": []}), ValueError, "'stem'", "no option", "at least one"
+    ),
+    case("duplicate option", lambda: ChoiceSpace({"stem": [1, 2, 1]}), ValueError, "'stem'", "option 1", "must differ"),
+    case("equal options 1 and True", lambda: ChoiceSpace({"stem": [1, True]}), ValueError, "'stem'", "option 1"),
+    case("options as list", lambda: ChoiceSpace([2, 3]), TypeError, "options", "list", "ChoiceSpace.from_sizes"),
+    case("options None", lambda: ChoiceSpace(None), TypeError, "options", "NoneType", "map each decision"),
+    case("options of a decision as string", lambda: ChoiceSpace({"stem": "abc"}), TypeError, "'stem'", "'abc'", "list"),
+    case("options of a decision as number", lambda: ChoiceSpace({"stem": 3}), TypeError, "'stem'", "got 3", "list"),
+    case("options as unordered set", lambda: ChoiceSpace({"stem": {1}}), TypeError, "'stem'", "got {1}", "list"),
+    case("unhashable option", lambda: ChoiceSpace({"stem": [[1]]}), TypeError, "'stem'", "got [1]", "hashable"),
+    case(
+        "graph is no graph", lambda: ChoiceSpace({"a": [1]}, {"b": [2]}), TypeError, "graph", "{'b': [2]}", "networkx"
+    ),
+    case("sizes empty", lambda: ChoiceSpace.from_sizes([]), ValueError, "sizes", "(0,)", "non-empty list"),
+    case("sizes a number", lambda: ChoiceSpace.from_sizes(5), ValueError, "sizes", "got 5", "non-empty list"),
+    case("sizes None", lambda: ChoiceSpace.from_sizes(None), ValueError, "sizes", "got None", "non-empty list"),
+    case("sizes of two axes", lambda: ChoiceSpace.from_sizes([[2, 2]]), ValueError, "sizes", "(1, 2)"),
+    case("sizes ragged", lambda: ChoiceSpace.from_sizes([2, [3]]), ValueError, "sizes", "ragged", "flat list"),
+    case("sizes floats", lambda: ChoiceSpace.from_sizes([2.0]), TypeError, "sizes", "float64", "whole numbers"),
+    case("sizes bools", lambda: ChoiceSpace.from_sizes([True]), TypeError, "sizes", "bool", "whole numbers"),
+    case(
+        "size zero", lambda: ChoiceSpace.from_sizes([2, 0]), ValueError, "sizes", "got 0 for decision 1", "at least 1"
+    ),
+    case("from_graph of no graph", lambda: ChoiceSpace.from_graph(5), TypeError, "graph", "got 5", "networkx"),
+    case("from_graph empty", lambda: ChoiceSpace.from_graph(nx.Graph(), [1]), ValueError, "graph has no nodes"),
+    case(
+        "from_graph without edges",
+        lambda: ChoiceSpace.from_graph(nx.path_graph(1), [1], on="edges"),
+        ValueError,
+        "graph has no edges",
+        "at least one decision",
+    ),
+    case(
+        "from_graph on neither",
+        lambda: ChoiceSpace.from_graph(CHAIN, [1], on="vertices"),
+        ValueError,
+        "on must be",
+        "'vertices'",
+        '"nodes" or "edges"',
+    ),
+    case(
+        "from_graph without attribute",
+        lambda: ChoiceSpace.from_graph(CHAIN, attribute="ops"),
+        ValueError,
+        "no node",
+        "'ops'",
+        "pass options",
+    ),
+    case(
+        "from_graph of parallel edges",
+        lambda: ChoiceSpace.from_graph(nx.MultiDiGraph([(0, 1), (0, 1)]), [1], on="edges"),
+        ValueError,
+        "graph has parallel edges",
+        "at most one",
+    ),
+    case("from_graph options string", lambda: ChoiceSpace.from_graph(CHAIN, "ab"), TypeError, "'stem'", "'ab'", "list"),
+    case("from_table of no table", lambda: ChoiceSpace.from_table(5), TypeError, "table", "got 5", "DataFrame"),
+    case(
+        "from_table without column",
+        lambda: ChoiceSpace.from_table({"decision": ["a"], "op": ["x"]}),
+        ValueError,
+        "no column 'option'",
+        "'decision', 'op'",
+    ),
+    case(
+        "from_table DataFrame without column",
+        lambda: ChoiceSpace.from_table(pd.DataFrame({"layer": ["a"]})),
+        ValueError,
+        "no column 'decision'",
+        "'layer'",
+    ),
+    case("from_table empty", lambda: ChoiceSpace.from_table({"decision": [], "option": []}), ValueError, "is empty"),
+    case(
+        "from_table of unequal columns",
+        lambda: ChoiceSpace.from_table({"decision": ["a", "b"], "option": ["x"]}),
+        ValueError,
+        "'decision', 'option'",
+        "different lengths [2, 1]",
+    ),
+    case(
+        "from_table duplicate rows",
+        lambda: ChoiceSpace.from_table({"decision": ["a", "a"], "option": ["x", "x"]}),
+        ValueError,
+        "'a'",
+        "'x' more than once",
+    ),
+    case(
+        "from_table with a gap",
+        lambda: ChoiceSpace.from_table(pd.DataFrame({"decision": ["a", "a"], "option": ["x", None]})),
+        ValueError,
+        "column 'option'",
+        "row 1",
+    ),
+    case(
+        "from_table column as string",
+        lambda: ChoiceSpace.from_table({"decision": "ab", "option": [1, 2]}),
+        TypeError,
+        "column 'decision'",
+        "'ab'",
+        "one entry per row",
+    ),
+    case("selection too short", lambda: LAT([0]), ValueError, "selection", "(2,)", "got shape (1,)"),
+    case("selection a string", lambda: LAT("conv3"), ValueError, "selection", "'conv3'", "mapping of labels"),
+    case("selection None", lambda: LAT(None), ValueError, "selection", "None", "mapping of labels"),
+    case("selection ragged", lambda: LAT([0, [1]]), ValueError, "selection is ragged", "flat list"),
+    case("selection of floats", lambda: LAT([0.0, 1.0]), TypeError, "selections", "float64", "whole numbers"),
+    case("selection of labels in a list", lambda: LAT(["conv3", "max"]), TypeError, "selections", "'conv3'", "whole"),
+    case("selection of bools", lambda: LAT([True, False]), TypeError, "selections", "bool", "whole numbers"),
+    case("selection out of range", lambda: LAT([0, 3]), ValueError, "takes option 3", "'pool'", "0 to 2"),
+    case("selection negative", lambda: LAT([-1, 0]), ValueError, "takes option -1", "'stem'", "0 to 1"),
+    case("selection with open decision", lambda: LAT({"stem": "conv3"}), ValueError, "selection", "open: 'pool'"),
+    case(
+        "selection with unknown option",
+        lambda: LAT({"stem": "conv7", "pool": "max"}),
+        ValueError,
+        "'stem'",
+        "'conv7'",
+        "'conv3', 'conv5'",
+    ),
+    case(
+        "selection with unknown decision",
+        lambda: LAT({"stem": "conv3", "pool": "max", "head": 1}),
+        ValueError,
+        "unknown decision 'head'",
+        "'stem', 'pool'",
+    ),
+    case(
+        "unhashable decision",
+        lambda: SMALL.position(["stem"]),
+        ValueError,
+        "unknown decision ['stem']",
+        "'stem', 'pool'",
+    ),
+    case("selections of one axis", lambda: SMALL.check_selections([0, 1]), ValueError, "selections", "(n, 2)", "(2,)"),
+    case("enumerating too many", lambda: BIG.enumerate(), ValueError, "2**3001 selections", "4000000 can"),
+    case(
+        "forbid every option", lambda: SMALL.allowed({"stem": ["conv3", "conv5"]}), ValueError, "every option", "'stem'"
+    ),
+    case("forbid mask of everything", lambda: search(forbid=np.ones(5, bool)), ValueError, "every option", "'stem'"),
+    case("forbid unknown option", lambda: search(forbid={"stem": ["x"]}), ValueError, "'stem'", "'x'", "'conv3'"),
+    case(
+        "forbid unknown decision",
+        lambda: search(forbid={"head": []}),
+        ValueError,
+        "'head'",
+    ),
+    case("forbid a label", lambda: search(forbid={"stem": "conv3"}), TypeError, "forbid['stem']", "'conv3'", "list"),
+    case("forbid a string", lambda: search(forbid="conv3"), ValueError, "forbid", "(5,)", "bool array"),
+    case(
+        "forbid indices", lambda: search(forbid=[0, 1]), ValueError, "forbid", "int64 (2,)", "bool array of shape (5,)"
+    ),
+    case("forbid ragged", lambda: search(forbid=[[0], 1]), ValueError, "forbid is ragged"),
+]
+
+
+@pytest.mark.parametrize(("make", "error", "fragments"), WRONG)
+def test_wrong_input(make, error, fragments):
+    told(make, error, fragments)
