@@ -68,7 +68,7 @@ MOST_BOUNDS = 10_000
 # Seconds for an explanation if no time limit is given.
 EXPLAIN_SECONDS = 60.0
 
-app = typer.Typer(
+app: typer.Typer = typer.Typer(
     no_args_is_help=True,
     context_settings={"help_option_names": ["-h", "--help"]},
     pretty_exceptions_enable=False,

@@ -159,11 +159,13 @@ class Program:
         self, command: str, space: ChoiceSpace, timeout: float | None = None, names: Sequence[str] = ()
     ) -> None:
         # Decisions become marks before the command is split, since their names may hold blanks and quotes.
-        self.decisions, self.names, self.timeout = space.decisions, names, timeout
+        self.decisions: Sequence[Hashable] = space.decisions
+        self.names: Sequence[str] = names
+        self.timeout: float | None = timeout
         texts = {f"{{{decision}}}": f"\0{i}\0" for i, decision in enumerate(space.decisions)}
         pattern = re.compile("|".join(map(re.escape, texts)))
         try:
-            self.words = shlex.split(pattern.sub(lambda match: texts[match[0]], normalize("NFC", command)))
+            self.words: list[str] = shlex.split(pattern.sub(lambda match: texts[match[0]], normalize("NFC", command)))
         except ValueError as error:
             raise ValueError(f"--command {command!r} cannot be split into words: {error}") from None
         if not self.words:
@@ -179,7 +181,8 @@ class Program:
         if shutil.which(self.words[0]) is None and "\0" not in self.words[0]:
             raise ValueError(f"--command: {self.words[0]!r} is not a program that can be run")
         # Number of runs that failed, and what the last of them said.
-        self.failed, self.said = 0, ""
+        self.failed: int = 0
+        self.said: str = ""
         self._running: set[subprocess.Popen] | None = set()
 
     @property

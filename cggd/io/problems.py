@@ -91,8 +91,8 @@ def read_problem(path: StrPath) -> Problem:
         all decisions;
       - ``table``: ``values``, one number per selection, the last decision varying fastest;
       - ``excess``: ``rows``, a list of ``[row, option, number]``, and ``most``, the limit of each row;
-      - ``interactions``: ``tables``, a list of ``[[decision, ...], values]``, where values are nested lists with an axis
-        for each decision; and ``constant`` (0);
+      - ``interactions``: ``tables``, a list of ``[[decision, ...], values]``, where values are nested lists with an
+        axis for each decision; and ``constant`` (0);
       - ``longest_path``: ``values``; ``graph`` (that of the problem); ``weights``: a list of ``[place, duration]`` of
         what is not decided, a place being a node or an edge ``[u, v]``; ``at`` (null): a list of
         ``[decision, [place, ...]]``; and ``weight``, the name of the attribute (``"duration"``).

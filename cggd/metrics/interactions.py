@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cached_property, reduce
 from typing import Any
 
 import numpy as np
@@ -214,7 +214,7 @@ class Interactions(Metric):
         masks = [program.allowed[slice(*self.space.offsets[d : d + 2])] for d in decisions]
         if fits.all():
             return Expression.of(0.0)
-        kept = np.nonzero(fits & np.logical_and.reduce(np.ix_(*masks)))
+        kept = np.nonzero(fits & reduce(np.logical_and.outer, masks))
         if not len(kept[0]):
             return Expression.of(1.0)  # no combination is within the limit
         if fits.ndim <= 2:

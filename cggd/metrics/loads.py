@@ -85,7 +85,8 @@ class LoadState(TrailState):
     """A metric of loads at a selection. A move changes the loads of the stages that its decision touches."""
 
     def __init__(self, metric: Loaded, selection: NDArray[np.int64]) -> None:
-        self.metric, self.trail = metric, Trail(selection)
+        self.metric: Loaded = metric
+        self.trail: Trail = Trail(selection)
         self._loads = metric.loads(self.trail.selection[None])[0]
 
     @property
