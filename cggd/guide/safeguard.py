@@ -130,9 +130,9 @@ class Safeguard:
     r"""A guide with a guarantee, around any optimizer.
 
     It works on *displacements*, which an optimizer adds to the logits: :math:`u = -\eta g` for plain descent, any
-    vector for momentum or Adam. While the selection violates a constraint, :math:`R \max(\|u\|, \mathrm{floor})\, d` is added
-    to the displacement (decoupled guidance). For plain descent and floor = :math:`\eta \epsilon` this is the gradient
-    modification of `Guide`.
+    vector for momentum or Adam. While the selection violates a constraint, it adds
+    :math:`R \max(\|u\|, \mathrm{floor})\, d` to the displacement (decoupled guidance). For plain descent and floor =
+    :math:`\eta \epsilon` this is the gradient modification of `Guide`.
 
     Parameters
     ----------
