@@ -46,7 +46,8 @@ class Workers:
     """
 
     def __init__(self, executor: Any) -> None:
-        self.alone, self._lock = threading.Lock(), threading.Lock()
+        self.alone: threading.Lock = threading.Lock()
+        self._lock = threading.Lock()
         self._make: Callable[[], Any] | None = None
         self._own: list[Any] = []
         self.waiting: set[Call] = set()
