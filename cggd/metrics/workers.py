@@ -60,7 +60,8 @@ class Workers:
     def number(self) -> int:
         """Number of calls that run at the same time, as far as the executor says so; otherwise 1."""
         number = getattr(self._pool, "_max_workers", None)
-        if number is None and hasattr(client := getattr(self._pool, "_client", None), "nthreads"):  # of a Dask cluster
+        client: Any = getattr(self._pool, "_client", None)
+        if number is None and hasattr(client, "nthreads"):  # of a Dask cluster
             number = sum(client.nthreads().values())
         return number if isinstance(number, int) and number > 0 else 1
 
