@@ -35,6 +35,7 @@ def bought_in_the_cheapest_order(cost, selected):
 
 @settings(max_examples=40, deadline=None)
 @given(shared_costs())
+@pytest.mark.slow
 def test_its_expression_is_what_it_evaluates_to(cost):
     check_expression(cost, n=4)
 

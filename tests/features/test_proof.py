@@ -272,6 +272,7 @@ def test_the_budget_of_a_point_of_the_path_buys_it():
 
 @settings(max_examples=60, deadline=None)
 @given(st.integers(0, 2**32 - 1), st.integers(-12, 12))
+@pytest.mark.slow
 def test_the_engine_ends_within_bounds_that_are_at_the_edge_of_rounding(seed, steps):
     rng = np.random.default_rng(seed)
     p = int(rng.integers(3, 8))

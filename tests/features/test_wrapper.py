@@ -162,6 +162,7 @@ def test_a_classifier_of_numbers_and_a_logistic_wrapper():
 
 
 @pytest.mark.parametrize("seed", [0, *(pytest.param(seed, marks=pytest.mark.slow) for seed in (1, 2))])
+@pytest.mark.slow
 def test_boosting_finds_an_exclusive_or_among_forty_columns(seed):
     rng = np.random.default_rng(seed)
     X = rng.normal(size=(400, 40))
@@ -173,6 +174,7 @@ def test_boosting_finds_an_exclusive_or_among_forty_columns(seed):
     assert selector.score_ > 0.85
 
 
+@pytest.mark.slow
 def test_the_best_subsets_are_judged_on_other_folds():
     rng = np.random.default_rng(0)
     X = rng.normal(size=(150, 6))

@@ -21,6 +21,7 @@ def base():
 
 
 @pytest.mark.filterwarnings("ignore")
+@pytest.mark.slow
 def test_every_method_keeps_to_its_bound(base, tmp_path):
     rows = []
     for method in (*METHODS, SCRATCH):

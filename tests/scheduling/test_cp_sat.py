@@ -81,6 +81,7 @@ def schedules(needs):
 
 @settings(max_examples=25, deadline=None)
 @given(requirements(most=3), st.sampled_from(list(GOALS)))
+@pytest.mark.slow
 def test_what_cp_sat_proves_is_what_enumeration_finds(needs, name):
     best = min((GOALS[name].value(found) for found in schedules(needs)), default=None)
     answer = improve(needs, GOALS[name], Budget())
@@ -324,6 +325,7 @@ WITHOUT = """
 """
 
 
+@pytest.mark.slow
 def test_without_or_tools_everything_else_works_and_says_so():
     done = subprocess.run([sys.executable, "-c", dedent(WITHOUT)], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
