@@ -341,6 +341,8 @@ def _delimiter(path: StrPath, text: str, decision_column: str) -> str:
     _, line, header = max(headers)
     missing = [name for name in wanted if name.lower() not in [cell.lower() for cell in header]]
     hint = "; --decision-column (decision_column) gives it another name" if missing == [decision_column] else ""
+    if "option" in missing:
+        hint = f"; rename the headings of the columns that hold them to {' and '.join(map(repr, missing))}"
     fail(path, line, f"expected a header with a column {' and '.join(map(repr, missing))}, got {few(header)}{hint}")
 
 
