@@ -1,5 +1,7 @@
 """The figures that the demonstration must reach."""
 
+import pytest
+
 from cggd import Descent, demo, maximize
 from cggd.datasets import nats_topology
 
