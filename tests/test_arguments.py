@@ -7,7 +7,7 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from cggd import Additive, ChoiceSpace
-from cggd.arguments import Wishes, forbidden, further_objectives, listed, named_option, read_question, wished
+from cggd.arguments import Wishes, forbidden, further_objectives, listed, named_option, read_question
 from cggd.testing import selections
 
 labels = st.text("a1= é", min_size=1, max_size=4).map(str.strip).filter(bool) | st.integers(0, 12)
@@ -39,7 +39,7 @@ def test_every_option_is_named_by_its_text_or_the_text_is_ambiguous(options, dat
 def test_wishes_are_constraints_on_the_selections_that_have_them(data):
     rows = data.draw(selections(SPACE))
     bound = data.draw(st.integers(0, 20))
-    wishes = wished([f"price<={bound}", "2<=speed"], ["cpu=fast -> 7=1"], ["a=b=c"], None, None, ".", "decision", print)
+    wishes = Wishes(limit=[f"price<={bound}", "2<=speed"], rule=["cpu=fast -> 7=1"], require=["a=b=c"])
     named = SPACE.labels(rows)
     expected = [
         PRICE(rows) <= bound,
@@ -55,7 +55,7 @@ def test_files_of_bounds_and_rules_name_the_line_that_is_wrong(tmp_path):
     bounds, rules = tmp_path / "bounds.txt", tmp_path / "rules.txt"
     bounds.write_text("price<=9\n\n# a comment\nspeed>=2\n")
     rules.write_text("not (cpu=fast and 7=2)\n")
-    wishes = Wishes(limits=["speed<=10"], limit_files=[bounds], rule_files=[rules])
+    wishes = Wishes(limit=["speed<=10"], limits=[bounds], rules=[rules])
     assert wishes.bounds == ["speed<=10", "price<=9", "speed>=2"]
     assert len(wishes.on(SPACE, METRICS)) == 4
     bounds.write_text("price<=9\nweight<=2\n")
@@ -92,4 +92,4 @@ def test_wrong_questions(maximize, minimize, message, tmp_path):
     with pytest.raises(ValueError, match="--require must be decision=option, got 'cpu'"):
         named_option(SPACE, "cpu", "--require")
     with pytest.raises(ValueError, match=r'--decimal must be "\." or ",", got ";"'.replace('";"', "';'")):
-        wished(None, None, None, None, None, ";", "decision", print)
+        Wishes(decimal=";")

@@ -225,6 +225,7 @@ def test_max_evaluations():
     assert result.evaluations == 50
 
 
+@pytest.mark.slow
 def test_the_look_for_a_feasible_selection_keeps_to_the_limits():
     space = ChoiceSpace.from_sizes([4] * 6)
     never = Function(space, lambda s: 1.0, name="never")
@@ -470,6 +471,7 @@ def test_small_knapsacks_are_proved_before_any_descent(name):
     assert result.value == pytest.approx(knapsack.best_known)
 
 
+@pytest.mark.slow
 def test_i07_comes_within_one_percent_of_the_bound():
     knapsack = mmkp("I07")
     values = [maximize(knapsack.value, knapsack.constraints, seed=seed, **descent()).value for seed in range(3)]
