@@ -201,3 +201,19 @@ def test_a_sum_table_alone_makes_a_metric_linear():
     solution = LinearProgram(space, [Length(space) <= 1.5], Length(space), sign=-1.0).solve()
     assert Length(space)(solution.selection) == 1.5
     assert relax(Problem(Length(space), [], "minimize")).bound == pytest.approx(0.5)
+
+
+def test_a_large_number_that_all_options_share_is_no_coefficient():
+    program = Program(ChoiceSpace.from_sizes([2, 3]), None)
+    shared = program.sum([1e9 + 1, 1e9 + 2, 2e9, 2e9 + 5, 2e9 + 3], 4.0)
+    assert shared.coefficient.tolist() == [0, 1, 0, 5, 3]
+    assert shared.constant.tolist() == [3e9 + 5]
+    assert program.sum([1.0, 2.0, 2.0, 7.0, 5.0]).coefficient.tolist() == [1, 2, 2, 7, 5]
+
+
+def test_an_expression_is_that_of_the_metric_itself_unless_a_sign_is_given():
+    metric = Additive(ChoiceSpace.from_sizes([2]), [1.0, 3.0])
+    program = Program(metric.space, None)
+    for expression, sign in ((program.of(metric), 1.0), (program.of(metric, -1.0), -1.0)):
+        assert expression is not None
+        assert values_at(program, expression, np.array([1])).tolist() == [3.0 * sign]
