@@ -1,4 +1,4 @@
-"""Checks of arguments; their messages name the argument, its value and what would be right."""
+"""Checks of arguments; the messages name the argument, its value and what is expected."""
 
 from __future__ import annotations
 
@@ -48,19 +48,19 @@ def whole(value: Any, argument: str, *, least: int) -> int:
 
 
 def check_time_limit(time_limit: Any, *, finite: bool = False) -> None:
-    """Raise where a time limit is given that is no number of more than 0."""
+    """Raise an error unless a time limit is None or a number greater than 0."""
     if time_limit is not None and as_number(time_limit, "time_limit", finite=finite) <= 0:
         raise ValueError(f"time_limit must be more than 0 seconds, got {time_limit}")
 
 
 def check_choice(value: Any, choices: Any, argument: str) -> None:
-    """Raise where a value is not one of the strings of a Literal type."""
+    """Raise a ValueError if a value is not one of the strings of a Literal type."""
     known = get_args(choices)
     if value not in known:
         raise ValueError(f"{argument} must be one of {', '.join(map(repr, known))}, got {value!r}")
 
 
 def short(thing: Any) -> str:
-    """The beginning of how something is written, for messages."""
+    """The beginning of the `repr` of something, for messages."""
     text = repr(thing)
     return text if len(text) <= 200 else text[:197] + "..."

@@ -14,15 +14,15 @@ from cggd.space import ChoiceSpace
 def read_mmkp(path: StrPath, sense: Sense) -> Problem:
     r"""Read a multiple-choice multi-dimensional knapsack from the text format of Khan's instances.
 
-    The file begins with the numbers of groups n, of items per group l, and of resources m, and with m capacities. The
-    groups follow: a line with the group's number, and a line ``value weight_1 ... weight_m`` for each item. If groups
-    differ in size, l is left out or ignored, and each group begins with the number of its items.
+    The file begins with the number n of groups, l of items per group and m of resources, and m capacities. Each group
+    has a line with its number, and a line ``value weight_1 ... weight_m`` for each item. If groups differ in size, l is
+    omitted or ignored, and each group begins with the number of its items.
 
     Parameters
     ----------
     path : str or path
     sense : {"minimize", "maximize"}
-        What to do with the value; Khan's instances are maximised.
+        Of the value; Khan's instances are maximised.
 
     Returns
     -------
@@ -106,8 +106,8 @@ def _sizes(path: StrPath, rows: list[tuple[int, list[float]]], n: int, per_group
 def read_gap(path: StrPath, sense: Sense) -> list[Problem]:
     r"""Read generalised assignment problems from the text format of the OR-Library.
 
-    The file holds the number of problems and, for each, the numbers of agents m and jobs n, m rows of n costs, m rows
-    of n amounts of resource, and m capacities; line breaks mean nothing.
+    The file has the number of problems and, for each, the number m of agents and n of jobs, m rows of n costs, m rows
+    of n amounts of resource, and m capacities. Line breaks have no meaning.
 
     Parameters
     ----------
@@ -118,8 +118,8 @@ def read_gap(path: StrPath, sense: Sense) -> list[Problem]:
     Returns
     -------
     list of Problem
-        Decisions 0, 1, ... are jobs, and options 0, 1, ... agents. The objective is called ``cost``, or ``profit``
-        where it is maximised; the constraints are ``load of agent i <= capacity``, with agents counted from 0.
+        Decisions 0, 1, ... are jobs, and options 0, 1, ... agents. The objective is called ``cost``, or ``profit`` if
+        it is maximised; the constraints are ``load of agent i <= capacity``, with agents counted from 0.
 
     Raises
     ------
@@ -176,7 +176,7 @@ def _assignment(costs: NDArray, loads: NDArray, capacities: NDArray, sense: Sens
 
 
 def _fits(numbers: NDArray[np.float64], at: int, problems: float | None = None) -> bool:
-    """Whether the numbers from here on are those of so many whole problems."""
+    """Whether the numbers from a position on are those of a whole number of problems, or of `problems` of them."""
     found = 0
     while at + 1 < len(numbers):
         m, n = numbers[at : at + 2].tolist()
