@@ -15,7 +15,7 @@ from contextlib import suppress
 from functools import cache
 from os import PathLike
 from pathlib import Path
-from typing import Any, Literal, NoReturn
+from typing import Any, Literal, NoReturn, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -31,6 +31,7 @@ _FORMULA = re.compile(r"'*[=+\-@\t\r\n]")
 _CANNOT_READ = {FileNotFoundError: "no such file", IsADirectoryError: "expected a file, got a folder"}
 
 Sense = Literal["minimize", "maximize"]
+_T = TypeVar("_T")
 
 
 def read_text(path: StrPath, note: Callable[[str], None] | None = None) -> str:
@@ -103,6 +104,17 @@ def read_lines(path: StrPath) -> list[tuple[int, str]]:
     """The lines of a text file with their numbers, without empty ones and those that begin with ``#``."""
     lines = enumerate(read_text(path).splitlines(), start=1)
     return [(number, line) for number, line in lines if line.strip() and not line.lstrip().startswith("#")]
+
+
+def parse_lines(path: StrPath, parse: Callable[[str], _T]) -> list[_T]:
+    """Parse each of `read_lines`; the ValueError of a line names the file and its number."""
+    found = []
+    for number, line in read_lines(path):
+        try:
+            found.append(parse(line))
+        except ValueError as error:
+            fail(path, number, str(error))
+    return found
 
 
 def most_bytes() -> int:
