@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 import re
 from collections.abc import Callable, Hashable, Mapping, Sequence
-from dataclasses import dataclass, is_dataclass, replace
+from dataclasses import dataclass, replace
 from functools import wraps
 from itertools import chain
 from pathlib import Path
@@ -45,7 +45,7 @@ def with_groups(command: Callable[..., None]) -> Callable[..., None]:
     parameters: list[inspect.Parameter] = []
     for parameter in inspect.signature(command, eval_str=True).parameters.values():
         kind: Any = parameter.annotation
-        if is_dataclass(kind):
+        if hasattr(kind, "__dataclass_fields__"):
             options = list(inspect.signature(kind, eval_str=True).parameters.values())
             groups[parameter.name] = (kind, [option.name for option in options])
             parameters += options
