@@ -38,6 +38,22 @@ def as_amount(value: Any, argument: str) -> float:
     return number
 
 
+def as_above(value: Any, argument: str, limit: float) -> float:
+    """A finite number greater than `limit`; `argument` names it in the error."""
+    number = as_number(value, argument)
+    if number <= limit:
+        raise ValueError(f"{argument} must be greater than {limit}, got {number}")
+    return number
+
+
+def as_share(value: Any, argument: str) -> float:
+    """A number of at least 0 and less than 1; `argument` names it in the error."""
+    number = as_number(value, argument)
+    if not 0 <= number < 1:
+        raise ValueError(f"{argument} must be at least 0 and less than 1, got {value}")
+    return number
+
+
 def whole(value: Any, argument: str, *, least: int) -> int:
     """A whole number that is no less than `least`; `argument` names it in the error."""
     if isinstance(value, bool | np.bool_) or not isinstance(value, int | np.integer):

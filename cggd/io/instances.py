@@ -49,7 +49,6 @@ def read_mmkp(path: StrPath, sense: Sense) -> Problem:
     >>> problem.objective.maximum()
     17.0
     """
-    _check_sense(sense)
     rows = number_rows(path, "the numbers of groups, items and resources")
     line, header = rows.pop(0)
     if len(header) not in (2, 3):
@@ -140,7 +139,6 @@ def read_gap(path: StrPath, sense: Sense) -> list[Problem]:
     >>> problem.objective([0, 0, 1])
     8.0
     """
-    _check_sense(sense)
     rows = number_rows(path, "the number of problems")
     numbers = np.array([number for _, row in rows for number in row])
     lines = [line for line, row in rows for _ in row]
@@ -185,8 +183,3 @@ def _fits(numbers: NDArray[np.float64], at: int, problems: float | None = None) 
         at += int(2 + 2 * m * n + m)
         found += 1
     return at == len(numbers) and problems in (None, found)
-
-
-def _check_sense(sense: str) -> None:
-    if sense not in ("minimize", "maximize"):
-        raise ValueError(f'sense must be "minimize" or "maximize", got {sense!r}')

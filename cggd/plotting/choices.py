@@ -112,25 +112,15 @@ def _choice_graph(space: ChoiceSpace, indices: NDArray[np.int64], places: dict[H
     inches = min(ax.bbox.width / (width + 1), ax.bbox.height / (height + 1)) / dpi
     size = float(np.clip(8.5 * inches / need, 4.5, 8.5))
 
-    style: dict[str, Any]
-    boxes: dict[Hashable, Any] = {}  # arrows end at the boxes of names
-    for node, (x, y) in positions.items():
-        face = colors[chosen[node]] if on_nodes and node in chosen else "white"
-        edge = face if face != "white" else INK
-        if named:
-            box = {"boxstyle": "round,pad=0.4", "facecolor": face, "edgecolor": edge, "lw": 0.8}
-            style = {"fontsize": size, "color": _on(face), "ha": "center", "va": "center", "zorder": 3}
-            boxes[node] = ax.text(x, y, names[node], bbox=box, **style).get_bbox_patch()
-        else:
-            ax.plot(x, y, "o", ms=size, mfc=face, mec=edge, mew=0.8, zorder=3)
+    faces = {node: colors[chosen[node]] if on_nodes and node in chosen else "white" for node in graph}
+    boxes = _draw_nodes(ax, positions, faces, names if named else {}, size)
     ax.update_datalim(list(positions.values()))
     for u, v in graph.edges():
         decision = next((pair for pair in ((u, v), (v, u)) if not on_nodes and pair in chosen), None)
         start, end = np.array(positions[u]), np.array(positions[v])
         bend = _bend(graph, positions, u, v)
-        # The control point and the middle of the quadratic curve that "arc3" draws.
-        control = (start + end) / 2 + bend * (end - start)[::-1] * (1, -1)
-        middle = (start + end) / 4 + control / 2 if u != v else np.add(start, (0.6, 0))
+        # The middle of the quadratic curve that "arc3" draws.
+        middle = (start + end + bend * (end - start)[::-1] * (1, -1)) / 2 if u != v else np.add(start, (0.6, 0))
         arrow: dict[str, Any] = {
             "arrowstyle": "-|>" if graph.is_directed() else "-",
             "connectionstyle": f"arc3,rad={bend}",
@@ -146,7 +136,7 @@ def _choice_graph(space: ChoiceSpace, indices: NDArray[np.int64], places: dict[H
             ax.annotate("", tuple(end), tuple(start), arrowprops=arrow, zorder=1)
         ax.update_datalim([middle])
         if decision is not None and named:
-            style = {"fontsize": size, "color": INK, "ha": "center", "va": "center", "zorder": 4}
+            style: dict[str, Any] = {"fontsize": size, "color": INK, "ha": "center", "va": "center", "zorder": 4}
             if inches > 0.6 * need:
                 style |= {"bbox": {"boxstyle": "square,pad=0.1", "facecolor": "white", "edgecolor": "none"}}
             # On a short edge the name would hide the arrow, so it is drawn above.
@@ -163,6 +153,27 @@ def _choice_graph(space: ChoiceSpace, indices: NDArray[np.int64], places: dict[H
     if outside := space.n_decisions - len(places):
         write_note(ax, f"{outside} decisions lie outside the graph", y=0.02)
     return ax
+
+
+def _draw_nodes(
+    ax: Axes,
+    positions: Mapping[Hashable, tuple[float, float]],
+    faces: Mapping[Hashable, str],
+    names: Mapping[Hashable, str],
+    size: float,
+) -> dict[Hashable, Any]:
+    """Draw nodes as boxes with their names, at which arrows end, or without names as dots; return the boxes."""
+    boxes = {}
+    for node, (x, y) in positions.items():
+        face = faces[node]
+        edge = face if face != "white" else INK
+        if names:
+            box = {"boxstyle": "round,pad=0.4", "facecolor": face, "edgecolor": edge, "lw": 0.8}
+            style: dict[str, Any] = {"fontsize": size, "color": _on(face), "ha": "center", "va": "center", "zorder": 3}
+            boxes[node] = ax.text(x, y, names[node], bbox=box, **style).get_bbox_patch()
+        else:
+            ax.plot(x, y, "o", ms=size, mfc=face, mec=edge, mew=0.8, zorder=3)
+    return boxes
 
 
 def _on(color: str) -> str:
