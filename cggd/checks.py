@@ -69,6 +69,12 @@ def check_time_limit(time_limit: Any, *, finite: bool = False) -> None:
         raise ValueError(f"time_limit must be more than 0 seconds, got {time_limit}")
 
 
+def check_sense(sense: Any) -> None:
+    """Raise a ValueError unless the sense of an objective is "minimize" or "maximize"."""
+    if sense not in ("minimize", "maximize"):
+        raise ValueError(f'sense must be "minimize" or "maximize", got {sense!r}')
+
+
 def check_choice(value: Any, choices: Any, argument: str) -> None:
     """Raise a ValueError if a value is not one of the strings of a Literal type."""
     known = get_args(choices)

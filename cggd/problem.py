@@ -10,7 +10,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from cggd.checks import own
+from cggd.checks import check_sense, own
 from cggd.constraints import Constraint, Violations, check_constraints
 from cggd.metrics import Additive, Metric, values_of
 from cggd.metrics.base import Memory, check_metric
@@ -46,8 +46,7 @@ class Problem:
 
     def __post_init__(self) -> None:
         check_metric(self.objective, "objective")
-        if self.sense not in ("minimize", "maximize"):
-            raise ValueError(f'sense must be "minimize" or "maximize", got {self.sense!r}')
+        check_sense(self.sense)
         own(self, constraints=tuple(check_constraints(self.constraints, self.objective.space)))
         if self.allowed is not None:
             own(self, allowed=self.space.allowed(~np.asarray(self.allowed, dtype=bool)))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from cggd.checks import check_sense
 from cggd.io.text import Sense, StrPath, fail, most_bytes, number_rows, whole
 from cggd.metrics import Additive
 from cggd.problem import Problem
@@ -49,6 +50,7 @@ def read_mmkp(path: StrPath, sense: Sense) -> Problem:
     >>> problem.objective.maximum()
     17.0
     """
+    check_sense(sense)
     rows = number_rows(path, "the numbers of groups, items and resources")
     line, header = rows.pop(0)
     if len(header) not in (2, 3):
@@ -139,6 +141,7 @@ def read_gap(path: StrPath, sense: Sense) -> list[Problem]:
     >>> problem.objective([0, 0, 1])
     8.0
     """
+    check_sense(sense)
     rows = number_rows(path, "the number of problems")
     numbers = np.array([number for _, row in rows for number in row])
     lines = [line for line, row in rows for _ in row]
