@@ -82,7 +82,7 @@ def check_choice(value: Any, choices: Any, argument: str) -> None:
         raise ValueError(f"{argument} must be one of {', '.join(map(repr, known))}, got {value!r}")
 
 
-def short(thing: Any) -> str:
+def short(thing: Any, most: int = 200) -> str:
     """The beginning of the `repr` of something, for messages."""
     text = repr(thing)
-    return text if len(text) <= 200 else text[:197] + "..."
+    return text if len(text) <= most else text[: most - 3] + "..."

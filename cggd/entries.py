@@ -12,6 +12,7 @@ from typing import Any, NoReturn
 
 import numpy as np
 
+from cggd.checks import short
 from cggd.space import few
 
 # Keys longer than this are not compared with the known ones: the time grows with the product of the lengths.
@@ -124,8 +125,7 @@ def shortened(thing: Any) -> str:
     "'aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa..."
     """
     # Only the beginning of a large object is converted.
-    text = repr(thing[:50]) if isinstance(thing, str | list) else repr(thing)
-    return text if len(text) <= 40 else f"{text[:37]}..."
+    return short(thing[:50] if isinstance(thing, str | list) else thing, 40)
 
 
 def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
