@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import Bounds, LinearConstraint, milp
 
+from cggd.checks import short
 from cggd.constraints import Constraint, check_constraints
 from cggd.expressions import Expression, Program
 from cggd.guide import Guide
@@ -332,8 +333,7 @@ def _same(metric: Metric, law: str, row: NDArray[np.int64], a: float, b: float, 
 
 
 def _at(metric: Metric, row: NDArray[np.int64]) -> str:
-    text = repr(metric.space.labels(row))
-    return text if len(text) < 300 else f"{text[:297]}..."
+    return short(metric.space.labels(row), 300)
 
 
 # -- directions -------------------------------------------------------------------------------------------------------
