@@ -707,7 +707,7 @@ def _check_runs(runtime: Runtime, data: bytes, calibration: Calibration) -> None
 def _trace(network: Network, calibration: Calibration) -> Trace | None:
     """A run of the original that shows all values, where the runtime shows them."""
     try:
-        return trace(network.assemble({}), calibration.batches[0])
+        return trace(network.assemble({}), calibration.batches)
     except Invalid:
         return None
 
