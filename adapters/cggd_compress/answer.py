@@ -38,7 +38,7 @@ class Row:
     size : int
         Bytes in the file.
     error : float or None
-        Error of the model with this option alone; None if it was not measured.
+        Error of the model with this option alone, scaled from another one's with ``quick=True``; None if not known.
     latency : float or None
         Milliseconds of the model with this option alone.
     why_not : str

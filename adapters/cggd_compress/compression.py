@@ -32,6 +32,7 @@ from cggd_compress.calibration import Calibration, as_batches, model_inputs, rea
 from cggd_compress.choices import Choices, choices_of
 from cggd_compress.costs import COSTS, Limit, amount, as_limits, cost_of, parse_limit
 from cggd_compress.damage import clearly_less, error_function, group_errors
+from cggd_compress.local import Scaled, local_errors
 from cggd_compress.network import Network, read_model
 from cggd_compress.options import Option, default_options, named_options
 from cggd_compress.runtime import Clock, Command, Runtime
@@ -154,6 +155,9 @@ class Compression:
         Of ONNX Runtime.
     least : int
         Weights with fewer elements stay as they are.
+    quick : bool
+        Measure the error of one format of each weight alone, and scale it for the others by what each does to the
+        outputs of the nodes that use the weight: for large models. Joint errors are measured as always.
     log : path of a folder, optional
         Measurements are appended to a file there and are read from it by the next run with the same model, data and
         options.
@@ -182,10 +186,13 @@ class Compression:
         batch: int = 32,
         threads: int = 1,
         least: int = 1024,
+        quick: bool = False,
         log: str | PathLike[str] | None = None,
         progress: Progress | None = None,
     ) -> None:
-        self.progress = progress or _silent
+        if quick and timed:
+            raise ValueError("quick=True measures no time for each format; leave out limits on latency, or quick")
+        self.progress, self.quick = progress or _silent, quick
         arrays = read_data(Path(data)) if isinstance(data, str | PathLike) else dict(data)
         proto = _model(model, arrays)
         self.original = {"size": float(proto.ByteSize())}
@@ -240,7 +247,9 @@ class Compression:
         """Error and time with each option alone, shape (n_options,); NaN where it cannot run, or is ruled out."""
         space, rows = self.choices.space, self.choices.space.switches(self.kept)
         found = {name: np.full(space.n_options, np.nan) for name in self.measured.units}
-        wanted = np.flatnonzero(self.allowed | (rows == self.kept).all(axis=1))
+        usable = self.allowed | (rows == self.kept).all(axis=1)
+        scaled = self._local() if self.quick else None
+        wanted = np.flatnonzero(usable if scaled is None else usable & scaled.measured)
         for done, option in enumerate(wanted):
             self.progress("errors of single weights", done, len(wanted))
             for name, metric in self.measured.metrics.items():
@@ -248,7 +257,17 @@ class Compression:
         self.progress("errors of single weights", len(wanted), len(wanted))
         if any(np.isnan(values[space.offsets[:-1] + self.kept]).any() for values in found.values()):
             self._check_original()
+        if scaled is not None:
+            found["error"] = np.where(usable, scaled.errors(found["error"], space.offsets[:-1] + self.kept), np.nan)
         return found
+
+    def _local(self) -> Scaled:
+        """Errors near each weight, of which one for each weight is measured."""
+        space, bench = self.choices.space, self.bench
+        self.progress("errors near each weight", 0, 1)
+        near = np.where(self.allowed, local_errors(self.choices, bench.runtime, bench.calibration.batches[0]), np.nan)
+        self.progress("errors near each weight", 1, 1)
+        return Scaled(space, near)
 
     def _check_original(self) -> None:
         """Raise a ValueError that says why the original cannot be measured."""

@@ -81,22 +81,23 @@ def main(arguments: list[str] | None = None) -> None:
 
 def compared(case, cost: str, budgets: list[float], measurements: int, log: Path) -> Iterator[Row]:
     """Rows of every method at every budget; files that two methods share are judged once."""
-    from benchmarks.compress.methods import DEFAULT, METHODS, OURS, TIMED_OPTIONS, ours, runtime_default
+    from benchmarks.compress.methods import DEFAULT, METHODS, OURS, QUICK, TIMED_OPTIONS, ours, runtime_default
     from cggd_compress import Compression
     from cggd_compress.costs import Limit
 
     default = runtime_default(case.model)
     how = {} if cost == "size" else {"timed": True, "batch": 1, "options": TIMED_OPTIONS}
     compression = Compression(case.model, case.calibration, error=case.error, log=log, **how)
+    quick = Compression(case.model, case.calibration, error=case.error, quick=True) if cost == "size" else None
     runtime, bench = compression.bench.runtime, compression.bench
     judge = Judge(case, compression, cost)
     default_judged = judge(default)
     for budget in budgets:
         limit = Limit(cost, "<=", budget / 100 * compression.original_costs[cost])
-        for method in (OURS, *METHODS[cost], DEFAULT):
+        for method in (OURS, *([QUICK] if quick else []), *METHODS[cost], DEFAULT):
             began = time.perf_counter()
-            if method == OURS:
-                data = ours(compression, limit, measurements)
+            if method in (OURS, QUICK):
+                data = ours(compression if method == OURS or quick is None else quick, limit, measurements)
             elif method == DEFAULT:
                 data = default if default_judged.share <= budget / 100 else None
             else:

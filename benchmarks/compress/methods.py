@@ -109,4 +109,4 @@ LATENCY_METHODS: dict[str, Method] = {
 METHODS = {"size": SIZE_METHODS, "latency": LATENCY_METHODS}
 # With a limit on time: formats with kernels of their own, and thin products.
 TIMED_OPTIONS = ("4 bit/32", "int8 dynamic", "int8 static", "rank 0.25", "rank 0.125")
-OURS, DEFAULT = "cggd compress", "quantize_dynamic"
+OURS, QUICK, DEFAULT = "cggd compress", "cggd compress --quick", "quantize_dynamic"

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from benchmarks.compress import command
-from benchmarks.compress.methods import DEFAULT, METHODS, OURS, greedy, plain_sum
+from benchmarks.compress.methods import DEFAULT, METHODS, OURS, QUICK, greedy, plain_sum
 from cggd_compress import Compression
 from cggd_compress.costs import Limit
 from tests.compress.models import network
@@ -14,7 +14,7 @@ def test_a_quick_run_keeps_every_bound_and_writes_tables(tmp_path, capsys):
     out = tmp_path / "compress.csv"
     command.main(["--quick", "--out", str(out), "--log", str(tmp_path), "--picture", str(tmp_path / "p.png")])
     rows = command.read(out)
-    assert {row.method for row in rows} == {OURS, DEFAULT, *METHODS["size"]}
+    assert {row.method for row in rows} == {OURS, QUICK, DEFAULT, *METHODS["size"]}
     assert all(row.kept for row in rows if row.bytes)
     ours = {row.budget: row.error for row in rows if row.method == OURS}
     assert all(not row.bytes or ours[row.budget] <= row.error for row in rows)

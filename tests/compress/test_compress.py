@@ -13,6 +13,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from cggd import Status, commands
 from cggd_compress import KEEP, Compression, Option, compress, error, size
+from cggd_compress.damage import clearly_less
 from cggd_compress.runtime import Runtime
 from tests.compress.models import network
 
@@ -53,6 +54,28 @@ def test_the_answer_is_no_worse_than_any_uniform_format_that_fits(compression, s
         labels = {d: option if option in space.option_labels(d) else KEEP for d in space.decisions}
         if compression.choices.size(labels) <= bound:
             assert found.costs["error"] <= compression.metrics["error"](labels)
+
+
+def test_quick_errors_rank_formats_like_measured_ones_do(compression):
+    """One format of each weight is measured; of the others, errors are within a factor of two here."""
+    quick = Compression(network(), {"tokens": np.random.default_rng(1).integers(0, 100, (24, 6))}, quick=True)
+    scaled, measured = quick.singles["error"], compression.singles["error"]
+    assert len(quick.measured) == 1 + quick.choices.space.n_decisions
+    used = measured > 0
+    assert (np.abs(np.log2(scaled[used] / measured[used])) < 1).all()
+    found = quick.solve(["size<=25%"], measurements=4)
+    assert found.costs["size"] <= 0.25 * found.original["size"]
+    with pytest.raises(ValueError, match="quick=True measures no time"):
+        Compression(network(), {}, quick=True, timed=True)
+
+
+def test_a_difference_is_clear_only_beyond_its_error():
+    rng = np.random.default_rng(0)
+    noise, base = rng.standard_normal((200, 32)), rng.random(32)
+    assert np.mean([clearly_less(base + row, base) for row in noise]) < 0.1
+    assert all(clearly_less(base + row / 9 - 0.1, base) for row in noise)
+    assert not clearly_less(base, base)
+    assert not clearly_less(base[:1] - 1, base[:1])
 
 
 def test_an_impossible_limit_is_named_with_the_least_that_works(compression):
