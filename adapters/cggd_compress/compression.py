@@ -307,6 +307,8 @@ class Compression:
         """
         goal, asked = cost_of(minimize, "minimize").name, self._bounds(limits)
         self._check_measured({goal, *(limit.name for limit in asked)})
+        if goal == "error" and not asked:
+            raise ValueError("without limits the model stays as it is; give limits such as ['size<=25%'], or minimize")
         if (message := self._impossible(asked)) is not None:
             return self._answer(Status.INFEASIBLE, None, asked, message)
         run = _Refinement(self, goal, asked, whole(measurements, "measurements", least=1), seed)

@@ -118,9 +118,8 @@ class Scaled:
         """Errors of all options from those of the measured ones, and of the original's option of each decision."""
         decision = np.repeat(np.arange(self.space.n_decisions), self.space.sizes)
         first = measured[original][decision]
-        scale = (measured[self.chosen] - measured[original]) / np.where(
-            self.near[self.chosen] > 0, self.near[self.chosen], 1
-        )
+        near = np.where(self.near[self.chosen] > 0, self.near[self.chosen], 1)
+        scale = (measured[self.chosen] - measured[original]) / near
         return np.where(self.near == 0, measured, first + scale[decision] * self.near)
 
     def _median(self, first: int, last: int) -> int:

@@ -281,6 +281,7 @@ def test_wrong_data_is_told_in_one_line(run, files, tmp_path, arrays, says):
         (["--limit", "weight<=6"], "a limit must be of size, memory, macs"),
         (["--limit", "size=6MB"], "a limit must read like size<=6MB"),
         (["--minimize", "beauty"], "must be of size"),
+        ([], "without limits the model stays as it is"),
         (["--error", "beauty"], "error must be one of relative"),
         (["--error", "nowhere.py:f"], "must name a function as FILE.py:FUNCTION"),
         (["--option", "3 bit"], "options has '3 bit', which is none of 'float16'"),
@@ -291,6 +292,13 @@ def test_wrong_arguments_are_told_in_one_line(run, files, arguments, says):
     status, _, complaint = run(files[0], "--data", files[1], "--quiet", *arguments)
     assert status == 1
     assert says in complaint
+
+
+def test_data_that_is_no_archive(run, files, tmp_path):
+    np.save(tmp_path / "one.npy", np.zeros((4, 6), dtype=int))
+    for wrong in (tmp_path / "one.npy", files[0]):
+        status, _, complaint = run(files[0], "--data", wrong, "--limit", "size<=30%")
+        assert (status, "must be an .npz file" in complaint, len(complaint.strip().splitlines())) == (1, True, 1)
 
 
 def test_a_damaged_model_and_an_operator_that_the_runtime_lacks(run, files, tmp_path):

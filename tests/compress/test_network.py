@@ -91,7 +91,7 @@ def test_a_weight_may_be_called_like_a_value_inside_its_formats(name):
 def test_a_table_that_is_only_looked_up_stays_packed(columns):
     """The runtime unpacks the rows that are looked up, and memory is that of the packed table."""
     table = np.random.default_rng(3).standard_normal((50, columns)).astype(np.float32)
-    value = [helper.make_tensor_value_info(n, k, ["n"] + s) for n, k, s in (("i", 7, []), ("y", 1, [columns]))]
+    value = [helper.make_tensor_value_info(n, k, ["n", *s]) for n, k, s in (("i", 7, []), ("y", 1, [columns]))]
     node = helper.make_node("Gather", ["table", "i"], ["y"])
     graph = helper.make_graph([node], "g", value[:1], value[1:], [numpy_helper.from_array(table, "table")])
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
