@@ -6,7 +6,7 @@ that decision is fixed, and branch and bound solves it.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -31,9 +31,12 @@ class EachOption:
     ----------
     decision : int
         Its place in the space.
+    share : float
+        Share of the time left.
     """
 
     decision: int
+    share: float = 0.8
 
     def suits(self, problem: Problem) -> bool:
         """Whether metrics are cheap and the space is small enough for branch and bound."""
@@ -42,41 +45,64 @@ class EachOption:
     def improve(
         self, problem: Problem, incumbent: Incumbent, budget: Budget, rng: np.random.Generator
     ) -> Iterator[Finding | None]:
-        """Yield the selections found for each option, and the bound of all."""
-        first, last = problem.space.offsets[self.decision : self.decision + 2]
-        allowed = np.ones(problem.space.n_options, dtype=bool) if problem.allowed is None else problem.allowed
-        options = first + np.flatnonzero(allowed[first:last])
-        bounds: list[float] = []
-        errors: list[float | None] = []
-        for done, option in enumerate(options):
-            mask = allowed.copy()
-            mask[first:last] = np.arange(first, last) == option
-            inner = Incumbent(replace(problem, allowed=mask))
-            part = budget.part(share=1 / (len(options) - done))
-            for improver in _improvers():
-                # An option is settled too if nothing in it is better than what is known.
-                if part.over() or inner.settled(part) or _no_better(inner, incumbent):
-                    break
-                for finding in improver.improve(inner.problem, inner, part, rng) if improver.suits(problem) else ():
-                    if finding is not None:
-                        inner.take(finding)
-                        yield None if finding.selection is None else Finding(finding.selection)
-                    if part.over() or inner.settled(part):
-                        break
-            if inner.proof is None:
-                bounds.append(-np.inf if inner.bound is None else problem.sign * inner.bound)
-                errors.append(0.0 if _no_better(inner, incumbent) else inner.error)
-        if not bounds:
+        """Yield the selections found for each option, and the bound of all.
+
+        Options come in the order of their Lagrangian bounds, so that the first ones exclude many of the others.
+        """
+        every, budget = self._options(problem), budget.part(share=self.share)
+        for inner in every:
+            if budget.over():
+                return
+            yield from _improve([Presolve(), Multipliers()], inner, budget, rng)
+        every.sort(key=_bound)
+        for done, inner in enumerate(every):
+            part = budget.part(share=1 / (len(every) - done))
+            if not budget.over() and not _no_better(inner, incumbent):
+                yield from _improve([Exact(share=1.0), Cores(beside=Switches())], inner, part, rng, incumbent)
+        left = [inner for inner in every if inner.proof is None]
+        if not left:
             yield Finding(proof=f"each option of {problem.space.decisions[self.decision]!r} was ruled out")
-        elif np.isfinite(least := min(bounds)):
+        elif np.isfinite(least := min(map(_bound, left))):
+            errors = [0.0 if _no_better(inner, incumbent) else inner.error for inner in left]
             known = [error for error in errors if error is not None]
             yield Finding(bound=problem.sign * least, error=max(known) if len(known) == len(errors) else None)
 
+    def _options(self, problem: Problem) -> list[Incumbent]:
+        """The problem with each option of the decision."""
+        first, last = problem.space.offsets[self.decision : self.decision + 2]
+        allowed = np.ones(problem.space.n_options, dtype=bool) if problem.allowed is None else problem.allowed
+        found = []
+        for option in first + np.flatnonzero(allowed[first:last]):
+            mask = allowed.copy()
+            mask[first:last] = np.arange(first, last) == option
+            found.append(Incumbent(replace(problem, allowed=mask)))
+        return found
 
-def _improvers() -> list[Improver]:
-    return [Presolve(), Multipliers(), Exact(share=1.0), Cores(beside=Switches())]
+
+def _improve(
+    improvers: Sequence[Improver],
+    inner: Incumbent,
+    budget: Budget,
+    rng: np.random.Generator,
+    outer: Incumbent | None = None,
+) -> Iterator[Finding | None]:
+    """Run improvers on one option; yield what they find."""
+    for improver in improvers:
+        if not improver.suits(inner.problem):
+            continue
+        for finding in improver.improve(inner.problem, inner, budget, rng):
+            if finding is not None:
+                inner.take(finding)
+            yield None if finding is None or finding.selection is None else Finding(finding.selection)
+            # An option is settled too if nothing in it is better than what is known.
+            if budget.over() or inner.settled(budget) or (outer is not None and _no_better(inner, outer)):
+                return
+
+
+def _bound(inner: Incumbent) -> float:
+    return -np.inf if inner.bound is None else inner.problem.sign * inner.bound
 
 
 def _no_better(inner: Incumbent, incumbent: Incumbent) -> bool:
     """Whether the bound of an option excludes selections better than the best one known."""
-    return inner.bound is not None and inner.problem.sign * inner.bound >= incumbent.cost
+    return inner.proof is not None or _bound(inner) >= incumbent.cost
