@@ -73,6 +73,8 @@ class Bench:
         Whether the time of a run is measured as well.
     command : Command or None
         What measures it; None for ONNX Runtime on this machine.
+    teacher : bytes or None
+        The model whose outputs are compared with; None for the original.
     """
 
     choices: Choices
@@ -81,6 +83,7 @@ class Bench:
     error: Any
     timed: bool
     command: Command | None = None
+    teacher: bytes | None = None
 
     @cached_property
     def session(self) -> Any:
@@ -89,8 +92,9 @@ class Bench:
 
     @cached_property
     def reference(self) -> Mapping[str, NDArray]:
-        """Outputs of the original."""
-        return self.runtime.outputs(self.session, self.calibration.batches)
+        """Outputs of the original, or of the teacher."""
+        session = self.session if self.teacher is None else self.runtime.session(self.teacher)
+        return self.runtime.outputs(session, self.calibration.batches)
 
     @cached_property
     def clock(self) -> Clock:
@@ -103,6 +107,8 @@ class Bench:
 
     def distance(self, outputs: Mapping[str, NDArray]) -> float:
         """Error of outputs on the calibration data."""
+        if missing := self.reference.keys() - outputs.keys():
+            raise ValueError(f"the models must have outputs of the same names; one lacks {min(missing)!r}")
         return float(error_function(self.error, self.calibration.labels)(self.reference, outputs))
 
     def groups(self, selection: Mapping[Any, Any]) -> NDArray[np.float64] | None:
@@ -158,6 +164,8 @@ class Compression:
     quick : bool
         Measure the error of one format of each weight alone, and scale it for the others by what each does to the
         outputs of the nodes that use the weight: for large models. Joint errors are measured as always.
+    teacher : path, onnx.ModelProto or torch.nn.Module, optional
+        The model that outputs are compared with, where `model` is a smaller one; by default `model`.
     log : path of a folder, optional
         Measurements are appended to a file there and are read from it by the next run with the same model, data and
         options.
@@ -187,6 +195,7 @@ class Compression:
         threads: int = 1,
         least: int = 1024,
         quick: bool = False,
+        teacher: Any = None,
         log: str | PathLike[str] | None = None,
         progress: Progress | None = None,
     ) -> None:
@@ -201,7 +210,8 @@ class Compression:
         runtime = Runtime(whole(threads, "threads", least=1))
         error_function(error, calibration.labels)
         whole_file = proto.SerializeToString()
-        digest = hashlib.blake2b(whole_file, digest_size=8)
+        taught = None if teacher is None else _model(teacher, arrays).SerializeToString()
+        digest = hashlib.blake2b(whole_file + (taught or b""), digest_size=8)
         _check_runs(runtime, whole_file, calibration)
         network = Network(proto, whole(least, "least", least=1))
         if not network.parts:
@@ -211,7 +221,7 @@ class Compression:
         wanted = default_options(fast=timed, ranges=ranges) if options is None else _options(options, ranges)
         self.choices = choices_of(network, wanted, runtime, together=together, progress=self.progress)
         self.forbid = self.choices.forbidden(keep, bits)
-        self.bench = Bench(self.choices, calibration, runtime, error, timed, elsewhere)
+        self.bench = Bench(self.choices, calibration, runtime, error, timed, elsewhere, taught)
         units = {name: COSTS[name].unit for name in (("error", "latency") if timed else ("error",))}
         path = None
         if log is not None:
@@ -305,7 +315,7 @@ class Compression:
             Largest number of selections that are measured jointly, after those of single weights.
         seed : int
         """
-        goal, asked = cost_of(minimize, "minimize").name, self._bounds(limits)
+        goal, asked = cost_of(minimize, "minimize").name, self.bounds(limits)
         self._check_measured({goal, *(limit.name for limit in asked)})
         if goal == "error" and not asked:
             raise ValueError("without limits the model stays as it is; give limits such as ['size<=25%'], or minimize")
@@ -345,13 +355,13 @@ class Compression:
         measurements : int
             Largest number of selections that are measured jointly for each bound.
         """
-        swept, goal, fixed = cost_of(cost, "cost").name, cost_of(minimize, "minimize").name, self._bounds(limits)
+        swept, goal, fixed = cost_of(cost, "cost").name, cost_of(minimize, "minimize").name, self.bounds(limits)
         self._check_measured({swept, goal, *(limit.name for limit in fixed)})
         if isinstance(bounds, int):
             low, high = self._range(swept)
             wanted = [Limit(swept, "<=", float(b)) for b in np.linspace(low, high, whole(bounds, "bounds", least=2))]
         else:
-            wanted = self._bounds([parse_limit(f"{swept}<={bound}") for bound in bounds])
+            wanted = self.bounds([parse_limit(f"{swept}<={bound}") for bound in bounds])
         for limit in sorted(wanted, key=lambda one: one.bound):
             if self._impossible([*fixed, limit]) is None:
                 _Refinement(self, goal, [*fixed, limit], whole(measurements, "measurements", least=1), seed)
@@ -369,7 +379,7 @@ class Compression:
         **options
             Those of `cggd.explain`: ``decisions``, ``by``, ``time_limit``.
         """
-        goal, asked = cost_of(minimize, "minimize").name, self._bounds(limits)
+        goal, asked = cost_of(minimize, "minimize").name, self.bounds(limits)
         self._check_measured({goal, *(limit.name for limit in asked)})
         metrics = self.predicted()
         bounds = self.constraints(asked, metrics, costly=True)
@@ -388,7 +398,7 @@ class Compression:
             how = "give timed=True" if name == "latency" else "ONNX Runtime does not show inner values of this model"
             raise ValueError(f"{name} is not known here; {how}")
 
-    def _bounds(self, limits: Any) -> list[Limit]:
+    def bounds(self, limits: Any) -> list[Limit]:
         """Limits with bounds in units; shares are those of the original."""
         found = []
         for limit in as_limits(limits):
@@ -674,7 +684,9 @@ def compress(
 
     Parameters
     ----------
-    model : path, onnx.ModelProto or torch.nn.Module
+    model : path, onnx.ModelProto or torch.nn.Module, or a list of these
+        Of a list, the first is the original, and others are smaller ones, such as those that `cggd_nas.prunable` cuts
+        out of it: each is compressed, compared with the original, and the best file is the answer.
     data : path of an .npz file, or mapping of name to array
         Calibration data; see `Compression`.
     limits : list of str or Limit
@@ -698,15 +710,28 @@ def compress(
     ValueError, TypeError
         If an argument, the model or the data is wrong, or ONNX Runtime cannot run the model.
     """
-    asked = as_limits(limits)
-    goal = cost_of(minimize, "minimize")
-    timed = options.pop("timed", False) or "latency" in {goal.name, *(limit.name for limit in asked)}
-    found = Compression(model, data, timed=timed, **options).solve(
-        asked, minimize=goal, measurements=measurements, seed=seed
-    )
-    if out is not None and found.feasible:
-        found.save(out)
-    return found
+    asked, goal = as_limits(limits), cost_of(minimize, "minimize")
+    models = list(model) if isinstance(model, list | tuple) else [model]
+    if not models:
+        raise ValueError("model is an empty list; give at least one model")
+    options["timed"] = options.get("timed", False) or "latency" in {goal.name, *(limit.name for limit in asked)}
+    best: Compressed | None = None
+    original: Mapping[str, float] = {}
+    for i, one in enumerate(models):
+        made = Compression(one, data, teacher=models[0] if i else None, **options)
+        if i == 0:
+            asked, original = made.bounds(asked), made.original
+        found = made.solve(asked, minimize=goal, measurements=measurements, seed=seed)
+        if len(models) > 1:
+            facts = dict(made.original_costs if i == 0 else original)
+            original = facts if i == 0 else original
+            found = replace(found, message=f"model {i + 1} of {len(models)}; {found.message}", original=facts)
+        if best is None or (found.feasible and not best.costs.get(goal.name, np.inf) <= found.costs[goal.name]):
+            best = found
+    assert best is not None
+    if out is not None and best.feasible:
+        best.save(out)
+    return best
 
 
 def _model(model: Any, arrays: Mapping[str, Any]) -> onnx.ModelProto:

@@ -99,9 +99,15 @@ def group_errors(
 
 
 def clearly_less(errors: NDArray[np.float64], others: NDArray[np.float64]) -> bool:
-    """Whether errors of groups are less than others by more than twice the standard error of the mean difference."""
-    saved = others - errors
-    return len(saved) > 1 and bool(saved.mean() > 2 * saved.std(ddof=1) / np.sqrt(len(saved)))
+    """Whether errors of groups are less than others: in sum, and by twice the standard error of the mean log ratio.
+
+    A few groups often have most of the error, so that differences alone would say little.
+    """
+    if len(errors) < 2 or errors.sum() >= others.sum():
+        return False
+    tiny = 1e-12 * max(float(others.max()), 1e-300)
+    ratio = np.log(np.maximum(others, 0) + tiny) - np.log(np.maximum(errors, 0) + tiny)
+    return bool(ratio.mean() > 2 * ratio.std(ddof=1) / np.sqrt(len(ratio)))
 
 
 def _mean(reference: Outputs, outputs: Outputs, one: Callable[[NDArray, NDArray], float]) -> float:

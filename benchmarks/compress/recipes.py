@@ -22,8 +22,8 @@ from cggd_compress import Cache, FormatTable, Plan, make_recipe, plan, read_form
 TABLE, OUT = Path("../shared/cases/recipes/minilm.csv"), Path("benchmarks/results/recipes.md")
 SECONDS = 30.0
 
-NOTE = f"""Two devices and a cache, {SECONDS:g} s of time for each solver. HiGHS has one program with a variable for each
-pair of an option and a cache, and stops within its absolute gap of 1e-6; a recipe's bound has no such gap:"""
+NOTE = f"""Two devices and a cache, {SECONDS:g} s of time for each solver. HiGHS has one program with a variable for
+each pair of an option and a cache, and stops within its absolute gap of 1e-6; a recipe's bound has no such gap:"""
 
 
 def main(arguments: list[str] | None = None) -> None:

@@ -71,11 +71,14 @@ def test_quick_errors_rank_formats_like_measured_ones_do(compression):
 
 def test_a_difference_is_clear_only_beyond_its_error():
     rng = np.random.default_rng(0)
-    noise, base = rng.standard_normal((200, 32)), rng.random(32)
-    assert np.mean([clearly_less(base + row, base) for row in noise]) < 0.1
-    assert all(clearly_less(base + row / 9 - 0.1, base) for row in noise)
+    noise, base = np.exp(rng.standard_normal((200, 32)) / 5), rng.random(32)
+    assert np.mean([clearly_less(base * row, base) for row in noise]) < 0.1
+    assert all(clearly_less(0.7 * base * row, base) for row in noise)
     assert not clearly_less(base, base)
-    assert not clearly_less(base[:1] - 1, base[:1])
+    assert not clearly_less(base[:1] / 2, base[:1])
+    zero = np.zeros(32)
+    assert not clearly_less(zero, zero)
+    assert clearly_less(zero, base)
 
 
 def test_an_impossible_limit_is_named_with_the_least_that_works(compression):
@@ -214,6 +217,31 @@ def test_a_torch_module_is_exported(data):
         compress(object(), {"input": x}, ["size<=40%"])
     with pytest.raises(ValueError, match="must have arrays named input"):
         compress(module, {"x": x}, ["size<=40%"])
+
+
+def test_smaller_models_are_candidates_and_compared_with_the_original():
+    """Half of the units do nothing, so that the model without them is as good in fewer bytes."""
+    torch = pytest.importorskip("torch")
+    torch.manual_seed(0)
+    wide, narrow = (
+        torch.nn.Sequential(torch.nn.Linear(32, n), torch.nn.Tanh(), torch.nn.Linear(n, 40)) for n in (96, 48)
+    )
+    with torch.no_grad():
+        wide[2].weight[:, 48:] = 0
+        for mine, theirs in ((narrow[0].weight, wide[0].weight[:48]), (narrow[0].bias, wide[0].bias[:48]),
+                             (narrow[2].weight, wide[2].weight[:, :48]), (narrow[2].bias, wide[2].bias)):  # fmt: skip
+            mine.copy_(theirs)
+    data = {"input": np.random.default_rng(0).standard_normal((16, 32)).astype(np.float32)}
+    found = compress([wide, narrow], data, ["size<=40%"], measurements=3)
+    alone = compress(wide, data, ["size<=40%"], measurements=3)
+    assert found.message.startswith("model 2 of 2")
+    assert found.limits == alone.limits, "a share is one of the original's cost"
+    assert found.costs["error"] < 0.1 * alone.costs["error"]
+    other = torch.nn.Sequential(torch.nn.Linear(32, 40))
+    worse = compress([wide, other], data, ["size<=40%"], measurements=3)
+    assert worse.costs == alone.costs
+    with pytest.raises(ValueError, match="empty list"):
+        compress([], data, ["size<=40%"])
 
 
 # -- the command line -------------------------------------------------------------------------------------------------
