@@ -107,14 +107,18 @@ class Bench:
 
     def distance(self, outputs: Mapping[str, NDArray]) -> float:
         """Error of outputs on the calibration data."""
-        if missing := self.reference.keys() - outputs.keys():
-            raise ValueError(f"the models must have outputs of the same names; one lacks {min(missing)!r}")
-        return float(error_function(self.error, self.calibration.labels)(self.reference, outputs))
+        return float(error_function(self.error, self.calibration.labels)(self.reference, self._paired(outputs)))
+
+    def _paired(self, outputs: Mapping[str, NDArray]) -> Mapping[str, NDArray]:
+        """Outputs under the names of the reference, in the order of the model."""
+        if len(outputs) != len(self.reference):
+            raise ValueError(f"the models must have as many outputs, got {[*self.reference]} and {[*outputs]}")
+        return dict(zip(self.reference, outputs.values(), strict=True))
 
     def groups(self, selection: Mapping[Any, Any]) -> NDArray[np.float64] | None:
         """Errors of a selection on groups of rows; None if the error is a function of the user's."""
         outputs = self.runtime.outputs(self.runtime.session(self.choices.file(selection)), self.calibration.batches)
-        return group_errors(self.error, self.calibration.labels, self.reference, outputs)
+        return group_errors(self.error, self.calibration.labels, self.reference, self._paired(outputs))
 
     def of_file(self, data: bytes, checks: int = 1) -> dict[str, float]:
         """Error of a file, and the largest of several measured times."""
