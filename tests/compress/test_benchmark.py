@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 
-from benchmarks.compress import command
+from benchmarks.compress import command, recipes
 from benchmarks.compress.methods import DEFAULT, METHODS, OURS, QUICK, greedy, plain_sum
-from cggd_compress import Compression
+from cggd_compress import Compression, FormatTable, make_recipe, plan
 from cggd_compress.costs import Limit
 from tests.compress.models import network
 
@@ -37,3 +37,22 @@ def test_opponents_keep_the_bound_and_the_sum_is_the_least(share):
     for labels in (least, by_rate):
         assert compression.choices.size(labels) <= limit.bound
     assert predicted(least) <= predicted(by_rate) + 1e-12
+
+
+def test_recipes_and_opponents_agree_on_a_small_table():
+    rng = np.random.default_rng(0)
+    rows = {
+        f"layer.{i}.{kind}": {f"{b} bit": {"bytes": 9000 * b, "damage": rng.random() * 4.0**-b} for b in (8, 4, 2)}
+        for i in range(2)
+        for kind in ("key", "value", "dense")
+    }
+    table = FormatTable(rows)
+    bound = 0.6 * sum(formats["8 bit"]["bytes"] for formats in rows.values())
+    found = make_recipe(plan(table), [f"size <= {bound}"]).result.value
+    assert found == pytest.approx(recipes.by_highs(table, bound))
+    assert found <= recipes.greedy(table, bound)
+    assert found <= recipes.uniform(table, bound)
+    made = recipes.two_devices(FormatTable({t: {f: {**n, "bytes": 100 * n["bytes"]} for f, n in r.items()}
+                                            for t, r in rows.items()}))  # fmt: skip
+    value, _ = recipes.one_program(made, 30)
+    assert make_recipe(made, ["context >= 8192", "ms <= 30"]).result.value == pytest.approx(value, abs=2e-6)
