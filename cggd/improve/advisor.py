@@ -325,8 +325,7 @@ class Advisor:
             part = self._part(len(rows), values)
             names = ["linear" if kernel is None else kernel.transform]
             if score and (kernel is None or len(rows) <= COMPARED):
-                least = output.metric is self.problem.objective and self.problem.sign > 0
-                names = choices(values[part], least=least)
+                names = choices(-int(self.problem.sign) if output.metric is self.problem.objective else 0)
             kernel = output.kernel = best_kernel(self.encoding, rows[part], values[part], kernel, names)
             output.fitted_with = len(rows)
         if score and self.rng.random() < DRAWS:
