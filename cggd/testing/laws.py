@@ -43,8 +43,8 @@ def check_metric(metric: Metric, *, selections: NDArray[np.int64] | None = None,
     """Check that a metric keeps the laws of metrics.
 
     One finite number per selection; the same answer twice, alone and in a batch; its argument is left alone; values
-    lie within `limits`, and are no less than `least_with` says of their options, in either sense; every entry of
-    the replacement table is what a fresh evaluation gives, and the entry of a chosen option is the value;
+    lie within `limits`, and are no less than `minorant`, and than `least_with` says of their options, in either sense;
+    every entry of the replacement table is what a fresh evaluation gives, and that of a chosen option is the value;
     `local_replacements` nowhere exceed the table; every group of `moves` switches distinct decisions to their options.
 
     Parameters
@@ -263,6 +263,9 @@ def _check_values(metric: Metric, row: NDArray[np.int64], value: float, scale: f
                 f"{metric.name}: least_with says that {sign:g} times the value at {_at(metric, row)} is at least "
                 f"{least}, but the value is {value}"
             )
+        line = metric.minorant(sign, everything)
+        if line is not None and float(line.values[chosen].sum()) + line.constant > sign * value + scale:
+            raise LawError(f"{metric.name}: minorant exceeds {sign:g} times the value at {_at(metric, row)}, {value}")
     low, high = metric.limits()
     if not low - scale <= value <= high + scale:
         raise LawError(f"{metric.name}: limits are {low} and {high}, but the value at {_at(metric, row)} is {value}")
