@@ -72,6 +72,7 @@ class Task:
     seed: int
     fold: int = 0
     quick: bool = False
+    methods: Sequence[str] = ()
 
     def holds(self, row: dict[str, str]) -> bool:
         """Whether a row of the CSV file is one of this task."""
@@ -86,19 +87,19 @@ class Task:
         return list(runs)
 
 
-def tasks(parts: Sequence[str], seeds: Sequence[int], quick: bool) -> Iterator[Task]:
-    """What is to be run; parts whose data are missing are left out."""
+def tasks(parts: Sequence[str], seeds: Sequence[int], quick: bool, methods: Sequence[str] = ()) -> Iterator[Task]:
+    """What is to be run, for some methods or for all; parts whose data are missing are left out."""
     tables = list(data.CLINICAL) if data.folder() else []
     if DESIGN in parts:
         for seed, (costs, shares) in product(seeds, SHARES.items()):
-            yield from (Task(DESIGN, costs, seed, at, quick) for at in range(len(shares)))
+            yield from (Task(DESIGN, costs, seed, at, quick, methods) for at in range(len(shares)))
     if OPTIMA in parts:
-        yield from (Task(OPTIMA, name, 0, quick=quick) for name in tables)
+        yield from (Task(OPTIMA, name, 0, quick=quick, methods=methods) for name in tables)
     bundled, boosting = ([*names][:: 3 if quick else 1] for names in (data.BUNDLED, data.BOOSTING))
     for part, names in ((CLINICAL, tables), (BUNDLED, bundled), (BOOSTING, boosting)):
         if part in parts:
             folds = range(1 if quick else OUTER)
-            yield from (Task(part, *run, quick) for run in product(names, seeds, folds))
+            yield from (Task(part, *run, quick, methods) for run in product(names, seeds, folds))
 
 
 def _optima(task: Task) -> Iterator[Row]:
@@ -155,6 +156,8 @@ def _runs(task: Task, problem: Problem) -> Iterator[tuple[Row, NDArray[np.bool_]
     for name, entrant in (BOOSTED if task.part == BOOSTING else ENTRANTS).items():
         if task.part not in entrant.parts or find_spec(entrant.package) is None:
             continue
+        if task.methods and name not in task.methods:
+            continue
         method = entrant.load()
         began = time.process_time()
         # A fresh copy: what one method computed on the way is not there for the next one.
@@ -202,6 +205,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--out", type=Path, metavar="FOLDER", help="default out/features, or out/features_quick")
     parser.add_argument("--parts", nargs="+", choices=PARTS, default=list(PARTS))
     parser.add_argument("--seeds", nargs="+", type=int, default=list(range(5)), metavar="SEED")
+    parser.add_argument("--methods", nargs="+", choices=ENTRANTS | BOOSTED, default=(), help="all by default")
     parser.add_argument("--jobs", type=int, default=2, help="processes of one thread each; default %(default)s")
     parser.add_argument("--quick", action="store_true", help="a small design, the hard budgets, one fold, from scratch")
     asked = parser.parse_args(arguments)
@@ -216,7 +220,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         asked.seeds = asked.seeds[:1]
         out.unlink(missing_ok=True)
     stand = read(out)
-    todo = [t for t in tasks(asked.parts, asked.seeds, asked.quick) if not any(map(t.holds, stand))]
+    todo = [t for t in tasks(asked.parts, asked.seeds, asked.quick, asked.methods) if not any(map(t.holds, stand))]
     began = time.perf_counter()
     with parallel_config(backend="loky", n_jobs=asked.jobs, inner_max_num_threads=1):
         for number, done in enumerate(Parallel(return_as="generator")(delayed(Task.rows)(t) for t in todo), start=1):
