@@ -20,7 +20,7 @@ from cggd.space import ENUMERABLE, ChoiceSpace, count
 # Methods that describe the values of `evaluate`; they hold only for the `evaluate` of their own class.
 SAID_OF_VALUES = ("replacements", "local_replacements", "shifted", "separable", "parted", "rounded", "rounded_table")
 SAID_OF_VALUES += ("rounding_of", "limits", "least_with", "addends", "minimum", "maximum", "quantile")
-SAID_OF_VALUES += ("sum_table", "expression", "within", "closed_form", "state", "between")
+SAID_OF_VALUES += ("sum_table", "minorant", "expression", "within", "closed_form", "state", "between")
 
 # Numbers that a batch of sampled selections may hold (32 MB of int64).
 CHUNK = 4_000_000
@@ -354,6 +354,21 @@ class Metric(Protocol):
         `cggd.program.lagrangian` bounds sums of any size in linear time.
         """
         return None
+
+    def minorant(self, sign: float, allowed: NDArray[np.bool_]) -> SumTable | None:
+        """A sum that is nowhere more than ``sign * metric`` on selections of allowed options; None if none is known.
+
+        `cggd.Branches` uses it beside `least_with`. By default it is the `sum_table`.
+
+        Parameters
+        ----------
+        sign : float
+            1 or -1.
+        allowed : bool array of shape (n_options,)
+            At least one option of each decision.
+        """
+        table = self.sum_table()
+        return None if table is None else SumTable(sign * table.values.astype(float), sign * table.constant, table.lost)
 
     def expression(self, program: Program, sign: float) -> Expression | None:
         """Linear functions whose maximum is ``sign * metric``, or None if there are none.
