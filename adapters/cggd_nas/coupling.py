@@ -154,7 +154,9 @@ def _own(model: nn.Module, watch: _Watch) -> None:
             seen[id(x)] = 1
             grouped: Any = getattr(module, "groups", 1) if isinstance(module, nn.modules.conv._ConvNd) else 1
             one = grouped if x.ndim > 1 and x.shape[1] > 1 else 1
-            watch.own(path, name, x, (1, one), isinstance(module, nn.Embedding), name in module._parameters)
+            watch.own(
+                path, name, x, (1, one), isinstance(module, nn.Embedding | nn.EmbeddingBag), name in module._parameters
+            )
 
 
 def _follow(model: nn.Module, watch: _Watch) -> None:
@@ -277,7 +279,12 @@ class _Watch(TorchDispatchMode):
         self._note_sum(name, func, inputs, outputs)
         rule = RULES.get(name.removesuffix("_") if name not in RULES else name)
         if rule is not None:
-            rule(self, result, *args, **kwargs)
+            try:
+                rule(self, result, *args, **kwargs)
+            except (TypeError, ValueError, LookupError, AttributeError) as error:  # an overload that it does not know
+                reason = f"the operation {func} is called in a way that has no rule ({error})"
+                for x in (*inputs, *outputs):
+                    self.fix(self.of(x), reason)
         elif torch.Tag.pointwise in func.tags:
             pointwise(self, result, *inputs)
         elif inputs:
@@ -391,6 +398,11 @@ def pointwise(watch: _Watch, result: Any, *inputs: Tensor) -> None:
             watch.set(out, dims[::-1])
 
 
+def _elementwise(watch: _Watch, result: Any, *arguments: Any, **named: Any) -> None:
+    """Activation functions that PyTorch does not mark as pointwise."""
+    pointwise(watch, result, *(x for x in arguments if isinstance(x, Tensor)))
+
+
 def _pass(watch: _Watch, result: Any, x: Tensor, *rest: Any, **named: Any) -> None:
     outputs = [y for y in pytree.tree_leaves(result) if isinstance(y, Tensor)]
     watch.set(outputs[0], watch.of(x))
@@ -427,6 +439,10 @@ def _reduce(
     for y in (y for y in pytree.tree_leaves(result) if isinstance(y, Tensor)):
         kept = y.ndim == x.ndim
         watch.set(y, [watch.given(1) if d in gone else a for d, a in enumerate(old) if kept or d not in gone])
+
+
+def _norm(watch: _Watch, result: Tensor, x: Tensor, order: Any = 2, dim: Any = None, *rest: Any, **named: Any) -> None:
+    _reduce(watch, result, x, dim)
 
 
 def _permute(watch: _Watch, result: Tensor, x: Tensor, dims: Sequence[int]) -> None:
@@ -645,6 +661,9 @@ def _convolution(watch: _Watch, result: Tensor, x: Tensor, weight: Tensor, bias:
         watch.same(second, inputs[: len(second)])
         watch.contract(weight, 1)
         watch.equally(first, groups)
+    elif groups == len(inputs) and len(second) == 1:
+        watch.same(inputs, first)
+        outputs = inputs
     else:
         watch.fix((inputs, first, second), "a transposed convolution with groups")
         outputs = watch.given(result.shape[1])
@@ -683,6 +702,17 @@ def _embedding(watch: _Watch, result: Tensor, weight: Tensor, indices: Tensor, *
     rows, features = watch.of(weight)
     watch.fix([rows], "the rows of an embedding")
     watch.set(result, [*watch.of(indices), features])
+
+
+def _embedding_bag(watch: _Watch, result: Any, weight: Tensor, *rest: Any, **named: Any) -> None:
+    rows, features = watch.of(weight)
+    watch.fix([rows], "the rows of an embedding")
+    watch.set(result[0], [watch.given(result[0].shape[0]), features])
+
+
+def _weight_norm(watch: _Watch, result: Any, v: Tensor, g: Tensor, dim: int = 0) -> None:
+    watch.same(watch.of(v)[dim], watch.of(g)[dim])
+    watch.set(result[0], watch.of(v))
 
 
 def _made(watch: _Watch, result: Tensor, *rest: Any, **named: Any) -> None:
@@ -726,6 +756,22 @@ def _kept(watch: _Watch, result: Tensor, x: Tensor, *rest: Any) -> None:
     """Written in place."""
 
 
+def _strided(watch: _Watch, result: Tensor, x: Tensor, size: Sequence[int], *rest: Any) -> None:
+    """Another order in memory, as pooling puts its results of a channels-last input into."""
+    if list(map(len, watch.of(x))) != list(size):
+        watch.fix(watch.of(x), "its memory is read in another shape")
+        watch.set(result, [watch.given(n) for n in size])
+    else:
+        watch.set(result, watch.of(x))
+
+
+def _gathered(watch: _Watch, result: Tensor, x: Tensor, *rest: Any) -> None:
+    """Places around one another become channels, several for each."""
+    at = x.ndim - 3
+    dims = [*watch.of(x)[:at], np.repeat(watch.of(x)[at], result.shape[at] // x.shape[at])]
+    watch.set(result, [*dims, *(watch.given(n) for n in result.shape[at + 1 :])])
+
+
 def _pixel_shuffle(watch: _Watch, result: Tensor, x: Tensor, factor: int) -> None:
     *batch, channels, _, _ = watch.of(x)
     outputs, squares = _parted(watch, channels, [len(channels) // factor**2, factor**2])
@@ -741,7 +787,7 @@ RULES: dict[str, Rule] = {
     **dict.fromkeys(("detach", "alias", "clone", "_to_copy", "contiguous", "lift_fresh", "zeros_like", "ones_like",
                      "empty_like", "full_like", "rand_like", "randn_like", "_softmax", "_log_softmax", "_safe_softmax",
                      "softmax", "log_softmax", "native_dropout", "triu", "tril"), _pass),
-    **dict.fromkeys(("sum", "mean", "amax", "amin", "var", "std", "var_mean", "logsumexp", "prod", "linalg_vector_norm",
+    **dict.fromkeys(("sum", "mean", "amax", "amin", "var", "std", "var_mean", "logsumexp", "prod",
                      "argmax", "argmin", "any", "all", "max", "min"), _reduce),
     **dict.fromkeys(("zeros", "ones", "full", "empty", "arange", "scalar_tensor", "rand", "randn", "new_zeros",
                      "new_ones", "new_full", "new_empty", "eye"), _made),
@@ -761,7 +807,12 @@ RULES: dict[str, Rule] = {
     **dict.fromkeys(("unsafe_split", "split", "split_with_sizes", "unsafe_split_with_sizes", "chunk"), _split),
     **dict.fromkeys(("select", "unbind"), _select),
     "copy_": _copied, "fill_": _kept, "zero_": _kept, "pixel_shuffle": _pixel_shuffle,
-    "_prelu_kernel": pointwise, "native_group_norm": _group_norm, "embedding": _embedding, "glu": _glu,
+    "as_strided": _strided, "linalg_vector_norm": _norm, "norm": _norm,
+    **dict.fromkeys(("_prelu_kernel", "hardswish", "hardtanh", "hardsigmoid", "leaky_relu", "elu", "softplus", "mish",
+                     "log_sigmoid_forward", "threshold", "rrelu_with_noise", "softshrink", "hardshrink"), _elementwise),
+    "_weight_norm_interface": _weight_norm, "pixel_unshuffle": _gathered, "im2col": _gathered,
+    "_embedding_bag": _embedding_bag,
+    "native_group_norm": _group_norm, "embedding": _embedding, "glu": _glu,
     "constant_pad_nd": _pad, "index": _index, "slice": _slice, "cat": _cat, "stack": _stack, "repeat": _repeat,
     "permute": _permute, "t": _transpose, "transpose": _transpose, "squeeze": _squeeze, "unsqueeze": _unsqueeze,
     "expand": _expand, "mm": _mm, "addmm": _addmm, "bmm": _bmm, "baddbmm": _baddbmm, "mv": _mv,

@@ -88,7 +88,7 @@ class Chooser:
             return losses[key].loss
 
         found, table = self._stages(judged, known, seed)
-        if found is not None:
+        if found is not None and settings.epochs == 0:  # else fine-tuning decides
             joint = Function(space, lambda s: judged(space.indices(s)), name="loss", costly=True)
             minimize(joint, self.constraints, seed=seed, max_evaluations=REFINED, initial=found)
         feasible = [c.indices for c in ranked(losses.values()) if holds(self.constraints, c.indices) is not None]
@@ -116,7 +116,7 @@ class Chooser:
         )
 
     def _wide(self, table: NDArray[np.float64], seed: int) -> list[Row]:
-        """Selections that are as evenly wide as the bounds allow, and some between them and those of least loss.
+        """The selection of largest importance, the most evenly wide one, and some between this and that of least loss.
 
         After fine-tuning, wide networks do better than the loss before it says.
         """
@@ -125,8 +125,9 @@ class Chooser:
             return []
         capacity, rows = products.capacity(space), list[Row]()
         spread = max(float(np.std(table)), 1e-12) / max(float(np.std(capacity)), 1e-12)
-        for share in SHARES:
-            objective = Additive(space, (1 - share) * table - share * spread * capacity, name="loss and capacity")
+        mixed = [(1 - share) * table - share * spread * capacity for share in SHARES]
+        for scores in (-products.importance(space), *mixed):
+            objective = Additive(space, scores, name="loss, importance or capacity")
             solved = minimize(objective, self.constraints, seed=seed, time_limit=SOLVE_SECONDS)
             if solved.selection is not None:
                 rows.append(tuple(space.indices(solved.selection).tolist()))

@@ -309,7 +309,7 @@ class _Plan:
             size = sizes.size(sized.atoms)
             if size is not None and size.get(0):
                 places.setdefault(sized.path, {})[len(sized.atoms)] = size[0]
-        slots: list[list[tuple[str, Sizes]]] = []
+        slots: list[list[list[tuple[str, Sizes]]]] = []
         for path, known in places.items():
             module = self.model.get_submodule(path)
             if any(getattr(module, weight, None) is not None for _, weight, _, _ in sizes_of(module)):
@@ -317,13 +317,13 @@ class _Plan:
             for size, each in known.items():
                 names = _named(module, size, heads=size != group.n * group.channels)
                 made = [(path, Sizes(name, size, {group.decision: (group.n, each)}, place)) for name, place in names]
-                if made:
-                    slots.append(made)
+                if made:  # one of them says it, or all do, as where there are as many heads of keys as of queries
+                    slots.append([*([one] for one in made), *([made] if len(made) > 1 else [])])
         if not slots:
             yield []
             return
-        for chosen in itertools.product(*([*slot, None] for slot in slots)):
-            yield [(one[0], [one[1]]) for one in chosen if one is not None]
+        for chosen in itertools.product(*([*slot, []] for slot in slots)):
+            yield [(path, [sizes]) for some in chosen for path, sizes in some]
 
     # -- depth --------------------------------------------------------------------------------------------------------
 
@@ -390,6 +390,8 @@ def _standard(module: nn.Module, how: Cut, n: Mapping[str, int]) -> list[Sizes]:
         made.append(Sizes(attribute, value[place] if place is not None else value, each, place))
         if attribute == "in_channels" and groups == value and groups > 1:
             made.append(Sizes("groups", groups, each))
+            if isinstance(module, nn.modules.conv._ConvTransposeNd):
+                made.append(Sizes("out_channels", groups, each))
         if attribute == "num_channels" and module.num_groups == value:
             made.append(Sizes("num_groups", value, each))
     return made

@@ -35,6 +35,8 @@ class Group:
         Channels of a unit in each layer that takes them, in all groups of a convolution.
     options : dict of str to int
         For each label of a width the number of units that stay.
+    scores : array of float
+        How much each unit matters, in their order; empty before it is known.
     """
 
     decision: str
@@ -42,6 +44,7 @@ class Group:
     units: NDArray[np.int64]
     taken: Sequence[int] = ()
     options: dict[str, int] = field(default_factory=dict)
+    scores: NDArray[np.float64] = field(default_factory=lambda: np.zeros(0))
 
     @property
     def n(self) -> int:
@@ -53,9 +56,10 @@ class Group:
         """Channels of a unit, as the layers that take them count them; without such, as few as any layer has."""
         return min(self.taken or [at.shape[1] for _, at in self.members])
 
-    def order(self, ranking: NDArray[np.int64]) -> None:
-        """Put units into another order."""
-        self.units = self.units[ranking]
+    def sort(self, scores: NDArray[np.float64]) -> None:
+        """Put units into the order of their scores, the largest first."""
+        ranking = np.argsort(-scores, kind="stable")
+        self.scores, self.units = scores[ranking], self.units[ranking]
         self.members = [(owner, at[ranking]) for owner, at in self.members]
 
     def offer(self, ratios: Sequence[float], round_to: int) -> None:
@@ -127,6 +131,19 @@ class Products:
         for decision, share in shares.items():
             first = int(space.offsets[space.position(decision)])
             made[first : first + len(share)] = np.log(share)
+        return made
+
+    def importance(self, space: ChoiceSpace) -> NDArray[np.float64]:
+        """For each option the logarithm of the share of its group's scores that stays; blocks as in `capacity`."""
+        made = self.capacity(space)
+        shares: dict[str, NDArray[np.float64]] = {}
+        for group in self.groups:
+            if len(group.scores) and group.scores.sum() > 0:
+                kept = np.cumsum(group.scores)[np.array(list(group.options.values())) - 1] / group.scores.sum()
+                shares[group.decision] = np.minimum(shares.get(group.decision, 1.0), kept)
+        for decision, share in shares.items():
+            first = int(space.offsets[space.position(decision)])
+            made[first : first + len(share)] = np.log(np.maximum(share, LEFT_OUT**4))
         return made
 
     @cached_property

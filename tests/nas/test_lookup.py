@@ -10,11 +10,11 @@ from torch import nn
 
 from cggd import Additive, Function, MetricError
 from cggd_nas import Choice, collect, measure
+from cggd_nas.calls import Place
 from cggd_nas.extract import extract
 from cggd_nas.lookup import Entry, LookupTable, measure_lookup
 from cggd_nas.measure import Measurement
 from cggd_nas.metrics import Costs
-from cggd_nas.parts import Place
 from tests.nas.nets import NETS, SEPARABLE, made, some_selections
 
 words = st.text("abc.;=, \"'é", max_size=5).map(str.strip)
@@ -96,7 +96,7 @@ def test_a_table_of_a_known_device_adds_up_to_the_network(name):
     assert isinstance(metric, Additive if name in SEPARABLE else Function)
     assert (metric.name, metric.unit) == ("latency", "ms")
     for selection in selections:
-        parts = len(costs.walk.calls(selection))
+        parts = len(costs.tracer.calls(selection))
         assert metric(selection) == pytest.approx(measure.macs(extract(supernet, selection), example) + parts)
 
 
@@ -240,9 +240,9 @@ def test_missing_entries_are_found_at_evaluation_where_parts_interact():
 def test_bounds_allow_for_the_rounding_of_the_sum_of_entries(name):
     """Whether the metric is additive or a function: 0.1 ms three times are 0.3 ms, and no more."""
     supernet, example = made(name)
-    walk = Costs(supernet, example).walk
+    tracer = Costs(supernet, example).tracer
     selection = some_selections(supernet, 1)[0]
-    parts = len(walk.calls(selection))
+    parts = len(tracer.calls(selection))
 
     def constant(value):
         return lambda module, arguments: measure.Measurement(value, 0.0, 1, 1, "board")
