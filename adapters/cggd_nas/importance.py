@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from cggd_nas.batches import checked
-from cggd_nas.coupling import Coupling
+from cggd_nas.links import Coupling
 from cggd_nas.units import Group
 
 KINDS = ("norm", "taylor", "activation")

@@ -13,9 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cggd import Additive, Constraint, Feasibility, Function, minimize
-from cggd.space import ChoiceSpace
 from cggd_nas.batches import Batches, in_order
-from cggd_nas.candidates import Candidate, NoFeasibleArchitectureError, holds, judge, ranked
+from cggd_nas.candidates import Candidate, NoFeasibleArchitectureError, holds, judge, losses_of_switches, ranked
 from cggd_nas.distillation import finetune
 from cggd_nas.plain import plain_network
 from cggd_nas.recalibration import recalibrate
@@ -35,9 +34,6 @@ REFINED = 30
 
 # Seconds for each of the problems in between, which are sums of tables.
 SOLVE_SECONDS = 5.0
-
-# A loss that is no number counts as this many times the largest one.
-WORSE = 10.0
 
 # Of capacity beside loss, in finalists that are told apart by fine-tuning.
 SHARES = (0.3, 0.6, 1.0)
@@ -161,7 +157,7 @@ class Chooser:
         started = [float(constraint.values(current[None])[0]) for constraint in self.constraints]
         total = np.zeros(space.n_options)
         for stage in range(1, STAGES + 1):
-            table = self._table(judged, current, space)
+            table = losses_of_switches(judged, current, space) - judged(current)
             total += table / STAGES
             part = stage / STAGES
             bounds = [
@@ -183,16 +179,3 @@ class Chooser:
         if self.supernet.products is None:
             return self.supernet.indices()
         return np.diff(self.supernet.space.offsets) - 1
-
-    @staticmethod
-    def _table(judged: Callable[[Any], float], current: NDArray[np.int64], space: ChoiceSpace) -> NDArray[np.float64]:
-        """What each single change of a selection adds to its loss."""
-        here, losses = judged(current), list[float]()
-        for d, n in enumerate(np.diff(space.offsets)):
-            for option in range(n):
-                row = current.copy()
-                row[d] = option
-                losses.append(judged(row))
-        table = np.array(losses) - here
-        finite = np.abs(table[np.isfinite(table)])
-        return np.where(np.isfinite(table), table, WORSE * (finite.max() if len(finite) else 1.0))

@@ -14,12 +14,12 @@ import torch
 from torch import Tensor, nn
 
 from cggd.checks import whole
-from cggd_nas.agreement import ROUNDING, check_agreement, moved_weights
+from cggd_nas.agreement import ROUNDING, apart, check_agreement, moved_weights, outputs_of
 from cggd_nas.choices import Choice
-from cggd_nas.coupling import Coupling, coupling
+from cggd_nas.coupling import coupling
 from cggd_nas.cut import Axis, Cut, Sizes, Width, cut, placed, sizes_of
 from cggd_nas.importance import sort_units
-from cggd_nas.nested import tensors_in
+from cggd_nas.links import Coupling
 from cggd_nas.plain import stripped
 from cggd_nas.relaxations import Mixing
 from cggd_nas.supernet import Supernet, collect
@@ -275,15 +275,15 @@ class _Plan:
                 if isinstance(module, Width):
                     n = next(group.n for group in groups if group.decision == module.decision)
                     module.kept, module.labels, module.mixing = (n - n // 2,), ("half",), Mixing((0,))
-            outputs = _outputs(reduced, inputs)
+            outputs = outputs_of(reduced, inputs)
         except Exception as error:
             return f"it cannot be run when it is cut: {type(error).__name__}: {str(error)[:200]}"
-        apart = [
-            _apart(outputs, _outputs(self._hidden(copy.deepcopy(base), groups, copies), inputs))
+        far = min(
+            apart(outputs_of(self._hidden(copy.deepcopy(base), groups, copies), inputs), outputs)
             for copies in (True, False)
-        ]
-        if min(apart) > ROUNDING:
-            return f"it computes something else when it is cut: outputs differ by {min(apart):.2g} of the largest one"
+        )
+        if far > ROUNDING:
+            return f"it computes something else when it is cut: outputs differ by {far:.2g} of the largest one"
         return None
 
     def _hidden(self, model: nn.Module, groups: Sequence[Group], copies: bool) -> nn.Module:
@@ -342,7 +342,7 @@ class _Plan:
             choice.mixing = Mixing((0,))
             network.get_submodule(parent)._modules[name] = choice
             try:
-                _outputs(network, inputs)
+                outputs_of(network, inputs)
             except Exception:
                 continue
             kept.append(path)
@@ -420,21 +420,3 @@ def _filled(x: Tensor, *, double: bool = True) -> Tensor:
     if bool((x == x.flatten()[:1]).all()):
         x = torch.randn(x.shape, generator=torch.Generator().manual_seed(1))
     return x.double() if double else x.float()
-
-
-def _outputs(network: nn.Module, inputs: Sequence[Tensor]) -> list[Tensor]:
-    with torch.no_grad():
-        return [x.detach() for x in tensors_in(network(*(x.clone() for x in inputs)))]
-
-
-def _apart(a: Sequence[Tensor], b: Sequence[Tensor]) -> float:
-    if [x.shape for x in a] != [x.shape for x in b]:
-        return float("inf")
-    return max(
-        (
-            float((x.double() - y.double()).abs().max() / (y.double().abs().max() + 1e-30))
-            for x, y in zip(a, b, strict=True)
-            if x.numel()
-        ),
-        default=0.0,
-    )

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from torch import nn
 
 from cggd.space import ChoiceSpace
-from cggd_nas.coupling import Atoms, Coupling, Owner
+from cggd_nas.links import Atoms, Coupling, Owner
 from cggd_nas.measure import BIAS_BITS
 from cggd_nas.sums import Table
 
