@@ -10,6 +10,7 @@ import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import date
+from fractions import Fraction
 from typing import Any
 
 import numpy as np
@@ -24,6 +25,7 @@ from cggd.space import few
 from cggd_nas.calls import Place
 from cggd_nas.measure import Measurement, latency
 from cggd_nas.plain import as_supernet
+from cggd_nas.sums import sum_of_operations, summed
 from cggd_nas.supernet import Supernet
 from cggd_nas.trace import Example, replaced_tensors
 from cggd_nas.tracer import Call, Tracer
@@ -152,15 +154,16 @@ class LookupTable:
 
         Returns
         -------
-        Additive
-            Where no part depends on more than one decision. Elsewhere an exact `cggd.Function`. Bounds on either allow
-            for the rounding of its sum.
+        Additive, Interactions or Function
+            `cggd.Additive` where no part depends on more than one decision, `cggd.Interactions` where parts depend on a
+            few together and the table has all of them. Elsewhere an exact `cggd.Function`. Bounds on either allow for
+            the rounding of its sum.
 
         Raises
         ------
         ValueError
             If entries are missing; the message names them. Where parts depend on several decisions, that is found when
-            the metric is evaluated, and raised as `cggd.MetricError`.
+            a network that needs them is evaluated, and raised as `cggd.MetricError`.
         """
         supernet = as_supernet(model)
         tracer = tracer or Tracer(supernet, example)
@@ -169,13 +172,27 @@ class LookupTable:
             values, constant = separated.additive(supernet.space, lambda call: self._value(call.place))
             return Additive(supernet.space, values, constant, name=name, unit=self.unit)
 
-        def summed(selection: Mapping) -> float:
+        try:
+            tables = sum_of_operations(tracer, lambda traced: self._exact(traced.calls))
+        except _MissingError:
+            tables = None  # that is said where such a network is evaluated
+        if tables is not None:
+            return summed(tables, supernet.space, 1, name=name, unit=self.unit)
+
+        def added(selection: Mapping) -> float:
             calls = tracer.calls(selection)
             self._check(calls)
             return math.fsum(self._value(call.place) for call in calls)
 
         terms = 0 if is_whole([entry.value for entry in self.entries.values()]) else max(len(self.entries), 2)
-        return Summed(supernet.space, summed, terms=terms, name=name, unit=self.unit)
+        return Summed(supernet.space, added, terms=terms, name=name, unit=self.unit)
+
+    def _exact(self, calls: Iterable[Call]) -> Fraction:
+        """The exact sum of the entries of calls."""
+        found = [self._entry(call.place) for call in calls]
+        if None in found:
+            raise _MissingError
+        return sum((Fraction(entry.value) for entry in found if entry is not None), Fraction())
 
     def _check(self, calls: Iterable[Call]) -> None:
         missing = [str(place) for place in _places(calls) if self._entry(place) is None]
@@ -191,6 +208,10 @@ class LookupTable:
     def _value(self, place: Place) -> float:
         entry = self._entry(place)
         return 0.0 if entry is None else entry.value
+
+
+class _MissingError(Exception):
+    """A part has no entry."""
 
 
 @dataclass(frozen=True, eq=False, repr=False)

@@ -23,8 +23,9 @@ from cggd_nas.retrain import Accuracy, Loss
 from cggd_nas.supernet import Supernet
 
 # Steps in which the bounds tighten from what the whole network has. The loss of many changes at once is far from the
-# sum of the single ones, so that each table may be used for a part of the way only.
-STAGES = 5
+# sum of the single ones, so that each table may be used for a part of the way only. Fewer where finalists are
+# fine-tuned, which says more than losses before it.
+STAGES, STAGES_BEFORE_TUNING = 5, 3
 
 # Samples on which each option is judged, and batches by which batch norms are recalibrated for it.
 SAMPLES, CALIBRATION = 256, 2
@@ -83,7 +84,8 @@ class Chooser:
                 losses[key] = judge(self.supernet, key, batches, some, self.loss, self.metric)
             return losses[key].loss
 
-        found, table = self._stages(judged, known, seed)
+        stages = STAGES_BEFORE_TUNING if settings.epochs else STAGES
+        found, table = self._stages(judged, known, stages, seed)
         if found is not None and settings.epochs == 0:  # else fine-tuning decides
             joint = Function(space, lambda s: judged(space.indices(s)), name="loss", costly=True)
             minimize(joint, self.constraints, seed=seed, max_evaluations=REFINED, initial=found)
@@ -147,7 +149,7 @@ class Chooser:
         return max(1, SAMPLES // max(1, size))
 
     def _stages(
-        self, judged: Callable[[Any], float], known: Feasibility, seed: int
+        self, judged: Callable[[Any], float], known: Feasibility, stages: int, seed: int
     ) -> tuple[NDArray[np.int64] | None, NDArray[np.float64]]:
         """Tighten the bounds step by step, each time by the table of losses of all single changes.
 
@@ -156,10 +158,10 @@ class Chooser:
         space, current = self.supernet.space, self._whole()
         started = [float(constraint.values(current[None])[0]) for constraint in self.constraints]
         total = np.zeros(space.n_options)
-        for stage in range(1, STAGES + 1):
+        for stage in range(1, stages + 1):
             table = losses_of_switches(judged, current, space) - judged(current)
-            total += table / STAGES
-            part = stage / STAGES
+            total += table / stages
+            part = stage / stages
             bounds = [
                 c if part == 1 or c.satisfied(np.array([v]))[0] else replace(c, bound=v + part * (c.bound - v))
                 for c, v in zip(self.constraints, started, strict=True)

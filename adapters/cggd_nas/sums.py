@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from fractions import Fraction
 from math import prod
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -206,7 +207,10 @@ class _Parts:
             variant = unit.variant()
             if variant.reads != (decision,):
                 return None
-            found = self.tables(variant.module, given) if variant.units else self._together(variant.module, given)
+            # A part without others in it is called itself, since a sum over calls counts it.
+            found = (
+                self.tables(variant.module, given) if variant.units else self._together(unit, given, {decision: label})
+            )
             if found is None or found[1].decisions:
                 return None
             outputs.append(found[1])
@@ -218,14 +222,16 @@ class _Parts:
             return None
         return tables, outputs[0]
 
-    def _together(self, module: nn.Module, given: Given) -> tuple[list[Table], Given] | None:
-        """A part as one table over all decisions that it depends on."""
+    def _together(
+        self, module: nn.Module, given: Given, fixed: Mapping[Hashable, Hashable] = MappingProxyType({})
+    ) -> tuple[list[Table], Given] | None:
+        """A part as one table over all decisions that it depends on, but for those that are fixed."""
 
         def case() -> tuple[int | Fraction, set[Hashable], Any]:
             traced = self._traced(module, given)
-            return self.value(traced), set(traced.reads), traced.trace.result
+            return self.value(traced), set(traced.reads).difference(fixed), traced.trace.result
 
-        if (found := _every(self.tracer, self.base, given.decisions, case)) is None:
+        if (found := _every(self.tracer, {**self.base, **fixed}, given.decisions, case)) is None:
             return None
         table, results = found
         leaves = pytree.tree_leaves(list(results.cases.values()))

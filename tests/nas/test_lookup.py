@@ -1,14 +1,16 @@
 import csv
 import io
 import itertools
+import math
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
 
-from cggd import Additive, Function, MetricError
+from cggd import Additive, Function, Interactions, MetricError
 from cggd_nas import Choice, collect, measure
 from cggd_nas.calls import Place
 from cggd_nas.extract import extract
@@ -93,11 +95,26 @@ def test_a_table_of_a_known_device_adds_up_to_the_network(name):
     rows = [supernet.space.indices(s) for s in selections]
     table = measure_lookup(supernet, example, measure=by_macs, selections=None if name in SEPARABLE else rows)
     metric = costs.looked_up(table)
-    assert isinstance(metric, Additive if name in SEPARABLE else Function)
+    assert isinstance(metric, Additive if name in SEPARABLE else (Interactions, Function))
     assert (metric.name, metric.unit) == ("latency", "ms")
     for selection in selections:
         parts = len(costs.tracer.calls(selection))
         assert metric(selection) == pytest.approx(measure.macs(extract(supernet, selection), example) + parts)
+
+
+@pytest.mark.parametrize("name", ["strided", "nested", "widths", "nats_size", "transformer"])
+def test_tables_of_parts_that_interact_are_exact_under_every_selection(name):
+    supernet, example = made(name)
+    drawn = np.random.default_rng(0)
+    table = measure_lookup(
+        supernet, example, measure=lambda *_: measure.Measurement(drawn.integers(1, 999) / 10, 0.0, 1, 1, "board")
+    )
+    costs = Costs(supernet, example)
+    metric = costs.looked_up(table)
+    assert isinstance(metric, Interactions)
+    for row in supernet.space.enumerate():
+        calls = costs.tracer.calls(supernet.space.labels(row))
+        assert metric(row) == pytest.approx(math.fsum(table.entries[call.place].value for call in calls))
 
 
 def test_places_of_an_additive_network():
