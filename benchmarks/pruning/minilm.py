@@ -30,11 +30,11 @@ from torch.nn import functional
 
 from benchmarks.compress.cases import MissingError, docstrings, folder
 from benchmarks.pruning.budgets import Budget, NoneFitsError
-from cggd import Constraint, Interactions
+from cggd import ChoiceSpace, Constraint, Interactions
 from cggd_nas import Supernet, evaluate, export_onnx, extract, measure, prunable, search
 
 RESULTS = Path(__file__).parents[1] / "results"
-COLUMNS = ("share", "method", "error", "used", "parameters", "layers", "seconds")
+COLUMNS: tuple[str, ...] = ("share", "method", "error", "used", "parameters", "layers", "seconds")
 TOKENS, FEW, HELD_OUT, BATCH = 32, 32, 1000, 50
 
 # Shares of heads and features; 12 heads and 1,536 features have all of them.
@@ -85,11 +85,16 @@ class Task:
                         loss=error)  # fmt: skip
 
 
+def named(space: ChoiceSpace, part: str) -> list[str]:
+    """Decisions whose names hold a part, in order."""
+    return [name for name in map(str, space.decisions) if part in name]
+
+
 def predicted(task: Task, supernet: Supernet, budget: Budget, share: float) -> Constraint:
     """Latency as a sum over the layers that stay, from networks all whose layers are alike."""
     space = supernet.space
     full = {d: space.option_labels(d)[-1] for d in space.decisions}
-    depths = [d for d in space.decisions if d.endswith(".depth")]
+    depths = named(space, ".depth")
 
     def used(labels: Mapping) -> float:
         return budget.used(extract(supernet, {**full, **labels}))
@@ -99,7 +104,7 @@ def predicted(task: Task, supernet: Supernet, budget: Budget, share: float) -> C
         layer = (whole - half) / (len(depths) // 2)
         each: dict[str, Any] = {"rest": whole - layer * len(depths)}
         for kind in ("query", "intermediate"):
-            alike = [d for d in space.decisions if kind in d]
+            alike = named(space, kind)
             labels = space.option_labels(alike[0])
             steps = np.array([used(dict.fromkeys(alike, label)) - whole for label in labels[:-1]] + [0.0])
             each[kind] = steps / len(depths)
@@ -110,7 +115,7 @@ def predicted(task: Task, supernet: Supernet, budget: Budget, share: float) -> C
         tables.append(((depth,), np.array([0.0, layer])))
         block = depth.removesuffix("depth")
         for kind in ("query", "intermediate"):
-            width = next(d for d in space.decisions if d.startswith(block) and kind in d)
+            width = next(d for d in named(space, kind) if d.startswith(block))
             tables.append(((depth, width), np.stack([0 * each[kind], each[kind]])))
     return Interactions(space, tables, each["rest"], name="latency") <= share
 
@@ -138,7 +143,7 @@ def fewer_layers(task: Task, budget: Budget) -> nn.Module:
     supernet = task.supernet((0.5, 1.0))
     space = supernet.space
     full = {d: space.option_labels(d)[-1] for d in space.decisions}
-    depths = [d for d in space.decisions if d.endswith(".depth")]
+    depths = named(space, ".depth")
 
     def cut(kept: int) -> nn.Module:
         stay = {round(at) for at in np.linspace(0, len(depths) - 1, kept)}
