@@ -37,7 +37,7 @@ REFINED = 30
 SOLVE_SECONDS = 5.0
 
 # Of capacity beside loss, in finalists that are told apart by fine-tuning.
-SHARES = (0.3, 0.6, 1.0)
+SHARES = (1.0, 0.6, 0.3)
 
 Row = tuple[int, ...]
 
@@ -114,7 +114,7 @@ class Chooser:
         )
 
     def _wide(self, table: NDArray[np.float64], seed: int) -> list[Row]:
-        """The selection of largest importance, the most evenly wide one, and some between this and that of least loss.
+        """The selection that is as evenly wide as the bounds allow, and some between it and that of least loss.
 
         After fine-tuning, wide networks do better than the loss before it says.
         """
@@ -123,9 +123,8 @@ class Chooser:
             return []
         capacity, rows = products.capacity(space), list[Row]()
         spread = max(float(np.std(table)), 1e-12) / max(float(np.std(capacity)), 1e-12)
-        mixed = [(1 - share) * table - share * spread * capacity for share in SHARES]
-        for scores in (-products.importance(space), *mixed):
-            objective = Additive(space, scores, name="loss, importance or capacity")
+        for share in SHARES:
+            objective = Additive(space, (1 - share) * table - share * spread * capacity, name="loss and capacity")
             solved = minimize(objective, self.constraints, seed=seed, time_limit=SOLVE_SECONDS)
             if solved.selection is not None:
                 rows.append(tuple(space.indices(solved.selection).tolist()))

@@ -133,19 +133,6 @@ class Products:
             made[first : first + len(share)] = np.log(share)
         return made
 
-    def importance(self, space: ChoiceSpace) -> NDArray[np.float64]:
-        """For each option the logarithm of the share of its group's scores that stays; blocks as in `capacity`."""
-        made = self.capacity(space)
-        shares: dict[str, NDArray[np.float64]] = {}
-        for group in self.groups:
-            if len(group.scores) and group.scores.sum() > 0:
-                kept = np.cumsum(group.scores)[np.array(list(group.options.values())) - 1] / group.scores.sum()
-                shares[group.decision] = np.minimum(shares.get(group.decision, 1.0), kept)
-        for decision, share in shares.items():
-            first = int(space.offsets[space.position(decision)])
-            made[first : first + len(share)] = np.log(np.maximum(share, LEFT_OUT**4))
-        return made
-
     @cached_property
     def _group_of(self) -> dict[int, int]:
         return {int(unit): g for g, group in enumerate(self.groups) for unit in group.units}
