@@ -43,6 +43,7 @@ RAISING = {"use_objective_lb_search": True, **FINDING}
 # Large neighbourhood search alone, which needs a schedule to begin with. Of one thread's searches from a tabu search of
 # 1 s, 2.5 s each, it found 1291, 669, 1034, 1727 on la36, abz7, orb03, ta21; FINDING 1296, 681, 1047, 1748.
 NEIGHBOURHOODS = {"use_lns_only": True, "interleave_search": True}
+MIXED = {"interleave_search": True}  # neighbourhoods and bounds in turns, on one thread as well
 LEAST = 1.0  # seconds that a search goes on although another one has a better schedule
 
 MISSING = "no proof was tried: OR-tools is not installed (pip install cggd[scheduling])"
@@ -452,7 +453,7 @@ def _attempts(budget: Budget, workers: int, parameters: Mapping[str, Any] | None
     if not budget.over():
         yield {"num_workers": workers, **RAISING, "max_time_in_seconds": RAISE * budget.left}
     if not budget.over():
-        yield {"num_workers": workers, "max_time_in_seconds": budget.left}
+        yield {"num_workers": workers, **MIXED, "max_time_in_seconds": budget.left}
 
 
 def threads(workers: int | None) -> int:
