@@ -20,7 +20,7 @@ from pathlib import Path
 from types import ModuleType
 
 from benchmarks.scheduling import report
-from benchmarks.scheduling.cases import Case, cases
+from benchmarks.scheduling.cases import CLONED, Case, cases
 
 
 @dataclass(frozen=True)
@@ -105,7 +105,7 @@ def run_alone(case: Case, method: str, *, seed: int, seconds: float, workers: in
 def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks scheduling", description=__doc__)
     parser.add_argument("--quick", action="store_true", help="few instances, one second each")
-    parser.add_argument("--families", nargs="+", choices=list(cases()), help="by default all")
+    parser.add_argument("--families", nargs="+", choices=list(cases()), help="by default all that need no clones")
     parser.add_argument("--instances", nargs="+", help="by default all of the families")
     parser.add_argument("--methods", nargs="+", choices=list(METHODS), help="by default all that are installed")
     parser.add_argument("--seconds", type=float, help="of each run; by default 5, and 1 with --quick")
@@ -122,7 +122,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     for name in options.methods or installed:
         importlib.import_module(f"benchmarks.scheduling.{METHODS[name].module}")
     # Seeds are the outer loop, so that a comparison that was cut off has whole seeds.
-    for seed, family in itertools.product(range(options.seeds), options.families or cases()):
+    for seed, family in itertools.product(
+        range(options.seeds), options.families or [name for name in cases() if name not in CLONED]
+    ):
         for case in cases(options.quick)[family]():
             if options.instances and case.name not in options.instances:
                 continue

@@ -26,9 +26,9 @@ def read(path: str | PathLike, *, instance: str | None = None) -> JobShop:
     0, and duration, each machine once. Where a file has several, a line ``instance NAME`` stands before each; other
     lines before the numbers of jobs and machines are headings. The first line of a ``.fjs`` file has the same numbers;
     each further line is a job: the number of its operations, then for each the number of machines and pairs of
-    machine, from 1 (or from 0 where one is 0), and duration. JSON (gzipped or not) has ``jobs[j][i]``, a list of pairs of machine and duration,
-    and where wanted ``name``, ``n_jobs`` and ``n_machines``; or several such objects by name. Any other key is an
-    error. Machines are numbered from 0 in a job shop that was read. `write` describes what else JSON may have.
+    machine, from 1 (or from 0 where one is 0), and duration. JSON (gzipped or not) has ``jobs[j][i]``, a list of pairs
+    of machine and duration, and where wanted ``name``, ``n_jobs`` and ``n_machines``, and what `write` describes; or
+    several such objects by name. Any other key is an error. Machines are numbered from 0 in a job shop that was read.
 
     Parameters
     ----------
