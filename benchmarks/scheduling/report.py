@@ -15,7 +15,7 @@ from pathlib import Path
 from statistics import mean, median
 from typing import TYPE_CHECKING, Any
 
-from benchmarks.pages import insert
+from benchmarks.markdown import insert
 
 if TYPE_CHECKING:
     from benchmarks.scheduling.compare import Row
