@@ -43,8 +43,10 @@ SMALL = 3
 CORES = (25, 200)
 
 # A last core of more options than this beyond one per decision is not tried: with many constraints it does not finish
-# within a minute. It is tried, however, if the solver's cuts have closed much of the gap (`Incumbent.closing`).
+# within a minute. It is tried, however, if the solver's cuts have closed much of the gap (`Incumbent.closing`), or if
+# the relative gap of the relaxation is more than WEAK, so that its reduced costs tell little.
 PROVABLE = 400
+WEAK = 0.05
 
 # Standard deviation of the logarithms of the factors by which reduced costs are multiplied for cores of random sizes.
 # On generalised assignment of type e (20 agents, 100 and 200 jobs) cores with 0.7 and neighbourhoods lead to selections
@@ -59,7 +61,7 @@ NODES = 500
 # core of a chain, which gives the proof, gets PROOF_SHARE of the remaining time.
 SHARES = (1 / 15, 1 / 4)
 SHORT_SECONDS = 1.0
-PROOF_SHARE = 0.9
+PROOF_SHARE = 0.95
 
 # Share of the cores in which only selections better than the best known one are allowed. This prunes the search and
 # leads it away from the known one. It helps on c_24 (gaps of -0.19 to 0.04 % instead of 0.09 to 0.48 %) and hurts on
@@ -144,6 +146,8 @@ class _Cores:
         self.bound, self.step = max(self.relaxed, known), step
         self.best, self.cost = incumbent.selection, incumbent.cost
         self.closing = incumbent.closing and budget.limited
+        weak = np.isfinite(self.cost) and self.cost - self.relaxed > WEAK * abs(self.cost)
+        self.whole = self.closing or (bool(weak) and budget.limited)
         self.lock, self.left_behind = threading.Lock(), False
         space = problem.space
         last = min(space.n_decisions + max(PROVABLE, CORES[1]) + 1, space.n_options) - 1
@@ -185,10 +189,10 @@ class _Cores:
 
     def _grow(self, rng: np.random.Generator) -> None:
         """Solve growing cores until one contains every option that a better selection may take."""
-        extra = self._within() if self.closing else FIRST_CORE
+        extra = self._within() if self.whole else FIRST_CORE
         while not self._over():
             last = extra >= self._within()
-            if last and self._within() > PROVABLE and not self.closing:
+            if last and self._within() > PROVABLE and not self.whole:
                 break
             # The last core gives the proof, and gets most of the remaining time.
             seconds = PROOF_SHARE * self.budget.left if last else self._seconds(SHARES[1])
