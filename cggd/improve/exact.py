@@ -21,8 +21,8 @@ GAP_SHARE = 0.9
 # Seconds beyond its time limit after which the solver is abandoned. It checks the limit only from time to time.
 GRACE_SECONDS = 1.0
 
-# With a time limit, a first attempt gets FIRST_SHARE of it. It shows whether the solver's cuts close much of the gap;
-# then `Cores` goes on. A second attempt must have LONGER times the seconds of the first.
+# If it may use only a part of the time, a first attempt gets FIRST_SHARE. It shows whether the solver's cuts close much
+# of the gap; then `Cores` goes on. A second attempt must have LONGER times the seconds of the first.
 FIRST_SHARE = 0.1
 LONGER = 1.5
 
@@ -49,7 +49,7 @@ class Exact:
 
     most: int = 20_000
     nodes: int = 2000
-    share: float = 0.3
+    share: float = 1.0
 
     def suits(self, problem: Problem) -> bool:
         """Whether the space is small enough."""
@@ -62,10 +62,10 @@ class Exact:
         part = linear_part(problem)
         if part is None:
             return
-        shares = [min(FIRST_SHARE, self.share), self.share] if budget.limited else [self.share]
+        shares = [FIRST_SHARE, self.share] if budget.limited and FIRST_SHARE < self.share < 1 else [self.share]
         spent = 0.0
         for share in shares:
-            if share * budget.left < LONGER * spent or (incumbent.closing and self.share < 1):
+            if share * budget.left < LONGER * spent or (spent and incumbent.closing):
                 return
             began = budget.seconds
             settled = self._settled(problem, part, incumbent, budget, share)
