@@ -89,9 +89,9 @@ def main() -> None:
     parser.add_argument("schedules", type=int, nargs="?", default=5000)
     parser.add_argument("--every", type=int, default=1, help="take every n-th instance")
     parser.add_argument("--seconds", type=float, default=float("inf"), help="start no instance after this many")
-    parser.add_argument("--out", type=Path, help="CSV file; by default in docs/")
+    parser.add_argument("--out", type=Path, help="CSV file; by default in benchmarks/results/")
     options = parser.parse_args()
-    file = options.out or Path(__file__).parents[1] / "docs" / f"mrcpsp_{options.set}_{options.schedules}.csv"
+    file = options.out or Path(__file__).parent / "results" / f"mrcpsp_{options.set}_{options.schedules}.csv"
     done, began = {r["instance"] for r in rows_of(file)}, time.perf_counter()
     for project, best in problems(options.set)[:: options.every]:
         if project.name in done:

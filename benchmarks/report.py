@@ -1,4 +1,4 @@
-"""Tables and plots of what the suite measured: ``python -m benchmarks.report out/suite.csv --out docs``.
+"""Tables and plots of what the suite measured: ``python -m benchmarks.report benchmarks/results/suite.csv --out docs``.
 
 Writes pictures into the folder and the tables into its ``benchmarks.md``, between two marks; what else stands in that
 file is kept.
@@ -14,7 +14,7 @@ from statistics import median
 
 import numpy as np
 
-from benchmarks.pages import insert
+from benchmarks.markdown import insert
 from benchmarks.runner import OPPONENTS
 from benchmarks.suite import read
 

@@ -1,7 +1,8 @@
 """Time and memory against size: ``python -m benchmarks.scale [--sizes 1e3 1e4 1e5 1e6] [--out docs]``.
 
 Random knapsacks of 10 options per decision under 3 limits. Each measurement runs in a process of its own, so that its
-peak memory is its own. Writes ``scale.csv``, ``scale.png`` and, between two marks, tables in ``benchmarks.md``.
+peak memory is its own. Writes ``scale.csv``, ``scale.png`` and, between two marks, tables in ``benchmarks.md``;
+``--results`` names another folder for the CSV file.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.pages import insert
+from benchmarks.markdown import insert
 from cggd import Additive, ChoiceSpace, Problem, solve
 from cggd.guide import Guide
 from cggd.guide.safeguard import Safeguard, SafeguardState
@@ -193,6 +194,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--sizes", nargs="+", type=lambda text: int(float(text)), default=SIZES, metavar="DECISIONS")
     parser.add_argument("--parts", nargs="+", choices=PARTS, default=list(PARTS))
     parser.add_argument("--out", type=Path, metavar="FOLDER")
+    parser.add_argument("--results", type=Path, metavar="FOLDER", help="of the CSV file; by default --out")
     parser.add_argument("--one", nargs=3, metavar=("PART", "DECISIONS", "DTYPE"), help=argparse.SUPPRESS)
     asked = parser.parse_args(arguments)
     if asked.one is not None:
@@ -205,7 +207,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     if asked.out is None:
         return
     asked.out.mkdir(parents=True, exist_ok=True)
-    with (asked.out / "scale.csv").open("w", newline="") as file:
+    with ((asked.results or asked.out) / "scale.csv").open("w", newline="") as file:
         writer = csv.DictWriter(file, list(dict.fromkeys(name for row in rows for name in row)))
         writer.writeheader()
         writer.writerows(rows)

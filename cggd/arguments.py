@@ -1,10 +1,12 @@
-"""What the arguments of the command line ask for: problems from files, bounds, rules and forbidden options."""
+"""Arguments that several commands share, and what they ask for: problems, bounds, rules and forbidden options."""
 
 from __future__ import annotations
 
+import inspect
 import re
 from collections.abc import Callable, Hashable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, is_dataclass, replace
+from functools import wraps
 from pathlib import Path
 from typing import Annotated, Any, Literal
 from unicodedata import normalize
@@ -12,113 +14,180 @@ from unicodedata import normalize
 import typer
 
 from cggd.constraints import Constraint
+from cggd.improve.descent import Descent
+from cggd.incumbent import Improver
 from cggd.io import parse_bounds, parse_rule, read_options, read_problem, read_rules
 from cggd.io.bounds import known_name
-from cggd.io.text import read_lines, read_text
-from cggd.metrics import Metric
+from cggd.io.text import not_a_number, read_lines, read_text
+from cggd.metrics import Additive, Metric
+from cggd.portfolio import portfolio
 from cggd.problem import Problem
 from cggd.result import Result
 from cggd.rules import at_least
 from cggd.space import ChoiceSpace
+from cggd.terminal import complain
 
 Sense = Literal["minimize", "maximize"]
 
-# Options that several commands share.
-Limits = Annotated[
-    list[str] | None,
-    typer.Option(
-        "--limit",
-        help='a bound, such as "weight<=100", "5<=x<=14", "x==11" or "used + 2 <= offered"; may be given several times',
-    ),
+
+def note(text: str) -> None:
+    """Print a note to standard error."""
+    complain(f"note: {text}", style="yellow")
+
+
+def with_groups(command: Callable[..., None]) -> Callable[..., None]:
+    """Replace each parameter of a command that is a group of options, a dataclass, by the options of the group.
+
+    The fields of the dataclass are annotated as the parameters of a command are.
+    """
+    groups: dict[str, tuple[Any, list[str]]] = {}
+    parameters: list[inspect.Parameter] = []
+    for parameter in inspect.signature(command, eval_str=True).parameters.values():
+        if is_dataclass(parameter.annotation):
+            options = list(inspect.signature(parameter.annotation, eval_str=True).parameters.values())
+            groups[parameter.name] = (parameter.annotation, [option.name for option in options])
+            parameters += options
+        else:
+            parameters.append(parameter)
+
+    @wraps(command)
+    def grouped(**given: Any) -> None:
+        values = {name: make(**{one: given.pop(one) for one in options}) for name, (make, options) in groups.items()}
+        command(**given, **values)
+
+    keyword_only = [parameter.replace(kind=inspect.Parameter.KEYWORD_ONLY) for parameter in parameters]
+    grouped.__signature__ = inspect.Signature(keyword_only)  # pyright: ignore[reportAttributeAccessIssue]
+    return grouped
+
+
+def number(text: str | float) -> float:
+    """A number of the command line, read by the same rules as one in a table."""
+    if isinstance(text, str) and ("_" in text or not text.isascii()):
+        raise typer.BadParameter(not_a_number(text))
+    try:
+        return float(text)
+    except ValueError:
+        raise typer.BadParameter(not_a_number(str(text))) from None
+
+
+def share(text: str | float) -> float:
+    """A share of the command line: 0.1, or 10 %."""
+    if isinstance(text, str) and text.strip().endswith("%"):
+        return number(text.strip()[:-1].strip()) / 100
+    value = number(text)
+    if value > 1:
+        raise typer.BadParameter(f"{text} is {value:.0%}; for {value:g} per cent write {value:g}%, or {value / 100:g}")
+    return value
+
+
+def share_option(help: str, *names: str) -> Any:
+    """An option that takes a share."""
+    return typer.Option(*names, parser=share, metavar="SHARE", help=help)
+
+
+def number_option(help: str, *names: str) -> Any:
+    """An option that takes a number."""
+    return typer.Option(*names, parser=number, metavar="NUMBER", help=help)
+
+
+OptionTable = Annotated[
+    Path, typer.Argument(help="CSV table with the columns decision, option and one per metric; or a problem as JSON")
 ]
 Forbid = Annotated[
     list[str] | None, typer.Option(help='an option that must not be chosen, "decision=option"; may be repeated')
 ]
-Require = Annotated[
-    list[str] | None, typer.Option(help='an option that must be chosen, "decision=option"; may be repeated')
-]
-RuleTexts = Annotated[
-    list[str] | None,
-    typer.Option(
-        "--rule",
-        help='a rule, such as "cpu=x -> board=y|z", "not (a=x and b=y)", "at most 2 of *=beef", "different: RB1, RB2"; '
-        "may be repeated",
-    ),
-]
-RuleFiles = Annotated[list[Path] | None, typer.Option("--rules", help="a text file with a rule on each line")]
-Decimal = Annotated[str, typer.Option(help='decimal sign of the table, "." or ","')]
-DecisionColumn = Annotated[str, typer.Option(help="heading of the column of decisions")]
-LimitFiles = Annotated[list[Path] | None, typer.Option("--limits", help="a text file with a bound on each line")]
+Maximize = Annotated[str | None, typer.Option(help="name of the metric to maximize")]
+Minimize = Annotated[str | None, typer.Option(help="name of the metric to minimize")]
+Seed = Annotated[int, typer.Option(min=0, help="seed of the random numbers; the same seed gives the same answer")]
+
+
+@dataclass(frozen=True)
+class SearchOptions:
+    """Options of a search."""
+
+    forbid: Forbid = None
+    seconds: Annotated[
+        float | None, number_option("stop after this many seconds (in a sweep: for all bounds together)", "--time")
+    ] = None
+    steps: Annotated[int, typer.Option(help="number of steps of each start")] = 600
+    starts: Annotated[int, typer.Option(help="number of independent starts (in a sweep: for each bound)")] = 6
+    polish: Annotated[
+        bool, typer.Option(help="after the search, improve the selection and try to prove that it is optimal")
+    ] = True
+    gap: Annotated[
+        float, share_option("stop when the selection is this close to the proved bound, such as 1% or 0.01", "--gap")
+    ] = 0.0
+    seed: Seed = 0
+
+    def settings(self, space: ChoiceSpace) -> dict[str, Any]:
+        """The options as arguments of `cggd.solve.solve`."""
+        descent = Descent(self.steps, self.starts)
+        improvers: list[Improver] = portfolio(descent) if self.polish else [descent]
+        settings: dict[str, Any] = {"seed": self.seed, "gap": self.gap, "time_limit": self.seconds}
+        return settings | {"improvers": improvers, "forbid": forbidden(space, self.forbid or [])}
 
 
 @dataclass(frozen=True)
 class Wishes:
-    """Texts of the command line that become constraints.
+    """Options that become constraints, and options that say how a table is written."""
 
-    Attributes
-    ----------
-    limits, rules, require : sequence of str
-        Bounds, rules, and options that must be chosen.
-    limit_files, rule_files : sequence of path
-        Files with a bound or a rule on each line.
-    decimal, decision_column : str
-        How a table is written; see `read_options`.
-    note : callable
-        Takes what is to be said about a table.
-    """
+    limit: Annotated[
+        list[str] | None,
+        typer.Option(
+            help='a bound, such as "weight<=100", "5<=x<=14", "x==11" or "used + 2 <= offered"; may be given several '
+            "times"
+        ),
+    ] = None
+    limits: Annotated[list[Path] | None, typer.Option(help="a text file with a bound on each line")] = None
+    rule: Annotated[
+        list[str] | None,
+        typer.Option(
+            help='a rule, such as "cpu=x -> board=y|z", "not (a=x and b=y)", "at most 2 of *=beef", "different: RB1, '
+            'RB2"; may be repeated'
+        ),
+    ] = None
+    rules: Annotated[list[Path] | None, typer.Option(help="a text file with a rule on each line")] = None
+    require: Annotated[
+        list[str] | None, typer.Option(help='an option that must be chosen, "decision=option"; may be repeated')
+    ] = None
+    decimal: Annotated[str, typer.Option(help='decimal sign of the table, "." or ","')] = "."
+    decision_column: Annotated[str, typer.Option(help="heading of the column of decisions")] = "decision"
 
-    limits: Sequence[str] = ()
-    rules: Sequence[str] = ()
-    require: Sequence[str] = ()
-    limit_files: Sequence[Path] = ()
-    rule_files: Sequence[Path] = ()
-    decimal: Any = "."
-    decision_column: str = "decision"
-    note: Callable[[str], None] = lambda text: None
+    def __post_init__(self) -> None:
+        if self.decimal not in (".", ","):
+            raise ValueError(f'--decimal must be "." or ",", got {self.decimal!r}')
 
     @property
     def bounds(self) -> list[str]:
         """The texts of all bounds, those in files included."""
-        return [*self.limits, *(line for path in self.limit_files for _, line in read_lines(path))]
+        return [*(self.limit or []), *(line for path in self.limits or [] for _, line in read_lines(path))]
 
     @property
     def without_constraints(self) -> Wishes:
-        """How tables are written, alone."""
-        return Wishes(decimal=self.decimal, decision_column=self.decision_column, note=self.note)
+        """Only the options that say how a table is written."""
+        return replace(self, limit=None, limits=None, rule=None, rules=None, require=None)
+
+    def table(self, path: Path) -> tuple[ChoiceSpace, Mapping[str, Additive]]:
+        """Read a table of options."""
+        decimal: Any = self.decimal
+        return read_options(path, decimal=decimal, decision_column=self.decision_column, note=note)
 
     def on(self, space: ChoiceSpace, metrics: Mapping[str, Metric]) -> list[Constraint]:
         """The constraints that are asked for."""
-        found = [c for text in self.limits for c in parse_bounds(text, metrics)]
-        for path in self.limit_files:
-            for number, line in read_lines(path):
+        found = [c for text in self.limit or [] for c in parse_bounds(text, metrics)]
+        for path in self.limits or []:
+            for place, line in read_lines(path):
                 try:
                     found += parse_bounds(line, metrics)
                 except ValueError as error:
-                    raise ValueError(f"{path}, line {number}: {error}") from None
-        rules = [parse_rule(text) for text in self.rules]
-        rules += [rule for path in self.rule_files for rule in read_rules(path)]
+                    raise ValueError(f"{path}, line {place}: {error}") from None
+        rules = [parse_rule(text) for text in self.rule or []]
+        rules += [rule for path in self.rules or [] for rule in read_rules(path)]
         found += [rule.on(space) for rule in rules]
-        for text in self.require:
+        for text in self.require or []:
             literal = named_option(space, text, "--require")
             found.append(at_least(1, literal, name=text.strip()).on(space))
         return found
-
-
-def wished(
-    limits: list[str] | None,
-    rules: list[str] | None,
-    require: list[str] | None,
-    limit_files: list[Path] | None,
-    rule_files: list[Path] | None,
-    decimal: str,
-    decision_column: str,
-    note: Callable[[str], None],
-) -> Wishes:
-    """The wishes of a command; see `Wishes`."""
-    if decimal not in (".", ","):
-        raise ValueError(f'--decimal must be "." or ",", got {decimal!r}')
-    texts = (limits or [], rules or [], require or [], limit_files or [], rule_files or [])
-    return Wishes(*texts, decimal, decision_column, note)
 
 
 def read_input(path: Path, wishes: Wishes) -> tuple[Problem | None, Mapping[str, Metric], list[Constraint]]:
@@ -127,8 +196,7 @@ def read_input(path: Path, wishes: Wishes) -> tuple[Problem | None, Mapping[str,
         problem = read_problem(path)
         metrics = {metric.name: metric for metric in problem.metrics}
         return problem, metrics, [*problem.constraints, *wishes.on(problem.space, metrics)]
-    table = {"decimal": wishes.decimal, "decision_column": wishes.decision_column, "note": wishes.note}
-    space, metrics = read_options(path, **table)
+    space, metrics = wishes.table(path)
     return None, metrics, wishes.on(space, metrics)
 
 

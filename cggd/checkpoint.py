@@ -34,7 +34,7 @@ HEADER = re.compile(rb"cggd-checkpoint ([0-9]{1,9}) ([0-9a-f]{64})\n")
 DEEPEST = 40
 
 
-def save(path: Path, facts: Mapping[str, Any], arrays: Mapping[str, NDArray]) -> None:
+def save(path: Path, facts: Mapping[str, Any], arrays: Mapping[str, NDArray[Any]]) -> None:
     """Write facts (as JSON) and arrays to a file, which replaces the former file only when it is on the disk.
 
     Raises
@@ -50,7 +50,7 @@ def save(path: Path, facts: Mapping[str, Any], arrays: Mapping[str, NDArray]) ->
         file.write(data)
 
 
-def load(path: Path) -> tuple[dict[str, Any], dict[str, NDArray]]:
+def load(path: Path) -> tuple[dict[str, Any], dict[str, NDArray[Any]]]:
     """Read what `save` wrote.
 
     Raises

@@ -19,22 +19,22 @@ import typer
 import cggd
 from cggd import demo as demonstration
 from cggd.arguments import (
-    Decimal,
-    DecisionColumn,
-    Forbid,
-    LimitFiles,
-    Limits,
-    Require,
-    RuleFiles,
-    RuleTexts,
-    forbidden,
+    Maximize,
+    Minimize,
+    OptionTable,
+    SearchOptions,
+    Seed,
+    Wishes,
     further_objectives,
     initial_selection,
     listed,
     named_metric,
+    note,
+    number_option,
     read_input,
     read_question,
-    wished,
+    share_option,
+    with_groups,
 )
 from cggd.budget import Budget
 from cggd.constraints import Constraint
@@ -42,17 +42,14 @@ from cggd.entries import label_to_json
 from cggd.explain import Explanation
 from cggd.explain import explain as explain_result
 from cggd.feasibility import diagnose, smallest_bound
-from cggd.improve.descent import Descent
-from cggd.incumbent import Improver
 from cggd.io import write_answers
-from cggd.io.text import not_a_number, read_text, write_text
+from cggd.io.text import read_text, write_text
 from cggd.measure import measure
 from cggd.metrics import values_of
 from cggd.metrics.base import CHUNK
 from cggd.outputs import check_outputs, check_writable, writing
 from cggd.plotting import plot_budgets, plot_search
-from cggd.plotting.pictures import check_picture, load_plain_pyplot, save_picture
-from cggd.portfolio import portfolio
+from cggd.plotting.pictures import check_picture, draw_into, load_plain_pyplot, save_picture
 from cggd.printable import in_columns, on_one_line
 from cggd.problem import Problem
 from cggd.result import Result, Status
@@ -71,7 +68,7 @@ MOST_BOUNDS = 10_000
 # Seconds for an explanation if no time limit is given.
 EXPLAIN_SECONDS = 60.0
 
-app = typer.Typer(
+app: typer.Typer = typer.Typer(
     no_args_is_help=True,
     context_settings={"help_option_names": ["-h", "--help"]},
     pretty_exceptions_enable=False,
@@ -101,42 +98,10 @@ def options_of_all(
     """
 
 
-def _number(text: str | float) -> float:
-    """A number of the command line, read by the same rules as one in a table."""
-    if isinstance(text, str) and ("_" in text or not text.isascii()):
-        raise typer.BadParameter(not_a_number(text))
-    try:
-        return float(text)
-    except ValueError:
-        raise typer.BadParameter(not_a_number(str(text))) from None
-
-
-def _share(text: str | float) -> float:
-    """A share of the command line: 0.1, or 10 %."""
-    if isinstance(text, str) and text.strip().endswith("%"):
-        return _number(text.strip()[:-1].strip()) / 100
-    share = _number(text)
-    if share > 1:
-        raise typer.BadParameter(f"{text} is {share:.0%}; for {share:g} per cent write {share:g}%, or {share / 100:g}")
-    return share
-
-
-def _share_option(help: str, *names: str) -> Any:
-    return typer.Option(*names, parser=_share, metavar="SHARE", help=help)
-
-
-def _number_option(help: str, *names: str) -> Any:
-    return typer.Option(*names, parser=_number, metavar="NUMBER", help=help)
-
-
-# Options that several commands share.
-OptionTable = Annotated[
-    Path, typer.Argument(help="CSV table with the columns decision, option and one per metric; or a problem as JSON")
-]
 ThenMinimize = Annotated[
     list[str] | None, typer.Option(help="a metric to minimize next, within --slack of the best objective before")
 ]
-Slack = Annotated[float, _share_option("share that an objective may lose to the next, such as 1% or 0.01", "--slack")]
+Slack = Annotated[float, share_option("share that an objective may lose to the next, such as 1% or 0.01", "--slack")]
 Alike = Annotated[
     str | None,
     typer.Option(help='interchangeable decisions, "RB1, RB2" or "*": answers that only swap options are the same'),
@@ -144,21 +109,12 @@ Alike = Annotated[
 Explain = Annotated[
     bool, typer.Option("--explain", help="say what other options would lose, what bounds are worth, what conflicts")
 ]
-Polish = Annotated[
-    bool, typer.Option(help="after the search, improve the selection and try to prove that it is optimal")
-]
-Gap = Annotated[
-    float, _share_option("stop when the selection is this close to the proved bound, such as 1% or 0.01", "--gap")
-]
-Seed = Annotated[int, typer.Option(min=0, help="seed of the random numbers; the same seed gives the same answer")]
-Steps = Annotated[int, typer.Option(help="number of steps of each start")]
-Starts = Annotated[int, typer.Option(help="number of independent starts (in a sweep: for each bound)")]
-Maximize = Annotated[str | None, typer.Option(help="name of the metric to maximize")]
-Minimize = Annotated[str | None, typer.Option(help="name of the metric to minimize")]
 
 
 @app.command("solve")
+@with_groups
 def solve_command(
+    *,
     context: typer.Context,
     options: OptionTable,
     maximize: Maximize = None,
@@ -166,25 +122,13 @@ def solve_command(
     then_minimize: ThenMinimize = None,
     then_maximize: Annotated[list[str] | None, typer.Option(help="a metric to maximize next")] = None,
     slack: Slack = 0.0,
-    limit: Limits = None,
-    limits: LimitFiles = None,
-    rule: RuleTexts = None,
-    rules: RuleFiles = None,
-    require: Require = None,
-    decimal: Decimal = ".",
-    decision_column: DecisionColumn = "decision",
-    forbid: Forbid = None,
+    wishes: Wishes,
+    search: SearchOptions,
     top: Annotated[int, typer.Option(min=1, help="number of answers, best first")] = 1,
     differ: Annotated[int, typer.Option(min=1, help="decisions in which two answers differ at least")] = 1,
     alike: Alike = None,
     explain: Explain = False,
     initial: Annotated[Path | None, typer.Option(help="start from the selection of this result, JSON")] = None,
-    seconds: Annotated[float | None, _number_option("stop after this many seconds", "--time")] = None,
-    steps: Steps = 600,
-    starts: Starts = 6,
-    polish: Polish = True,
-    gap: Gap = 0.0,
-    seed: Seed = 0,
     table: Annotated[Path | None, typer.Option("--csv", help="write the selection to this file, as CSV")] = None,
     save: Annotated[Path | None, typer.Option("--out", help="write the result to this file, as JSON")] = None,
     checkpoint: Annotated[
@@ -199,33 +143,32 @@ def solve_command(
     the default: the option that takes the least of every limited sum, or else the first in the file. --csv writes all.
     """
     check_outputs([options], {"--csv": table, "--out": save, "--checkpoint": checkpoint})
-    wishes = wished(limit, rule, require, limits, rules, decimal, decision_column, _note)
     problem, metrics = read_question(options, maximize, minimize, wishes)
     then = further_objectives(metrics, then_minimize or [], then_maximize or [], options, context.obj or [])
-    settings: dict[str, Any] = {"seed": seed, "improvers": _improvers(steps, starts, polish=polish)}
-    settings |= {"gap": gap, "forbid": forbidden(problem.space, forbid or []), "time_limit": seconds}
+    settings = search.settings(problem.space) | {"initial": initial_selection(initial, problem.space)}
     settings |= {"checkpoint": checkpoint, "resume": checkpoint is not None, "slack": slack}
     settings |= {"answers": top, "differ": differ, "alike": listed(alike)}
-    settings |= {"initial": initial_selection(initial, problem.space)}
     explanation = None
     try:
-        with _reporting(problem, starts * steps, quiet=json or quiet) as show:
+        with _reporting(problem, search.starts * search.steps, quiet=json or quiet) as show:
             settings["callback"] = lambda p: show(_done(p), _words(p))
             result = solve_in_order(problem, then, **settings) if then else solve(problem, **settings)
         if explain:
-            explanation = explain_result(result, seed=seed, time_limit=seconds or EXPLAIN_SECONDS)
+            explanation = explain_result(result, seed=search.seed, time_limit=search.seconds or EXPLAIN_SECONDS)
     except SearchError as error:
         complain(f"error: {error}")
         result = error.result
     if result.status is Status.INFEASIBLE and not (explain or json or quiet):
-        complain("note: --explain shows which constraints conflict, and what would work", style="yellow")
+        note("--explain shows which constraints conflict, and what would work")
     files = {table: lambda path: write_answers(result, path)}
     files |= {save: lambda path: write_text(path, _document(result, explanation, history=True))}
     _deliver(result, files, _document(result, explanation) if json else None, explanation)
 
 
 @app.command("sweep")
+@with_groups
 def sweep_command(
+    *,
     options: OptionTable,
     metric: Annotated[str, typer.Option(help="name of the metric whose bound is varied")],
     bounds: Annotated[
@@ -241,20 +184,8 @@ def sweep_command(
     ] = False,
     maximize: Maximize = None,
     minimize: Minimize = None,
-    limit: Limits = None,
-    limits: LimitFiles = None,
-    rule: RuleTexts = None,
-    rules: RuleFiles = None,
-    require: Require = None,
-    decimal: Decimal = ".",
-    decision_column: DecisionColumn = "decision",
-    forbid: Forbid = None,
-    seconds: Annotated[float | None, _number_option("seconds for all bounds together", "--time")] = None,
-    steps: Steps = 600,
-    starts: Starts = 6,
-    polish: Polish = True,
-    gap: Gap = 0.0,
-    seed: Seed = 0,
+    wishes: Wishes,
+    search: SearchOptions,
     table: Annotated[
         Path | None,
         typer.Option(
@@ -273,38 +204,27 @@ def sweep_command(
     check_outputs([options], {"--csv": table, "--plot": picture, "--out": save})
     if picture is not None:
         check_picture(picture, "--plot")
-    wishes = wished(limit, rule, require, limits, rules, decimal, decision_column, _note)
     problem, metrics = read_question(options, maximize, minimize, wishes.without_constraints)
-    swept, sense, wanted = (
-        named_metric(metrics, metric, f"--metric: {options}"),
-        ">=" if at_least else "<=",
-        _wanted(bounds),
-    )
+    swept, wanted = named_metric(metrics, metric, f"--metric: {options}"), _wanted(bounds)
+    sense = ">=" if at_least else "<="
     kept = [c for c in problem.constraints if c.metric is not swept or c.sense != sense]
     kept += wishes.on(problem.space, metrics)
-    improvers = _improvers(steps, starts, polish=polish)
-    settings: dict[str, Any] = {"seed": seed, "improvers": improvers, "time_limit": seconds, "gap": gap}
-    settings |= {"forbid": forbidden(problem.space, forbid or []), "sense": problem.sense, "metric_sense": sense}
-    most = wanted + 1 if isinstance(wanted, int) else len(wanted)
+    settings = search.settings(problem.space)
+    settings |= {"sense": problem.sense, "metric_sense": sense}
+    most, each = wanted + 1 if isinstance(wanted, int) else len(wanted), search.starts * search.steps
     try:
-        with _reporting(problem, most * starts * steps, quiet=json) as show:
+        with _reporting(problem, most * each, quiet=json) as show:
 
             def callback(p: SweepProgress) -> None:
-                done = p.run * starts * steps + _done(p.search)
+                done = p.run * each + _done(p.search)
                 show(done, f"search {p.run + 1}/{p.runs}, {_words(p.search)}")
 
             front = sweep(problem.objective, kept, swept, wanted, callback=callback, **settings)
     except SweepError as error:
         complain(f"error: {error}")
         front = error.front
-
-    def draw(path: Path) -> None:
-        figure, ax = load_plain_pyplot().subplots(figsize=(6.4, 4.2), layout="constrained")
-        front.plot(ax)
-        save_picture(figure, path)
-
-    files = {table: lambda path: front.to_csv(path, selections=True)}
-    files |= {save: lambda path: write_text(path, front.to_json()), picture: draw}
+    files = {table: lambda path: front.to_csv(path, selections=True), picture: lambda path: draw_into(path, front.plot)}
+    files |= {save: lambda path: write_text(path, front.to_json())}
     _deliver(front, files, front.to_json() if json else None)
 
 
@@ -312,23 +232,18 @@ app.command()(measure)
 
 
 @app.command()
+@with_groups
 def check(
+    *,
     options: OptionTable,
-    limit: Limits = None,
-    limits: LimitFiles = None,
-    rule: RuleTexts = None,
-    rules: RuleFiles = None,
-    require: Require = None,
-    decimal: Decimal = ".",
-    decision_column: DecisionColumn = "decision",
-    seconds: Annotated[float, _number_option("seconds for each call of the solver", "--time")] = 10.0,
+    wishes: Wishes,
+    seconds: Annotated[float, number_option("seconds for each call of the solver", "--time")] = 10.0,
     samples: Annotated[int, typer.Option(min=1, help="draw this many selections where there are more")] = 10_000,
     seed: Seed = 0,
 ) -> None:
     """Check bounds: how many selections satisfy each, whether all can hold together, and how tight each could be."""
     if not seconds > 0:
         raise ValueError(f"--time must be more than 0 seconds, got {seconds:g}")
-    wishes = wished(limit, rule, require, limits, rules, decimal, decision_column, _note)
     _, _, constraints = read_input(options, wishes)
     if not constraints:
         raise ValueError("nothing to check: give at least one --limit or --rule")
@@ -403,10 +318,6 @@ def version() -> None:
 
 
 # -- input ------------------------------------------------------------------------------------------------------------
-
-
-def _note(text: str) -> None:
-    complain(f"note: {text}", style="yellow")
 
 
 def _wanted(text: str) -> list[float] | int:
@@ -486,11 +397,6 @@ def _document(result: Result, explanation: Explanation | None, *, history: bool 
         return text
     more = jsons.dumps(explanation.to_dict(), default=label_to_json)
     return f'{text[:-1]}, "explanation": {more}}}'
-
-
-def _improvers(steps: int, starts: int, *, polish: bool) -> list[Improver]:
-    descent = Descent(steps, starts)
-    return portfolio(descent) if polish else [descent]
 
 
 def _words(p: SearchProgress) -> str:

@@ -20,23 +20,21 @@ from cggd.space import ChoiceSpace
 class Constraint:
     """``metric <= bound`` or ``metric >= bound``; made by comparing a metric with a number.
 
-    A selection satisfies the bound when the metric's value does, up to the rounding error of the metric's own summation
-    (`cggd.Metric.rounded`). Whole numbers are compared exactly. Sums of floats may miss the bound by a few units in the
-    last place of their largest partial sum, so ``0.1 + 0.2 <= 0.3`` holds. Anything else is compared exactly as it was
-    returned. Where a value misses the bound by no more than its rounding error, `values` and `table` return the bound
-    itself, so their results can be compared exactly.
+    A value satisfies the bound up to the rounding error of the metric's own summation (`cggd.Metric.rounded`). Whole
+    numbers are compared exactly. Sums of floats may exceed the bound by a few units in the last place of their largest
+    partial sum, so ``0.1 + 0.2 <= 0.3`` holds. All other values are compared exactly. If a value misses the bound by no
+    more than its rounding error, `values` and `table` return the bound itself.
 
     Parameters
     ----------
     metric : Metric
     bound : float
-        An infinite bound that never binds is allowed; NaN, and an infinite bound that nothing meets, are errors.
+        It may be infinite if it then never binds. NaN, and an infinite bound that nothing satisfies, are errors.
     sense : {"<=", ">="}
     confidence : float, optional
-        For a noisy metric: the bound must hold for the confidence limit of its mean at this level, not only for the
-        measured mean; see `at_confidence`.
+        For a noisy metric: the confidence limit of the mean at this level must satisfy the bound; see `at_confidence`.
     words : str
-        What the constraint is called in reports, in place of metric, sense and bound; see `named`.
+        Name of the constraint in reports, in place of metric, sense and bound; see `named`.
 
     Examples
     --------
@@ -75,17 +73,16 @@ class Constraint:
             own(self, confidence=level)
 
     def at_confidence(self, level: float) -> Constraint:
-        """The same bound, to be met by the confidence limit of a noisy metric's mean instead of the mean itself.
+        """The same bound on the confidence limit of a noisy metric's mean, instead of the mean.
 
-        One-sided: with a `level` of 0.95 a selection whose true mean just misses the bound passes one time in twenty,
-        each time it is measured; a search that measures several candidates afresh gives chance as many tries.
-        Values, tables and reports of the constraint are then confidence limits, by Student's distribution over the
-        metric's repeats.
+        The limit is one-sided, by Student's distribution over the metric's repeats. With a `level` of 0.95, a selection
+        whose true mean just misses the bound passes one measurement in twenty, so among several measured candidates one
+        may pass by chance. Values, tables and reports of the constraint are then confidence limits.
         """
         return replace(self, confidence=level)
 
     def named(self, words: str) -> Constraint:
-        """The same bound under a name of its own in reports.
+        """The same bound with a name for reports.
 
         Examples
         --------
@@ -97,7 +94,7 @@ class Constraint:
         return replace(self, words=words)
 
     def values(self, selections: NDArray[np.int64]) -> NDArray[np.float64]:
-        """Values of the metric that are set against the bound, (n, n_decisions) to (n,): limits at its confidence.
+        """Values to compare with the bound, (n, n_decisions) to (n,); with `confidence`, confidence limits.
 
         The value of an invalid selection is NaN, which satisfies no bound.
         """
@@ -106,10 +103,10 @@ class Constraint:
         return snapped(*self.metric.rounded(selections, self.sign), self.sign, self.bound)
 
     def table(self, selection: NDArray[np.int64], *, local: bool = False) -> NDArray[np.float64]:
-        """Replacement table that is set against the bound, shape (n_options,): limits at its confidence.
+        """Replacement table to compare with the bound, shape (n_options,); with `confidence`, confidence limits.
 
-        With `local`, of the parts of the metric, where the bound is from above and must hold for each of them. The
-        entry of an invalid selection is a number that violates the bound, and is worse than all others.
+        With `local`, an upper bound gets the table of the metric's parts (`cggd.Metric.local_replacements`). The entry
+        of an invalid selection violates the bound, and is worse than all others.
         """
         local = local and self.sign > 0
         if self.confidence is not None:
@@ -135,7 +132,7 @@ class Constraint:
 
     @property
     def sign(self) -> float:
-        """1 for ``<=`` and -1 for ``>=``: ``sign * metric <= sign * bound`` says the same in one form."""
+        """1 for ``<=`` and -1 for ``>=``: the constraint is ``sign * metric <= sign * bound``."""
         return 1.0 if self.sense == "<=" else -1.0
 
     def sign_of(self, numbers: NDArray[Any]) -> NDArray[Any]:
@@ -154,9 +151,8 @@ class Constraint:
     def holds(self, selections: NDArray[np.int64]) -> NDArray[np.bool_]:
         """Whether selections satisfy the bound, (n, n_decisions) to (n,).
 
-        A model may round differently in a batch than for a single selection, and only the value of the single selection
-        counts. Selections whose value in the batch misses the bound by less than rounding are therefore evaluated again
-        one by one.
+        The value of a single selection decides, and a model may round differently in a batch. Selections that miss the
+        bound by less than rounding in the batch are therefore evaluated again one by one.
         """
         values = self.values(selections)
         held = np.asarray(self.satisfied(values))
@@ -169,17 +165,17 @@ class Constraint:
         return held
 
     def violation(self, values: ArrayLike) -> Any:
-        """By how much numbers returned by `values` or `table` miss the bound, elementwise."""
+        """By how much numbers returned by `values` or `table` violate the bound, elementwise; infinite for NaN."""
         values = np.asarray(values, dtype=float)
         with np.errstate(invalid="ignore"):  # inf - inf, where a bound never binds
             return np.where(self.satisfied(values), 0.0, _or_infinite(self.sign * (values - self.bound)))
 
     def report(self, selection: Mapping[Hashable, Hashable] | ArrayLike) -> Row:
-        """Evaluate the metric on a selection and set it against the bound."""
+        """Evaluate the metric on a selection and compare it with the bound."""
         return self.row(float(self.values(self.space.indices(selection)[None])[0]))
 
     def row(self, value: float) -> Row:
-        """A line of a report, from a known value."""
+        """The line of a report for a known value."""
         slack, satisfied = self.sign * (self.bound - value) + 0.0, bool(self.satisfied(value))
         name, unit = self.metric.name, self.metric.unit
         return Row(name, value, self.sense, self.bound, slack, unit, satisfied, self.confidence, self.words)
@@ -203,8 +199,8 @@ class Constraint:
 class Row:
     """One line of a constraint report.
 
-    `slack` is what is left of the budget, negative where it is exceeded. `words` is the name of a rule; otherwise it is
-    empty.
+    `slack` is the distance to the bound, negative if it is violated. `words` is the name of the constraint, if it has
+    one.
     """
 
     name: str
@@ -233,7 +229,7 @@ class Row:
 
 
 class Violations:
-    """By how much values miss the bounds of several constraints.
+    """By how much values violate the bounds of several constraints.
 
     Parameters
     ----------
@@ -258,16 +254,13 @@ class Violations:
         self.sizes = np.where(self.bounds == 0, 1.0, np.abs(self.bounds))
 
     def __call__(self, values: NDArray[np.float64]) -> NDArray[np.float64]:
-        """Violations of values as `Constraint.values` returns them, (n_constraints,) to (n_constraints,).
-
-        They are infinite for an invalid selection.
-        """
+        """Violations by values that `Constraint.values` returned, shape (n_constraints,); infinite where invalid."""
         with np.errstate(invalid="ignore"):  # inf - inf, of a bound that never binds
             missed = _or_infinite(self.signs * (values - self.bounds))
             return np.where(self.signs * values <= self.signs * self.bounds, 0.0, missed)
 
     def total(self, values: NDArray[np.float64]) -> float:
-        """Sum of the violations, each as a share of its bound."""
+        """Sum of the violations, each divided by the size of its bound."""
         return float((self(values) / self.sizes).sum())
 
 
@@ -282,7 +275,7 @@ def _bound_text(name: str, sense: str, bound: str, unit: str, confidence: float 
 
 
 class Rule(Protocol):
-    """Something that becomes a constraint when it is put on a choice space, such as the rules of `cggd.rules`."""
+    """Something that makes a constraint for a choice space, such as the rules of `cggd.rules`."""
 
     def on(self, space: ChoiceSpace) -> Constraint:
         """The rule as a constraint."""
@@ -292,14 +285,13 @@ class Rule(Protocol):
 def check_constraints(
     constraints: Iterable[Constraint | Rule] | Constraint | Rule, space: ChoiceSpace | None = None
 ) -> list[Constraint]:
-    """A list of constraints of one space; anything else is an error that says what was given.
+    """Check constraints of one space, apply rules to it, and return a list.
 
     Parameters
     ----------
     constraints : Constraint, rule, or iterable of these
-        Rules are put on the space.
     space : ChoiceSpace, optional
-        The space that they must belong to; by default that of the first constraint.
+        By default that of the first constraint.
     """
     if isinstance(constraints, Constraint) or (hasattr(constraints, "on") and not isinstance(constraints, Metric)):
         constraints = [cast(Any, constraints)]
@@ -327,9 +319,9 @@ def check_constraints(
 
 
 def soft(constraint: Constraint, price: float) -> Metric:
-    """What it costs to miss a bound: a price for each unit, and nothing where the bound holds.
+    """The cost of violating a bound: a price for each unit of violation, 0 if the bound holds.
 
-    Add it to an objective that is minimised, or subtract it from one that is maximised, in place of the constraint.
+    In place of the constraint, add it to an objective that is minimised, or subtract it from one that is maximised.
 
     Parameters
     ----------

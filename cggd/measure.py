@@ -12,6 +12,7 @@ import subprocess
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from tempfile import TemporaryFile
 from typing import IO, Annotated, Any
@@ -20,26 +21,15 @@ from unicodedata import normalize
 import numpy as np
 import typer
 
-from cggd.arguments import (
-    Decimal,
-    DecisionColumn,
-    Forbid,
-    LimitFiles,
-    Limits,
-    Require,
-    RuleFiles,
-    RuleTexts,
-    forbidden,
-    wished,
-)
+from cggd.arguments import Forbid, Seed, Wishes, forbidden, note, with_groups
 from cggd.checks import short
-from cggd.io import read_options, read_t4, write_selection, write_t4
+from cggd.io import read_t4, write_selection, write_t4
 from cggd.io.bounds import known_name, named_in
 from cggd.io.text import write_text
 from cggd.metrics import Additive, Invalid, Measurement, Metric
 from cggd.outputs import check_outputs, writing
 from cggd.plotting import plot_measurements
-from cggd.plotting.pictures import check_picture, load_plain_pyplot, save_picture
+from cggd.plotting.pictures import check_picture, draw_into
 from cggd.printable import on_one_line
 from cggd.problem import Problem
 from cggd.rounding import number_text
@@ -53,7 +43,9 @@ _LINE = re.compile(r"\s*([^=]+?)\s*=\s*(\S+)\s*")
 SHOWN, READ = 200, 10_000_000
 
 
+@with_groups
 def measure(
+    *,
     options: Annotated[Path, typer.Argument(help="CSV table with the columns decision and option, and cheap metrics")],
     command: Annotated[
         str,
@@ -64,20 +56,14 @@ def measure(
     ],
     maximize: Annotated[str | None, typer.Option(help="name of the number to maximize")] = None,
     minimize: Annotated[str | None, typer.Option(help="name of the number to minimize")] = None,
-    limit: Limits = None,
-    limits: LimitFiles = None,
-    rule: RuleTexts = None,
-    rules: RuleFiles = None,
-    require: Require = None,
+    wishes: Wishes,
     forbid: Forbid = None,
-    decimal: Decimal = ".",
-    decision_column: DecisionColumn = "decision",
     evaluations: Annotated[int, typer.Option(min=1, help="largest number of runs of the program")] = 100,
     log: Annotated[Path | None, typer.Option(help="append each run to this file, and read it first")] = None,
     timeout: Annotated[float | None, typer.Option(help="seconds after which a run is stopped, and invalid")] = None,
     repeats: Annotated[int, typer.Option(min=1, help="runs per selection, if the numbers are noisy")] = 1,
     parallel: Annotated[int, typer.Option(min=1, help="number of programs that run at the same time")] = 1,
-    seed: Annotated[int, typer.Option(min=0, help="seed of the random numbers")] = 0,
+    seed: Seed = 0,
     known: Annotated[Path | None, typer.Option(help="results of a kernel tuner (T4 format) that count as runs")] = None,
     t4: Annotated[Path | None, typer.Option("--t4", help="write all runs to this file, in the T4 format")] = None,
     picture: Annotated[Path | None, typer.Option("--plot", help="draw the best number against the runs")] = None,
@@ -91,10 +77,7 @@ def measure(
         check_picture(picture, "--plot")
     if (maximize is None) == (minimize is None):
         raise ValueError("give either --maximize NAME or --minimize NAME")
-    texts = (limit, rule, require, limits, rules, decimal, decision_column)
-    wishes = wished(*texts, lambda text: complain(f"note: {text}", style="yellow"))
-    table_of = {"decimal": wishes.decimal, "decision_column": wishes.decision_column, "note": wishes.note}
-    space, cheap = numbered(*read_options(options, **table_of))
+    space, cheap = numbered(*wishes.table(options))
     name = normalize("NFC", maximize or minimize or "")
     names = [name, *(found for text in wishes.bounds for found in named_in(text))]
     measured = [one for one in dict.fromkeys(names) if known_name(one, cheap) not in cheap]
@@ -119,20 +102,14 @@ def measure(
         complain(f"error: {error}")
         result = error.result
 
-    def draw(path: Path) -> None:
-        figure, ax = load_plain_pyplot().subplots(figsize=(6.4, 4.2), layout="constrained")
-        plot_measurements(problem, ax=ax)
-        save_picture(figure, path)
-
     files: dict[Path | None, Callable[[Path], Any]] = {table: lambda path: write_selection(result.selection, path)}
     files |= {save: lambda path: write_text(path, result.to_json())}
-    files |= {t4: lambda path: write_t4(bench, path), picture: draw}
+    files |= {t4: lambda path: write_t4(bench, path)}
+    files |= {picture: lambda path: draw_into(path, partial(plot_measurements, problem))}
     with writing(files):
         say_json(result.to_json(history=False)) if json else say(result.summary())
     if run.failed:
-        complain(
-            f"note: {run.failed} runs failed, and their selections are invalid; the last: {run.said}", style="yellow"
-        )
+        note(f"{run.failed} runs failed, and their selections are invalid; the last: {run.said}")
     raise typer.Exit(FEASIBLE if result.feasible else NOT_FEASIBLE)
 
 
@@ -182,11 +159,13 @@ class Program:
         self, command: str, space: ChoiceSpace, timeout: float | None = None, names: Sequence[str] = ()
     ) -> None:
         # Decisions become marks before the command is split, since their names may hold blanks and quotes.
-        self.decisions, self.names, self.timeout = space.decisions, names, timeout
+        self.decisions: Sequence[Hashable] = space.decisions
+        self.names: Sequence[str] = names
+        self.timeout: float | None = timeout
         texts = {f"{{{decision}}}": f"\0{i}\0" for i, decision in enumerate(space.decisions)}
         pattern = re.compile("|".join(map(re.escape, texts)))
         try:
-            self.words = shlex.split(pattern.sub(lambda match: texts[match[0]], normalize("NFC", command)))
+            self.words: list[str] = shlex.split(pattern.sub(lambda match: texts[match[0]], normalize("NFC", command)))
         except ValueError as error:
             raise ValueError(f"--command {command!r} cannot be split into words: {error}") from None
         if not self.words:
@@ -202,7 +181,8 @@ class Program:
         if shutil.which(self.words[0]) is None and "\0" not in self.words[0]:
             raise ValueError(f"--command: {self.words[0]!r} is not a program that can be run")
         # Number of runs that failed, and what the last of them said.
-        self.failed, self.said = 0, ""
+        self.failed: int = 0
+        self.said: str = ""
         self._running: set[subprocess.Popen] | None = set()
 
     @property

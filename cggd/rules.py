@@ -26,8 +26,8 @@ from scipy import sparse
 
 from cggd.checks import whole
 from cggd.constraints import Constraint
-from cggd.metrics import Additive, Excess, Function, Metric, Relation
-from cggd.metrics.relation import COMBINED
+from cggd.metrics import Additive, Excess, Function, Interactions, Metric
+from cggd.metrics.interactions import COMBINED
 from cggd.space import ChoiceSpace, few
 
 # Most clauses of one rule. A formula of and, or and not may have exponentially many.
@@ -587,7 +587,7 @@ class Check:
             if prod(map(len, labels)) <= COMBINED:
                 answers = [_answer(self.function(*some), self.words) for some in product(*labels)]
                 values = _changes(np.array(answers).reshape([len(some) for some in labels]))
-                return Constraint(Relation(space, names, values, name=self.words), 0, "<=", words=self.words)
+                return Constraint(Interactions(space, {names: values}, name=self.words), 0, "<=", words=self.words)
 
         def broken(selection: Mapping[Hashable, Hashable]) -> float:
             given = self.function(selection) if names is None else self.function(*(selection[d] for d in names))

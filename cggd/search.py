@@ -63,7 +63,7 @@ class Search:
             raise ValueError(
                 f"a search by ask and tell needs a costly metric, such as one of a Measurement; got {objective!r}"
             )
-        self.problem = replace(problem, allowed=problem.space.allowed(forbid))
+        self.problem: Problem = replace(problem, allowed=problem.space.allowed(forbid))
         rng = np.random.default_rng(whole(seed, "seed", least=0))
         self._advisor = (model or Model()).advisor(self.problem, rng)
 

@@ -44,9 +44,11 @@ class Series:
     """
 
     def __init__(self, search: Search, options: Mapping[str, Any], *, least_seconds: float = SHORTEST) -> None:
-        self.search, self.options, self.least_seconds = search, dict(options), least_seconds
-        self.budget = Budget(options["time_limit"], max_evaluations=options["max_evaluations"])
-        self.left = 1
+        self.search: Search = search
+        self.options: dict[str, Any] = dict(options)
+        self.least_seconds: float = least_seconds
+        self.budget: Budget = Budget(options["time_limit"], max_evaluations=options["max_evaluations"])
+        self.left: int = 1
         self.stopped: Stop | None = None
         self.failure: SearchError | None = None
 

@@ -96,7 +96,7 @@ def minimize(
     improvers: Sequence[Improver] | None = None,
     callback: Callable[[Progress], Any] | None = None,
     executor: Executor | Callable[[], Executor] | None = None,
-    checkpoint: str | os.PathLike | None = None,
+    checkpoint: str | os.PathLike[str] | None = None,
     resume: bool = False,
     answers: int = 1,
     differ: int = 1,

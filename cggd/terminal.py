@@ -12,7 +12,8 @@ from cggd.printable import printable
 
 FEASIBLE, WRONG_INPUT, NOT_FEASIBLE, INTERRUPTED = 0, 1, 2, 130
 
-out, err = Console(soft_wrap=True), Console(stderr=True, soft_wrap=True)
+out: Console = Console(soft_wrap=True)
+err: Console = Console(stderr=True, soft_wrap=True)
 
 
 def say(text: object = "") -> None:

@@ -27,10 +27,13 @@ from cggd import (
     Status,
     Table,
     checkpoint,
+    maximize,
     maximum,
     minimize,
 )
+from cggd import checkpoint as checkpoints
 from cggd.checkpoint import FORMAT, digest, load, save
+from tests.messages import FAR, LAT, case, search
 
 SPACE = ChoiceSpace({"a": ["x", "y"], "b": ["x", "y"], "c": ["x", "y", "z"]})
 COST = Additive(SPACE, [3, 1, 4, 2, 5, 3, 0], name="cost")
@@ -416,3 +419,88 @@ def test_repeats_of_a_noisy_device_are_in_the_file(tmp_path):
     rows = one.selections()
     for mine, theirs in zip(one.known(rows), other.known(rows), strict=True):
         np.testing.assert_array_equal(mine, theirs)
+
+
+# -- wrong input -------------------------------------------------------------------------------------------------------
+
+
+def npy(path):
+    with path.open("wb") as file:
+        np.save(file, np.zeros(3))
+
+
+def npz(path):
+    with path.open("wb") as file:
+        np.savez(file, a=np.zeros(3))
+
+
+def pickled(path):
+    with path.open("wb") as file:
+        np.savez(file, facts=np.array({"a": 1}, dtype=object))
+
+
+def truncated(path):
+    search(checkpoint=path)
+    path.write_bytes(path.read_bytes()[:-100])
+
+
+def flipped(path):
+    search(checkpoint=path)
+    whole = bytearray(path.read_bytes())
+    whole[len(whole) // 3] ^= 255
+    path.write_bytes(bytes(whole))
+
+
+DAMAGES = [npy, npz, pickled, truncated, flipped, lambda p: p.write_bytes(b""), lambda p: p.write_text("x" * 99)]
+DAMAGES += [lambda p: p.mkdir(), lambda p: np.savez(p.open("wb"), facts=np.array("{"))]
+IDS = ["npy", "npz", "pickle", "truncated", "flipped byte", "empty", "text", "folder", "half JSON"]
+
+
+@pytest.mark.parametrize("damage", DAMAGES, ids=IDS)
+@pytest.mark.filterwarnings("ignore:unclosed file:ResourceWarning")
+def test_a_damaged_checkpoint(damage, tmp_path):
+    path = tmp_path / "search.ckpt"
+    damage(path)
+    with pytest.raises(ValueError, match=r"search\.ckpt is not a cggd checkpoint, or is damaged"):
+        checkpoints.load(path)
+    with pytest.raises(
+        ValueError, match=r"search\.ckpt is not a cggd checkpoint, or is damaged|must be a file, got the folder"
+    ):
+        search(checkpoint=path, resume=True)
+
+
+OTHERS = [
+    case("other seed", {"seed": 1}, ValueError, "seed is 0", "here it is 1"),
+    case("other steps", {"improvers": [Descent(steps=4, starts=1)]}, ValueError, "improvers is ['Descent "),
+    case("other starts", {"improvers": [Descent(steps=3, starts=2)]}, ValueError, "improvers is ['Descent "),
+    case("other rescale", {"improvers": [Descent(3, 1, rescale=1.5)]}, ValueError, "improvers is ['Descent "),
+    case("other improvers", {"improvers": [Descent(3, 1), Enumerate()]}, ValueError, "here it is ['Descent "),
+]
+
+
+@pytest.mark.parametrize(("options", "error", "fragments"), OTHERS)
+def test_a_checkpoint_of_other_options(options, error, fragments, tmp_path):
+    path = tmp_path / "search.ckpt"
+    search(checkpoint=path)
+    with pytest.raises(error) as caught:
+        search(checkpoint=path, resume=True, **options)
+    for fragment in (str(path), "another search", *fragments):
+        assert fragment in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("run", "fragment"),
+    [
+        (lambda **o: minimize(FAR, [FAR <= 30], **o), "layout"),
+        (lambda **o: maximize(LAT, [LAT <= 7], **o), "sense is 'minimize', here it is 'maximize'"),
+        (lambda **o: minimize(LAT, [LAT <= 6], **o), "Constraint(lat <= 7 ms)"),
+        (lambda **o: minimize(-LAT, [LAT <= 7], **o), "objective is 'lat', here it is '-lat'"),
+    ],
+    ids=["space", "sense", "constraints", "objective"],
+)
+def test_a_checkpoint_of_another_problem(run, fragment, tmp_path):
+    path = tmp_path / "search.ckpt"
+    search(checkpoint=path)
+    with pytest.raises(ValueError, match="belongs to another search") as caught:
+        run(improvers=[Descent(steps=3, starts=1)], checkpoint=path, resume=True)
+    assert fragment in str(caught.value)

@@ -9,9 +9,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cggd import Additive, ChoiceSpace, Constraint, Function, Peak, maximum, minimize
+from cggd import Additive, ChoiceSpace, Constraint, Function, Guide, Peak, maximum, minimize
 from cggd.constraints import Row, check_constraints, soft
 from cggd.metrics import table_of
+from tests.messages import FAR, INF, LAT, NAN, case, told
 
 SPACE = ChoiceSpace({"a": ["x", "y"], "b": ["u", "v", "w"]})
 COST = Additive(SPACE, [1, 2, 3, 4, 5], name="cost", unit="EUR")
@@ -190,3 +191,75 @@ def test_a_value_that_differs_in_a_batch_is_computed_alone():
     shaky = replace(shaky, cache=False)
     for rows in (SPACE.enumerate(), SPACE.enumerate()[:2]):
         assert (shaky <= 5).holds(rows).tolist() == (COST.evaluate(rows) <= 5).tolist()
+
+
+# -- wrong input -------------------------------------------------------------------------------------------------------
+
+BOUND = "the bound on 'lat'"
+
+WRONG = [
+    *(
+        case(f"bound {bound!r}", lambda bound=bound: bound >= LAT, TypeError, BOUND, str(bound), "must be a number")
+        for bound in (True, np.True_, "5", b"5", None, [5.0], (5,), {}, 5j, np.complex64(1), np.array(True))
+    ),
+    case("bound an array", lambda: np.array([5.0]) >= LAT, TypeError, BOUND, "array([5.])", "number"),
+    case(
+        "bound an array on the left", lambda: np.array([5.0, 6.0]) >= LAT, TypeError, BOUND, "array([5., 6.])", "number"
+    ),
+    *(
+        case(f"bound {bound!r}", lambda bound=bound: bound <= LAT, ValueError, BOUND, "nan", "a number")
+        for bound in (NAN, np.float32(NAN), Decimal("nan"))
+    ),
+    case("bound beyond floats", lambda: LAT <= 10**400, ValueError, BOUND, "1e308"),
+    case("bound a metric", lambda: LAT <= FAR, TypeError, BOUND, "lat - far <= 0", "number"),
+    case("bound of least infinity", lambda: LAT <= -INF, ValueError, "nothing can satisfy lat <= -inf"),
+    case("bound of greatest infinity", lambda: LAT >= INF, ValueError, "nothing can satisfy lat >= inf"),
+    case("chained comparison", lambda: 1 <= LAT <= 5, TypeError, "lat >= 1 ms", "chained", "two constraints"),
+    case("constraint as truth value", lambda: bool(LAT <= 5), TypeError, "lat <= 5 ms", "report(selection).satisfied"),
+    case("strictly less", lambda: LAT < 5, TypeError, "strict", "write lat <= 5"),
+    case("strictly more", lambda: LAT > 5, TypeError, "strict", "write lat >= 5"),
+    case("strict on the left", lambda: np.float64(5) > LAT, TypeError, "strict", "lat <= ", "5.0"),
+    case("constraint of no metric", lambda: Constraint(5, 3, "<="), TypeError, "metric", "got 5", "Metric"),
+    case("constraint of unknown sense", lambda: Constraint(LAT, 5, "<"), ValueError, "sense", "'<'", '"<=" or ">="'),
+    case("constraints None", lambda: minimize(LAT, None), TypeError, "constraints", "None", "[metric <= 5]"),
+    case(
+        "constraints a string", lambda: minimize(LAT, "lat<=5"), TypeError, "constraints", "'lat<=5'", "[metric <= 5]"
+    ),
+    case("constraints a metric", lambda: minimize(LAT, LAT), TypeError, "constraints", "Additive(lat", "[metric <= 5]"),
+    case(
+        "constraints of strings", lambda: minimize(LAT, ["lat<=5"]), TypeError, "constraints", "'lat<=5'", "metric <= 5"
+    ),
+    case(
+        "equality", lambda: minimize(LAT, [LAT == 5]), TypeError, "constraints", "False", "metric <= 5 and metric >= 5"
+    ),
+    case(
+        "constraint of another space",
+        lambda: minimize(LAT, [FAR <= 1]),
+        ValueError,
+        "far <= 1",
+        "2 decisions",
+        "3 decisions",
+        "one space",
+    ),
+    case(
+        "constraints of two spaces",
+        lambda: Guide([LAT <= 1, FAR <= 1]),
+        ValueError,
+        "far <= 1",
+        "2 decisions",
+        "3 decisions",
+    ),
+    case(
+        "report of a wrong selection",
+        lambda: (LAT <= 5).report([0, 9]),
+        ValueError,
+        "takes option 9",
+        "'pool'",
+        "0 to 2",
+    ),
+]
+
+
+@pytest.mark.parametrize(("make", "error", "fragments"), WRONG)
+def test_wrong_input(make, error, fragments):
+    told(make, error, fragments)

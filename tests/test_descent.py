@@ -128,3 +128,22 @@ def test_a_move_of_your_own_replaces_the_guide():
     result = minimize(ERROR, [LATENCY <= 20], improvers=[Descent(steps=9, starts=1, move=Still)])
     assert len(result.history) == 9
     assert len(set(result.history.value.tolist())) == 1
+
+
+# -- wrong input -------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        ({"weights": "x"}, "weights must be one of 'unit'"),
+        ({"balance": "x"}, "balance must be one of 'equal'"),
+        ({"learning_rate": 0}, "learning_rate must be greater than 0"),
+        ({"learning_rate": float("nan")}, "learning_rate must be finite"),
+        ({"temperature": (0, 0)}, "temperature must be two numbers greater than 0"),
+        ({"temperature": (1,)}, "temperature must be two numbers greater than 0"),
+    ],
+)
+def test_wrong_starts(wrong, message):
+    with pytest.raises(ValueError, match=message):
+        Start(**wrong)

@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 
 from cggd import Additive, ChoiceSpace, Function, Guide
 from cggd.guide.directions import three_case
+from tests.messages import INF, LAT, LOGITS, NAN, case, told
 
 SPACE = ChoiceSpace({"a": ["x", "y", "z"], "b": ["x", "y"]})
 COST = Additive(SPACE, [1.0, 2.0, 3.0, 1.0, 4.0], name="cost")
@@ -109,3 +110,73 @@ def test_many_constraints_are_handled_in_parts(monkeypatch):
     together = Guide(bounds).step(np.ones(5), position).gradient
     monkeypatch.setattr(module, "STACKED", 1)
     assert Guide(bounds).step(np.ones(5), position).gradient == pytest.approx(together)
+
+
+# -- wrong input -------------------------------------------------------------------------------------------------------
+
+GUIDED = Guide([LAT <= 4])
+
+WRONG = [
+    case("guide without constraints", lambda: Guide([]), ValueError, "constraints is empty", "at least one"),
+    case("guide rescale 1", lambda: Guide([LAT <= 5], rescale=1), ValueError, "rescale", "1.0", "greater than 1"),
+    case("guide rescale NaN", lambda: Guide([LAT <= 5], rescale=NAN), ValueError, "rescale", "nan", "finite"),
+    case("guide rescale string", lambda: Guide([LAT <= 5], rescale="2"), TypeError, "rescale", "'2'", "number"),
+    case("guide epsilon 0", lambda: Guide([LAT <= 5], epsilon=0), ValueError, "epsilon", "0.0", "greater than 0"),
+    case("guide epsilon negative", lambda: Guide([LAT <= 5], epsilon=-1e-3), ValueError, "epsilon", "-0.001"),
+    case("guide epsilon infinite", lambda: Guide([LAT <= 5], epsilon=INF), ValueError, "epsilon", "inf", "finite"),
+    case(
+        "guide unknown weights",
+        lambda: Guide([LAT <= 5], weights="equal"),
+        ValueError,
+        "weights",
+        "'equal'",
+        "'unit', 'difference'",
+    ),
+    case(
+        "guide unknown balance",
+        lambda: Guide([LAT <= 5], balance="unit"),
+        ValueError,
+        "balance",
+        "'unit'",
+        "'equal', 'violation'",
+    ),
+    case(
+        "gradient of wrong shape",
+        lambda: GUIDED.modify(np.zeros(4), LOGITS),
+        ValueError,
+        "gradient",
+        "(5,)",
+        "got (4,)",
+    ),
+    case(
+        "gradient of two axes",
+        lambda: GUIDED.modify(np.zeros((5, 1)), LOGITS),
+        ValueError,
+        "gradient",
+        "(5,)",
+        "got (5, 1)",
+    ),
+    case(
+        "gradient with NaN", lambda: GUIDED.modify([0, NAN, 0, 0, 0], LOGITS), ValueError, "gradient", "nan", "'conv5'"
+    ),
+    case("logits of wrong shape", lambda: GUIDED.modify(LOGITS, np.zeros(2)), ValueError, "logits", "(5,)", "got (2,)"),
+    case("logits with NaN", lambda: GUIDED.modify(LOGITS, [NAN, 0, 0, 0, 0]), ValueError, "logits", "nan", "'conv3'"),
+]
+
+
+@pytest.mark.parametrize(("make", "error", "fragments"), WRONG)
+def test_wrong_input(make, error, fragments):
+    told(make, error, fragments)
+
+
+def test_wrong_logits_and_gradients():
+    space = ChoiceSpace.from_sizes([2, 2])
+    guide = Guide([Additive(space, [1, 2, 3, 4]) <= 4])
+    with pytest.raises(TypeError, match="gradient must hold numbers"):
+        guide.modify(["a", "b", "c", "d"], np.zeros(4))
+    with pytest.raises(ValueError, match="gradient must be finite, got inf for option 1 of decision 0"):
+        guide.modify([0, np.inf, 0, 0], np.zeros(4))
+    with pytest.raises(ValueError, match="logits of a decision are all -inf"):
+        guide.modify(np.zeros(4), [-np.inf, -np.inf, 0, 0])
+    with pytest.raises(ValueError, match="rescale must be greater than 1, got 0"):
+        guide.step(np.zeros(4), np.zeros(4), rescale=0)

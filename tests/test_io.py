@@ -12,7 +12,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from scipy import sparse
 
-from cggd import Additive, ChoiceSpace, Function, LongestPath, Peak, Problem, Table, datasets, maximum
+from cggd import Additive, ChoiceSpace, Function, Interactions, LongestPath, Peak, Problem, Table, datasets, maximum
 from cggd.io import parse_bound, read_gap, read_mmkp, read_options, read_problem, write_options, write_problem
 
 # Every example writes to the same few files, one after another.
@@ -379,6 +379,7 @@ def test_every_kind_comes_back(tmp_path):
         Peak(space, None, np.zeros((1, 7)), name="unused"),
         Table(space, np.random.default_rng(0).random((2, 3, 2)), name="table"),
         LongestPath(space, graph, values, {3: [("x", "end"), "start"]}, "cost", name="path"),
+        Interactions(space, {(3, "x"): np.arange(6).reshape(2, 3) / 7, (("in", 0),): [0.1, 2]}, 0.3, name="pairs"),
     ]
     problem = Problem(metrics[-1], [metric <= 1 for metric in metrics])
     found = round_trip(problem, tmp_path)
@@ -495,7 +496,7 @@ def metric(**entry):
         (metric(name=3), "metrics[0]: name and unit must be strings, got 3 and ''"),
         (
             metric(kind="sum"),
-            "metric 'value': kind must be one of additive, peak, table, longest_path, excess, relation, got 'sum'",
+            "metric 'value': kind must be one of additive, peak, table, longest_path, excess, interactions, got 'sum'",
         ),
         (metric(dtype="int8"), "metric 'value': dtype must be"),
         (metric(value=3), "metric 'value' has the unknown key 'value'; known are 'values', 'constant'"),

@@ -29,6 +29,7 @@ from cggd import (
 )
 from cggd.metrics import Evaluation, evaluating, one_hot, table_of, values_of
 from cggd.testing import selections
+from tests.messages import BIG, LAT, NAN, case, told
 from tests.strategies import dags, durations, tables
 
 # -- kinds: each draws a metric and its definition in plain Python, a function of the chosen indices -------------------
@@ -564,3 +565,27 @@ def test_sum_of_black_boxes_has_limits_where_its_terms_have():
     assert (Function(SPACE, area) + top).limits() == (-np.inf, np.inf)
     assert (0 * Function(SPACE, area) + top).limits() == (3, 5)
     assert maximum(Function(SPACE, area), top).limits() == (3, np.inf)
+
+
+# -- wrong input -------------------------------------------------------------------------------------------------------
+
+WRONG = [
+    case("quantile above one", lambda: LAT.quantile(50), ValueError, "q must", "50", "between 0 and 1"),
+    case("quantile NaN", lambda: LAT.quantile(NAN), ValueError, "q must", "nan"),
+    case(
+        "quantile without samples", lambda: LAT.quantile(0.5, samples=0), ValueError, "samples", "got 0", "at least 1"
+    ),
+    case(
+        "minimum of too large a space",
+        lambda: Function(BIG, len).minimum(),
+        ValueError,
+        "least value of 'function'",
+        "2**3001",
+        "as a number",
+    ),
+]
+
+
+@pytest.mark.parametrize(("make", "error", "fragments"), WRONG)
+def test_wrong_input(make, error, fragments):
+    told(make, error, fragments)

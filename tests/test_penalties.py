@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from benchmarks.pages import insert
+from benchmarks.markdown import insert
 from benchmarks.penalties import compare, report
 from benchmarks.penalties.compare import ANSWERS, Answer, Run, Tuning, opponents, tuned
 from benchmarks.penalties.loop import LONGEST, Lookup, Problem, View, descend, penalised

@@ -24,7 +24,7 @@ from cggd import (
     sweep,
 )
 from cggd.io import parse_rule, read_problem, write_problem
-from cggd.metrics import Excess, Relation
+from cggd.metrics import Excess, Interactions
 from cggd.program.presolve import limits_of, possible
 from cggd.testing import check_constraints, check_direction, check_expression, check_metric, check_state
 from cggd.testing.strategies import choice_spaces
@@ -165,12 +165,14 @@ def test_excess_keeps_the_laws(seed, n):
 @pytest.mark.slow
 @given(st.integers(0, 2**16))
 @settings(max_examples=60, deadline=None)
-def test_relations_keep_the_laws(seed):
+def test_stored_combinations_keep_the_laws(seed):
     rng = np.random.default_rng(seed)
     space = ChoiceSpace.from_sizes(rng.integers(1, 5, rng.integers(1, 5)))
     decisions = rng.permutation(space.n_decisions)[: rng.integers(1, 4)].tolist()
-    metric = Relation(space, decisions, rng.integers(-1, 3, space.sizes[decisions]) * rng.choice([1.0, 0.1]))
-    slow = [metric.values[tuple(row[decisions])] for row in space.enumerate()]
+    values = rng.integers(-1, 3, space.sizes[decisions]) * rng.choice([1.0, 0.1])
+    metric = Interactions(space, {tuple(decisions): values})
+    slow = [values[tuple(row[decisions])] for row in space.enumerate()]
+    assert (metric.minimum(), metric.maximum()) == metric.limits() == (min(slow), max(slow))
     assert metric.evaluate(space.enumerate()).tolist() == slow
     check_metric(metric, n=5)
     check_state(metric, n=5)

@@ -29,6 +29,7 @@ from cggd import (
     Problem,
     Result,
     SearchError,
+    Start,
     Status,
     Stop,
     Switches,
@@ -43,6 +44,7 @@ from cggd.improve import descent as improved_by_descent
 from cggd.improve import multipliers, presolve
 from cggd.layout import Layout
 from cggd.program import bounds
+from tests.messages import LAT, NAN, Own, case, function, search, told
 from tests.strategies import satisfying
 
 engine = importlib.import_module("cggd.solve")  # the package's attribute of this name is the function
@@ -716,3 +718,163 @@ def test_black_boxes_of_few_selections_are_enumerated_if_the_calls_allow_it():
     assert minimize(slow, [LATENCY <= 7]).status is Status.OPTIMAL
     assert minimize(slow, [LATENCY <= 7], max_evaluations=n + 1).status is Status.OPTIMAL
     assert minimize(slow, [LATENCY <= 7], max_evaluations=n // 2).evaluations <= n // 2
+
+
+# -- wrong input -------------------------------------------------------------------------------------------------------
+
+WRONG = [
+    case("objective a number", lambda: minimize(5), TypeError, "objective", "got 5", "Metric"),
+    case("objective a function", lambda: maximize(len), TypeError, "objective", "len", "Metric"),
+    case(
+        "objective without space",
+        lambda: minimize(Own(len, space=None)),
+        TypeError,
+        "space of objective Own",
+        "None",
+        "ChoiceSpace",
+    ),
+    case(
+        "objective without name",
+        lambda: minimize(Own(len, name=None)),
+        TypeError,
+        "name of objective Own",
+        "None",
+        "str",
+    ),
+    case(
+        "constraint metric without unit",
+        lambda: Own(len, unit=None) <= 5,
+        TypeError,
+        "unit of metric Own",
+        "None",
+        "str",
+    ),
+    case(
+        "problem of unknown sense",
+        lambda: Problem(LAT, sense="min"),
+        ValueError,
+        "sense",
+        "'min'",
+        '"minimize" or "maximize"',
+    ),
+    case("unknown option", lambda: solve(Problem(LAT), step=5), TypeError, "unknown option 'step'", "improvers"),
+    case(
+        "unknown option of maximize",
+        lambda: maximize(LAT, timeout=5),
+        TypeError,
+        "unknown option 'timeout'",
+        "time_limit",
+    ),
+    case("seed None", lambda: search(seed=None), TypeError, "seed", "None", "whole number"),
+    case("seed negative", lambda: search(seed=-1), ValueError, "seed", "-1", "at least 0"),
+    case("seed float", lambda: search(seed=1.5), TypeError, "seed", "1.5", "whole number"),
+    case(
+        "seed Generator", lambda: search(seed=np.random.default_rng()), TypeError, "seed", "Generator", "whole number"
+    ),
+    case("steps 0", lambda: Descent(steps=0), ValueError, "steps", "got 0", "at least 1"),
+    case("steps bool", lambda: Descent(steps=True), TypeError, "steps", "True", "whole number"),
+    case("steps string", lambda: Descent(steps="10"), TypeError, "steps", "'10'", "whole number"),
+    case("starts 0", lambda: Descent(starts=0), ValueError, "starts", "got 0", "at least 1"),
+    case("starts empty", lambda: Descent(starts=[]), ValueError, "starts is empty", "at least one"),
+    case("starts of strings", lambda: Descent(starts=["unit"]), TypeError, "starts", "['unit']", "list of Start"),
+    case("starts a string", lambda: Descent(starts="unit"), TypeError, "starts", "'unit'"),
+    case(
+        "start of unknown weights",
+        lambda: Start(weights="x"),
+        ValueError,
+        "weights",
+        "'x'",
+        "'unit', 'difference'",
+    ),
+    case(
+        "start of unknown balance",
+        lambda: Descent(starts=[Start(balance="x")]),
+        ValueError,
+        "balance",
+        "'x'",
+        "'equal'",
+    ),
+    case("time limit 0", lambda: search(time_limit=0), ValueError, "time_limit", "got 0", "more than 0"),
+    case("time limit NaN", lambda: search(time_limit=NAN), ValueError, "time_limit", "nan", "a number"),
+    case("time limit string", lambda: search(time_limit="1s"), TypeError, "time_limit", "'1s'", "number"),
+    case("evaluations 0", lambda: search(max_evaluations=0), ValueError, "max_evaluations", "got 0", "at least 1"),
+    case("patience float", lambda: Descent(no_improvement=1e2), TypeError, "no_improvement", "100.0", "whole number"),
+    case("rescale 1", lambda: Descent(rescale=1.0), ValueError, "rescale", "1.0", "greater than 1"),
+    case("share 0", lambda: Descent(share=0), ValueError, "share", "got 0", "at most 1"),
+    case("share 2", lambda: Descent(share=2.0), ValueError, "share", "got 2.0", "at most 1"),
+    case("improvers a string", lambda: search(improvers="descent"), TypeError, "improvers", "'descent'", "a list"),
+    case("improvers not a list", lambda: search(improvers=Descent()), TypeError, "improvers", "Descent(", "a list"),
+    case("an improver that is none", lambda: search(improvers=[5]), TypeError, "improvers", "got 5", "improve"),
+    case("an option of version 0.1", lambda: search(steps=5), TypeError, "unexpected keyword", "'steps'"),
+    case("callback", lambda: search(callback="print"), TypeError, "callback", "'print'", "callable"),
+    case("executor", lambda: search(executor=4), TypeError, "executor", "got 4", "submit"),
+    case(
+        "executor class instance without submit", lambda: search(executor=map), TypeError, "executor", "map", "submit"
+    ),
+    case("resume without checkpoint", lambda: search(resume=True), ValueError, "resume=True", "checkpoint"),
+    case("initial too short", lambda: search(initial=[0]), ValueError, "(2,)", "got shape (1,)"),
+    case(
+        "initial unknown option", lambda: search(initial={"stem": "conv7"}), ValueError, "'stem'", "'conv7'", "'conv3'"
+    ),
+    case(
+        "initial unknown decision", lambda: search(initial={"head": 1}), ValueError, "unknown decision 'head'", "'stem'"
+    ),
+    case("initial out of range", lambda: search(initial=[0, 7]), ValueError, "option 7", "'pool'", "0 to 2"),
+    case(
+        "initial that forbid rules out",
+        lambda: search(initial={"stem": "conv3"}, forbid={"stem": ["conv3"]}),
+        ValueError,
+        "initial takes option 'conv3' of decision 'stem'",
+        "forbid",
+    ),
+]
+
+
+@pytest.mark.parametrize(("make", "error", "fragments"), WRONG)
+def test_wrong_input(make, error, fragments):
+    told(make, error, fragments)
+
+
+MORE = [
+    case(
+        "checkpoint in no folder", {"checkpoint": "/no/such/folder/x"}, ValueError, "checkpoint", "folder that exists"
+    ),
+    case("checkpoint a number", {"checkpoint": 3}, TypeError, "checkpoint must be a path", "3"),
+    case("patience negative", {"improvers": lambda: [Descent(patience=-1)]}, ValueError, "patience", "-1"),
+    case("initial a string", {"initial": "x"}, ValueError, "initial"),
+]
+
+
+@pytest.mark.parametrize(("wrong", "kind", "parts"), [(c.values[0], c.values[1], c.values[2:]) for c in MORE])
+def test_more_wrong_options(wrong, kind, parts):
+    with pytest.raises(kind) as caught:
+        search(**{name: value() if callable(value) else value for name, value in wrong.items()})
+    for part in parts[0] if isinstance(parts[0], tuple | list) else parts:
+        assert part in str(caught.value)
+
+
+def test_a_search_that_breaks_carries_what_it_had():
+    calls = iter(range(10_000))
+
+    def breaks(labelled):
+        if next(calls) == 400:
+            raise OSError("device lost")
+        return 1.0 + (labelled["stem"] == "conv5")
+
+    with pytest.raises(SearchError, match=r"device lost.*best selection until then.*\.result, lat = ") as caught:
+        minimize(LAT, [function(breaks, cache=False) >= 1.5], improvers=[Descent()])
+    error = caught.value
+    assert isinstance(error.__cause__, MetricError)
+    assert isinstance(error.__cause__.__cause__, OSError)
+    assert error.result.feasible
+    assert error.result.selection["stem"] == "conv5"
+    assert error.result.stopped is Stop.FAILED
+    assert "device lost" in error.result.stop_text
+    assert len(error.result.history) > 0
+
+
+def test_an_executor_whose_pool_is_closed_is_named():
+    with ThreadPoolExecutor(1) as pool:
+        pass
+    with pytest.raises(SearchError, match="cannot schedule new futures"):
+        minimize(function(lambda s: 1.0), [LAT <= 7], executor=pool)

@@ -1,4 +1,4 @@
-"""ChoiceSpace: conversions are each other's inverse, and every way to make one. Layout: against slow loops."""
+"""ChoiceSpace: conversions are each other's inverse, and every way to make one."""
 
 from itertools import product
 
@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cggd import ChoiceSpace, layout
-from cggd.layout import Layout, Ragged, Uniform
+from cggd import ChoiceSpace
 from cggd.testing import selections
+from tests.messages import BIG, CHAIN, LAT, SMALL, case, search, told
 from tests.strategies import groups, numbers, spaces, tables
 
 # -- conversions -------------------------------------------------------------------------------------------------------
@@ -209,94 +209,166 @@ def test_allowed_mask(data):
     assert space.allowed({}) is None
 
 
-# -- layout ------------------------------------------------------------------------------------------------------------
+# -- wrong input -------------------------------------------------------------------------------------------------------
+
+WRONG = [
+    case("space without decisions", lambda: ChoiceSpace({}), ValueError, "options is empty", "at least one decision"),
+    case(
+        "decision without options", lambda: ChoiceSpace({"stem": []}), ValueError, "'stem'", "no option", "at least one"
+    ),
+    case("duplicate option", lambda: ChoiceSpace({"stem": [1, 2, 1]}), ValueError, "'stem'", "option 1", "must differ"),
+    case("equal options 1 and True", lambda: ChoiceSpace({"stem": [1, True]}), ValueError, "'stem'", "option 1"),
+    case("options as list", lambda: ChoiceSpace([2, 3]), TypeError, "options", "list", "ChoiceSpace.from_sizes"),
+    case("options None", lambda: ChoiceSpace(None), TypeError, "options", "NoneType", "map each decision"),
+    case("options of a decision as string", lambda: ChoiceSpace({"stem": "abc"}), TypeError, "'stem'", "'abc'", "list"),
+    case("options of a decision as number", lambda: ChoiceSpace({"stem": 3}), TypeError, "'stem'", "got 3", "list"),
+    case("options as unordered set", lambda: ChoiceSpace({"stem": {1}}), TypeError, "'stem'", "got {1}", "list"),
+    case("unhashable option", lambda: ChoiceSpace({"stem": [[1]]}), TypeError, "'stem'", "got [1]", "hashable"),
+    case(
+        "graph is no graph", lambda: ChoiceSpace({"a": [1]}, {"b": [2]}), TypeError, "graph", "{'b': [2]}", "networkx"
+    ),
+    case("sizes empty", lambda: ChoiceSpace.from_sizes([]), ValueError, "sizes", "(0,)", "non-empty list"),
+    case("sizes a number", lambda: ChoiceSpace.from_sizes(5), ValueError, "sizes", "got 5", "non-empty list"),
+    case("sizes None", lambda: ChoiceSpace.from_sizes(None), ValueError, "sizes", "got None", "non-empty list"),
+    case("sizes of two axes", lambda: ChoiceSpace.from_sizes([[2, 2]]), ValueError, "sizes", "(1, 2)"),
+    case("sizes ragged", lambda: ChoiceSpace.from_sizes([2, [3]]), ValueError, "sizes", "ragged", "flat list"),
+    case("sizes floats", lambda: ChoiceSpace.from_sizes([2.0]), TypeError, "sizes", "float64", "whole numbers"),
+    case("sizes bools", lambda: ChoiceSpace.from_sizes([True]), TypeError, "sizes", "bool", "whole numbers"),
+    case(
+        "size zero", lambda: ChoiceSpace.from_sizes([2, 0]), ValueError, "sizes", "got 0 for decision 1", "at least 1"
+    ),
+    case("from_graph of no graph", lambda: ChoiceSpace.from_graph(5), TypeError, "graph", "got 5", "networkx"),
+    case("from_graph empty", lambda: ChoiceSpace.from_graph(nx.Graph(), [1]), ValueError, "graph has no nodes"),
+    case(
+        "from_graph without edges",
+        lambda: ChoiceSpace.from_graph(nx.path_graph(1), [1], on="edges"),
+        ValueError,
+        "graph has no edges",
+        "at least one decision",
+    ),
+    case(
+        "from_graph on neither",
+        lambda: ChoiceSpace.from_graph(CHAIN, [1], on="vertices"),
+        ValueError,
+        "on must be",
+        "'vertices'",
+        '"nodes" or "edges"',
+    ),
+    case(
+        "from_graph without attribute",
+        lambda: ChoiceSpace.from_graph(CHAIN, attribute="ops"),
+        ValueError,
+        "no node",
+        "'ops'",
+        "pass options",
+    ),
+    case(
+        "from_graph of parallel edges",
+        lambda: ChoiceSpace.from_graph(nx.MultiDiGraph([(0, 1), (0, 1)]), [1], on="edges"),
+        ValueError,
+        "graph has parallel edges",
+        "at most one",
+    ),
+    case("from_graph options string", lambda: ChoiceSpace.from_graph(CHAIN, "ab"), TypeError, "'stem'", "'ab'", "list"),
+    case("from_table of no table", lambda: ChoiceSpace.from_table(5), TypeError, "table", "got 5", "DataFrame"),
+    case(
+        "from_table without column",
+        lambda: ChoiceSpace.from_table({"decision": ["a"], "op": ["x"]}),
+        ValueError,
+        "no column 'option'",
+        "'decision', 'op'",
+    ),
+    case(
+        "from_table DataFrame without column",
+        lambda: ChoiceSpace.from_table(pd.DataFrame({"layer": ["a"]})),
+        ValueError,
+        "no column 'decision'",
+        "'layer'",
+    ),
+    case("from_table empty", lambda: ChoiceSpace.from_table({"decision": [], "option": []}), ValueError, "is empty"),
+    case(
+        "from_table of unequal columns",
+        lambda: ChoiceSpace.from_table({"decision": ["a", "b"], "option": ["x"]}),
+        ValueError,
+        "'decision', 'option'",
+        "different lengths [2, 1]",
+    ),
+    case(
+        "from_table duplicate rows",
+        lambda: ChoiceSpace.from_table({"decision": ["a", "a"], "option": ["x", "x"]}),
+        ValueError,
+        "'a'",
+        "'x' more than once",
+    ),
+    case(
+        "from_table with a gap",
+        lambda: ChoiceSpace.from_table(pd.DataFrame({"decision": ["a", "a"], "option": ["x", None]})),
+        ValueError,
+        "column 'option'",
+        "row 1",
+    ),
+    case(
+        "from_table column as string",
+        lambda: ChoiceSpace.from_table({"decision": "ab", "option": [1, 2]}),
+        TypeError,
+        "column 'decision'",
+        "'ab'",
+        "one entry per row",
+    ),
+    case("selection too short", lambda: LAT([0]), ValueError, "selection", "(2,)", "got shape (1,)"),
+    case("selection a string", lambda: LAT("conv3"), ValueError, "selection", "'conv3'", "mapping of labels"),
+    case("selection None", lambda: LAT(None), ValueError, "selection", "None", "mapping of labels"),
+    case("selection ragged", lambda: LAT([0, [1]]), ValueError, "selection is ragged", "flat list"),
+    case("selection of floats", lambda: LAT([0.0, 1.0]), TypeError, "selections", "float64", "whole numbers"),
+    case("selection of labels in a list", lambda: LAT(["conv3", "max"]), TypeError, "selections", "'conv3'", "whole"),
+    case("selection of bools", lambda: LAT([True, False]), TypeError, "selections", "bool", "whole numbers"),
+    case("selection out of range", lambda: LAT([0, 3]), ValueError, "takes option 3", "'pool'", "0 to 2"),
+    case("selection negative", lambda: LAT([-1, 0]), ValueError, "takes option -1", "'stem'", "0 to 1"),
+    case("selection with open decision", lambda: LAT({"stem": "conv3"}), ValueError, "selection", "open: 'pool'"),
+    case(
+        "selection with unknown option",
+        lambda: LAT({"stem": "conv7", "pool": "max"}),
+        ValueError,
+        "'stem'",
+        "'conv7'",
+        "'conv3', 'conv5'",
+    ),
+    case(
+        "selection with unknown decision",
+        lambda: LAT({"stem": "conv3", "pool": "max", "head": 1}),
+        ValueError,
+        "unknown decision 'head'",
+        "'stem', 'pool'",
+    ),
+    case(
+        "unhashable decision",
+        lambda: SMALL.position(["stem"]),
+        ValueError,
+        "unknown decision ['stem']",
+        "'stem', 'pool'",
+    ),
+    case("selections of one axis", lambda: SMALL.check_selections([0, 1]), ValueError, "selections", "(n, 2)", "(2,)"),
+    case("enumerating too many", lambda: BIG.enumerate(), ValueError, "2**3001 selections", "4000000 can"),
+    case(
+        "forbid every option", lambda: SMALL.allowed({"stem": ["conv3", "conv5"]}), ValueError, "every option", "'stem'"
+    ),
+    case("forbid mask of everything", lambda: search(forbid=np.ones(5, bool)), ValueError, "every option", "'stem'"),
+    case("forbid unknown option", lambda: search(forbid={"stem": ["x"]}), ValueError, "'stem'", "'x'", "'conv3'"),
+    case(
+        "forbid unknown decision",
+        lambda: search(forbid={"head": []}),
+        ValueError,
+        "'head'",
+    ),
+    case("forbid a label", lambda: search(forbid={"stem": "conv3"}), TypeError, "forbid['stem']", "'conv3'", "list"),
+    case("forbid a string", lambda: search(forbid="conv3"), ValueError, "forbid", "(5,)", "bool array"),
+    case(
+        "forbid indices", lambda: search(forbid=[0, 1]), ValueError, "forbid", "int64 (2,)", "bool array of shape (5,)"
+    ),
+    case("forbid ragged", lambda: search(forbid=[[0], 1]), ValueError, "forbid is ragged"),
+]
 
 
-def parts(layout, flat):
-    return [flat[..., a:b] for a, b in zip(layout.offsets[:-1], layout.offsets[1:], strict=True)]
-
-
-UFUNCS = (np.add, np.minimum, np.maximum)
-
-
-@given(tables(columns=2))
-def test_reduce_spread_argmax(drawn):
-    space, *rows = drawn
-    layout, flat = space.layout, np.stack(rows)
-    for ufunc in UFUNCS:
-        expected = np.stack([ufunc.reduce(part, axis=-1) for part in parts(layout, flat)], axis=-1)
-        np.testing.assert_allclose(layout.reduce(ufunc, flat), expected, rtol=1e-12, atol=1e-12)
-        np.testing.assert_array_equal(layout.reduce(ufunc, flat)[0], layout.reduce(ufunc, flat[0]))
-    per_decision = layout.reduce(np.maximum, flat)
-    spread = layout.spread(per_decision)
-    assert [part.shape for part in parts(layout, spread)] == [part.shape for part in parts(layout, flat)]
-    assert all((part == one[..., None]).all() for part, one in zip(parts(layout, spread), per_decision.T, strict=True))
-    assert layout.argmax(flat[0]).tolist() == [int(np.argmax(part)) for part in parts(layout, flat[0])]
-    assert layout.owner.tolist() == [d for d, size in enumerate(space.sizes.tolist()) for _ in range(size)]
-    first = np.zeros((3, space.n_decisions), dtype=np.int64)
-    np.testing.assert_array_equal(layout.flat(first), np.tile(layout.offsets[:-1], (3, 1)))
-
-
-def test_argmax_takes_the_first_of_equals_and_reads_minus_infinity():
-    for cut in (Layout(np.array([0, 3, 6])), Layout(np.array([0, 3, 5, 6]))):
-        flat = np.array([-np.inf, 2.0, 2.0, -np.inf, 0.0, -np.inf])
-        assert cut.argmax(flat).tolist() == [1, 1, 0][: cut.n_decisions]
-
-
-@given(st.data())
-def test_restrict(data):
-    space, flat = data.draw(tables())
-    layout = space.layout
-    allowed = np.array([data.draw(st.booleans()) for _ in flat])
-    allowed[layout.flat(data.draw(selections(space)))] = True
-    kept = layout.restrict(allowed)
-    assert kept.sizes.tolist() == [int(part.sum()) for part in parts(layout, allowed)]
-    for whole, mask, part in zip(parts(layout, flat), parts(layout, allowed), parts(kept, flat[allowed]), strict=True):
-        np.testing.assert_array_equal(whole[mask], part)
-
-
-@pytest.mark.parametrize("block", [1, 3, 7, 1000])
-@given(tables(columns=2))
-def test_blocks_cover_the_space_and_do_as_slow_loops(block, drawn):
-    space, *rows = drawn
-    flat = np.stack(rows)
-    before = flat.copy()
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(layout, "BLOCK", block)
-        blocks = Layout(space.offsets).blocks
-    assert [b[0].start for b in blocks] == [0, *(b[0].stop for b in blocks[:-1])]
-    assert blocks[-1][0].stop == space.n_decisions
-    for decisions, options, segments in blocks:
-        assert (options.start, options.stop) == (space.offsets[decisions.start], space.offsets[decisions.stop])
-        assert options.stop - options.start <= block or decisions.stop == decisions.start + 1
-        assert isinstance(segments, Uniform if space.layout.uniform else Ragged)
-        for array in (flat[:, options], flat[0, options]):
-            _check_segments(segments, array, space.sizes[decisions])
-    np.testing.assert_array_equal(flat, before)
-
-
-def _check_segments(segments, array, sizes):
-    cuts = np.cumsum(sizes)[:-1]
-    form = segments.gather(array)
-    np.testing.assert_array_equal(segments.scatter(form), array)
-    assert not np.shares_memory(form, array), "a form is written into"
-    np.testing.assert_array_equal(np.broadcast_to(segments.sizes, len(sizes)), sizes)
-    for ufunc in UFUNCS:
-        expected = np.stack([ufunc.reduce(part, axis=-1) for part in np.split(array, cuts, axis=-1)], axis=-1)
-        np.testing.assert_allclose(segments.reduce(ufunc, form), expected, rtol=1e-12, atol=1e-12)
-    top = segments.reduce(np.maximum, form)
-    spread = segments.scatter(form - segments.spread(top))
-    expected = [part - part.max(axis=-1, keepdims=True) for part in np.split(array, cuts, axis=-1)]
-    np.testing.assert_array_equal(spread, np.concatenate(expected, axis=-1))
-    found = np.zeros(form.shape)
-    place = segments.gather(np.broadcast_to(np.arange(array.shape[-1]), array.shape))
-    seen = []
-    for a, b, valid in segments.pairs():
-        mask = np.broadcast_to(True if valid is None else valid, place[a].shape)
-        found[a] += mask
-        found[b] += mask
-        seen += zip(place[a][mask].tolist(), place[b][mask].tolist(), strict=True)
-    starts = np.cumsum(sizes) - sizes
-    wanted = [(s + i, s + j) for s, n in zip(starts, sizes, strict=True) for i in range(n) for j in range(i + 1, n)]
-    assert sorted(seen) == sorted(wanted * (array.size // array.shape[-1]))
-    np.testing.assert_array_equal(segments.scatter(found), np.broadcast_to(np.repeat(sizes - 1, sizes), array.shape))
+@pytest.mark.parametrize(("make", "error", "fragments"), WRONG)
+def test_wrong_input(make, error, fragments):
+    told(make, error, fragments)

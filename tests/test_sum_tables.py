@@ -1,14 +1,11 @@
-"""Problems of sums in blocks, and their relaxation, against enumeration."""
+"""Problems of sums in blocks, against enumeration."""
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from cggd import Additive, ChoiceSpace, Function, Problem, layout
-from cggd.program import repair as repair_module
-from cggd.program.bounds import open_cost, relax
-from cggd.program.repair import repair
 from cggd.program.sum_tables import Tables
 
 
@@ -108,48 +105,3 @@ def test_a_sample_is_some_of_the_decisions(problem, n, seed):
 
 def _ends(layout):
     return layout.offsets[:-1], layout.offsets[1:]
-
-
-@given(problems(), st.sampled_from([1, 20_000]))
-@settings(max_examples=100)
-def test_a_repair_satisfies_every_constraint(problem, core):
-    tables = Tables.of(problem, problem.allowed)
-    _, _, over = everything(problem)
-    point, start = tables.minimise(np.zeros(len(problem.constraints)))
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(repair_module, "CORE", core)
-        found, value = repair(problem, tables, [point], 0.0, lambda: False)
-    if found is not None:
-        assert problem.satisfied(found)
-        assert problem.permits(found[None])[0]
-        assert value == problem.sign * problem.cost(found)
-    if (point.slope + tables.noise[1:] <= 0).all():
-        # The minimiser itself is feasible, by more than rounding: nothing is better.
-        assert found is not None
-        assert problem.cost(found) == problem.cost(start)
-    if not (over <= 0).all(axis=0).any():
-        assert found is None
-    assert repair(problem, tables, [], 0.0, lambda: False) == (None, None)
-
-
-@given(problems())
-def test_a_relaxation_bounds_every_feasible_selection(problem):
-    relaxed = relax(problem)
-    selections, cost, over = everything(problem)
-    fits = (over <= 0).all(axis=0)
-    assert relaxed is not None
-    if relaxed.infeasible:
-        assert not fits.any()
-        return
-    low, reduced = problem.sign * relaxed.bound, relaxed.reduced()
-    assert (cost[fits] >= low - 1e-6).all()
-    known = np.inf
-    if relaxed.selection is not None:
-        assert problem.satisfied(relaxed.selection)
-        known = problem.cost(relaxed.selection)
-    # An option costs at least what is said of it, in selections that are no worse than the one found.
-    good = fits & (cost <= known)
-    most = reduced[problem.space.layout.flat(selections[good])].max(axis=1)
-    assert (cost[good] >= low + most - 1e-6).all()
-    better = cost[good] < known
-    assert (most[better] <= open_cost(known, low, 0.0)).all()

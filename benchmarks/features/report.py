@@ -1,7 +1,8 @@
 """Tables and pictures of what the comparison of feature selectors measured.
 
-``python -m benchmarks.features.report out/features/features.csv --out docs`` writes pictures and a summary into the
-folder and the tables into its ``features.md``, between two marks; what else stands in that file is kept.
+``python -m benchmarks.features.report out/features/features.csv --out docs`` writes pictures into the folder and the
+tables into its ``features.md``, between two marks; what else stands in that file is kept. ``--results`` names the
+folder of the summary.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ import pandas as pd
 
 from benchmarks.features import pictures
 from benchmarks.features.methods import BUNDLED, CLINICAL, DESIGN, ENTRANTS, NESTED, OPTIMA
-from benchmarks.pages import insert
+from benchmarks.markdown import insert
 from benchmarks.report import table
 
 MARK = "features"
@@ -174,12 +175,14 @@ def markdown(rows: pd.DataFrame) -> str:
     return "\n\n".join(parts)
 
 
-def write(paths: Sequence[Path], folder: Path) -> Path:
-    """Pictures, the summary as CSV, and the tables of one or several comparisons; returns the page."""
+def write(paths: Sequence[Path], folder: Path, results: Path | None = None) -> Path:
+    """Pictures and tables of comparisons, and in `results` (or `folder`) a summary as CSV; returns the page."""
     rows, page = read(*paths), folder / "features.md"
     folder.mkdir(parents=True, exist_ok=True)
     lines = summary(rows)
-    lines.to_csv(folder / "features_summary.csv", index=False, float_format="%.5g", quoting=csv.QUOTE_MINIMAL)
+    lines.to_csv(
+        (results or folder) / "features_summary.csv", index=False, float_format="%.5g", quoting=csv.QUOTE_MINIMAL
+    )
     images = "\n".join(f"![{drawn.stem}]({drawn.name})" for drawn in pictures.draw(lines, folder))
     insert(f"{markdown(rows)}\n\n{images}", page, MARK)
     return page
@@ -190,8 +193,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("csv", nargs="+", type=Path)
     parser.add_argument("--out", type=Path, required=True, metavar="FOLDER")
+    parser.add_argument("--results", type=Path, metavar="FOLDER", help="of the CSV file; by default --out")
     asked = parser.parse_args(arguments)
-    print(f"wrote {write(asked.csv, asked.out)}")
+    print(f"wrote {write(asked.csv, asked.out, asked.results)}")
 
 
 if __name__ == "__main__":

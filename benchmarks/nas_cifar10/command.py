@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from benchmarks.markdown import insert
 from benchmarks.nas_cifar10.images import FILE, Images, available, load
 from benchmarks.nas_cifar10.methods import ABLATIONS, BASELINES, ENDS, METHODS
 from benchmarks.nas_cifar10.ranking import answer
@@ -24,7 +25,6 @@ from benchmarks.nas_cifar10.recipe import FULL, QUICK, Recipe
 from benchmarks.nas_cifar10.report import ENDS_MARK, VARIED, ends_page, page, write
 from benchmarks.nas_cifar10.settings import SIZE_NAMES, TOPOLOGY_NAMES, Selection, Setting, all_settings
 from benchmarks.nas_cifar10.training import trained
-from benchmarks.pages import insert
 
 RESULTS = Path(__file__).parent / "results"
 CACHE = Path("out/nas_cifar10/cache")

@@ -9,10 +9,10 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from benchmarks.markdown import insert
 from benchmarks.nas_cifar10.methods import ABLATIONS, BASELINES, METHODS
 from benchmarks.nas_cifar10.recipe import FULL
 from benchmarks.nas_cifar10.settings import Selection, Setting, all_settings
-from benchmarks.pages import insert
 from benchmarks.penalties.settings import FINE, every
 from benchmarks.report import table
 

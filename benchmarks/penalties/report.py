@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
-from benchmarks.pages import insert
+from benchmarks.markdown import insert
 from benchmarks.penalties.compare import (
     ANSWERS,
     DEFAULTS,
@@ -308,13 +308,15 @@ def main(arguments: Sequence[str] = ()) -> None:
         prog="python -m benchmarks.penalties", description="cggd against penalty losses on the NATS tables"
     )
     parser.add_argument("--quick", action="store_true", help="three settings, three seeds, every second weight")
-    parser.add_argument("--out", type=Path, default=Path("out"), help="folder of CSV files and plots (default: out)")
-    parser.add_argument("--docs", type=Path, help="Markdown file whose marked part takes the tables")
+    parser.add_argument("--out", type=Path, default=Path("out"), help="folder of CSV files (default: out)")
+    parser.add_argument(
+        "--docs", type=Path, help="Markdown file whose marked part takes the tables; plots go beside it"
+    )
     options = parser.parse_args(arguments)
     options.out.mkdir(parents=True, exist_ok=True)
     results = compare(quick=options.quick)
     write_csv(results, options.out)
-    draw(results, options.out)
+    draw(results, options.docs.parent if options.docs else options.out)
     text = tables(results)
     insert(text, options.docs or options.out / "penalties.md", MARK)
     print(text)

@@ -1,7 +1,7 @@
 """Tables and pictures of the comparison of schedulers.
 
-``python -m benchmarks.scheduling.report out/scheduling/scheduling.csv --out docs`` writes the rows and a picture into
-the folder and the tables into its ``scheduling_benchmarks.md``, between two marks.
+``python -m benchmarks.scheduling.report out/scheduling/scheduling.csv --out docs`` writes a picture into the folder
+and the tables into its ``scheduling_benchmarks.md``, between two marks. ``--results`` names the folder of the rows.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from pathlib import Path
 from statistics import mean, median
 from typing import TYPE_CHECKING, Any
 
-from benchmarks.pages import insert
+from benchmarks.markdown import insert
 
 if TYPE_CHECKING:
     from benchmarks.scheduling.compare import Row
@@ -222,6 +222,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("csv", type=Path)
     parser.add_argument("--out", type=Path, default=Path("docs"))
+    parser.add_argument("--results", type=Path, metavar="FOLDER", help="of the CSV file; by default --out")
     options = parser.parse_args(arguments)
     rows = read(options.csv)
     page = options.out / "scheduling_benchmarks.md"
@@ -229,8 +230,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     insert(versus(rows), page, f"{MARK}-versus")
     insert(losses(rows), page, f"{MARK}-losses")
     insert(unproved(rows), page, f"{MARK}-unproved")
-    if options.csv.resolve() != (options.out / "scheduling_benchmarks.csv").resolve():
-        shutil.copyfile(options.csv, options.out / "scheduling_benchmarks.csv")
+    kept = (options.results or options.out) / "scheduling_benchmarks.csv"
+    if options.csv.resolve() != kept.resolve():
+        shutil.copyfile(options.csv, kept)
     draw(rows, options.out / "scheduling_gaps.png")
 
 

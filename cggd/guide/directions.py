@@ -1,19 +1,17 @@
 r"""Directions toward the feasible region.
 
-Sign convention, stated once: a direction is added to the logits. It is positive for options that lead toward the
-feasible region, and a guide that steps along *minus* its modified gradient therefore *subtracts* the direction from
-the gradient.
+Sign convention: a direction is added to the logits, and is positive for options that lead toward the feasible region.
+A step goes along *minus* the modified gradient, so a guide *subtracts* the direction from the gradient.
 
-One constraint ``c <= b`` acts on each decision by its replacement table, case by case (Van Baelen & Karsmakers, 2023;
+The push of one constraint ``c <= b`` on a decision follows from the replacement table (Van Baelen & Karsmakers, 2023;
 CONNAS, ICLR 2026):
 
 1. every option satisfies the bound: no push;
 2. some do: :math:`\sum w(j, m) (e_j - e_m)` over the pairs with `j` satisfying and `m` violating;
 3. none does: the same sum over the pairs with :math:`c_j < c_m`.
 
-In case 3 no option satisfies, and the sum runs over all pairs with an antisymmetric weight; all the weights here are
-antisymmetric, so equal options give no push. The factor :math:`1/\sqrt 2` of the paper is left out: it cancels when
-the vector is normalised.
+All weights w are antisymmetric, so equal options give no push. The factor :math:`1/\sqrt 2` of the paper is omitted,
+because it cancels when the vector is normalised.
 """
 
 from __future__ import annotations
@@ -53,8 +51,8 @@ def three_case(
     tables : array-like of shape (n_options,) or (n_constraints, n_options)
         Replacement tables.
     limits : float, or array-like of shape (n_constraints,) or (n_constraints, n_decisions)
-        Bounds; one per decision where tables are given without what their decisions' options have
-        in common (`cggd.Metric.shifted`).
+        Bounds; one per decision for tables without the part that the options of a decision have in common
+        (`cggd.Metric.shifted`).
     layout : Layout
     weights : {"unit", "difference", "confidence"}
         Pair weights w(j, m): 1, with each decision's vector normalised (the paper); :math:`c_m - c_j`; or
@@ -62,16 +60,16 @@ def three_case(
     errors : array-like like `tables`, optional
         Standard errors of the tables, for ``"confidence"``; without them it equals ``"unit"``.
     allowed : bool array of shape (n_options,), optional
-        Options that may be chosen; the others are no partner of any pair and get no push.
+        Options that may be chosen; the others are in no pair and get no push.
     ranks : int array like `tables`, optional
-        `cggd.pair_counts.flat_ranks` of the tables, where they are known already.
+        `cggd.pair_counts.flat_ranks` of the tables, if already known.
     overwrite : bool
-        Allow the result to take the memory of `tables`.
+        Whether the result may use the memory of `tables`.
 
     Returns
     -------
     ndarray of the shape of `tables`
-        Each row has norm 1, or is zero where nothing in it can lead toward its bound.
+        Each row has norm 1, or is zero if no option leads toward the bound.
 
     Examples
     --------
@@ -100,7 +98,7 @@ def three_case(
         overwrite = True
     out = tables if overwrite else np.empty_like(tables)
     squares = np.zeros(len(tables))
-    # Where every decision pushes, vectors of this length make up one of norm 1, and need no second look.
+    # If every decision pushes, vectors of length 1 / scale form one of norm 1, which is not normalised again.
     scale = np.sqrt(layout.n_decisions)
     for decisions, options, segments in layout.blocks:
         table = segments.gather(tables[:, options])
@@ -149,8 +147,8 @@ def _difference(table: NDArray[Any], satisfying: NDArray[np.bool_], segments: Se
     sum_satisfying = segments.reduce(np.add, table * weight)
     n_violating, sum_violating = segments.sizes - n_satisfying, total - sum_satisfying
     np.maximum(weight, spread(n_satisfying == 0), out=weight)
-    # weight 1: sum_violating - n_violating * c; weight 0: sum_satisfying - n_satisfying * c. Kept apart, so that a
-    # decision whose options all satisfy gets exactly 0.
+    # weight 1: sum_violating - n_violating * c; weight 0: sum_satisfying - n_satisfying * c. They are computed
+    # separately, so that a decision whose options all satisfy gets exactly 0.
     push = table * -spread(n_violating)
     push += spread(sum_violating)
     push *= weight
@@ -164,7 +162,7 @@ def _difference(table: NDArray[Any], satisfying: NDArray[np.bool_], segments: Se
 def _counted(
     table: NDArray[Any], ranks: NDArray[Any] | None, satisfying: NDArray[np.bool_], segments: Segments, scale: float
 ) -> NDArray[Any]:
-    """Sum of e_j - e_m: each option gets the number of options it beats less that of those that beat it."""
+    """Sum of e_j - e_m: for each option, the number of worse options minus that of better ones."""
     if satisfying.any():
         n_satisfying = segments.reduce(np.add, satisfying.astype(table.dtype))
         n_violating = segments.sizes - n_satisfying
@@ -209,7 +207,7 @@ def _confidence(table: NDArray[Any], errors: NDArray[Any], a: tuple, b: tuple) -
 
 
 def unit(vector: NDArray[np.float64]) -> NDArray[np.float64]:
-    """The vector divided by its norm; zero where it is zero but for rounding, as when directions cancel."""
+    """The vector divided by its norm; zero if the norm is only rounding error, as when directions cancel."""
     length = norm(vector)
     return vector / length if length > 1e-12 else np.zeros_like(vector)
 

@@ -1,4 +1,4 @@
-"""The guide: changes a task gradient so that logits move into the feasible region."""
+"""The guide: modifies a task gradient so that the logits move into the feasible region."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ STACKED = 1_000_000
 
 @dataclass(frozen=True, eq=False)
 class Observation:
-    """The selection of some logits, set against the constraints.
+    """The selection that some logits give, and the values of the constraints there.
 
     Attributes
     ----------
@@ -33,7 +33,7 @@ class Observation:
     values : ndarray of shape (n_constraints,)
         The constraints' metrics at the selection.
     violations : ndarray of shape (n_constraints,)
-        By how much each bound is missed, 0 where it is met.
+        By how much each bound is violated; 0 where it is satisfied.
     allowed : bool array of shape (n_options,), or None
         The options that may be chosen; None where all may.
     """
@@ -51,12 +51,12 @@ class Observation:
 
 @dataclass(frozen=True, eq=False)
 class GuideStep:
-    """What a guide saw and did.
+    """Result of one call of a guide.
 
     Attributes
     ----------
     gradient : ndarray of shape (n_options,)
-        The modified gradient: step along its negative.
+        The modified gradient; a step goes along its negative.
     direction : ndarray of shape (n_options,)
         Unit vector toward the feasible region, or zero.
     seen : Observation
@@ -73,8 +73,8 @@ class GuideStep:
 
 
 def allowed_by(logits: NDArray[np.float64]) -> NDArray[np.bool_] | None:
-    """Mask of the options that may be chosen, those whose logit is not ``-inf``; None where all may."""
-    if np.isfinite(logits.min()):  # a quick look, which nearly always is enough
+    """Mask of the options whose logit is not ``-inf``, which may be chosen; None if all may."""
+    if np.isfinite(logits.min()):  # cheap, and nearly always enough
         return None
     forbidden = np.isneginf(logits)
     return ~forbidden if forbidden.any() else None
@@ -82,28 +82,26 @@ def allowed_by(logits: NDArray[np.float64]) -> NDArray[np.bool_] | None:
 
 @dataclass(frozen=True, eq=False)
 class Guide:
-    r"""Gradient modification of CGGD, per decision: :math:`g' = g - R \max(\|g\|, \epsilon)\, d`.
+    r"""Gradient modification of CGGD: :math:`g' = g - R \max(\|g\|, \epsilon)\, d`.
 
-    d is the unit vector of the sum of the directions of the violated constraints, each a unit vector itself
-    (`cggd.guide.directions.three_case`). Satisfied constraints contribute nothing, and where all are satisfied the
-    gradient is left alone. Pure: nothing is kept from one call to the next.
+    Each violated constraint has a direction, a unit vector (`cggd.guide.directions.three_case`); d is the unit vector
+    of their sum. If all constraints are satisfied, the gradient is not changed. The guide keeps no state between calls.
 
     Parameters
     ----------
     constraints : list of Constraint
         Of one choice space; at least one.
     rescale : float
-        R > 1. With R > 1 the component along d always points into the feasible region, whatever the gradient. The
-        default of 1.2 is the paper's.
+        R > 1, so that the step has a positive component along d for every gradient. The default is the paper's.
     epsilon : float
-        Stands in for the norm of a vanishing gradient, so that logits still move.
+        Lower limit of the norm in the formula; without it, a vanishing gradient would stop the logits.
     weights : {"unit", "difference", "confidence"}
         See `cggd.guide.directions.three_case`. ``"unit"`` (the paper's) suits small spaces whose decisions interact,
         ``"difference"`` large additive ones, ``"confidence"`` noisy measurements.
     balance : {"equal", "violation"}
-        How directions of several violated constraints are added: each counts the same (the paper), or each in
-        proportion to its violation, measured in standard deviations of its replacement table. The latter is
-        Cimmino's simultaneous projection, and on MMKP I07 takes a third off the loss against the LP bound.
+        Weights of the directions of several violated constraints: equal (the paper), or in proportion to the violation
+        in standard deviations of the replacement table. The latter is Cimmino's simultaneous projection; on MMKP I07
+        it reduces the loss against the LP bound by a third.
 
     Examples
     --------
@@ -140,7 +138,7 @@ class Guide:
         return self.constraints[0].space
 
     def modify(self, gradient: ArrayLike, logits: ArrayLike) -> NDArray[np.float64]:
-        """The gradient to descend along, shape (n_options,); an option whose logit is ``-inf`` is forbidden.
+        """The modified gradient, shape (n_options,); an option whose logit is ``-inf`` is forbidden.
 
         Parameters
         ----------
@@ -149,7 +147,7 @@ class Guide:
         return self.step(gradient, logits).gradient
 
     def step(self, gradient: ArrayLike, logits: ArrayLike, *, rescale: float | None = None) -> GuideStep:
-        """`modify`, with a report of what was seen; `rescale` overrides R for this step."""
+        """`modify`, with the selection and the direction; `rescale` overrides R for this step."""
         gradient, logits = self.check_flat(gradient, "gradient"), self.check_flat(logits, "logits")
         if rescale is not None and as_number(rescale, "rescale") <= 1:
             raise ValueError(f"rescale must be greater than 1, got {rescale}")
@@ -189,7 +187,7 @@ class Guide:
         known: list[Shifted] = []
         sums = [c.metric.shifted(selection) for c in constraints] if self.weights != "confidence" else [None]
         if allowed is None and all(part is not None for part in sums):
-            # What options of a decision have in common moves the decision's limit instead of its table.
+            # What the options of a decision have in common is subtracted from its limit, not added to its table.
             known = [part for part in sums if part is not None]
             rows = [part.values for part in known]
             limits = np.stack([lim - c.sign * p.shift for lim, c, p in zip(limits, constraints, known, strict=True)])
@@ -199,7 +197,7 @@ class Guide:
             if self.weights == "unit":
                 ranks = _stacked([c.sign_of(p.ranks()) for c, p in zip(constraints, known, strict=True)])
         else:
-            # What a bound from above demands of every part of a metric, it demands of each decision's part.
+            # An upper bound must hold for every part of a metric, so each decision has the table of its part.
             rows = [c.table(selection, local=True) for c in constraints]
         tables = _stacked([c.sign_of(row) for c, row in zip(constraints, rows, strict=True)])
         errors = None
@@ -224,12 +222,12 @@ class Guide:
         return Violations(self.constraints)
 
     def check_flat(self, array: ArrayLike, argument: str) -> NDArray[np.float64]:
-        """Check numbers per option, shape (n_options,); logits may be ``-inf``, where an option is forbidden."""
+        """Check one number per option, shape (n_options,); logits of forbidden options are ``-inf``."""
         flat = as_floats(array, argument)
         if flat.shape != (self.space.n_options,):
             raise ValueError(f"{argument} must have shape ({self.space.n_options},), got {flat.shape}")
         with np.errstate(over="ignore", invalid="ignore"):
-            if np.isfinite(flat.sum()):  # then every term is, and this is quicker than to ask them one by one
+            if np.isfinite(flat.sum()):  # then every term is; the sum is faster than a test of each
                 return flat
         wrong = ~np.isfinite(flat)
         if argument == "logits":

@@ -1,8 +1,8 @@
 r"""Update rules on logits, as pure functions of gradient and state, and their guided forms.
 
-Each returns a *displacement*, what is to be added to the logits. With momentum or Adam it is not the gradient, so
-that modifying the gradient guarantees nothing; `Guided` adds the guide to the displacement instead, as AdamW adds
-weight decay (*decoupled guidance*). docs/convergence.md proves that this reaches the feasible region.
+Each returns a *displacement*, which is added to the logits. With momentum or Adam it is not along the gradient, and a
+modified gradient guarantees nothing. `Guided` therefore adds the guide to the displacement, as AdamW adds weight decay
+(*decoupled guidance*). docs/convergence.md proves that this reaches the feasible region.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ class Optimizer(Protocol):
         ...
 
     def displace(self, gradient: NDArray[np.float64], state: Any) -> tuple[NDArray[np.float64], Any]:
-        """What to add to the logits for a gradient, shape (n,), and the state for the next step."""
+        """The displacement for a gradient, shape (n,), and the state for the next step."""
         ...
 
 
@@ -108,7 +108,7 @@ class Adam:
         return AdamState(np.zeros(n), np.zeros(n), 0)
 
     def displace(self, gradient: NDArray[np.float64], state: AdamState) -> tuple[NDArray[np.float64], AdamState]:
-        """Minus the learning rate times the mean gradient over its root mean square, both corrected for their start."""
+        """Minus the learning rate times the mean gradient over its root mean square, both with bias correction."""
         steps = state.steps + 1
         mean = self.decay * state.mean + (1 - self.decay) * gradient
         square = self.square_decay * state.square + (1 - self.square_decay) * gradient**2
@@ -159,7 +159,7 @@ class Guided:
     def step(
         self, logits: NDArray[np.float64], gradient: NDArray[np.float64], state: GuidedState
     ) -> tuple[SafeguardStep, GuidedState]:
-        """One step along the task gradient, guided; its `logits` are where it leads."""
+        """One guided step along the task gradient."""
         displacement, optimizer = self.optimizer.displace(gradient, state.optimizer)
         floor = self.optimizer.learning_rate * self.safeguard.guide.epsilon
         step = self.safeguard.step(logits, displacement, state.safeguard, floor=floor)

@@ -37,33 +37,13 @@ def gumbel(n: int, rng: np.random.Generator) -> NDArray[np.float64]:
     return -np.log(rng.exponential(size=n))
 
 
-def gumbel_softmax(
-    logits: NDArray[Any], layout: Layout, rng: np.random.Generator, *, temperature: float = 1.0
-) -> NDArray[np.float64]:
-    """A softened sample of the options, shape (n_options,) (Jang et al., 2017; Maddison et al., 2017).
-
-    At a low temperature it nears a one-hot sample drawn from `softmax`.
-    """
-    return softmax(logits + gumbel(len(logits), rng), layout, temperature=temperature)
-
-
-def straight_through(probabilities: NDArray[Any], layout: Layout) -> NDArray[Any]:
-    """One-hot rows at the likeliest option of each decision, shape (n_options,).
-
-    In a framework with automatic differentiation: forward this, backward `probabilities`.
-    """
-    hard = np.zeros_like(probabilities)
-    hard[layout.flat(layout.argmax(probabilities))] = 1.0
-    return hard
-
-
 def sample(logits: NDArray[Any], layout: Layout, rng: np.random.Generator) -> NDArray[np.int64]:
     """A selection drawn from `softmax`, shape (n_decisions,), by the Gumbel-max trick."""
     return layout.argmax(logits + gumbel(len(logits), rng))
 
 
 def annealed(step: int, steps: int, *, start: float = 10.0, end: float = 0.1, share: float = 2 / 3) -> float:
-    """Temperature of a step: from `start` to `end` linearly over the first `share` of the steps, then `end`.
+    """Temperature of a step: falls linearly from `start` to `end` over the first `share` of the steps, then stays.
 
     The defaults are the schedule of CONNAS (ICLR 2026).
 

@@ -1,8 +1,8 @@
-r"""The safeguard: a guide that reaches the feasible region after finitely many steps, whatever the gradient.
+r"""The safeguard: a guide that reaches the feasible region after finitely many steps, for every gradient.
 
-The per-decision rule of `cggd.guide.directions` is a heuristic: decisions can disagree and cycle. After `patience`
-consecutive violated steps the safeguard therefore walks straight to a point whose selection is a *witness*, a
-selection known to be feasible. docs/convergence.md has the theorem, its conditions and its proof.
+The rule of `cggd.guide.directions` is a heuristic: decisions can disagree and cycle. After `patience` violated steps in
+a row, the safeguard moves straight to a point whose selection is a *witness*, a selection known to be feasible.
+docs/convergence.md has the theorem, its conditions and its proof.
 """
 
 from __future__ import annotations
@@ -19,10 +19,10 @@ from cggd.guide.directions import norm
 from cggd.guide.guide import Guide, Observation
 from cggd.layout import Layout
 
-# Doubling reaches any distance in as many steps as it has binary digits, without overshooting by more than it must.
+# Factor by which each step toward the target is longer than the last.
 ESCALATION = 2.0
 
-# Beyond it no distance between floats is left to be crossed, and the power would overflow.
+# After this many doublings a step covers any distance between floats; the next power would overflow.
 MOST_DOUBLINGS = 1000
 
 
@@ -38,8 +38,8 @@ def project(
 
     In each decision the witness's option j rises to t and the others fall to at most t - margin, where
     :math:`t = (a_j + \sum_{k \in K} (a_k + margin)) / (1 + |K|)` and :math:`K = \{k \ne j : a_k + margin > t\}`.
-    The margin grows with \|t\| where it would otherwise be lost to rounding: that of these logits, or `precision`, the
-    relative one of where the point will be stored, if that is coarser.
+    The margin grows with \|t\| where rounding would otherwise remove it. The relative rounding error is that of the
+    logits, or `precision`, if the point is stored with less precision.
 
     Examples
     --------
@@ -54,7 +54,7 @@ def project(
     rivals = logits + margin
     rivals[chosen] = -np.inf
     top = own_logits
-    # Newton's method on an increasing concave function that is linear between the rivals: exact after finitely many.
+    # Newton's method on an increasing concave function that is linear between the rivals: exact in finitely many steps.
     for _ in range(int(layout.sizes.max())):
         above = rivals > layout.spread(top)
         total = layout.reduce(np.add, np.where(above, rivals, 0.0))
@@ -76,18 +76,18 @@ def distance(a: NDArray[np.float64], b: NDArray[np.float64]) -> float:
 
 @dataclass(frozen=True, eq=False)
 class SafeguardState:
-    """What a safeguard remembers from step to step; made by `Safeguard.begin`.
+    """State of a safeguard between steps; made by `Safeguard.begin`.
 
     Attributes
     ----------
     witness : ndarray of int, shape (n_decisions,), or None
-        A selection known to satisfy every constraint: the last one met, and before that the one given. It may be
-        exchanged between steps, with `dataclasses.replace`; a target in pursuit is kept. Without one the plain rule
-        acts alone.
+        A selection known to satisfy every constraint: the last feasible one, or at first the one given. It may be
+        replaced between steps (`dataclasses.replace`); the current target is kept. Without a witness, only the plain
+        rule acts.
     violated : int
         Violated steps in a row.
     target : ndarray of shape (n_options,), or None
-        Where the safeguard is heading; None while the plain rule acts.
+        The point that the safeguard moves to; None while the plain rule acts.
     escalations : int
         Steps made toward the target.
     """
@@ -105,11 +105,11 @@ class SafeguardStep:
     Attributes
     ----------
     logits : ndarray of shape (n_options,)
-        Where the step leads.
+        The logits after the step.
     state : SafeguardState
-        To pass to the next step.
+        State for the next step.
     mode : {"free", "guided", "safeguarded", "landed"}
-        What acted: nothing (the selection is feasible), the plain rule, the walk to the target, or its last step.
+        What acted: nothing (the selection is feasible), the plain rule, a step to the target, or the last such step.
     seen : Observation
         The selection that the step began with.
     """
@@ -129,21 +129,21 @@ class SafeguardStep:
 class Safeguard:
     r"""A guide with a guarantee, around any optimizer.
 
-    It works on *displacements*: what an optimizer is about to add to the logits, :math:`u = -\eta g` for plain
-    descent and anything at all for momentum or Adam. While the selection violates a constraint,
-    :math:`R \max(\|u\|, \mathrm{floor})\, d` is added to it (decoupled guidance; for plain descent and
-    floor = :math:`\eta \epsilon` this is the gradient modification of `Guide`).
+    It works on *displacements*, which an optimizer adds to the logits: :math:`u = -\eta g` for plain descent, any
+    vector for momentum or Adam. While the selection violates a constraint, it adds
+    :math:`R \max(\|u\|, \mathrm{floor})\, d` to the displacement (decoupled guidance). For plain descent and floor =
+    :math:`\eta \epsilon` this is the gradient modification of `Guide`.
 
     Parameters
     ----------
     guide : Guide
         The plain rule, which acts first.
     patience : int
-        Violated steps in a row that the plain rule gets before the safeguard takes over.
+        Violated steps in a row after which the safeguard takes over from the plain rule.
     margin : float
-        By how much the witness's options lead at the target, at least.
+        Least difference at the target between the logit of a witness's option and those of the other options.
     precision : float
-        Relative rounding error of where logits are stored between steps, if that is coarser than the arrays given.
+        Relative rounding error of the logits between steps, if they are stored with less precision than the arrays.
 
     Examples
     --------
@@ -174,7 +174,7 @@ class Safeguard:
             raise ValueError(f"precision must be at least 0 and less than 1, got {self.precision}")
 
     def begin(self, witness: Mapping[Hashable, Hashable] | ArrayLike | None = None) -> SafeguardState:
-        """The state before the first step, with a selection that satisfies every constraint.
+        """The state before the first step; the witness is a selection that satisfies every constraint.
 
         Raises
         ------
@@ -208,7 +208,7 @@ class Safeguard:
         state : SafeguardState
             From the step before, or from `begin`.
         floor : float
-            Stands in for the norm of a vanishing displacement: step size times epsilon. Greater than 0.
+            Lower limit of the norm of the displacement in the formula: step size times epsilon. Greater than 0.
         rescale : float, optional
             Overrides R of the plain rule.
         """
@@ -220,7 +220,7 @@ class Safeguard:
         displacement = self.guide.check_flat(displacement, "displacement")
         seen = self.guide.observe(logits)
         if seen.feasible:
-            # The last feasible selection is nearer than one found beforehand, and has been learnt from.
+            # The last feasible selection is nearer than one found before the descent.
             return SafeguardStep(logits + displacement, SafeguardState(seen.selection), "free", seen)
         size = max(norm(displacement), floor)
         after = replace(state, violated=state.violated + 1)
@@ -243,10 +243,10 @@ class Safeguard:
         return SafeguardStep(logits + displacement + reach * toward, after, "safeguarded", seen)
 
     def settle(self, logits: NDArray[np.float64], state: SafeguardState) -> NDArray[np.float64]:
-        """Where a descent may end: the logits if their selection is feasible, or else the nearest point of the witness.
+        """The logits at which a descent ends: as given if their selection is feasible, or else moved to the witness.
 
-        Near a tight bound a descent moves in and out, and may stop outside. Without a witness, that is where nothing
-        feasible was given or met, the logits stay as they are; evaluate the constraints on what is returned.
+        Near a tight bound a descent alternates between feasible and infeasible selections. Without a witness (nothing
+        feasible was given or found) the logits are returned unchanged; evaluate the constraints on the result.
 
         Examples
         --------

@@ -97,6 +97,18 @@ class Advisor:
         See `cggd.Model`.
     """
 
+    problem: Problem
+    rng: np.random.Generator
+    design: int
+    least_batch: int
+    regressor: Any
+    encoding: Encoding
+    outputs: list[Modelled]
+    validity: Modelled
+    measured: Measured
+    cheap: list[Constraint]
+    everything: Rows | None
+
     def __init__(
         self, problem: Problem, rng: np.random.Generator, *, design: int = 8, batch: int = 1, regressor: Any = None
     ) -> None:

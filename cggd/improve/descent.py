@@ -116,7 +116,7 @@ class Course:
     used: float = 0.0
     cost: float = np.inf
 
-    def pack(self) -> tuple[dict[str, Any], dict[str, NDArray]]:
+    def pack(self) -> tuple[dict[str, Any], dict[str, NDArray[Any]]]:
         """Facts and arrays for a checkpoint."""
         facts = {
             name: getattr(self, name) for name in ("start", "rescale", "rng_state", "scale", "step", "stale", "used")
@@ -258,7 +258,7 @@ class Descent:
         guide = Guide(problem.constraints, rescale=self.rescale, weights=start.weights, balance=start.balance)
         return Safeguard(guide, self.patience)
 
-    def unpack(self, problem: Problem, facts: dict[str, Any], arrays: dict[str, NDArray]) -> Course:
+    def unpack(self, problem: Problem, facts: dict[str, Any], arrays: dict[str, NDArray[Any]]) -> Course:
         """Restore the state that `Course.pack` wrote to a checkpoint.
 
         Raises

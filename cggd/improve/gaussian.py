@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from scipy.linalg import cho_factor, cho_solve
 from scipy.optimize import minimize as optimize
 
+from cggd.layout import Layout
 from cggd.metrics import one_hot
 from cggd.space import ChoiceSpace
 
@@ -322,6 +323,17 @@ class Gaussian:
         Means and covariances are those of transformed numbers.
     """
 
+    kernel: Kernel
+    layout: Layout
+    transform: Transform
+    near: NDArray[np.float64]
+    far: NDArray[np.float64] | None
+    factor: Any
+    inverse: NDArray[np.float64]
+    alpha: NDArray[np.float64]
+    table: NDArray[np.float64]
+    constant: float
+
     def __init__(self, kernel: Kernel, rows: NDArray[np.int64], values: NDArray[np.float64]) -> None:
         options = transforms(values)
         self.kernel, self.layout = kernel, kernel.encoding.space.layout
@@ -388,6 +400,10 @@ COPIES = 5
 
 class Bagged:
     """A user's regressor, fitted to several samples of the measurements; their spread is the uncertainty."""
+
+    transform: Transform
+    copies: list[Any]
+    error: float
 
     def __init__(
         self,

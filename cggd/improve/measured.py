@@ -28,7 +28,7 @@ class Measured:
     def __init__(self, metrics: Sequence[Metric], n_decisions: int) -> None:
         self.metrics = metrics
         self.rows: Rows = np.zeros((0, n_decisions), dtype=np.int64)
-        self.values = np.zeros((0, len(metrics)))
+        self.values: NDArray[np.float64] = np.zeros((0, len(metrics)))
         self._places: dict[bytes, int] = {}
         self._asked: set[bytes] = set()
 

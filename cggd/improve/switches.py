@@ -277,6 +277,14 @@ class _Aim:
         Reduced costs of the options, if the objective is a sum.
     """
 
+    metric: Metric
+    sign: float
+    scale: float
+    priced: NDArray[np.float64] | None
+    share: float
+    state: State
+    guide: SumState | None
+
     def __init__(self, metric: Metric, sign: float, scale: float, priced: NDArray[np.float64] | None = None) -> None:
         self.metric, self.sign, self.scale, self.priced = metric, sign, scale, priced
         self.share = 1.0
@@ -320,6 +328,15 @@ class Surroundings:
         Weights of the constraints in the total violation: the reciprocal of each metric's spread. They are also the
         initial weights in the score.
     """
+
+    space: ChoiceSpace
+    aim: _Aim
+    parts: Sequence[Any]
+    units: NDArray[np.float64]
+    weights: NDArray[np.float64]
+    cuts: list[slice]
+    selection: NDArray[np.int64]
+    moves: int
 
     def __init__(self, space: ChoiceSpace, aim: _Aim, parts: Sequence[Any], units: NDArray[np.float64]) -> None:
         self.space, self.aim, self.parts, self.units, self.weights = space, aim, parts, units, units.copy()
@@ -432,6 +449,10 @@ def surround(
 
 class Best:
     """The best selection of a search, by violation, then by cost; feasible ones are evaluated again."""
+
+    problem: Problem
+    visit: Visit
+    mistakes: int
 
     def __init__(self, problem: Problem, visit: Visit) -> None:
         self.problem, self.visit, self.mistakes = problem, visit, 0

@@ -17,7 +17,7 @@ from cggd.constraints import Constraint
 from cggd.entries import check_keys, label_from_json, label_to_json, parse_json, shortened
 from cggd.io.rules import parse_rule
 from cggd.io.text import StrPath, most_bytes, read_text, write_text
-from cggd.metrics import Additive, Excess, LongestPath, Metric, Peak, Relation, Table
+from cggd.metrics import Additive, Excess, Interactions, LongestPath, Metric, Peak, Table
 from cggd.problem import Problem
 from cggd.space import ENUMERABLE, ChoiceSpace, as_floats, few
 
@@ -91,7 +91,8 @@ def read_problem(path: StrPath) -> Problem:
         all decisions;
       - ``table``: ``values``, one number per selection, the last decision varying fastest;
       - ``excess``: ``rows``, a list of ``[row, option, number]``, and ``most``, the limit of each row;
-      - ``relation``: ``decisions``, a list of labels, and ``values``, nested lists with an axis for each of them;
+      - ``interactions``: ``tables``, a list of ``[[decision, ...], values]``, where values are nested lists with an
+        axis for each decision; and ``constant`` (0);
       - ``longest_path``: ``values``; ``graph`` (that of the problem); ``weights``: a list of ``[place, duration]`` of
         what is not decided, a place being a node or an edge ``[u, v]``; ``at`` (null): a list of
         ``[decision, [place, ...]]``; and ``weight``, the name of the attribute (``"duration"``).
@@ -296,8 +297,19 @@ def _to_excess(space: ChoiceSpace, rows: Any, most: Any, **names: str) -> Excess
     return Excess(space, _to_matrix(space, rows, "rows", "row", len(limits)), limits, **names)
 
 
-def _to_relation(space: ChoiceSpace, values: Any, decisions: Any, **names: str) -> Relation:
-    return Relation(space, [label_from_json(d) for d in _list(decisions, "decisions")], values, **names)
+def _from_tables(metric: Interactions) -> dict[str, Any]:
+    labels = metric.space.decisions
+    tables = [[[labels[d] for d in decisions], table.tolist()] for decisions, table in metric.tables.items()]
+    return {"tables": tables, "constant": metric.constant}
+
+
+def _to_tables(space: ChoiceSpace, tables: Any, constant: Any, **names: str) -> Interactions:
+    given = []
+    for pair in _list(tables, "tables"):
+        if not isinstance(pair, list) or len(pair) != 2:
+            raise ValueError(f"tables must hold pairs of a list of decisions and a table, got {shortened(pair)}")
+        given.append(([label_from_json(d) for d in _list(pair[0], "decisions of a table")], pair[1]))
+    return Interactions(space, given, constant, **names)
 
 
 _PATH = {"graph": None, "weights": [], "at": None, "weight": "duration"}
@@ -311,10 +323,7 @@ _KINDS: dict[
     "table": (Table, ("values",), {}, lambda metric: {}, Table),
     "longest_path": (LongestPath, ("values",), _PATH, _from_path, _to_path),
     "excess": (Excess, ("rows", "most"), {}, _from_excess, _to_excess),
-    "relation": (
-        *(Relation, ("values", "decisions"), {}, lambda metric: {"decisions": list(metric.decisions)}),
-        _to_relation,
-    ),
+    "interactions": (Interactions, ("tables",), {"constant": 0.0}, _from_tables, _to_tables),
 }
 
 

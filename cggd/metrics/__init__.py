@@ -11,7 +11,6 @@ from cggd.metrics.interactions import Interactions
 from cggd.metrics.longest_path import LongestPath
 from cggd.metrics.measurement import Measurement
 from cggd.metrics.peak import Peak
-from cggd.metrics.relation import Relation
 from cggd.metrics.state import State
 from cggd.metrics.table import Table
 
@@ -32,7 +31,6 @@ __all__ = [
     "MetricError",
     "Peak",
     "Predicted",
-    "Relation",
     "State",
     "SumTable",
     "Table",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
@@ -165,9 +166,14 @@ class Metric(Protocol):
         ...
 
     @property
+    def components(self) -> Sequence[Metric]:
+        """The metrics that this one is computed from; it is costly, noisy and remembers as they do. None by default."""
+        return ()
+
+    @property
     def costly(self) -> bool:
-        """Whether one evaluation costs so much that it is counted, gated by cheap bounds, and never made twice."""
-        return False
+        """Whether an evaluation is expensive: it is counted, avoided where cheap bounds decide, and never repeated."""
+        return any(metric.costly for metric in self.components)
 
     def as_costly(self) -> Metric:
         """The metric with the black boxes in it as costly ones, which share their memory; by default itself."""
@@ -176,7 +182,7 @@ class Metric(Protocol):
     @property
     def calls_each(self) -> int:
         """Number of calls of black boxes for evaluating one selection again."""
-        return 0
+        return max((metric.calls_each for metric in self.components), default=0)
 
     def between(self, selections: NDArray[np.int64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         """Bounds on the values of selections that are known without a call of a black box, twice shape (n,).
@@ -192,11 +198,12 @@ class Metric(Protocol):
 
     def remembered(self) -> NDArray[np.int64]:
         """Selections whose values are known from earlier calls, shape (n, n_decisions)."""
-        return np.zeros((0, self.space.n_decisions), dtype=np.int64)
+        nothing = np.zeros((0, self.space.n_decisions), dtype=np.int64)
+        return np.concatenate([nothing, *(metric.remembered() for metric in self.components)])
 
     def memories(self) -> Sequence[Memory]:
-        """What costly metrics remember of their calls, for checkpoints and for `cggd.Search`; by default nothing."""
-        return ()
+        """What costly metrics remember of their calls, for checkpoints and for `cggd.Search`."""
+        return [memory for metric in self.components for memory in metric.memories()]
 
     def replacements(self, selection: NDArray[np.int64]) -> NDArray[np.float64]:
         """Replacement table at a selection, shape (n_options,): entry o is the value with option o put in.
@@ -226,13 +233,13 @@ class Metric(Protocol):
         )
 
     def moves(self, selection: NDArray[np.int64]) -> Iterable[Sequence[Switch]]:
-        """Compound moves: groups of switches that are worth making together; none by default.
+        """Compound moves: groups of switches that are worth making together; by default those of the components.
 
         A switch is a decision and the index of its new option; the decisions of a group are distinct. Propose groups
         whose switches do nothing or do harm one by one, such as all tasks of a machine to another one. The tabu search
         (`cggd.Switches`) tries them after each walk.
         """
-        return ()
+        return chain.from_iterable(metric.moves(selection) for metric in self.components)
 
     def rounded(self, selections: NDArray[np.int64], sign: float) -> tuple[NDArray[np.float64], Any]:
         """Values of selections, and an upper bound on the rounding error of the metric's own summation.
@@ -287,8 +294,8 @@ class Metric(Protocol):
 
     @property
     def freedom(self) -> float:
-        """Degrees of freedom behind the standard errors: repeats less one; infinite where they are known."""
-        return np.inf
+        """Degrees of freedom of the standard errors: repeats minus one; infinite where the errors are known."""
+        return min((metric.freedom for metric in self.components), default=np.inf)
 
     def confidence_limits(self, selections: NDArray[np.int64], level: float, sign: float) -> NDArray[np.float64]:
         """One-sided confidence limits of the means, above them for a `sign` of 1, (n, n_decisions) to (n,)."""
@@ -323,7 +330,7 @@ class Metric(Protocol):
     @property
     def noisy(self) -> bool:
         """Whether two evaluations of one selection are expected to differ."""
-        return False
+        return any(metric.noisy for metric in self.components)
 
     def limits(self) -> tuple[float, float]:
         """Numbers between which every value lies, found without evaluating anything; infinite where none is known."""

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from itertools import chain
 from typing import Any, cast
 
 import numpy as np
@@ -14,8 +13,8 @@ from numpy.typing import NDArray
 from cggd.checks import as_number, own
 from cggd.expressions import Expression, Program
 from cggd.metrics.additive import Additive
-from cggd.metrics.base import Memory, Metric, SumTable, check_metric, check_numbers, operators
-from cggd.metrics.state import JoinedState, State, Switch
+from cggd.metrics.base import Metric, SumTable, check_metric, check_numbers, operators
+from cggd.metrics.state import JoinedState, State
 from cggd.rounding import WHOLE, is_whole, sum_rounding
 from cggd.space import ChoiceSpace
 
@@ -97,9 +96,6 @@ class Combination(Metric):
         weights = join(known) - self.constant if len(known) == len(parts) else None
         return JoinedState(parts, join, local, weights)
 
-    def moves(self, selection: NDArray[np.int64]) -> Iterable[Sequence[Switch]]:
-        return chain.from_iterable(metric.moves(selection) for weight, metric in self.terms if weight)
-
     def errors(self, selection: NDArray[np.int64]) -> NDArray[np.float64] | None:
         return self._root_of_squares([metric.errors(selection) for _, metric in self.terms])
 
@@ -112,16 +108,12 @@ class Combination(Metric):
         return np.sqrt(np.sum(squares, axis=0)) if squares else None
 
     @property
-    def freedom(self) -> float:
-        return min(metric.freedom for _, metric in self.terms)
+    def components(self) -> Sequence[Metric]:
+        return [metric for _, metric in self.terms]
 
     @property
     def separable(self) -> bool:
         return all(metric.separable for _, metric in self.terms)
-
-    @property
-    def noisy(self) -> bool:
-        return any(metric.noisy for _, metric in self.terms)
 
     @property
     def closed_form(self) -> bool:
@@ -134,10 +126,6 @@ class Combination(Metric):
     def as_costly(self) -> Metric:
         return replace(self, terms=[(w, metric.as_costly()) for w, metric in self.terms])
 
-    @property
-    def calls_each(self) -> int:
-        return max((metric.calls_each for _, metric in self.terms), default=0)
-
     def between(self, selections: NDArray[np.int64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         ends = [(w, metric.between(selections)) for w, metric in self.terms if w]
         low, high = (
@@ -145,12 +133,6 @@ class Combination(Metric):
             for upper in (False, True)
         )
         return low, high
-
-    def remembered(self) -> NDArray[np.int64]:
-        return np.concatenate([metric.remembered() for _, metric in self.terms])
-
-    def memories(self) -> Sequence[Memory]:
-        return [memory for _, metric in self.terms for memory in metric.memories()]
 
     def sum_table(self) -> SumTable | None:
         parts = [(weight, metric.sum_table()) for weight, metric in self.terms if weight]
@@ -242,9 +224,6 @@ class Maximum(Metric):
         parts = [metric.state(selection) for metric in self.metrics]
         return JoinedState(parts, lambda numbers: np.max(numbers, axis=0), local)
 
-    def moves(self, selection: NDArray[np.int64]) -> Iterable[Sequence[Switch]]:
-        return chain.from_iterable(metric.moves(selection) for metric in self.metrics)
-
     def errors(self, selection: NDArray[np.int64]) -> NDArray[np.float64] | None:
         tables = [metric.replacements(selection) for metric in self.metrics]
         return self._of_largest(tables, [metric.errors(selection) for metric in self.metrics])
@@ -273,37 +252,19 @@ class Maximum(Metric):
         return np.take_along_axis(rows, np.argmax(values, axis=0)[None], axis=0)[0]
 
     @property
-    def freedom(self) -> float:
-        return min(metric.freedom for metric in self.metrics)
-
-    @property
-    def noisy(self) -> bool:
-        return any(metric.noisy for metric in self.metrics)
+    def components(self) -> Sequence[Metric]:
+        return self.metrics
 
     @property
     def closed_form(self) -> bool:
         return all(metric.closed_form for metric in self.metrics)
 
-    @property
-    def costly(self) -> bool:
-        return any(metric.costly for metric in self.metrics)
-
     def as_costly(self) -> Metric:
         return replace(self, metrics=[metric.as_costly() for metric in self.metrics])
-
-    @property
-    def calls_each(self) -> int:
-        return max((metric.calls_each for metric in self.metrics), default=0)
 
     def between(self, selections: NDArray[np.int64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         lows, highs = zip(*(metric.between(selections) for metric in self.metrics), strict=True)
         return np.max(lows, axis=0), np.max(highs, axis=0)
-
-    def remembered(self) -> NDArray[np.int64]:
-        return np.concatenate([metric.remembered() for metric in self.metrics])
-
-    def memories(self) -> Sequence[Memory]:
-        return [memory for metric in self.metrics for memory in metric.memories()]
 
     def expression(self, program: Program, sign: float) -> Expression | None:
         if sign < 0 and len(self.metrics) > 1:

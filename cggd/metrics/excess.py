@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -12,15 +11,14 @@ from scipy import sparse
 
 from cggd.checks import own
 from cggd.expressions import Expression, Program
-from cggd.metrics.base import CHUNK, Metric
-from cggd.metrics.peak import LoadState, Pairs, loads
-from cggd.metrics.state import State
+from cggd.metrics.base import Metric
+from cggd.metrics.loads import Loaded
 from cggd.rounding import WHOLE, is_whole
 from cggd.space import ChoiceSpace, check_space
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class Excess(Metric):
+class Excess(Loaded):
     """The sum over rows of the amount by which each row exceeds its limit; 0 if all rows are within their limits.
 
     Parameters
@@ -63,53 +61,31 @@ class Excess(Metric):
             raise ValueError("rows and limits must be whole numbers, whose sums floats hold exactly")
         own(self, rows=rows, most=limits)
 
-    @cached_property
-    def pairs(self) -> Pairs:
-        """Which decisions touch which rows."""
-        return Pairs.of(self.space, self.rows)
+    @property
+    def usage(self) -> sparse.csr_array:  # pyright: ignore[reportIncompatibleVariableOverride]
+        return self.rows
 
     def loads(self, selections: NDArray[np.int64]) -> NDArray[np.float64]:
         """Values of the rows minus their limits, shape (n, n_decisions) to (n, n_rows)."""
-        return loads(self.space, self.rows, selections) - self.most
+        return super().loads(selections) - self.most
 
     def of_loads(self, loads: NDArray[np.float64]) -> NDArray[np.float64]:
         """The metric, given the rows minus their limits, shape (..., n_rows) to (...)."""
         return np.maximum(loads, 0.0).sum(axis=-1)
 
-    def evaluate(self, selections: NDArray[np.int64]) -> NDArray[np.float64]:
-        step = max(1, CHUNK // len(self.most))
-        parts = [self.of_loads(self.loads(selections[i : i + step])) for i in range(0, len(selections), step)]
-        return np.concatenate([np.zeros(0), *parts])
-
-    def replacements(self, selection: NDArray[np.int64]) -> NDArray[np.float64]:
-        return self.table_of_loads(selection, self.loads(selection[None])[0])
-
     def table_of_loads(self, selection: NDArray[np.int64], loads: NDArray[np.float64]) -> NDArray[np.float64]:
-        """The replacement table, given the rows minus their limits."""
-        pairs = self.pairs
-        used = pairs.use[pairs.start[self.space.layout.flat(selection)[pairs.decision]] + pairs.nth]
-        return self._added(loads, (loads[pairs.stage] - used)[pairs.pair] + pairs.use)
-
-    local_table_of_loads = table_of_loads
+        return self._added(loads, self.replaced(selection, loads))
 
     def _added(self, loads: NDArray[np.float64], changed: NDArray[np.float64]) -> NDArray[np.float64]:
         """The total excess where each option changes the loads of its decision's rows, shape (n_options,)."""
         pairs = self.pairs
         change = np.maximum(changed, 0.0) - np.maximum(loads, 0.0)[pairs.stage[pairs.pair]]
         table = np.full(self.space.n_options, self.of_loads(loads))
-        if len(pairs.touched_options):
-            table[pairs.touched_options] += np.add.reduceat(change, pairs.start[pairs.touched_options])
+        table[pairs.touched_options] += pairs.reduce_options(np.add, change)
         return table
 
-    def state(self, selection: NDArray[np.int64]) -> State:
-        return LoadState(self, selection)
-
-    @property
-    def closed_form(self) -> bool:
-        return True
-
     def expression(self, program: Program, sign: float) -> Expression | None:
-        rows = program.sum(self.rows) - self.most
+        rows = program.sum(self.usage) - self.most
         if sign < 0:
             return -self._at_most(program, rows).sum()
         if len(rows) == 1:
@@ -133,26 +109,14 @@ class Excess(Metric):
     def within(self, program: Program, sign: float, limit: float) -> Expression | None:
         if sign < 0 or limit != 0:
             return Metric.within(self, program, sign, limit)
-        return program.sum(self.rows) - self.most
+        return program.sum(self.usage) - self.most
 
     def least_with(self, sign: float, allowed: NDArray[np.bool_]) -> NDArray[np.float64]:
-        pairs, (low, high) = self.pairs, self._ends(allowed)
-        loads = np.bincount(pairs.stage, weights=low, minlength=len(self.most)) - self.most
+        pairs, end = self.pairs, self.pairs.end(sign, allowed)
+        loads = self.total(end) - self.most
         if sign < 0:
-            loads = np.bincount(pairs.stage, weights=high, minlength=len(self.most)) - self.most
             return np.full(self.space.n_options, -self.of_loads(loads))
-        return self._added(loads, (loads[pairs.stage] - low)[pairs.pair] + pairs.use)
-
-    def _ends(self, allowed: NDArray[np.bool_]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        """The least and the most that each decision adds to each of its rows."""
-        pairs = self.pairs
-        option = np.repeat(np.arange(self.space.n_options), pairs.count[self.space.layout.owner])
-        kept, ends = allowed[option], []
-        for ufunc, never in ((np.minimum, np.inf), (np.maximum, -np.inf)):
-            end = np.full(len(pairs.stage), never)
-            ufunc.at(end, pairs.pair[kept], pairs.use[kept])
-            ends.append(end)
-        return ends[0], ends[1]
+        return self._added(loads, (loads[pairs.stage] - end)[pairs.pair] + pairs.use)
 
     def addends(self) -> tuple[NDArray[np.float64], NDArray[np.float64]] | None:
         return np.ones(1), np.ones(1)

@@ -1,10 +1,10 @@
-"""Sums of tables over a few decisions each."""
+"""Sums of tables, each over a few decisions."""
 
 from __future__ import annotations
 
 from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cached_property, reduce
 from typing import Any
 
 import numpy as np
@@ -20,10 +20,15 @@ from cggd.space import ChoiceSpace, as_floats, check_space
 # Entries of all tables up to which the metric has a linear form; each is a variable.
 LINEAR = 100_000
 
+# Most combinations of a bound's linear form, with a variable for each. HiGHS settles 20,000 within a second or two.
+COMBINED = 20_000
+
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Interactions(Metric):
-    """A sum of tables, each over a few decisions: costs of layers whose input and output widths multiply.
+    """A sum of tables, each over a few decisions, such as costs of layers whose input and output widths multiply.
+
+    A single table stores the value of each combination of its decisions; yes/no rules are such metrics.
 
     Parameters
     ----------
@@ -147,6 +152,11 @@ class Interactions(Metric):
         most = sum(float(np.abs(table).max()) for table in self.tables.values()) + abs(self.constant)
         return is_whole(self.constant) and is_whole(self._values) and most < WHOLE
 
+    @property
+    def _alone(self) -> bool:
+        """Whether every value is a number of a single table."""
+        return len(self.tables) == 1 and not self.constant
+
     def state(self, selection: NDArray[np.int64]) -> State:
         return _InteractionsState(self, selection)
 
@@ -177,19 +187,60 @@ class Interactions(Metric):
                 axis = open_[0] if open_ else 0
                 values[options[axis][allowed[axis]]] += kept.ravel()
                 continue
-            # One share of each combination, whose sums over the others are the shares of each option.
             shares = program.variable(np.zeros(kept.size), np.ones(kept.size))
-            at = np.indices(kept.shape).reshape(kept.ndim, -1)
-            for axis in open_:
-                own = program.chosen(options[axis][allowed[axis]])
-                summed = shares.sum(at[axis], len(own))
-                program.at_most(summed - own)
-                program.at_most(own - summed)
+            at = [allowed[axis][place] for axis, place in enumerate(np.indices(kept.shape).reshape(kept.ndim, -1))]
+            self._consistent(program, decisions, shares, at, open_)
             total = total + (shares * kept.ravel()).sum()
         return total + program.sum(values)
 
+    def _consistent(
+        self, program: Program, decisions: Sequence[int], shares: Expression, at: Sequence[NDArray[Any]], axes: Any
+    ) -> None:
+        """Rows of a program: the shares of combinations add up, over those with an option, to the option's variable.
+
+        The linear relaxation of these rows is the convex hull of the combinations. `at` holds their options by axis.
+        """
+        for axis in axes:
+            first, last = self.space.offsets[decisions[axis] : decisions[axis] + 2].tolist()
+            excess = shares.sum(at[axis], last - first) - program.chosen(np.arange(first, last))
+            program.at_most(excess)
+            program.at_most(-excess)
+
+    def within(self, program: Program, sign: float, limit: float) -> Expression | None:
+        if not self._alone:
+            return Metric.within(self, program, sign, limit)
+        ((decisions, table),) = self.tables.items()
+        fits = sign * table <= limit
+        masks = [program.allowed[slice(*self.space.offsets[d : d + 2])] for d in decisions]
+        if fits.all():
+            return Expression.of(0.0)
+        kept = np.nonzero(fits & reduce(np.logical_and.outer, masks))
+        if not len(kept[0]):
+            return Expression.of(1.0)  # no combination is within the limit
+        if fits.ndim <= 2:
+            return self._partners(program, decisions, fits)
+        if len(kept[0]) > COMBINED:
+            return None
+        self._consistent(program, decisions, program.switch(len(kept[0])), kept, range(fits.ndim))
+        return Expression.of(0.0)
+
+    def _partners(self, program: Program, decisions: Sequence[int], fits: NDArray[np.bool_]) -> Expression:
+        """Rows without new variables: an option needs one of its partners in the other decision."""
+        first = self.space.offsets[list(decisions)]
+        if fits.ndim == 1:
+            return program.chosen(first[0] + np.arange(len(fits))[~fits])
+        rows = []
+        for (here, there), table in (((0, 1), fits), ((1, 0), fits.T)):
+            # Options with the same partners share a row.
+            partners, group = np.unique(table, axis=0, return_inverse=True)
+            entries = np.zeros((len(partners), self.space.n_options))
+            entries[group.ravel(), first[here] + np.arange(len(table))] = 1.0
+            entries[:, first[there] + np.arange(table.shape[1])] -= partners
+            rows.append(program.sum(entries))
+        return Expression.join(rows)
+
     def least_with(self, sign: float, allowed: NDArray[np.bool_]) -> NDArray[np.float64]:
-        low = size = abs(self.constant)
+        size = abs(self.constant)
         low, least = sign * self.constant, np.zeros(self.space.n_options)
         for decisions, table in self.tables.items():
             spans = [slice(*self.space.offsets[d : d + 2]) for d in decisions]
@@ -213,9 +264,15 @@ class Interactions(Metric):
     def limits(self) -> tuple[float, float]:
         ends = [(float(table.min()), float(table.max())) for table in self.tables.values()]
         size = sum(max(abs(low), abs(high)) for low, high in ends) + abs(self.constant)
-        error = self._rounding(size)
+        error = 0.0 if self._alone else self._rounding(size)
         low, high = (sum(end[i] for end in ends) + self.constant for i in range(2))
         return low - error, high + error
+
+    def minimum(self) -> float:
+        return self.limits()[0] if self._alone else Metric.minimum(self)
+
+    def maximum(self) -> float:
+        return self.limits()[1] if self._alone else Metric.maximum(self)
 
 
 class _InteractionsState(TrailState):

@@ -27,26 +27,26 @@ class LongestPath(Metric):
     ----------
     space : ChoiceSpace
     graph : networkx.DiGraph
-        Acyclic. By default a decision stands on the node, or on the edge ``(u, v)``, of the same label.
+        Acyclic. By default a decision belongs to the node, or to the edge ``(u, v)``, with the same label.
     values : as for `Additive`
         Duration of each option, at least 0.
     at : mapping of decision to list of nodes and edges, optional
-        Where decisions stand whose labels are not those of a node or an edge, or that are shared by several.
+        Nodes and edges of decisions that have other labels, or belong to several of them.
     weight : str
-        Node and edge attribute with fixed durations, to which chosen ones are added; missing ones count 0.
+        Node and edge attribute with fixed durations, to which chosen ones are added; 0 if it is missing.
     name, unit : str
 
     Raises
     ------
     ValueError
-        If the graph has a cycle, a decision stands nowhere or two stand on one place, or a duration is negative.
+        If the graph has a cycle, a decision has no place, two decisions have the same one, or a duration is negative.
 
     Notes
     -----
-    The replacement table costs O((V + E) log V). With heads h (longest path that ends with a vertex) and tails t, a
-    path through v with its duration put to d has length ``h[v] - d[v] + d + t[v] - d[v]``. In a topological numbering
-    a path that avoids v crosses v's number on exactly one edge (u, w), so the longest of them is the greatest
-    ``h[u] + t[w]`` over the edges that span v: a range maximum, for all v at once.
+    The replacement table takes O((V + E) log V). With heads h (longest path that ends with a vertex) and tails t, the
+    longest path through v with duration d has length ``h[v] - d[v] + d + t[v] - d[v]``. In a topological numbering, a
+    path that avoids v crosses the number of v on exactly one edge (u, w). The longest such path is therefore the
+    greatest ``h[u] + t[w]`` over the edges that span v, a range maximum for all v at once.
 
     Examples
     --------
@@ -93,7 +93,7 @@ class LongestPath(Metric):
         own(self, values=values, _dag=dag, _decision_of=decision_of)
 
     def _places(self) -> Iterable[list[Hashable]]:
-        """Where each decision stands, in the order of the decisions."""
+        """Nodes and edges of each decision, in the order of the decisions."""
         if self.at is not None and not isinstance(self.at, Mapping):
             raise TypeError(f"at must map decisions to lists of nodes and edges, got {self.at!r}")
         nodes, edges, given = self.graph.nodes, self.graph.edges, dict(self.at or {})
@@ -149,7 +149,7 @@ class LongestPath(Metric):
 
     @cached_property
     def _single(self) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-        """Options of the decisions that stand on one vertex, and their vertices."""
+        """Options of the decisions with one vertex, and their vertices."""
         owner = self.space.layout.owner
         decided = np.flatnonzero(self._decision_of >= 0)
         times = np.bincount(self._decision_of[decided], minlength=self.space.n_decisions)
@@ -176,10 +176,7 @@ class LongestPath(Metric):
         return self._through(selection)[0]
 
     def _through(self, selection: NDArray[np.int64]) -> tuple[NDArray, NDArray, NDArray]:
-        """Longest path through each decision's vertex for each of its options, and the heads and tails of vertices.
-
-        Of a decision that stands on several vertices: the longest path of all.
-        """
+        """Longest path through each decision's vertex by option (of all, if it has several), and heads and tails."""
         dag, (options, vertex) = self._dag, self._single
         durations = self._durations(selection[None])
         heads, tails = dag.heads(durations), dag.tails(durations)

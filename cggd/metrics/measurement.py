@@ -82,6 +82,16 @@ class Measurement:
     nan
     """
 
+    space: ChoiceSpace
+    run: Callable[[dict[Any, Any]], Mapping[str, float]]
+    units: dict[str, str]
+    limits: dict[str, tuple[float, float]]
+    repeats: int
+    retries: int
+    timeout: float | None
+    log: RunLog | None
+    metrics: dict[str, Measured]
+
     def __init__(
         self,
         space: ChoiceSpace,
@@ -126,7 +136,9 @@ class Measurement:
             known = [key for key, rows in self._calls.items() if self._complete(rows)]
         return np.frombuffer(b"".join(known), dtype=np.int64).reshape(-1, self.space.n_decisions).copy()
 
-    def known(self, selections: NDArray[np.int64]) -> tuple[NDArray, NDArray[np.float64], NDArray[np.float64]]:
+    def known(
+        self, selections: NDArray[np.int64]
+    ) -> tuple[NDArray[np.bool_], NDArray[np.float64], NDArray[np.float64]]:
         """Which selections are measured, and means and standard errors, (n,) and twice (n, n_metrics).
 
         Numbers of invalid selections, and of those that are not measured, are NaN.

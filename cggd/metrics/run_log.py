@@ -49,6 +49,10 @@ class RunLog:
         If the file is a log of another space, or a line is damaged.
     """
 
+    path: Path
+    space: ChoiceSpace
+    units: dict[str, str]
+
     def __init__(self, path: str | os.PathLike[str], space: ChoiceSpace, units: Mapping[str, str]) -> None:
         check_writable(path, "log")
         self.path, self.space, self.units = Path(path), space, dict(units)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Sequence
+from dataclasses import InitVar, dataclass, field
 from typing import Any, Protocol
 
 import numpy as np
@@ -78,7 +79,7 @@ class Trail:
     """
 
     def __init__(self, selection: NDArray[np.int64]) -> None:
-        self.selection = np.array(selection, dtype=np.int64)
+        self.selection: NDArray[np.int64] = np.array(selection, dtype=np.int64)
         self.past: deque[list[tuple[int, int, int]]] = deque(maxlen=DEPTH)
         self._moves = 0
 
@@ -107,6 +108,7 @@ class Trail:
         return back
 
 
+@dataclass(eq=False)
 class Recomputed:
     """State of any metric: replacement tables are recomputed on demand after each move.
 
@@ -122,23 +124,19 @@ class Recomputed:
         Whether a table takes one evaluation per option.
     """
 
-    weights = None
+    space: ChoiceSpace
+    selection: InitVar[NDArray[np.int64]]
+    evaluate: Callable[[NDArray[np.int64]], NDArray[Any]]
+    replacements: Callable[[NDArray[np.int64]], NDArray[Any]]
+    local_replacements: Callable[[NDArray[np.int64]], NDArray[Any]]
+    sampled: bool = field(kw_only=True)
+    weights: NDArray[Any] | None = field(init=False, default=None)
+    _value: float | None = field(init=False, default=None)
+    _table: NDArray[Any] | None = field(init=False, default=None)
+    _entries: dict[int, float] = field(init=False, default_factory=dict)
 
-    def __init__(
-        self,
-        space: ChoiceSpace,
-        selection: NDArray[np.int64],
-        evaluate: Callable[[NDArray[np.int64]], NDArray],
-        replacements: Callable[[NDArray[np.int64]], NDArray],
-        local_replacements: Callable[[NDArray[np.int64]], NDArray],
-        *,
-        sampled: bool,
-    ) -> None:
-        self.space, self.trail, self.sampled = space, Trail(selection), sampled
-        self.evaluate, self.replacements, self.local_replacements = evaluate, replacements, local_replacements
-        self._value: float | None = None
-        self._table: NDArray | None = None
-        self._entries: dict[int, float] = {}
+    def __post_init__(self, selection: NDArray[np.int64]) -> None:
+        self.trail: Trail = Trail(selection)
 
     @property
     def value(self) -> float:
@@ -146,23 +144,23 @@ class Recomputed:
             self._value = float(self.evaluate(self.trail.selection[None])[0])
         return self._value
 
-    def table(self) -> NDArray:
+    def table(self) -> NDArray[Any]:
         if self._table is None:
             self._table = self.replacements(self.trail.selection)
             self._value = float(self._table[self.space.offsets[0] + self.trail.selection[0]])
         return self._table
 
-    def local_table(self) -> NDArray:
+    def local_table(self) -> NDArray[Any]:
         return self.local_replacements(self.trail.selection)
 
-    def entries(self, options: NDArray[np.int64]) -> NDArray:
+    def entries(self, options: NDArray[np.int64]) -> NDArray[Any]:
         if not self.sampled or self._table is not None:
             return self.table()[options]
         values = self.evaluate(self.space.switches(self.trail.selection, options))
         self._entries.update(zip(options.tolist(), values.tolist(), strict=True))
         return values
 
-    def exchanges(self, outgoing: Switch) -> NDArray | None:
+    def exchanges(self, outgoing: Switch) -> NDArray[Any] | None:
         return None
 
     def move(self, switches: Sequence[Switch]) -> None:
@@ -220,26 +218,30 @@ class SumState(TrailState):
     (1.5, array([1.5, 3. , 1.5, 1. ]))
     """
 
-    def __init__(self, space: ChoiceSpace, weights: NDArray, constant: float, selection: NDArray[np.int64]) -> None:
-        self.space, self.weights, self.constant = space, np.asarray(weights, dtype=float), constant
-        self.trail = Trail(selection)
+    def __init__(
+        self, space: ChoiceSpace, weights: NDArray[Any], constant: float, selection: NDArray[np.int64]
+    ) -> None:
+        self.space: ChoiceSpace = space
+        self.weights: NDArray[Any] = np.asarray(weights, dtype=float)
+        self.constant: float = constant
+        self.trail: Trail = Trail(selection)
         self._refresh()
 
     def _refresh(self) -> None:
         chosen = self.weights[self.space.layout.flat(self.trail.selection)]
-        self.value = float(chosen.sum() + self.constant)
+        self.value: float = float(chosen.sum() + self.constant)
         # Change of the value by each switch.
         self._gain = self.weights - self.space.layout.spread(chosen)
 
-    def table(self) -> NDArray:
+    def table(self) -> NDArray[Any]:
         return self._gain + self.value
 
     local_table = table
 
-    def entries(self, options: NDArray[np.int64]) -> NDArray:
+    def entries(self, options: NDArray[np.int64]) -> NDArray[Any]:
         return self._gain[options] + self.value
 
-    def exchanges(self, outgoing: Switch) -> NDArray:
+    def exchanges(self, outgoing: Switch) -> NDArray[Any]:
         decision, option = outgoing
         first, last = self.space.offsets[decision : decision + 2].tolist()
         gain = self._gain[first + option]
@@ -258,6 +260,7 @@ class SumState(TrailState):
             self._gain[first:last] = self.weights[first:last] - chosen
 
 
+@dataclass(eq=False)
 class JoinedState:
     """State of a metric that is a function of other metrics, such as a weighted sum or a maximum.
 
@@ -271,14 +274,10 @@ class JoinedState:
     weights : ndarray of shape (n_options,) or None
     """
 
-    def __init__(
-        self,
-        parts: Sequence[State],
-        join: Callable[[Sequence[NDArray]], NDArray],
-        local: Callable[[Sequence[State]], NDArray],
-        weights: NDArray | None = None,
-    ) -> None:
-        self.parts, self.join, self.local, self.weights = parts, join, local, weights
+    parts: Sequence[State]
+    join: Callable[[Sequence[NDArray[Any]]], NDArray[Any]]
+    local: Callable[[Sequence[State]], NDArray[Any]]
+    weights: NDArray[Any] | None = None
 
     @property
     def value(self) -> float:
@@ -288,16 +287,16 @@ class JoinedState:
     def sampled(self) -> bool:
         return any(part.sampled for part in self.parts)
 
-    def table(self) -> NDArray:
+    def table(self) -> NDArray[Any]:
         return self.join([part.table() for part in self.parts])
 
-    def local_table(self) -> NDArray:
+    def local_table(self) -> NDArray[Any]:
         return self.local(self.parts)
 
-    def entries(self, options: NDArray[np.int64]) -> NDArray:
+    def entries(self, options: NDArray[np.int64]) -> NDArray[Any]:
         return self.join([part.entries(options) for part in self.parts])
 
-    def exchanges(self, outgoing: Switch) -> NDArray | None:
+    def exchanges(self, outgoing: Switch) -> NDArray[Any] | None:
         known = []
         for part in self.parts:
             if (table := part.exchanges(outgoing)) is None:

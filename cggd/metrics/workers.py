@@ -41,7 +41,8 @@ class Workers:
     """
 
     def __init__(self, executor: Any) -> None:
-        self.alone, self._lock = threading.Lock(), threading.Lock()
+        self.alone: threading.Lock = threading.Lock()
+        self._lock = threading.Lock()
         self._make: Callable[[], Any] | None = None
         self._own: list[Any] = []
         if isinstance(executor, type) or not hasattr(executor, "submit"):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +30,13 @@ def check_picture(path: Path, option: str) -> None:
     pyplot.close()
     if path.suffix and path.suffix[1:].lower() not in known:
         raise ValueError(f"{option} must end in .{', .'.join(sorted(known))}, got {path}")
+
+
+def draw_into(path: Path, draw: Callable[..., Any]) -> None:
+    """Write a picture that a function draws into the axes it is given as `ax`."""
+    figure, ax = load_plain_pyplot().subplots(figsize=(6.4, 4.2), layout="constrained")
+    draw(ax=ax)
+    save_picture(figure, path)
 
 
 def save_picture(figure: Any, path: Path) -> None:

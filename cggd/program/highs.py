@@ -142,6 +142,11 @@ class LinearProgram:
         If something has no linear form.
     """
 
+    impossible: bool
+    program: Program
+    cost: Expression
+    rows: Expression
+
     def __init__(
         self,
         space: ChoiceSpace,

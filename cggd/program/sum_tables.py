@@ -6,6 +6,7 @@ import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -38,7 +39,7 @@ class Tables:
     """``sign * table`` summed: the objective's first, to be minimised, then the constraints', to be at most limits."""
 
     layout: Layout
-    tables: Sequence[NDArray]
+    tables: Sequence[NDArray[Any]]
     signs: NDArray[np.float64]
     limits: NDArray[np.float64]
     constant: float  # of the objective

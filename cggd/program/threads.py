@@ -24,7 +24,8 @@ class Background:
 
     def __init__(self) -> None:
         self.threads: set[threading.Thread] = set()
-        self.lock, self.closed = threading.Lock(), False
+        self.lock: threading.Lock = threading.Lock()
+        self.closed: bool = False
         atexit.register(self.close)
 
     def start(self, work: Callable[[], Any]) -> threading.Thread | None:
@@ -61,7 +62,7 @@ def _leave_without_threads() -> None:
         c.on_exit(c._exit, None)
 
 
-background = Background()
+background: Background = Background()
 
 
 def run_interruptibly(work: Callable[[], Any], stop: Callable[[], bool]) -> Any:

@@ -7,9 +7,9 @@ One line tests a constraint of your own::
     def test_my_constraint():
         check_constraints(power <= 24.0, latency <= 5.0)
 
-It checks that each metric keeps the laws that every metric must keep (its replacement table is what a fresh evaluation
-gives, it answers the same twice, it leaves its argument alone, ...), that directions do, and that a guided descent
-reaches a feasible selection within the steps that docs/convergence.md proves, whatever gradient it is fed.
+It checks the laws of metrics (the replacement table equals evaluations, the same selection has the same value, the
+argument is not changed, ...) and of directions. It also checks that a guided descent reaches a feasible selection
+within the number of steps that docs/convergence.md proves, for adversarial gradients.
 """
 
 from cggd.testing.convergence import GRADIENTS, OPTIMIZERS, Trace, assert_converges, check_constraints

@@ -23,19 +23,19 @@ from cggd.problem import Problem
 from cggd.space import ChoiceSpace
 from cggd.testing.laws import LawError, check_direction, check_guide, check_metric, describe
 
-# What rounding may take from a proved decrease, as a share of the distance.
+# Rounding error of a proved decrease, as a share of the distance.
 ROUNDING = 1e-9
 
 Gradient = Callable[[NDArray[np.float64], "NDArray[np.float64]", np.random.Generator], NDArray[np.float64]]
 
 
 def _outward(logits: NDArray[np.float64], inside: NDArray[np.float64], rng: np.random.Generator) -> NDArray[np.float64]:
-    """Descent along it leads straight away from a point inside the feasible region."""
+    """A gradient whose descent leads straight away from a point inside the feasible region."""
     gap = inside - logits
     return 100.0 * gap / max(float(np.linalg.norm(gap)), 1e-12)
 
 
-# A task gradient at some logits, given a point inside the feasible region; what an adversary might choose.
+# Adversarial task gradients at some logits, given a point inside the feasible region.
 GRADIENTS: Mapping[str, Gradient] = {
     "zero": lambda logits, inside, rng: np.zeros_like(logits),
     "constant": lambda logits, inside, rng: np.linspace(-1.0, 1.0, len(logits)),
@@ -50,7 +50,7 @@ OPTIMIZERS: Mapping[str, Optimizer] = {"SGD": SGD(0.1), "momentum": Momentum(0.1
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Trace:
-    """The steps of one run, and how many violated steps in a row the theorem allows at its longest."""
+    """The steps of one run, its longest sequence of violated steps, and the longest that the theorem allows."""
 
     gradient: str
     optimizer: str
@@ -85,18 +85,18 @@ def assert_converges(
     patience: int = 10,
     seeds: Iterable[int] = range(2),
 ) -> list[Trace]:
-    """Check that a guided descent becomes feasible within the bound of the theorem, whatever the gradient.
+    """Check that a guided descent becomes feasible within the bound of the theorem, for every gradient.
 
-    Every optimizer runs against every gradient, from random logits. The checks are that the number of violated steps in
-    a row never exceeds the bound, that each step of the safeguard shortens the distance to its target by at least the
-    proved amount, that the target is kept, and that landing on it is feasible.
+    Every optimizer runs against every gradient, from random logits. The number of violated steps in a row must not
+    exceed the bound. Each step of the safeguard must shorten the distance to its target by at least the proved amount.
+    The target must be kept, and its selection must be feasible.
 
     Parameters
     ----------
     problem : Problem, (space, constraints), or constraints
         Some selection must satisfy all constraints.
     objective : Metric, optional
-        Adds its own advantage gradient to the adversaries; by default that of the problem.
+        Its advantage gradient is one more adversary; by default that of the problem's objective.
     optimizer : Optimizer or mapping of name to Optimizer, optional
         By default plain descent, momentum and Adam.
     gradients : mapping of name to callable(logits, inside, rng), optional
@@ -160,7 +160,7 @@ def assert_converges(
 
 
 def check_constraints(*constraints: Constraint, witness: Any = None, seed: int = 0) -> None:
-    """Property-test your own constraints: their metrics, their directions, and that a descent satisfies them all.
+    """Property-test your own constraints: their metrics, their directions, and a guided descent to satisfy them all.
 
     Parameters
     ----------
@@ -228,7 +228,7 @@ def _run(guided: Guided, witness: Any, gradient: Gradient, seed: int, name: str,
                 start = distance(step.state.target, logits)
                 allowed = guard.patience + 1 + max(0, ceil(log2(max(start, 1e-300) / (guard.guide.rescale * floor))))
                 most, takeovers = max(most, allowed), takeovers + 1
-                if takeovers <= 2:  # a run that is thrown out again each time would never end
+                if takeovers <= 2:  # a run that leaves the feasible region each time would never end
                     budget = max(budget, len(steps) + allowed)
             elif not np.array_equal(before.target, step.state.target):
                 raise fail("the target must be kept until the selection is feasible")

@@ -1,4 +1,4 @@
-"""The laws of improvers: they tell the truth, they repeat themselves for the same seed, and they stop when told to."""
+"""Laws of improvers: their findings are true, the same seed gives the same findings, and they stop in time."""
 
 from __future__ import annotations
 
@@ -16,34 +16,30 @@ from cggd.problem import Problem
 from cggd.rounding import OPERATIONS, UNIT
 from cggd.testing.laws import LawError
 
-# Findings that are looked at; an improver with work for hours need not be followed to its end.
+# Largest number of findings that are checked.
 MOST = 500
 
 # Findings that an improver may still yield after its budget is over.
 LATE = 2
 
-# Selections of a space up to which bounds and proofs are compared with all of them.
+# Largest number of selections up to which bounds and proofs are compared with all of them.
 FEW = 20_000
 
 
 def check_improver(improver: Improver, problem: Problem, *, seed: int = 0, samples: int = 2000) -> None:
-    """Check that an improver keeps the laws of improvers.
+    """Check the laws of improvers; raise `LawError` if one does not hold.
 
-    Its selections are selections of the space without forbidden options; the values that come with a selection are
-    those of the constraints' metrics; no selection beats its bounds, and where it claims that nothing is feasible,
-    nothing is; the same seed gives the same findings; and it ends soon after its budget is over.
+    A selection belongs to the space and takes no forbidden option. The values given with it are those of the
+    constraints' metrics. No selection is better than a bound, and none is feasible if a proof says so. The same seed
+    gives the same findings. The improver ends soon after its budget is over.
 
     Parameters
     ----------
     improver : Improver
     problem : Problem
-        One that suits the improver. Bounds and proofs are compared with all selections of spaces of up to 20,000, of
-        larger ones with `samples` random selections.
+        One that suits the improver. Bounds and proofs are compared with all selections of spaces of up to 20,000, and
+        with `samples` random selections of larger ones.
     seed, samples : int
-
-    Raises
-    ------
-    LawError
 
     Examples
     --------
@@ -137,7 +133,7 @@ def _check(
 
 
 def _told(finding: Finding | None) -> Any:
-    """What a finding says, in a form that can be compared."""
+    """The content of a finding, in a form that can be compared."""
     if finding is None:
         return None
     selection = None if finding.selection is None else np.asarray(finding.selection).tolist()

@@ -1,6 +1,6 @@
-"""Laws that every metric, direction and guide must keep; a broken one raises `LawError` with the case that shows it.
+"""Laws of metrics, directions and guides. A check raises `LawError` with a counterexample if a law does not hold.
 
-A metric whose noise is declared (`Metric.noisy`) is spared what two evaluations would have to agree on.
+For a metric that declares noise (`Metric.noisy`), laws that compare two evaluations are not checked.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from scipy.optimize import Bounds, LinearConstraint, milp
 
 from cggd.constraints import Constraint, check_constraints
 from cggd.expressions import Expression, Program
-from cggd.guide import Guide, Observation
+from cggd.guide import Guide
 from cggd.guide.directions import Weights
 from cggd.metrics import Evaluation, Metric, State, evaluating
 from cggd.space import ChoiceSpace, count
@@ -27,11 +27,10 @@ CLOSE = 1e-7
 # What a solver finds for an expression may differ from the metric by this share of the largest number.
 SOLVED = 1e-5
 
-# Options up to which the loop over pairs is run; beyond, the other laws have to do.
+# Largest number of options for which directions are compared with the loop over pairs.
 ORACLE = 2000
 
-# A value that exceeds a bound by less than this share of the largest number may satisfy it within rounding in one unit,
-# and violate it in another unit in which all numbers are whole.
+# Excess, as a share of the largest number, below which rounding may decide differently in another unit.
 UNCLEAR = 1e-12
 
 
@@ -40,23 +39,19 @@ class LawError(AssertionError):
 
 
 def check_metric(metric: Metric, *, selections: NDArray[np.int64] | None = None, n: int = 20, seed: int = 0) -> None:
-    """Check that a metric keeps the laws of metrics.
+    """Check the laws of metrics; raise `LawError` if one does not hold.
 
-    One finite number per selection; the same answer twice, alone and in a batch; its argument is left alone; values
-    lie within `limits`, and are no less than `least_with` says of their options, in either sense; every entry of
-    the replacement table is what a fresh evaluation gives, and the entry of a chosen option is the value;
-    `local_replacements` nowhere exceed the table; every group of `moves` switches distinct decisions to their options.
+    The metric returns one finite number per selection, the same number twice, alone and in a batch. It does not change
+    its argument. Values lie within `limits` and the bounds of `least_with`. Every entry of the replacement table equals
+    an evaluation, and the entry of a chosen option is the value. `local_replacements` do not exceed the table. Every
+    group of `moves` switches distinct decisions to options that they have.
 
     Parameters
     ----------
     metric : Metric
     selections : ndarray of int, shape (n, n_decisions), optional
-        Where to check; by default everywhere in a space of up to 4 n selections, or at `n` random ones.
+        By default all of a space of up to 4 n selections, or `n` random ones.
     n, seed : int
-
-    Raises
-    ------
-    LawError
 
     Examples
     --------
@@ -85,15 +80,11 @@ def check_metric(metric: Metric, *, selections: NDArray[np.int64] | None = None,
 def check_expression(
     metric: Metric, *, selections: NDArray[np.int64] | None = None, n: int = 20, seed: int = 0
 ) -> None:
-    """Check that the linear form of a metric is the metric, where it has one.
+    """Check that the linear form of a metric, if it has one, equals the metric; raise `LawError` otherwise.
 
-    With the variables of the options set to a selection, the least maximum of the linear functions that the auxiliary
-    variables allow must be ``sign * metric``, for both signs, and also where other options are forbidden. A sum table
-    must add up to the metric. The parameters are those of `check_metric`.
-
-    Raises
-    ------
-    LawError
+    At a selection, the least maximum of the linear functions over the auxiliary variables must be ``sign * metric``,
+    for both signs and also with forbidden options. A sum table must add up to the metric. The parameters are those of
+    `check_metric`.
 
     Examples
     --------
@@ -185,13 +176,9 @@ def _rows(space: ChoiceSpace, selections: NDArray[np.int64] | None, n: int, seed
 
 
 def check_state(metric: Metric, *, n: int = 20, seed: int = 0) -> None:
-    """Check that a metric's state follows moves: after each one it says what the metric says of the selection.
+    """Check that a metric's state equals the metric after each move; raise `LawError` otherwise.
 
     From a random selection, `n` random moves of one to three decisions are made, and some of them are undone.
-
-    Raises
-    ------
-    LawError
 
     Examples
     --------
@@ -202,7 +189,7 @@ def check_state(metric: Metric, *, n: int = 20, seed: int = 0) -> None:
     selection, done = space.sample(1, rng)[0], []
     given = selection.copy()
     state = metric.state(given)
-    given[:] = 0  # the state must not depend on what becomes of its argument
+    given[:] = 0  # the state must not depend on later changes of its argument
     for _ in range(n):
         _check_stand(metric, state, selection, rng)
         if done and rng.random() < 1 / 3:
@@ -297,15 +284,9 @@ def _check_table(metric: Metric, row: NDArray[np.int64], value: float) -> None:
             f"{metric.name}: the replacement table must hold what a fresh evaluation gives: "
             f"with {space.name_option(o)} put into {_at(metric, row)} it says {table[o]}, and evaluate says {fresh[o]}"
         )
+    law = "the replacement table must hold the value at every chosen option"
     for o in space.layout.flat(row):
-        _same(
-            metric,
-            "the replacement table must hold the value at every chosen option",
-            row,
-            float(table[o]),
-            value,
-            scale,
-        )
+        _same(metric, law, row, float(table[o]), value, scale)
     if (shifted := metric.shifted(row)) is not None:
         whole = shifted.values + space.layout.spread(shifted.shift)
         if np.abs(whole - table).max() > scale:
@@ -366,7 +347,7 @@ def slow_direction(
     *,
     errors: NDArray[np.float64] | None = None,
 ) -> NDArray[np.float64]:
-    """The definition of a direction, a loop over pairs of options: the oracle of `cggd.guide.directions.three_case`."""
+    """The definition of a direction as a loop over pairs of options: oracle of `cggd.guide.directions.three_case`."""
     total = np.zeros(space.n_options)
     errors = np.zeros(space.n_options) if errors is None else errors
     for first, size in zip(space.offsets[:-1].tolist(), space.sizes.tolist(), strict=True):
@@ -389,22 +370,14 @@ def slow_direction(
 
 
 def check_direction(
-    constraints: Iterable[Constraint] | Constraint,
-    *,
-    weights: Weights = "unit",
-    n: int = 10,
-    seed: int = 0,
+    constraints: Iterable[Constraint] | Constraint, *, weights: Weights = "unit", n: int = 10, seed: int = 0
 ) -> None:
-    """Check that the directions of constraints keep the laws of directions, at random selections.
+    """Check the laws of directions at random selections; raise `LawError` if one does not hold.
 
-    Of each constraint by itself: a unit vector, or zero exactly where the bound is met or no option of any decision
-    can help; the sum over pairs that defines it; no satisfying option is pushed below a violating one of the same
-    decision; the same for options and decisions in another order, and for a metric and bound in another unit. Of all
-    together: the unit vector of the sum of the violated ones' directions.
-
-    Raises
-    ------
-    LawError
+    The direction of one constraint is a unit vector, or zero if the bound is satisfied or no option helps. It equals
+    the sum over pairs that defines it. It pushes no satisfying option below a violating one of the same decision. It
+    does not depend on the order of options and decisions, or on the unit. The direction of all constraints together is
+    the unit vector of the sum of those that are violated.
     """
     checked = check_constraints(constraints)
     rng = np.random.default_rng(seed)
@@ -415,13 +388,9 @@ def check_direction(
 
 def _direction(constraints: list[Constraint], selection: NDArray[np.int64], weights: Weights) -> NDArray[np.float64]:
     guide = Guide(constraints, weights=weights)
-    return guide.direction(_seen(guide, selection))
-
-
-def _seen(guide: Guide, selection: NDArray[np.int64]) -> Observation:
     logits = np.zeros(guide.space.n_options)
     logits[guide.space.layout.flat(selection)] = 1.0
-    return guide.observe(logits)
+    return guide.direction(guide.observe(logits))
 
 
 def _check_one(
@@ -432,8 +401,8 @@ def _check_one(
         direction = _direction([c], selection, weights)
         table = c.sign * c.table(selection, local=True).astype(float)
         value = c.sign * float(c.values(selection[None])[0])
-    if metric.noisy and not _cached(c, selection, value):
-        return direction  # the guide saw other measurements than these
+    if metric.noisy and c.sign * float(c.values(selection[None])[0]) != value:
+        return direction  # without a cache, the guide saw other measurements than these
 
     def fail(law: str) -> LawError:
         where = f"{c!r}, weights {weights!r}, at {_at(metric, selection)}"
@@ -474,11 +443,6 @@ def _check_one(
         if np.abs(other - direction[order]).max() > 10 * CLOSE:
             raise fail("the order of decisions and options must not matter, but it does")
     return direction
-
-
-def _cached(c: Constraint, selection: NDArray[np.int64], value: float) -> bool:
-    """Whether a noisy metric answers from a cache, so that what was seen can be seen again."""
-    return c.sign * float(c.values(selection[None])[0]) == value
 
 
 def _check_together(
@@ -525,7 +489,7 @@ class _Shuffled(Metric):
 def _shuffled(
     metric: Metric, selection: NDArray[np.int64], rng: np.random.Generator
 ) -> tuple[Metric, NDArray[np.int64], NDArray[np.int64]]:
-    """A shuffled metric, where its options stood before, and the selection in its order."""
+    """A shuffled metric, the former places of its options, and the selection in its order."""
     space = metric.space
     decisions = rng.permutation(space.n_decisions)
     options = [rng.permutation(int(space.sizes[d])) for d in decisions]
@@ -550,12 +514,7 @@ def _cut(flat: NDArray[np.float64], space: ChoiceSpace) -> list[list[float]]:
 
 
 def check_guide(guide: Guide, *, n: int = 10, seed: int = 0) -> None:
-    """Check that a guide keeps its formula and is pure, at random logits and gradients of many sizes.
-
-    Raises
-    ------
-    LawError
-    """
+    """Check a guide against its formula at random logits and gradients of many sizes; raise `LawError` otherwise."""
     rng, space = np.random.default_rng(seed), guide.space
     for turn in range(n):
         logits = rng.standard_normal(space.n_options)
