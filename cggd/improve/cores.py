@@ -124,7 +124,7 @@ class Cores:
         shared = _Cores(problem, incumbent, incumbent.relaxed, step, mine)
         # If the solver closes the gap, its neighbourhoods are better than local search.
         if self.beside is None or not budget.limited or incumbent.closing:
-            yield from shared.run(seed_of(rng), WORKERS)
+            yield from shared.run(seed_of(rng), WORKERS, whole=incumbent.closing)
             return
         second, known = iter(()), np.nan
         for finding in shared.run(seed_of(rng), WORKERS - 1, wait=False):
@@ -151,18 +151,16 @@ class _Cores:
         known = -np.inf if incumbent.bound is None else problem.sign * incumbent.bound
         self.bound, self.step = max(self.relaxed, known), step
         self.best, self.cost = incumbent.selection, incumbent.cost
-        weak = np.isfinite(self.cost) and self.cost - self.relaxed > WEAK * abs(self.cost)
-        small = problem.space.n_options <= LARGEST
-        self.whole = budget.limited and small and (incumbent.closing or bool(weak))
         self.lock, self.left_behind = threading.Lock(), False
         space = problem.space
         last = min(space.n_decisions + max(PROVABLE, CORES[1]) + 1, space.n_options) - 1
         self.lowest = np.sort(np.partition(self.reduced, last)[: last + 1])
         self.findings: queue.SimpleQueue[Finding | BaseException] = queue.SimpleQueue()
 
-    def run(self, seed: int, workers: int, *, wait: bool = True) -> Iterator[Finding | None]:
+    def run(self, seed: int, workers: int, *, whole: bool = False, wait: bool = True) -> Iterator[Finding | None]:
+        """Solve cores until the budget is over; `whole` if a last core of many options is worth while."""
         generators = [np.random.default_rng([seed, worker]) for worker in range(workers)]
-        work = [lambda: self._grow(generators[0])]
+        work = [lambda: self._grow(generators[0], whole=whole)]
         if self.budget.limited:
             work += [lambda rng=rng: self._restart(rng) for rng in generators[1:]]
         threads = [background.start(lambda job=job: self._guarded(job)) for job in work]
@@ -193,12 +191,15 @@ class _Cores:
 
     # -- workers ----------------------------------------------------------------------------------------------------
 
-    def _grow(self, rng: np.random.Generator) -> None:
+    def _grow(self, rng: np.random.Generator, *, whole: bool) -> None:
         """Solve growing cores until one contains every option that a better selection may take."""
-        extra = self._within() if self.whole else FIRST_CORE
+        weak = np.isfinite(self.cost) and self.cost - self.relaxed > WEAK * abs(self.cost)
+        small = self.budget.limited and self.problem.space.n_options <= LARGEST
+        whole = small and (whole or bool(weak))
+        extra = self._within() if whole else FIRST_CORE
         while not self._over():
             last = extra >= self._within()
-            if last and self._within() > PROVABLE and not self.whole:
+            if last and self._within() > PROVABLE and not whole:
                 break
             # The last core gives the proof, and gets most of the remaining time.
             seconds = PROOF_SHARE * self.budget.left if last else self._seconds(SHARES[1])
