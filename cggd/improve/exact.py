@@ -22,8 +22,10 @@ GAP_SHARE = 0.9
 GRACE_SECONDS = 1.0
 
 # If it may use only a part of the time, a first attempt gets FIRST_SHARE. It shows whether the solver's cuts close much
-# of the gap; then `Cores` goes on. A second attempt must have LONGER times the seconds of the first.
+# of the gap; then `Cores` goes on. A second attempt must have LONGER times the seconds of the first. In less than
+# FIRST_SECONDS the cuts are not made.
 FIRST_SHARE = 0.1
+FIRST_SECONDS = 0.5
 LONGER = 1.5
 
 # Programs of at most SMALL coefficients may use SHORT_SHARE of the time left, up to SHORT_SECONDS, if that is more than
@@ -62,7 +64,8 @@ class Exact:
         part = linear_part(problem)
         if part is None:
             return
-        shares = [FIRST_SHARE, self.share] if budget.limited and FIRST_SHARE < self.share < 1 else [self.share]
+        twice = FIRST_SHARE < self.share < 1 and FIRST_SECONDS <= FIRST_SHARE * budget.left < np.inf
+        shares = [FIRST_SHARE, self.share] if twice else [self.share]
         spent = 0.0
         for share in shares:
             if share * budget.left < LONGER * spent or (spent and incumbent.closing):
