@@ -404,6 +404,9 @@ class _Search:
 
     def _ask(self) -> Stop | None:
         self._remeasure()
+        known, start = self.incumbent.candidates or self.incumbent.nearest, self.incumbent.start
+        if start is not None and not known and not self.incumbent.problem.costly and not self.budget.over():
+            self.incumbent.take(Finding(start), self.budget.seconds)  # `initial`, so that all improvers know it
         for place, improver in enumerate(self.improvers):
             if stop := self._reason_to_stop():
                 return stop

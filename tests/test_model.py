@@ -252,6 +252,7 @@ def knapsack(n=12, options=6, seed=0):
     return bench, [bench[f"w{i}"] <= 0.42 * 40 * n for i in range(2)], exact.value
 
 
+@pytest.mark.slow
 def test_a_knapsack_measured_as_a_black_box():
     for seed in range(3):
         bench, bounds, best = knapsack(seed=seed)
@@ -271,6 +272,7 @@ def rough(space, seed):
     return f
 
 
+@pytest.mark.slow
 def test_it_is_ahead_of_random_search():
     space = ChoiceSpace.from_sizes([4] * 6)
     ahead = 0
@@ -330,6 +332,7 @@ def test_the_same_seed_measures_the_same():
     assert course(3) == course(3) != course(4)
 
 
+@pytest.mark.slow
 def test_a_regressor_of_your_own():
     sklearn = pytest.importorskip("sklearn.ensemble")
     space = ChoiceSpace.from_sizes([4] * 5)
