@@ -23,6 +23,7 @@ def base():
 
 
 @pytest.mark.filterwarnings("ignore")
+@pytest.mark.slow
 def test_every_method_keeps_its_budget(base, tmp_path):
     rows = []
     for method in (*METHODS, SCRATCH):

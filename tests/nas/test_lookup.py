@@ -17,7 +17,7 @@ from cggd_nas.extract import extract
 from cggd_nas.lookup import Entry, LookupTable, measure_lookup
 from cggd_nas.measure import Measurement
 from cggd_nas.metrics import Costs
-from tests.nas.nets import NETS, SEPARABLE, made, some_selections
+from tests.nas.nets import FEW, SEPARABLE, SMALLER, made, some_selections
 
 words = st.text("abc.;=, \"'é", max_size=5).map(str.strip)
 shapes = st.lists(st.lists(st.integers(1, 99), min_size=1, max_size=4).map(tuple), max_size=2).map(tuple)
@@ -86,12 +86,12 @@ def test_files_that_are_no_tables(tmp_path, text, message):
         LookupTable.read(path)
 
 
-@pytest.mark.parametrize("name", sorted(set(NETS) - {"fbnet"}))
+@pytest.mark.parametrize("name", SMALLER)
 def test_a_table_of_a_known_device_adds_up_to_the_network(name):
     """Where time is MACs plus 1 per call, the sum over parts is the MACs of the network plus its number of parts."""
     supernet, example = made(name)
     costs = Costs(supernet, example)
-    selections = some_selections(supernet, 6)
+    selections = some_selections(supernet, FEW.get(name, 6))
     rows = [supernet.space.indices(s) for s in selections]
     table = measure_lookup(supernet, example, measure=by_macs, selections=None if name in SEPARABLE else rows)
     metric = costs.looked_up(table)

@@ -47,7 +47,11 @@ def made(name):
     return model, inputs, prunable(model, inputs, round_to=4)
 
 
-@pytest.mark.parametrize("name", MODELS)
+QUICK = ["shufflenet_v1", "shufflenet_v2", "tcn", "vit"]
+SLOW = [pytest.param(name, marks=pytest.mark.slow) for name in MODELS if name not in QUICK]
+
+
+@pytest.mark.parametrize("name", QUICK + SLOW)
 def test_networks_from_papers(name, tmp_path):
     model, inputs, supernet = made(name)
     assert not any("operation" in reason for reason in supernet.report.unpruned.values())
@@ -428,6 +432,7 @@ class Block(nn.Module):
 
 @settings(max_examples=12, deadline=None)
 @given(networks(), st.integers(0, 99))
+@pytest.mark.slow
 def test_any_network_computes_what_its_supernet_does(network, seed):
     channels, kinds = network
     torch.manual_seed(seed)
