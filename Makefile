@@ -11,8 +11,8 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 demo: $(VENV)/.installed-plot
 	$(BIN)/cggd demo --out out
 
-# Without the tests marked slow, which take more than two seconds of one core, and with a quarter of the random
-# examples; `make test-all` runs all.
+# Without the tests marked slow, which take more than two seconds of one core or repeat quicker cases, and with a quarter
+# of the random examples; `make test-all` runs all.
 test: $(VENV)/.installed-dev
 	OMP_NUM_THREADS=1 $(BIN)/pytest -n auto --dist worksteal -m "not slow" --hypothesis-profile quick
 

@@ -439,6 +439,7 @@ def command(table):
     return [sys.executable, "-m", "cggd.cli", "solve", table, "--maximize", "accuracy", "--limit", "latency<=5.3"]
 
 
+@pytest.mark.slow
 def test_a_terminal_sees_a_bar_and_a_pipe_does_not(table):
     piped = subprocess.run(command(table), capture_output=True, text=True, timeout=60, check=True)
     assert piped.stderr == ""

@@ -192,6 +192,7 @@ def test_text_columns_are_named_once(cggd, parts):
     assert "columns without numbers describe options only: 'socket' (line 2: 's1')" in " ".join(err.split())
 
 
+@pytest.mark.slow
 def test_standard_input_version_and_help():
     def run(*arguments, text=""):
         call = [sys.executable, "-m", "cggd.cli", *arguments]

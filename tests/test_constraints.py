@@ -193,6 +193,13 @@ def test_a_value_that_differs_in_a_batch_is_computed_alone():
         assert (shaky <= 5).holds(rows).tolist() == (COST.evaluate(rows) <= 5).tolist()
 
 
+def test_confidence_is_kept_as_a_plain_number():
+    noisy = Function(SPACE, lambda labels: 1.0, name="noisy", repeats=2)
+    level = (noisy <= 3).at_confidence(np.float32(0.75)).confidence
+    assert type(level) is float
+    assert level == 0.75
+
+
 # -- wrong input -------------------------------------------------------------------------------------------------------
 
 BOUND = "the bound on 'lat'"

@@ -51,6 +51,7 @@ def test_the_page_about_rules_does_what_it_says(cggd, tmp_path, monkeypatch):
         assert output.strip() in "\n".join(lines)
 
 
+@pytest.mark.slow
 def test_the_page_about_compression_does_what_it_says(tmp_path, monkeypatch):
     """Its blocks run one after another."""
     for package in ("onnx", "onnxruntime", "onnxscript", "sklearn", "torch"):

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import sparse
 
-from cggd import Additive, ChoiceSpace, Metric, Problem
+from cggd import Additive, ChoiceSpace, Function, Metric, Problem, maximum
 from cggd.expressions import LARGEST, Expression, Program
 from cggd.metrics import Combination, SumTable
 from cggd.program.highs import LinearProgram, Outcome
@@ -201,3 +201,35 @@ def test_a_sum_table_alone_makes_a_metric_linear():
     solution = LinearProgram(space, [Length(space) <= 1.5], Length(space), sign=-1.0).solve()
     assert Length(space)(solution.selection) == 1.5
     assert relax(Problem(Length(space), [], "minimize")).bound == pytest.approx(0.5)
+
+
+def test_a_large_number_that_all_options_share_is_no_coefficient():
+    program = Program(ChoiceSpace.from_sizes([2, 3]), None)
+    shared = program.sum([1e9 + 1, 1e9 + 2, 2e9, 2e9 + 5, 2e9 + 3], 4.0)
+    assert shared.coefficient.tolist() == [0, 1, 0, 5, 3]
+    assert shared.constant.tolist() == [3e9 + 5]
+    assert program.sum([1.0, 2.0, 2.0, 7.0, 5.0]).coefficient.tolist() == [1, 2, 2, 7, 5]
+
+
+def test_an_expression_is_that_of_the_metric_itself_unless_a_sign_is_given():
+    metric = Additive(ChoiceSpace.from_sizes([2]), [1.0, 3.0])
+    program = Program(metric.space, None)
+    for expression, sign in ((program.of(metric), 1.0), (program.of(metric, -1.0), -1.0)):
+        assert expression is not None
+        assert values_at(program, expression, np.array([1])).tolist() == [3.0 * sign]
+
+
+def test_a_metric_becomes_one_row_or_none():
+    space = ChoiceSpace.from_sizes([2])
+    a, b = Additive(space, [1.0, 3.0], name="a"), Additive(space, [2.0, 0.0], name="b")
+    program = Program(space, None)
+    assert (len(program.switch()), program.n_columns) == (1, 3)
+    assert program.linear(Function(space, lambda labels: 1.0, name="f")) is None
+    assert "'f' is a Function, which has no linear form" in program.refusal()
+    one, largest = program.linear(a), program.linear(maximum(a, b))
+    assert one is not None
+    assert values_at(program, one, np.array([1]), np.zeros(program.n_columns - 2)).tolist() == [3.0]
+    assert largest is not None
+    assert len(largest) == 1
+    assert program.of(maximum(a, b)) is not None
+    assert len(program.of(maximum(a, b))) == 2

@@ -211,6 +211,7 @@ def test_infeasible_is_said_where_it_is_proved_and_nowhere_else(data, problem):
 
 @settings(max_examples=100)
 @given(st.data(), problems(feasible=False, max_constraints=2))
+@pytest.mark.slow
 def test_a_bound_that_was_not_proved_still_works(data, problem):
     space, others, metric = problem.space, problem.constraints, problem.objective
     forbid, sense = data.draw(masks(space)), data.draw(st.sampled_from(["<=", ">="]))

@@ -180,3 +180,17 @@ def test_wrong_logits_and_gradients():
         guide.modify(np.zeros(4), [-np.inf, -np.inf, 0, 0])
     with pytest.raises(ValueError, match="rescale must be greater than 1, got 0"):
         guide.step(np.zeros(4), np.zeros(4), rescale=0)
+
+
+def test_of_two_violated_constraints_the_larger_violation_weighs_more():
+    space = ChoiceSpace.from_sizes([2, 2])
+    first = Additive(space, [1.0, 0.0, 0.0, 0.0], name="first")
+    second = Additive(space, [0.0, 0.0, 1.0, 0.0], name="second")
+    near, far = first <= 0.75, second <= 0.25
+    for order in ([near, far], [far, near]):
+        equal, weighed = (
+            Guide(order, balance=balance).step(np.zeros(4), [1.0, 0.0, 1.0, 0.0]).direction
+            for balance in ("equal", "violation")
+        )
+        assert abs(equal[0]) == pytest.approx(abs(equal[2]))
+        assert abs(weighed[2]) == pytest.approx(3 * abs(weighed[0]))

@@ -421,3 +421,44 @@ def test_a_finding_may_be_a_list():
     incumbent = Incumbent(Problem(COST))
     incumbent.take(Finding(np.zeros(len(SPACE.sizes), dtype=int).tolist()))
     assert incumbent.value is not None
+
+
+# -- gaps that mutants showed -----------------------------------------------------------------------------------------
+
+
+def test_the_start_is_the_best_else_the_nearest_else_the_initial_selection():
+    incumbent = Incumbent(PROBLEM)
+    assert incumbent.start is None
+    incumbent.take(at(2, 0, 2))  # a load of 10
+    assert incumbent.start.tolist() == [2, 0, 2]
+    incumbent.take(at(1, 0, 2))
+    assert incumbent.start.tolist() == incumbent.selection.tolist() == [1, 0, 2]
+
+
+def test_of_equally_near_selections_the_first_is_kept():
+    incumbent = Incumbent(Problem(COST, [LOAD <= 2]))
+    take(incumbent, [at(0, 0, 1), at(1, 0, 0)])  # loads of 4 and 5
+    assert incumbent.nearest.selection.tolist() == [0, 0, 1]
+    same = Incumbent(Problem(COST, [Additive(SPACE, [0] * 8, 5.0, name="same") <= 2]))
+    take(same, [at(1, 1, 1), at(0, 0, 0)])
+    assert same.nearest.selection.tolist() == [1, 1, 1]
+
+
+@pytest.mark.parametrize(("bound", "stop"), [(9.0, Stop.OPTIMAL), (8.5, Stop.OPTIMAL), (8.0, None), (7.5, None)])
+def test_a_whole_number_is_optimal_within_less_than_one_of_the_bound(bound, stop):
+    incumbent = Incumbent(PROBLEM)
+    take(incumbent, [at(2, 0, 1), Finding(bound=bound)])
+    assert incumbent.value == 9.0
+    assert incumbent.settled(Budget()) is stop
+
+
+def test_what_is_ruled_out_without_a_call_is_the_nearest_only_while_nothing_is_known():
+    called = []
+    costly = Function(SPACE, lambda labels: called.append(labels) or 1.0, name="costly", costly=True)
+    incumbent = Incumbent(Problem(costly, [LOAD <= 9]))
+    incumbent.take(at(2, 1, 2))
+    assert incumbent.nearest.selection.tolist() == [2, 1, 2]
+    assert not called
+    take(incumbent, [at(0, 0, 0), at(2, 0, 2)])
+    assert len(called) == 1
+    assert incumbent.nearest.selection.tolist() == [2, 1, 2]

@@ -171,6 +171,7 @@ def test_the_best_tuning_satisfies_most_and_then_regrets_least():
     assert str(tuned([run(1.0, 0, Answer(False))], "end")) == "0%"
 
 
+@pytest.mark.slow
 def test_later_answers_are_never_worse():
     setting = topology()[0]
     for one in opponents(setting, [0], slice(4, 5)):
@@ -208,6 +209,7 @@ def test_tables_go_between_the_markers(tmp_path):
         insert("three", path, report.MARK)
 
 
+@pytest.mark.slow
 def test_a_report_of_one_setting(tmp_path):
     _, table, cost = metrics()
     setting = Setting("small", table, table, [cost + 1 <= cost.quantile(0.5) + 1])

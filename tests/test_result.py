@@ -1,4 +1,4 @@
-"""Results: what is told of a file that is not one. What results hold is tested with searches (test_solve.py)."""
+"""Results: what is written, read and printed, and what is told of a file that is none."""
 
 import json
 
@@ -12,6 +12,32 @@ from cggd import (
     minimize,
 )
 from tests.messages import LAT, case, told
+from tests.test_solve import ERROR, LATENCY, descent, same
+
+
+def test_json_round_trip():
+    space = ChoiceSpace({("a", 1): [0, 1], "b": [None, ("x", 2.5)], 3: [True, "t"]})
+    cost = Additive(space, [1, 2, 3, 4, 5, 6], name="cost", unit="EUR")
+    for result in (minimize(cost, [cost >= 12], **descent(steps=20, starts=1)), minimize(cost, [cost <= 1])):
+        again = Result.from_json(result.to_json())
+        same(again, result)
+        assert again.to_json() == result.to_json()
+        assert again.summary() == result.summary()
+    assert len(Result.from_json(result.to_json(history=False)).history) == 0
+
+
+def test_summary_tells_what_a_user_needs():
+    text = minimize(ERROR, [LATENCY <= 7], **descent()).summary()
+    for part in ("feasible", "error = ", "%", "latency <= 7 ms", "left", "stem: ", "seed 0", "600 steps"[3:]):
+        assert part in text
+
+
+def test_what_was_evaluated_again_says_so():
+    result = minimize(ERROR, [LATENCY <= 9])
+    assert result.remeasured
+    text = result.to_json().replace('"remeasured": true, ', "")  # as older versions wrote it
+    assert Result.from_json(text).remeasured
+    assert minimize(ERROR, [LATENCY <= 2]).remeasured
 
 
 def edited(**changes):

@@ -26,7 +26,13 @@ PUBLIC = [(package, name) for package in PACKAGES for name in importlib.import_m
 INTERNAL = {("cggd.io", "check_keys"), ("cggd.io", "csv_cell")}
 
 
-@pytest.mark.parametrize("script", GALLERY, ids=lambda path: path.stem)
+SLOW = {"own_function"}
+
+
+@pytest.mark.parametrize(
+    "script",
+    [pytest.param(path, marks=pytest.mark.slow if path.stem in SLOW else (), id=path.stem) for path in GALLERY],
+)
 def test_gallery(script, monkeypatch):
     plt = pytest.importorskip("matplotlib.pyplot")
     monkeypatch.setattr(plt, "show", lambda: None)

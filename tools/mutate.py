@@ -193,7 +193,7 @@ def main() -> None:
     import scipy.optimize  # noqa: F401
 
     phases = (hypothesis.Phase.explicit, hypothesis.Phase.reuse, hypothesis.Phase.generate)
-    hypothesis.settings.register_profile("mutate", deadline=None, max_examples=100, phases=phases, database=None)
+    hypothesis.settings.register_profile("mutate", deadline=None, max_examples=40, phases=phases, database=None)
     source = given.module.read_text(encoding="utf-8")
     status, seconds = run_tests(given.module, ast.parse(source), given.tests)
     if status != SURVIVED:

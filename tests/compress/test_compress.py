@@ -204,6 +204,7 @@ def test_the_manifest_says_what_was_chosen_and_what_was_not(model, data):
     assert [label.get_text() for label in ax.get_yticklabels()][-1] == "up.weight" or len(ax.patches)
 
 
+@pytest.mark.slow
 def test_a_torch_module_is_exported(data):
     torch = pytest.importorskip("torch")
     module = torch.nn.Sequential(torch.nn.Linear(32, 64), torch.nn.ReLU(), torch.nn.Linear(64, 40))

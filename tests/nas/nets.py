@@ -3,6 +3,7 @@
 import copy
 
 import numpy as np
+import pytest
 import torch
 from torch import nn
 
@@ -122,8 +123,12 @@ NETS = {
     ),
 }
 
+# FBNet's space has 22 layers of nine options and no smaller form.
+SMALLER = sorted(set(NETS) - {"fbnet"})
+NAMES = [*SMALLER, pytest.param("fbnet", marks=pytest.mark.slow)]
+
 # How many selections to try where networks are large.
-FEW = {"fbnet": 2}
+FEW = {"fbnet": 2, "nats_size": 3, "nats_topology": 4, "transformer": 4}
 
 # Those of which every part depends on one decision at most.
 SEPARABLE = {"additive", "alone", "nats_topology", "fbnet"}

@@ -14,7 +14,7 @@ from torch.nn.utils import parametrizations, parametrize, prune
 
 from cggd_nas import ChannelChoice, Choice, Costs, RepeatChoice, Sliced, collect, extract, measure_lookup
 from cggd_nas.measure import Measurement
-from tests.nas.nets import NETS, Strided, made
+from tests.nas.nets import NAMES, Strided, made
 
 CHANNELS, IMAGE = 6, (2, 3, 5, 5)
 
@@ -336,7 +336,7 @@ def test_measuring_does_not_begin_where_networks_differ():
     assert calls == []
 
 
-@pytest.mark.parametrize("name", NETS)
+@pytest.mark.parametrize("name", NAMES)
 def test_every_space_is_extracted_without_an_example(name):
     supernet, _ = made(name)
     for row in supernet.space.sample(2, np.random.default_rng(0)):

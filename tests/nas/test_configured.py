@@ -64,6 +64,7 @@ def test_a_cut_model_is_written_and_read(make, parts, tmp_path):
                 torch.testing.assert_close(a, b, rtol=1e-5, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_one_decision_for_all_layers():
     _, supernet = small(llama, alike=True)
     _, apart = small(llama)

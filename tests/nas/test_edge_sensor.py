@@ -180,6 +180,7 @@ def test_draws_satisfy_the_bounds_with_so_many_layers(most):
 
 @pytest.mark.usefixtures("_data_or_skip")
 class TestRuns:
+    @pytest.mark.slow
     def test_random_architectures_fit(self):
         for one in methods.random_candidates(STRICTEST, 2, seed=0):
             assert methods.size_kb(one.network) <= STRICTEST.size - methods.REST / 1024

@@ -11,7 +11,7 @@ from torch import nn
 from cggd_nas.extract import extract
 from cggd_nas.measure import Measurement, latency, macs, onnx_latency, parameters, peak_memory, size_kb
 from cggd_nas.trace import trace
-from tests.nas.nets import FEW, NETS, made, some_selections
+from tests.nas.nets import FEW, NAMES, made, some_selections
 
 KB = 1024
 
@@ -65,7 +65,7 @@ def _attention(inputs, outputs):
     return math.prod(query[:-1]) * key[-2] * (query[-1] + value[-1])
 
 
-@pytest.mark.parametrize("name", NETS)
+@pytest.mark.parametrize("name", NAMES)
 def test_macs_are_those_of_fvcore(name):
     fvcore = pytest.importorskip("fvcore.nn")
     supernet, example = made(name)

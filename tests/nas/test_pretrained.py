@@ -133,6 +133,7 @@ def test_other_losses_and_wrong_shares():
             finetune(student, [batch], [batch], 1, teacher=teacher, **wrong)
 
 
+@pytest.mark.slow
 def test_the_page(tmp_path, monkeypatch):
     pytest.importorskip("sklearn")
     monkeypatch.chdir(tmp_path)

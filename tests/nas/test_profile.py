@@ -35,6 +35,7 @@ def test_a_bounded_metric_is_listed_once_and_as_it_is_bounded():
     assert result.ranges[-1].maximum == size.maximum()
 
 
+@pytest.mark.slow
 def test_extremes_are_searched_for_and_not_only_sampled():
     supernet, example = made("fbnet")
     macs = Costs(supernet, example).macs()

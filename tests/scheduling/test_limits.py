@@ -133,6 +133,7 @@ def least_load(problem):
 
 @settings(max_examples=25, deadline=None)
 @given(st.integers(0, 10**6), st.sampled_from([1, 10, 1000]), st.sampled_from([None, 1e6, 1e9, 1e12]))
+@pytest.mark.slow
 def test_the_exact_solver_of_placements_proves_nothing_false(seed, unit, never):
     rng = random.Random(seed)
     devices = [Device("a", "x", memory=4, link=rng.choice([0, 1])), Device("b", "y"), Device("c", "x", memory=5)]

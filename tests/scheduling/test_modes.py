@@ -87,6 +87,7 @@ def test_huge_numbers_are_exact(big):
     assert select_modes(Project({"a": [(step, {"n": step})]}, (), {}, {"n": 10**40})).makespan == step
 
 
+@pytest.mark.slow
 def test_rounded_shares_meet_the_bounds_and_large_projects_begin_there(monkeypatch):
     rng = np.random.default_rng(0)
     n = 120
