@@ -452,6 +452,14 @@ def test_a_whole_number_is_optimal_within_less_than_one_of_the_bound(bound, stop
     assert incumbent.settled(Budget()) is stop
 
 
+def test_the_step_of_other_numbers_is_not_one():
+    incumbent = Incumbent(Problem(Additive(SPACE, COST.values / 4), [LOAD <= 9]))
+    take(incumbent, [at(2, 0, 1), Finding(bound=1.75)])
+    assert (incumbent.value, incumbent.settled(Budget())) == (2.25, None)
+    incumbent.take(Finding(bound=2.125))
+    assert incumbent.settled(Budget()) is Stop.OPTIMAL
+
+
 def test_what_is_ruled_out_without_a_call_is_the_nearest_only_while_nothing_is_known():
     called = []
     costly = Function(SPACE, lambda labels: called.append(labels) or 1.0, name="costly", costly=True)
