@@ -21,6 +21,7 @@ from benchmarks import (
     scheduling,
     suite,
 )
+from benchmarks.pruning import minilm
 
 # Run alone, these take what follows their name.
 WITH_OPTIONS = {
@@ -30,6 +31,7 @@ WITH_OPTIONS = {
     "features": features.main,
     "nas_cifar10": nas_cifar10.main,
     "pruning": pruning.main,
+    "minilm": minilm.main,
     "scheduling": scheduling.main,
 }
 

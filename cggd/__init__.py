@@ -7,6 +7,7 @@ from cggd.explain import Explanation, explain
 from cggd.feasibility import Diagnosis, Feasibility, SmallestBound, diagnose, find_feasible, smallest_bound
 from cggd.guide import Guide, GuideStep, Observation
 from cggd.guide.safeguard import Safeguard, SafeguardState, SafeguardStep
+from cggd.improve.branches import Branches
 from cggd.improve.cores import Cores
 from cggd.improve.descent import Descent, Start
 from cggd.improve.enumerate import Enumerate
@@ -42,6 +43,7 @@ __version__ = "0.2.0"
 
 __all__ = [
     "Additive",
+    "Branches",
     "Budget",
     "ChoiceSpace",
     "Constraint",

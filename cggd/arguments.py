@@ -5,8 +5,9 @@ from __future__ import annotations
 import inspect
 import re
 from collections.abc import Callable, Hashable, Mapping, Sequence
-from dataclasses import dataclass, is_dataclass, replace
+from dataclasses import dataclass, replace
 from functools import wraps
+from itertools import chain
 from pathlib import Path
 from typing import Annotated, Any, Literal
 from unicodedata import normalize
@@ -18,7 +19,7 @@ from cggd.improve.descent import Descent
 from cggd.incumbent import Improver
 from cggd.io import parse_bounds, parse_rule, read_options, read_problem, read_rules
 from cggd.io.bounds import known_name
-from cggd.io.text import not_a_number, read_lines, read_text
+from cggd.io.text import not_a_number, parse_lines, read_lines, read_text
 from cggd.metrics import Additive, Metric
 from cggd.portfolio import portfolio
 from cggd.problem import Problem
@@ -43,9 +44,10 @@ def with_groups(command: Callable[..., None]) -> Callable[..., None]:
     groups: dict[str, tuple[Any, list[str]]] = {}
     parameters: list[inspect.Parameter] = []
     for parameter in inspect.signature(command, eval_str=True).parameters.values():
-        if is_dataclass(parameter.annotation):
-            options = list(inspect.signature(parameter.annotation, eval_str=True).parameters.values())
-            groups[parameter.name] = (parameter.annotation, [option.name for option in options])
+        kind: Any = parameter.annotation
+        if hasattr(kind, "__dataclass_fields__"):
+            options = list(inspect.signature(kind, eval_str=True).parameters.values())
+            groups[parameter.name] = (kind, [option.name for option in options])
             parameters += options
         else:
             parameters.append(parameter)
@@ -176,11 +178,7 @@ class Wishes:
         """The constraints that are asked for."""
         found = [c for text in self.limit or [] for c in parse_bounds(text, metrics)]
         for path in self.limits or []:
-            for place, line in read_lines(path):
-                try:
-                    found += parse_bounds(line, metrics)
-                except ValueError as error:
-                    raise ValueError(f"{path}, line {place}: {error}") from None
+            found += chain.from_iterable(parse_lines(path, lambda line: parse_bounds(line, metrics)))
         rules = [parse_rule(text) for text in self.rule or []]
         rules += [rule for path in self.rules or [] for rule in read_rules(path)]
         found += [rule.on(space) for rule in rules]
@@ -203,7 +201,7 @@ def read_input(path: Path, wishes: Wishes) -> tuple[Problem | None, Mapping[str,
 def read_question(
     path: Path, maximize: str | None, minimize: str | None, wishes: Wishes
 ) -> tuple[Problem, Mapping[str, Metric]]:
-    """What is asked of a file, and its metrics by name."""
+    """The problem of a file and the options, and the metrics of the file by name."""
     problem, metrics, constraints = read_input(path, wishes)
     if problem is not None:
         if maximize or minimize:
@@ -226,10 +224,10 @@ def named_metric(metrics: Mapping[str, Metric], name: str, path: str) -> Metric:
 def further_objectives(
     metrics: Mapping[str, Metric], minimize: Sequence[str], maximize: Sequence[str], path: Path, words: Sequence[str]
 ) -> list[tuple[Metric, Sense]]:
-    """The objectives after the first one, in the order in which the words of the command line name them."""
+    """The objectives after the first one, in the order of their options on the command line."""
     names: dict[Any, Any] = {"minimize": iter(minimize), "maximize": iter(maximize)}
     order: list[Any] = [match[1] for word in words if (match := re.match(r"--then-(minimize|maximize)(?:=|$)", word))]
-    if len(order) < len(minimize) + len(maximize):  # not called with these words
+    if len(order) < len(minimize) + len(maximize):  # the words are not those of the call
         order = ["minimize"] * len(minimize) + ["maximize"] * len(maximize)
     return [(named_metric(metrics, next(names[sense]), str(path)), sense) for sense in order]
 
@@ -265,17 +263,23 @@ def named_option(space: ChoiceSpace, text: str, argument: str) -> tuple[Hashable
     found = [(d, o) for d, option in known for o in space.option_labels(d) if normalize("NFC", str(o)) == option]
     if len(found) > 1:
         raise ValueError(f"{argument} {text!r} can be read in several ways: {found}")
-    return (found or known or cuts)[0]  # what comes after says which label is unknown
+    return (found or known or cuts)[0]  # an unknown label is an error later
+
+
+def read_result(path: Path) -> Result:
+    """The result in a JSON file."""
+    text = read_text(path)
+    try:
+        return Result.from_json(text)
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from None
 
 
 def initial_selection(path: Path | None, space: ChoiceSpace) -> Mapping[Hashable, Hashable] | None:
     """The selection of a result in a file; labels that are numbers are compared as text."""
     if path is None:
         return None
-    try:
-        result = Result.from_json(read_text(path))
-    except ValueError as error:
-        raise ValueError(f"{path}: {error}") from None
+    result = read_result(path)
     chosen = result.selection or result.nearest
     if chosen is None:
         raise ValueError(f"--initial: the result {path} has no selection")

@@ -1,4 +1,4 @@
-"""Checkpoints: a search's state in one file, replaced as a whole so that an interrupted write loses nothing."""
+"""Checkpoints: the state of a search in one file, which is replaced as a whole."""
 
 from __future__ import annotations
 
@@ -23,25 +23,18 @@ from cggd.metrics import Metric
 from cggd.outputs import replacing
 from cggd.space import ChoiceSpace
 
-# Number of the format. It is raised whenever the stored data change. The first files had no number and count as 1.
+# Number of the format, increased with every change of the stored data.
 FORMAT = 4
 
-# A file is this line, which holds a checksum of the rest, and then an npz archive. The archive's own checksums do not
-# cover all of its bytes.
+# First line of a file, with a checksum of the npz archive that follows. The archive's own do not cover all bytes.
 HEADER = re.compile(rb"cggd-checkpoint ([0-9]{1,9}) ([0-9a-f]{64})\n")
 
-# How deep the attributes of a fitted model are followed.
+# Largest depth of nested attributes of a fitted model.
 DEEPEST = 40
 
 
 def save(path: Path, facts: Mapping[str, Any], arrays: Mapping[str, NDArray[Any]]) -> None:
-    """Write facts (as JSON) and arrays to a file, which replaces the former file only when it is on the disk.
-
-    Raises
-    ------
-    OSError
-        If the file cannot be written; the former file is kept.
-    """
+    """Write facts (as JSON) and arrays to a file; if an OSError is raised, the former file is kept."""
     content = io.BytesIO()
     np.savez(content, allow_pickle=False, facts=np.array(json.dumps(facts)), **arrays)
     data = content.getbuffer()
@@ -51,13 +44,7 @@ def save(path: Path, facts: Mapping[str, Any], arrays: Mapping[str, NDArray[Any]
 
 
 def load(path: Path) -> tuple[dict[str, Any], dict[str, NDArray[Any]]]:
-    """Read what `save` wrote.
-
-    Raises
-    ------
-    ValueError
-        If the file cannot be read, is damaged, has another format or is no checkpoint. The message names the file.
-    """
+    """Read a file that `save` wrote; the ValueError of a damaged or other file names it."""
     what = f"{path} is not a cggd checkpoint, or is damaged"
     try:
         data = path.read_bytes()
@@ -86,8 +73,8 @@ def load(path: Path) -> tuple[dict[str, Any], dict[str, NDArray[Any]]]:
 def digest(thing: Any) -> str:
     """A hash of the data that determine a metric's values, or of the numbers in an array.
 
-    It covers arrays, graphs with their attributes, texts and numbers, in composed metrics and in fitted models. It does
-    not cover the code of functions and of metric classes written by users.
+    It covers arrays, graphs with their attributes, texts and numbers, also in composed metrics and in fitted models. It
+    does not cover the code of users' functions and metric classes.
     """
     state = hashlib.blake2b(digest_size=8)
     _feed(state.update, thing, ())

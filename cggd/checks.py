@@ -1,4 +1,4 @@
-"""Checks of arguments; their messages name the argument, its value and what would be right."""
+"""Checks of arguments; the messages name the argument, its value and what is expected."""
 
 from __future__ import annotations
 
@@ -38,6 +38,22 @@ def as_amount(value: Any, argument: str) -> float:
     return number
 
 
+def as_above(value: Any, argument: str, limit: float) -> float:
+    """A finite number greater than `limit`; `argument` names it in the error."""
+    number = as_number(value, argument)
+    if number <= limit:
+        raise ValueError(f"{argument} must be greater than {limit}, got {number}")
+    return number
+
+
+def as_share(value: Any, argument: str) -> float:
+    """A number of at least 0 and less than 1; `argument` names it in the error."""
+    number = as_number(value, argument)
+    if not 0 <= number < 1:
+        raise ValueError(f"{argument} must be at least 0 and less than 1, got {value}")
+    return number
+
+
 def whole(value: Any, argument: str, *, least: int) -> int:
     """A whole number that is no less than `least`; `argument` names it in the error."""
     if isinstance(value, bool | np.bool_) or not isinstance(value, int | np.integer):
@@ -48,19 +64,25 @@ def whole(value: Any, argument: str, *, least: int) -> int:
 
 
 def check_time_limit(time_limit: Any, *, finite: bool = False) -> None:
-    """Raise where a time limit is given that is no number of more than 0."""
+    """Raise an error unless a time limit is None or a number greater than 0."""
     if time_limit is not None and as_number(time_limit, "time_limit", finite=finite) <= 0:
         raise ValueError(f"time_limit must be more than 0 seconds, got {time_limit}")
 
 
+def check_sense(sense: Any) -> None:
+    """Raise a ValueError unless the sense of an objective is "minimize" or "maximize"."""
+    if sense not in ("minimize", "maximize"):
+        raise ValueError(f'sense must be "minimize" or "maximize", got {sense!r}')
+
+
 def check_choice(value: Any, choices: Any, argument: str) -> None:
-    """Raise where a value is not one of the strings of a Literal type."""
+    """Raise a ValueError if a value is not one of the strings of a Literal type."""
     known = get_args(choices)
     if value not in known:
         raise ValueError(f"{argument} must be one of {', '.join(map(repr, known))}, got {value!r}")
 
 
-def short(thing: Any) -> str:
-    """The beginning of how something is written, for messages."""
+def short(thing: Any, most: int = 200) -> str:
+    """The beginning of the `repr` of something, for messages."""
     text = repr(thing)
-    return text if len(text) <= 200 else text[:197] + "..."
+    return text if len(text) <= most else text[: most - 3] + "..."

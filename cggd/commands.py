@@ -33,6 +33,7 @@ from cggd.arguments import (
     number_option,
     read_input,
     read_question,
+    read_result,
     share_option,
     with_groups,
 )
@@ -43,7 +44,7 @@ from cggd.explain import Explanation
 from cggd.explain import explain as explain_result
 from cggd.feasibility import diagnose, smallest_bound
 from cggd.io import write_answers
-from cggd.io.text import read_text, write_text
+from cggd.io.text import write_text
 from cggd.measure import measure
 from cggd.metrics import values_of
 from cggd.metrics.base import CHUNK
@@ -299,11 +300,7 @@ def plot(
     path = save or Path(str(result).removesuffix(".gz")).with_suffix(".png")
     check_outputs([result], {"--out": path})
     check_picture(path, "--out")
-    text = read_text(result)
-    try:
-        found = Result.from_json(text)
-    except ValueError as error:
-        raise ValueError(f"{result}: {error}") from None
+    found = read_result(result)
     figure, (left, right) = load_plain_pyplot().subplots(1, 2, figsize=(13, 5), layout="constrained")
     plot_search(found, ax=left)
     plot_budgets(found, ax=right)

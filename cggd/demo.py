@@ -19,7 +19,7 @@ from cggd.solve import maximize
 # Mean relative loss of CONNAS against the best feasible architecture on CIFAR-10, as its paper reports it.
 PAPER_LOSS = 1.08
 
-# Points between axes and title, for the legends that stand there.
+# Points between axes and title, for legends.
 TITLE_PAD = 40.0
 
 
@@ -76,8 +76,7 @@ def settings(nats: NatsTopology) -> list[tuple[str, list[Constraint]]]:
 def run(seeds: int = 10) -> list[Setting]:
     """Search every setting with a single start of the paper's rule per seed, by 12-epoch validation accuracy alone.
 
-    The search has no polish, which a supernet search does not have either: nobody can evaluate all its architectures.
-    Test accuracy after 200 epochs judges what was found, and is never seen by the search.
+    As in a supernet search, there is no polish. The search does not use test accuracy, which judges its result.
     """
     nats = nats_topology()
     everything = nats.space.enumerate()

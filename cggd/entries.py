@@ -12,6 +12,7 @@ from typing import Any, NoReturn
 
 import numpy as np
 
+from cggd.checks import short
 from cggd.space import few
 
 # Keys longer than this are not compared with the known ones: the time grows with the product of the lengths.
@@ -27,9 +28,9 @@ def check_keys(mapping: Any, known: Collection[str], where: str) -> None:
     ----------
     mapping : mapping
     known : collection of str
-        All keys that it may have. The message names the one most like the unknown key.
+        Allowed keys. The message names the one most similar to the unknown key.
     where : str
-        What the object is, for the message.
+        Name of the object, for the message.
 
     Examples
     --------
@@ -44,7 +45,7 @@ def check_keys(mapping: Any, known: Collection[str], where: str) -> None:
     for key in mapping:
         if key not in names:
             like = get_close_matches(key, known, n=1) if isinstance(key, str) and len(key) <= COMPARED else []
-            # Names that differ in capitals alone, or of which one is the beginning of the other.
+            # Keys that differ only in capitals or by a final s.
             like = like or [name for name in known if str(key).lower() in (name.lower(), f"{name.lower()}s")]
             hint = f"; did you mean {like[0]!r}?" if like else ""
             raise ValueError(f"{where} has the unknown key {shortened(key)}; known are {few(known, 20)}{hint}")
@@ -57,15 +58,15 @@ def parse_json(text: str | bytes | bytearray, path: object = "", *, finite: bool
     ----------
     text : str or bytes
     path : str or path
-        The file that it comes from, for messages.
+        The file, for messages.
     finite : bool
-        Whether a number such as 1e999 is an error. Otherwise it is returned as infinity.
+        Whether a number such as 1e999 is an error; otherwise it becomes infinite.
 
     Raises
     ------
     ValueError
         If it is not JSON, an object has a key twice, a number is not finite, lists are nested too deeply, or a string
-        holds half of a surrogate pair, which cannot be encoded.
+        has half of a surrogate pair.
 
     Examples
     --------
@@ -124,8 +125,7 @@ def shortened(thing: Any) -> str:
     "'aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa..."
     """
     # Only the beginning of a large object is converted.
-    text = repr(thing[:50]) if isinstance(thing, str | list) else repr(thing)
-    return text if len(text) <= 40 else f"{text[:37]}..."
+    return short(thing[:50] if isinstance(thing, str | list) else thing, 40)
 
 
 def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

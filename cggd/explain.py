@@ -1,4 +1,4 @@
-"""Explanations: what every other option would cost, what bounds are worth, and why nothing satisfies them."""
+"""Explanations of results: the loss by every other option, the worth of bounds, and conflicts of constraints."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ _T = TypeVar("_T")
 
 @dataclass(frozen=True)
 class Choice:
-    """What one option of one decision would mean.
+    """The effect of one option of one decision.
 
     Attributes
     ----------
@@ -37,10 +37,10 @@ class Choice:
     chosen : bool
         Whether the selection has this option.
     change : float or None
-        By how much the objective changes if only this decision switches to the option; None if a costly metric was not
-        measured there.
+        Change of the objective if only this decision switches to the option; None if a costly metric was not measured
+        there.
     breaks : tuple of str
-        Constraints that this switch alone would violate, as far as costly metrics were measured there.
+        Constraints that this switch alone would violate; without costly metrics that were not measured there.
     possible : bool or None
         Whether any selection that satisfies the constraints has the option; None if that is not known.
     best : float or None
@@ -86,7 +86,7 @@ class Worth:
 
 @dataclass(frozen=True)
 class BoundWorth:
-    """What one constraint is worth, each time by solving again.
+    """The worth of one constraint, from searches with other bounds.
 
     Attributes
     ----------
@@ -110,7 +110,7 @@ class BoundWorth:
 
 @dataclass(frozen=True, eq=False)
 class Explanation:
-    """Why a result is as it is; `print` it, or read its parts.
+    """Explanation of a result; `print` shows it.
 
     Attributes
     ----------
@@ -120,9 +120,9 @@ class Explanation:
     bounds : list of BoundWorth
         One for each constraint.
     diagnosis : Diagnosis or None
-        For an infeasible problem: a smallest conflict, and what would work.
+        For an infeasible problem: a smallest conflict, and the bounds that would be feasible.
     complete : bool
-        Whether everything was computed; otherwise the time was over, or the evaluations.
+        Whether everything was computed within the limits.
     """
 
     result: Result
@@ -205,24 +205,24 @@ def explain(
     time_limit: float | None = 30.0,
     max_evaluations: int | None = None,
 ) -> Explanation:
-    """Say why a result is as it is: what other options would cost and what bounds are worth, by solving again.
+    """Explain a result: what other options would cost and what bounds are worth, found by further searches.
 
     Parameters
     ----------
     result : Result
     problem : Problem, optional
-        By default the problem of the result. A result from a file has none.
+        By default that of the result. A result from a file has none.
     decisions : list of labels, optional
         Decisions whose options are explained; by default all.
     by : float or str, optional
-        By how much bounds are moved: a number, or a text such as ``"5%"``. By default by 1 for metrics of whole
-        numbers, and by 1 % for others.
+        By how much bounds are changed: a number, or a text such as ``"5%"``. By default 1 for metrics of whole numbers,
+        and 1 % for others.
     seed : int
     time_limit : float or None
-        Seconds for all searches together. What there is no time for is None in the explanation.
+        Seconds for all searches together. Parts without time are None in the explanation, also after Ctrl-C.
     max_evaluations : int, optional
         Largest number of black-box calls of all searches together. If some metric is costly, only its calls count, and
-        by default there are at most as many as in the search of the result. Ctrl-C returns what is known until then.
+        the default is the number of the result's own search.
 
     Examples
     --------
@@ -289,7 +289,7 @@ class _Again:
         return found
 
     def steady(self, work: Callable[[], _T]) -> _T:
-        """Do a part of the work; after Ctrl-C, again without searches."""
+        """Do a part of the work; after Ctrl-C, do it again without searches."""
         found = self.series.guarded(work)
         return uninterrupted(work) if found is None else found
 
@@ -301,7 +301,7 @@ class _Again:
 
 
 def _known(metric: Metric, selection: NDArray[np.int64]) -> NDArray[np.float64]:
-    """What is known of the replacement table of a costly metric without a call; NaN where nothing is."""
+    """The known entries of a costly metric's replacement table; NaN for others."""
     low, high = metric.between(metric.space.switches(selection))
     return np.where(low == high, low, np.nan)
 
@@ -346,7 +346,7 @@ _PROVED = (Status.OPTIMAL, Status.INFEASIBLE)
 
 
 def _bound(again: _Again, c: Constraint, slack: float, step: float | None) -> BoundWorth:
-    """What one constraint is worth."""
+    """The worth of one constraint."""
     problem = again.problem
 
     def worth(bound: float | None) -> Worth | None:
@@ -369,7 +369,7 @@ def _bound(again: _Again, c: Constraint, slack: float, step: float | None) -> Bo
 
 
 def _step(c: Constraint, by: float | str | None) -> float | None:
-    """By how much the bound is moved; None for rules, and for a bound of which a share is 0."""
+    """By how much the bound is changed; None for rules, and for a share of a bound of 0."""
     if c.words == c.metric.name or not np.isfinite(c.bound):
         return None
     if by is None:

@@ -1,4 +1,4 @@
-"""Feasibility: find a selection that satisfies every constraint, or prove that there is none and say why."""
+"""Feasibility: find a selection that satisfies every constraint, or prove that there is none and explain why."""
 
 from __future__ import annotations
 
@@ -35,9 +35,9 @@ class Feasibility:
         A selection that satisfies them.
     indices : ndarray of int, shape (n_decisions,), or None
     constraints : list of Row
-        The report of `selection`, or, where none was found, of the one that came nearest.
+        The report of `selection`, or of the nearest selection if none was found.
     proof : str
-        How it is known; empty where it is not.
+        The proof of infeasibility; otherwise empty.
     """
 
     status: Status
@@ -48,25 +48,24 @@ class Feasibility:
 
     @property
     def feasible(self) -> bool:
-        """Whether a selection that satisfies them was found."""
+        """Whether a selection was found."""
         return self.status is Status.FEASIBLE
 
 
 @dataclass(frozen=True, eq=False)
 class SmallestBound:
-    """The least bound of a metric that works, given other constraints.
+    """The tightest bound on a metric that is feasible together with other constraints.
 
     Attributes
     ----------
     value : float or None
-        None where nothing satisfies the other constraints, or nothing that does was found.
+        None if no selection satisfies the other constraints, or none was found.
     proved : bool
-        Whether no smaller bound works (or, without a value, that no bound does); otherwise `value` works, and a
-        smaller one may.
+        Whether it is proved that no tighter bound is feasible (without a value: that none is).
     selection : dict or None
-        A selection that meets it.
+        A selection within the bound.
     named : Constraint or None
-        The constraint that asks for it, if that has a name of its own, as rules have.
+        The constraint with this metric, if it has a name, as rules have.
     """
 
     metric: Metric
@@ -98,9 +97,9 @@ class Diagnosis:
     conflict : list of Constraint
         Constraints that cannot be satisfied together. Empty unless infeasibility is proved.
     minimal : bool
-        Whether it is proved that without any one constraint of `conflict` the rest of them can be satisfied.
+        Whether it is proved that every constraint of `conflict` is needed for the conflict.
     remedies : list of SmallestBound
-        For each constraint of `conflict`, the tightest bound that can be satisfied together with all other constraints.
+        For each constraint of `conflict`, the tightest bound that is feasible with all other constraints.
     """
 
     feasibility: Feasibility
@@ -139,8 +138,8 @@ def find_feasible(
 ) -> Feasibility:
     """Find a selection that satisfies every constraint, or prove that there is none.
 
-    The improvers are those of `cggd.minimize` that lead to a first selection (`cggd.portfolio.feasibility_portfolio`).
-    INFEASIBLE needs a proof. After a Ctrl-C what is known until then is returned.
+    The improvers are those of `cggd.portfolio.feasibility_portfolio`. INFEASIBLE is returned only with a proof. After
+    Ctrl-C, the answer is what is known until then.
 
     Parameters
     ----------
@@ -149,7 +148,7 @@ def find_feasible(
     time_limit : float or None
         Seconds, after which the answer may be UNKNOWN.
     max_evaluations : int, optional
-        Largest number of black-box calls, as for `cggd.minimize`; of several questions, all share it.
+        Largest number of black-box calls, as for `cggd.minimize`.
     forbid : mapping of decision to options, or bool array of shape (n_options,), optional
 
     Examples
@@ -179,9 +178,9 @@ def smallest_bound(
     max_evaluations: int | None = None,
     forbid: Mapping[Hashable, Iterable[Hashable]] | ArrayLike | None = None,
 ) -> SmallestBound:
-    """The tightest bound on a metric that some selection meets together with other constraints.
+    """Find the tightest bound on a metric that is feasible together with other constraints.
 
-    After a Ctrl-C the tightest bound found until then is returned, which is not proved.
+    After Ctrl-C, the tightest bound found until then is returned, without a proof.
 
     Parameters
     ----------
@@ -220,11 +219,10 @@ def diagnose(
     max_evaluations: int | None = None,
     forbid: Mapping[Hashable, Iterable[Hashable]] | ArrayLike | None = None,
 ) -> Diagnosis:
-    """Say whether constraints can be satisfied together and, if not, which conflict and what bounds would work.
+    """Find out whether constraints can be satisfied together and, if not, which conflict and what bounds are feasible.
 
-    Parameters are those of `find_feasible`; the time limit holds for each step separately, `max_evaluations` for all
-    together. Ctrl-C, and the end of the evaluations, return what is known so far; then `Diagnosis.minimal` may be false
-    and remedies may be missing.
+    The parameters are those of `find_feasible`. The time limit is for each step, and `max_evaluations` for all
+    together. After Ctrl-C, or without evaluations left, `Diagnosis.minimal` may be false and remedies may be missing.
 
     Examples
     --------
@@ -258,7 +256,7 @@ def diagnose(
                 conflict = [other for other in conflict if other is not c]
             elif status is Status.UNKNOWN:
                 unsure.append(c)
-        # A constraint undecided in a larger set may be decided in the final, smaller one.
+        # A constraint that was undecided in a larger set may be decided in the final one.
         series.left = len(unsure) + len(conflict)
         minimal = all(_without(asked, conflict, c) is Status.FEASIBLE for c in unsure)
         for c in conflict:
@@ -272,14 +270,14 @@ _NOTHING_KNOWN = Feasibility(Status.UNKNOWN, None, None, [], "")
 
 
 def _without(asked: _Question, constraints: Sequence[Constraint], c: Constraint) -> Status:
-    """Whether some constraints can be met together when one of them is left out."""
+    """Whether constraints without one of them can be satisfied together."""
     rest = [other for other in constraints if other is not c]
     return asked.about(rest).feasibility().status if rest else Status.FEASIBLE
 
 
 @dataclass(frozen=True, eq=False)
 class _Question:
-    """Constraints on a space, and what may be spent on an answer."""
+    """Constraints on a space, and the limits of searches for an answer."""
 
     space: ChoiceSpace
     constraints: Sequence[Constraint]
@@ -312,11 +310,11 @@ class _Question:
         return cls(space, checked, space.allowed(forbid), series)
 
     def about(self, constraints: Sequence[Constraint]) -> _Question:
-        """The same question of other constraints, with the time limit anew and the evaluations that are left."""
+        """The same question about other constraints, with the full time limit and the remaining evaluations."""
         return replace(self, constraints=constraints)
 
     def feasibility(self) -> Feasibility:
-        """Whether the constraints can be satisfied; any selection that satisfies them is an optimum of nothing."""
+        """Whether the constraints can be satisfied, by a search with a constant objective."""
         problem = Problem(nothing(self.space), self.constraints, allowed=self.allowed)
         result = self._solve(problem, feasibility_portfolio(costly=problem.costly))
         if result is None:
@@ -326,7 +324,7 @@ class _Question:
         return Feasibility(status, result.selection, result.indices, result.constraints, proof)
 
     def tightest(self, metric: Metric, sense: Literal["<=", ">="], confidence: float | None = None) -> SmallestBound:
-        """The tightest bound on a metric that some selection meets together with the constraints."""
+        """The tightest bound on a metric that is feasible with the constraints."""
         problem = Problem(metric, self.constraints, "minimize" if sense == "<=" else "maximize", self.allowed)
         calls, budget = metric.calls_each, self.series.budget
         budget.evaluation.calls += calls  # for the value below

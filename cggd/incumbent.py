@@ -24,6 +24,10 @@ from cggd.rounding import OPERATIONS, UNIT
 # Seconds per option for computing the grid of the objective, measured with 1e7 options at 2.5 GHz and rounded up.
 GRID_SECONDS = 5e-8
 
+# An exact solver whose cuts have closed this share of the gap between the relaxation and the best value is left the
+# rest of the time. On generalised assignment of type e they close 0.5 to 0.7, on others and on MMKP at most 0.3.
+CLOSED = 0.4
+
 # A bound that is a value minus the error of its proof is rounded.
 ROUNDED = 1.001
 
@@ -166,6 +170,14 @@ class Incumbent:
         if self.value is None or self.bound is None:
             return np.inf
         return abs(self.value - self.bound) / max(abs(self.bound), 1e-12)
+
+    @property
+    def closing(self) -> bool:
+        """Whether the bound has left that of the relaxation by a share of `CLOSED` of the gap to the best selection."""
+        if self.relaxed is None or self.value is None or self.bound is None:
+            return False
+        relaxed = self.problem.sign * self.relaxed.bound
+        return self.problem.sign * self.bound - relaxed >= CLOSED * (self.cost - relaxed)
 
     def take(self, finding: Finding, seconds: float = 0.0) -> bool:
         """Update the incumbent; return whether the finding's selection is the new best one.

@@ -1,7 +1,7 @@
 """The ragged layout: flat arrays over all options, cut into decisions by offsets.
 
-Reductions and broadcasts per decision are all defined here, so that no other module needs to know whether decisions
-have equal numbers of options. Large arrays are processed in blocks that fit the processor's cache.
+Other modules need not know whether decisions have equal numbers of options. Large arrays are processed in blocks that
+fit the processor's cache.
 """
 
 from __future__ import annotations
@@ -14,16 +14,16 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-# Options a block holds: 32k doubles are 256 kB, about the second-level cache of a core (measured best of 4k to 64k).
+# Options of a block: 32k doubles are 256 kB, about the second-level cache of a core (fastest of 4k to 64k).
 BLOCK = 32_768
 
 
 class Segments(Protocol):
-    """One block of decisions, seen through the array form that is fastest for it.
+    """One block of decisions, in the array form that is fastest for it.
 
-    `gather` turns the flat array ``(..., n)`` of the block into that form and `scatter` turns it back; `reduce`
-    takes a form to one number per decision, and `spread` makes such numbers broadcast against a form again.
-    `pairs` yields, shift by shift, two index expressions that line up every pair of options of one decision once.
+    `gather` converts the flat array ``(..., n)`` of the block to that form, and `scatter` converts it back. `reduce`
+    returns one number per decision, and `spread` makes such numbers broadcast against the form. `pairs` yields pairs of
+    index expressions and a mask (None for all), which together give each pair of options of one decision once.
     """
 
     @property
@@ -37,7 +37,7 @@ class Segments(Protocol):
 
 @dataclass(frozen=True, eq=False)
 class Uniform:
-    """Decisions of one size: options lie on the first axis, so that every operation is contiguous over decisions."""
+    """Decisions of one size: options are on the first axis, so that operations are contiguous over decisions."""
 
     sizes: int
 
@@ -93,7 +93,7 @@ class Ragged:
 
 @dataclass(frozen=True, eq=False)
 class Layout:
-    """Where each decision's options lie in a flat array.
+    """Positions of each decision's options in a flat array.
 
     Parameters
     ----------
@@ -118,7 +118,7 @@ class Layout:
 
     @cached_property
     def uniform(self) -> int | None:
-        """The common number of options, or None where decisions differ."""
+        """The common number of options; None if decisions differ."""
         low, high = int(self.sizes.min()), int(self.sizes.max())
         return low if low == high else None
 
@@ -129,7 +129,7 @@ class Layout:
 
     @cached_property
     def blocks(self) -> list[tuple[slice, slice, Segments]]:
-        """Cuts ``(decisions, options, segments)`` that cover the space and each fit the processor's cache."""
+        """Blocks ``(decisions, options, segments)`` that cover the space and fit the processor's cache."""
         blocks: list[tuple[slice, slice, Segments]] = []
         first = 0
         while first < self.n_decisions:
@@ -152,7 +152,7 @@ class Layout:
         return np.take(per_decision, self.owner, axis=-1)
 
     def flat(self, selection: NDArray[Any]) -> NDArray[np.int64]:
-        """Flat positions of the selected options; `selection` may carry leading axes."""
+        """Flat positions of the selected options; `selection` may have leading axes."""
         return self.offsets[:-1] + selection
 
     def argmax(self, flat: NDArray[Any]) -> NDArray[np.int64]:

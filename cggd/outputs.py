@@ -1,4 +1,4 @@
-"""Output files: a check before the work begins that they can be written, and the writing."""
+"""Output files: a check in advance that they can be written, and the writing."""
 
 from __future__ import annotations
 
@@ -13,9 +13,7 @@ from typing import Any, BinaryIO
 
 
 def check_writable(path: str | PathLike[str], argument: str, *, replaced: bool = False) -> None:
-    """Raise a ValueError if a file cannot be written, before time is spent on computing its contents.
-
-    An existing file keeps its contents and its date. A file that does not exist is not created.
+    """Raise a ValueError if a file cannot be written. No file is created or changed.
 
     Parameters
     ----------
@@ -38,7 +36,7 @@ def check_writable(path: str | PathLike[str], argument: str, *, replaced: bool =
             part.open("wb").close()
             part.unlink()
         elif not os.path.exists(target):
-            # Only creating the file shows for sure that it can be created.
+            # The only reliable test is to create the file.
             os.close(os.open(target, os.O_WRONLY | os.O_CREAT | os.O_EXCL))
             os.unlink(target)
         elif stat.S_ISFIFO(os.stat(target).st_mode):
@@ -54,13 +52,13 @@ def check_writable(path: str | PathLike[str], argument: str, *, replaced: bool =
 
 
 def check_outputs(inputs: Collection[Path | None], outputs: Mapping[str, Path | None]) -> None:
-    """Raise a ValueError, before the work begins, if an output cannot be written or would overwrite another file.
+    """Raise a ValueError if an output cannot be written or would overwrite another file.
 
     Parameters
     ----------
     inputs : collection of path or None
     outputs : mapping of str to path or None
-        Files that are to be written, by the option that names each.
+        Output files by their option.
     """
     taken = {os.path.realpath(path): "the input" for path in inputs if path is not None}
     for option, path in outputs.items():
@@ -78,7 +76,7 @@ def check_outputs(inputs: Collection[Path | None], outputs: Mapping[str, Path | 
 def writing(files: Mapping[Path | None, Callable[[Path], Any]]) -> Iterator[None]:
     """Write files, let the caller print the answer, and then raise the first error of a file.
 
-    Files come first, since the reader of standard output may close it. The answer is printed even if the disk is full.
+    Files are written first, because the reader of standard output may close it. After an error, the answer is printed.
 
     Parameters
     ----------
@@ -99,9 +97,9 @@ def writing(files: Mapping[Path | None, Callable[[Path], Any]]) -> Iterator[None
 
 @contextmanager
 def replacing(path: Path) -> Iterator[BinaryIO]:
-    """Open a file for writing that replaces the former file only when it is complete and on the disk.
+    """Open a file for writing that replaces the former file when it is complete and on the disk.
 
-    If an error is raised during writing, the former file is kept and the incomplete one is removed.
+    After an error, the former file is kept and the incomplete one is removed.
     """
     part = _partial(path)
     try:

@@ -17,6 +17,9 @@ from cggd.incumbent import Improver
 # Spaces of at most this many selections are enumerated before anything else is tried.
 FEW_SELECTIONS = 20_000
 
+# Share of the time left that branch and bound on the whole problem may use before the others.
+EXACT_SHARE = 0.3
+
 # Share of the time left that descents may use; the improvers after them get the rest.
 DESCENT_SHARE = 0.8
 
@@ -66,7 +69,7 @@ def portfolio(
         Presolve(),  # constraints that no selection satisfies
         Enumerate(FEW_SELECTIONS, few_calls),  # milliseconds, and a proof
         Multipliers(),  # a bound, reduced costs and a selection, in linear time
-        Exact(),  # branch and bound; solves many problems quickly
+        Exact(share=EXACT_SHARE),  # branch and bound; solves many problems quickly
         Enumerate(),  # larger spaces, about a second at most
         replace(descent, last=1),  # needs nothing but evaluations
         Switches(feasible=True),  # only if no feasible selection is known yet
@@ -84,6 +87,6 @@ def feasibility_portfolio(*, costly: bool = False) -> list[Improver]:
         Presolve(),
         Enumerate(most_calls=FEW_CALLS),
         Multipliers(),
-        Exact(share=1.0),
+        Exact(),
         Switches(feasible=True),
     ]

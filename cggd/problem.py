@@ -1,4 +1,4 @@
-"""Problems: an objective and the constraints under which it is to be minimised or maximised."""
+"""Problems: an objective to minimise or maximise under constraints."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from cggd.checks import own
+from cggd.checks import check_sense, own
 from cggd.constraints import Constraint, Violations, check_constraints
 from cggd.metrics import Additive, Metric, values_of
 from cggd.metrics.base import Memory, check_metric
@@ -19,13 +19,13 @@ from cggd.space import ChoiceSpace
 
 @dataclass(frozen=True, eq=False)
 class Problem:
-    """An objective, constraints of the same choice space, and a sense.
+    """An objective and constraints of one choice space.
 
     Parameters
     ----------
     objective : Metric
     constraints : list of Constraint or rule
-        Rules (`cggd.rules`) are put on the space of the objective.
+        Rules (`cggd.rules`) are applied to the space of the objective.
     sense : {"minimize", "maximize"}
     allowed : bool array of shape (n_options,), optional
         Options that may be chosen, at least one of each decision; by default all.
@@ -46,8 +46,7 @@ class Problem:
 
     def __post_init__(self) -> None:
         check_metric(self.objective, "objective")
-        if self.sense not in ("minimize", "maximize"):
-            raise ValueError(f'sense must be "minimize" or "maximize", got {self.sense!r}')
+        check_sense(self.sense)
         own(self, constraints=tuple(check_constraints(self.constraints, self.objective.space)))
         if self.allowed is not None:
             own(self, allowed=self.space.allowed(~np.asarray(self.allowed, dtype=bool)))
@@ -59,11 +58,11 @@ class Problem:
 
     @property
     def sign(self) -> float:
-        """1 to minimise and -1 to maximise: the smaller ``sign * objective``, the better."""
+        """1 to minimise and -1 to maximise: ``sign * objective`` is minimised."""
         return 1.0 if self.sense == "minimize" else -1.0
 
     def cost(self, selection: NDArray[np.int64]) -> float:
-        """``sign * objective`` of one selection, which is to be minimised."""
+        """``sign * objective`` of one selection."""
         return self.sign * float(values_of(self.objective, selection[None])[0])
 
     def permits(self, selections: NDArray[np.int64]) -> NDArray[np.bool_]:
@@ -82,7 +81,7 @@ class Problem:
 
     @cached_property
     def violations(self) -> Violations:
-        """By how much each bound is missed, given `values`: a function, with a total."""
+        """Function of `values`: by how much each bound is violated."""
         return Violations(self.constraints)
 
     @property
@@ -92,7 +91,7 @@ class Problem:
 
     @property
     def memories(self) -> list[Memory]:
-        """What the costly metrics remember of their calls, each once."""
+        """The memories of the costly metrics, each once."""
         return list({id(memory): memory for metric in self.metrics for memory in metric.memories()}.values())
 
     @cached_property
@@ -102,7 +101,7 @@ class Problem:
 
     @property
     def calls_each(self) -> int:
-        """By how much evaluating one selection again adds to the evaluations that are counted."""
+        """Number of counted evaluations for evaluating one selection again."""
         return max(metric.calls_each for metric in self.metrics)
 
     def as_costly(self) -> Problem:
@@ -112,13 +111,13 @@ class Problem:
         return replace(self, objective=twins[id(self.objective)], constraints=constraints)
 
     def ruled_out(self, selections: NDArray[np.int64], cost: float = np.inf) -> NDArray[np.bool_]:
-        """Which selections cannot be a better answer, as far as that is known without a call of a costly metric.
+        """Which selections are known, without a call of a costly metric, to be no better answer.
 
         Parameters
         ----------
         selections : ndarray of int, shape (n, n_decisions)
         cost : float
-            ``sign * objective`` of the best selection known; what cannot have less is ruled out.
+            ``sign * objective`` of the best selection known; a better answer has less.
         """
         out = np.zeros(len(selections), dtype=bool)
         for c in sorted(self.constraints, key=lambda c: c.metric.costly):
@@ -132,11 +131,11 @@ class Problem:
 
     @cached_property
     def bound(self) -> float | None:
-        """What no selection's objective can beat, from the limits of the metric alone; None where it has none."""
+        """Bound on the objective of all selections, from the limits of the metric; None if it has none."""
         end = self.objective.limits()[0 if self.sense == "minimize" else 1]
         return end if np.isfinite(end) else None
 
 
 def nothing(space: ChoiceSpace) -> Additive:
-    """An objective that is 0 everywhere, so that any selection that satisfies the constraints is optimal."""
+    """The objective 0, for which every feasible selection is optimal."""
     return Additive(space, np.zeros(space.n_options), name="nothing")

@@ -1,4 +1,4 @@
-"""What a search returns."""
+"""Results of searches."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from cggd.rounding import OPERATIONS, UNIT, number_text, true_texts
 
 
 class Status(Enum):
-    """What is known about the selection. The values are the messages a user reads."""
+    """What is known about the selection. The values are the messages for users."""
 
     OPTIMAL = "optimal: the selection satisfies every constraint, and no better one exists (proved)"
     FEASIBLE = "feasible: the selection satisfies every constraint"
@@ -36,11 +36,11 @@ class History:
     Attributes
     ----------
     start : ndarray of int, shape (n_steps,)
-        Which start the step belongs to.
+        Number of the start.
     value : ndarray of shape (n_steps,)
         Objective of the current selection; NaN where it violates a constraint.
     violation : ndarray of shape (n_steps, n_constraints)
-        By how much the current selection misses each bound.
+        By how much the current selection violates each bound.
     best : ndarray of shape (n_steps,)
         Best feasible objective so far; NaN before the first.
     seconds : ndarray of shape (n_steps,)
@@ -75,7 +75,7 @@ class History:
 
 @dataclass(frozen=True, eq=False)
 class Asked:
-    """What a search was asked for.
+    """The problem of a search.
 
     Attributes
     ----------
@@ -103,10 +103,10 @@ class Run:
     seconds : float
     seed : int
     note : str
-        Details of why the search stopped: the proof, the error, or what was left out.
+        Details of why the search stopped: the proof, the error, or what was not done.
     not_default : ndarray of int, or None
     exhausted : bool
-        Whether fewer answers were found than were asked for because it is proved that there are no more.
+        Whether it is proved that there are no more answers, if fewer were found than `answers`.
     """
 
     history: History
@@ -120,12 +120,12 @@ class Run:
 
 @dataclass(frozen=True, eq=False)
 class Result:
-    """What a search found, and what is known about it.
+    """The selection that a search found, and what is known about it.
 
     Attributes
     ----------
     selection : dict or None
-        The best selection found, by labels; None where no feasible one was found. See `remeasured`.
+        The best feasible selection found, by labels; None if there is none. See `remeasured`.
     indices : ndarray of int, shape (n_decisions,), or None
     value : float or None
         The objective of the selection.
@@ -134,23 +134,21 @@ class Result:
     stopped : Stop
         Why the search stopped.
     constraints : list of Row
-        Value, bound and slack of every constraint, evaluated again on the selection. Without a feasible selection they
-        are those of `nearest`.
+        Value, bound and slack of every constraint, evaluated again on the selection, or on `nearest`.
     nearest : dict or None
         The selection with the smallest violation, if no selection is known to be feasible.
     bound : float or None
-        A number that no feasible objective can beat, if one is known.
+        No feasible selection has a better objective; None if no bound is known.
     asked : Asked
-        `objective`, `unit`, `sense` and `problem` are its parts.
+        `objective`, `unit`, `sense` and `problem`.
     run : Run
-        `history`, `evaluations`, `seconds`, `seed`, `note` and `not_default` are its parts.
+        `history`, `evaluations`, `seconds`, `seed`, `note` and `not_default`.
     remeasured : bool
-        Whether the selection was evaluated again before it was returned. False only if an evaluation failed or Ctrl-C
-        interrupted it. Then `value` and `constraints` are those of the first evaluation, which satisfied every
-        constraint, and the status is UNKNOWN.
+        Whether the selection was evaluated again before it was returned. False only if that evaluation failed or Ctrl-C
+        interrupted it; then `value` and `constraints` are those of the first evaluation, and the status is UNKNOWN.
     alternatives : tuple of Result
-        With ``answers=k``: up to ``k - 1`` further answers, best first. Their status OPTIMAL means that no better
-        selection exists that differs from the answers before.
+        With ``answers=k``: up to ``k - 1`` further answers, best first. OPTIMAL then means that no better selection
+        differs from the answers before.
     """
 
     selection: dict[Hashable, Hashable] | None
@@ -216,34 +214,33 @@ class Result:
 
     @property
     def note(self) -> str:
-        """Details of why the search stopped: the proof, the error, or what was left out."""
+        """Details of why the search stopped: the proof, the error, or what was not done."""
         return self.run.note
 
     @property
     def stop_text(self) -> str:
-        """Why the search stopped, in a line for people."""
+        """Why the search stopped, as text."""
         return f"{self.stopped.value}: {self.note}" if self.note else self.stopped.value
 
     @property
     def feasible(self) -> bool:
-        """Whether the selection satisfied every constraint when they were evaluated again before the return."""
+        """Whether the selection satisfies every constraint, which was evaluated again before the return."""
         return self.status in (Status.OPTIMAL, Status.FEASIBLE)
 
     @property
     def gap(self) -> float | None:
-        """Distance of the value to the bound, as a share of the bound; None where either is not known."""
+        """Distance of the value from the bound, as a share of the bound; None if one of them is not known."""
         if self.value is None or self.bound is None:
             return None
         return abs(self.value - self.bound) / max(abs(self.bound), 1e-12) if self.value != self.bound else 0.0
 
     def summary(self, *, decisions: int = 12, listed: int = 100) -> str:
-        """A few lines for people: status, objective, the report of the constraints and what was chosen.
+        """Status, objective, constraints and chosen options as text.
 
         Parameters
         ----------
         decisions : int
-            A space of at most this many decisions is listed in full. Of a larger space, the decisions whose option is
-            not the default are listed (`not_default`).
+            Number of decisions up to which all are listed; of larger spaces, those in `not_default` are.
         listed : int
             Largest number of decisions listed for a larger space.
         """
@@ -273,7 +270,7 @@ class Result:
         return "\n".join(lines)
 
     def _choices(self, title: str, pairs: list[tuple[Hashable, Hashable]], decisions: int, listed: int) -> list[str]:
-        """The title and a line for each decision that is to be seen, and how many are not."""
+        """The title, a line for each decision that is listed, and the number of the others."""
         n = len(pairs)
         if n > decisions and self.not_default is not None:
             pairs = [pairs[i] for i in self.not_default.tolist()]
@@ -320,7 +317,7 @@ class Result:
         return frame if self.alternatives else frame[["decision", "option"]]
 
     def to_json(self, *, history: bool = True) -> str:
-        """All of it as JSON, which `from_json` reads. Labels may be strings, numbers, bools, None or tuples of them."""
+        """The result as JSON, which `from_json` reads. Labels are strings, numbers, bools, None or tuples of them."""
         return json.dumps(self._plain(history=history), default=label_to_json, allow_nan=False)
 
     def _plain(self, *, history: bool) -> dict[str, Any]:
@@ -416,9 +413,9 @@ class Result:
 
 
 class SearchError(RuntimeError):
-    """An evaluation failed; `result` carries the best feasible selection found before.
+    """An evaluation failed; `result` has the best feasible selection found before.
 
-    That selection is evaluated again before it is returned. If this fails too, ``result.remeasured`` is false.
+    If that selection could not be evaluated again, ``result.remeasured`` is false.
     """
 
     def __init__(self, message: str, result: Result) -> None:
@@ -455,7 +452,7 @@ def answer_lines(result: Result) -> list[str]:
     """A line for each answer of a result that has several: its value, ties, and what differs from the first."""
     answers, unit = [result, *result.alternatives], f" {result.unit}" if result.unit else ""
     lines = []
-    # Sums of the same numbers in another order may differ by rounding. Such values are ties, and read the same.
+    # Sums of the same numbers in another order may differ by rounding; such values are ties and shown alike.
     values = [answer.value or 0.0 for answer in answers]
     ties = [next(i for i, other in enumerate(values) if _equal(value, other)) for value in values]
     texts = true_texts(*(values[tie] for tie in ties))

@@ -1,12 +1,12 @@
 """Rules between decisions: implications, counts, and decisions that must differ or agree.
 
-A rule stands in the list of constraints. It is made without a choice space and becomes a `Constraint` when it is put on
-one: linear rows of whole numbers, so that replacement tables are exact and the exact solver proves optima.
+A rule is an element of the list of constraints. It has no choice space; for a space it becomes a `Constraint` with
+linear rows of whole numbers, which have exact replacement tables and which the exact solver can use.
 
-A *literal* says that a decision takes an option, such as ``("cpu", "x")``. ``("cpu", ["x", "y"])`` says that it takes
-one of several. ``("*", "x")`` stands for every decision that has the option ``"x"``, and ``(["cpu", "gpu"], "x")`` for
-the decisions listed. ``("board.socket", "s1")`` says that the option that the decision takes has this text as its
-attribute (`ChoiceSpace.attributes`).
+A *literal* is the statement that a decision takes an option, such as ``("cpu", "x")``, or one of several, such as
+``("cpu", ["x", "y"])``. ``("*", "x")`` is about every decision with the option ``"x"``, and ``(["cpu", "gpu"], "x")``
+about the decisions listed. ``("board.socket", "s1")`` means that the option of ``board`` has this text as its attribute
+(`ChoiceSpace.attributes`).
 """
 
 from __future__ import annotations
@@ -30,19 +30,19 @@ from cggd.metrics import Additive, Excess, Function, Interactions, Metric
 from cggd.metrics.interactions import COMBINED
 from cggd.space import ChoiceSpace, few
 
-# Most clauses of one rule. A formula of and, or and not may have exponentially many.
+# Largest number of clauses of a rule; a formula may have exponentially many.
 CLAUSES = 4096
 
-# A disjunction: for each decision (by position) the indices of its options, one of which makes the clause true.
+# A disjunction: it is true if some decision (given by position) takes one of its options (by index).
 Clause = Mapping[int, frozenset[int]]
 
-# Rows of whole numbers, each of which must be at most its limit: decision and option of every number, and the limit.
+# Linear rows, each at most its limit: numbers by decision and option, and the limit.
 Rows = list[tuple[Mapping[tuple[int, int], int], int]]
 
 
 @dataclass(frozen=True)
 class _Labels:
-    """The labels of a space, or what is printed of them."""
+    """The labels of a space, with `as_text` as they are printed."""
 
     space: ChoiceSpace
     as_text: bool
@@ -106,7 +106,7 @@ class _Labels:
 
 
 def _plain(label: Hashable) -> str:
-    """A label as text; accents are written in one way."""
+    """A label as text in Unicode normal form C."""
     return normalize("NFC", str(label))
 
 
@@ -120,9 +120,9 @@ class Formula(Protocol):
 
 @dataclass(frozen=True)
 class Literal:
-    """Whether a decision takes one of some options. With several decisions: whether one of them does.
+    """The statement that a decision, or one of several, takes one of some options.
 
-    With `as_text`, labels are texts and are compared with the labels of the space as they are printed.
+    With `as_text`, labels are compared with those of the space as printed.
     """
 
     decisions: tuple[Hashable, ...]
@@ -142,7 +142,7 @@ class Literal:
         return cls(decisions, options)
 
     def found(self, space: ChoiceSpace) -> dict[int, frozenset[int]]:
-        """For each decision that it is about, by position, the indices of the options."""
+        """The indices of the options, by position of their decision."""
         labels = _Labels(space, as_text=self.as_text)
         found: dict[int, frozenset[int]] = {}
         for decision in self.decisions:
@@ -195,7 +195,7 @@ class Not:
 
 @dataclass(frozen=True)
 class Both:
-    """Several formulas joined by ``and``, or by another word for formulas that are negated in pairs."""
+    """Several formulas joined by ``and``; `word` is used in the text."""
 
     parts: tuple[Formula, ...]
     word: str = "and"
@@ -256,12 +256,12 @@ def _either(clauses: Iterable[Clause]) -> Clause:
 
 @dataclass(frozen=True, eq=False)
 class Rule:
-    """A rule between decisions; the functions of this module make it, and `on` puts it on a choice space.
+    """A rule between decisions, made by the functions of this module; `on` makes a constraint of it.
 
     Attributes
     ----------
     words : str
-        How the rule is called in reports.
+        Name of the rule in reports.
     rows : callable
         The linear rows of the rule on a space.
     """
@@ -270,7 +270,7 @@ class Rule:
     rows: Callable[[ChoiceSpace], Rows]
 
     def on(self, space: ChoiceSpace) -> Constraint:
-        """The rule as a constraint: a count with a bound if it is a single row, otherwise an excess of at most 0."""
+        """The rule as a constraint: a bounded count for a single row, otherwise an `Excess` of at most 0."""
         rows = self.rows(space)
         if len(rows) == 1:
             (numbers, limit), values = rows[0], np.zeros(space.n_options)
@@ -337,7 +337,7 @@ def forbid_together(*literals: Any, name: str | None = None) -> Rule:
 
 
 def rule_of(formula: Formula, name: str | None = None) -> Rule:
-    """A formula as a rule: it must be true."""
+    """The rule that a formula is true."""
     return Rule(name or str(formula), lambda space: rows_of(formula, space))
 
 
@@ -350,7 +350,7 @@ def rows_of(formula: Formula, space: ChoiceSpace) -> Rows:
         limit = -1
         for place, options in clause.items():
             others = frozenset(range(sizes[place])) - options
-            # Exactly one option is chosen: the sum over some of them is 1 minus the sum over the others.
+            # One option is chosen, so the sum over some options is 1 minus that over the others; the shorter is used.
             fewer = len(others) < len(options)
             limit += fewer
             numbers |= {(place, o): 1 if fewer else -1 for o in (others if fewer else options)}
@@ -429,9 +429,9 @@ def _counted(word: str, k: int, literals: Any, name: str | None) -> Rule:
 def different(
     decisions: Iterable[Hashable] | str, *, by: str | None = None, name: str | None = None, as_text: bool = False
 ) -> Rule:
-    """No two of the decisions take the same option; ``"*"`` stands for all decisions.
+    """No two of the decisions take the same option; ``"*"`` means all decisions.
 
-    With `by`, an attribute of the options must differ. With `as_text`, labels are compared as they are printed.
+    With `by`, an attribute of the options must differ. With `as_text`, labels are compared as printed.
 
     Examples
     --------
@@ -457,10 +457,10 @@ def different(
 def same(
     decisions: Iterable[Hashable] | str, *, by: str | None = None, name: str | None = None, as_text: bool = False
 ) -> Rule:
-    """All of the decisions take the same option; ``"*"`` stands for all decisions.
+    """All of the decisions take the same option; ``"*"`` means all decisions.
 
-    With `by`, an attribute of the options must be the same; options without this attribute go with all others. With
-    `as_text`, labels are compared as they are printed.
+    With `by`, an attribute of the options must be the same; options without it are compatible with all others. With
+    `as_text`, labels are compared as printed.
 
     Examples
     --------
@@ -497,7 +497,7 @@ def only_when(
     name: str | None = None,
     as_text: bool = False,
 ) -> Rule:
-    """A decision counts only when a condition holds; when it does not, it takes the option `otherwise`.
+    """Unless a condition holds, a decision takes the option `otherwise`.
 
     Parameters
     ----------
@@ -508,7 +508,7 @@ def only_when(
         By default the decision's first option.
     name : str, optional
     as_text : bool
-        Whether labels are compared as they are printed.
+        Whether labels are compared as printed.
 
     Examples
     --------
@@ -538,7 +538,7 @@ def _listed(decisions: Iterable[Hashable] | str) -> tuple[Hashable, ...]:
 
 
 def all_of(rules: Iterable[Rule], *, name: str | None = None) -> Rule:
-    """Several rules as one, which is reported under one name.
+    """Several rules as one with one name.
 
     Examples
     --------
@@ -568,7 +568,7 @@ class Check:
     ----------
     words : str
     function : callable
-        Takes the options of `decisions`, or a whole selection as a dict if `decisions` is None.
+        Its arguments are the options of `decisions`, or a whole selection as a dict if `decisions` is None.
     decisions : tuple of labels, or None
     """
 
@@ -577,9 +577,9 @@ class Check:
     decisions: tuple[Hashable, ...] | None
 
     def on(self, space: ChoiceSpace) -> Constraint:
-        """The rule as a constraint: how many decisions must change until the function says yes, at most 0.
+        """The rule as a constraint: the number of decisions to change until the function returns true is at most 0.
 
-        A function of whole selections, or of decisions with many combinations, stays a black box.
+        A function of whole selections, or of decisions with many combinations, remains a black box.
         """
         names = self.decisions
         if names is not None:
@@ -607,9 +607,9 @@ def holds(
     Parameters
     ----------
     function : callable
-        Takes options of the decisions that its parameters are called after, or of `decisions`, and returns a bool. It
-        is called for each combination of them, and the rule is exact and has a linear form. A function with the single
-        parameter ``selection`` takes a whole selection as a dict; it stays a black box.
+        Its parameters have the names of decisions, unless `decisions` is given. It gets their options and returns a
+        bool. It is called for each combination, so that the rule has a linear form. A function with the single
+        parameter ``selection`` gets a whole selection as a dict, and remains a black box.
     decisions : list of labels, optional
         The decisions whose options are passed, in order.
     name : str, optional

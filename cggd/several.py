@@ -1,4 +1,4 @@
-"""Several answers, and several objectives in order: one search after another, each with a constraint more."""
+"""Several answers, and several objectives in order, by a series of searches with one more constraint each."""
 
 from __future__ import annotations
 
@@ -19,18 +19,12 @@ from cggd.result import Result, SearchError, Status
 from cggd.series import Search, Series, uninterrupted
 from cggd.space import ChoiceSpace
 
-# A value of a valid selection is less than this; a bound that asks for nothing else.
+# Bound that every valid selection satisfies.
 VALID = 1e300
 
 
 def _total(series: Series, result: Result, last: Result, **facts: Any) -> Result:
-    """A result with the seconds and evaluations of all searches, and with what ended the series if something did.
-
-    Raises
-    ------
-    SearchError
-        If a search failed, with this result.
-    """
+    """A result with the seconds and evaluations of all searches; raises SearchError if one of them failed."""
     run = replace(result.run, seconds=series.budget.seconds, evaluations=series.evaluations, **facts)
     if series.stopped is not None:
         note = last.note if last.stopped is series.stopped else ""
@@ -44,10 +38,9 @@ def _total(series: Series, result: Result, last: Result, **facts: Any) -> Result
 def several_answers(
     search: Search, problem: Problem, answers: int, differ: int, alike: Any, options: Mapping[str, Any]
 ) -> Result:
-    """The best answers, one search for each; `Result.alternatives` holds those after the first.
+    """Find the best answers, each by a search with the constraint that it differs from the earlier ones.
 
-    Each search has the constraint that its selection differs from all earlier ones. An answer is proved if its search
-    and all earlier ones are.
+    `Result.alternatives` has the answers after the first. An answer is proved if its search and all earlier ones are.
     """
     space, series = problem.space, Series(search, options)
     answers, differ = whole(answers, "answers", least=1), whole(differ, "differ", least=1)
@@ -80,7 +73,7 @@ def _answered(problem: Problem, series: Series, every: Sequence[Result], differ:
     last, found, proved, exhausted = every[-1], [], True, False
     for one in every:
         if not one.feasible:
-            # Answers that differ in more decisions may be fewer because those before were not the best.
+            # With a larger `differ`, there may be more answers after other first ones, unless these are proved.
             exhausted = one.status is Status.INFEASIBLE and (proved or differ == 1)
             break
         proved = proved and one.status is Status.OPTIMAL
@@ -146,15 +139,15 @@ def shares(slack: Any, objectives: int) -> list[float]:
 def in_order(
     search: Search, objectives: Sequence[tuple[Metric, Any]], problem: Problem, slack: Any, options: Mapping[str, Any]
 ) -> Result:
-    """Optimise objectives in order, each within a bound on the loss of those before; the result is that of the last.
+    """Optimise objectives in order, each with a bound on the loss of the earlier ones; return the last result.
 
-    Each objective is given with its sense, ``"minimize"`` or ``"maximize"``.
-    Each earlier objective stands at the end of the result's constraints, with the bound that it must keep. If the
-    search for a later objective finds nothing or fails, the result is that of the objective before, and is not proved.
+    Each objective has its sense, ``"minimize"`` or ``"maximize"``. Earlier objectives are at the end of the result's
+    constraints. If the search for a later objective finds nothing or fails, the result is that of the objective before,
+    without a proof.
     """
     losses, series = shares(slack, len(objectives)), Series(search, options)
     doubtful = [metric for metric, _ in objectives[1:] if not metric.closed_form]
-    # A later objective is evaluated only where those before are at their best, unless a selection there is not valid.
+    # A later objective is evaluated only at optima of the earlier ones, unless none of these is valid for it.
     first, second = _Stages(), _Stages()
     series.guarded(lambda: first.run(series, objectives, problem, losses, demand=False))
     best, last, proved = first.best, first.last, first.proved
@@ -179,17 +172,16 @@ def in_order(
 
 @dataclass
 class _Stages:
-    """The searches for objectives in order, and what they have found so far.
+    """The searches for objectives in order, and their results so far.
 
     Attributes
     ----------
     best, last : Result or None
-        That of the last objective reached, and that of the last search.
+        Results of the last objective with a selection, and of the last search.
     proved : bool
         Whether the answer is proved.
     valid : bool or None
-        Without `demand`: whether the selections that bounds with a slack were taken from are valid for all objectives;
-        None if that is not known.
+        Without `demand`: whether the selections behind bounds with a slack are valid for all objectives, if known.
     """
 
     best: Result | None = None

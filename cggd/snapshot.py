@@ -1,7 +1,6 @@
 """Snapshots: conversion of the state of a search to a checkpoint and back.
 
-Proofs and bounds are not stored; a resumed search computes them again. What costly metrics have measured is stored, so
-that nothing is measured twice.
+Proofs and bounds are not stored; a resumed search computes them again. Measurements of costly metrics are stored.
 """
 
 from __future__ import annotations
@@ -25,7 +24,7 @@ HISTORY = (("start", "i"), ("value", "f"), ("best", "f"), ("seconds", "f"))
 
 
 def fingerprint(problem: Problem, seed: int, improvers: Sequence[Improver]) -> dict[str, Any]:
-    """Facts in which a checkpoint and a search must agree to resume it."""
+    """Facts that must be equal in a checkpoint and in the search that resumes it."""
     return {
         "layout": checkpoint.digest(problem.space.offsets),
         "labels": checkpoint.digest(problem.space.options),

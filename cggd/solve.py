@@ -123,7 +123,7 @@ def minimize(
         Largest number of selections for which black boxes are called, including the answer, which is evaluated again.
         A selection counts as often as the black box called most often for it. With a limit of at most
         `cggd.portfolio.FEW_EVALUATIONS`, a model of the black boxes chooses each selection (`cggd.Model`), unless
-        `improvers` or an `executor` is given. If some metric is costly, only its calls count; these are made once per
+        `improvers` are given. If some metric is costly, only its calls count; these are made once per
         selection. Several answers and objectives share the limit.
     gap : float
         Relative gap to the bound at which the search stops; with 0 it continues to the optimum.
@@ -137,7 +137,9 @@ def minimize(
     callback : callable, optional
         Called with a `Progress` after each step of an improver; a true return value stops the search.
     executor : object with the `concurrent.futures.Executor` interface, or function that makes one, optional
-        Runs the black-box calls of a batch in parallel. A pool whose worker died is made anew (docs/device.md).
+        Runs the black-box calls of a batch in parallel, or, where a model chooses the selections, keeps as many in
+        progress as it has workers; then the trajectory depends on their times. A pool whose worker died is made anew
+        (docs/device.md).
     checkpoint : path, optional
         File in which the search saves its state, every 30 seconds and when it stops. If the file cannot be written
         while the search runs, a `RuntimeWarning` says so.
@@ -402,6 +404,9 @@ class _Search:
 
     def _ask(self) -> Stop | None:
         self._remeasure()
+        known, start = self.incumbent.candidates or self.incumbent.nearest, self.incumbent.start
+        if start is not None and not known and not self.incumbent.problem.costly and not self.budget.over():
+            self.incumbent.take(Finding(start), self.budget.seconds)  # `initial`, so that all improvers know it
         for place, improver in enumerate(self.improvers):
             if stop := self._reason_to_stop():
                 return stop
@@ -607,7 +612,7 @@ class _Search:
 def _searched(problem: Problem, options: Mapping[str, Any]) -> Problem:
     """The problem, with its black boxes as costly metrics if few evaluations are allowed."""
     most = options["max_evaluations"]
-    if most is None or most > FEW_EVALUATIONS or options["improvers"] is not None or options["executor"] is not None:
+    if most is None or most > FEW_EVALUATIONS or options["improvers"] is not None:
         return problem
     if problem.costly or problem.calls_each == 0 or problem.space.has_at_most(most):
         return problem

@@ -1,4 +1,4 @@
-"""ChoiceSpace: the decisions, their options, and every conversion between labels, indices and flat positions."""
+"""Choice spaces: decisions, their options, and conversions between labels, indices and flat positions."""
 
 from __future__ import annotations
 
@@ -39,19 +39,19 @@ class _Numbered(Mapping[Hashable, Sequence[Hashable]]):
 class ChoiceSpace:
     """Decisions, each with a finite number of options.
 
-    A *selection* takes one option per decision: a mapping of labels, ``{"stem": "conv3"}``, or an int array of shape
-    (n_decisions,) of indices local to each decision. Arrays over all options of all decisions, one after another, are
-    *flat*: shape (n_options,), cut by `offsets`.
+    A *selection* has one option of each decision: a mapping of labels such as ``{"stem": "conv3"}``, or an int array of
+    shape (n_decisions,) with the index of each option in its decision. *Flat* arrays have one entry for each option of
+    each decision, shape (n_options,), divided by `offsets`.
 
     Parameters
     ----------
     options : mapping of decision to sequence of options
         Labels may be any hashable values. A decision has at least one option, and its options are distinct.
     graph : networkx graph, optional
-        A graph whose nodes or edges are the decisions; kept for drawing and for path metrics.
+        A graph whose nodes or edges are the decisions; used for drawing and for path metrics.
     attributes : mapping of name to sequence of str, optional
-        Texts that describe options, one per option, decision after decision, such as the socket of each board. Rules
-        may refer to them (`cggd.rules`); an empty text says nothing.
+        Texts that describe options, one per option in flat order, such as the socket of each board; an empty text means
+        none. Rules may refer to them (`cggd.rules`).
 
     Raises
     ------
@@ -98,7 +98,7 @@ class ChoiceSpace:
 
     @classmethod
     def from_sizes(cls, sizes: ArrayLike) -> ChoiceSpace:
-        """Decisions 0, 1, ... with options 0, 1, ... of the given numbers; a million decisions cost no labels.
+        """Decisions 0, 1, ... with options 0, 1, ..., given the numbers of options; labels take no memory.
 
         Examples
         --------
@@ -131,8 +131,8 @@ class ChoiceSpace:
         graph : networkx graph
             Decisions are node labels, or edge tuples ``(u, v)``.
         options : sequence, optional
-            Options of every decision. By default each node (edge) carries its own under `attribute`, and nodes
-            (edges) without that attribute are not decided.
+            Options of every decision. By default those of a node (edge) are its `attribute`, and nodes (edges) without
+            it are no decisions.
         on : {"nodes", "edges"}
         attribute : str
         """
@@ -193,7 +193,7 @@ class ChoiceSpace:
         return prod(map(pow, sizes.tolist(), counts.tolist()))
 
     def has_at_most(self, n: int) -> bool:
-        """Whether there are at most `n` selections; of a large space, their number takes long to compute.
+        """Whether there are at most `n` selections; faster than to compute their number.
 
         Examples
         --------
@@ -209,7 +209,7 @@ class ChoiceSpace:
 
     @property
     def offsets(self) -> NDArray[np.int64]:
-        """Cuts of flat arrays, shape (n_decisions + 1,)."""
+        """Start of each decision in flat arrays, and their length, shape (n_decisions + 1,)."""
         return self.layout.offsets
 
     def __repr__(self) -> str:
@@ -258,7 +258,7 @@ class ChoiceSpace:
         return self.check_selections(array[None])[0]
 
     def partial(self, selection: Mapping[Hashable, Hashable]) -> NDArray[np.int64]:
-        """Indices of a selection that may leave decisions open; -1 stands where it does."""
+        """Indices of a selection that may be incomplete; -1 for decisions without an option."""
         indices = np.full(self.n_decisions, -1, dtype=np.int64)
         for decision, option in selection.items():
             indices[self.position(decision)] = self.option_index(decision, option)
@@ -294,7 +294,7 @@ class ChoiceSpace:
         ----------
         values : array-like of shape (n_options,), or mapping of decision to (mapping of option to number, or sequence)
         argument : str
-            What to call them in error messages.
+            Their name in error messages.
         """
         if isinstance(values, Mapping):
             flat = self._values_of_mapping(values, argument)
@@ -347,7 +347,7 @@ class ChoiceSpace:
         return self.values(flat, argument=f"column {column!r}")
 
     def name_option(self, flat: int) -> str:
-        """Words for a flat position: decision and option, for messages."""
+        """Decision and option of a flat position, for messages."""
         d = int(np.searchsorted(self.offsets, flat, side="right")) - 1
         decision = self.decisions[d]
         return f"option {self._labels[decision][flat - int(self.offsets[d])]!r} of decision {decision!r}"
@@ -391,7 +391,7 @@ class ChoiceSpace:
         return rows
 
     def allowed(self, forbid: Mapping[Hashable, Iterable[Hashable]] | ArrayLike | None) -> NDArray[np.bool_] | None:
-        """Mask of the options that may be chosen, shape (n_options,), or None where all may.
+        """Mask of the options that may be chosen, shape (n_options,); None if all may.
 
         Parameters
         ----------
@@ -462,7 +462,7 @@ def as_array(values: Any, argument: str, *, wanted: str = "a flat list") -> NDAr
 
 
 def as_floats(values: Any, argument: str) -> NDArray[np.float64]:
-    """Numbers as a float array; anything that is not a number is an error that names the argument."""
+    """Numbers as a float array; other values are an error that names the argument."""
     array = as_array(values, argument, wanted="numbers in a flat list, or a mapping")
     if array.dtype.kind not in "fiu":
         raise TypeError(f"{argument} must hold numbers, got {array.dtype} ({few(array.ravel()[:4].tolist())})")
@@ -513,6 +513,6 @@ def few(labels: Iterable[Any], most: int = 6) -> str:
 
 
 def check_space(space: Any) -> None:
-    """Raise where something is not a choice space."""
+    """Raise a TypeError if something is not a choice space."""
     if not isinstance(space, ChoiceSpace):
         raise TypeError(f"space must be a ChoiceSpace, got {space!r}")

@@ -35,14 +35,14 @@ _COLUMNS = ("bound", "value", "metric_value", "status", "proved", "gap")
 
 @dataclass(frozen=True, eq=False)
 class SweepProgress:
-    """What a callback of `sweep` sees after each step of each search.
+    """State of a sweep, passed to its callback after each step of each search.
 
     Attributes
     ----------
     run, runs : int
-        Which search it is, counted from 0, and of how many.
+        Number of the search, counted from 0, and number of all searches.
     bound : float or None
-        The bound on the metric: None while the least workable one is looked for, infinite for the best without one.
+        The bound on the metric. None while the tightest feasible one is searched for; infinite without a bound.
     search : Progress
         The step of that search.
     """
@@ -61,9 +61,8 @@ class Point:
     ----------
     bound : float
     result : Result
-        The best selection that meets the bound; the swept bound is the last of its `constraints`. Its `history`,
-        `stopped`, `seconds` and `evaluations` are those of the search under this bound, even where another bound's
-        search found the selection.
+        The best selection within the bound, which is the last of its `constraints`. Its `history`, `stopped`, `seconds`
+        and `evaluations` are those of the search under this bound, even if another search found the selection.
     """
 
     bound: float
@@ -77,7 +76,7 @@ class Point:
 
 @dataclass(frozen=True, eq=False)
 class Front:
-    """A trade-off curve: the best objective for each bound on a metric, never worse under a looser bound.
+    """A trade-off curve: the best objective for each bound on a metric. It is monotone.
 
     Attributes
     ----------
@@ -90,7 +89,7 @@ class Front:
     complete : bool
         Whether every bound asked for was searched.
     stopped : Stop
-        Why the sweep ended; `stop_text` says it in a line.
+        Why the sweep ended; `stop_text` is the text.
     note : str
         Details.
     evaluations : int
@@ -128,7 +127,7 @@ class Front:
 
     @property
     def proved(self) -> NDArray[np.float64]:
-        """What no selection that meets the bound can beat, shape (n_points,); NaN where nothing is known."""
+        """Proved bound on the objective of each point, shape (n_points,); NaN where none is known."""
         return np.array([p.result.bound for p in self.points], dtype=float)
 
     @property
@@ -138,17 +137,17 @@ class Front:
 
     @property
     def feasible(self) -> bool:
-        """Whether every bound has a selection that meets it, and none was left out."""
+        """Whether every bound was searched and has a selection within it."""
         return self.complete and all(p.result.feasible for p in self.points)
 
     @property
     def stop_text(self) -> str:
-        """Why the sweep ended, in a line for people."""
+        """Why the sweep ended, as text."""
         how_many = f"{len(self.points)} bound{'' if len(self.points) == 1 else 's'}"
         return f"{how_many} done" if self.complete else f"{self.note or self.stopped.value}, after {how_many}"
 
     def summary(self) -> str:
-        """A table for people: a line for each bound."""
+        """A table with a line for each bound, as text."""
         metric = f"{self.metric} [{self.metric_unit}]" if self.metric_unit else self.metric
         objective = f"{self.objective} [{self.unit}]" if self.unit else self.objective
         names = [on_one_line(self.metric), on_one_line(self.objective)]
@@ -172,17 +171,17 @@ class Front:
         return html_table(f"{self.sense} {self.objective}", rows, header)
 
     def to_csv(self, path: StrPath | None = None, *, selections: bool = False) -> str:
-        """The curve as CSV, which is also written to a path if one is given.
+        """The curve as CSV, also written to `path` if it is given.
 
-        Columns: ``bound``, ``value``, ``metric_value``, ``status``, ``proved`` and ``gap``; numbers to the last bit, a
-        cell is empty where nothing is known.
+        Columns: ``bound``, ``value``, ``metric_value``, ``status``, ``proved`` and ``gap``. Numbers are exact; a cell
+        is empty if its number is not known.
 
         Parameters
         ----------
         path : str or path, optional
         selections : bool
-            False: a row for each point. True: the columns ``decision`` and ``option`` besides, and a row for each
-            decision of each point; a point without a selection has one row, in which they are empty.
+            False: a row for each point. True: a row for each decision of each point, with the further columns
+            ``decision`` and ``option``; they are empty for a point without a selection.
         """
         text = io.StringIO()
         writer = csv.writer(text, lineterminator="\n")
@@ -197,7 +196,7 @@ class Front:
         return text.getvalue()
 
     def to_json(self) -> str:
-        """All of it as JSON but the histories; each ``result`` is one that `Result.from_json` reads."""
+        """The curve as JSON, without histories; `Result.from_json` reads each ``result``."""
         data = {
             "format": "cggd-front-1",
             "objective": {"name": self.objective, "unit": self.unit, "sense": self.sense},
@@ -223,7 +222,7 @@ class Front:
 
 
 class SweepError(SearchError):
-    """An evaluation failed; `front` carries the points until then, and `result` what the failed search had found."""
+    """An evaluation failed; `front` has the points until then, and `result` that of the failed search."""
 
     def __init__(self, message: str, result: Result, front: Front) -> None:
         super().__init__(message, result)
@@ -244,53 +243,51 @@ def sweep(
     callback: Callable[[SweepProgress], Any] | None = None,
     **options: Any,
 ) -> Front:
-    """Find the best objective for each of several bounds on a metric, the other constraints as they are.
+    """Find the best objective for each of several bounds on a metric, under fixed other constraints.
 
     Parameters
     ----------
     objective : Metric
     constraints : list of Constraint
-        What every point must satisfy besides its bound; may be empty.
+        The other constraints; may be empty.
     metric : Metric
     bounds : list of float, or int
-        Bounds on the metric. Repeated bounds count once, and an infinite bound never binds. A whole number asks for
-        that many bounds, spread evenly from the tightest bound known to be feasible to the metric's value at the best
+        Bounds on the metric. Repeated bounds count once, and an infinite bound never binds. A whole number is a number
+        of bounds, evenly spread between the tightest bound known to be feasible and the metric's value at the best
         selection without a bound.
     sense : {"minimize", "maximize"}
         Of the objective.
     metric_sense : {"<=", ">="}
         Whether the metric is bounded from above or from below.
     time_limit, max_evaluations : float, int, optional
-        For all points together; each search gets an equal share of what is left. As in `minimize`, a
-        search without time for a step evaluates its first selection. The sweep ends after the last evaluation.
+        For all points together; each search gets an equal share of the rest. A search without time for a step evaluates
+        its first selection. The sweep ends after the last evaluation.
     initial : mapping or array-like, optional
-        A selection to begin with, as for `minimize`. It is used for a bound if no search under a tighter bound found a
-        selection.
+        A selection to start from, as for `minimize`; used for a bound if no tighter one has a selection.
     callback : callable, optional
         Called with a `SweepProgress` after each step; a true return value ends the sweep.
     **options
-        Other options of `minimize`, for every search: ``seed``, ``gap``, ``forbid``, ``improvers``, ... A sweep keeps
-        no checkpoint.
+        Other options of `minimize`, for every search: ``seed``, ``gap``, ``forbid``, ``improvers``, ... Checkpoints are
+        not supported.
 
     Returns
     -------
     Front
-        A bound that is infeasible, or under which nothing was found, is a point with that status. Ctrl-C (at any time)
-        and the callback end the sweep; the points found so far are returned.
+        A bound without a selection is a point with the status of its search. After Ctrl-C or a stop by the callback, it
+        has the points found so far.
 
     Raises
     ------
     SweepError
-        If a metric raises or returns something else than numbers; it carries the points so far.
+        If a metric raises or returns something else than numbers; it has the points so far.
     ValueError, TypeError
         If an argument is wrong.
 
     Notes
     -----
-    A selection within a bound is also within every looser one. Every point therefore takes the best selection within
-    its bound that any search found. The curve is monotone, and a bound without a selection is never looser than one
-    with a selection. Conversely, a proof for a looser bound (that no objective is better than a number, or that nothing
-    is feasible) holds for all tighter bounds.
+    A selection within a bound is also within every looser one, so every point has the best selection within its bound
+    that any search found. Conversely, a bound on the objective or a proof of infeasibility under a looser bound holds
+    for all tighter ones.
 
     Examples
     --------
@@ -335,7 +332,7 @@ def _tight_to_loose(swept: Constraint, bounds: Any) -> list[Constraint]:
 
 
 class _Sweep:
-    """The searches of one sweep: what they may spend, and what they found."""
+    """The searches of one sweep, and their results."""
 
     def __init__(
         self,
@@ -387,10 +384,10 @@ class _Sweep:
         if self.series.stopped is not None:
             return
         problem = replace(self.problem, constraints=[*self.problem.constraints, limit])
-        # A neighbour's selection counts for this bound anyway; to begin there as well keeps a descent near it. Measured
-        # on 8 bounds on NATS latency, 3 seeds: of 24 points better at 4 and worse at 14 than without for a black box of
-        # 1000 evaluations, at 4 and 13 for one of 4000, at 3 and 3 for one of 16000; alike where all is tables. On MMKP
-        # I02, I03 and I07 alike in 12 s, better at 7 and worse at 6 of 54 points in 1.2 s.
+        # A search does not start from the selection of a tighter bound, which counts for this bound anyway. Measured on
+        # 8 bounds on NATS latency with 3 seeds, such a start was better at 4 and worse at 14 of 24 points for a black
+        # box with 1000 evaluations, at 4 and 13 with 4000, and at 3 and 3 with 16000. On MMKP I02, I03 and I07 it was
+        # alike in 12 s, and better at 7 and worse at 6 of 54 points in 1.2 s.
         initial = self.initial if self._best(limit) is None else None
         self.found.append((limit, self._solve(problem, limit.bound, initial)))
 

@@ -3,9 +3,7 @@
 import numpy as np
 import pytest
 
-from cggd import (
-    maximum,
-)
+from cggd import Additive, ChoiceSpace, Function, Metric, maximum
 from tests.messages import FAR, INF, LAT, NAN, case, told
 
 WRONG = [
@@ -44,3 +42,29 @@ WRONG = [
 @pytest.mark.parametrize(("make", "error", "fragments"), WRONG)
 def test_wrong_input(make, error, fragments):
     told(make, error, fragments)
+
+
+def test_a_metric_is_as_costly_and_noisy_as_its_components():
+    class Ratio(Metric):
+        def __init__(self, *components):
+            self.space, self.name, self.unit, self._parts = components[0].space, "ratio", "", components
+
+        @property
+        def components(self):
+            return self._parts
+
+        def evaluate(self, selections):
+            above, below = (metric.evaluate(selections) for metric in self._parts)
+            return above / below
+
+    space = ChoiceSpace.from_sizes([2, 2])
+    noisy = Function(space, lambda s: 1.0 + s[0], repeats=2, name="noisy")
+    costly = Function(space, lambda s: 2.0 + s[1], costly=True, name="costly")
+    ratio = Ratio(noisy, costly)
+    assert (ratio.noisy, ratio.costly, ratio.freedom, ratio.calls_each) == (True, True, 1.0, 2)
+    assert ratio([1, 0]) == 1.0
+    assert ratio.remembered().tolist() == [[1, 0]]
+    assert list(ratio.memories()) == [costly]
+    plain = Ratio(Additive(space, [1, 2, 3, 4]), Additive(space, [1, 2, 3, 4]))
+    assert (plain.noisy, plain.costly, plain.freedom, plain.calls_each) == (False, False, np.inf, 0)
+    assert plain.remembered().shape == (0, 2)

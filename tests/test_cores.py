@@ -38,8 +38,9 @@ from cggd import (
 from cggd.datasets import mmkp
 from cggd.improve import cores
 from cggd.improve.switches import swap
-from cggd.program.bounds import relax
+from cggd.program.bounds import Relaxed, relax
 from cggd.program.grid import grid, proved
+from cggd.program.highs import Outcome, Solution
 from cggd.testing import choice_spaces, problems
 from tests.test_highs import kept, masks
 
@@ -79,9 +80,11 @@ def test_what_is_proved_is_what_enumeration_finds(data, problem):
     limit = data.draw(st.sampled_from([None, 2.0]))  # with one, two workers solve cores, some for better ones alone
     ways = {
         "PROVABLE": data.draw(st.sampled_from([cores.PROVABLE, 0])),
-        "CLOSED": data.draw(st.sampled_from([0.4, -1])),
+        "WEAK": data.draw(st.sampled_from([cores.WEAK, 0.0])),
     }
-    with patch.multiple(cores, **ways):  # few options are treated as many, with and without a gap closed by cuts
+    closed = data.draw(st.sampled_from([0.4, -1]))
+    # Few options are treated as many, with and without a gap closed by cuts.
+    with patch.multiple(cores, **ways), patch("cggd.incumbent.CLOSED", closed):
         findings = list(solve_cores(problem, relaxed, best, time_limit=limit, seed=data.draw(st.integers(0, 9))))
     selection, _, proof = found(findings)
     if len(every) == 0:
@@ -140,6 +143,30 @@ def test_reduced_costs_are_no_more_than_what_an_option_costs(space, data):
     reduced, flat = relaxed.reduced(), space.layout.flat(every)
     for row, value in zip(flat, cost.evaluate(every), strict=True):
         assert value >= relaxed.bound + reduced[row].max(initial=0.0) - 1e-6
+
+
+@settings(max_examples=30)
+@given(st.data(), problems(max_constraints=3), st.floats(0.0, 1.0), st.integers(0, 9))
+def test_a_neighbourhood_holds_the_best_selection_and_frees_a_share(data, problem, share, seed):
+    every = kept(problem.space, problem.constraints)
+    optimum = problem.sign * (problem.sign * problem.objective.evaluate(every)).min()
+    relaxed = relax(problem) or Relaxed(optimum, lambda: np.zeros(problem.space.n_options))
+    best, layout = every[data.draw(st.integers(0, len(every) - 1))], problem.space.layout
+    incumbent = Incumbent(problem)
+    incumbent.take(Finding(best, relaxed.bound))
+    shared = cores._Cores(problem, incumbent, relaxed, 0.0, Budget())
+    core = shared._neighbourhood(share, np.random.default_rng(seed))
+    chosen = np.zeros(len(core), dtype=bool)
+    chosen[layout.flat(best)] = True
+    assert core[chosen].all()
+    free = layout.reduce(np.add, (core & ~chosen).astype(int)) > 0
+    assert free.sum() <= max(share * len(best), min(len(best), 2))
+    # An option that a better selection takes is left out only if its decision is fixed.
+    better = every[problem.sign * problem.objective.evaluate(every) < incumbent.cost]
+    wanted = np.zeros(len(core), dtype=bool)
+    wanted[layout.flat(better).ravel()] = True
+    whole = shared._neighbourhood(1.0, np.random.default_rng(seed))
+    assert whole[wanted].all()
 
 
 def test_the_core_of_a_knapsack_is_proved_optimal():
@@ -276,6 +303,28 @@ def test_the_exact_solver_ends_within_the_gap_asked_for(problem, gap):
     assert result.bound is None or problem.sign * result.bound <= optimum + error
     if result.stopped is Stop.GAP:
         assert abs(result.value - result.bound) <= gap * abs(result.bound) + error
+
+
+@pytest.mark.parametrize(
+    ("limit", "share", "closing", "shares"),
+    [(100, 0.3, False, [0.1, 0.27]), (100, 0.3, True, [0.1]), (100, 1.0, True, [1.0]), (1, 0.3, False, [0.3])],
+)
+def test_a_first_attempt_shows_whether_more_time_is_of_use(monkeypatch, limit, share, closing, shares):
+    given, clock = [], [0.0]
+
+    def solve(program, *, time_limit, **options):
+        given.append(time_limit)
+        clock[0] += time_limit
+        return Solution(Outcome.STOPPED, None, -np.inf)
+
+    monkeypatch.setattr("cggd.budget.time.perf_counter", lambda: clock[0])
+    monkeypatch.setattr("cggd.improve.exact.LinearProgram.solve", solve)
+    monkeypatch.setattr(Incumbent, "closing", closing)
+    monkeypatch.setattr("cggd.improve.exact.SMALL", 0)
+    space = ChoiceSpace.from_sizes([2, 2])
+    problem = Problem(Additive(space, [1, 2, 3, 4]), [Additive(space, [1, 0, 1, 0]) <= 1])
+    list(Exact(share=share).improve(problem, Incumbent(problem), Budget(limit), np.random.default_rng(0)))
+    assert given == pytest.approx([limit * part for part in shares])
 
 
 def test_progress_says_which_improver_is_at_work():

@@ -104,6 +104,39 @@ def test_bounds_proofs_and_selections_hold(drawn):
         assert relaxation.value == objectives[at[0]]
 
 
+@settings(max_examples=100)
+@given(problems(), st.booleans())
+def test_limits_are_met_without_slack(drawn, equal):
+    # The best selection of all, with limits that are its own values, from both sides if they are equalities.
+    free = replace(drawn[0], constraints=[])
+    every = free.space.enumerate()
+    best = every[np.argmin(free.sign * free.objective.evaluate(every))]
+    tight = []
+    for metric in (c.metric for c in drawn[0].constraints):
+        value = float(metric.evaluate(best[None])[0])
+        tight += [metric <= value, *([metric >= value] if equal else [])]
+    relaxation = relax(replace(free, constraints=tight))
+    assert relaxation.value == pytest.approx(free.objective(best), rel=1e-5)
+
+
+@pytest.mark.parametrize("unit", [1.0, 0.1])
+def test_most_equalities_of_small_problems_are_met(unit):
+    met, number = 0, 60
+    for seed in range(number):
+        rng = np.random.default_rng(seed)
+        space = ChoiceSpace.from_sizes(rng.integers(2, 5, rng.integers(3, 7)))
+        sums = [Additive(space, unit * rng.integers(0, 6, space.n_options), name=f"s{j}") for j in range(2)]
+        values = [float(metric.evaluate(space.sample(1, np.random.default_rng(seed)))[0]) for metric in sums]
+        limits = [bound for metric, v in zip(sums, values, strict=True) for bound in (metric <= v, metric >= v)]
+        problem = Problem(Additive(space, rng.integers(0, 20, space.n_options)), limits)
+        relaxation, (_, objectives) = relax(problem), optima(problem, None)
+        if relaxation.selection is not None:
+            assert problem.satisfied(relaxation.selection)
+            assert relaxation.bound - 1e-9 <= objectives.min() <= relaxation.value
+            met += 1
+    assert met > 0.7 * number
+
+
 @settings(max_examples=150)
 @given(problems())
 def test_an_option_costs_at_least_its_reduced_cost(drawn):

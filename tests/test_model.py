@@ -103,13 +103,14 @@ def test_the_fit_follows_the_gradient_of_the_likelihood(monkeypatch):
         assert gradient[i] == pytest.approx(slope, rel=1e-4, abs=1e-5)
 
 
-def test_a_sum_is_learnt_exactly_from_as_many_measurements_as_it_has_numbers():
+@pytest.mark.parametrize("better", [-1, 0, 1])
+def test_a_sum_is_learnt_exactly_from_as_many_measurements_as_it_has_numbers(better):
     space = ChoiceSpace.from_sizes([5] * 6)
     rng = np.random.default_rng(0)
     metric = Additive(space, rng.normal(size=30))
     rows = space.sample(60, rng)
     values = metric.evaluate(rows)
-    model = Gaussian(best_kernel(Encoding.of(space), rows, values, None, choices(values, least=False)), rows, values)
+    model = Gaussian(best_kernel(Encoding.of(space), rows, values, None, choices(better)), rows, values)
     new = space.sample(100, rng)
     wanted = model.transform.of(metric.evaluate(new))
     assert np.abs(model.mean(new) - wanted).max() < 0.05
@@ -152,11 +153,18 @@ def test_expected_improvement(z):
     assert log_improvement(np.array([z + 0.01]))[0] > value - 1e-2
 
 
-def test_a_scale_that_hides_the_least_values_is_not_compared_where_they_are_wanted():
-    times = np.geomspace(1, 1000, 20)
-    assert choices(times, least=True) == ["linear", "logarithmic"]
-    assert choices(times, least=False) == ["linear", "logarithmic", "bent"]
-    assert choices(times - 2, least=True) == ["linear", "bent"]
+@pytest.mark.parametrize("better", [-1, 1])
+@pytest.mark.parametrize("shift", [0.0, -2.0])
+def test_the_worse_half_is_compressed_and_the_better_half_is_not(better, shift):
+    values = np.geomspace(1, 1000, 21) + shift
+    assert choices(0) == ["linear", "logarithmic", "bent"]
+    _, name = choices(better)
+    base = transforms(values)["logarithmic" if shift == 0 else "linear"].of(values)
+    ratio = np.diff(transforms(values)[name].of(values)) / np.diff(base)
+    good = ratio[10:] if better > 0 else ratio[:10]
+    bad = ratio[:10] if better > 0 else ratio[10:]
+    np.testing.assert_allclose(good, good[0])
+    assert (bad < good[0]).all()
 
 
 @given(st.lists(st.integers(2, 30), min_size=1, max_size=6), st.integers(0, 5))
@@ -207,6 +215,13 @@ def test_transformations_keep_the_order(numbers):
         assert np.isfinite(shown).all()
         assert (np.diff(shown) >= 0).all()
         assert np.isfinite(transform.slopes)
+
+
+def test_slopes_are_those_of_differences():
+    values = np.exp(np.random.default_rng(0).normal(0, 2, 30))
+    for transform in transforms(values).values():
+        steps = transform.of(values * (1 + 1e-6)) - transform.of(values * (1 - 1e-6))
+        assert np.log(steps / (2e-6 * values)).sum() == pytest.approx(transform.slopes, abs=1e-4)
 
 
 def test_labels_are_on_the_scale_of_more_equal_steps():

@@ -54,9 +54,13 @@ def attributes(cls):
 
 
 def test_no_module_imports_in_a_circle():
-    assert {"cggd", "cggd.space", "cggd_nas.walk", "cggd_features.least_squares", "cggd_scheduling.hls.search"} <= set(
-        SOURCES
-    )
+    assert {
+        "cggd",
+        "cggd.space",
+        "cggd_nas.tracer",
+        "cggd_features.least_squares",
+        "cggd_scheduling.hls.search",
+    } <= set(SOURCES)
     assert not cycles(SOURCES)
 
 

@@ -188,6 +188,22 @@ def test_forbidden_options_are_neither_chosen_nor_evaluated():
     assert "c" not in asked
 
 
+def test_every_improver_knows_the_initial_selection():
+    class Looks:
+        def suits(self, problem):
+            return True
+
+        def improve(self, problem, incumbent, budget, rng):
+            seen.append(None if incumbent.selection is None else incumbent.selection.tolist())
+            yield None
+
+    given, seen = {"stem": "c", "body": "a", "head": "b"}, []
+    assert minimize(ERROR, [LATENCY <= 8], initial=given, improvers=[Looks()]).selection == given
+    minimize(ERROR, [LATENCY <= 7], initial=given, improvers=[Looks()])  # it violates the bound
+    minimize(ERROR, [LATENCY <= 8], initial={"stem": "c"}, improvers=[Looks()])  # it is not complete
+    assert seen == [[2, 0, 1], None, None]
+
+
 def test_initial_selection_is_the_first_one_looked_at():
     seen = []
     given = {"stem": "c", "body": "a", "head": "b"}
@@ -551,8 +567,12 @@ def test_ctrl_c_during_set_up_returns(monkeypatch, where, name):
     assert calls
     if len(calls) == 1:  # the others are called again when the answer is put together
         assert result.stopped is Stop.INTERRUPTED
-    assert (result.status, result.history.feasible.any()) == (Status.UNKNOWN, False)
-    assert Result.from_json(result.to_json()).status is Status.UNKNOWN
+    assert not result.history.feasible.any()
+    if result.indices is None:
+        assert result.status is Status.UNKNOWN
+    else:  # the initial selection was evaluated before
+        assert (result.status, result.indices.tolist()) == (Status.FEASIBLE, [0, 0, 0])
+    assert Result.from_json(result.to_json()).status is result.status
 
 
 @pytest.mark.parametrize(("where", "name"), [(ChoiceSpace, "labels"), (engine, "Result"), (History, "of")])

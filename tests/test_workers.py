@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import itertools
 import multiprocessing
 import os
 import threading
-from concurrent.futures import BrokenExecutor, ProcessPoolExecutor, ThreadPoolExecutor
+from concurrent.futures import BrokenExecutor, Future, ProcessPoolExecutor, ThreadPoolExecutor
 
 import pytest
 
-from cggd import ChoiceSpace, Function, Measurement, Model, SearchError, minimize, sweep
+from cggd import ChoiceSpace, Function, Measurement, Model, SearchError, maximize, minimize, sweep
 from cggd.metrics.workers import Workers
 
 SPACE = ChoiceSpace({"a": [1, 2, 3, 4], "b": [1, 2, 3], "c": [0, 1]})
+SERIAL = itertools.count()
 FORK = multiprocessing.get_context("fork")
 
 
@@ -124,3 +126,113 @@ def test_as_many_calls_are_in_flight_as_there_are_workers():
         minimize(bench["time"], executor=given, max_evaluations=8)
     assert most[0] == 2
     assert Model().batch is None
+
+
+class Never(Future):
+    """Has no answer, however long one waits."""
+
+    def result(self, timeout=None):
+        assert timeout is not None
+        assert timeout > 1000
+        raise TimeoutError
+
+
+class Silent:
+    """Its futures of one selection never end: the worker died, and nobody noticed."""
+
+    def __init__(self, pool):
+        self._pool = pool
+
+    def submit(self, fn, *args):
+        call = self._pool.submit(fn, *args)
+        selection = next(x for x in args if isinstance(x, dict))
+        return Never() if (selection["a"], selection["b"]) == (2, 2) else call
+
+
+@pytest.mark.filterwarnings("ignore:a measurement is lost")
+def test_a_worker_that_falls_silent_costs_one_measurement():
+    bench = Measurement(SPACE, lambda s: {"time": float(s["b"] + s["c"])}, ["time"], timeout=1000)
+    with ThreadPoolExecutor(2) as given:
+        result = minimize(bench["time"], executor=Silent(given), improvers=[Model(batch=2)], max_evaluations=24)
+    assert (result.value, len(bench), result.evaluations) == (1, 22, 24)
+
+
+@pytest.mark.parametrize(("ahead", "patience"), [(0, 0.5), (3, 2.0)])
+def test_an_answer_is_waited_for_as_long_as_the_calls_before_it_may_take(monkeypatch, ahead, patience):
+    monkeypatch.setattr("cggd.metrics.workers.PASSING_SECONDS", 0.0)
+    monkeypatch.setattr("cggd.metrics.workers.time.monotonic", lambda: 100.0)
+    waited = []
+
+    class Waits(Future):
+        def result(self, timeout=None):
+            waited.append(timeout)
+            raise TimeoutError
+
+    class Queue:
+        def submit(self, fn, *args):
+            return Waits()
+
+    workers = Workers(Queue())
+    calls = [workers.submit(pow, 2, 3) for _ in range(ahead + 1)]
+    with pytest.raises(TimeoutError, match=f"no answer from the executor within {patience:g} s"):
+        calls[-1].result(0.5)
+    assert waited == [patience]
+
+
+def number_of(s):
+    return float(s["a"] * s["b"] + s["c"])
+
+
+def test_few_evaluations_of_plain_functions_go_through_the_executor():
+    product, power = Function(SPACE, number_of, name="product"), Function(SPACE, lambda s: s["a"] + 0.0, name="power")
+    with ThreadPoolExecutor(2) as given:
+        result = maximize(product, [power <= 3], executor=given, max_evaluations=20)
+    assert result.value == 10
+    assert result.evaluations <= 20
+
+
+def test_independent_starts_side_by_side_share_an_executor_and_measure_nothing_twice():
+    calls = []
+
+    def counted(s):
+        calls.append(tuple(s.values()))
+        return {"time": number_of(s)}
+
+    bench = Measurement(SPACE, counted, ["time"])
+    with ThreadPoolExecutor(2) as given, ThreadPoolExecutor(3) as starts:
+        searches = [
+            starts.submit(minimize, bench["time"], executor=given, seed=seed, max_evaluations=7) for seed in range(3)
+        ]
+        results = [search.result() for search in searches]
+    assert len(calls) == len(set(calls)) == len(bench)
+    assert min(result.value for result in results) == bench["time"].evaluate(bench.selections()).min()
+    assert sum(result.evaluations for result in results) == len(calls)
+
+
+def serial_number(s):
+    return {"time": float(next(SERIAL))}
+
+
+def test_a_dask_cluster_makes_each_repeat_and_says_how_many_workers_it_has():
+    distributed = pytest.importorskip("distributed")
+    bench = Measurement(SPACE, serial_number, ["time"], repeats=3)
+    with (
+        distributed.LocalCluster(n_workers=1, threads_per_worker=2, processes=False, dashboard_address=None) as cluster,
+        distributed.Client(cluster) as client,
+    ):
+        assert Workers(client.get_executor()).number == 2
+        minimize(bench["time"], executor=client.get_executor(), max_evaluations=6)
+    assert sorted(x for rows in bench.pack()[1].tolist() for x in rows) == [0, 1, 2, 3, 4, 5]
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore:a measurement is lost")
+def test_a_process_of_a_dask_cluster_that_dies_costs_one_measurement():
+    distributed = pytest.importorskip("distributed")
+    bench = Measurement(SPACE, run, ["time", "power"])
+    with (
+        distributed.LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=None) as cluster,
+        distributed.Client(cluster) as client,
+    ):
+        result = minimize(bench["time"], [bench["power"] <= 3], executor=client.get_executor(), max_evaluations=24)
+    assert (result.value, len(bench), result.evaluations) == (1, 23, 24)

@@ -38,7 +38,7 @@ class Row:
     size : int
         Bytes in the file.
     error : float or None
-        Error of the model with this option alone; None if it was not measured.
+        Error of the model with this option alone, scaled from another one's with ``quick=True``; None if not known.
     latency : float or None
         Milliseconds of the model with this option alone.
     why_not : str
@@ -106,8 +106,8 @@ class Compressed:
 
     def summary(self) -> str:
         """The costs before and after, and how many weights have which format."""
-        lines = [self.status.value if self.data is None else "every limit is kept by the file"]
-        lines[0] = f"status     {self.status.name}: {lines[0]}"
+        found = self.status.value.partition(": ")[2] if self.data is None else "every limit is kept by the file"
+        lines = [f"status     {self.status.name}: {found}"]
         lines += [f"limit      {text}" for text in self.limits]
         table = [["", "original", "compressed", "ratio"]]
         for name, value in self.costs.items():

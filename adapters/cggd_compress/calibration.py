@@ -54,13 +54,14 @@ class Calibration:
 
 def read_data(path: Path) -> dict[str, NDArray]:
     """The arrays of an ``.npz`` file."""
+    wanted = f"{path} must be an .npz file with an array for each input of the model"
+    if path.is_file() and not zipfile.is_zipfile(path):
+        raise ValueError(f"{wanted}, as numpy.savez writes it; it is none")
     try:
         with np.load(path, allow_pickle=False) as file:
-            if not isinstance(file, np.lib.npyio.NpzFile):
-                raise ValueError("it holds one array without a name")
             return {name: file[name] for name in file.files}
     except (ValueError, EOFError, zipfile.BadZipFile) as error:
-        raise ValueError(f"{path} must be an .npz file with an array for each input of the model: {error}") from None
+        raise ValueError(f"{wanted}: {error}") from None
 
 
 def model_inputs(graph: GraphProto) -> list[Input]:

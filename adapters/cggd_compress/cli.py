@@ -51,6 +51,9 @@ def compress_command(
     ] = None,
     threads: Annotated[int, typer.Option(min=1, help="threads of ONNX Runtime")] = 1,
     least: Annotated[int, typer.Option(min=1, help="weights with fewer elements stay as they are")] = 1024,
+    quick: Annotated[
+        bool, typer.Option("--quick", help="measure one format of each weight, and scale it for the others")
+    ] = False,
     measurements: Annotated[int, typer.Option(min=1, help="selections to measure jointly")] = 32,
     seed: Annotated[int, typer.Option(min=0, help="same seed, same choices")] = 0,
     log: Annotated[Path | None, typer.Option(help="folder of measurements, from which a stopped run resumes")] = None,
@@ -92,6 +95,7 @@ def compress_command(
             batch=batch,
             threads=threads,
             least=least,
+            quick=quick,
             log=log,
             progress=progress,
         )

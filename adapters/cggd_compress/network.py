@@ -69,12 +69,23 @@ class Part:
     users: tuple[onnx.NodeProto, ...]
 
     def stored(self, nodes: Sequence[onnx.NodeProto], initializers: Sequence[onnx.TensorProto]) -> onnx.ModelProto:
-        """The weight stored in another way: nodes that compute it from initializers, and its users as they are."""
+        """The weight stored in another way: nodes that compute it from initializers, and its users as they are.
+
+        The last node that makes a value of the weight's name makes the weight; others of this name are renamed.
+        """
         model = onnx.ModelProto()
         model.CopyFrom(self.model)
         del model.graph.node[:], model.graph.initializer[:], model.graph.output[:], model.graph.input[:]
         model.graph.node.extend(nodes)
         model.graph.initializer.extend(initializers)
+        makers = [i for i, node in enumerate(nodes) if self.name in node.output]
+        other = {self.name: f"{self.name} inside"}
+        for i, node in enumerate(model.graph.node):
+            node.input[:] = [other.get(name, name) for name in node.input]
+            if i not in makers[-1:]:
+                node.output[:] = [other.get(name, name) for name in node.output]
+        for tensor in model.graph.initializer:
+            tensor.name = other.get(tensor.name, tensor.name)
         model.graph.output.extend([onnx.helper.make_tensor_value_info(self.name, onnx.TensorProto.FLOAT, None)])
         return model
 

@@ -6,7 +6,7 @@ import tempfile
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -101,9 +101,12 @@ def float16(part: Part) -> onnx.ModelProto | None:
 def blocks(part: Part, *, bits: int, block: int) -> onnx.ModelProto | None:
     """Whole numbers with a scale for each block of weights, used by the runtime as they are where it can.
 
-    Where a product of matrices uses the weight, ``MatMulNBits`` computes with it. Others are stored so, and unpacked
-    when the runtime loads the file.
+    Where a product of matrices uses the weight, ``MatMulNBits`` computes with it; where rows are looked up, and the
+    runtime has it, ``GatherBlockQuantized`` unpacks the rows. Others are stored so, and unpacked when the runtime loads
+    the file.
     """
+    if (table := _rows(part, bits, block)) is not None:
+        return table
     model = _product(part)
     if model is None:
         return unpacked(part, bits=bits, block=block)
@@ -112,7 +115,8 @@ def blocks(part: Part, *, bits: int, block: int) -> onnx.ModelProto | None:
 
 def products_unpacked(part: Part, *, bits: int, block: int) -> onnx.ModelProto | None:
     """`unpacked`, where `blocks` would compute with packed numbers: larger in memory, and often faster."""
-    return None if _product(part) is None else unpacked(part, bits=bits, block=block)
+    packed = _product(part) is not None or _rows(part, bits, block) is not None
+    return unpacked(part, bits=bits, block=block) if packed else None
 
 
 def unpacked(part: Part, *, bits: int, block: int) -> onnx.ModelProto | None:
@@ -200,12 +204,13 @@ def low_rank(part: Part, *, share: float) -> onnx.ModelProto | None:
     left, values, right = np.linalg.svd(array.astype(np.float64), full_matrices=False)
     rank = max(int(share * len(values)), 1)
     root = np.sqrt(values[:rank])
-    thin = {"down": (left[:, :rank] * root).astype(np.float16), "up": (root[:, None] * right[:rank]).astype(np.float16)}
+    down, up = (f"{part.name} {name}" for name in ("down", "up"))
+    thin = {down: (left[:, :rank] * root).astype(np.float16), up: (root[:, None] * right[:rank]).astype(np.float16)}
     nodes = [helper.make_node("Cast", [name], [f"{name} float"], to=TensorProto.FLOAT) for name in thin]
     for i, node in enumerate(model.graph.node):
         if node.op_type == "MatMul":
-            nodes.append(helper.make_node("MatMul", [node.input[0], "down float"], [f"inner {i}"]))
-            nodes.append(helper.make_node("MatMul", [f"inner {i}", "up float"], [node.output[0]]))
+            nodes.append(helper.make_node("MatMul", [node.input[0], f"{down} float"], [f"{down} {i}"]))
+            nodes.append(helper.make_node("MatMul", [f"{down} {i}", f"{up} float"], [node.output[0]]))
         else:
             nodes.append(node)
     return _with_graph(model, nodes, [numpy_helper.from_array(a, name) for name, a in thin.items()])
@@ -233,6 +238,37 @@ def _matmul_nbits(model: onnx.ModelProto, bits: int, block: int) -> onnx.ModelPr
     kept = {t.name: t for t in found.graph.initializer}
     used = {name for node in found.graph.node for name in node.input}
     return _with_graph(found, list(found.graph.node), [t for name, t in kept.items() if name in used])
+
+
+def _rows(part: Part, bits: int, block: int) -> onnx.ModelProto | None:
+    """A table of rows in blocks of 4 bits, where the runtime looks them up as they are; None elsewhere."""
+    from onnxruntime.quantization.matmul_nbits_quantizer import MatMulNBitsQuantizer
+
+    if bits != 4 or part.array.ndim != 2 or not _only(part, ("Gather",)) or not _runtime_has("GatherBlockQuantized"):
+        return None
+    if any(node.input[0] != part.name or any(a.i for a in node.attribute) for node in part.model.graph.node):
+        return None
+    model = onnx.ModelProto()
+    model.CopyFrom(part.model)
+    for opset in model.opset_import:  # the quantiser wants a version with numbers of 4 bits; the runtime does not
+        opset.version = max(opset.version, 21) if not opset.domain else opset.version
+    with quiet():
+        quantizer = MatMulNBitsQuantizer(
+            model, block_size=_block(part.array.shape[1], bits, block), op_types_to_quantize=("Gather",),
+            quant_axes=(("Gather", 1),),
+        )  # fmt: skip
+        quantizer.process()
+    found: Any = quantizer.model.model  # pyright: ignore[reportAttributeAccessIssue]
+    kept = {t.name: t for t in found.graph.initializer if t.name != part.name}
+    return _with_half_scales(_with_graph(part.model, list(found.graph.node), list(kept.values())))
+
+
+@cache
+def _runtime_has(operator: str) -> bool:
+    """Whether ONNX Runtime knows an operator of its own."""
+    from onnxruntime.capi import onnxruntime_pybind11_state as state
+
+    return any(schema.name == operator for schema in state.get_all_operator_schema())
 
 
 def _with_half_scales(model: onnx.ModelProto) -> onnx.ModelProto:

@@ -28,9 +28,11 @@ from cggd import rules as core_rules
 from cggd.checks import as_number, whole
 from cggd.constraints import Constraint
 from cggd.feasibility import Diagnosis, diagnose
+from cggd.incumbent import Improver
 from cggd.io import parse_bounds
 from cggd.io.text import StrPath, csv_cell, write_text
 from cggd.metrics import Additive, Interactions, Metric
+from cggd.portfolio import portfolio
 from cggd.printable import on_one_line
 from cggd.problem import Problem
 from cggd.result import Result, Status
@@ -38,6 +40,7 @@ from cggd.rounding import number_text, true_texts
 from cggd.rules import Rule
 from cggd.solve import solve_in_order
 from cggd.space import ChoiceSpace, few
+from cggd_compress.each_option import EachOption
 from cggd_compress.recipes import UNITS, FormatTable, block_of
 
 Sense = Literal["minimize", "maximize"]
@@ -560,8 +563,16 @@ def make_recipe(
         raise ValueError("give either minimize or maximize")
     objective = plan.metric(maximize or minimize or "damage")
     problem = Problem(objective, limits_of(plan, limits), "minimize" if maximize is None else "maximize")
+    options.setdefault("improvers", improvers_of(plan))
     following: list[tuple[Metric, Sense]] = [(plan.metric(name), sense) for name, sense in then]
     return Recipe(plan, solve_in_order(problem, following, **options))
+
+
+def improvers_of(plan: Plan) -> list[Improver] | None:
+    """What solves a plan: with a cache, each of its options first; otherwise the portfolio of the core."""
+    if CACHE not in plan.space.decisions:
+        return None
+    return [EachOption(plan.space.decisions.index(CACHE)), *portfolio()]
 
 
 def limits_of(plan: Plan, limits: Iterable[str | Constraint | Rule]) -> list[Any]:

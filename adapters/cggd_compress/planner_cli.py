@@ -15,7 +15,7 @@ from cggd.io.text import to_number, write_text
 from cggd.outputs import check_outputs, writing
 from cggd.sweep import sweep as sweep_bounds
 from cggd.terminal import FEASIBLE, NOT_FEASIBLE, complain, say, say_json
-from cggd_compress.planner import By, Cache, Recipe, Sense, bytes_of, limits_of, make_recipe, plan
+from cggd_compress.planner import By, Cache, Recipe, Sense, bytes_of, improvers_of, limits_of, make_recipe, plan
 from cggd_compress.recipes import read_formats
 
 # Seconds for an explanation if no time limit is given.
@@ -111,6 +111,7 @@ def recipe_command(
             limits_of(chosen, asked),
             chosen.metric(sweep),
             _bounds(bounds),
+            improvers=improvers_of(chosen),
             **settings,
         )
         return _deliver(front, {table: lambda path: front.to_csv(path, selections=True)}, manifest, as_json=as_json)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -30,14 +30,15 @@ class Trace:
     peak: int
 
 
-def trace(data: bytes, batch: Mapping[str, NDArray]) -> Trace:
-    """Run a model once without optimisations and look at every value.
+def trace(data: bytes, batches: Sequence[Mapping[str, NDArray]]) -> Trace:
+    """Run a model without optimisations and look at every value.
 
     Parameters
     ----------
     data : bytes
         The ONNX file.
-    batch : mapping of name to array
+    batches : list of mapping of name to array
+        Shapes and the peak are those of the first; ranges are those of all.
 
     Raises
     ------
@@ -56,14 +57,20 @@ def trace(data: bytes, batch: Mapping[str, NDArray]) -> Trace:
     options.log_severity_level, options.intra_op_num_threads = 4, 1
     try:
         session = onnxruntime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
-        values = session.run(shown, dict(batch))
+        sizes: dict[str, int] = {}
+        shapes: dict[str, tuple[int, ...]] = {}
+        ranges: dict[str, tuple[float, float]] = {}
+        for batch in batches:
+            values = session.run(shown, dict(batch))
+            for name, array in (*zip(shown, map(np.asarray, values), strict=True), *batch.items()):
+                sizes.setdefault(name, array.nbytes)
+                shapes.setdefault(name, array.shape)
+                if array.dtype == np.float32 and array.size:
+                    low, high = ranges.get(name, (np.inf, -np.inf))
+                    ranges[name] = min(low, float(array.min())), max(high, float(array.max()))
     except Exception as error:
         raise Invalid(f"ONNX Runtime does not show inner values: {first_line(error)}") from None
-    arrays = dict(zip(shown, map(np.asarray, values), strict=True)) | dict(batch)
-    sizes = {name: array.nbytes for name, array in arrays.items()}
-    floats = {name: array for name, array in arrays.items() if array.dtype == np.float32 and array.size}
-    ranges = {name: (float(array.min()), float(array.max())) for name, array in floats.items()}
-    return Trace({name: array.shape for name, array in arrays.items()}, ranges, _peak(graph, sizes, held))
+    return Trace(shapes, ranges, _peak(graph, sizes, held))
 
 
 def _peak(graph: onnx.GraphProto, sizes: Mapping[str, int], outputs: set[str]) -> int:

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from cggd import ChoiceSpace, Metric
 from cggd.checks import as_number
 from cggd.expressions import Expression, Program
-from cggd.metrics import State, table_of, values_of
+from cggd.metrics import State, SumTable, table_of, values_of
 from cggd.metrics.state import Recomputed, Switch
 from cggd.rounding import WHOLE, is_whole, sum_rounding
 
@@ -123,16 +123,24 @@ class SharedCost(Metric):
         group = np.unique(self.group[kept], return_inverse=True)[1]
         return SharedCost(space, self.discounted[kept], self.entry[kept], group, name=self.name, unit=self.unit)
 
-    def least(self, inside: NDArray[np.bool_], open_: NDArray[np.bool_]) -> float:
-        """A cost that no selection of all variables `inside` and any of those `open_` is below."""
-        entries = np.where(self._two_least(inside)[0] < np.inf, self._two_least(inside | open_)[0], np.inf)
-        return float(self.discounted[inside].sum()) + _paid(entries)
+    def least_with(self, sign: float, allowed: NDArray[np.bool_]) -> NDArray[np.float64]:
+        """Entries of groups of which something must be selected are paid at their least; other groups may stay shut."""
+        if sign < 0 or min(self.entry.min(), self.discounted.min()) < 0:
+            return Metric.least_with(self, sign, allowed)
+        out, may = allowed.reshape(-1, 2).T
+        begun, entries = np.isfinite(self._two_least(~out)[0]), self._two_least(may)[0]
+        base = float(self.discounted[~out].sum()) + _paid(np.where(begun, entries, 0.0))
+        more = np.where(out, self.discounted, 0.0) + np.where(begun, 0.0, _finite(entries))[self.group]
+        least = np.column_stack([np.full(len(out), base), base + more]).ravel()
+        return least - 2 * self.rounding_of(least)
 
-    def least_with_each(self, inside: NDArray[np.bool_], open_: NDArray[np.bool_]) -> NDArray[np.float64]:
-        """`least` with each of the open variables inside as well, shape (n_decisions,)."""
-        begun = np.isfinite(self._two_least(inside)[0])
-        entries = np.where(begun, 0.0, self._two_least(inside | open_)[0])
-        return self.least(inside, open_) + self.discounted + _finite(entries[self.group])
+    def minorant(self, sign: float, allowed: NDArray[np.bool_]) -> SumTable | None:
+        """The cost of everything, less the full prices of what is left out: members save their entry at the most."""
+        if sign < 0 or min(self.entry.min(), self.discounted.min()) < 0:
+            return None
+        may = allowed[1::2]
+        value, saved = self._steps(may)[0], np.where(may, self.discounted + self.entry, 0.0)
+        return SumTable(np.column_stack([-saved, np.zeros(len(may))]).ravel(), value, abs(value))
 
     def expression(self, program: Program, sign: float) -> Expression | None:
         """Each group with a selected member has a payer: a selected one, whose entry is least where costs are."""

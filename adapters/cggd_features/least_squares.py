@@ -26,12 +26,18 @@ from numpy.typing import NDArray
 from scipy import linalg
 
 from cggd import ChoiceSpace, Metric
-from cggd.metrics import State
+from cggd.metrics import State, SumTable
 from cggd.metrics.state import DEPTH, Switch
 from cggd_features.gram import CLEAR, COLLINEAR, Gram, factor_of, solved
 
 # Swaps are computed for so many pairs at a time, whose numbers the cache of a processor holds.
 BLOCK = 2**15
+
+# Error of R^2 in bounds: sums of squares of a fit without nearly dependent columns have eleven digits.
+ROUNDING = 1e-11
+
+# Columns of a fit up to which its eigenvalues are worth their time.
+LARGEST = 200
 
 # A fit is computed anew after so many updates, since rounding adds up.
 UPDATES = 50
@@ -339,6 +345,7 @@ class LeastSquares(Metric):
     gram: Gram
     name: str = field(default="R^2", kw_only=True)
     unit: str = field(default="", kw_only=True)
+    _last: dict[bytes, Fit] = field(init=False, default_factory=dict)
 
     def evaluate(self, selections: NDArray[np.int64]) -> NDArray[np.float64]:
         return np.array([self.gram.explained(row.astype(bool)) for row in selections])
@@ -357,6 +364,37 @@ class LeastSquares(Metric):
 
     def limits(self) -> tuple[float, float]:
         return 0.0, 1.0
+
+    def _most(self, allowed: NDArray[np.bool_]) -> Fit:
+        """The fit on all variables that may be in: no subset explains more (Furnival & Wilson, 1974)."""
+        key = allowed[1::2].tobytes()
+        if key not in self._last:
+            self._last.clear()
+            self._last[key] = Fit.at(self.gram, allowed[1::2])
+        return self._last[key]
+
+    def least_with(self, sign: float, allowed: NDArray[np.bool_]) -> NDArray[np.float64]:
+        """Without a variable, the fit on everything else is the best; no better bound than 1 where it is not sure."""
+        fit = self._most(allowed) if sign < 0 else None
+        if fit is None or not fit.sure:
+            return Metric.least_with(self, sign, allowed)
+        losses = np.zeros_like(fit.losses) if fit.dependent else fit.losses
+        return np.column_stack([losses, np.zeros_like(losses)]).ravel() - fit.value - ROUNDING
+
+    def minorant(self, sign: float, allowed: NDArray[np.bool_]) -> SumTable | None:
+        """What is left out loses at least the sum of what each variable alone would lose, over an eigenvalue.
+
+        It is the largest eigenvalue of the inverse of the Gram matrix, scaled to blocks of identity for each variable;
+        that of the part left out is no larger.
+        """
+        fit = self._most(allowed) if sign < 0 else None
+        if fit is None or fit.dependent or not fit.sure or len(fit.inside) > LARGEST:
+            return None
+        owner = fit.gram.owner[fit.inside]
+        across = [np.linalg.qr(fit.basis[owner == v].T)[0] for v in np.unique(owner).tolist()]
+        largest = np.linalg.norm(np.concatenate(across, axis=1), 2) ** 2 * (1 + 1e-9) if across else 1.0
+        lost = np.column_stack([fit.losses / largest, np.zeros_like(fit.losses)]).ravel()
+        return SumTable(lost, -fit.value - ROUNDING)
 
     def minimum(self) -> float:
         return 0.0

@@ -1,4 +1,4 @@
-"""Which variables fit: constraints asked about additions, swaps and whole branches of selections."""
+"""Which variables fit: constraints asked about additions, removals and swaps."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cggd import Additive, ChoiceSpace, Constraint
+from cggd.program.presolve import limits_of, possible
 from cggd_features.costs import SharedCost
 
 # A selection whose cost exceeds a bound by less than its rounding satisfies it (`cggd.Constraint`). Sums that are
-# updated add up in another order than those that decide, so switches are taken up to this share of the rounding, and
-# branches are ruled out beyond this multiple of it.
-INNER, OUTER = 0.5, 2.0
+# updated add up in another order than those that decide, so switches are taken up to this share of the rounding.
+INNER = 0.5
 
 # A bound below this share of what everything costs is nothing to measure costs in.
 TINY = 1e-9
@@ -103,16 +103,6 @@ class Limits:
             out.append(float(np.max(rounding)) / abs(float(value[0])) if value[0] else 0.0)
         return out
 
-    @cached_property
-    def _slack(self) -> list[float]:
-        """By how much each constraint's sums, in any order, may exceed its bound for all that rounding does."""
-        return [OUTER * share * size for share, size in zip(self._rounding, self._largest, strict=True)]
-
-    @cached_property
-    def _largest(self) -> list[float]:
-        everything = np.ones((1, self.space.n_decisions), dtype=np.int64)
-        return [abs(float(c.metric.evaluate(everything)[0])) for c in self.constraints]
-
     def _tables(self, selected: NDArray[np.bool_]) -> Iterator[tuple[Constraint, NDArray, NDArray[np.bool_]]]:
         """Each constraint with its replacement table, shape (n_variables, 2), and which entries satisfy it."""
         for c, rounding in zip(self.constraints, self._rounding, strict=True):
@@ -124,14 +114,8 @@ class Limits:
     @cached_property
     def affordable(self) -> NDArray[np.bool_]:
         """Variables that some selection within the limits may have, as far as single bounds tell."""
-        out = self.free.copy()
-        for c, slack in zip(self.constraints, self._slack, strict=True):
-            if isinstance(c.metric, Additive):
-                steps = c.sign * np.diff(c.metric.values.reshape(-1, 2), axis=1)[:, 0]
-                out &= _least(c, self.must, self.free) + np.maximum(steps, 0.0) <= c.limit + slack
-            elif isinstance(c.metric, SharedCost) and c.sign > 0:
-                out &= c.metric.least_with_each(self.must, self.free) <= c.limit + slack
-        return out | self.must
+        known = possible(self.space, limits_of(self.constraints), ~self.forbidden)
+        return self.must.copy() if known is None else known[1::2]
 
     def holds(self, selected: NDArray[np.bool_]) -> bool:
         """Whether a selection satisfies everything."""
@@ -204,41 +188,7 @@ class Limits:
             without += missed[:, 0]
         return now, np.where(selected & self.free, without, np.inf)
 
-    def possible(self, inside: NDArray[np.bool_], open_: NDArray[np.bool_]) -> bool:
-        """Whether a selection of all variables `inside` and some of those `open_` may satisfy everything; no proof."""
-        return all(
-            _least(c, inside, open_) <= c.limit + slack for c, slack in zip(self.constraints, self._slack, strict=True)
-        )
-
-    def savings(self, selected: NDArray[np.bool_]) -> list[tuple[float, NDArray[np.float64]]]:
-        """For each bound that is exceeded: by how much, and what leaving out each variable saves at the most."""
-        out = []
-        row = selected.astype(np.int64)[None]
-        for c, slack in zip(self.constraints, self._slack, strict=True):
-            excess = c.sign * float(c.values(row)[0]) - c.limit - slack
-            if excess <= 0:
-                continue
-            if isinstance(c.metric, Additive):
-                saved = c.sign * np.diff(c.metric.values.reshape(-1, 2), axis=1)[:, 0]
-            elif isinstance(c.metric, SharedCost):
-                saved = c.metric.discounted + c.metric.entry
-            else:
-                continue
-            out.append((excess, np.maximum(saved, 0.0)))
-        return out
-
 
 def _within(c: Constraint, values: NDArray[np.float64], rounding: float) -> NDArray[np.bool_]:
     """Whether values that may have been summed in another order satisfy a bound."""
     return c.sign * values <= c.limit + INNER * rounding * np.abs(values)
-
-
-def _least(c: Constraint, inside: NDArray[np.bool_], open_: NDArray[np.bool_]) -> float:
-    """What ``sign * metric`` is at the least, whichever of the open variables join those inside."""
-    if isinstance(c.metric, Additive):
-        steps = c.sign * np.diff(c.metric.values.reshape(-1, 2), axis=1)[:, 0]
-        value = c.sign * float(c.metric.evaluate(inside.astype(np.int64)[None])[0])
-        return value + float(np.minimum(steps[open_], 0.0).sum())
-    if isinstance(c.metric, SharedCost) and c.sign > 0:
-        return c.metric.least(inside, open_)
-    return -np.inf

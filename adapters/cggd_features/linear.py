@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from cggd import Status
+from cggd import Branches, Status, maximize
 from cggd.budget import Budget
 from cggd_features.engine_result import EngineResult
-from cggd_features.exact import branch_and_bound
 from cggd_features.gram import Gram
 from cggd_features.least_squares import Fit, LeastSquares
 from cggd_features.limits import Limits
@@ -21,6 +22,9 @@ from cggd_features.subset import EQUAL, POWERS, Penalties, along_rates, filled, 
 # Up to so many columns branch and bound is asked for a proof, and each budget of the path gets a search of its own.
 PROVABLE = 40
 PATH_NODES = 100
+
+# Nodes of branch and bound: about a second for 40 variables.
+NODES = 1_000
 
 # Columns up to which the fit on all of them is worth its cost as a bound: a twentieth of a second.
 BOUNDED = 1_000
@@ -87,14 +91,14 @@ def solve(
     seeds = [Fit.at(small, fit.selected[kept]) for fit in seeds]
     fit = search(small, narrow, begin, near, own, clock.part(share=0.6).over, seeds=seeds)
     fit = max([fit, *(fit for fit in near if narrow.holds(fit.selected))], key=own.worth)
-    proof = branch_and_bound(small, narrow, fit.selected, stop=clock.part(share=0.5).over) if provable else None
+    proof = proved(small, narrow, fit.selected, clock.part(share=0.5)) if provable else None
     selected = fit.selected
     if penalty == 0 and not (proof and proof.optimal):
         selected = _searched(fit, narrow, seed, clock.part(share=0.7), STEPS if few else 1)
     selected, bound, status = _whole(selected, kept, start), None, Status.FEASIBLE
     if proof:
-        proof = proof if proof.optimal else branch_and_bound(gram, limits, selected, stop=clock.over)
-        selected, bound = proof.selected, proof.bound if proof.sure else None
+        proof = proof if proof.optimal else proved(gram, limits, selected, clock)
+        selected, bound = proof.selected, proof.bound
         status = Status.OPTIMAL if proof.optimal else status
     else:
         selected = filled(Fit.at(gram, selected), limits, penalties, clock.over).selected
@@ -108,7 +112,7 @@ def solve(
         if share != 1 and scaled.holds(begin) and not clock.over():
             found = search(small, scaled, begin, near, own, clock.over).selected
             if status is Status.OPTIMAL and few:
-                found = branch_and_bound(small, scaled, found, nodes=PATH_NODES, stop=clock.over).selected
+                found = proved(small, scaled, found, clock, PATH_NODES).selected
             subsets.append(thrifty(Fit.at(small, found), scaled, clock.over).selected)
     wholes = [_whole(s, kept, start) for s in subsets]
     held = [s for s in (selected, *wholes, start) if limits.holds(s)]
@@ -118,6 +122,35 @@ def solve(
         status = Status.OPTIMAL if penalty == 0 and bound <= gram.explained(selected) + EQUAL else status
         bound = score if status is Status.OPTIMAL else max(gram.score(bound), score)
     return EngineResult(selected, score, status, bound, [(s, gram.score(gram.explained(s))) for s in wholes])
+
+
+@dataclass(frozen=True, eq=False)
+class Proof:
+    """The best subset that branch and bound found, and what no subset within the limits exceeds, where that is sure."""
+
+    selected: NDArray[np.bool_]
+    value: float
+    bound: float | None
+
+    @property
+    def optimal(self) -> bool:
+        """Whether no subset is better."""
+        return self.bound is not None and self.bound <= self.value + EQUAL
+
+
+def proved(gram: Gram, limits: Limits, best: NDArray[np.bool_], clock: Budget, nodes: int = NODES) -> Proof:
+    """Look for a better subset than one that satisfies the limits, by branch and bound.
+
+    There is no bound where rounding hides whether some column adds anything to others.
+    """
+    how: dict[str, Any] = {"initial": best.astype(np.int64), "forbid": limits.forbidden}
+    how["time_limit"] = max(clock.left, 1e-3) if clock.limited else None
+    branches = Branches(nodes, tolerance=EQUAL, share=1.0)
+    result = maximize(LeastSquares(limits.space, gram), limits.constraints, improvers=[branches], **how)
+    selected = best if result.indices is None else result.indices.astype(bool)
+    value, sure = gram.measured(selected)
+    sure &= gram.measured(limits.affordable)[1]
+    return Proof(selected, value, max(value, result.bound) if sure and result.bound is not None else None)
 
 
 def _all(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import warnings
 from dataclasses import dataclass
-from datetime import date, timedelta
+from datetime import date, time, timedelta
 from inspect import signature
 from typing import Any, Literal
 
@@ -214,4 +214,5 @@ def _dated(column: Any) -> bool:
     if kind != "O":
         return kind in "mM"
     held = next((value for value in column if value is not None and value == value), None)
-    return isinstance(held, date | timedelta | np.datetime64 | np.timedelta64)
+    # pandas' periods have a start_time; they are no dates of Python.
+    return isinstance(held, date | time | timedelta | np.datetime64 | np.timedelta64) or hasattr(held, "start_time")

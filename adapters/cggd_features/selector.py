@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Hashable, Iterable, Mapping, Sequence
+from functools import partial
 from inspect import signature
 from typing import Any
 
@@ -37,6 +38,7 @@ from cggd_features import criteria, linear, logistic, wrapper
 from cggd_features.arguments import Arguments, Variables
 from cggd_features.engine_result import EngineResult
 from cggd_features.gram import Gram
+from cggd_features.interactions import interactions
 from cggd_features.models import date_columns, empty, model_of, numbers_of, outputs_of
 from cggd_features.path import path_of, ranking
 
@@ -331,9 +333,11 @@ class BudgetedSelector(MetaEstimatorMixin, SelectorMixin, BaseEstimator):
             target = logistic.indicators(classes, np.ones(len(y)) if weights is None else weights)
         else:
             target = outputs_of(y)
-        gram = Gram.of(numbers_of(X), target, arguments.variables.columns, weights=weights)
-        limits = arguments.limits.without(arguments.variables.all_of(empty(X)) & ~start)
-        return wrapper.solve(metric, limits, start, gram, fresh=fresh, verbose=self.verbose, **how)
+        variables, numbers = arguments.variables, numbers_of(X)
+        gram = Gram.of(numbers, target, variables.columns, weights=weights)
+        limits = arguments.limits.without(variables.all_of(empty(X)) & ~start)
+        pairs = partial(interactions, numbers, target, variables.owner, len(variables))
+        return wrapper.solve(metric, limits, start, gram, pairs, fresh=fresh, verbose=self.verbose, **how)
 
     def _by_gates(self, model, X, y, weights, arguments, start, how) -> EngineResult:
         from cggd_features import gates  # imports torch

@@ -3,8 +3,9 @@
 Fits are what costs, so each subset is scored once, in batches that run side by side. The search begins at subsets that
 least squares proposes for nothing, and, if the estimator is not linear, at those that it proposes itself: by its own
 importances, or by what permuting a column costs on held-out samples. The better half of the columns goes on to the next
-fit (recursive elimination; Gregorutti, Michel & Saint-Pierre, 2017). The best proposal goes to the core's search, which
-takes replacement tables (a score for each variable put in or left out) and, at the end, switches in ones and twos.
+fit (recursive elimination; Gregorutti, Michel & Saint-Pierre, 2017). Pairs of columns whose product explains the target
+are proposed as well (`cggd_features.interactions`). The best proposal goes to the core's search, which takes
+replacement tables (a score for each variable put in or left out) and, at the end, switches in ones and twos.
 
 A search that compares hundreds of subsets on the same folds overfits these. Where the folds are not the user's own, the
 best subsets are judged again on folds that the search did not see. The search's own best one stays unless another one
@@ -17,7 +18,7 @@ Cleveland, logistic regression, 250 fits, on the half of the patients left out, 
 from __future__ import annotations
 
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -62,6 +63,9 @@ IMPORTANCE_SHARE = 0.2
 IMPORTANCE_SPLITS = 2
 IMPORTANCE_REPEATS = 3
 MANY_COLUMNS = 100
+
+# Pairs of variables that are proposed because their product explains the target.
+PAIRS = 4
 
 # Subsets that are judged again, and the share of the fits for it.
 JUDGED = 12
@@ -226,6 +230,7 @@ def solve(
     limits: Limits,
     start: NDArray[np.bool_],
     gram: Gram,
+    pairs: Callable[[], NDArray[np.float64]],
     *,
     shares: Sequence[float] = (),
     seed: int = 0,
@@ -243,6 +248,9 @@ def solve(
         A selection that satisfies them.
     gram : Gram
         Of the data, for proposals.
+    pairs : callable
+        Returns the strength of the interaction of each pair of variables, shape (n_variables, n_variables); called if
+        the estimator is not linear.
     shares : list of float
         Shares of the budgets for which least squares proposes a subset too.
     seed : int
@@ -254,7 +262,13 @@ def solve(
     clock = Budget() if clock is None else clock
     proposals, worth = _proposals(gram, limits, start, shares)
     more, own_worth = _by_importance(metric, limits, start, seed, clock)
-    proposals, worth = [*proposals, *more], np.maximum(_ranks(worth), _ranks(own_worth))
+    worth = np.maximum(_ranks(worth), _ranks(own_worth))
+    if own_worth.any():
+        together = pairs()
+        more = [*_by_interaction(limits, start, together, own_worth), *more]
+        worth = np.maximum(worth, _ranks(together.max(axis=0)))
+    affordable = max(0, (metric.max_fits // 2 - metric.n_fits) // metric.n_splits)
+    proposals = [*proposals, *more[:affordable]]
     scores = metric.evaluate(np.array(proposals, dtype=np.int64))
     held = [i for i, proposal in enumerate(proposals) if limits.holds(proposal)]
     best = proposals[max(held, key=lambda i: scores[i])]
@@ -370,8 +384,23 @@ def _by_importance(
         alive = start.copy()
         alive[kept] = True
     distinct = {proposal.tobytes(): proposal for proposal in proposals}
-    affordable = max(0, (metric.max_fits // 2 - metric.n_fits) // metric.n_splits)
-    return list(distinct.values())[::-1][:affordable], worth
+    return list(distinct.values())[::-1], worth
+
+
+def _by_interaction(
+    limits: Limits, start: NDArray[np.bool_], pairs: NDArray[np.float64], worth: NDArray[np.float64]
+) -> list[NDArray[np.bool_]]:
+    """The strongest pairs, each with what else the budgets pay for: partners first, then by another worth."""
+    proposals, upper = [], np.triu(pairs, 1)
+    rest = worth / max(float(worth.max()), 1e-300) * pairs[pairs > 0].min(initial=1.0)
+    for at in np.argsort(-upper, axis=None, kind="stable")[:PAIRS].tolist():
+        first, second = divmod(at, len(pairs))
+        if upper[first, second] > 0:
+            own = np.maximum(np.maximum(pairs[first], pairs[second]), rest)
+            own[[first, second]] = np.inf
+            if (bought := _bought(limits, start, own))[[first, second]].all():
+                proposals.append(bought)
+    return proposals
 
 
 def _bought(limits: Limits, start: NDArray[np.bool_], worth: NDArray[np.float64]) -> NDArray[np.bool_]:

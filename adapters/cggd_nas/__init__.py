@@ -8,11 +8,11 @@ from cggd_nas.configured import configured
 from cggd_nas.distillation import finetune
 from cggd_nas.export import export_onnx, verify
 from cggd_nas.extract import Architecture, extract
-from cggd_nas.growth import grow
 from cggd_nas.guide import TorchGuide
 from cggd_nas.history import Epoch
 from cggd_nas.lookup import LookupTable, measure_lookup
 from cggd_nas.metrics import Costs
+from cggd_nas.neighbours import grow
 from cggd_nas.profile import profile
 from cggd_nas.prunable import Report, prunable
 from cggd_nas.recalibration import recalibrate, recalibrated

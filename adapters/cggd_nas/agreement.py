@@ -231,10 +231,11 @@ def _runs(supernet: Supernet, row: Row, inputs: Sequence[Tensor]) -> bool:
 
 def _supernet_outputs(supernet: Supernet, row: Row, inputs: Sequence[Tensor], *, seed: int = 0) -> list[Tensor]:
     with supernet.selected(row) as model:
-        return _outputs(model, inputs, seed)
+        return outputs_of(model, inputs, seed)
 
 
-def _outputs(module: nn.Module, inputs: Sequence[Tensor], seed: int = 0) -> list[Tensor]:
+def outputs_of(module: nn.Module, inputs: Sequence[Tensor], seed: int = 0) -> list[Tensor]:
+    """All tensors that a module returns, with the random numbers of a seed."""
     devices = {x.device for x in (*module.parameters(), *inputs) if x.device.type == "cuda"}
     kind = next((x.device.type for x in inputs), "cpu")
     own_random = torch.random.fork_rng(devices=list(devices))
@@ -255,24 +256,24 @@ def _compare(twin: Supernet, row: Row, inputs: Sequence[Tensor], rounding: float
     labels = twin.space.labels(row)
     network = plain_network(twin, labels).eval()
     try:
-        outputs = _outputs(network, inputs)
+        outputs = outputs_of(network, inputs)
     except Exception as error:
         raise ValueError(
             f"the network of {labels} runs in the supernet, and fails when it is extracted, "
             f"{place_of(error, network)}: "
             f"{type(error).__name__}: {error}. {_advice(_widths(twin))}"
         ) from error
-    if _apart(expected, outputs) <= rounding:
+    if apart(expected, outputs) <= rounding:
         return
-    if _apart(expected, _supernet_outputs(twin, row, inputs, seed=1)) > rounding:
+    if apart(expected, _supernet_outputs(twin, row, inputs, seed=1)) > rounding:
         return  # it gives other numbers each time
     raise ValueError(
         f"the network of {labels} computes something else when it is extracted: outputs differ by "
-        f"{_share(_apart(expected, outputs))} of the largest one. {_advice(_to_blame(twin, row, inputs, rounding))}"
+        f"{_share(apart(expected, outputs))} of the largest one. {_advice(_to_blame(twin, row, inputs, rounding))}"
     )
 
 
-def _apart(expected: Sequence[Tensor], outputs: Sequence[Tensor]) -> float:
+def apart(expected: Sequence[Tensor], outputs: Sequence[Tensor]) -> float:
     """The largest difference as a share of the largest number of its output; infinite where shapes differ."""
     if [x.shape for x in expected] != [x.shape for x in outputs]:
         return np.inf
@@ -305,11 +306,11 @@ def _to_blame(twin: Supernet, row: Row, inputs: Sequence[Tensor], rounding: floa
         alone = tuple(space.indices(labels).tolist())
         try:
             expected = _supernet_outputs(twin, alone, inputs)
-            outputs = _outputs(plain_network(twin, labels).eval(), inputs)
+            outputs = outputs_of(plain_network(twin, labels).eval(), inputs)
         except Exception:
             blamed.append(decision)
             continue
-        if _apart(expected, outputs) > rounding:
+        if apart(expected, outputs) > rounding:
             blamed.append(decision)
     return blamed or widths
 

@@ -25,7 +25,7 @@ from cggd.checks import as_number, whole
 from cggd.constraints import Row, check_constraints
 from cggd.metrics import Additive
 from cggd_nas.batches import Batch
-from cggd_nas.candidates import NoFeasibleArchitectureError, holds
+from cggd_nas.candidates import NoFeasibleArchitectureError, holds, losses_of_switches
 from cggd_nas.choices import Choice
 from cggd_nas.extract import extract
 from cggd_nas.measure import evaluating
@@ -175,7 +175,7 @@ class _Search:
     def run(self, errors: Mapping[tuple[str, str], float], answers: int, rounds: int, seed: int) -> Replaced:
         space = self.supernet.space
         at = np.zeros(space.n_decisions, dtype=np.int64)
-        original, first = self._true(at), self._table(at)
+        original, first = self._true(at), losses_of_switches(self._true, at, space)
         table, best = first, None
         for _ in range(rounds):
             # Against the loss where they were taken, so that scores of options that are there already are 0.
@@ -189,7 +189,7 @@ class _Search:
             if leader is None or (best is not None and self._true(leader) >= self._true(best)):
                 break
             best = at = leader
-            table = self._table(at)
+            table = losses_of_switches(self._true, at, space)
         if best is None:
             nearest = space.labels(at)
             raise NoFeasibleArchitectureError(
@@ -212,12 +212,6 @@ class _Search:
             with self.supernet.selected(selection) as model, evaluating(model):
                 self.judged[key] = evaluate(model, self.val, loss=self.loss).loss
         return self.judged[key]
-
-    def _table(self, selection: NDArray[np.int64]) -> NDArray[np.float64]:
-        """True losses of all switches of a selection; no number is worse than any."""
-        losses = np.array([self._true(row) for row in self.supernet.space.switches(selection)])
-        finite = losses[np.isfinite(losses)]
-        return np.where(np.isfinite(losses), losses, 10 * np.abs(finite).max(initial=1.0))
 
 
 def _check(model: nn.Module, blocks: Mapping[str, Mapping[str, nn.Module]]) -> None:

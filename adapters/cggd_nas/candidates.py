@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Hashable, Iterable, Sequence
+from collections.abc import Callable, Hashable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,10 +14,14 @@ from cggd import Constraint
 from cggd.constraints import Row
 from cggd.guide.relaxation import sample
 from cggd.metrics import afresh
+from cggd.space import ChoiceSpace
 from cggd_nas.batches import Batches
 from cggd_nas.recalibration import recalibrated
 from cggd_nas.retrain import Accuracy, Loss, evaluate
 from cggd_nas.supernet import Supernet
+
+# A loss that is no number counts as this many times the largest one.
+WORSE = 10.0
 
 
 @dataclass(frozen=True, eq=False)
@@ -133,3 +137,12 @@ def holds(constraints: Sequence[Constraint], selection: Any) -> list[Row] | None
     with afresh():
         rows = [constraint.report(selection) for constraint in constraints]
     return rows if all(row.satisfied for row in rows) else None
+
+
+def losses_of_switches(
+    judged: Callable[[NDArray[np.int64]], float], selection: NDArray[np.int64], space: ChoiceSpace
+) -> NDArray[np.float64]:
+    """Losses of all switches of a selection, shape (n_options,); what is no number is worse than any other."""
+    losses = np.array([judged(row) for row in space.switches(selection)])
+    finite = losses[np.isfinite(losses)]
+    return np.where(np.isfinite(losses), losses, WORSE * np.abs(finite).max(initial=1.0))

@@ -286,7 +286,8 @@ _SIZES: list[tuple[Any, list[tuple[str, str, int, int | None]]]] = [
     (_BATCH, [("num_features", "weight", 0, None)]),
     (nn.GroupNorm, [("num_channels", "weight", 0, None)]),
     ((nn.LayerNorm, nn.RMSNorm), [("normalized_shape", "weight", 0, 0)]),
-    (nn.Embedding, [("embedding_dim", "weight", 1, None)]),
+    ((nn.Embedding, nn.EmbeddingBag), [("embedding_dim", "weight", 1, None)]),
     (nn.PReLU, [("num_parameters", "weight", 0, None)]),
+    (nn.RNNCellBase, [("input_size", "weight_ih", 1, None), ("hidden_size", "weight_hh", 1, None)]),
     (nn.RNNBase, [("input_size", "weight_ih_l0", 1, None), ("hidden_size", "weight_hh_l0", 1, None)]),
 ]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from typing import Any
 
 import torch
@@ -12,10 +12,10 @@ from torch.nn import functional
 from cggd_nas.batches import Batch
 from cggd_nas.measure import evaluating
 from cggd_nas.nested import tensors_in
-from cggd_nas.retrain import Accuracy, Loss, Retrained, Scores, train_network
+from cggd_nas.retrain import Loss, Retrained, retrain
 
-# Rate and decay of fine-tuning after pruning: a tenth of what a training from scratch takes (Li et al., ICLR 2017).
-LEARNING_RATE, MOMENTUM, WEIGHT_DECAY = 0.01, 0.9, 5e-4
+# The rate of fine-tuning after pruning: a tenth of what a training from scratch takes (Li et al., ICLR 2017).
+LEARNING_RATE = 0.01
 
 # Of the distillation: the temperature of Hinton, Vinyals and Dean, 2015, and equal parts of both losses.
 TEMPERATURE, SHARE = 4.0, 0.9
@@ -31,12 +31,8 @@ def finetune(
     share: float = SHARE,
     temperature: float = TEMPERATURE,
     loss: Loss = functional.cross_entropy,
-    metric: Accuracy | None = None,
     learning_rate: float = LEARNING_RATE,
-    momentum: float = MOMENTUM,
-    weight_decay: float = WEIGHT_DECAY,
-    seed: int = 0,
-    progress: Callable[[int, Scores], None] | None = None,
+    **options: Any,
 ) -> Retrained:
     """Train a network on from the weights it has, in place, with another one as its teacher.
 
@@ -54,8 +50,10 @@ def finetune(
     temperature : float
         By which outputs are divided before the softmax where `loss` is the cross entropy. Outputs for other losses are
         compared by their mean squared difference, relative to the teacher's mean square.
-    loss, metric, learning_rate, momentum, weight_decay, seed, progress
+    loss, learning_rate
         As for `retrain`.
+    **options
+        What else `retrain` takes: ``metric``, ``momentum``, ``weight_decay``, ``seed``, ``progress``.
 
     Returns
     -------
@@ -91,20 +89,8 @@ def finetune(
         )
         return (1 - share) * own + share * far
 
-    return train_network(
-        module,
-        train,
-        val,
-        epochs,
-        objective,
-        loss=loss,
-        metric=metric,
-        learning_rate=learning_rate,
-        momentum=momentum,
-        weight_decay=weight_decay,
-        fresh=False,
-        seed=seed,
-        progress=progress,
+    return retrain(
+        module, train, val, epochs, loss=loss, objective=objective, learning_rate=learning_rate, fresh=False, **options
     )
 
 

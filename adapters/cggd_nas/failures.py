@@ -31,7 +31,7 @@ def place_of(error: BaseException, network: nn.Module) -> str:
             continue
         if callable(variant := getattr(part, "variant", None)) and isinstance(path := getattr(part, "path", None), str):
             made: Any = variant()
-            inner = made.module.named_modules()  # of a part that stands for others, see cggd_nas.walk
+            inner = made.module.named_modules()  # of a part that stands for others, see cggd_nas.tracer
             paths |= {id(one): f"{path}.{name}" if name else path for name, one in inner}
         elif path := paths.get(id(part)):
             kind = str(part) if not part._modules else type(part).__name__

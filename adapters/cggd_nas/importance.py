@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from cggd_nas.batches import checked
-from cggd_nas.coupling import Coupling
+from cggd_nas.links import Coupling
 from cggd_nas.units import Group
 
 KINDS = ("norm", "taylor", "activation")
@@ -55,7 +55,7 @@ def sort_units(
             score = np.square(np.sum(each, axis=0)).sum(0)
         else:
             score = np.sum([one.sum(0) / max(one.sum(0).mean(), 1e-30) for one in each], axis=0)
-        group.order(np.argsort(-score, kind="stable"))
+        group.sort(score)
 
 
 def _norms(model: nn.Module, found: Coupling, batches: Any, loss: Any) -> Signals:

@@ -10,6 +10,7 @@ import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import date
+from fractions import Fraction
 from typing import Any
 
 import numpy as np
@@ -21,18 +22,19 @@ from cggd.io.text import StrPath, csv_cell, csv_text, fail, is_number, not_a_num
 from cggd.metrics import Additive, Function, Metric
 from cggd.rounding import is_whole, sum_rounding
 from cggd.space import few
+from cggd_nas.calls import Place
 from cggd_nas.measure import Measurement, latency
-from cggd_nas.parts import Place
 from cggd_nas.plain import as_supernet
+from cggd_nas.sums import sum_of_operations, summed
 from cggd_nas.supernet import Supernet
 from cggd_nas.trace import Example, replaced_tensors
-from cggd_nas.walk import Call, Walk
+from cggd_nas.tracer import Call, Tracer
 
 COLUMNS = ("module", "option", "input_shape", "value", "unit", "device", "date")
 
-# Random networks walked to find the parts to be measured, where parts interact. An option is missed by all of them with
+# Random networks traced to find the parts to be measured, where parts interact. An option is missed by all of them with
 # probability (1 - 1/n)^200 for a decision of n options: 1e-19 for 5.
-WALKED = 200
+SAMPLED = 200
 
 
 @dataclass(frozen=True)
@@ -135,7 +137,7 @@ class LookupTable:
     # -- use ----------------------------------------------------------------------------------------------------------
 
     def metric(
-        self, model: nn.Module | Supernet, example: Example, *, name: str = "latency", walk: Walk | None = None
+        self, model: nn.Module | Supernet, example: Example, *, name: str = "latency", tracer: Tracer | None = None
     ) -> Metric:
         """The sum of the values of all parts of a network, as a metric on the supernet's space.
 
@@ -147,35 +149,50 @@ class LookupTable:
         example : Tensor or sequence of Tensor
             Its shapes decide which entries are meant.
         name : str
-        walk : Walk, optional
+        tracer : Tracer, optional
             One of this supernet and example to be used again.
 
         Returns
         -------
-        Additive
-            Where no part depends on more than one decision. Elsewhere an exact `cggd.Function`. Bounds on either allow
-            for the rounding of its sum.
+        Additive, Interactions or Function
+            `cggd.Additive` where no part depends on more than one decision, `cggd.Interactions` where parts depend on a
+            few together and the table has all of them. Elsewhere an exact `cggd.Function`. Bounds on either allow for
+            the rounding of its sum.
 
         Raises
         ------
         ValueError
             If entries are missing; the message names them. Where parts depend on several decisions, that is found when
-            the metric is evaluated, and raised as `cggd.MetricError`.
+            a network that needs them is evaluated, and raised as `cggd.MetricError`.
         """
         supernet = as_supernet(model)
-        walk = walk or Walk(supernet, example)
-        if (separated := walk.separated()) is not None:
+        tracer = tracer or Tracer(supernet, example)
+        if (separated := tracer.separated()) is not None:
             self._check([*separated.fixed, *(call for _, options in separated.switched for call in options)])
             values, constant = separated.additive(supernet.space, lambda call: self._value(call.place))
             return Additive(supernet.space, values, constant, name=name, unit=self.unit)
 
-        def summed(selection: Mapping) -> float:
-            calls = walk.calls(selection)
+        try:
+            tables = sum_of_operations(tracer, lambda traced: self._exact(traced.calls))
+        except _MissingError:
+            tables = None  # that is said where such a network is evaluated
+        if tables is not None:
+            return summed(tables, supernet.space, 1, name=name, unit=self.unit)
+
+        def added(selection: Mapping) -> float:
+            calls = tracer.calls(selection)
             self._check(calls)
             return math.fsum(self._value(call.place) for call in calls)
 
         terms = 0 if is_whole([entry.value for entry in self.entries.values()]) else max(len(self.entries), 2)
-        return Summed(supernet.space, summed, terms=terms, name=name, unit=self.unit)
+        return Summed(supernet.space, added, terms=terms, name=name, unit=self.unit)
+
+    def _exact(self, calls: Iterable[Call]) -> Fraction:
+        """The exact sum of the entries of calls."""
+        found = [self._entry(call.place) for call in calls]
+        if None in found:
+            raise _MissingError
+        return sum((Fraction(entry.value) for entry in found if entry is not None), Fraction())
 
     def _check(self, calls: Iterable[Call]) -> None:
         missing = [str(place) for place in _places(calls) if self._entry(place) is None]
@@ -191,6 +208,10 @@ class LookupTable:
     def _value(self, place: Place) -> float:
         entry = self._entry(place)
         return 0.0 if entry is None else entry.value
+
+
+class _MissingError(Exception):
+    """A part has no entry."""
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -249,9 +270,9 @@ def measure_lookup(
     if known is not None:
         check_table(known, "known")
     supernet = as_supernet(model)
-    walk = Walk(supernet, example)
+    tracer = Tracer(supernet, example)
     entries = dict(known.entries) if known is not None else {}
-    for place, call in _needed(walk, selections, seed).items():
+    for place, call in _needed(tracer, selections, seed).items():
         if place not in entries:
             result = measure(_real(call.part()), tuple(map(_real_tensor, call.tensors)))
             if not isinstance(result, Measurement):
@@ -263,19 +284,19 @@ def measure_lookup(
     return LookupTable(entries)
 
 
-def _needed(walk: Walk, selections: ArrayLike | None, seed: int) -> dict[Place, Call]:
-    space = walk.supernet.space
-    if selections is None and (separated := walk.separated()) is not None:
+def _needed(tracer: Tracer, selections: ArrayLike | None, seed: int) -> dict[Place, Call]:
+    space = tracer.supernet.space
+    if selections is None and (separated := tracer.separated()) is not None:
         return _places([*separated.fixed, *(call for _, options in separated.switched for call in options)])
     if selections is not None:
         rows = space.check_selections(selections)
-    elif space.n_selections <= WALKED:
+    elif space.n_selections <= SAMPLED:
         rows = space.enumerate()
     else:
-        rows = space.sample(WALKED, np.random.default_rng(seed))
+        rows = space.sample(SAMPLED, np.random.default_rng(seed))
     needed: dict[Place, Call] = {}
     for row in rows:
-        needed = _places(walk.calls(space.labels(row))) | needed
+        needed = _places(tracer.calls(space.labels(row))) | needed
     return needed
 
 

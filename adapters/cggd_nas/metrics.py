@@ -24,7 +24,7 @@ from cggd_nas.plain import as_supernet
 from cggd_nas.sums import Table, sum_of_modules, sum_of_operations, summed
 from cggd_nas.supernet import Supernet
 from cggd_nas.trace import Example, Trace, tensors_of
-from cggd_nas.walk import Walk
+from cggd_nas.tracer import Tracer
 
 Selection = Mapping[Hashable, Hashable]
 
@@ -80,9 +80,9 @@ class Costs:
             self.supernet.example = example
 
     @cached_property
-    def walk(self) -> Walk:
+    def tracer(self) -> Tracer:
         """What the metrics are computed with."""
-        return Walk(self.supernet, self.example)
+        return Tracer(self.supernet, self.example)
 
     # -- exact --------------------------------------------------------------------------------------------------------
 
@@ -105,7 +105,7 @@ class Costs:
         tables = self._agreeing(self._products("macs"), lambda s: self._trace(s).macs)
         if tables is None:
             with self._lock:
-                tables = sum_of_operations(self.walk, lambda traced: traced.trace.macs)
+                tables = sum_of_operations(self.tracer, lambda traced: traced.trace.macs)
         metric = self._summed(tables, 10**6, lambda s: self._trace(s).macs / 1e6, name, "MMAC")
         return self._known(metric, lambda module: measure.macs(module, self.example) / 1e6)
 
@@ -163,18 +163,18 @@ class Costs:
         """The sum of a look-up table's entries over the network's parts (`LookupTable.metric`)."""
         check_table(table, "table")
         with self._lock:
-            metric = table.metric(self.supernet, self.example, name=name, walk=self.walk)
+            metric = table.metric(self.supernet, self.example, name=name, tracer=self.tracer)
         return metric
 
     # -- how ----------------------------------------------------------------------------------------------------------
 
     def _trace(self, selection: Selection) -> Trace:
         with self._lock:
-            return self.walk.trace(selection)
+            return self.tracer.trace(selection)
 
     def _total(self, count: Callable[[nn.Module], int], selection: Selection) -> int:
         with self._lock:
-            return self.walk.total(selection, count)
+            return self.tracer.total(selection, count)
 
     def _counted(
         self,
@@ -188,7 +188,7 @@ class Costs:
         tables = self._agreeing(products, lambda s: self._total(count, s))
         if tables is None:
             with self._lock:
-                tables = sum_of_modules(self.walk, count)
+                tables = sum_of_modules(self.tracer, count)
         metric = self._summed(tables, divisor, lambda s: self._total(count, s) / divisor, name, unit)
         return self._known(metric, again)
 

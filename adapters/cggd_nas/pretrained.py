@@ -13,9 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cggd import Additive, Constraint, Feasibility, Function, minimize
-from cggd.space import ChoiceSpace
 from cggd_nas.batches import Batches, in_order
-from cggd_nas.candidates import Candidate, NoFeasibleArchitectureError, holds, judge, ranked
+from cggd_nas.candidates import Candidate, NoFeasibleArchitectureError, holds, judge, losses_of_switches, ranked
 from cggd_nas.distillation import finetune
 from cggd_nas.plain import plain_network
 from cggd_nas.recalibration import recalibrate
@@ -24,8 +23,9 @@ from cggd_nas.retrain import Accuracy, Loss
 from cggd_nas.supernet import Supernet
 
 # Steps in which the bounds tighten from what the whole network has. The loss of many changes at once is far from the
-# sum of the single ones, so that each table may be used for a part of the way only.
-STAGES = 5
+# sum of the single ones, so that each table may be used for a part of the way only. Fewer where finalists are
+# fine-tuned, which says more than losses before it.
+STAGES, STAGES_BEFORE_TUNING = 5, 3
 
 # Samples on which each option is judged, and batches by which batch norms are recalibrated for it.
 SAMPLES, CALIBRATION = 256, 2
@@ -36,11 +36,8 @@ REFINED = 30
 # Seconds for each of the problems in between, which are sums of tables.
 SOLVE_SECONDS = 5.0
 
-# A loss that is no number counts as this many times the largest one.
-WORSE = 10.0
-
 # Of capacity beside loss, in finalists that are told apart by fine-tuning.
-SHARES = (0.3, 0.6, 1.0)
+SHARES = (1.0, 0.6, 0.3)
 
 Row = tuple[int, ...]
 
@@ -87,8 +84,9 @@ class Chooser:
                 losses[key] = judge(self.supernet, key, batches, some, self.loss, self.metric)
             return losses[key].loss
 
-        found, table = self._stages(judged, known, seed)
-        if found is not None:
+        stages = STAGES_BEFORE_TUNING if settings.epochs else STAGES
+        found, table = self._stages(judged, known, stages, seed)
+        if found is not None and settings.epochs == 0:  # else fine-tuning decides
             joint = Function(space, lambda s: judged(space.indices(s)), name="loss", costly=True)
             minimize(joint, self.constraints, seed=seed, max_evaluations=REFINED, initial=found)
         feasible = [c.indices for c in ranked(losses.values()) if holds(self.constraints, c.indices) is not None]
@@ -116,7 +114,7 @@ class Chooser:
         )
 
     def _wide(self, table: NDArray[np.float64], seed: int) -> list[Row]:
-        """Selections that are as evenly wide as the bounds allow, and some between them and those of least loss.
+        """The selection that is as evenly wide as the bounds allow, and some between it and that of least loss.
 
         After fine-tuning, wide networks do better than the loss before it says.
         """
@@ -150,7 +148,7 @@ class Chooser:
         return max(1, SAMPLES // max(1, size))
 
     def _stages(
-        self, judged: Callable[[Any], float], known: Feasibility, seed: int
+        self, judged: Callable[[Any], float], known: Feasibility, stages: int, seed: int
     ) -> tuple[NDArray[np.int64] | None, NDArray[np.float64]]:
         """Tighten the bounds step by step, each time by the table of losses of all single changes.
 
@@ -159,10 +157,10 @@ class Chooser:
         space, current = self.supernet.space, self._whole()
         started = [float(constraint.values(current[None])[0]) for constraint in self.constraints]
         total = np.zeros(space.n_options)
-        for stage in range(1, STAGES + 1):
-            table = self._table(judged, current, space)
-            total += table / STAGES
-            part = stage / STAGES
+        for stage in range(1, stages + 1):
+            table = losses_of_switches(judged, current, space) - judged(current)
+            total += table / stages
+            part = stage / stages
             bounds = [
                 c if part == 1 or c.satisfied(np.array([v]))[0] else replace(c, bound=v + part * (c.bound - v))
                 for c, v in zip(self.constraints, started, strict=True)
@@ -182,16 +180,3 @@ class Chooser:
         if self.supernet.products is None:
             return self.supernet.indices()
         return np.diff(self.supernet.space.offsets) - 1
-
-    @staticmethod
-    def _table(judged: Callable[[Any], float], current: NDArray[np.int64], space: ChoiceSpace) -> NDArray[np.float64]:
-        """What each single change of a selection adds to its loss."""
-        here, losses = judged(current), list[float]()
-        for d, n in enumerate(np.diff(space.offsets)):
-            for option in range(n):
-                row = current.copy()
-                row[d] = option
-                losses.append(judged(row))
-        table = np.array(losses) - here
-        finite = np.abs(table[np.isfinite(table)])
-        return np.where(np.isfinite(table), table, WORSE * (finite.max() if len(finite) else 1.0))

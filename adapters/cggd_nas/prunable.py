@@ -14,12 +14,12 @@ import torch
 from torch import Tensor, nn
 
 from cggd.checks import whole
-from cggd_nas.agreement import ROUNDING, check_agreement, moved_weights
+from cggd_nas.agreement import ROUNDING, apart, check_agreement, moved_weights, outputs_of
 from cggd_nas.choices import Choice
-from cggd_nas.coupling import Coupling, coupling
+from cggd_nas.coupling import coupling
 from cggd_nas.cut import Axis, Cut, Sizes, Width, cut, placed, sizes_of
 from cggd_nas.importance import sort_units
-from cggd_nas.nested import tensors_in
+from cggd_nas.links import Coupling
 from cggd_nas.plain import stripped
 from cggd_nas.relaxations import Mixing
 from cggd_nas.supernet import Supernet, collect
@@ -275,15 +275,15 @@ class _Plan:
                 if isinstance(module, Width):
                     n = next(group.n for group in groups if group.decision == module.decision)
                     module.kept, module.labels, module.mixing = (n - n // 2,), ("half",), Mixing((0,))
-            outputs = _outputs(reduced, inputs)
+            outputs = outputs_of(reduced, inputs)
         except Exception as error:
             return f"it cannot be run when it is cut: {type(error).__name__}: {str(error)[:200]}"
-        apart = [
-            _apart(outputs, _outputs(self._hidden(copy.deepcopy(base), groups, copies), inputs))
+        far = min(
+            apart(outputs_of(self._hidden(copy.deepcopy(base), groups, copies), inputs), outputs)
             for copies in (True, False)
-        ]
-        if min(apart) > ROUNDING:
-            return f"it computes something else when it is cut: outputs differ by {min(apart):.2g} of the largest one"
+        )
+        if far > ROUNDING:
+            return f"it computes something else when it is cut: outputs differ by {far:.2g} of the largest one"
         return None
 
     def _hidden(self, model: nn.Module, groups: Sequence[Group], copies: bool) -> nn.Module:
@@ -309,7 +309,7 @@ class _Plan:
             size = sizes.size(sized.atoms)
             if size is not None and size.get(0):
                 places.setdefault(sized.path, {})[len(sized.atoms)] = size[0]
-        slots: list[list[tuple[str, Sizes]]] = []
+        slots: list[list[list[tuple[str, Sizes]]]] = []
         for path, known in places.items():
             module = self.model.get_submodule(path)
             if any(getattr(module, weight, None) is not None for _, weight, _, _ in sizes_of(module)):
@@ -317,13 +317,13 @@ class _Plan:
             for size, each in known.items():
                 names = _named(module, size, heads=size != group.n * group.channels)
                 made = [(path, Sizes(name, size, {group.decision: (group.n, each)}, place)) for name, place in names]
-                if made:
-                    slots.append(made)
+                if made:  # one of them says it, or all do, as where there are as many heads of keys as of queries
+                    slots.append([*([one] for one in made), *([made] if len(made) > 1 else [])])
         if not slots:
             yield []
             return
-        for chosen in itertools.product(*([*slot, None] for slot in slots)):
-            yield [(one[0], [one[1]]) for one in chosen if one is not None]
+        for chosen in itertools.product(*([*slot, []] for slot in slots)):
+            yield [(path, [sizes]) for some in chosen for path, sizes in some]
 
     # -- depth --------------------------------------------------------------------------------------------------------
 
@@ -342,7 +342,7 @@ class _Plan:
             choice.mixing = Mixing((0,))
             network.get_submodule(parent)._modules[name] = choice
             try:
-                _outputs(network, inputs)
+                outputs_of(network, inputs)
             except Exception:
                 continue
             kept.append(path)
@@ -390,6 +390,8 @@ def _standard(module: nn.Module, how: Cut, n: Mapping[str, int]) -> list[Sizes]:
         made.append(Sizes(attribute, value[place] if place is not None else value, each, place))
         if attribute == "in_channels" and groups == value and groups > 1:
             made.append(Sizes("groups", groups, each))
+            if isinstance(module, nn.modules.conv._ConvTransposeNd):
+                made.append(Sizes("out_channels", groups, each))
         if attribute == "num_channels" and module.num_groups == value:
             made.append(Sizes("num_groups", value, each))
     return made
@@ -418,21 +420,3 @@ def _filled(x: Tensor, *, double: bool = True) -> Tensor:
     if bool((x == x.flatten()[:1]).all()):
         x = torch.randn(x.shape, generator=torch.Generator().manual_seed(1))
     return x.double() if double else x.float()
-
-
-def _outputs(network: nn.Module, inputs: Sequence[Tensor]) -> list[Tensor]:
-    with torch.no_grad():
-        return [x.detach() for x in tensors_in(network(*(x.clone() for x in inputs)))]
-
-
-def _apart(a: Sequence[Tensor], b: Sequence[Tensor]) -> float:
-    if [x.shape for x in a] != [x.shape for x in b]:
-        return float("inf")
-    return max(
-        (
-            float((x.double() - y.double()).abs().max() / (y.double().abs().max() + 1e-30))
-            for x, y in zip(a, b, strict=True)
-            if x.numel()
-        ),
-        default=0.0,
-    )

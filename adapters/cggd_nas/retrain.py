@@ -135,6 +135,7 @@ def retrain(
     *,
     loss: Loss = functional.cross_entropy,
     metric: Accuracy | None = None,
+    objective: Callable[[Batch, Any], Tensor] | None = None,
     learning_rate: float = LEARNING_RATE,
     momentum: float = MOMENTUM,
     weight_decay: float = WEIGHT_DECAY,
@@ -154,6 +155,9 @@ def retrain(
         From outputs and targets to the mean loss of a batch.
     metric : callable, optional
         As for `evaluate`.
+    objective : callable, optional
+        From a batch (with attributes ``inputs``, ``named`` and ``targets``) and the outputs to what is minimised; by
+        default the `loss`.
     learning_rate : float
         The largest one of the cycle.
     momentum, weight_decay : float
@@ -174,40 +178,6 @@ def retrain(
         weights that it has. A batch of `val` is evaluated before the training, so that most of what cannot work is said
         then.
     """
-    return train_network(
-        module,
-        train,
-        val,
-        epochs,
-        lambda batch, outputs: loss(outputs, batch.targets),
-        loss=loss,
-        metric=metric,
-        learning_rate=learning_rate,
-        momentum=momentum,
-        weight_decay=weight_decay,
-        fresh=fresh,
-        seed=seed,
-        progress=progress,
-    )
-
-
-def train_network(
-    module: nn.Module,
-    train: Iterable[Any],
-    val: Iterable[Any],
-    epochs: int,
-    objective: Callable[[Batch, Any], Tensor],
-    *,
-    loss: Loss,
-    metric: Accuracy | None,
-    learning_rate: float,
-    momentum: float,
-    weight_decay: float,
-    fresh: bool,
-    seed: int,
-    progress: Callable[[int, Scores], None] | None,
-) -> Retrained:
-    """What `retrain` does, with an objective of a batch and the outputs for it."""
     whole(epochs, "epochs", least=1)
     if not isinstance(train, Sized) or not len(train):
         raise ValueError(f"train must have a length of at least 1, as a DataLoader has, got {train!r}")
@@ -230,7 +200,8 @@ def train_network(
                 for batch in checked(train, "train", module):
                     optimizer.zero_grad()
                     batch = batch.to(device)
-                    objective(batch, batch.outputs(module)).backward()
+                    outputs = batch.outputs(module)
+                    (loss(outputs, batch.targets) if objective is None else objective(batch, outputs)).backward()
                     optimizer.step()
                     schedule.step()
                 scores.append(evaluate(module, val, loss=loss, metric=metric))

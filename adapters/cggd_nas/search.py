@@ -27,12 +27,12 @@ from cggd_nas.candidates import NoFeasibleArchitectureError
 from cggd_nas.guide import TorchGuide, check_precision
 from cggd_nas.history import Epoch
 from cggd_nas.learners import Learners, OptimizerOf
-from cggd_nas.loop import Judging, Objective, Reports, Run, Settings, Writer
 from cggd_nas.pretrained import Chooser, Finals
 from cggd_nas.relaxations import GumbelSoftmax, Relaxation
 from cggd_nas.result import NasResult
 from cggd_nas.retrain import Accuracy, Loss
 from cggd_nas.supernet import Supernet, collect, lifted
+from cggd_nas.training import Judging, Objective, Reports, Run, Settings, Writer
 
 # The search of NAS-Bench-201 (Dong & Yang, ICLR 2020, appendix): SGD with Nesterov momentum and cosine decay for the
 # weights, Adam with little momentum for the architecture.

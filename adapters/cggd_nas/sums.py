@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from fractions import Fraction
 from math import prod
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -22,7 +23,7 @@ from torch.utils import _pytree as pytree
 from cggd.metrics import Additive, Interactions, Metric
 from cggd.space import ChoiceSpace
 from cggd_nas.trace import Result, fake
-from cggd_nas.walk import Region, Traced, Unit, Walk
+from cggd_nas.tracer import Region, Traced, Tracer, Unit
 
 # Combinations of options up to which a part is traced under each. It holds two widths and a kernel of six options.
 COMBINATIONS = 256
@@ -71,38 +72,38 @@ def summed(tables: Sequence[Table], space: ChoiceSpace, divisor: int, *, name: s
     return Additive(space, values, constant, name=name, unit=unit)
 
 
-def sum_of_operations(walk: Walk, value: Callable[[Traced], int | Fraction]) -> list[Table] | None:
+def sum_of_operations(tracer: Tracer, value: Callable[[Traced], int | Fraction]) -> list[Table] | None:
     """Tables whose sum is a sum over what a network executes; None where parts depend on too many decisions.
 
     Parameters
     ----------
-    walk : Walk
+    tracer : Tracer
     value : callable
         The sum over a part, which is exact: parts are told apart by differences.
     """
     try:
-        found = _Parts(walk, value).tables(walk.root.module, Given((), {(): (walk.inputs, {})}))
+        found = _Parts(tracer, value).tables(tracer.root.module, Given((), {(): (tracer.inputs, {})}))
     except CannotRunError:  # some selection: whoever evaluates that one is told why
         return None
     return None if found is None else found[0]
 
 
-def sum_of_modules(walk: Walk, count: Callable[[nn.Module], int]) -> list[Table] | None:
-    """Tables whose sum is `Walk.total`; None where parts depend on too many decisions or are shared by several."""
-    space = walk.supernet.space
+def sum_of_modules(tracer: Tracer, count: Callable[[nn.Module], int]) -> list[Table] | None:
+    """Tables whose sum is `Tracer.total`; None where parts depend on too many decisions or are shared by several."""
+    space = tracer.supernet.space
     base = space.labels([0] * space.n_decisions)
-    inside = _modules_inside(walk, walk.root.units, base, count)
-    return None if inside is None else [((), np.array(walk.root.count(count), dtype=object)), *inside[0]]
+    inside = _modules_inside(tracer, tracer.root.units, base, count)
+    return None if inside is None else [((), np.array(tracer.root.count(count), dtype=object)), *inside[0]]
 
 
 def _modules_inside(
-    walk: Walk, units: Sequence[Unit], base: Mapping[Hashable, Hashable], count: Callable[[nn.Module], int]
+    tracer: Tracer, units: Sequence[Unit], base: Mapping[Hashable, Hashable], count: Callable[[nn.Module], int]
 ) -> tuple[list[Table], set[Unit]] | None:
     """Tables of parts and of the parts inside them, and all of these; None where one is in several."""
     tables: list[Table] = []
     owned = set[Unit]()
     for unit in dict.fromkeys(units):
-        found = _modules_by_variant(walk, unit, base, count) or _modules_together(walk, unit, base, count)
+        found = _modules_by_variant(tracer, unit, base, count) or _modules_together(tracer, unit, base, count)
         if found is None or owned & found[1]:
             return None
         tables, owned = tables + found[0], owned | found[1]
@@ -110,19 +111,19 @@ def _modules_inside(
 
 
 def _modules_by_variant(
-    walk: Walk, unit: Unit, base: Mapping[Hashable, Hashable], count: Callable[[nn.Module], int]
+    tracer: Tracer, unit: Unit, base: Mapping[Hashable, Hashable], count: Callable[[nn.Module], int]
 ) -> tuple[list[Table], set[Unit]] | None:
     """The tables of each variant apart, such as of each number of blocks; None where several decisions are read."""
-    walk.selection = base
+    tracer.selection = base
     if len(own := unit.variant().reads) != 1:
         return None
-    labels = walk.supernet.space.option_labels(own[0])
+    labels = tracer.supernet.space.option_labels(own[0])
     tables: list[Table] = []
     inside = {unit}
     for place, label in enumerate(labels):
-        walk.selection = at = {**base, own[0]: label}
+        tracer.selection = at = {**base, own[0]: label}
         variant = unit.variant()
-        if variant.reads != own or (found := _modules_inside(walk, variant.units, at, count)) is None:
+        if variant.reads != own or (found := _modules_inside(tracer, variant.units, at, count)) is None:
             return None
         for decisions, table in [((), np.array(variant.count(count), dtype=object)), *found[0]]:
             if own[0] in decisions:
@@ -133,7 +134,7 @@ def _modules_by_variant(
 
 
 def _modules_together(
-    walk: Walk, unit: Unit, base: Mapping[Hashable, Hashable], count: Callable[[nn.Module], int]
+    tracer: Tracer, unit: Unit, base: Mapping[Hashable, Hashable], count: Callable[[nn.Module], int]
 ) -> tuple[list[Table], set[Unit]] | None:
     """One table over all decisions that a part and the parts inside it depend on."""
     inside = set[Unit]()
@@ -150,7 +151,7 @@ def _modules_together(
         inside.update(seen)
         return total, reads, None
 
-    found = _every(walk, base, (), case)
+    found = _every(tracer, base, (), case)
     return None if found is None else ([found[0]], inside)
 
 
@@ -168,12 +169,12 @@ class CannotRunError(Exception):
 
 @dataclass(frozen=True, eq=False)
 class _Parts:
-    walk: Walk
+    tracer: Tracer
     value: Callable[[Traced], int | Fraction]
 
     @property
     def base(self) -> dict[Hashable, Hashable]:
-        space = self.walk.supernet.space
+        space = self.tracer.supernet.space
         return space.labels([0] * space.n_decisions)
 
     def tables(self, module: nn.Module, given: Given) -> tuple[list[Table], Given] | None:
@@ -193,8 +194,8 @@ class _Parts:
 
         None where variants read several decisions, or others than the rest do, or return tensors of other shapes.
         """
-        walk, space = self.walk, self.walk.supernet.space
-        walk.selection = self.base
+        tracer, space = self.tracer, self.tracer.supernet.space
+        tracer.selection = self.base
         if len(own := unit.variant().reads) != 1:
             return None
         (decision,) = own
@@ -202,11 +203,14 @@ class _Parts:
         outputs: list[Given] = []
         labels = space.option_labels(decision)
         for place, label in enumerate(labels):
-            walk.selection = {**self.base, decision: label}
+            tracer.selection = {**self.base, decision: label}
             variant = unit.variant()
             if variant.reads != (decision,):
                 return None
-            found = self.tables(variant.module, given) if variant.units else self._together(variant.module, given)
+            # A part without others in it is called itself, since a sum over calls counts it.
+            found = (
+                self.tables(variant.module, given) if variant.units else self._together(unit, given, {decision: label})
+            )
             if found is None or found[1].decisions:
                 return None
             outputs.append(found[1])
@@ -218,14 +222,16 @@ class _Parts:
             return None
         return tables, outputs[0]
 
-    def _together(self, module: nn.Module, given: Given) -> tuple[list[Table], Given] | None:
-        """A part as one table over all decisions that it depends on."""
+    def _together(
+        self, module: nn.Module, given: Given, fixed: Mapping[Hashable, Hashable] = MappingProxyType({})
+    ) -> tuple[list[Table], Given] | None:
+        """A part as one table over all decisions that it depends on, but for those that are fixed."""
 
         def case() -> tuple[int | Fraction, set[Hashable], Any]:
             traced = self._traced(module, given)
-            return self.value(traced), set(traced.reads), traced.trace.result
+            return self.value(traced), set(traced.reads).difference(fixed), traced.trace.result
 
-        if (found := _every(self.walk, self.base, given.decisions, case)) is None:
+        if (found := _every(self.tracer, {**self.base, **fixed}, given.decisions, case)) is None:
             return None
         table, results = found
         leaves = pytree.tree_leaves(list(results.cases.values()))
@@ -234,9 +240,9 @@ class _Parts:
         return [table], _fewest(results)
 
     def _traced(self, function: Callable[..., Any], given: Given) -> Traced:
-        """What a part does under the walk's selection; what it raises is its own."""
+        """What a part does under the tracer's selection; what it raises is its own."""
         try:
-            return self.walk.traced(function, *given.at(self.walk.selection))
+            return self.tracer.traced(function, *given.at(self.tracer.selection))
         except Exception as error:
             raise CannotRunError from error
 
@@ -256,8 +262,8 @@ class _Parts:
 
         Then what the forward does beside, and what it gives the parts, is the same under every selection as well.
         """
-        walk = self.walk
-        walk.selection = self.base
+        tracer = self.tracer
+        tracer.selection = self.base
         called: list[tuple[nn.Module, Any]] = []
         region = module.__dict__["forward"]
         with _overheard(module, called):
@@ -274,17 +280,17 @@ class _Parts:
 
 
 def _every(
-    walk: Walk, base: Mapping[Hashable, Hashable], decisions: Sequence[Hashable], case: Callable[[], tuple]
+    tracer: Tracer, base: Mapping[Hashable, Hashable], decisions: Sequence[Hashable], case: Callable[[], tuple]
 ) -> tuple[Table, Given] | None:
     """Number and result of every combination of the decisions that a case reads; None where they are too many.
 
     A case returns a number, the decisions that it read, and a result.
     """
-    space, known = walk.supernet.space, list(decisions)
+    space, known = tracer.supernet.space, list(decisions)
     while prod(len(space.option_labels(d)) for d in known) <= COMBINATIONS:
         cases, numbers = {}, {}
         for combination in itertools.product(*(space.option_labels(d) for d in known)):
-            walk.selection = {**base, **dict(zip(known, combination, strict=True))}
+            tracer.selection = {**base, **dict(zip(known, combination, strict=True))}
             number, reads, result = case()
             if new := sorted(reads.difference(known), key=space.position):
                 known += new

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from torch import nn
 
 from cggd.space import ChoiceSpace
-from cggd_nas.coupling import Atoms, Coupling, Owner
+from cggd_nas.links import Atoms, Coupling, Owner
 from cggd_nas.measure import BIAS_BITS
 from cggd_nas.sums import Table
 
@@ -35,6 +35,8 @@ class Group:
         Channels of a unit in each layer that takes them, in all groups of a convolution.
     options : dict of str to int
         For each label of a width the number of units that stay.
+    scores : array of float
+        How much each unit matters, in their order; empty before it is known.
     """
 
     decision: str
@@ -42,6 +44,7 @@ class Group:
     units: NDArray[np.int64]
     taken: Sequence[int] = ()
     options: dict[str, int] = field(default_factory=dict)
+    scores: NDArray[np.float64] = field(default_factory=lambda: np.zeros(0))
 
     @property
     def n(self) -> int:
@@ -53,9 +56,10 @@ class Group:
         """Channels of a unit, as the layers that take them count them; without such, as few as any layer has."""
         return min(self.taken or [at.shape[1] for _, at in self.members])
 
-    def order(self, ranking: NDArray[np.int64]) -> None:
-        """Put units into another order."""
-        self.units = self.units[ranking]
+    def sort(self, scores: NDArray[np.float64]) -> None:
+        """Put units into the order of their scores, the largest first."""
+        ranking = np.argsort(-scores, kind="stable")
+        self.scores, self.units = scores[ranking], self.units[ranking]
         self.members = [(owner, at[ranking]) for owner, at in self.members]
 
     def offer(self, ratios: Sequence[float], round_to: int) -> None:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Callable, Hashable, Iterator, Mapping
+from collections.abc import Hashable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 from cggd import Status
@@ -14,11 +14,29 @@ from cggd.budget import Budget
 from cggd.program.threads import background
 from cggd.rounding import true_texts
 from cggd_scheduling import cp_sat
-from cggd_scheduling.cp_sat import MAKESPAN, Answer, Goal
+from cggd_scheduling.cp_sat import MAKESPAN, Answer, Attempt, Goal, Watch
 from cggd_scheduling.schedule import Requirements, Schedule
 
 # Of the time left where CP-SAT has proved that no schedule meets the deadline, for the shortest one without it.
 LATE_SHARE = 0.5
+
+
+@dataclass(frozen=True)
+class Beside:
+    """CP-SAT in threads of its own, as another search sees it."""
+
+    best: Best
+    watch: Watch
+    answers: list[Answer]
+
+    def settled(self, value: Any) -> bool:
+        """Whether a value is proved optimal, or CP-SAT has proved all that there is."""
+        return value <= self.watch.bound or any(answer.complete for answer in self.answers)
+
+    def news(self) -> Schedule | None:
+        """A schedule of CP-SAT that is better than the best one, which it becomes."""
+        found, self.watch.found = self.watch.found, None
+        return self.best.schedule if found is not None and self.best.take(*found) else None
 
 
 class Best:
@@ -132,32 +150,41 @@ class Best:
         if answer.interrupted:
             raise KeyboardInterrupt
 
-    @contextmanager
-    def proving(self, *attempts: tuple[float, Mapping[str, Any]]) -> Iterator[Callable[[Any], bool]]:
-        """Let CP-SAT work in threads beside what is done within, which keeps one thread.
+    @property
+    def beside(self) -> bool:
+        """Whether CP-SAT has threads of its own."""
+        return self.budget.limited and cp_sat.available() and cp_sat.threads(self.workers) > 1
 
-        What is done within asks the function yielded whether a value is proved optimal, or CP-SAT has ended. Each
-        attempt, a share of the time left with parameters of its own, begins from the best schedule.
+    @contextmanager
+    def proving(self, *attempts: Attempt) -> Iterator[Beside]:
+        """Let CP-SAT work in threads beside the search within, which keeps one thread.
+
+        Each attempt begins from the best schedule. Where CP-SAT has no thread of its own, it does nothing.
         """
-        watch, workers = cp_sat.Watch(), cp_sat.threads(self.workers) - 1
+        watch, workers = Watch(), cp_sat.threads(self.workers) - 1
         answers: list[Answer] = []
         failures: list[Exception] = []
 
         def work() -> None:
             try:
-                for share, parameters in attempts:
-                    part, how = self.budget.part(share=share), {"parameters": parameters, "watch": watch}
-                    if watch.stopped or (answer := self._asked(part, workers, **how)) is None:
-                        return
-                    answers.append(answer)
-                    if answer.complete:
-                        return
+                for attempt in attempts:
+                    part = self.budget.part(share=attempt.share)
+                    watch.rival = (lambda: self.value) if attempt.again else None
+                    while not (watch.stopped or part.over()):
+                        answer = self._asked(part, workers, parameters=attempt.parameters, watch=watch)
+                        if answer is None:
+                            return
+                        answers.append(answer)
+                        if answer.complete:
+                            return
+                        if not attempt.again:
+                            break
             except Exception as error:
                 failures.append(error)
 
-        thread = None if self.over else background.start(work)
+        thread = background.start(work) if self.beside and not self.over else None
         try:
-            yield lambda value: value <= watch.bound or any(answer.complete for answer in answers)
+            yield Beside(self, watch, answers)
         finally:
             watch.stopped = True
             if thread is not None:

@@ -11,7 +11,7 @@ from typing import Any
 
 import networkx as nx
 
-from cggd.entries import parse_json, shortened
+from cggd.entries import label_from_json, parse_json, shortened
 from cggd.io.text import StrPath, read_text, write_text
 
 # What wrong entries raise in the end; a broken XML file is a SyntaxError.
@@ -54,6 +54,28 @@ def objects(data: Mapping[str, Any], key: str) -> list[Mapping[str, Any]]:
         if not isinstance(row, Mapping):
             raise TypeError(f"{key} must be a list of objects, and the entry {number} is {shortened(row)}")
     return rows
+
+
+def rows_of(times: Mapping[Any, Any], width: int = 1) -> list[list[Any]]:
+    """A mapping as rows of key and value, since keys of JSON objects are strings; keys of pairs have a width of 2."""
+    return [[*(key if width > 1 else [key]), value] for key, value in times.items()]
+
+
+def mapping_of(rows: Any, name: str, width: int = 1) -> dict[Any, Any]:
+    """A mapping from what `rows_of` made of it.
+
+    Examples
+    --------
+    >>> mapping_of([["dig", "lay", 3]], "lags", 2)
+    {('dig', 'lay'): 3}
+    """
+    if not isinstance(rows, list) or not all(isinstance(row, list) and len(row) == width + 1 for row in rows):
+        words = ", ".join(["label"] * width)
+        raise TypeError(f"{name} must be a list of [{words}, number], got {shortened(rows)}")
+    found = {label_from_json(row[0] if width == 1 else row[:-1]): row[-1] for row in rows}
+    if len(found) < len(rows):
+        raise ValueError(f"{name} has something twice: {shortened(rows)}")
+    return found
 
 
 @contextmanager

@@ -8,10 +8,10 @@ from collections.abc import Hashable, Mapping
 from pathlib import Path
 from typing import Any
 
-from cggd.entries import label_from_json, label_to_json, shortened
+from cggd.entries import label_from_json, label_to_json
 from cggd.io import check_keys
 from cggd.io.text import StrPath, read_text, write_text
-from cggd_scheduling.files import load_json, named, objects, package, suffix, unpacked
+from cggd_scheduling.files import load_json, mapping_of, named, objects, package, rows_of, suffix, unpacked
 from cggd_scheduling.project import Project, from_lists
 
 FORMAT = "cggd-project-1"
@@ -86,8 +86,8 @@ def write_project(project: Project, path: StrPath) -> None:
 
     head = json.dumps({"format": FORMAT, "name": project.name, "unit": project.unit})[:-1]
     body = f'"resources": [\n  {lines(resources)}\n ],\n "activities": [\n  {lines(activities)}\n ]'
-    pairs: dict[str, Any] = {name: _triples(getattr(project, name)) for name in ("lags", "longest_lags")}
-    pairs["setups"] = {resource: _triples(times) for resource, times in project.setups.items()}
+    pairs: dict[str, Any] = {name: rows_of(getattr(project, name), 2) for name in ("lags", "longest_lags")}
+    pairs["setups"] = {resource: rows_of(times, 2) for resource, times in project.setups.items()}
     for name, rows in pairs.items():
         if rows:
             body += f",\n {json.dumps(name)}: {json.dumps(rows, default=label_to_json, allow_nan=False)}"
@@ -96,17 +96,6 @@ def write_project(project: Project, path: StrPath) -> None:
 
 def _of_activities(project: Project) -> dict[str, Mapping[Hashable, Any]]:
     return {"release": project.release, "due": project.due, "weight": project.weights}
-
-
-def _triples(times: Mapping[tuple[Hashable, Hashable], Any]) -> list[list[Any]]:
-    return [[a, b, time] for (a, b), time in times.items()]
-
-
-def _between(rows: Any, name: str) -> dict[Any, Any]:
-    """Times between activities, from a list of triples."""
-    if not isinstance(rows, list) or not all(isinstance(row, list) and len(row) == 3 for row in rows):
-        raise TypeError(f"{name} must be a list of [activity, activity, time], got {shortened(rows)}")
-    return {(label_from_json(a), label_from_json(b)): time for a, b, time in rows}
 
 
 def _project(data: Mapping[str, Any]) -> Project:
@@ -142,8 +131,8 @@ def _project(data: Mapping[str, Any]) -> Project:
         activities[activity] = modes
         edges += [(label_from_json(before), activity) for before in row.get("after", [])]
     of_activities: dict[str, Any] = {"release": times["release"], "due": times["due"], "weights": times["weight"]}
-    pairs: dict[str, Any] = {name: _between(data[name], name) for name in ("lags", "longest_lags") if name in data}
-    setups = {resource: _between(rows, "setups") for resource, rows in data.get("setups", {}).items()}
+    pairs: dict[str, Any] = {name: mapping_of(data.get(name, []), name, 2) for name in ("lags", "longest_lags")}
+    setups = {resource: mapping_of(rows, "setups", 2) for resource, rows in data.get("setups", {}).items()}
     words: dict[str, Any] = {"unit": data.get("unit", ""), "name": data.get("name", "project")}
     return Project(activities, edges, renewable, nonrenewable, **words, **of_activities, **pairs, setups=setups)
 

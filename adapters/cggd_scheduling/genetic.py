@@ -82,6 +82,13 @@ class Search:
         A relaxed choice: probabilities of each activity's options, from which most first members are drawn.
     stop : Stop
     seed : int
+
+    Attributes
+    ----------
+    best : Member or None
+        The shortest schedule made.
+    guests : list of Member
+        Schedules from elsewhere, which join the population.
     """
 
     def __init__(
@@ -97,6 +104,7 @@ class Search:
         self.stop, self.rng = stop, random.Random(seed)
         self.made, self.mutation = 0, MUTATION
         self.best: Member | None = None
+        self.guests: list[Member] = []
         self.open = [a for a, options in enumerate(instance.options) if len(options) > 1]
         self.price = prices(instance)
         self.dearest = max((max(row) for row in self.price), default=0.0)
@@ -121,16 +129,18 @@ class Search:
             yield
             modes = self._drawn_modes() if self.shares and self.rng.random() < RELAXED else self._random_modes()
         while not self.over:
-            child = self.decoded(*self._crossed(self._chosen(members), self._chosen(members)))
-            new = child not in known
-            self.mutation = min(max(self.mutation * (1.0 / STEP if new else STEP), MUTATION), MOST_MUTATION)
-            if new:
-                # The oldest of the worst, so that members as good as each other take turns.
-                worst = max(range(len(members)), key=lambda i: members[i].makespan)
-                if child.makespan <= members[worst].makespan:
-                    known.add(child)
-                    del members[worst]
-                    members.append(child)
+            if self.guests:
+                child = self.guests.pop()
+            else:
+                child = self.decoded(*self._crossed(self._chosen(members), self._chosen(members)))
+                factor = STEP if child in known else 1.0 / STEP
+                self.mutation = min(max(self.mutation * factor, MUTATION), MOST_MUTATION)
+            # The oldest of the worst, so that members as good as each other take turns.
+            worst = max(range(len(members)), key=lambda i: members[i].makespan)
+            if child not in known and child.makespan <= members[worst].makespan:
+                known.add(child)
+                del members[worst]
+                members.append(child)
             yield
 
     def _chosen(self, members: list[Member]) -> Member:

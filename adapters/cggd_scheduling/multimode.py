@@ -17,9 +17,9 @@ from cggd.program.highs import LinearProgram, Outcome
 from cggd_scheduling import cp_sat
 from cggd_scheduling.best import Best
 from cggd_scheduling.bounds import relaxation
-from cggd_scheduling.cp_sat import Goal
+from cggd_scheduling.cp_sat import Attempt, Goal
 from cggd_scheduling.decoding import Instance
-from cggd_scheduling.genetic import Search, Stop
+from cggd_scheduling.genetic import Member, Search, Stop
 from cggd_scheduling.modes import check_minimize, explained, select_modes
 from cggd_scheduling.project import Project, check_project
 from cggd_scheduling.schedule import Schedule, nothing_to_do
@@ -32,8 +32,10 @@ SCHEDULES = 5000
 # than so many seconds. It proves most projects of j10 to j30 and MMLIB50 within one second.
 SMALL, SMALL_SCHEDULES, SMALL_SHARE, SMALL_SECONDS = 250, 100, 0.3, 2.0
 
-# Share of the time left for the genetic algorithm before CP-SAT, which gets the rest.
-GENETIC_SHARE = 0.75
+# Share of the time left for the genetic algorithm before CP-SAT, which gets the rest, on one thread; with more CP-SAT
+# works beside it.
+GENETIC_SHARE = 0.6
+ATTEMPTS = (Attempt(0.15, {}), Attempt(0.6, cp_sat.NEIGHBOURHOODS, again=True), Attempt(1.0, cp_sat.RAISING))
 
 # Branch-and-bound nodes for modes that meet the budgets, of which a project of the usual test sets takes a few.
 SEEK_NODES = 20_000
@@ -148,29 +150,39 @@ def _shortest(project: Project, best: Best, schedules: int, *, enough: bool = Fa
     known = relaxation(project, time_limit=_left(budget))
     best.raise_bound(known.bound if best.bound is None else max(known.bound, best.bound))
     goal = max(known.bound, deadline) if enough and deadline is not None else known.bound
-    share = 1.0 if enough else best.share(GENETIC_SHARE)
-    small = not enough and project.space.n_options <= SMALL and cp_sat.available()
+    share = 1.0 if enough or best.beside else best.share(GENETIC_SHARE)
+    small = not enough and not best.beside and project.space.n_options <= SMALL and cp_sat.available()
     stop = Stop(schedules, bound=int(goal // instance.unit), budget=budget.part(share=share))
     search = Search(instance, witness, _by_activity(instance, known.shares), stop=stop, seed=best.seed)
 
     def take() -> None:
-        if search.best is not None:
+        if search.best is not None and search.best.makespan * instance.unit < best.value:
             best.take(*_named(instance, search.best))
 
     tried = not small
     try:
-        for _ in search.run():
-            if not tried and search.made >= SMALL_SCHEDULES:
-                tried = True
+        with best.proving(*(() if enough else ATTEMPTS)) as beside:
+            for _ in search.run():
                 take()
-                best.prove(budget.part(share=SMALL_SHARE, seconds=SMALL_SECONDS) if budget.limited else None)
-                if best.over:
+                if not tried and search.made >= SMALL_SCHEDULES:
+                    tried = True
+                    best.prove(budget.part(share=SMALL_SHARE, seconds=SMALL_SECONDS) if budget.limited else None)
+                if (news := beside.news()) is not None:
+                    search.guests.append(_member(instance, news))
+                if best.over or beside.settled(best.value):
                     break
     finally:
         take()
         best.notes.append(f"{search.made} schedules made")
     if not enough and (budget.limited or not small):
         best.prove()
+
+
+def _member(instance: Instance, schedule: Schedule) -> Member:
+    """A schedule in numbers."""
+    start = tuple(schedule.start[a] // instance.unit for a in instance.names)
+    modes = tuple(_positions(instance, schedule.modes))
+    return Member(schedule.makespan // instance.unit, start, modes)
 
 
 def _named(instance: Instance, member: Any) -> tuple[dict[Hashable, int], dict[Hashable, Hashable]]:

@@ -19,9 +19,13 @@ from cggd.entries import label_from_json, label_to_json, parse_json
 from cggd.io import check_keys, csv_cell
 from cggd.printable import html_table, on_one_line
 from cggd.rounding import number_text, true_texts
+from cggd_scheduling.files import mapping_of, rows_of
 from cggd_scheduling.limits import exceeds, is_whole, time_rounding
 
 FORMAT = "cggd-schedule-1"
+
+# Requirements of single resources or tasks.
+BY_LABEL = ("capacities", "budgets", "release", "due", "weights")
 
 
 class ScheduleError(ValueError):
@@ -488,24 +492,12 @@ class Schedule:
             "requirements": {
                 "unit": needs.unit,
                 "deadline": needs.deadline,
-                "capacities": _pairs(needs.capacities),
-                "budgets": _pairs(needs.budgets),
+                **{name: rows_of(getattr(needs, name)) for name in BY_LABEL},
                 "precedence": [[a, b, needs.lags.get((a, b), 0)] for a, b in needs.precedence],
-                **{
-                    name: _pairs(getattr(needs, name)) for name in ("release", "due", "weights") if getattr(needs, name)
-                },
-                **(
-                    {"longest_lags": [[a, b, n] for (a, b), n in needs.longest_lags.items()]}
-                    if needs.longest_lags
-                    else {}
-                ),
-                **(
-                    {"setups": [[r, [[a, b, n] for (a, b), n in of.items()]] for r, of in needs.setups.items()]}
-                    if needs.setups
-                    else {}
-                ),
+                "longest_lags": rows_of(needs.longest_lags, 2),
+                "setups": [[resource, rows_of(of, 2)] for resource, of in needs.setups.items()],
                 "tasks": [
-                    [task, [[mode, a.duration, _pairs(a.demands)] for mode, a in alternatives.items()]]
+                    [task, [[mode, a.duration, rows_of(a.demands)] for mode, a in alternatives.items()]]
                     for task, alternatives in needs.tasks.items()
                 ],
             },
@@ -534,28 +526,28 @@ class Schedule:
         plain = ("objective", "value", "bound", "reason", "facts", "seconds")
         check_keys(data, ("format", "status", *plain, "schedule", "requirements"), "the schedule")
         needs, rows = data["requirements"], data["schedule"]
-        known = ("unit", "deadline", "capacities", "budgets", "precedence", "tasks")
-        check_keys(needs, (*known, "release", "due", "weights", "longest_lags", "setups"), "the requirements")
+        check_keys(
+            needs, ("unit", "deadline", "precedence", "tasks", "longest_lags", "setups", *BY_LABEL), "the requirements"
+        )
         for row in rows:
             check_keys(row, ("task", "mode", "lane", "start", "duration", "finish"), f"the row of {row['task']!r}")
         tasks = {
             label_from_json(task): {
-                label_from_json(mode): Alternative(duration, _mapping(demands)) for mode, duration, demands in modes
+                label_from_json(mode): Alternative(duration, mapping_of(demands, "demands"))
+                for mode, duration, demands in modes
             }
             for task, modes in needs["tasks"]
         }
-        edges = [((label_from_json(a), label_from_json(b)), lag) for a, b, lag in needs["precedence"]]
+        lags = mapping_of(needs["precedence"], "precedence", 2)
         requirements = Requirements(
             tasks,
-            [edge for edge, _ in edges],
-            {edge: lag for edge, lag in edges if lag},
-            _mapping(needs["capacities"]),
-            _mapping(needs["budgets"]),
-            needs["deadline"],
-            needs["unit"],
-            **{name: _mapping(needs[name]) for name in ("release", "due", "weights") if name in needs},
-            longest_lags=_between(needs.get("longest_lags", ())),
-            setups={label_from_json(resource): _between(of) for resource, of in needs.get("setups", ())},
+            list(lags),
+            {edge: lag for edge, lag in lags.items() if lag},
+            deadline=needs["deadline"],
+            unit=needs["unit"],
+            longest_lags=mapping_of(needs.get("longest_lags", []), "longest_lags", 2),
+            setups={label_from_json(r): mapping_of(of, "setups", 2) for r, of in needs.get("setups", ())},
+            **{name: mapping_of(needs.get(name, []), name) for name in BY_LABEL},
         )
         start, modes, lanes = (
             {label_from_json(r["task"]): label_from_json(r[key]) for r in rows} for key in ("start", "mode", "lane")
@@ -604,16 +596,3 @@ def lanes_of(
 
 def _first(pair: tuple[Any, Any]) -> Any:
     return pair[0]
-
-
-def _pairs(mapping: Mapping) -> list:
-    """Labels as pairs, since JSON objects have strings alone as keys."""
-    return [[key, value] for key, value in mapping.items()]
-
-
-def _between(triples: Iterable) -> dict:
-    return {(label_from_json(a), label_from_json(b)): time for a, b, time in triples}
-
-
-def _mapping(pairs: Iterable) -> dict:
-    return {label_from_json(key): value for key, value in pairs}

@@ -1,4 +1,4 @@
-"""What is compared: each takes the same options with the same measured errors, and a bound on the bytes."""
+"""What is compared: each takes the same options with the same measurements, and a bound on bytes or milliseconds."""
 
 from __future__ import annotations
 
@@ -9,56 +9,58 @@ from pathlib import Path
 import numpy as np
 from scipy.optimize import Bounds, LinearConstraint, milp
 
-from cggd_compress import KEEP, Compression, size
+from cggd_compress import KEEP, Compression
+from cggd_compress.costs import Limit
 from cggd_compress.network import quiet
 
 Selection = dict[str, str] | None
+Method = Callable[[Compression, Limit], Selection]
 
 
-def uniform(names: tuple[str, ...]) -> Callable[[Compression, float], Selection]:
-    """One of these formats for all weights that have it, the first that fits."""
+def uniform(names: tuple[str, ...]) -> Method:
+    """One of these formats for all weights that have it, the first that fits; a time is measured, not added up."""
 
-    def method(compression: Compression, bound: float) -> Selection:
+    def method(compression: Compression, limit: Limit) -> Selection:
         space = compression.choices.space
         for name in names:
             labels = {d: name if name in space.option_labels(d) else KEEP for d in space.decisions}
-            if compression.choices.size(labels) <= bound:
+            if name in labels.values() and compression.metrics[limit.name](labels) <= limit.bound:
                 return labels
         return None
 
     return method
 
 
-def greedy(compression: Compression, bound: float) -> Selection:
-    """Switch the weight that adds the least error for each byte that it saves, until the file fits."""
-    space, sizes, errors = compression.choices.space, compression.choices.bytes_of, compression.singles["error"]
-    total, row = compression.choices.size(compression.kept), compression.kept.copy()
-    while total > bound:
+def greedy(compression: Compression, limit: Limit) -> Selection:
+    """Switch the weight that adds the least error for what it saves, until the sum is within the bound."""
+    space, errors = compression.choices.space, compression.singles["error"]
+    spent, total = compression.predicted()[limit.name], 0.0
+    row = compression.kept.copy()
+    while (total := float(spent.evaluate(row[None])[0])) > limit.bound:
         here = np.repeat(space.offsets[:-1] + row, space.sizes)
-        saved, added = sizes[here] - sizes, errors - errors[here]
+        saved, added = total - spent.replacements(row), errors - errors[here]
         with np.errstate(invalid="ignore", divide="ignore"):
             rate = np.where((saved > 0) & np.isfinite(added), added / saved, np.inf)
         best = int(rate.argmin())
         if not np.isfinite(rate[best]):
             return None
-        total -= saved[best]
         decision = int(np.searchsorted(space.offsets, best, side="right")) - 1
         row[decision] = best - space.offsets[decision]
     return space.labels(row)
 
 
-def plain_sum(compression: Compression, bound: float) -> Selection:
+def plain_sum(compression: Compression, limit: Limit) -> Selection:
     """The least sum of errors of single weights, by branch and bound (HiGHS), and nothing measured jointly."""
-    space, sizes, errors = compression.choices.space, compression.choices.bytes_of, compression.singles["error"]
+    space, errors = compression.choices.space, compression.singles["error"]
+    spent = compression.predicted()[limit.name]
     decision = np.repeat(np.arange(space.n_decisions), space.sizes)
     one = (decision == np.arange(space.n_decisions)[:, None]).astype(float)
     usable = np.isfinite(errors)
-    left = bound - compression.choices.size.constant
-    rows = [LinearConstraint(one, 1, 1), LinearConstraint(sizes[None], -np.inf, left)]
+    rows = [LinearConstraint(one, 1, 1), LinearConstraint(spent.values[None], -np.inf, limit.bound - spent.constant)]
     chosen, scale = None, float(np.nanmax(np.abs(errors))) or 1.0
     for _ in range(3):  # HiGHS stops within 1e-6 of the optimum: again, in units of what was found
         found = milp(
-            np.where(usable, errors, 0) / scale, constraints=rows, integrality=np.ones(len(sizes)),
+            np.where(usable, errors, 0) / scale, constraints=rows, integrality=np.ones(space.n_options),
             bounds=Bounds(0, usable.astype(float)), options={"mip_rel_gap": 0, "time_limit": 30},
         )  # fmt: skip
         if found.x is None:
@@ -71,9 +73,9 @@ def plain_sum(compression: Compression, bound: float) -> Selection:
     return None if chosen is None else space.labels(chosen - space.offsets[:-1])
 
 
-def ours(compression: Compression, bound: float, measurements: int) -> bytes | None:
+def ours(compression: Compression, limit: Limit, measurements: int) -> bytes | None:
     """The file of `Compression.solve`."""
-    return compression.solve([size <= bound], measurements=measurements).data
+    return compression.solve([limit], measurements=measurements).data
 
 
 def runtime_default(model: object) -> bytes:
@@ -88,7 +90,7 @@ def runtime_default(model: object) -> bytes:
         return paths[1].read_bytes()
 
 
-METHODS = {
+SIZE_METHODS: dict[str, Method] = {
     "uniform float16": uniform(("float16",)),
     "uniform 8 bits": uniform(("8 bit/128",)),
     "uniform 4 bits": uniform(("4 bit/32", "4 bit/128")),
@@ -96,4 +98,15 @@ METHODS = {
     "greedy": greedy,
     "sum alone": plain_sum,
 }
-OURS, DEFAULT = "cggd compress", "quantize_dynamic"
+LATENCY_METHODS: dict[str, Method] = {
+    "uniform int8 static": uniform(("int8 static",)),
+    "uniform int8 dynamic": uniform(("int8 dynamic",)),
+    "uniform 4 bits": uniform(("4 bit/32",)),
+    "uniform ranks": uniform(("rank 0.25", "rank 0.125")),
+    "greedy": greedy,
+    "sum alone": plain_sum,
+}
+METHODS = {"size": SIZE_METHODS, "latency": LATENCY_METHODS}
+# With a limit on time: formats with kernels of their own, and thin products.
+TIMED_OPTIONS = ("4 bit/32", "int8 dynamic", "int8 static", "rank 0.25", "rank 0.125")
+OURS, QUICK, DEFAULT = "cggd compress", "cggd compress --quick", "quantize_dynamic"

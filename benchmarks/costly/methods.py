@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import contextlib
 import math
+import tempfile
 import warnings
 from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
 from unittest import mock
 
 import numpy as np
@@ -149,10 +151,7 @@ def optuna_study(problem: Problem, seed: int, limit: int, sampler: str, *, ordin
 
 
 def forest(problem: Problem, seed: int, limit: int) -> Bench:
-    """scikit-optimize with extra trees and the rule as its constraint; numbers are integers, other options categorical.
-
-    It has no bounds: what breaks one or fails is worse than the worst measured before, by the violations.
-    """
+    """scikit-optimize with extra trees, the rule as its constraint; numbers are integers, other options categorical."""
     import skopt
 
     bench, names = Bench(problem, limit), [str(d) for d in range(len(problem.sizes))]
@@ -166,17 +165,55 @@ def forest(problem: Problem, seed: int, limit: int) -> Bench:
     with warnings.catch_warnings(), contextlib.suppress(Spent):
         warnings.simplefilter("ignore")
         optimizer = skopt.Optimizer(dimensions, "ET", acq_func="EI", random_state=seed, space_constraint=rule)
-        good: list[float] = []
+        penalised = Penalised(bench)
         for _ in range(3 * limit):
             point = [int(i) for i in optimizer.ask()]
-            score, misses = bench.scores(point)
-            missed = sum(max(miss, 0.0) for miss in misses)
-            if missed == 0:
-                good.append(score)
-            worst = max(good, default=0.0)
-            spread = worst - min(good, default=0.0) or abs(worst) or 1.0
-            optimizer.tell(point, score if missed == 0 else worst + spread * min(missed, 10.0))
+            optimizer.tell(point, penalised(point))
     return bench
+
+
+def smac(problem: Problem, seed: int, limit: int) -> Bench:
+    """SMAC with its random forest and its defaults; numbers are ordinal, other options categorical."""
+    from ConfigSpace import CategoricalHyperparameter, ConfigurationSpace, OrdinalHyperparameter
+    from smac import HyperparameterOptimizationFacade, Scenario
+    from smac.runhistory.dataclasses import TrialValue
+
+    bench, names = Bench(problem, limit), [str(d) for d in range(len(problem.sizes))]
+    space = ConfigurationSpace(seed=seed)
+    for name, options in zip(names, problem.labels.values(), strict=True):
+        kind = OrdinalHyperparameter if ordered(options) else CategoricalHyperparameter
+        space.add(kind(name, list(range(len(options)))))
+    with tempfile.TemporaryDirectory() as folder, warnings.catch_warnings(), contextlib.suppress(Spent):
+        warnings.simplefilter("ignore")
+        scenario = Scenario(
+            space, deterministic=True, n_trials=3 * limit, seed=seed, output_directory=Path(folder), n_workers=1
+        )
+        optimizer = HyperparameterOptimizationFacade(scenario, lambda config, seed: 0.0, logging_level=50)
+        penalised = Penalised(bench)
+        for _ in range(3 * limit):
+            trial = optimizer.ask()
+            optimizer.tell(trial, TrialValue(cost=penalised([int(trial.config[name]) for name in names])))
+    return bench
+
+
+class Penalised:
+    """One number for methods without bounds.
+
+    What breaks a bound or fails is worse than the worst measured before, by the violations.
+    """
+
+    def __init__(self, bench: Bench) -> None:
+        self.bench, self.good = bench, list[float]()
+
+    def __call__(self, point: Sequence[int]) -> float:
+        score, misses = self.bench.scores(point)
+        missed = sum(max(miss, 0.0) for miss in misses)
+        if missed == 0:
+            self.good.append(score)
+            return score
+        worst = max(self.good, default=0.0)
+        spread = worst - min(self.good, default=0.0) or abs(worst) or 1.0
+        return worst + spread * min(missed, 10.0)
 
 
 def ours(problem: Problem, seed: int, limit: int) -> Bench:
@@ -225,12 +262,6 @@ def sampled(problem: Problem, seed: int, limit: int) -> Bench:
         return ours(problem, seed, limit)
 
 
-def mixed(problem: Problem, seed: int, limit: int) -> Bench:
-    """cggd whose candidates are random selections and mixtures of good ones."""
-    with without("_linear", "_around"):
-        return ours(problem, seed, limit)
-
-
 def unsolved(problem: Problem, seed: int, limit: int) -> Bench:
     """cggd without the solutions of linear models."""
     with without("_linear"):
@@ -243,12 +274,9 @@ OTHERS: dict[str, Callable[[Problem, int, int], Bench]] = {
     "tpe": tpe,
     "gp": gp,
     "forest": forest,
+    "smac": smac,
 }
 # What replacements of the best selections, and this library's solver, add to sampling.
-VARIANTS: dict[str, Callable[[Problem, int, int], Bench]] = {
-    "sampled": sampled,
-    "mixed": mixed,
-    "unsolved": unsolved,
-}
+VARIANTS: dict[str, Callable[[Problem, int, int], Bench]] = {"sampled": sampled, "unsolved": unsolved}
 METHODS: dict[str, Callable[[Problem, int, int], Bench]] = {"cggd": ours, **OTHERS, **VARIANTS}
-NEEDS = {"ga": "pymoo", "tpe": "optuna", "gp": "optuna", "forest": "skopt"}
+NEEDS = {"ga": "pymoo", "tpe": "optuna", "gp": "optuna", "forest": "skopt", "smac": "smac"}

@@ -1,11 +1,12 @@
 """Feature selection under budgets, cggd beside what users would use instead: ``python -m benchmarks features --help``.
 
-Four parts. *optima*: budgets whose optimum was proved by enumeration. *design*: 2,000 correlated columns, 5,000
+Five parts. *optima*: budgets whose optimum was proved by enumeration. *design*: 2,000 correlated columns, 5,000
 samples, known truth. *clinical*: heart disease and diabetes with what each test costs, selected and fitted on half of
 the patients and scored on the other half, both ways, for each seed (5 x 2 cross-validation, Dietterich 1998).
-*bundled*: the same with tables that come with scikit-learn, where each feature costs 1. In each run one method sees
-one problem; its clock, of processor time on one thread, covers everything from the data on. What it returns is priced
-and scored here. Results are appended to a CSV file, and what stands there is not run again.
+*bundled*: the same with tables that come with scikit-learn, where each feature costs 1. *boosting*: gradient boosting
+as the model, with selectors of the same model. In each run one method sees one problem; its clock, of processor time on
+one thread, covers everything from the data on. What it returns is priced and scored here. Results are appended to a CSV
+file, and what stands there is not run again.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from dataclasses import asdict, dataclass, fields, replace
 from importlib.util import find_spec
 from itertools import product
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from joblib import Parallel, delayed, parallel_config
@@ -27,9 +29,10 @@ from sklearn.metrics import r2_score, roc_auc_score
 from sklearn.model_selection import KFold, StratifiedKFold
 
 from benchmarks.features import data, report
+from benchmarks.features.boosting import boosted
 from benchmarks.features.least_squares import LeastSquares
 from benchmarks.features.logistic import model
-from benchmarks.features.methods import BUNDLED, CLINICAL, DESIGN, ENTRANTS, OPTIMA, PARTS
+from benchmarks.features.methods import BOOSTED, BOOSTING, BUNDLED, CLINICAL, DESIGN, ENTRANTS, OPTIMA, PARTS
 from benchmarks.features.problem import Problem
 from benchmarks.suite import read
 
@@ -38,7 +41,7 @@ SHARES = {"own prices": (0.003, 0.01, 0.02, 0.04, 1.0), "shared prices": (0.02, 
 SENSORS = 200
 OUTER = 2
 # Seconds of processor time for one selection: methods that would go on for ever stop there.
-LIMITS = {OPTIMA: 2.0, DESIGN: 2.0, CLINICAL: 0.5, BUNDLED: 0.5}
+LIMITS = {OPTIMA: 2.0, DESIGN: 2.0, CLINICAL: 0.5, BUNDLED: 0.5, BOOSTING: 0.5}
 
 
 @dataclass(frozen=True)
@@ -69,6 +72,7 @@ class Task:
     seed: int
     fold: int = 0
     quick: bool = False
+    methods: Sequence[str] = ()
 
     def holds(self, row: dict[str, str]) -> bool:
         """Whether a row of the CSV file is one of this task."""
@@ -77,22 +81,25 @@ class Task:
 
     def rows(self) -> list[Row]:
         """Run every method on everything that belongs to the task."""
-        runs = {OPTIMA: _optima, DESIGN: _design, CLINICAL: _nested, BUNDLED: _nested}[self.part](self)
+        runs = {OPTIMA: _optima, DESIGN: _design, CLINICAL: _nested, BUNDLED: _nested, BOOSTING: _nested}[self.part](
+            self
+        )
         return list(runs)
 
 
-def tasks(parts: Sequence[str], seeds: Sequence[int], quick: bool) -> Iterator[Task]:
-    """What is to be run; parts whose data are missing are left out."""
+def tasks(parts: Sequence[str], seeds: Sequence[int], quick: bool, methods: Sequence[str] = ()) -> Iterator[Task]:
+    """What is to be run, for some methods or for all; parts whose data are missing are left out."""
     tables = list(data.CLINICAL) if data.folder() else []
     if DESIGN in parts:
         for seed, (costs, shares) in product(seeds, SHARES.items()):
-            yield from (Task(DESIGN, costs, seed, at, quick) for at in range(len(shares)))
+            yield from (Task(DESIGN, costs, seed, at, quick, methods) for at in range(len(shares)))
     if OPTIMA in parts:
-        yield from (Task(OPTIMA, name, 0, quick=quick) for name in tables)
-    for part, names in ((CLINICAL, tables), (BUNDLED, [*data.BUNDLED][:: 3 if quick else 1])):
+        yield from (Task(OPTIMA, name, 0, quick=quick, methods=methods) for name in tables)
+    bundled, boosting = ([*names][:: 3 if quick else 1] for names in (data.BUNDLED, data.BOOSTING))
+    for part, names in ((CLINICAL, tables), (BUNDLED, bundled), (BOOSTING, boosting)):
         if part in parts:
             folds = range(1 if quick else OUTER)
-            yield from (Task(part, *run, quick) for run in product(names, seeds, folds))
+            yield from (Task(part, *run, quick, methods) for run in product(names, seeds, folds))
 
 
 def _optima(task: Task) -> Iterator[Row]:
@@ -121,28 +128,35 @@ def _design(task: Task) -> Iterator[Row]:
 
 
 def _nested(task: Task) -> Iterator[Row]:
-    table = data.clinical(task.data) if task.part == CLINICAL else data.bundled(task.data)
+    table = {CLINICAL: data.clinical, BUNDLED: data.bundled, BOOSTING: data.boosting}[task.part](task.data)
+    models = {CLINICAL: _linear, BUNDLED: _linear, BOOSTING: boosted}[task.part]
     classes = len(np.unique(table.y)) == 2
     folds = (StratifiedKFold if classes else KFold)(OUTER, shuffle=True, random_state=task.seed)
     train, test = list(folds.split(table.X, table.y))[task.fold]
     X, X_test = (data.standardised(table.X[rows], table.X[train]) for rows in (train, test))
-    for budget in table.budgets[1:4:2] if task.quick else table.budgets:
+    for budget in table.budgets[1:4:2] if task.quick and len(table.budgets) > 1 else table.budgets:
         problem = Problem(X, table.y[train], table.costs, budget, "classification" if classes else "regression")
         for row, support in _runs(task, problem):
             held_out = 0.5 if classes else 0.0  # what can be said without any feature
             if support.any():
-                fitted = (model() if classes else LinearRegression()).fit(X[:, support], table.y[train])
+                fitted = models(problem.task).fit(X[:, support], table.y[train])
                 said = fitted.decision_function if classes else fitted.predict
                 score = roc_auc_score if classes else r2_score
                 held_out = float(score(table.y[test], said(X_test[:, support])))
             yield replace(row, test=held_out)
 
 
+def _linear(task: str) -> Any:
+    return LinearRegression() if task == "regression" else model()
+
+
 def _runs(task: Task, problem: Problem) -> Iterator[tuple[Row, NDArray[np.bool_]]]:
     """Every method that takes part, on a problem; what it returns is checked, priced and scored."""
     judge = replace(problem)
-    for name, entrant in ENTRANTS.items():
+    for name, entrant in (BOOSTED if task.part == BOOSTING else ENTRANTS).items():
         if task.part not in entrant.parts or find_spec(entrant.package) is None:
+            continue
+        if task.methods and name not in task.methods:
             continue
         method = entrant.load()
         began = time.process_time()
@@ -191,6 +205,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--out", type=Path, metavar="FOLDER", help="default out/features, or out/features_quick")
     parser.add_argument("--parts", nargs="+", choices=PARTS, default=list(PARTS))
     parser.add_argument("--seeds", nargs="+", type=int, default=list(range(5)), metavar="SEED")
+    parser.add_argument("--methods", nargs="+", choices=ENTRANTS | BOOSTED, default=(), help="all by default")
     parser.add_argument("--jobs", type=int, default=2, help="processes of one thread each; default %(default)s")
     parser.add_argument("--quick", action="store_true", help="a small design, the hard budgets, one fold, from scratch")
     asked = parser.parse_args(arguments)
@@ -205,7 +220,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         asked.seeds = asked.seeds[:1]
         out.unlink(missing_ok=True)
     stand = read(out)
-    todo = [t for t in tasks(asked.parts, asked.seeds, asked.quick) if not any(map(t.holds, stand))]
+    todo = [t for t in tasks(asked.parts, asked.seeds, asked.quick, asked.methods) if not any(map(t.holds, stand))]
     began = time.perf_counter()
     with parallel_config(backend="loky", n_jobs=asked.jobs, inner_max_num_threads=1):
         for number, done in enumerate(Parallel(return_as="generator")(delayed(Task.rows)(t) for t in todo), start=1):

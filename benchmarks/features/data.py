@@ -6,13 +6,14 @@ from __future__ import annotations
 import csv
 import json
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
 import sklearn.datasets
 from numpy.typing import NDArray
+from sklearn.datasets import make_friedman1
 
 from benchmarks.features.problem import Costs
 from cggd.datasets import data_folder
@@ -30,9 +31,14 @@ CLINICAL = {
 BUNDLED = {
     "breast_cancer": ("load_breast_cancer", 1, (3.0, 6.0, 12.0)),
     "wine": ("load_wine", 1, (2.0, 4.0, 8.0)),
+    "iris": ("load_iris", 1, (1.0, 2.0, 3.0)),
     "digits": ("load_digits", 8, (5.0, 10.0, 20.0)),
+    "digits, 3": ("load_digits", 3, (5.0, 10.0, 20.0)),
     "diabetes": ("load_diabetes", None, (2.0, 4.0, 7.0)),
 }
+
+# Budgets with gradient boosting as the model: two of the tables above, and two with interactions that are drawn.
+BOOSTING = {"diabetes": (4.0,), "breast_cancer": (3.0,), "friedman": (5.0,), "exclusive or": (3.0,)}
 
 
 @dataclass(frozen=True, eq=False)
@@ -96,6 +102,20 @@ def bundled(name: str) -> Table:
     costs = Costs.additive(np.ones(X.shape[1]))
     y = y if positive is None else (y == positive).astype(float)
     return Table(name, list(loaded.feature_names), X, y, costs, costs, budgets)
+
+
+def boosting(name: str) -> Table:
+    """Load one of `BOOSTING`: ``"friedman"`` has 20 columns, of which 5 matter, and ``"exclusive or"`` 40 with 3."""
+    if name in BUNDLED:
+        return replace(bundled(name), budgets=BOOSTING[name])
+    if name == "friedman":
+        X, y = make_friedman1(600, 20, noise=1.0, random_state=0)
+    else:
+        rng = np.random.default_rng(0)
+        X = rng.normal(size=(800, 40))
+        y = ((X[:, 7] > 0) ^ (X[:, 23] > 0)) + 0.5 * X[:, 31] + rng.normal(0, 0.3, 800)
+    costs = Costs.additive(np.ones(X.shape[1]))
+    return Table(name, [f"x{i}" for i in range(X.shape[1])], X, y, costs, costs, BOOSTING[name])
 
 
 def optima() -> Iterator[Optimum]:

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 
 from benchmarks.features.problem import Method
 
-OPTIMA, DESIGN, CLINICAL, BUNDLED = "optima", "design", "clinical", "bundled"
-PARTS = (OPTIMA, DESIGN, CLINICAL, BUNDLED)
-NESTED = (CLINICAL, BUNDLED)  # selected on half of the samples, scored on the other half
+OPTIMA, DESIGN, CLINICAL, BUNDLED, BOOSTING = "optima", "design", "clinical", "bundled", "boosting"
+PARTS = (OPTIMA, DESIGN, CLINICAL, BUNDLED, BOOSTING)
+NESTED = (CLINICAL, BUNDLED, BOOSTING)  # selected on half of the samples, scored on the other half
 
 
 @dataclass(frozen=True)
@@ -42,4 +42,13 @@ ENTRANTS = {
     "cutting planes": Entrant("exact", "cutting_planes", parts={OPTIMA}),
     "abess": Entrant("best_subset", "abess", package="abess"),
     "random": Entrant("rankings", "at_random"),
+}
+
+# With gradient boosting as the model; the last four know nothing of it.
+BOOSTED = {
+    "cggd": Entrant("boosting", "cggd"),
+    "SFS": Entrant("boosting", "sfs"),
+    "RFE": Entrant("boosting", "rfe"),
+    "importances": Entrant("boosting", "importances"),
+    **{name: ENTRANTS[name] for name in ("greedy, gain", "mRMR", "lasso path", "random")},
 }

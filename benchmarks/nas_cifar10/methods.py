@@ -15,8 +15,8 @@ from cggd.guide.directions import Weights
 from cggd_nas import Darts, GumbelSoftmax, ProxylessTwoPath, penalties
 from cggd_nas.frank_wolfe import FrankWolfe
 from cggd_nas.hdx import hdx
-from cggd_nas.loop import Objective
 from cggd_nas.relaxations import Relaxation
+from cggd_nas.training import Objective
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -20,7 +20,7 @@ from benchmarks.nas_cifar10.training import digest, lean
 from cggd_nas import Supernet, collect, evaluate, extract, grow, retrain
 from cggd_nas.batches import Shuffled
 from cggd_nas.candidates import judge
-from cggd_nas.growth import best_first
+from cggd_nas.neighbours import best_first
 
 
 @dataclass(frozen=True)

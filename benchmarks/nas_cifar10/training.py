@@ -29,8 +29,8 @@ from cggd_nas.batches import Shuffled, repeated
 from cggd_nas.frank_wolfe import FrankWolfe
 from cggd_nas.history import skips
 from cggd_nas.learners import CLIP
-from cggd_nas.loop import LATE
 from cggd_nas.relaxations import Mixing
+from cggd_nas.training import LATE
 
 # Violated steps after which the safeguard leads to the witness, where there is one: that of `cggd_nas.search`.
 PATIENCE, NEVER = 10, 10**9

@@ -2,6 +2,10 @@
 
 Logits, temperature, task gradient, step size and random numbers are those of a `cggd.Start`; what a method adds is how
 it moves the logits. A method that adds nothing follows an unconstrained `cggd.maximize` step by step.
+
+The loop is not `cggd.Descent` with a `move`, because it makes a step of all runs at once: 360 runs of 60 steps take
+0.07 s, and 360 descents 5.6 s. The losses are those of `cggd_nas.penalties`. `benchmarks.grouped`, whose runs need no
+such number, has a move of its own for `cggd.Descent`.
 """
 
 from __future__ import annotations

@@ -10,15 +10,19 @@ from typing import Any
 from torch import Tensor, nn
 from torch.nn import functional
 
-from cggd_nas import Costs, extract, measure, prunable, search
+from benchmarks.pruning.budgets import Budget, largest
+from cggd_nas import extract, prunable, search
 
 Batch = tuple[Tensor, Tensor]
 
 # Numbers of channels are multiples of this, for all.
 ROUND = 4
 
-# Ratios that uniform widths and global pruning try.
+# Ratios of uniform widths and of global pruning, which has three more in the last step.
 STEPS = 64
+
+# Finalists of cggd, each fine-tuned for an epoch; searches with tighter bounds where measurements exceed predictions.
+FINALISTS, TRIES, TIGHTER = 4, 4, 0.95
 
 
 class Block(nn.Module):
@@ -47,67 +51,67 @@ def resnet(widths: Sequence[int], blocks: int, classes: int = 10) -> nn.Module:
     return nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(inputs, classes))
 
 
-def ours(importance: str, *, depth: bool = True) -> Callable[..., nn.Module]:
-    """`prunable` and `search(..., pretrained=True)`."""
+def ours(model: nn.Module, budget: Budget, train: Sequence[Batch], val: Sequence[Batch]) -> nn.Module:
+    """`prunable` and `search(..., pretrained=True)`; predicted bounds are tightened until measurements keep them."""
+    ratios = [i / 8 for i in range(1, 9)]
+    supernet = prunable(model, budget.example, ratios, ROUND, importance="taylor", batches=train[:8])
+    share = budget.share
+    for _ in range(TRIES):
+        bounds = [budget.constraint(supernet, share)]
+        result = search(supernet, train, val, bounds, epochs=1, finalists=FINALISTS, pretrained=True, progress=False)
+        for candidate in result.candidates:
+            if budget.fits(network := extract(supernet, candidate.selection)):
+                return network
+        share *= TIGHTER
+    raise RuntimeError(f"no answer keeps a share of {budget.share} of {budget.kind} when it is measured")
 
-    def cut(model: nn.Module, bound: float, example: Tensor, train: Sequence[Batch], val: Sequence[Batch]) -> nn.Module:
-        ratios = [i / 8 for i in range(1, 9)]
-        supernet = prunable(model, example, ratios, ROUND, depth=depth, importance=importance, batches=train[:8])
-        bounds = [Costs(supernet, example).macs() <= bound]
-        result = search(supernet, train, val, bounds, epochs=1, finalists=5, pretrained=True, progress=False)
-        return extract(supernet, result.selection)
 
-    return cut
-
-
-def uniform(model: nn.Module, bound: float, example: Tensor, train: Any, val: Any) -> nn.Module:
+def uniform(model: nn.Module, budget: Budget, train: Any, val: Any) -> nn.Module:
     """The same share of all widths, the largest that fits; channels by the norm of their weights."""
-    best = None
-    for step in range(1, STEPS + 1):
-        supernet = prunable(model, example, [step / STEPS], ROUND, depth=False)
-        network = extract(supernet, [0] * len(supernet.space.decisions))
-        if measure.macs(network, example) / 1e6 > bound:
-            break
-        best = network
-    if best is None:
-        raise ValueError(f"no uniform width has at most {bound} MMAC")
-    return best
+
+    def cut(share: float) -> nn.Module:
+        try:
+            supernet = prunable(model, budget.example, [share], ROUND, depth=False)
+        except ValueError:  # all widths round to what they are
+            return model
+        return extract(supernet, [0] * len(supernet.space.decisions))
+
+    return largest(cut, budget, STEPS)
 
 
 def torch_pruning(kind: str) -> Callable[..., nn.Module]:
-    """Torch-Pruning's global pruning of groups, at the least ratio that fits."""
+    """Torch-Pruning's global pruning, at the least ratio that fits."""
 
-    def cut(model: nn.Module, bound: float, example: Tensor, train: Sequence[Batch], val: Any) -> nn.Module:
+    def prune(model: nn.Module, budget: Budget, train: Sequence[Batch], val: Any) -> nn.Module:
         import torch_pruning as tp
 
-        for step in range(1, STEPS):
-            network = copy.deepcopy(model)
-            importance = (
-                tp.importance.GroupTaylorImportance()
-                if kind == "taylor"
-                else tp.importance.GroupMagnitudeImportance(p=2)
-            )
+        importance = {
+            "L2": lambda: tp.importance.GroupMagnitudeImportance(p=2, group_reduction="first"),
+            "group": lambda: tp.importance.GroupMagnitudeImportance(p=2),
+            "Taylor": tp.importance.GroupTaylorImportance,
+        }[kind]
+
+        source = copy.deepcopy(model).eval()
+        for x, y in train[:8] if kind == "Taylor" else ():
+            functional.cross_entropy(source(x), y).backward()
+
+        def cut(share: float) -> nn.Module:
+            network = copy.deepcopy(source)
+            for own, other in zip(network.parameters(), source.parameters(), strict=True):
+                own.grad = None if other.grad is None else other.grad.clone()
             pruner = tp.pruner.BasePruner(
-                network, example, importance, global_pruning=True, pruning_ratio=step / STEPS, round_to=ROUND,
+                network, budget.example, importance(), global_pruning=True, pruning_ratio=1 - share, round_to=ROUND,
                 ignored_layers=[network[-1]], max_pruning_ratio=0.95,
             )  # fmt: skip
-            if kind == "taylor":
-                network.eval()
-                for x, y in train[:8]:
-                    functional.cross_entropy(network(x), y).backward()
             pruner.step()
             network.zero_grad(set_to_none=True)
-            if measure.macs(network, example) / 1e6 <= bound:
-                return network
-        raise ValueError(f"no ratio has at most {bound} MMAC")
+            return network
 
-    return cut
+        return largest(cut, budget, STEPS, finer=4)
+
+    return prune
 
 
-METHODS: dict[str, Callable[..., nn.Module]] = {
-    "cggd, first order": ours("taylor"),
-    "cggd, norms": ours("norm"),
-    "uniform": uniform,
-}
+METHODS: dict[str, Callable[..., nn.Module]] = {"cggd": ours, "uniform": uniform}
 if importlib.util.find_spec("torch_pruning") is not None:
-    METHODS |= {"Torch-Pruning, group L2": torch_pruning("norm"), "Torch-Pruning, Taylor": torch_pruning("taylor")}
+    METHODS |= {f"Torch-Pruning, {kind}": torch_pruning(kind) for kind in ("L2", "group", "Taylor")}

@@ -12,11 +12,11 @@ import gzip
 import json
 from collections.abc import Callable, Hashable, Iterator, Mapping
 from dataclasses import dataclass, field
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from typing import Any, Literal
 
-from benchmarks.scheduling import generated
+from benchmarks.scheduling import clones, generated
 from benchmarks.scheduling.shops import INSTANCES, read_best
 from cggd.datasets import data_folder
 from cggd_scheduling import Project, Requirements, Schedule, read_project
@@ -186,6 +186,24 @@ def _unseen_projects() -> Iterator[Case]:
         )
 
 
+# Families of published instances that are read from clones; others have no files but those of the project.
+CLONED: dict[str, tuple[str, Callable[[], Iterator[tuple[str, Any, float | None]]]]] = {
+    "published shops": ("job shop", clones.classical),
+    "published flexible shops": ("job shop", clones.flexible),
+    "projects of 120 activities": ("projects", clones.large_projects),
+    "published placements": ("placement", clones.graphs),
+}
+
+
+def _cloned(family: str) -> Iterator[Case]:
+    kind, read = CLONED[family]
+    for name, problem, best in read():
+        if kind == "placement":
+            yield Case(family, name, problem, "load", None, {}, best, "load", kind)
+        else:
+            yield Case(family, name, problem, "makespan", problem.requirements(), {}, best, kind=kind)
+
+
 def cases(quick: bool = False) -> dict[str, Callable[[], Iterator[Case]]]:
     """The families by name; each makes its instances when it is called."""
     return {
@@ -198,6 +216,7 @@ def cases(quick: bool = False) -> dict[str, Callable[[], Iterator[Case]]]:
         "small classical shops": lambda: _thinned(_classical_shops(large=False), 8 if quick else 1),
         "large classical shops": lambda: _thinned(_classical_shops(large=True), 8 if quick else 1),
         "unseen projects": lambda: _thinned(_unseen_projects(), 6 if quick else 1),
+        **{family: partial(_cloned, family) for family in CLONED},
     }
 
 

@@ -13,6 +13,7 @@ import importlib
 import itertools
 import time
 from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import asdict, dataclass, fields
 from importlib.util import find_spec
 from multiprocessing import get_context
@@ -20,7 +21,7 @@ from pathlib import Path
 from types import ModuleType
 
 from benchmarks.scheduling import report
-from benchmarks.scheduling.cases import Case, cases
+from benchmarks.scheduling.cases import CLONED, Case, cases
 
 
 @dataclass(frozen=True)
@@ -85,13 +86,21 @@ def run(case: Case, method: str, *, seed: int, seconds: float, workers: int = 1)
     return Row(case.family, case.name, method, seed, seconds, value, bound, proved, case.reference, *times)
 
 
-def run_alone(case: Case, method: str, *, seed: int, seconds: float, workers: int = 1) -> Row:
+def run_alone(case: Case, method: str, *, seed: int, seconds: float, workers: int = 1, processor: bool = False) -> Row:
     """As `run`, in a process that ends with it: what a solver leaves running takes nothing from the next one."""
     context = get_context("fork")  # with everything imported
     receiver, sender = context.Pipe(duplex=False)
-    process = context.Process(
-        target=lambda: sender.send(run(case, method, seed=seed, seconds=seconds, workers=workers))
-    )
+
+    def work() -> None:
+        limited = nullcontext()
+        if processor:
+            from benchmarks.scheduling.processor import processor_time  # it needs OR-tools
+
+            limited = processor_time(workers)
+        with limited:
+            sender.send(run(case, method, seed=seed, seconds=seconds, workers=workers))
+
+    process = context.Process(target=work)
     process.start()
     sender.close()
     try:
@@ -105,11 +114,14 @@ def run_alone(case: Case, method: str, *, seed: int, seconds: float, workers: in
 def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks scheduling", description=__doc__)
     parser.add_argument("--quick", action="store_true", help="few instances, one second each")
-    parser.add_argument("--families", nargs="+", choices=list(cases()), help="by default all")
+    parser.add_argument("--families", nargs="+", choices=list(cases()), help="by default all that need no clones")
     parser.add_argument("--instances", nargs="+", help="by default all of the families")
     parser.add_argument("--methods", nargs="+", choices=list(METHODS), help="by default all that are installed")
     parser.add_argument("--seconds", type=float, help="of each run; by default 5, and 1 with --quick")
     parser.add_argument("--workers", type=int, default=1, help="threads of the methods that can use several")
+    parser.add_argument(
+        "--processor", action="store_true", help="count processor time of each thread (cggd, CP-SAT and PyJobShop)"
+    )
     parser.add_argument("--seeds", type=int, default=1)
     parser.add_argument("--budget", type=float, default=float("inf"), help="start no run after this many seconds")
     parser.add_argument("--out", type=Path, default=Path("out/scheduling"))
@@ -122,7 +134,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     for name in options.methods or installed:
         importlib.import_module(f"benchmarks.scheduling.{METHODS[name].module}")
     # Seeds are the outer loop, so that a comparison that was cut off has whole seeds.
-    for seed, family in itertools.product(range(options.seeds), options.families or cases()):
+    for seed, family in itertools.product(
+        range(options.seeds), options.families or [name for name in cases() if name not in CLONED]
+    ):
         for case in cases(options.quick)[family]():
             if options.instances and case.name not in options.instances:
                 continue
@@ -130,7 +144,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
                 method, key = METHODS[name], (family, case.name, name, seed, seconds)
                 wanted = method.takes(case) and (method.seeded or seed == 0) and key not in done
                 if wanted and time.perf_counter() - began < options.budget:
-                    append(file, run_alone(case, name, seed=seed, seconds=seconds, workers=options.workers))
+                    how = {"workers": options.workers, "processor": options.processor}
+                    append(file, run_alone(case, name, seed=seed, seconds=seconds, **how))
     print(report.text(read(file)))
 
 

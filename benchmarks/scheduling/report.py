@@ -1,13 +1,12 @@
 """Tables and pictures of the comparison of schedulers.
 
-``python -m benchmarks.scheduling.report out/scheduling/scheduling.csv --out docs`` writes a picture into the folder
-and the tables into its ``scheduling_benchmarks.md``, between two marks. ``--results`` names the folder of the rows.
+``python -m benchmarks.scheduling.report benchmarks/results/scheduling.csv`` writes tables into
+``docs/scheduling_benchmarks.md``, between marks; with ``--mark scheduling-older`` into another place there.
 """
 
 from __future__ import annotations
 
 import argparse
-import shutil
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -147,6 +146,27 @@ def versus(rows: Sequence[Row]) -> str:
     return "\n".join(lines)
 
 
+def details(rows: Sequence[Row]) -> str:
+    """A table for each family and limit: value, bound and processor seconds of each method on each instance."""
+    parts, best, instances = [], references(rows), by_instance(rows)
+    for family, limit in dict.fromkeys((row.family, row.limit) for row in rows):
+        here = {key[2]: of for key, of in instances.items() if key[:2] == (family, limit)}
+        methods = sorted(dict.fromkeys(name for of in here.values() for name in of), key=lambda name: name != OURS)
+        head = ["instance", "best known", *(word for name in methods for word in (name, "bound", "s"))]
+        lines = [f"**{family}**, {limit:g} s", "", f"| {' | '.join(head)} |", "|---" * len(head) + "|"]
+        for instance, of in here.items():
+            cells = [instance, _shown(best.get((family, instance), inf))]
+            for name in methods:
+                runs = of[name].rows if name in of else ()
+                cells += [of[name].shown if runs else "-"]
+                for key, digits in (("bound", 6), ("processor", 2)):
+                    known = [number for row in runs if (number := getattr(row, key)) is not None]
+                    cells.append(f"{median(known):.{digits}g}" if known else "-")
+            lines.append(f"| {' | '.join(cells)} |")
+        parts.append("\n".join(lines))
+    return "\n\n".join(parts)
+
+
 def losses(rows: Sequence[Row]) -> str:
     """A table of the instances on which the median of another method is better than ours."""
     best, lines = references(rows), []
@@ -221,19 +241,14 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("csv", type=Path)
-    parser.add_argument("--out", type=Path, default=Path("docs"))
-    parser.add_argument("--results", type=Path, metavar="FOLDER", help="of the CSV file; by default --out")
+    parser.add_argument("--page", type=Path, default=Path("docs/scheduling_benchmarks.md"))
+    parser.add_argument("--mark", default=MARK)
     options = parser.parse_args(arguments)
-    rows = read(options.csv)
-    page = options.out / "scheduling_benchmarks.md"
-    insert(f"{text(rows)}\n\n![mean gaps](scheduling_gaps.png)", page, MARK)
-    insert(versus(rows), page, f"{MARK}-versus")
-    insert(losses(rows), page, f"{MARK}-losses")
-    insert(unproved(rows), page, f"{MARK}-unproved")
-    kept = (options.results or options.out) / "scheduling_benchmarks.csv"
-    if options.csv.resolve() != kept.resolve():
-        shutil.copyfile(options.csv, kept)
-    draw(rows, options.out / "scheduling_gaps.png")
+    rows, picture = read(options.csv), f"{options.mark.replace('-', '_')}_gaps.png"
+    insert(f"{text(rows)}\n\n![mean gaps]({picture})", options.page, options.mark)
+    for name, table in (("details", details), ("versus", versus), ("losses", losses), ("unproved", unproved)):
+        insert(table(rows), options.page, f"{options.mark}-{name}")
+    draw(rows, options.page.parent / picture)
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
-"""Small real instances that ship with the package, each checked against its SHA-256 when it is read.
+"""Small real instances in the package, each checked against its SHA-256 when it is read.
 
-`tools/build_datasets.py` makes the files; their sources and licences stand in ``manifest.json`` (`manifest`).
+`tools/build_datasets.py` makes the files; ``manifest.json`` has their sources and licences (`manifest`).
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ class NatsTopology:
     Attributes
     ----------
     space : ChoiceSpace
-        The six edges of the cell, each with one of five operations; laid on the cell's graph.
+        The six edges of the cell's graph, with five operations each.
     params, mflops : Table
         Weights, and millions of multiply-accumulates, of the whole network.
     val12, test12, val200, test200 : Table
@@ -73,7 +73,7 @@ class Knapsack:
     constraints : list of Constraint
         ``weight <= capacity``, resource by resource.
     best_known : float
-        The best value known; the optimum where it equals `upper_bound`.
+        The best value known; the optimum if it equals `upper_bound`.
     upper_bound : float
         A proved bound on the value.
     """
@@ -94,9 +94,9 @@ class DataFlow:
     Attributes
     ----------
     graph : networkx.DiGraph
-        Operations, with their type as node attribute ``op``, and who waits for whose result.
+        Operations, with their type as node attribute ``op``, and their dependences.
     space : ChoiceSpace
-        Operations with the units that can carry them out, named by type and delay: ``"MUL-20"``.
+        Operations with the units that can execute them, named by type and delay: ``"MUL-20"``.
     latency : LongestPath
         Time from the start to the last result.
     area, power : Additive
@@ -213,7 +213,7 @@ def arf() -> DataFlow:
 
 
 def data_folder() -> Path | None:
-    """Find the folder of the larger data sets, which do not ship with the package.
+    """Find the folder of the larger data sets, which are not in the package.
 
     It is the folder named by the environment variable ``CGGD_DATA`` (a ValueError if that is no folder); otherwise
     ``../shared/data`` beside the working directory or the project, or None if there is neither.

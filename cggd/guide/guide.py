@@ -10,7 +10,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from cggd.checks import as_number, check_choice, own
+from cggd.checks import as_above, check_choice, own
 from cggd.constraints import Constraint, Violations, check_constraints
 from cggd.guide.directions import Weights, norm, three_case, unit
 from cggd.metrics.base import Shifted
@@ -123,11 +123,7 @@ class Guide:
         constraints = check_constraints(self.constraints)
         if not constraints:
             raise ValueError("constraints is empty; a guide needs at least one")
-        rescale, epsilon = as_number(self.rescale, "rescale"), as_number(self.epsilon, "epsilon")
-        if rescale <= 1:
-            raise ValueError(f"rescale must be greater than 1, got {rescale}")
-        if epsilon <= 0:
-            raise ValueError(f"epsilon must be greater than 0, got {epsilon}")
+        rescale, epsilon = as_above(self.rescale, "rescale", 1), as_above(self.epsilon, "epsilon", 0)
         check_choice(self.weights, Weights, "weights")
         check_choice(self.balance, Balance, "balance")
         own(self, constraints=tuple(constraints), rescale=rescale, epsilon=epsilon)
@@ -149,15 +145,13 @@ class Guide:
     def step(self, gradient: ArrayLike, logits: ArrayLike, *, rescale: float | None = None) -> GuideStep:
         """`modify`, with the selection and the direction; `rescale` overrides R for this step."""
         gradient, logits = self.check_flat(gradient, "gradient"), self.check_flat(logits, "logits")
-        if rescale is not None and as_number(rescale, "rescale") <= 1:
-            raise ValueError(f"rescale must be greater than 1, got {rescale}")
+        scale = self.rescale if rescale is None else as_above(rescale, "rescale", 1)
         seen = self.observe(logits)
         if seen.feasible:
             return GuideStep(gradient, np.zeros_like(gradient), seen)
         direction = self.direction(seen)
-        length = (self.rescale if rescale is None else rescale) * max(norm(gradient), self.epsilon)
         modified = gradient.copy()
-        modified -= length * direction
+        modified -= scale * max(norm(gradient), self.epsilon) * direction
         return GuideStep(modified, direction, seen)
 
     def observe(self, logits: NDArray[np.float64]) -> Observation:

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple, Protocol
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from cggd.checks import as_number
+from cggd.checks import as_above, as_share
 from cggd.guide.safeguard import Safeguard, SafeguardState, SafeguardStep
 
 
@@ -47,7 +47,7 @@ class SGD:
     learning_rate: float = 0.1
 
     def __post_init__(self) -> None:
-        _positive(self.learning_rate, "learning_rate")
+        as_above(self.learning_rate, "learning_rate", 0)
 
     def begin(self, n: int) -> None:
         """No state."""
@@ -65,8 +65,8 @@ class Momentum:
     momentum: float = 0.9
 
     def __post_init__(self) -> None:
-        _positive(self.learning_rate, "learning_rate")
-        _share(self.momentum, "momentum")
+        as_above(self.learning_rate, "learning_rate", 0)
+        as_share(self.momentum, "momentum")
 
     def begin(self, n: int) -> NDArray[np.float64]:
         """A velocity of 0."""
@@ -98,10 +98,10 @@ class Adam:
     epsilon: float = 1e-8
 
     def __post_init__(self) -> None:
-        _positive(self.learning_rate, "learning_rate")
-        _share(self.decay, "decay")
-        _share(self.square_decay, "square_decay")
-        _positive(self.epsilon, "epsilon")
+        as_above(self.learning_rate, "learning_rate", 0)
+        as_share(self.decay, "decay")
+        as_share(self.square_decay, "square_decay")
+        as_above(self.epsilon, "epsilon", 0)
 
     def begin(self, n: int) -> AdamState:
         """Means of 0."""
@@ -164,13 +164,3 @@ class Guided:
         floor = self.optimizer.learning_rate * self.safeguard.guide.epsilon
         step = self.safeguard.step(logits, displacement, state.safeguard, floor=floor)
         return step, GuidedState(optimizer, step.state)
-
-
-def _positive(value: float, argument: str) -> None:
-    if as_number(value, argument) <= 0:
-        raise ValueError(f"{argument} must be greater than 0, got {value}")
-
-
-def _share(value: float, argument: str) -> None:
-    if not 0 <= as_number(value, argument) < 1:
-        raise ValueError(f"{argument} must be at least 0 and less than 1, got {value}")

@@ -14,7 +14,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from cggd.checks import as_number, own, whole
+from cggd.checks import as_above, as_share, own, whole
 from cggd.guide.directions import norm
 from cggd.guide.guide import Guide, Observation
 from cggd.layout import Layout
@@ -168,10 +168,8 @@ class Safeguard:
         if not isinstance(self.guide, Guide):
             raise TypeError(f"guide must be a Guide, got {self.guide!r}")
         own(self, patience=whole(self.patience, "patience", least=0))
-        if as_number(self.margin, "margin") <= 0:
-            raise ValueError(f"margin must be greater than 0, got {self.margin}")
-        if not 0 <= as_number(self.precision, "precision") < 1:
-            raise ValueError(f"precision must be at least 0 and less than 1, got {self.precision}")
+        as_above(self.margin, "margin", 0)
+        as_share(self.precision, "precision")
 
     def begin(self, witness: Mapping[Hashable, Hashable] | ArrayLike | None = None) -> SafeguardState:
         """The state before the first step; the witness is a selection that satisfies every constraint.
@@ -212,10 +210,9 @@ class Safeguard:
         rescale : float, optional
             Overrides R of the plain rule.
         """
-        if as_number(floor, "floor") <= 0:
-            raise ValueError(f"floor must be greater than 0, got {floor}")
-        if rescale is not None and as_number(rescale, "rescale") <= 1:
-            raise ValueError(f"rescale must be greater than 1, got {rescale}")
+        as_above(floor, "floor", 0)
+        if rescale is not None:
+            as_above(rescale, "rescale", 1)
         logits = self.guide.check_flat(logits, "logits")
         displacement = self.guide.check_flat(displacement, "displacement")
         seen = self.guide.observe(logits)

@@ -71,6 +71,9 @@ CLIMBED = 3
 NODES = 20
 FINDINGS = 2000
 
+# Share of the time left in which the exact solver may prove that the cheap bounds cannot be met.
+REFUTING = 0.3
+
 
 @dataclass(eq=False)
 class Modelled:
@@ -180,7 +183,7 @@ class Advisor:
         """Try to prove that no selection satisfies the cheap bounds; nothing is measured."""
         problem = Problem(nothing(self.problem.space), self.cheap, allowed=self.problem.allowed)
         if self.contradiction is None and Exact().suits(problem) and self.provable:
-            found = Exact().improve(problem, Incumbent(problem), budget, self.rng)
+            found = Exact(share=REFUTING).improve(problem, Incumbent(problem), budget, self.rng)
             self.contradiction = next((one.proof for one in found if one is not None and one.proof is not None), None)
 
     # -- asking -------------------------------------------------------------------------------------------------------
@@ -325,8 +328,7 @@ class Advisor:
             part = self._part(len(rows), values)
             names = ["linear" if kernel is None else kernel.transform]
             if score and (kernel is None or len(rows) <= COMPARED):
-                least = output.metric is self.problem.objective and self.problem.sign > 0
-                names = choices(values[part], least=least)
+                names = choices(-int(self.problem.sign) if output.metric is self.problem.objective else 0)
             kernel = output.kernel = best_kernel(self.encoding, rows[part], values[part], kernel, names)
             output.fitted_with = len(rows)
         if score and self.rng.random() < DRAWS:

@@ -220,7 +220,7 @@ class Descent:
         if known is not None:
             known = replace(known, guarded=replace(known.guarded, witness=incumbent.selection))
         for number in numbers:
-            if incumbent.relaxed is not None and incumbent.gap <= NEAR:
+            if incumbent.relaxed is not None and (incumbent.gap <= NEAR or incumbent.closing):
                 return
             if known is not None and known.start > number:
                 continue

@@ -13,7 +13,7 @@ from cggd.incumbent import Finding, Incumbent
 from cggd.problem import Problem
 from cggd.program.bounds import open_cost
 from cggd.program.highs import LinearProgram, Outcome, Solution
-from cggd.program.settle import linear_part, settle
+from cggd.program.settle import Settled, linear_part, settle
 
 # Share of the gap asked for that is given to the solver, because its bound is loosened by its tolerances afterwards.
 GAP_SHARE = 0.9
@@ -21,9 +21,15 @@ GAP_SHARE = 0.9
 # Seconds beyond its time limit after which the solver is abandoned. It checks the limit only from time to time.
 GRACE_SECONDS = 1.0
 
+# If it may use only a part of the time, a first attempt gets FIRST_SHARE. It shows whether the solver's cuts close much
+# of the gap; then `Cores` goes on. A second attempt must have LONGER times the seconds of the first. In less than
+# FIRST_SECONDS the cuts are not made.
+FIRST_SHARE = 0.1
+FIRST_SECONDS = 0.5
+LONGER = 1.5
 
 # Programs of at most SMALL coefficients may use SHORT_SHARE of the time left, up to SHORT_SECONDS, if that is more than
-# `share` of it. With a short limit, `share` of it may end just before they are solved.
+# their share. With a short limit, the share may end just before they are solved.
 SMALL = 2500
 SHORT_SHARE = 0.8
 SHORT_SECONDS = 2.0
@@ -45,7 +51,7 @@ class Exact:
 
     most: int = 20_000
     nodes: int = 2000
-    share: float = 0.3
+    share: float = 1.0
 
     def suits(self, problem: Problem) -> bool:
         """Whether the space is small enough."""
@@ -58,7 +64,28 @@ class Exact:
         part = linear_part(problem)
         if part is None:
             return
-        mine = budget.part(share=self.share)
+        twice = FIRST_SHARE < self.share < 1 and FIRST_SECONDS <= FIRST_SHARE * budget.left < np.inf
+        shares = [FIRST_SHARE, self.share] if twice else [self.share]
+        spent = 0.0
+        for share in shares:
+            if share * budget.left < LONGER * spent or (spent and incumbent.closing):
+                return
+            began = budget.seconds
+            settled = self._settled(problem, part, incumbent, budget, share)
+            spent = budget.seconds - began
+            if settled.proved and settled.selection is None:
+                yield Finding(proof="proved by mixed-integer programming (HiGHS)")
+                return
+            bound = problem.sign * settled.bound if np.isfinite(settled.bound) else None
+            complete = settled.outcome is Outcome.OPTIMAL and part.objective is problem.objective
+            found = settled.nearest if settled.selection is None else settled.selection
+            yield Finding(found, bound, error=settled.error if complete or settled.error else None)
+            if settled.outcome is not Outcome.STOPPED:
+                return
+
+    def _settled(self, problem: Problem, part: Problem, incumbent: Incumbent, budget: Budget, share: float) -> Settled:
+        """The result of the solver within a share of the time left."""
+        mine = budget.part(share=share)
         short = budget.part(seconds=min(SHORT_SHARE * budget.left, SHORT_SECONDS))
 
         def solve(program: LinearProgram) -> Solution:
@@ -77,11 +104,4 @@ class Exact:
             relaxed = incumbent.relaxed
             allowed = relaxed.reduced() <= open_cost(incumbent.cost, problem.sign * relaxed.bound, step)
             allowed[problem.space.layout.flat(known)] = True
-        settled = settle(problem, part, allowed=allowed, known=known, step=step, gap=budget.gap, solve=solve)
-        if settled.proved and settled.selection is None:
-            yield Finding(proof="proved by mixed-integer programming (HiGHS)")
-            return
-        bound = problem.sign * settled.bound if np.isfinite(settled.bound) else None
-        complete = settled.outcome is Outcome.OPTIMAL and part.objective is problem.objective
-        found = settled.nearest if settled.selection is None else settled.selection
-        yield Finding(found, bound, error=settled.error if complete or settled.error else None)
+        return settle(problem, part, allowed=allowed, known=known, step=step, gap=budget.gap, solve=solve)

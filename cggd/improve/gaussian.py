@@ -172,37 +172,49 @@ class Transform:
 
 
 def transforms(values: NDArray[np.float64]) -> dict[str, Transform]:
-    """Transformations to standardised numbers by name: linear, logarithmic, and one that compresses both tails.
+    """Transformations to standardised numbers by name.
 
-    Only the first is always there.
+    "linear" is always there. "logarithmic" is there for positive numbers of several magnitudes, and "bent" compresses
+    both tails. "low" and "high" compress the worse half if small or large numbers are wanted: how bad the bad ones are
+    says little about the best. They begin with the logarithm where there is one.
     """
-    n = len(values)
-    shift, scale = float(values.mean()), float(values.std()) or 1.0
-    out = {"linear": Transform(lambda x: (x - shift) / scale, -n * np.log(scale))}
-    if n < 8 or np.ptp(values) == 0:
+
+    def standardised(of: Callable[[NDArray[np.float64]], NDArray[np.float64]], slopes: Any = 0.0) -> Transform:
+        shift, scale = float(of(values).mean()), float(of(values).std()) or 1.0
+        return Transform(lambda x: (of(x) - shift) / scale, float(np.sum(slopes)) - len(values) * np.log(scale))
+
+    out = {"linear": standardised(np.asarray)}
+    if len(values) < 8 or np.ptp(values) == 0:
         return out
+    base, slopes = np.asarray, np.zeros(len(values))
     if values.min() > 0 and values.max() > WIDE * values.min():
-        logs = np.log(values)
-        m, s = float(logs.mean()), float(logs.std()) or 1.0
-        slopes = -n * np.log(s) - float(logs.sum())
-        out["logarithmic"] = Transform(lambda x: (np.log(np.maximum(x, 1e-300)) - m) / s, slopes)
+        base, slopes = _logarithm, -np.log(values)
+        out["logarithmic"] = standardised(base, slopes)
     middle = float(np.median(values))
     width = float(np.subtract(*np.quantile(values, [0.75, 0.25]))) / 2
-    if width > 0.01 * scale:
-        bent = np.arcsinh((values - middle) / width)
-        m2, s2 = float(bent.mean()), float(bent.std()) or 1.0
-        each = -0.5 * np.log1p(((values - middle) / width) ** 2) - np.log(width) - np.log(s2)
-        out["bent"] = Transform(lambda x: (np.arcsinh((x - middle) / width) - m2) / s2, float(each.sum()))
+    if width > 0.01 * values.std():
+        each = -0.5 * np.log1p(((values - middle) / width) ** 2) - np.log(width)
+        out["bent"] = standardised(lambda x: np.arcsinh((x - middle) / width), each)
+    for name, sign in (("low", 1.0), ("high", -1.0)):
+        worse = sign * base(values)
+        end, good = np.quantile(worse, [0.5, 0.1])
+        scale = max(end - good, 1e-3 * np.ptp(worse))
+
+        def compressed(x: NDArray[np.float64], sign: float = sign, end: float = end, scale: float = scale) -> Any:
+            worse = sign * base(x)
+            return sign * (np.minimum(worse, end) + scale * np.log1p(np.maximum(worse - end, 0.0) / scale))
+
+        out[name] = standardised(compressed, slopes - np.log1p(np.maximum(worse - end, 0.0) / scale))
     return out
 
 
-def choices(values: NDArray[np.float64], *, least: bool) -> list[str]:
-    """Names of the transformations to compare.
+def _logarithm(x: NDArray[np.float64]) -> NDArray[np.float64]:
+    return np.log(np.maximum(x, 1e-300))
 
-    If the smallest values are wanted (`least`) and they are on a logarithmic scale, compressing them would hide them.
-    """
-    names = list(transforms(values))
-    return [name for name in names if name != "bent"] if least and "logarithmic" in names else names
+
+def choices(better: int) -> list[str]:
+    """Names of the transformations to compare, if small numbers (-1), large ones (1) or neither (0) are wanted."""
+    return ["linear", "logarithmic", "bent"] if better == 0 else ["linear", "low" if better < 0 else "high"]
 
 
 # -- Gaussian processes -----------------------------------------------------------------------------------------------

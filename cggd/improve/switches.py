@@ -728,11 +728,12 @@ def improve(
     rng: np.random.Generator,
     *,
     reduced: NDArray[np.float64] | None = None,
+    budget: Budget | None = None,
     **how: Any,
 ) -> Iterator[bool]:
     """`rounds` from the best selection; black boxes that seem to be sums are treated as sums while that works."""
     seen = revealed(problem, best.visit.selection, rng)
-    if seen is not problem and reduced is None and (relaxed := lagrangian.relax(seen)) is not None:
+    if seen is not problem and reduced is None and (relaxed := lagrangian.relax(seen, budget)) is not None:
         reduced = relaxed.reduced()
         if relaxed.selection is not None:
             yield best.offer(relaxed.selection, 0.0, problem.sign * float(relaxed.value or 0.0))
@@ -803,6 +804,7 @@ def swap(
     again: bool = False,
     reduced: NDArray[np.float64] | None = None,
     patience: int | None = None,
+    budget: Budget | None = None,
 ) -> Iterator[Finding | None]:
     """Improve a feasible selection by local search; yield better selections, and None in between.
 
@@ -818,9 +820,11 @@ def swap(
         Reduced costs of the options in a relaxation. They guide the walk if the objective is a sum.
     patience : int, optional
         Number of switches without a better selection after which a walk ends.
+    budget : Budget, optional
+        Of the relaxation of black boxes that seem to be sums.
     """
     known = Best(problem, Visit(best, 0.0, problem.cost(best)))
-    for better in improve(problem, known, rng, again=again, reduced=reduced, patience=patience):
+    for better in improve(problem, known, rng, again=again, reduced=reduced, patience=patience, budget=budget):
         yield Finding(known.visit.selection) if better else None
 
 
@@ -873,7 +877,7 @@ class Switches:
             yield Finding(visit.selection)
         if incumbent.selection is not None and not self.feasible:
             reduced = None if incumbent.relaxed is None else incumbent.relaxed.reduced()
-            how = {"again": budget.limited, "reduced": reduced, "patience": self.patience}
+            how = {"again": budget.limited, "reduced": reduced, "patience": self.patience, "budget": mine}
             for finding in swap(problem, incumbent.selection, rng, **how):
                 yield finding
                 if mine.over():

@@ -108,9 +108,9 @@ def parse_bounds(text: str, metrics: Mapping[str, Metric]) -> list[Constraint]:
 
 
 def named_in(text: str) -> list[str]:
-    """What may be names of metrics in the text of a bound, if metrics are not known yet.
+    """The names of metrics in the text of a bound, before the metrics are known.
 
-    Names with blanks around a plus or a minus in them are taken for sums.
+    A plus or minus between blanks separates two names.
 
     Examples
     --------
@@ -129,7 +129,7 @@ def named_in(text: str) -> list[str]:
 
 
 def known_name(name: str, metrics: Mapping[str, Metric]) -> str:
-    """The name of a metric that is written in other capitals, or as in the heading of a table, ``latency [ms]``."""
+    """The name of a metric given in other capitals, or with its unit, as in ``latency [ms]``."""
     if name in metrics:
         return name
     like = [known for known in metrics if known.casefold() == name.casefold()]
@@ -143,7 +143,7 @@ def known_name(name: str, metrics: Mapping[str, Metric]) -> str:
 
 
 def _linear(text: str, metrics: Mapping[str, Metric]) -> tuple[list[tuple[float, Metric]], float] | None:
-    """The metrics with their factors and the constant of a sum such as ``2*a - b + 3``; None if it is no such sum."""
+    """Factors and metrics, and the constant, of a sum such as ``2*a - b + 3``; None for other texts."""
     names = sorted(metrics, key=len, reverse=True)
     terms: list[tuple[float, Metric]] = []
     constant, rest, first = 0.0, text.strip(), True

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from cggd.checks import check_sense
 from cggd.io.text import Sense, StrPath, fail, most_bytes, number_rows, whole
 from cggd.metrics import Additive
 from cggd.problem import Problem
@@ -14,15 +15,15 @@ from cggd.space import ChoiceSpace
 def read_mmkp(path: StrPath, sense: Sense) -> Problem:
     r"""Read a multiple-choice multi-dimensional knapsack from the text format of Khan's instances.
 
-    The file begins with the numbers of groups n, of items per group l, and of resources m, and with m capacities. The
-    groups follow: a line with the group's number, and a line ``value weight_1 ... weight_m`` for each item. If groups
-    differ in size, l is left out or ignored, and each group begins with the number of its items.
+    The file begins with the number n of groups, l of items per group and m of resources, and m capacities. Each group
+    has a line with its number, and a line ``value weight_1 ... weight_m`` for each item. If groups differ in size, l is
+    omitted or ignored, and each group begins with the number of its items.
 
     Parameters
     ----------
     path : str or path
     sense : {"minimize", "maximize"}
-        What to do with the value; Khan's instances are maximised.
+        Of the value; Khan's instances are maximised.
 
     Returns
     -------
@@ -49,7 +50,7 @@ def read_mmkp(path: StrPath, sense: Sense) -> Problem:
     >>> problem.objective.maximum()
     17.0
     """
-    _check_sense(sense)
+    check_sense(sense)
     rows = number_rows(path, "the numbers of groups, items and resources")
     line, header = rows.pop(0)
     if len(header) not in (2, 3):
@@ -106,8 +107,8 @@ def _sizes(path: StrPath, rows: list[tuple[int, list[float]]], n: int, per_group
 def read_gap(path: StrPath, sense: Sense) -> list[Problem]:
     r"""Read generalised assignment problems from the text format of the OR-Library.
 
-    The file holds the number of problems and, for each, the numbers of agents m and jobs n, m rows of n costs, m rows
-    of n amounts of resource, and m capacities; line breaks mean nothing.
+    The file has the number of problems and, for each, the number m of agents and n of jobs, m rows of n costs, m rows
+    of n amounts of resource, and m capacities. Line breaks have no meaning.
 
     Parameters
     ----------
@@ -118,8 +119,8 @@ def read_gap(path: StrPath, sense: Sense) -> list[Problem]:
     Returns
     -------
     list of Problem
-        Decisions 0, 1, ... are jobs, and options 0, 1, ... agents. The objective is called ``cost``, or ``profit``
-        where it is maximised; the constraints are ``load of agent i <= capacity``, with agents counted from 0.
+        Decisions 0, 1, ... are jobs, and options 0, 1, ... agents. The objective is called ``cost``, or ``profit`` if
+        it is maximised; the constraints are ``load of agent i <= capacity``, with agents counted from 0.
 
     Raises
     ------
@@ -140,7 +141,7 @@ def read_gap(path: StrPath, sense: Sense) -> list[Problem]:
     >>> problem.objective([0, 0, 1])
     8.0
     """
-    _check_sense(sense)
+    check_sense(sense)
     rows = number_rows(path, "the number of problems")
     numbers = np.array([number for _, row in rows for number in row])
     lines = [line for line, row in rows for _ in row]
@@ -176,7 +177,7 @@ def _assignment(costs: NDArray, loads: NDArray, capacities: NDArray, sense: Sens
 
 
 def _fits(numbers: NDArray[np.float64], at: int, problems: float | None = None) -> bool:
-    """Whether the numbers from here on are those of so many whole problems."""
+    """Whether the numbers from a position on are those of a whole number of problems, or of `problems` of them."""
     found = 0
     while at + 1 < len(numbers):
         m, n = numbers[at : at + 2].tolist()
@@ -185,8 +186,3 @@ def _fits(numbers: NDArray[np.float64], at: int, problems: float | None = None) 
         at += int(2 + 2 * m * n + m)
         found += 1
     return at == len(numbers) and problems in (None, found)
-
-
-def _check_sense(sense: str) -> None:
-    if sense not in ("minimize", "maximize"):
-        raise ValueError(f'sense must be "minimize" or "maximize", got {sense!r}')

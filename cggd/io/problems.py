@@ -30,19 +30,19 @@ STAGE_BYTES = 256
 
 
 def write_problem(problem: Problem, path: StrPath) -> None:
-    """Write a problem as JSON; `read_problem` makes the same problem of it, to the last bit of every number.
+    """Write a problem as JSON, from which `read_problem` makes the same problem, to the last bit of every number.
 
     Parameters
     ----------
     problem : Problem
-        Its metrics are `Additive`, `Peak`, `Table`, `LongestPath` or those of rules; no two have the same name.
-        Labels are strings, numbers, bools, None or tuples of them. Of the attributes of graphs, durations are kept.
+        Its metrics are `Additive`, `Peak`, `Table`, `LongestPath`, `Interactions` or `Excess`, with distinct names.
+        Labels are strings, numbers, bools, None or tuples of them. Of the attributes of graphs, durations are written.
     path : str or path
 
     Raises
     ------
     TypeError, ValueError
-        If something has no place in a file: black boxes, sums of different kinds, maxima. No file is written.
+        If something cannot be written: black boxes, sums of different kinds, maxima. No file is written.
 
     See Also
     --------
@@ -66,7 +66,7 @@ def write_problem(problem: Problem, path: StrPath) -> None:
         ],
     }
     dump = partial(json.dumps, default=label_to_json, allow_nan=False)
-    # An entry per line: a person finds a metric, and a diff shows which one changed.
+    # An entry per line, so that a diff shows which metric has changed.
     parts = []
     for key, value in data.items():
         lines = ",\n  ".join(map(dump, value)) if isinstance(value, list) else ""
@@ -80,29 +80,27 @@ def read_problem(path: StrPath) -> Problem:
     An object with the keys
 
     * ``format``: ``"cggd-problem-1"``;
-    * ``decisions``: a list of ``{"decision": label, "options": [label, ...]}``. A list as a label stands for a tuple;
-    * ``graph``, may be left out: ``{"nodes": [label, ...], "edges": [[u, v], ...]}``, with ``"directed": false`` or
-      ``"multigraph": true`` where it is, edges then being ``[u, v, key]``;
-    * ``metrics``: a list of objects with ``name``, ``unit`` (``""`` where it is left out), ``kind``, and by its kind
+    * ``decisions``: a list of ``{"decision": label, "options": [label, ...]}``. A list as a label becomes a tuple;
+    * ``graph``, optional: ``{"nodes": [label, ...], "edges": [[u, v], ...]}``, if needed with ``"directed": false`` or
+      ``"multigraph": true`` and edges ``[u, v, key]``;
+    * ``metrics``: a list of objects with ``name``, ``unit`` (``""``), ``kind`` and, by kind (defaults in brackets),
 
       - ``additive``: ``values``, one number per option, decision after decision; and ``constant`` (0);
-      - ``peak``: ``values``, and ``stages`` (null): a list of ``[stage, [decision, ...]]``; or in their place
-        ``usage``: ``{"n_stages": n, "entries": [[stage, option, use], ...]}``, both counted from 0, options through
-        all decisions;
+      - ``peak``: ``values``, and ``stages`` (null): a list of ``[stage, [decision, ...]]``; or instead ``usage``:
+        ``{"n_stages": n, "entries": [[stage, option, use], ...]}``, where stages and options are counted from 0;
       - ``table``: ``values``, one number per selection, the last decision varying fastest;
       - ``excess``: ``rows``, a list of ``[row, option, number]``, and ``most``, the limit of each row;
       - ``interactions``: ``tables``, a list of ``[[decision, ...], values]``, where values are nested lists with an
         axis for each decision; and ``constant`` (0);
-      - ``longest_path``: ``values``; ``graph`` (that of the problem); ``weights``: a list of ``[place, duration]`` of
-        what is not decided, a place being a node or an edge ``[u, v]``; ``at`` (null): a list of
+      - ``longest_path``: ``values``; ``graph`` (that of the problem); ``weights``: a list of ``[place, duration]`` with
+        fixed durations, where a place is a node or an edge ``[u, v]``; ``at`` (null): a list of
         ``[decision, [place, ...]]``; and ``weight``, the name of the attribute (``"duration"``).
 
-      ``"dtype": "float32"`` marks values of single precision;
+      ``"dtype": "float32"`` means values of single precision;
     * ``objective``: ``{"sense": "minimize" or "maximize", "metric": name}``;
-    * ``constraints``, may be left out: a list of ``{"metric": name, "sense": "<=" or ">=", "bound": number}``, null
-      being a bound that never binds. ``name`` names the constraint in reports;
-    * ``rules``, may be left out: a list of rules between decisions, each a text that `parse_rule` reads or
-      ``{"rule": text, "name": text}``.
+    * ``constraints``, optional: a list of ``{"metric": name, "sense": "<=" or ">=", "bound": number}``, where null is a
+      bound that never binds. ``name`` is the constraint's name in reports;
+    * ``rules``, optional: a list of texts that `parse_rule` reads, or of ``{"rule": text, "name": text}``.
 
     Parameters
     ----------
@@ -111,7 +109,7 @@ def read_problem(path: StrPath) -> Problem:
     Raises
     ------
     ValueError, OSError
-        If the file is not such an object (the message names the entry), or cannot be opened.
+        If the file is not such an object, or cannot be opened. The message names the entry.
 
     Examples
     --------
@@ -223,11 +221,7 @@ def _to_metric(space: ChoiceSpace, entry: Any, where: str) -> Metric:
 def _from_peak(metric: Peak) -> dict[str, Any]:
     if metric.values is not None:
         return {"stages": _pairs(metric.stages)}
-    usage = metric.usage.copy()
-    usage.sum_duplicates()
-    entries = usage.tocoo()
-    rows = zip(entries.row.tolist(), entries.col.tolist(), entries.data.tolist(), strict=True)
-    return {"usage": {"n_stages": usage.indptr.size - 1, "entries": list(rows)}}
+    return {"usage": {"n_stages": metric.n_stages, "entries": _from_matrix(metric.usage)}}
 
 
 def _to_peak(space: ChoiceSpace, values: Any, stages: Any, **names: str) -> Peak:
@@ -241,6 +235,13 @@ def _to_usage(space: ChoiceSpace, usage: Any, **names: str) -> Peak:
     if n_stages * STAGE_BYTES > most_bytes():
         raise ValueError(f"n_stages must be at most {most_bytes() // STAGE_BYTES} on this machine, got {n_stages}")
     return Peak(space, None, _to_matrix(space, entries, "entries", "stage", n_stages), **names)
+
+
+def _from_matrix(matrix: sparse.csr_array) -> list[tuple[int, int, float]]:
+    matrix = matrix.copy()
+    matrix.sum_duplicates()
+    entries = matrix.tocoo()
+    return list(zip(entries.row.tolist(), entries.col.tolist(), entries.data.tolist(), strict=True))
 
 
 def _to_matrix(space: ChoiceSpace, entries: Any, name: str, what: str, n: int) -> sparse.csr_array:
@@ -287,9 +288,7 @@ def _to_path(
 
 
 def _from_excess(metric: Excess) -> dict[str, Any]:
-    entries = metric.rows.tocoo()
-    rows = zip(entries.row.tolist(), entries.col.tolist(), entries.data.tolist(), strict=True)
-    return {"rows": list(rows), "most": metric.most.tolist()}
+    return {"rows": _from_matrix(metric.rows), "most": metric.most.tolist()}
 
 
 def _to_excess(space: ChoiceSpace, rows: Any, most: Any, **names: str) -> Excess:
@@ -313,8 +312,8 @@ def _to_tables(space: ChoiceSpace, tables: Any, constant: Any, **names: str) -> 
 
 
 _PATH = {"graph": None, "weights": [], "at": None, "weight": "duration"}
-# By kind: the class, the keys that an entry must have, those that it may have with their defaults, what is written
-# besides the values, and the function that makes a metric of the space and the values of the keys.
+# By kind: the class, the required keys, the optional keys with their defaults, the function that makes the keys besides
+# the values, and the function that makes a metric of the space and the keys.
 _KINDS: dict[
     str, tuple[type[Metric], tuple[str, ...], dict[str, Any], Callable[[Any], dict], Callable[..., Metric]]
 ] = {

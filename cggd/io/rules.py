@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from typing import Any, NoReturn
 from unicodedata import normalize
 
-from cggd.io.text import StrPath, read_lines
+from cggd.io.text import StrPath, parse_lines
 from cggd.rules import (
     Both,
     Either,
@@ -128,13 +128,7 @@ def read_rules(path: StrPath) -> list[Rule]:
     >>> read_rules("rules.txt")
     [Rule(cpu=x -> board=x), Rule(at most 2 of *=beef)]
     """
-    rules = []
-    for number, line in read_lines(path):
-        try:
-            rules.append(parse_rule(line))
-        except ValueError as error:
-            raise ValueError(f"{path}, line {number}: {error}") from None
-    return rules
+    return parse_lines(path, parse_rule)
 
 
 @dataclass

@@ -31,44 +31,41 @@ def read_options(
     decision_column: str = "decision",
     note: Callable[[str], None] | None = None,
 ) -> tuple[ChoiceSpace, dict[str, Additive]]:
-    r"""Read a table of options: one row per option, one column per metric.
+    r"""Read a table of options, with a row for each option and a column for each metric.
 
-    The header names, in any order, the columns ``decision`` and ``option`` and those of the metrics; a heading
-    ``latency [ms]`` or ``latency (ms)`` makes a metric ``latency`` with the unit ``ms``. Rows may be in any order.
-    Fields are separated by commas, semicolons, tabs or vertical bars, and may be quoted. Labels are text; blanks around
-    them are removed. An apostrophe that keeps a spreadsheet program from reading a label as a formula, such as
-    ``'=1+1``, is removed too.
+    The header has the columns ``decision`` and ``option`` and those of the metrics, in any order. The heading ``latency
+    [ms]`` or ``latency (ms)`` is a metric ``latency`` with the unit ``ms``. Rows may be in any order. Fields are
+    separated by commas, semicolons, tabs or vertical bars, and may be quoted. Labels are text without blanks around
+    them. An apostrophe before a label that a spreadsheet program would read as a formula, such as ``'=1+1``, is
+    removed.
 
-    Numbers have a decimal point and nothing between thousands. A column that can be read in two ways is refused:
-    ``1.250`` beside ``900`` may be 1250 or 1.25. The column is read if another cell decides (``0.900``, ``1.5``,
-    ``1250``), or if all its numbers have three decimals. The second case is refused in a file with semicolons between
-    the fields, which usually has decimal commas, unless some number of the file certainly has a decimal point.
+    Numbers have a decimal point and no separators of thousands. An ambiguous column is an error: ``1.250`` beside
+    ``900`` may be 1250 or 1.25. A column is not ambiguous if another cell decides (``0.900``, ``1.5``, ``1250``) or all
+    its numbers have three decimals. The latter does not suffice in files with semicolons, which usually have decimal
+    commas, unless some number of the file has a decimal point for certain.
 
     Parameters
     ----------
     path : str or path
-        UTF-8 text, with or without byte order mark; or a file that ends in ``.xlsx`` or ``.parquet``, which pandas or
-        polars reads (``pip install cggd[tables]``).
+        UTF-8 text, or a file ``.xlsx`` or ``.parquet``, which pandas or polars reads (``pip install cggd[tables]``).
     decimal : {".", ","}
         The decimal sign.
     decision_column : str
         Heading of the column of decisions.
     note : callable, optional
-        If given, more is read, and `note` is told so: text in UTF-16 or Windows-1252, and columns that hold no numbers.
-        Columns of text become attributes of the space, and the returned mapping raises an error for the others.
+        If given, text in UTF-16 or Windows-1252 and columns without numbers are read, too, and `note` is called with a
+        message about them. Columns of text become attributes of the space, and are an error if used as a metric.
 
     Returns
     -------
     space : ChoiceSpace
-        Decisions, and the options of each, in the order in which the table first names them.
+        Decisions and options are in the order of the table.
     metrics : dict of str to Additive
 
     Raises
     ------
-    ValueError
-        If the file is not such a table.
-    OSError
-        If it cannot be opened.
+    ValueError, OSError
+        If the file is not such a table, or cannot be opened.
 
     Examples
     --------
@@ -142,7 +139,7 @@ class _Wrong:
 
 
 class _Columns(dict[str, Additive]):
-    """Metrics by name. Asking for a column that could not be read raises the error of its first wrong cell."""
+    """Metrics by name. Access to a column without numbers raises the error of its first wrong cell."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -160,7 +157,7 @@ class _Columns(dict[str, Additive]):
 
 
 def _not_numbers(path: StrPath, name: str, cells: list[str], lines: list[int], decimal: str) -> _Wrong:
-    """Say which cell of a column is no number."""
+    """The first cell of a column that is no number, with its error."""
     at, cell = next((i, c) for i, c in enumerate(cells) if not is_number(_pointed(c, decimal)))
     hint = '; for decimal commas give decimal="," (--decimal ,)' if decimal == "." and _COMMA.fullmatch(cell) else ""
     if decimal == "," and "." in cell:
@@ -180,9 +177,8 @@ def _pointed(cell: str, decimal: str) -> str:
 def write_options(space: ChoiceSpace, metrics: Iterable[Additive] | Mapping[str, Additive], path: StrPath) -> None:
     """Write a table that `read_options` reads, with the same numbers.
 
-    Labels are written and read as text: the option ``3`` comes back as ``"3"``. A label or a name that a spreadsheet
-    program would read as a formula, such as ``=1+1`` or ``-3``, is written with an apostrophe before it, which
-    `read_options` removes.
+    Labels are read as text: the option ``3`` becomes ``"3"``. A label or a name that a spreadsheet program would read
+    as a formula, such as ``=1+1`` or ``-3``, gets an apostrophe before it, which `read_options` removes.
 
     Parameters
     ----------
@@ -194,7 +190,7 @@ def write_options(space: ChoiceSpace, metrics: Iterable[Additive] | Mapping[str,
     Raises
     ------
     TypeError, ValueError
-        If a metric is not additive, or if reading the table would not give the same data. No file is written.
+        If a metric is not additive, or the table would be read differently. No file is written.
 
     Examples
     --------
@@ -241,20 +237,13 @@ def write_options(space: ChoiceSpace, metrics: Iterable[Additive] | Mapping[str,
 
 
 def write_selection(selection: Mapping[Hashable, Hashable] | None, path: StrPath) -> None:
-    r"""Write a selection as CSV: the columns ``decision`` and ``option``, and a row for each decision.
-
-    Labels that a spreadsheet program would read as formulas get an apostrophe before them, as in `write_options`.
+    r"""Write a selection as CSV: columns ``decision`` and ``option``, with formulas escaped as in `write_options`.
 
     Parameters
     ----------
     selection : mapping of decision to option, or None
-        Such as `Result.selection`. For None, the file has only its header.
+        Such as `Result.selection`. For None, only the header is written.
     path : str or path
-
-    Raises
-    ------
-    OSError
-        If the file cannot be written.
 
     Examples
     --------
@@ -267,13 +256,7 @@ def write_selection(selection: Mapping[Hashable, Hashable] | None, path: StrPath
 
 
 def write_answers(result: Any, path: StrPath) -> None:
-    """Write the selection of a result as `write_selection` does; of several answers, with a column ``answer`` in front.
-
-    Parameters
-    ----------
-    result : Result
-    path : str or path
-    """
+    """Write the selection of a `Result` as `write_selection` does; several answers with a first column ``answer``."""
     answers = [result.selection, *(other.selection for other in result.alternatives)]
     if len(answers) == 1:
         return write_selection(answers[0], path)
@@ -323,7 +306,7 @@ def _place(header: list[str], name: str) -> int:
 
 
 def _delimiter(path: StrPath, text: str, decision_column: str) -> str:
-    """The character that cuts the header into fields of which two are ``decision`` and ``option``."""
+    """The separator that divides the header into fields with ``decision`` and ``option`` among them."""
     headers = []
     wanted = (decision_column, "option")
     for delimiter in ",;\t|":
@@ -376,8 +359,8 @@ def _survives(label: str) -> bool:
 
 
 def _check_points(path: StrPath, cells: dict[str, list[str]], lines: list[int], *, comma_is_usual: bool) -> None:
-    """Raise an error if the points of a column may separate thousands or decimals."""
-    # In 0.900, 1.5 and 1e3 the point is a decimal point; beside 1250, nothing stands between thousands.
+    """Raise an error if points of a column may separate thousands or decimals."""
+    # In 0.900, 1.5 and 1e3 the point is a decimal point; a column with 1250 has no separators of thousands.
     decimal = {name: not all(map(_UNCLEAR.fullmatch, column)) for name, column in cells.items()}
     doubtful = comma_is_usual and not any(decimal.values())
     for name in (name for name in cells if not decimal[name]):

@@ -15,7 +15,7 @@ from contextlib import suppress
 from functools import cache
 from os import PathLike
 from pathlib import Path
-from typing import Any, Literal, NoReturn
+from typing import Any, Literal, NoReturn, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -31,16 +31,15 @@ _FORMULA = re.compile(r"'*[=+\-@\t\r\n]")
 _CANNOT_READ = {FileNotFoundError: "no such file", IsADirectoryError: "expected a file, got a folder"}
 
 Sense = Literal["minimize", "maximize"]
+_T = TypeVar("_T")
 
 
 def read_text(path: StrPath, note: Callable[[str], None] | None = None) -> str:
-    """Read the text of a file; gzip is unpacked.
+    """Read the text of a file, which may be compressed by gzip; the path ``-`` is standard input.
 
-    With `note`, UTF-16 with a byte order mark and Windows-1252 are read as well, and `note` is told so. Otherwise the
-    text must be UTF-8.
-
-    The path ``-`` stands for standard input. At most `most_bytes` are read or unpacked, since a few megabytes of gzip
-    may unpack to gigabytes and a device may never end.
+    The text must be UTF-8. With `note`, UTF-16 with a byte order mark and Windows-1252 are read, too, and `note` is
+    called with a message. At most `most_bytes` are read or unpacked, because a device may never end and a few megabytes
+    of gzip may unpack to gigabytes.
     """
     most = most_bytes()
     try:
@@ -97,7 +96,7 @@ def _foreign(path: StrPath, data: bytes, note: Callable[[str], None]) -> bytes:
 
 @cache
 def _standard_input(most: int) -> bytes:
-    """What is on standard input, which can be read only once."""
+    """The content of standard input, which can be read only once."""
     return sys.stdin.buffer.read(most)
 
 
@@ -105,6 +104,17 @@ def read_lines(path: StrPath) -> list[tuple[int, str]]:
     """The lines of a text file with their numbers, without empty ones and those that begin with ``#``."""
     lines = enumerate(read_text(path).splitlines(), start=1)
     return [(number, line) for number, line in lines if line.strip() and not line.lstrip().startswith("#")]
+
+
+def parse_lines(path: StrPath, parse: Callable[[str], _T]) -> list[_T]:
+    """Parse each of `read_lines`; the ValueError of a line names the file and its number."""
+    found = []
+    for number, line in read_lines(path):
+        try:
+            found.append(parse(line))
+        except ValueError as error:
+            fail(path, number, str(error))
+    return found
 
 
 def most_bytes() -> int:
@@ -166,10 +176,10 @@ def whole(path: StrPath, line: int, number: float) -> int:
 
 
 def to_numbers(words: Sequence[str]) -> NDArray[np.float64]:
-    """Convert words to finite numbers, in the same way for tables, text files, bounds and options.
+    """Convert words to finite numbers; used for tables, text files, bounds and options.
 
     A number has digits and may have a sign, a decimal point and an exponent. Underscores, ``inf``, ``nan`` and digits
-    of other scripts, which Python accepts, are refused by a ValueError, which does not name the word.
+    of other scripts, which Python accepts, are a ValueError.
 
     Examples
     --------
@@ -185,7 +195,7 @@ def to_numbers(words: Sequence[str]) -> NDArray[np.float64]:
 
 
 def to_number(word: str) -> float:
-    """Convert a word to a finite number; the ValueError of any other word says what to write instead.
+    """Convert a word to a finite number; for other words, the ValueError says what to write instead.
 
     Examples
     --------
@@ -207,7 +217,7 @@ def is_number(word: str) -> bool:
 
 
 def not_a_number(word: str) -> str:
-    """Say what is wrong with a word that is not a finite number and, if possible, what to write instead."""
+    """Message about a word that is not a finite number, with the correct form if possible."""
     if not word:
         return "the cell is empty; expected a number"
     got = shortened(word)
@@ -224,14 +234,10 @@ def not_a_number(word: str) -> str:
 
 
 def csv_cell(text: object) -> str:
-    """Text for a cell of a CSV file that a spreadsheet program does not read as a formula.
+    """Text for a cell of a CSV file that a spreadsheet program does not read as a formula (OWASP, "CSV Injection").
 
-    A text that begins with ``=``, ``+``, ``-``, ``@``, a tab or the end of a line gets an apostrophe before it. So does
-    a text that begins with apostrophes before such a character; `csv_text` can therefore restore every text.
-
-    References
-    ----------
-    OWASP, "CSV Injection".
+    A text that begins with ``=``, ``+``, ``-``, ``@``, a tab or the end of a line, or with apostrophes before such a
+    character, gets an apostrophe before it. `csv_text` restores the text.
 
     Examples
     --------
@@ -243,7 +249,7 @@ def csv_cell(text: object) -> str:
 
 
 def csv_text(cell: str) -> str:
-    """The text from which `csv_cell` made a cell.
+    """The text of a cell that `csv_cell` made.
 
     Examples
     --------

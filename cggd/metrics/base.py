@@ -20,7 +20,7 @@ from cggd.space import ENUMERABLE, ChoiceSpace, count
 # Methods that describe the values of `evaluate`; they hold only for the `evaluate` of their own class.
 SAID_OF_VALUES = ("replacements", "local_replacements", "shifted", "separable", "parted", "rounded", "rounded_table")
 SAID_OF_VALUES += ("rounding_of", "limits", "least_with", "addends", "minimum", "maximum", "quantile")
-SAID_OF_VALUES += ("sum_table", "expression", "within", "closed_form", "state", "between")
+SAID_OF_VALUES += ("sum_table", "minorant", "expression", "within", "closed_form", "state", "between")
 
 # Numbers that a batch of sampled selections may hold (32 MB of int64).
 CHUNK = 4_000_000
@@ -31,10 +31,10 @@ class MetricError(RuntimeError):
 
 
 class Invalid(Exception):  # noqa: N818 - not an error of the program, but an answer
-    """A selection that cannot be evaluated: it does not compile, runs out of memory, or has no schedule.
+    """Raised by a function for a selection without a value: it does not compile, or runs out of memory.
 
-    Raise it in a function, or return inf or NaN. An invalid selection violates every bound on the metric, is never an
-    answer, and is not evaluated again.
+    To return inf or NaN says the same. An invalid selection violates every bound on the metric, is never an answer, and
+    is not evaluated again.
 
     Examples
     --------
@@ -46,10 +46,7 @@ class Invalid(Exception):  # noqa: N818 - not an error of the program, but an an
 
 
 class Operators:
-    """What arithmetic and comparisons of metrics make: metrics and constraints, which are defined above this module.
-
-    The modules that define them set these functions, so that no import goes up.
-    """
+    """Functions behind the operators of metrics; set by the modules above this one that define them."""
 
     combine: Callable[[Metric, Any], Any]
     scale: Callable[[Metric, float], Any]
@@ -61,16 +58,14 @@ operators: Operators = Operators()
 
 @dataclass(frozen=True, eq=False)
 class Shifted:
-    """A replacement table as a part that never changes and one number per decision: ``values + spread(shift)``.
+    """A replacement table as the sum of a constant part and one number per decision: ``values + spread(shift)``.
 
     Attributes
     ----------
     values : ndarray of shape (n_options,)
     shift : ndarray of shape (n_decisions,)
-    ranks : callable
-        The ranks of the values (`cggd.pair_counts.flat_ranks`), found once.
-    deviation : callable
-        The standard deviation of the values, found once.
+    ranks, deviation : callable
+        Ranks (`cggd.pair_counts.flat_ranks`) and standard deviation of the values, computed once.
     rounding : callable
         Rounding error of table entries, given the entries.
     """
@@ -91,8 +86,8 @@ class SumTable:
     values : ndarray of shape (n_options,)
     constant : float
     lost : float
-        Total size of numbers that are added but do not show in the values, such as the constant, and terms that cancel.
-        Rounding errors are estimated from it.
+        Total size of added numbers that the values do not show, such as the constant and terms that cancel; used to
+        estimate rounding errors.
     """
 
     values: NDArray[Any]
@@ -101,10 +96,10 @@ class SumTable:
 
 
 class Memory(Protocol):
-    """What was measured: rows of option indices, and a row of numbers for each."""
+    """Measured selections, and a row of numbers for each."""
 
     def record(self, selection: NDArray[np.int64], values: Mapping[str, float] | None, why: str = "") -> None:
-        """Remember a call that was made elsewhere; None if the selection is invalid. What is known is kept."""
+        """Remember a call that was made elsewhere; None if the selection is invalid. Known values are kept."""
         ...
 
     def pack(self) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
@@ -112,7 +107,7 @@ class Memory(Protocol):
         ...
 
     def unpack(self, selections: NDArray[np.int64], numbers: NDArray[np.float64]) -> None:
-        """Remember what `pack` returned, without what is known already; raises ValueError for another shape."""
+        """Remember what `pack` returned; known values are kept. Raises ValueError for another shape."""
         ...
 
 
@@ -123,7 +118,7 @@ class Metric(Protocol):
     Metrics compose: ``a + b``, ``2 * a``, ``-a`` and ``maximum(a, b)`` are metrics with exact replacement tables
     again, and ``metric <= bound`` and ``metric >= bound`` make constraints.
 
-    A value of inf or NaN, or the exception `Invalid`, says that a selection cannot be evaluated; it becomes NaN.
+    A value of inf or NaN, or the exception `Invalid`, means that a selection cannot be evaluated; its value is NaN.
 
     Attributes
     ----------
@@ -147,7 +142,7 @@ class Metric(Protocol):
     unit: str
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
-        """Reset the methods that describe values to the defaults if a subclass has an `evaluate` of its own."""
+        """Reset the methods that describe values to their defaults if a subclass overrides `evaluate`."""
         super().__init_subclass__(**kwargs)
         order = cls.__mro__
 
@@ -157,7 +152,7 @@ class Metric(Protocol):
         for name in SAID_OF_VALUES:
             if where("evaluate") < where(name):
                 setattr(cls, name, getattr(Metric, name))
-        # A state holds replacement tables, so it is that of the class that says what these are.
+        # A state holds replacement tables, so a class that overrides these needs its own state.
         if min(where("replacements"), where("local_replacements")) < where("state"):
             cls.state = Metric.state
 
@@ -185,10 +180,10 @@ class Metric(Protocol):
         return max((metric.calls_each for metric in self.components), default=0)
 
     def between(self, selections: NDArray[np.int64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        """Bounds on the values of selections that are known without a call of a black box, twice shape (n,).
+        """Lower and upper bounds on values, without a call of a costly metric, twice shape (n,).
 
-        Both are the value where it is known, and NaN for an invalid selection. By default the value, or `limits` if
-        the metric is costly.
+        Both equal the value if it is known, and are NaN for an invalid selection. By default they are the value, or
+        `limits` if the metric is costly.
         """
         if self.costly:
             low, high = self.limits()
@@ -206,23 +201,23 @@ class Metric(Protocol):
         return [memory for metric in self.components for memory in metric.memories()]
 
     def replacements(self, selection: NDArray[np.int64]) -> NDArray[np.float64]:
-        """Replacement table at a selection, shape (n_options,): entry o is the value with option o put in.
+        """Replacement table, shape (n_options,): entry o is the value if the selection takes option o instead.
 
-        By default one batch of evaluations, one per option that may be chosen.
+        By default it is computed by one batch of evaluations, one for each option that may be chosen.
         """
         return self.over_switches(lambda rows: values_of(self, rows), selection)
 
     def local_replacements(self, selection: NDArray[np.int64]) -> NDArray[np.float64]:
-        """Replacement table of the part of the metric that each decision takes part in, shape (n_options,).
+        """Replacement table of the part of the metric that each decision affects, shape (n_options,).
 
-        A bound from above holds only if it holds for every part. Where the metric is a maximum of parts, as a longest
-        path is, several may exceed the bound at once; then no single switch lowers the metric, and `replacements`
-        shows no way out. By default the metric is one part, and this is `replacements`.
+        An upper bound on a maximum of parts, such as a longest path, holds only if it holds for every part. If several
+        parts exceed the bound, no single switch lowers the metric, and `replacements` gives no direction; this table
+        does. By default the metric is one part, and this is `replacements`.
         """
         return self.replacements(selection)
 
     def state(self, selection: NDArray[np.int64]) -> State:
-        """The metric at a selection, as a state that follows moves; by default it computes each table anew."""
+        """The state of the metric at a selection, updated by moves; by default it recomputes each table."""
         return Recomputed(
             self.space,
             selection,
@@ -235,8 +230,8 @@ class Metric(Protocol):
     def moves(self, selection: NDArray[np.int64]) -> Iterable[Sequence[Switch]]:
         """Compound moves: groups of switches that are worth making together; by default those of the components.
 
-        A switch is a decision and the index of its new option; the decisions of a group are distinct. Propose groups
-        whose switches do nothing or do harm one by one, such as all tasks of a machine to another one. The tabu search
+        A switch is a decision and the index of its new option; the decisions of a group are distinct. Useful groups are
+        those whose switches do not help one by one, such as moving all tasks of a machine. The tabu search
         (`cggd.Switches`) tries them after each walk.
         """
         return chain.from_iterable(metric.moves(selection) for metric in self.components)
@@ -248,13 +243,13 @@ class Metric(Protocol):
         ----------
         selections : ndarray of int, shape (n, n_decisions)
         sign : float
-            1 if values are bounded from above, -1 if from below; the rounding error of a maximum differs between them.
+            1 for an upper bound on the values, -1 for a lower one; the rounding error of a maximum depends on it.
 
         Returns
         -------
         values : ndarray of shape (n,)
         rounding : float or ndarray of shape (n,)
-            0 by default: a value counts as it is returned. See `cggd.rounding`.
+            0 by default: values are compared exactly. See `cggd.rounding`.
         """
         values = values_of(self, selections)
         return values, self.rounding_of(values)
@@ -267,19 +262,16 @@ class Metric(Protocol):
         return table, self.rounding_of(table)
 
     def rounding_of(self, values: NDArray[np.float64]) -> Any:
-        """Rounding error that follows from the values alone, as a number or an array like `values`; by default 0.
+        """Rounding error computed from the values, as a number or an array like `values`; by default 0.
 
-        Where numbers of both signs are added, override `rounded` and `rounded_table` instead.
+        If numbers of both signs are added, override `rounded` and `rounded_table` instead.
         """
         return 0.0
 
     def over_switches(
         self, function: Callable[[NDArray[np.int64]], NDArray[Any]], selection: NDArray[np.int64]
     ) -> NDArray[Any]:
-        """A function of selections applied to every switch of one, shape (n_options,).
-
-        Forbidden options are not evaluated, and have the value of the selection itself.
-        """
+        """A function of selections at every switch, shape (n_options,); at forbidden options, of the selection."""
         switches, allowed = self.space.switches(selection), current_evaluation().allowed
         if allowed is None:
             return function(switches)
@@ -289,7 +281,7 @@ class Metric(Protocol):
         return table
 
     def value_errors(self, selections: NDArray[np.int64]) -> NDArray[np.float64] | None:
-        """Standard errors of `evaluate`, (n, n_decisions) to (n,), or None where it is taken as exact."""
+        """Standard errors of `evaluate`, (n, n_decisions) to (n,); None if it is exact."""
         return None
 
     @property
@@ -298,7 +290,7 @@ class Metric(Protocol):
         return min((metric.freedom for metric in self.components), default=np.inf)
 
     def confidence_limits(self, selections: NDArray[np.int64], level: float, sign: float) -> NDArray[np.float64]:
-        """One-sided confidence limits of the means, above them for a `sign` of 1, (n, n_decisions) to (n,)."""
+        """One-sided confidence limits of the means, upper ones for a `sign` of 1, (n, n_decisions) to (n,)."""
         values, errors = values_of(self, selections), self.value_errors(selections)
         return values if errors is None else values + sign * standard_errors(level, self.freedom) * errors
 
@@ -310,21 +302,21 @@ class Metric(Protocol):
         return table if errors is None else table + sign * standard_errors(level, self.freedom) * errors
 
     def errors(self, selection: NDArray[np.int64]) -> NDArray[np.float64] | None:
-        """Standard errors of the replacement table, shape (n_options,), or None where it is taken as exact."""
+        """Standard errors of the replacement table, shape (n_options,); None if it is exact."""
         return None
 
     @property
     def separable(self) -> bool:
-        """Whether replacement tables at two selections differ by one number per decision only, as sums' tables do."""
+        """Whether tables at two selections differ only by one number per decision, as those of sums do."""
         return False
 
     def shifted(self, selection: NDArray[np.int64]) -> Shifted | None:
-        """The replacement table without what options of a decision have in common; None for all metrics but sums."""
+        """The replacement table in two parts, for metrics that are sums; None for others."""
         return None
 
     @property
     def parted(self) -> bool:
-        """Whether the metric is a maximum of parts, so that `local_replacements` says more than `replacements`."""
+        """Whether the metric is a maximum of parts, so that `local_replacements` differ from `replacements`."""
         return False
 
     @property
@@ -333,21 +325,20 @@ class Metric(Protocol):
         return any(metric.noisy for metric in self.components)
 
     def limits(self) -> tuple[float, float]:
-        """Numbers between which every value lies, found without evaluating anything; infinite where none is known."""
+        """Lower and upper bound on all values, found without evaluations; infinite if none is known."""
         return -np.inf, np.inf
 
     def least_with(self, sign: float, allowed: NDArray[np.bool_]) -> NDArray[np.float64]:
-        """Lower bound on ``sign * value`` of selections with an option, minus rounding errors, shape (n_options,).
+        """Lower bound on ``sign * value`` of all selections with an option, minus rounding errors, shape (n_options,).
 
-        By default it is the end of `limits` for every option. Metrics with a closed form give more, which
-        `cggd.program.presolve` uses.
+        By default it follows from `limits`. `cggd.program.presolve` uses the tighter bounds of closed forms.
 
         Parameters
         ----------
         sign : float
             1 for least values, -1 for greatest ones.
         allowed : bool array of shape (n_options,)
-            The options that the other decisions may take, at least one for each; entries of other options mean nothing.
+            Options that may be chosen, at least one of each decision; entries of other options are undefined.
         """
         low, high = self.limits()
         return np.full(self.space.n_options, low if sign > 0 else -high)
@@ -358,17 +349,32 @@ class Metric(Protocol):
         return False
 
     def sum_table(self) -> SumTable | None:
-        """The number of each option and the constant whose sum the metric is, or None where it is no such sum.
+        """The numbers of the options and the constant, if the metric is their sum; None otherwise.
 
-        Sums of any size are bounded by multipliers, in linear time (`cggd.program.lagrangian`).
+        `cggd.program.lagrangian` bounds sums of any size in linear time.
         """
         return None
 
-    def expression(self, program: Program, sign: float) -> Expression | None:
-        """Linear functions whose maximum is ``sign * metric``, or None where there are none.
+    def minorant(self, sign: float, allowed: NDArray[np.bool_]) -> SumTable | None:
+        """A sum that is nowhere more than ``sign * metric`` on selections of allowed options; None if none is known.
 
-        The exact solver uses them where ``sign * metric`` is minimised or bounded from above. Variables and rows may be
-        added to the program. For every selection, the least maximum that they allow must be ``sign * metric``
+        `cggd.Branches` uses it beside `least_with`. By default it is the `sum_table`.
+
+        Parameters
+        ----------
+        sign : float
+            1 or -1.
+        allowed : bool array of shape (n_options,)
+            At least one option of each decision.
+        """
+        table = self.sum_table()
+        return None if table is None else SumTable(sign * table.values.astype(float), sign * table.constant, table.lost)
+
+    def expression(self, program: Program, sign: float) -> Expression | None:
+        """Linear functions whose maximum is ``sign * metric``, or None if there are none.
+
+        The exact solver uses them if ``sign * metric`` is minimised or bounded from above. The method may add variables
+        and rows to the program; for every selection, the least maximum that they allow must be ``sign * metric``
         (`cggd.testing.check_expression`). By default a metric with a `sum_table` is linear.
 
         Parameters
@@ -381,19 +387,18 @@ class Metric(Protocol):
         return None if table is None else program.sum(sign * table.values.astype(float), sign * table.constant)
 
     def within(self, program: Program, sign: float, limit: float) -> Expression | None:
-        """Linear functions that are all at most 0 exactly if ``sign * metric <= limit``; None where there are none.
+        """Linear functions that are all at most 0 exactly if ``sign * metric <= limit``; None if there are none.
 
-        The exact solver uses them for constraints. By default they are the functions of `expression`, minus the limit.
-        A metric whose constraint has a simpler form than the metric overrides this.
+        By default they are those of `expression` minus the limit. Override it if the constraint has a simpler form.
         """
         found = program.of(self, sign)
         return None if found is None else found - limit
 
     def addends(self) -> tuple[NDArray[np.float64], NDArray[np.float64]] | None:
-        """Numbers such that any two values differ by a sum of whole multiples of them; None if none are known.
+        """Numbers of which any two values differ by whole multiples, summed, and their sizes; None if unknown.
 
-        If all of these numbers are multiples of one step, the values lie on a grid with that step. The second array
-        holds the size of the numbers from which each was computed; its rounding error is estimated from it.
+        If all numbers are multiples of one step, the values lie on a grid with that step. The size is that of the
+        numbers from which each was computed, and gives its rounding error.
         """
         return None
 
@@ -403,7 +408,7 @@ class Metric(Protocol):
         Raises
         ------
         ValueError
-            Where it is not known in closed form and the space is too large to be enumerated.
+            If there is no closed form and the space is too large to be enumerated.
         """
         return float(_all_values(self, "least").min())
 
@@ -414,8 +419,8 @@ class Metric(Protocol):
     def quantile(self, q: float, *, samples: int = 10_000, seed: int = 0) -> float:
         """Value that a share `q` of all selections does not exceed.
 
-        Exact where the space has at most `samples` selections or the metric stores every value; otherwise over
-        `samples` selections drawn uniformly, each of them evaluated.
+        It is exact if the space has at most `samples` selections or the metric stores every value; otherwise it is
+        estimated from `samples` random selections.
         """
         _check_cheap(self, "a quantile")
         q = as_number(q, "q")
@@ -437,7 +442,7 @@ class Metric(Protocol):
         unit = f" [{self.unit}]" if self.unit else ""
         return f"{type(self).__name__}({self.name}{unit}, {self.space})"
 
-    # numpy scalars must leave `3.0 * metric` and `np.float64(5) >= metric` to the metric.
+    # With it, numpy scalars leave `3.0 * metric` and `np.float64(5) >= metric` to the metric.
     __array_ufunc__ = None
 
     def __add__(self, other: Metric | float) -> Metric:
@@ -511,7 +516,7 @@ def _all_values(metric: Metric, which: str) -> NDArray[np.float64]:
 
 
 def check_metric(metric: Any, argument: str) -> None:
-    """Raise where something is not a metric with a space and a name; `argument` names it in the error."""
+    """Raise a TypeError if something is not a metric with a space and a name; `argument` names it in the error."""
     if not isinstance(metric, Metric):
         raise TypeError(f"{argument} must be a Metric, got {metric!r}")
     for attribute, kind in (("space", ChoiceSpace), ("name", str), ("unit", str)):
@@ -524,12 +529,12 @@ def check_metric(metric: Any, argument: str) -> None:
 
 
 def standard_errors(level: float, freedom: float) -> float:
-    """By how many standard errors a one-sided confidence limit lies from a mean (Student, or normal)."""
+    """Distance of a one-sided confidence limit from the mean, in standard errors (Student, or normal)."""
     return float(ndtri(level) if np.isinf(freedom) else stdtrit(freedom, level))
 
 
 def values_of(metric: Metric, selections: NDArray[np.int64]) -> NDArray[np.float64]:
-    """Evaluate a metric and check what it returned: one number per selection, NaN for an invalid one."""
+    """Evaluate a metric and check the result: one number per selection, NaN for an invalid one."""
     try:
         return _checked(metric, "evaluate", selections, len(selections))
     except Invalid:
@@ -585,7 +590,7 @@ def _checked(metric: Metric, method: str, argument: NDArray[Any], n: int) -> NDA
 
 
 def check_numbers(metric: Metric, method: str, values: Any, n: int | None = None) -> NDArray[Any]:
-    """Convert what a method of a metric returned to an array of `n` numbers; infinite ones become NaN: invalid."""
+    """Convert the result of a metric's method to an array of `n` numbers; infinite ones become NaN (invalid)."""
     try:
         array = np.asarray(values)
     except ValueError:

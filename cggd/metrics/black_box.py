@@ -24,19 +24,18 @@ class Function(Metric):
     ----------
     space : ChoiceSpace
     function : callable
-        Takes one labelled selection (a dict) and returns a number; with `batch`, takes index selections of shape
-        (n, n_decisions) and returns n numbers. It raises `Invalid`, or returns inf or NaN, for a selection that cannot
-        be evaluated.
+        Takes one labelled selection (a dict) and returns a number; with `batch`, takes index selections of shape (n,
+        n_decisions) and returns n numbers. For a selection that cannot be evaluated, it raises `Invalid`, or returns
+        inf or NaN.
     batch : bool
     repeats : int
-        Calls per selection. Their mean is the value; their spread gives the standard errors that
-        ``weights="confidence"`` uses. At least 2 where the function is noisy.
+        Calls per selection, at least 2 for a noisy function. Their mean is the value; their spread gives the standard
+        errors for ``weights="confidence"``.
     cache : bool
-        Remember values, so that no selection is evaluated twice in a search.
+        Whether values are remembered, so that no selection is evaluated twice in a search.
     costly : bool
-        Whether a call takes long, as a training run does. The search then models the function from few calls
-        (`cggd.Model`), and never calls it twice for one selection. If one call gives several numbers, use
-        `cggd.Measurement`.
+        Whether a call takes long. The search then models the function from few calls (`cggd.Model`), and never calls it
+        twice for one selection. If one call gives several numbers, use `cggd.Measurement`.
     name, unit : str
 
     Examples
@@ -69,7 +68,7 @@ class Function(Metric):
             raise ValueError(f"repeats must be a whole number of at least 1, got {self.repeats!r}")
 
     def on(self, space: ChoiceSpace) -> Any:
-        """A function that returns bools, as a rule: a constraint that it returns true.
+        """The constraint that a function which returns bools returns true.
 
         Examples
         --------
@@ -104,7 +103,7 @@ class Function(Metric):
             results: list[float] = []
             try:
                 self._call(rows, list(unknown), evaluation, results)
-            finally:  # what was measured before a failure stays known
+            finally:  # keep what was measured before a failure
                 done = len(results) // self.repeats
                 values = np.array(results[: done * self.repeats]).reshape(done, self.repeats)
                 spread = values.std(axis=1, ddof=1) if self.repeats > 1 else np.where(np.isnan(values[:, 0]), np.nan, 0)
@@ -137,11 +136,11 @@ class Function(Metric):
         return [self] if self.costly and not self._lent else []
 
     def pack(self) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
-        """What was measured; see `Metric.memories`."""
+        """See `cggd.metrics.base.Memory`."""
         return self.remembered(), np.array([self._known[key] for key in self._rows], dtype=float).reshape(-1, 2)
 
     def unpack(self, selections: NDArray[np.int64], numbers: NDArray[np.float64]) -> None:
-        """Remember what was measured; see `Metric.memories`."""
+        """See `cggd.metrics.base.Memory`."""
         if numbers.shape != (len(selections), 2):
             raise ValueError(f"what {self.name!r} measured has shape {numbers.shape}")
         for row, (mean, error) in zip(selections, numbers.tolist(), strict=True):
@@ -153,7 +152,7 @@ class Function(Metric):
         return self.repeats > 1
 
     def record(self, selection: NDArray[np.int64], values: Mapping[str, float] | None, why: str = "") -> None:
-        """Remember a call that was made elsewhere, if the metric is costly; None for an invalid selection."""
+        """See `cggd.metrics.base.Memory`; does nothing unless the metric is costly."""
         if self.costly and (values is None or self.name in values):
             value = np.nan if values is None else as_number(values[self.name], repr(self.name), finite=False)
             key = digest(selection)
@@ -188,7 +187,7 @@ class Function(Metric):
         keys = [key for key in keys[:allowed] for _ in range(self.repeats)]
         pieces: Sequence[Any]
         if self.batch:
-            # An executor does not say how many workers it has; pieces for four times the cores keep any of them busy.
+            # An executor does not tell its number of workers; four pieces per core keep them busy.
             workers = 1 if evaluation.executor is None else min(len(rows), 4 * (os.cpu_count() or 1))
             pieces = np.array_split(rows, workers)
         else:

@@ -50,12 +50,12 @@ class Combination(Metric):
         return self._added([metric.rounded_table(selection, s, local=parts) for metric, s, parts in how])
 
     def _added(self, parts: Sequence[tuple[NDArray[np.float64], Any]]) -> tuple[NDArray[np.float64], Any]:
-        """The weighted sum of values, and its rounding error: that of the terms plus that of their addition."""
+        """The weighted sum of values, and its rounding error: those of the terms plus that of their addition."""
         added = [w * values for (w, _), (values, _) in zip(self.terms, parts, strict=True)]
         rounding = sum(abs(w) * r for (w, _), (_, r) in zip(self.terms, parts, strict=True))
         magnitude = np.sum(np.abs(added), axis=0) + abs(self.constant)
         numbers = [self.constant, *(w for w, _ in self.terms)]
-        # Sums of whole numbers are exact. Each selection is judged by itself, so that a batch changes no verdict.
+        # Sums of whole numbers are exact. This is decided for each selection, so the result is the same in a batch.
         exact = magnitude < WHOLE if is_whole(numbers) else np.zeros(np.shape(magnitude), dtype=bool)
         for values in added if exact.any() else ():
             exact &= np.rint(values) == values
@@ -69,7 +69,7 @@ class Combination(Metric):
 
     @property
     def _alone(self) -> tuple[float, Metric] | None:
-        """The only metric that counts, if it is a maximum of parts: those of a sum may hide what a switch does."""
+        """The only metric with a weight, if it is a maximum of parts; parts of a sum interact."""
         counts = [(weight, metric) for weight, metric in self.terms if weight]
         return counts[0] if len(counts) == 1 and counts[0][0] > 0 and counts[0][1].parted else None
 
@@ -232,7 +232,7 @@ class Maximum(Metric):
         values = [metric.evaluate(selections) for metric in self.metrics]
         return self._of_largest(values, [metric.value_errors(selections) for metric in self.metrics])
 
-    # The limit of a maximum is the largest of its parts' own limits: an uncertain one may be the greatest in truth.
+    # The limit of a maximum is the largest limit of its parts, because an uncertain part may be the largest.
     def confidence_limits(self, selections: NDArray[np.int64], level: float, sign: float) -> NDArray[np.float64]:
         return np.max([metric.confidence_limits(selections, level, sign) for metric in self.metrics], axis=0)
 
@@ -371,7 +371,7 @@ def scale(metric: Metric, factor: float) -> Metric:
 
 
 def _exact_table(metric: Metric) -> SumTable | None:
-    """The table of a metric that is nothing but a sum: no terms cancel in it, and it has no standard errors."""
+    """The sum table of a metric, unless terms cancel in it or it has standard errors."""
     table = metric.sum_table()
     if table is None or metric.noisy or table.lost > abs(table.constant):
         return None

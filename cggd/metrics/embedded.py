@@ -149,7 +149,7 @@ class Embedded(Metric):
 
     def least_with(self, sign: float, allowed: NDArray[np.bool_]) -> NDArray[np.float64]:
         least, own = self.metric.least_with(sign, allowed[self.taken]), self.metric.space.layout
-        first = slice(0, int(own.offsets[1]))  # whatever is selected elsewhere, one of these is
+        first = slice(0, int(own.offsets[1]))  # one of these is selected, for every option of another decision
         return self._spread(least, least[first][allowed[self.taken][first]].min())
 
     def sum_table(self) -> SumTable | None:
@@ -170,10 +170,7 @@ class Embedded(Metric):
 
 
 class _Inside:
-    """A program as a metric of some of its space's decisions sees it: options are numbered as in that metric's space.
-
-    Variables and rows are added to the program itself.
-    """
+    """A program with options numbered as in the space of a metric of some of its decisions."""
 
     def __init__(self, program: Program, space: ChoiceSpace, taken: NDArray[np.int64]) -> None:
         self.program, self.space, self.taken = program, space, taken
@@ -201,5 +198,5 @@ class _Inside:
         return Program.linear(cast(Program, self), metric, sign)
 
     def __getattr__(self, name: str) -> Any:
-        """What does not depend on how options are numbered: variables, switches, rows and their ends."""
+        """Everything that does not depend on the numbering of options: variables, switches, rows and ranges."""
         return getattr(self.program, name)

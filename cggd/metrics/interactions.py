@@ -34,7 +34,7 @@ class Interactions(Metric):
     ----------
     space : ChoiceSpace
     tables : mapping of tuple of decisions to array-like, or iterable of such pairs
-        A table has one axis for each of its decisions. Tables over the same decisions are added.
+        A table has an axis for each of its decisions. Tables over the same decisions are added.
     constant : float
         Added once.
     name, unit : str
@@ -251,7 +251,7 @@ class Interactions(Metric):
             lowest, size = float(kept.min()), size + float(np.abs(table).max())
             low += lowest
             for axis, span in enumerate(spans):
-                # Of a forbidden option nothing is known, and nothing is asked.
+                # Entries of forbidden options are undefined.
                 best = kept.min(axis=tuple(a for a in range(table.ndim) if a != axis))
                 least[span] += np.where(np.isfinite(best), best - lowest, 0.0)
         return least + low - (0.0 if self._exact else 4 * self._rounding(2 * size))

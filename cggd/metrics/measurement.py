@@ -52,7 +52,8 @@ class Measurement:
     repeats : int
         Calls per selection, for a noisy device. The mean is the value; the spread gives standard errors.
     timeout : float, optional
-        Seconds after which a call is given up, and its selection is invalid. The thread of the call is left alone.
+        Seconds after which a call is given up, and its selection is invalid. The thread of the call is left alone. With
+        an executor, it also tells how long to wait for a worker that died without a word.
     retries : int
         How often a call is repeated that raised something other than `Invalid`. Then the search ends with that error;
         nothing is remembered about the selection.
@@ -249,7 +250,7 @@ class Measurement:
         """Wait for a call, and repeat it as often as the rule allows if it fails."""
         for left in range(self.retries, -1, -1):
             try:
-                ended = call(self.run, labels, self.timeout) if future is None else future.result()
+                ended = call(self.run, labels, self.timeout) if future is None else future.result(self.timeout)
                 if ended.values is not None:
                     ended = Ended(self._numbers(ended.values), "", ended.seconds)
                 return ended

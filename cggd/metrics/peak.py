@@ -27,7 +27,7 @@ class Peak(Loaded):
     ----------
     space : ChoiceSpace
     values : as for `Additive`
-        What each option uses. None where `stages` is a matrix.
+        What each option uses; None if `stages` is a matrix.
     stages : mapping of stage to sequence of decisions, or matrix of shape (n_stages, n_options), optional
         The decisions in use together in each stage; or, as a dense or sparse matrix, what each option uses in each
         stage. By default each decision is a stage of its own.
@@ -113,7 +113,7 @@ class Peak(Loaded):
         order = np.argsort(-loads, kind="stable")
         rank = np.empty_like(order)
         rank[order] = np.arange(len(loads))
-        # Of the stages that a decision does not touch, the fullest has the first rank missing among those it touches.
+        # The fullest stage that a decision does not touch has the first rank that is missing among those it touches.
         ranks = np.sort(pairs.decision * len(loads) + rank[pairs.stage]) - pairs.decision * len(loads)
         first_missing = pairs.count.copy()
         early = np.where(ranks != pairs.nth, pairs.nth, len(loads))

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 import threading
+import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import BrokenExecutor, ProcessPoolExecutor
 from contextlib import contextmanager, nullcontext, suppress
@@ -10,6 +12,9 @@ from typing import Any
 
 # A call that was in progress when this many pools broke is given up: it is likely to be what kills the workers.
 BREAKS = 3
+
+# Seconds that a cluster may take to pass on a call and its answer, beside the time of the calls themselves.
+PASSING_SECONDS = 60.0
 
 EXECUTOR_WANTED = "executor must have a submit method as in concurrent.futures, or be a function that makes an executor"
 
@@ -19,7 +24,7 @@ class Workers:
 
     If a process of a process pool dies, the whole pool breaks, and all calls in progress are lost. Then another pool is
     made, and the lost calls are made again, one at a time. A call during which three pools broke raises
-    `concurrent.futures.BrokenExecutor`.
+    `concurrent.futures.BrokenExecutor`. `Call.result` has a timeout for executors that fall silent.
 
     Parameters
     ----------
@@ -45,6 +50,7 @@ class Workers:
         self._lock = threading.Lock()
         self._make: Callable[[], Any] | None = None
         self._own: list[Any] = []
+        self.waiting: set[Call] = set()
         if isinstance(executor, type) or not hasattr(executor, "submit"):
             self._make = executor
             executor = self._made()
@@ -54,6 +60,9 @@ class Workers:
     def number(self) -> int:
         """Number of calls that run at the same time, as far as the executor says so; otherwise 1."""
         number = getattr(self._pool, "_max_workers", None)
+        client: Any = getattr(self._pool, "_client", None)
+        if number is None and hasattr(client, "nthreads"):  # of a Dask cluster
+            number = sum(client.nthreads().values())
         return number if isinstance(number, int) and number > 0 else 1
 
     def submit(self, fn: Callable, /, *args: Any) -> Call:
@@ -65,7 +74,7 @@ class Workers:
         for left in range(BREAKS, -1, -1):  # another call may break the new pool at once
             pool = self._pool
             try:
-                return pool, pool.submit(fn, *args)
+                return pool, pool.submit(once, next(NUMBERS), fn, *args)
             except BrokenExecutor as error:
                 if left == 0:
                     raise
@@ -120,30 +129,69 @@ def shared(executor: Any) -> Iterator[Any]:
         workers.close()
 
 
+NUMBERS = itertools.count()
+
+
+def once(number: int, fn: Callable, /, *args: Any) -> Any:
+    """Call a function. The number makes calls differ: Dask answers equal calls with one result."""
+    return fn(*args)
+
+
 class Call:
     """A call in progress: the part of the interface of futures that evaluations use."""
 
     def __init__(self, workers: Workers, fn: Callable, args: tuple[Any, ...]) -> None:
         self._workers, self._fn, self._args = workers, fn, args
+        self._began, self._ahead = time.monotonic(), len(workers.waiting)
         self._pool, self._future = workers.start(fn, args)
+        workers.waiting.add(self)
 
-    def result(self) -> Any:
-        """What the call returns; a call that is lost because its pool broke is made again."""
-        for breaks in range(1, BREAKS + 1):
-            with self._workers.alone if breaks > 1 else nullcontext():
-                try:
-                    if breaks > 1:
-                        self._pool, self._future = self._workers.start(self._fn, self._args)
-                    return self._future.result()
-                except BrokenExecutor as error:
-                    if breaks == BREAKS:
-                        raise BrokenExecutor(f"its worker died, {BREAKS} times; {error}") from error
-                    if not _broken(self._pool):
-                        raise  # of a pool that the function itself uses
-        raise AssertionError
+    def result(self, timeout: float | None = None) -> Any:
+        """What the call returns; a call that is lost because its pool broke is made again.
+
+        Parameters
+        ----------
+        timeout : float, optional
+            Seconds that one call takes at most. The wait is so long for this call, and for each one that
+            was waiting when it was submitted.
+
+        Raises
+        ------
+        TimeoutError
+            If there is no answer: a worker died, and the executor does not say so.
+        """
+        try:
+            for breaks in range(1, BREAKS + 1):
+                with self._workers.alone if breaks > 1 else nullcontext():
+                    try:
+                        if breaks > 1:
+                            self._began = time.monotonic()
+                            self._pool, self._future = self._workers.start(self._fn, self._args)
+                        return self._answer(timeout)
+                    except BrokenExecutor as error:
+                        if breaks == BREAKS:
+                            raise BrokenExecutor(f"its worker died, {BREAKS} times; {error}") from error
+                        if not _broken(self._pool):
+                            raise  # of a pool that the function itself uses
+            raise AssertionError
+        finally:
+            self._workers.waiting.discard(self)
+
+    def _answer(self, timeout: float | None) -> Any:
+        if timeout is None:
+            return self._future.result()
+        patience = timeout * (1 + self._ahead) + PASSING_SECONDS
+        try:
+            return self._future.result(max(self._began + patience - time.monotonic(), 0.0))
+        except TimeoutError as error:
+            if self._future.done():
+                raise  # of the function itself
+            self._future.cancel()
+            raise TimeoutError(f"no answer from the executor within {patience:g} s") from error
 
     def cancel(self) -> bool:
         """Try to prevent the call from beginning."""
+        self._workers.waiting.discard(self)
         return self._future.cancel()
 
 

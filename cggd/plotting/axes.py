@@ -1,4 +1,4 @@
-"""Colours, words and axes that all pictures share."""
+"""Colours, texts and axes of all pictures."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 OKABE_ITO = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#D55E00", "#56B4E9")
 GOOD, BAD, NEUTRAL, INK = "#0072B2", "#D55E00", "#B8B8B8", "#333333"
 
-# More marks than this lie on top of each other in a figure of a column's width.
+# Largest number of marks that can be distinguished in a figure of a column's width.
 MOST_POINTS = 2000
 
 MINUS = "\N{MINUS SIGN}"

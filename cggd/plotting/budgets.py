@@ -1,4 +1,4 @@
-"""The use of budgets."""
+"""Pictures of the use of budgets."""
 
 from __future__ import annotations
 
@@ -22,18 +22,18 @@ LONGEST_BAR = 200.0
 
 
 def plot_budgets(result: Result | Iterable[Row], *, ax: Axes | None = None) -> Axes:
-    """Draw how much of every budget is used: a bar per constraint, against a line at 100%.
+    """Draw how much of each budget is used: a bar for each constraint, and a line at 100%.
 
-    The share is ``value / bound`` for a positive bound. In general it is ``100% + (value - bound) / |bound|``, so
-    that values above the bound always lie to the right of the line, for negative bounds too; the triangle on the line
-    points to the allowed side. A bound of 0 has no shares: its bar, hatched, ends at 0% for values below, at 100% on
-    the bound and at 200% above. An infinite bound limits nothing and gets no bar. Bars beyond 200% or below -100% are
-    cut and end in an arrow; the numbers beside them are true. Of more than 40 constraints the 40 tightest are drawn.
+    The share is ``100% + (value - bound) / |bound|``, which is ``value / bound`` for positive bounds; values above the
+    bound are to the right of the line. The triangle on the line points to the allowed side. The bar of a bound of 0 is
+    hatched and ends at 0% for values below the bound, at 100% on it and at 200% above. An infinite bound has no bar.
+    Bars beyond 200% or below -100% are cut and end in an arrow; the numbers beside the bars are exact. Of more than 40
+    constraints, the 40 tightest are drawn.
 
     Parameters
     ----------
     result : Result, or rows as `Constraint.report` returns them
-        Of a result without a feasible selection, the constraints of the nearest one are drawn, and the title says so.
+        If a result has no feasible selection, the nearest one is drawn, with a title.
     ax : matplotlib Axes, optional
 
     Returns
@@ -66,9 +66,9 @@ def plot_budgets(result: Result | Iterable[Row], *, ax: Axes | None = None) -> A
         if share != end and np.isfinite(share):  # the bar is cut
             ax.plot(end, y, ">" if end > 0 else "<", color=color, ms=9, mew=0, clip_on=False)
         if np.isfinite(row.bound):
-            # Matplotlib's numbers for carets that stand on their base and point to the left, to the right.
+            # Matplotlib's numbers of carets that point to the left and to the right.
             ax.plot([100], [y], marker=8 if row.sense == "<=" else 9, color=INK, ms=6, mec="white", mew=0.6, zorder=4)
-        # The numbers stand in a column of their own, where no bar can run into them.
+        # The numbers have their own column, without bars.
         words = number_text(row.value, row.unit) + ("" if row.satisfied else ", violated")
         ax.text(1.01, y, words, color=INK if row.satisfied else BAD, **beside)
     limits = 1.15 * min(0.0, ends.min()), 1.08 * max(105.0, ends.max())
@@ -86,7 +86,7 @@ def plot_budgets(result: Result | Iterable[Row], *, ax: Axes | None = None) -> A
 
 
 def _share(row: Row) -> float:
-    """Percent, as `plot_budgets` explains; NaN where the bound is infinite."""
+    """Percent, as in `plot_budgets`; NaN if the bound is infinite."""
     if np.isinf(row.bound):
         return np.nan
     if row.bound == 0:

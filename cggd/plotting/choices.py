@@ -1,4 +1,4 @@
-"""The choices made."""
+"""Pictures of a selection."""
 
 from __future__ import annotations
 
@@ -35,18 +35,18 @@ MOST_NAMED = 60
 def plot_choices(
     space: ChoiceSpace, selection: Result | Mapping[Hashable, Hashable] | ArrayLike, *, ax: Axes | None = None
 ) -> Axes:
-    """Draw which option every decision takes.
+    """Draw the option of each decision.
 
-    A space on a graph of at most 300 nodes is drawn as that graph: a directed acyclic one from left to right in
-    topological layers, any other by a spring layout. Each node or edge that is a decision has the colour of its option
-    and, with at most 60 decisions, its name; otherwise a legend names the colours. Without a graph, the first 40
+    A space with a graph of at most 300 nodes is drawn as that graph: a directed acyclic one in topological layers from
+    left to right, others by a spring layout. Each node or edge that is a decision has the colour of its option, with
+    the name of the option if there are at most 60 decisions, and otherwise with a legend. Without a graph, the first 40
     decisions are drawn as a grid of decisions by options with the chosen cells filled.
 
     Parameters
     ----------
     space : ChoiceSpace
     selection : Result, or selection as labels or indices
-        Of a result without a feasible selection, the nearest one is drawn, and the title says so.
+        If a result has no feasible selection, the nearest one is drawn, with a title.
     ax : matplotlib Axes, optional
 
     Returns
@@ -56,7 +56,7 @@ def plot_choices(
     Raises
     ------
     ValueError
-        If the selection is not one of the space, or the result holds none.
+        If the selection is not one of the space, or the result has none.
 
     Examples
     --------
@@ -81,7 +81,7 @@ def plot_choices(
 
 
 def _places(space: ChoiceSpace) -> dict[Hashable, int]:
-    """Nodes or edges of the graph that are decisions, with their numbers; none where no graph can be drawn."""
+    """Nodes or edges of the graph that are decisions, with their numbers; empty if no graph can be drawn."""
     graph = space.graph
     if graph is None or graph.number_of_nodes() > MOST_NODES:
         return {}
@@ -100,7 +100,7 @@ def _choice_graph(space: ChoiceSpace, indices: NDArray[np.int64], places: dict[H
     colors = _option_colors(space, places)
     takes = {d: label_words(option) for d, option in chosen.items()}
     names = {node: label_words(node) + (f"\n{takes[node]}" if on_nodes and node in takes else "") for node in graph}
-    # Inches between two layers that the longest name needs.
+    # Inches between two layers, for the longest name.
     longest = max(len(line) for name in [*names.values(), *takes.values()] for line in name.split("\n"))
     need = 0.07 * longest + 0.5 if named else 0.5
     width, height = np.ptp(np.array(list(positions.values())), axis=0)
@@ -112,44 +112,34 @@ def _choice_graph(space: ChoiceSpace, indices: NDArray[np.int64], places: dict[H
     inches = min(ax.bbox.width / (width + 1), ax.bbox.height / (height + 1)) / dpi
     size = float(np.clip(8.5 * inches / need, 4.5, 8.5))
 
-    style: dict[str, Any]
-    halves = {}
-    for node, (x, y) in positions.items():
-        face = colors[chosen[node]] if on_nodes and node in chosen else "white"
-        edge = face if face != "white" else INK
-        if named:
-            box = {"boxstyle": "round,pad=0.4", "facecolor": face, "edgecolor": edge, "lw": 0.8}
-            style = {"fontsize": size, "color": _on(face), "ha": "center", "va": "center", "zorder": 3}
-            extent = ax.text(x, y, names[node], bbox=box, **style).get_window_extent()
-            halves[node] = np.array([extent.width, extent.height]) * 36 / dpi + 0.4 * size
-        else:
-            ax.plot(x, y, "o", ms=size, mfc=face, mec=edge, mew=0.8, zorder=3)
-            halves[node] = np.array([size, size]) / 2
+    faces = {node: colors[chosen[node]] if on_nodes and node in chosen else "white" for node in graph}
+    boxes = _draw_nodes(ax, positions, faces, names if named else {}, size)
     ax.update_datalim(list(positions.values()))
     for u, v in graph.edges():
         decision = next((pair for pair in ((u, v), (v, u)) if not on_nodes and pair in chosen), None)
         start, end = np.array(positions[u]), np.array(positions[v])
         bend = _bend(graph, positions, u, v)
-        # The control point and the middle of the quadratic curve that "arc3" draws.
-        control = (start + end) / 2 + bend * (end - start)[::-1] * (1, -1)
-        middle = (start + end) / 4 + control / 2 if u != v else np.add(start, (0.6, 0))
+        # The middle of the quadratic curve that "arc3" draws.
+        middle = (start + end + bend * (end - start)[::-1] * (1, -1)) / 2 if u != v else np.add(start, (0.6, 0))
         arrow: dict[str, Any] = {
             "arrowstyle": "-|>" if graph.is_directed() else "-",
             "connectionstyle": f"arc3,rad={bend}",
             "color": NEUTRAL if decision is None else colors[chosen[decision]],
             "lw": 0.8 if decision is None else 2.2,
             "mutation_scale": 1.2 * size,
-            "shrinkA": _reach(halves[u], control - start),
-            "shrinkB": _reach(halves[v], control - end) + 1,
+            "patchA": boxes.get(u),
+            "patchB": boxes.get(v),
+            "shrinkA": 0 if named else size / 2,
+            "shrinkB": 1 if named else size / 2 + 1,
         }
         if u != v:
             ax.annotate("", tuple(end), tuple(start), arrowprops=arrow, zorder=1)
         ax.update_datalim([middle])
         if decision is not None and named:
-            style = {"fontsize": size, "color": INK, "ha": "center", "va": "center", "zorder": 4}
+            style: dict[str, Any] = {"fontsize": size, "color": INK, "ha": "center", "va": "center", "zorder": 4}
             if inches > 0.6 * need:
                 style |= {"bbox": {"boxstyle": "square,pad=0.1", "facecolor": "white", "edgecolor": "none"}}
-            # On a short edge the name would hide the arrow, so it stands above.
+            # On a short edge the name would hide the arrow, so it is drawn above.
             place = (0, 0) if "bbox" in style else (0, 0.9 * size)
             name = takes[decision] + (" (loop)" if u == v else "")
             ax.annotate(name, tuple(middle), place, textcoords="offset points", **style)
@@ -165,10 +155,25 @@ def _choice_graph(space: ChoiceSpace, indices: NDArray[np.int64], places: dict[H
     return ax
 
 
-def _reach(half: NDArray[np.float64], way: NDArray[np.float64]) -> float:
-    """How far, in points, the border of a box of that half width and height lies from its middle, that way."""
-    length = float(np.hypot(*way))
-    return float((half * length / np.maximum(np.abs(way), 1e-9 * max(length, 1e-12))).min()) if length else 0.0
+def _draw_nodes(
+    ax: Axes,
+    positions: Mapping[Hashable, tuple[float, float]],
+    faces: Mapping[Hashable, str],
+    names: Mapping[Hashable, str],
+    size: float,
+) -> dict[Hashable, Any]:
+    """Draw nodes as boxes with their names, at which arrows end, or without names as dots; return the boxes."""
+    boxes = {}
+    for node, (x, y) in positions.items():
+        face = faces[node]
+        edge = face if face != "white" else INK
+        if names:
+            box = {"boxstyle": "round,pad=0.4", "facecolor": face, "edgecolor": edge, "lw": 0.8}
+            style: dict[str, Any] = {"fontsize": size, "color": _on(face), "ha": "center", "va": "center", "zorder": 3}
+            boxes[node] = ax.text(x, y, names[node], bbox=box, **style).get_bbox_patch()
+        else:
+            ax.plot(x, y, "o", ms=size, mfc=face, mec=edge, mew=0.8, zorder=3)
+    return boxes
 
 
 def _on(color: str) -> str:
@@ -179,7 +184,7 @@ def _on(color: str) -> str:
 
 
 def _positions(graph: nx.Graph) -> dict[Hashable, tuple[float, float]]:
-    """Where nodes stand, about one apart."""
+    """Positions of the nodes, about one apart."""
     if not graph.is_directed() or not nx.is_directed_acyclic_graph(graph):
         n = graph.number_of_nodes()
         raw = nx.spring_layout(graph, k=2.0 / n**0.5, iterations=200, seed=0, scale=max(0.6, 0.7 * n**0.5))
@@ -194,14 +199,14 @@ def _positions(graph: nx.Graph) -> dict[Hashable, tuple[float, float]]:
 
 
 def _bend(graph: nx.Graph, positions: dict[Hashable, tuple[float, float]], u: Hashable, v: Hashable) -> float:
-    """How far the edge bows, as a share of its length, to pass the nodes of the layers between its ends."""
+    """Curvature of an edge, as a share of its length, so that it avoids the nodes of the layers between its ends."""
     if not graph.is_directed() or graph.has_edge(v, u):
         return 0.2 * graph.is_directed()
     start, end = np.array(positions[u]), np.array(positions[v])
     between = np.array([place for place in positions.values() if start[0] < place[0] < end[0]])
     if not between.size:
         return 0.0
-    # Edges that set out from neighbouring layers bow to opposite sides at first, or they would run into each other.
+    # Edges from neighbouring layers first try opposite sides, so that they do not overlap.
     side = -1.0 if round(start[0]) % 2 == 0 else 1.0
     length = float(np.hypot(*(end - start)))
     bulges = (min(0.25 * length, 0.9), 0.6, 1.2)
@@ -216,7 +221,7 @@ def _bend(graph: nx.Graph, positions: dict[Hashable, tuple[float, float]], u: Ha
 
 
 def _option_colors(space: ChoiceSpace, places: Iterable[Hashable]) -> dict[Hashable, str]:
-    """A colour per option label, the same whatever is chosen."""
+    """A colour for each option label, independent of the selection."""
     from matplotlib import colormaps
     from matplotlib.colors import to_hex
 
@@ -248,7 +253,7 @@ def _choice_grid(space: ChoiceSpace, indices: NDArray[np.int64], ax: Axes | None
         ax.set_ylabel("option")
         ax.set_yticklabels([label_words(shared[at]) for at in every])
     else:
-        # Where rows mean another option in each column, the name of the chosen one stands below.
+        # The rows are different options in each column, so the name of the chosen one is written below.
         ax.set_ylabel("option number")
         chosen = [label_words(labels[i]) for labels, i in zip(options, indices.tolist(), strict=False)]
         names = [f"{name}: {option}" for name, option in zip(names, chosen, strict=True)]

@@ -16,14 +16,14 @@ if TYPE_CHECKING:
 def plot_front(front: Any, *, ax: Axes | None = None) -> Axes:
     """Draw a trade-off curve: the best objective within each bound on the metric.
 
-    Each point shows the metric and the objective of a selection; it is full if the selection is proved to be optimal.
-    The staircase is the best objective found within a bound; the dashed one is the proved bound on the objective.
-    Crosses at the bottom mark bounds without a selection.
+    Each point is a selection; it is filled if the selection is proved to be optimal. The staircase is the best
+    objective found within a bound, and the dashed one the proved bound on it. Crosses at the bottom mark bounds without
+    a selection.
 
     Parameters
     ----------
     front : cggd.Front
-        What `cggd.sweep` returns.
+        Result of `cggd.sweep`.
     ax : matplotlib Axes, optional
         Such as those of `plot_tradeoff` with the same objective and metric, to see the curve among all selections.
 
@@ -47,7 +47,7 @@ def plot_front(front: Any, *, ax: Axes | None = None) -> Axes:
     bounds, x, y, proved = front.bounds, front.metric_values, front.values, front.proved
     finite, found = np.isfinite(bounds), np.isfinite(y)
     if found.any():
-        # The last selection stands up to the loosest bound, which has a place unless it is infinite.
+        # The last step extends to the loosest bound, unless that is infinite.
         last = np.flatnonzero(found & finite)[-1:] if finite[found][-1] else []
         stairs = np.append(x[found], bounds[last]), np.append(y[found], y[last])
         ax.step(*stairs, where="post", color=GOOD, lw=1.6, label="best within the bound", zorder=4)

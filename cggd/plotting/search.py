@@ -1,4 +1,4 @@
-"""The course of a search."""
+"""Pictures of the course of a search."""
 
 from __future__ import annotations
 
@@ -20,10 +20,9 @@ MOST_STARTS = 60
 def plot_search(result: Result, *, ax: Axes | None = None) -> Axes:
     """Draw the objective and the violation along a search.
 
-    Dots are steps whose selection satisfies every constraint; the line is the best so far. Below, on an axis of its
-    own, is the violation of the other steps: the largest over the constraints, as a share of the bound (of 1 if the
-    bound is 0). Thin vertical lines separate up to 60 starts. Of a long search, 2000 evenly spaced dots are drawn, and
-    the largest violation of each of 2000 stretches.
+    Dots are steps whose selection satisfies every constraint; the line is the best so far. A second axis below has the
+    violation of the other steps: the largest over the constraints, as a share of the bound (or of 1 if it is 0). Thin
+    vertical lines separate up to 60 starts. Of a long search, 2000 evenly spaced steps are drawn.
 
     Parameters
     ----------
@@ -33,7 +32,7 @@ def plot_search(result: Result, *, ax: Axes | None = None) -> Axes:
     Returns
     -------
     matplotlib Axes
-        The axis of the objective. The axis of the violation is the last one of its figure, if a step has any.
+        The axis of the objective. The axis of the violation, if any, is the last one of the figure.
 
     Examples
     --------
@@ -63,7 +62,7 @@ def plot_search(result: Result, *, ax: Axes | None = None) -> Axes:
         size = 3.5 if len(steps) > 100 else 7
         ax.plot(steps[dots], history.value[dots], ".", color="#56B4E9", ms=size, mew=0, label="feasible step")
         known = np.flatnonzero(~np.isnan(history.best))
-        # A staircase needs its corners only: where the best changes, and where it ends.
+        # Only the corners of the staircase are drawn.
         corners = known[np.diff(history.best[known], prepend=np.nan, append=np.nan)[:-1] != 0]
         corners = np.append(corners, known[-1])
         ax.step(steps[corners], history.best[corners], where="post", color=GOOD, lw=1.6, label="best so far")

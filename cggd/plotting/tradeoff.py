@@ -1,4 +1,4 @@
-"""What an objective and a metric trade off."""
+"""Pictures of the trade-off between an objective and a metric."""
 
 from __future__ import annotations
 
@@ -29,8 +29,8 @@ def plot_tradeoff(
 ) -> Axes:
     """Draw the objective against another metric over the selections of a space.
 
-    Selections that satisfy every constraint have another colour than the others. Bounds on the two metrics drawn are
-    lines, and the region that satisfies them is shaded; bounds on further metrics show in the points only.
+    Feasible selections have another colour. Bounds on the two metrics are lines, and the region that satisfies them is
+    shaded; bounds on further metrics only affect the colour of the points.
 
     Parameters
     ----------
@@ -39,12 +39,11 @@ def plot_tradeoff(
     ax : matplotlib Axes, optional
     constraints : list of Constraint
     results : Result or list of Result
-        Their selections are marked; the nearest ones of those without a feasible selection by another mark.
+        Their selections are marked; nearest ones, without a feasible selection, have another mark.
     samples : int
-        Spaces of at most so many selections are drawn completely; of larger ones, as many uniform draws. Each is
-        evaluated by every metric.
+        Number of selections up to which all are drawn; of larger spaces, as many random ones.
     seed : int
-        Of the draws.
+        Of the random selections.
 
     Returns
     -------

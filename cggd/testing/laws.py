@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import Bounds, LinearConstraint, milp
 
+from cggd.checks import short
 from cggd.constraints import Constraint, check_constraints
 from cggd.expressions import Expression, Program
 from cggd.guide import Guide
@@ -42,7 +43,7 @@ def check_metric(metric: Metric, *, selections: NDArray[np.int64] | None = None,
     """Check the laws of metrics; raise `LawError` if one does not hold.
 
     The metric returns one finite number per selection, the same number twice, alone and in a batch. It does not change
-    its argument. Values lie within `limits` and the bounds of `least_with`. Every entry of the replacement table equals
+    its argument. Values lie within `limits` and the bounds of `least_with` and `minorant`. Every entry of the replacement table equals
     an evaluation, and the entry of a chosen option is the value. `local_replacements` do not exceed the table. Every
     group of `moves` switches distinct decisions to options that they have.
 
@@ -250,6 +251,9 @@ def _check_values(metric: Metric, row: NDArray[np.int64], value: float, scale: f
                 f"{metric.name}: least_with says that {sign:g} times the value at {_at(metric, row)} is at least "
                 f"{least}, but the value is {value}"
             )
+        line = metric.minorant(sign, everything)
+        if line is not None and float(line.values[chosen].sum()) + line.constant > sign * value + scale:
+            raise LawError(f"{metric.name}: minorant exceeds {sign:g} times the value at {_at(metric, row)}, {value}")
     low, high = metric.limits()
     if not low - scale <= value <= high + scale:
         raise LawError(f"{metric.name}: limits are {low} and {high}, but the value at {_at(metric, row)} is {value}")
@@ -332,8 +336,7 @@ def _same(metric: Metric, law: str, row: NDArray[np.int64], a: float, b: float, 
 
 
 def _at(metric: Metric, row: NDArray[np.int64]) -> str:
-    text = repr(metric.space.labels(row))
-    return text if len(text) < 300 else f"{text[:297]}..."
+    return short(metric.space.labels(row), 300)
 
 
 # -- directions -------------------------------------------------------------------------------------------------------

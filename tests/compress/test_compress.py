@@ -13,6 +13,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from cggd import Status, commands
 from cggd_compress import KEEP, Compression, Option, compress, error, size
+from cggd_compress.damage import clearly_less
 from cggd_compress.runtime import Runtime
 from tests.compress.models import network
 
@@ -53,6 +54,31 @@ def test_the_answer_is_no_worse_than_any_uniform_format_that_fits(compression, s
         labels = {d: option if option in space.option_labels(d) else KEEP for d in space.decisions}
         if compression.choices.size(labels) <= bound:
             assert found.costs["error"] <= compression.metrics["error"](labels)
+
+
+def test_quick_errors_rank_formats_like_measured_ones_do(compression):
+    """One format of each weight is measured; of the others, errors are within a factor of two here."""
+    quick = Compression(network(), {"tokens": np.random.default_rng(1).integers(0, 100, (24, 6))}, quick=True)
+    scaled, measured = quick.singles["error"], compression.singles["error"]
+    assert len(quick.measured) == 1 + quick.choices.space.n_decisions
+    used = measured > 0
+    assert (np.abs(np.log2(scaled[used] / measured[used])) < 1).all()
+    found = quick.solve(["size<=25%"], measurements=4)
+    assert found.costs["size"] <= 0.25 * found.original["size"]
+    with pytest.raises(ValueError, match="quick=True measures no time"):
+        Compression(network(), {}, quick=True, timed=True)
+
+
+def test_a_difference_is_clear_only_beyond_its_error():
+    rng = np.random.default_rng(0)
+    noise, base = np.exp(rng.standard_normal((200, 32)) / 5), rng.random(32)
+    assert np.mean([clearly_less(base * row, base) for row in noise]) < 0.1
+    assert all(clearly_less(0.7 * base * row, base) for row in noise)
+    assert not clearly_less(base, base)
+    assert not clearly_less(base[:1] / 2, base[:1])
+    zero = np.zeros(32)
+    assert not clearly_less(zero, zero)
+    assert clearly_less(zero, base)
 
 
 def test_an_impossible_limit_is_named_with_the_least_that_works(compression):
@@ -194,6 +220,31 @@ def test_a_torch_module_is_exported(data):
         compress(module, {"x": x}, ["size<=40%"])
 
 
+def test_smaller_models_are_candidates_and_compared_with_the_original():
+    """Half of the units do nothing, so that the model without them is as good in fewer bytes."""
+    torch = pytest.importorskip("torch")
+    torch.manual_seed(0)
+    wide, narrow = (
+        torch.nn.Sequential(torch.nn.Linear(32, n), torch.nn.Tanh(), torch.nn.Linear(n, 40)) for n in (96, 48)
+    )
+    with torch.no_grad():
+        wide[2].weight[:, 48:] = 0
+        for mine, theirs in ((narrow[0].weight, wide[0].weight[:48]), (narrow[0].bias, wide[0].bias[:48]),
+                             (narrow[2].weight, wide[2].weight[:, :48]), (narrow[2].bias, wide[2].bias)):  # fmt: skip
+            mine.copy_(theirs)
+    data = {"input": np.random.default_rng(0).standard_normal((16, 32)).astype(np.float32)}
+    found = compress([wide, narrow], data, ["size<=40%"], measurements=3)
+    alone = compress(wide, data, ["size<=40%"], measurements=3)
+    assert found.message.startswith("model 2 of 2")
+    assert found.limits == alone.limits, "a share is one of the original's cost"
+    assert found.costs["error"] < 0.1 * alone.costs["error"]
+    other = torch.nn.Sequential(torch.nn.Linear(32, 40))
+    worse = compress([wide, other], data, ["size<=40%"], measurements=3)
+    assert worse.costs == alone.costs
+    with pytest.raises(ValueError, match="empty list"):
+        compress([], data, ["size<=40%"])
+
+
 # -- the command line -------------------------------------------------------------------------------------------------
 
 
@@ -259,6 +310,7 @@ def test_wrong_data_is_told_in_one_line(run, files, tmp_path, arrays, says):
         (["--limit", "weight<=6"], "a limit must be of size, memory, macs"),
         (["--limit", "size=6MB"], "a limit must read like size<=6MB"),
         (["--minimize", "beauty"], "must be of size"),
+        ([], "without limits the model stays as it is"),
         (["--error", "beauty"], "error must be one of relative"),
         (["--error", "nowhere.py:f"], "must name a function as FILE.py:FUNCTION"),
         (["--option", "3 bit"], "options has '3 bit', which is none of 'float16'"),
@@ -269,6 +321,13 @@ def test_wrong_arguments_are_told_in_one_line(run, files, arguments, says):
     status, _, complaint = run(files[0], "--data", files[1], "--quiet", *arguments)
     assert status == 1
     assert says in complaint
+
+
+def test_data_that_is_no_archive(run, files, tmp_path):
+    np.save(tmp_path / "one.npy", np.zeros((4, 6), dtype=int))
+    for wrong in (tmp_path / "one.npy", files[0]):
+        status, _, complaint = run(files[0], "--data", wrong, "--limit", "size<=30%")
+        assert (status, "must be an .npz file" in complaint, len(complaint.strip().splitlines())) == (1, True, 1)
 
 
 def test_a_damaged_model_and_an_operator_that_the_runtime_lacks(run, files, tmp_path):

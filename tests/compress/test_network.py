@@ -12,12 +12,12 @@ from cggd_compress.choices import choices_of
 from cggd_compress.network import MICROSOFT, Network, read_model
 from cggd_compress.options import Option, blocks, default_options, low_rank, unpacked
 from cggd_compress.runtime import Clock, Runtime
-from cggd_compress.workload import trace
+from cggd_compress.workload import trace, workload
 from tests.compress.models import network
 
 RUNTIME = Runtime()
 FEED = [{"tokens": np.random.default_rng(2).integers(0, 100, (5, 6))}]
-RANGES = trace(network().SerializeToString(), FEED[0]).ranges
+RANGES = trace(network().SerializeToString(), FEED[:1]).ranges
 OPTIONS = default_options(fast=True, ranges=RANGES)
 CHOICES = choices_of(Network(network()), OPTIONS, RUNTIME)
 
@@ -69,6 +69,44 @@ def test_every_option_is_near_the_weight(option):
         error = np.abs(outputs(CHOICES.file(labels))["scores"] - reference).mean() / np.abs(reference).mean()
         # Low-rank factors of random matrices lose most of them.
         assert error < {16: 1e-3, 8: 0.03, 4: 0.3, 2: 1.5}[option.bits] or option.name.startswith("rank")
+
+
+@pytest.mark.parametrize("name", ["half", "table", "scaled"])
+def test_a_weight_may_be_called_like_a_value_inside_its_formats(name):
+    model = network()
+    for tensor in model.graph.initializer:
+        tensor.name = name if tensor.name == "up.weight" else tensor.name
+    for node in model.graph.node:
+        node.input[:] = [name if one == "up.weight" else one for one in node.input]
+    made = choices_of(Network(model), OPTIONS, RUNTIME)
+    assert not made.refused
+    for option in made.space.option_labels(name):
+        labels = dict.fromkeys(made.space.decisions, KEEP)
+        same = {**dict.fromkeys(CHOICES.space.decisions, KEEP), "up.weight": option}
+        file = made.file({**labels, name: option})
+        np.testing.assert_array_equal(outputs(file)["scores"], outputs(CHOICES.file(same))["scores"])
+
+
+@pytest.mark.parametrize("columns", [33, 64])
+def test_a_table_that_is_only_looked_up_stays_packed(columns):
+    """The runtime unpacks the rows that are looked up, and memory is that of the packed table."""
+    table = np.random.default_rng(3).standard_normal((50, columns)).astype(np.float32)
+    value = [helper.make_tensor_value_info(n, k, ["n", *s]) for n, k, s in (("i", 7, []), ("y", 1, [columns]))]
+    node = helper.make_node("Gather", ["table", "i"], ["y"])
+    graph = helper.make_graph([node], "g", value[:1], value[1:], [numpy_helper.from_array(table, "table")])
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+    feed = [{"i": np.array([3, 49, 0, 3])}]
+    small = Network(model)
+    seen = trace(small.assemble({}), feed)
+    made = choices_of(small, default_options(fast=True), RUNTIME)
+    file, plain = (made.file({"table": name}) for name in ("4 bit/32", "4 bit/32 unpacked"))
+    assert "GatherBlockQuantized" in {node.op_type for node in onnx.load_from_string(file).graph.node}
+    rows, same = (RUNTIME.outputs(RUNTIME.session(data), feed)["y"] for data in (file, plain))
+    np.testing.assert_allclose(rows, table[feed[0]["i"]], atol=np.ptp(table) / 15)
+    np.testing.assert_allclose(rows, same, atol=2e-3)
+    memory = workload(made, seen)["memory"]
+    assert memory({"table": "4 bit/32"}) < 0.4 * memory({"table": "4 bit/32 unpacked"})
+    assert made.size({"table": "4 bit/32"}) == len(file)
 
 
 @settings(max_examples=20, deadline=None)

@@ -15,9 +15,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.optimize import LinearConstraint, milp
 
-from cggd import commands, rules
+from cggd import Problem, commands, rules
+from cggd.budget import Stop
 from cggd.result import Status
+from cggd.testing import check_improver
 from cggd_compress import Cache, FormatTable, make_recipe, plan
+from cggd_compress.each_option import EachOption
 from cggd_compress.planner import bytes_of
 from cggd_compress.planner_cli import app
 
@@ -230,6 +233,37 @@ def test_wrong_bytes(text):
 def test_what_cannot_be_planned(rows, given, message):
     with pytest.raises(ValueError, match=message):
         plan(FormatTable(rows), **given)
+
+
+def two_devices(seed, tensors=2):
+    """A plan of layers on two devices with little memory, and a cache."""
+    rng = np.random.default_rng(seed)
+    rows = {
+        f"blk.{n}.attn_k.weight": {
+            name: {"bytes": int(b * (1 + n)), "damage": float(rng.integers(1, 99)), "cached": 64 * (1 + n)}
+            for name, b in (("q8_0", 90), ("q4_K", 45))
+        }
+        for n in range(tensors)
+    }
+    room = sum(0.8 * formats["q8_0"]["bytes"] + 2.2 * formats["q8_0"]["cached"] for formats in rows.values())
+    cache = Cache([1, 2, 4], {"f16": 0, "q8_0": 2})
+    return plan(FormatTable(rows), {"gpu": 0.6 * room, "cpu": 0.5 * room}, cache=cache)
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_each_option_of_the_cache_keeps_the_laws_of_improvers(seed):
+    made = two_devices(seed)
+    for least in (2, 4):
+        problem = Problem(made.metrics["damage"], [*made.limits, made.metrics["context"] >= least])
+        check_improver(EachOption(made.space.decisions.index("cache")), problem)
+
+
+def test_a_plan_with_a_cache_is_proved():
+    """The products of layers and cache left a gap when the whole program was given to branch and bound."""
+    made = two_devices(0, tensors=24)
+    found = make_recipe(made, ["context >= 2"], time_limit=20)
+    assert found.result.stopped in (Stop.OPTIMAL, Stop.PRECISION)
+    assert make_recipe(made, ["context >= 2", "gpu <= 100", "cpu <= 100"]).result.status is Status.INFEASIBLE
 
 
 def test_what_a_cache_needs():

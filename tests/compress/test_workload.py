@@ -45,9 +45,11 @@ def test_the_peak_is_the_largest_sum_of_what_is_alive():
     unused = numpy_helper.from_array(np.zeros(3, dtype=np.float32), "w")
     graph = helper.make_graph(nodes, "g", [value], [result], [unused])
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
-    found = trace(model.SerializeToString(), {"x": np.zeros(10, dtype=np.float32)})
+    found = trace(model.SerializeToString(), [{"x": np.zeros(10, dtype=np.float32)}])
     assert found.peak == 4 * (10 + 10 + 20)
     assert found.shapes["y"] == (20,)
+    both = trace(model.SerializeToString(), [{"x": np.full(10, v, dtype=np.float32)} for v in (1, -3)])
+    assert both.ranges["b"] == (-1, 0), "ranges are those of all batches"
 
 
 def test_limits_on_them_are_kept(compression):

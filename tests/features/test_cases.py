@@ -160,7 +160,7 @@ def test_martingale_residuals_are_events_less_hazard():
 # -- dates ------------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("kind", ["datetime", "zone", "delta", "object", "array"])
+@pytest.mark.parametrize("kind", ["datetime", "zone", "delta", "object", "array", "period", "time"])
 @pytest.mark.parametrize("estimator", [None, RandomForestRegressor(5)])
 def test_dates_are_refused_by_name(kind, estimator):
     days = pd.Series(pd.date_range("2020-01-01", periods=40))
@@ -170,6 +170,8 @@ def test_dates_are_refused_by_name(kind, estimator):
         "delta": days - days[0],
         "object": pd.Series([d.date() for d in days], dtype=object),
         "array": days,
+        "period": days.dt.to_period("D"),
+        "time": pd.Series([d.time() for d in days], dtype=object),
     }[kind]
     X = pd.DataFrame({"x": RNG.normal(size=40), "admitted": column})
     data, name = (X[["admitted"]].to_numpy(), "0") if kind == "array" else (X, "'admitted'")

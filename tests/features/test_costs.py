@@ -96,17 +96,25 @@ def test_a_group_costs_what_the_cheapest_order_pays(cost):
 
 @settings(max_examples=40, deadline=None)
 @given(shared_costs(), st.data())
-def test_no_selection_of_a_branch_costs_less_than_least(cost, data):
+def test_no_selection_of_a_branch_costs_less_than_its_bounds(cost, data):
     m = cost.space.n_decisions
     state = np.array(data.draw(st.lists(st.integers(0, 2), min_size=m, max_size=m)))  # out, in, open
     rows = cost.space.enumerate().astype(bool)
     inside = (rows[:, state == 1]).all(axis=1) & ~(rows[:, state == 0]).any(axis=1)
-    assert cost.least(state == 1, state == 2) <= cost.evaluate(rows[inside].astype(np.int64)).min() + 1e-9
-    each = cost.least_with_each(state == 1, state == 2)
-    for v in np.flatnonzero(state == 2):
-        joined, rest = state.copy(), state.copy()
-        joined[v], rest[v] = 1, 0
-        assert each[v] == pytest.approx(cost.least(joined == 1, rest == 2))
+    allowed = np.column_stack([state != 1, state != 0]).ravel()
+    each = cost.least_with(1.0, allowed).reshape(-1, 2)
+    line = cost.minorant(1.0, allowed)
+    for row, value in zip(rows[inside], cost.evaluate(rows[inside].astype(np.int64)), strict=True):
+        assert np.where(row, each[:, 1], each[:, 0]).max() <= value + 1e-9
+        assert (
+            line is None
+            or line.values.reshape(-1, 2)[np.arange(m), row.astype(int)].sum() + line.constant <= value + 1e-9
+        )
+    for v in np.flatnonzero(state == 2):  # with a variable inside, the rest can do no better than from there on
+        joined = state.copy()
+        joined[v] = 1
+        after = cost.least_with(1.0, np.column_stack([joined != 1, joined != 0]).ravel()).reshape(-1, 2)
+        assert each[v, 1] == pytest.approx(after[v, 1])
 
 
 TABLE = {

@@ -6,13 +6,13 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from cggd import Additive, ChoiceSpace, Function
+from cggd.budget import Budget
 from cggd.testing import check_metric
 from cggd_features.costs import SharedCost
-from cggd_features.exact import branch_and_bound
 from cggd_features.gram import Gram
 from cggd_features.least_squares import Fit
 from cggd_features.limits import Limits
-from cggd_features.linear import no_penalties, solve, thrifty
+from cggd_features.linear import no_penalties, proved, solve, thrifty
 from cggd_features.reduced import reduced
 from cggd_features.subset import POWERS, along_rates, greedy
 
@@ -63,7 +63,6 @@ def test_switches_fit_iff_the_selection_after_them_holds(limits, bits):
             assert swaps[row, v] == limits.holds(switched(selected, u, v))
     if limits.holds(selected):
         assert limits.excess(selected)[0] == 0
-        assert limits.possible(selected, np.zeros(m, dtype=bool))
         assert (limits.affordable | ~selected).all()
 
 
@@ -93,12 +92,12 @@ def test_branch_and_bound_finds_and_proves_the_optimum(limits, seed):
     if not rows:
         return
     optimum = max(gram.explained(row) for row in rows)
-    proof = branch_and_bound(gram, limits, rows[0])
+    proof = proved(gram, limits, rows[0], Budget())
     assert proof.optimal
     assert proof.value == pytest.approx(optimum, abs=1e-8)
     assert limits.holds(proof.selected)
     for nodes in (0, 1, 3):  # what it says before it is done is no less true
-        early = branch_and_bound(gram, limits, rows[0], nodes=nodes)
+        early = proved(gram, limits, rows[0], Budget(), nodes)
         assert early.value <= optimum + 1e-9 <= early.bound + 2e-9
 
 

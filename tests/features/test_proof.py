@@ -11,6 +11,7 @@ from sklearn.linear_model import LinearRegression, LogisticRegression, Ridge
 from sklearn.metrics import d2_log_loss_score, r2_score
 
 from cggd import Additive, ChoiceSpace, Status
+from cggd.program.presolve import limits_of, possible
 from cggd_features import BudgetedSelector
 from cggd_features.costs import SharedCost
 from cggd_features.gram import Gram
@@ -296,4 +297,5 @@ def test_the_engine_ends_within_bounds_that_are_at_the_edge_of_rounding(seed, st
         assert found.status is Status.OPTIMAL
         assert found.score == pytest.approx(max(gram.explained(r) for r in rows), abs=1e-9)
         for selected in space.enumerate().astype(bool):  # prices differ by at least 0.1: rounding decides nothing
-            assert limits.possible(selected, none) or not limits.holds(selected)
+            only = np.column_stack([~selected, selected]).ravel()
+            assert possible(space, limits_of(limits.constraints), only) is not None or not limits.holds(selected)

@@ -1,6 +1,7 @@
 import numpy as np
 import pandas as pd
 import pytest
+from scipy.stats import rankdata
 from sklearn.ensemble import ExtraTreesClassifier, HistGradientBoostingClassifier, HistGradientBoostingRegressor
 from sklearn.impute import SimpleImputer
 from sklearn.linear_model import LinearRegression, LogisticRegression
@@ -12,6 +13,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.tree import DecisionTreeRegressor
 
 from cggd_features import BudgetedSelector
+from cggd_features.interactions import interactions
 
 
 def squares(n=150, p=6, seed=0):
@@ -172,6 +174,28 @@ def test_boosting_finds_an_exclusive_or_among_forty_columns(seed):
     selector = BudgetedSelector(model, costs=1, budget=2, max_fits=200, random_state=0).fit(X, y)
     assert set(selector.get_support(indices=True).tolist()) == {first, second}
     assert selector.score_ > 0.85
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_interactions_are_found_without_a_fit(seed):
+    rng = np.random.default_rng(seed)
+    X, owner = rng.normal(size=(300, 30)), np.repeat(np.arange(15), 2)
+    first, second = rng.choice(15, 2, replace=False)
+    y = ((X[:, 2 * first] > 0) ^ (X[:, 2 * second + 1] > 0)) + rng.normal(0, 0.3, 300)
+    found = interactions(np.exp(X), np.column_stack([rng.normal(size=300), y]), owner, 15)  # ranks need no unit
+    assert sorted(np.unravel_index(found.argmax(), found.shape)) == sorted((first, second))
+    ranks = [rankdata(X[:, column]) - 150.5 for column in (2 * first, 2 * second + 1)]
+    assert found.max() == pytest.approx(abs(np.corrcoef(ranks[0] * ranks[1], y)[0, 1]))
+    assert (found == found.T).all()
+
+
+def test_chance_makes_few_interactions():
+    rng = np.random.default_rng(0)
+    counts = [
+        np.count_nonzero(interactions(rng.normal(size=(200, 20)), rng.normal(size=(200, 1)), np.arange(20), 20))
+        for _ in range(20)
+    ]
+    assert np.mean(counts) < 2
 
 
 @pytest.mark.slow

@@ -359,6 +359,76 @@ class VisionTransformer(nn.Module):
         return self.head(x[:, 0])
 
 
+class Excited(nn.Module):
+    """Howard et al., ICCV 2019: an inverted bottleneck with squeeze and excitation."""
+
+    def __init__(self, inputs, wide, outputs, stride=1):
+        super().__init__()
+        self.up, self.depth = conv_bn(inputs, wide, 1, act=False), conv_bn(wide, wide, 5, stride, wide, act=False)
+        self.squeeze, self.excite = nn.Conv2d(wide, 8, 1), nn.Conv2d(8, wide, 1)
+        self.down, self.add = conv_bn(wide, outputs, 1, act=False), stride == 1 and inputs == outputs
+
+    def forward(self, x):
+        h = functional.hardswish(self.depth(functional.hardswish(self.up(x))))
+        h = h * functional.hardsigmoid(self.excite(functional.relu(self.squeeze(h.mean((2, 3), keepdim=True)))))
+        return self.down(h) + x if self.add else self.down(h)
+
+
+def mobilenet_v3():
+    return nn.Sequential(
+        conv_bn(3, 16, stride=2, act=False),
+        nn.Hardswish(),
+        Excited(16, 32, 16),
+        Excited(16, 48, 24, 2),
+        Excited(24, 48, 24),
+        nn.AdaptiveAvgPool2d(1),
+        nn.Flatten(),
+        nn.Linear(24, 32),
+        nn.Hardswish(),
+        nn.Linear(32, 10),
+    )
+
+
+class ConvNeXt(nn.Module):
+    """Liu et al., CVPR 2022."""
+
+    def __init__(self, width=16):
+        super().__init__()
+        self.depth, self.norm = nn.Conv2d(width, width, 7, padding=3, groups=width), nn.LayerNorm(width)
+        self.up, self.down = nn.Linear(width, 4 * width), nn.Linear(4 * width, width)
+        self.scale = nn.Parameter(0.1 * torch.ones(width))
+
+    def forward(self, x):
+        h = self.down(functional.gelu(self.up(self.norm(self.depth(x).permute(0, 2, 3, 1)))))
+        return x + (self.scale * h).permute(0, 3, 1, 2)
+
+
+def convnext():
+    return nn.Sequential(
+        nn.Conv2d(3, 16, 4, 4), ConvNeXt(), ConvNeXt(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(16, 10)
+    )
+
+
+class Detector(nn.Module):
+    """Redmon and Farhadi, 2018: boxes at two scales, the coarse one joined to the fine one."""
+
+    def __init__(self, anchors=2, classes=3):
+        super().__init__()
+        self.anchors, self.numbers = anchors, 5 + classes
+        self.fine, self.coarse = nn.Sequential(conv_bn(3, 16, stride=2), conv_bn(16, 16)), conv_bn(16, 32, stride=2)
+        self.side, self.joined = conv_bn(32, 16, 1), conv_bn(32, 24)
+        self.heads = nn.ModuleList([nn.Conv2d(c, anchors * self.numbers, 1) for c in (24, 32)])
+
+    def forward(self, x):
+        fine = self.fine(x)
+        coarse = self.coarse(fine)
+        joined = self.joined(torch.cat([functional.interpolate(self.side(coarse), scale_factor=2), fine], 1))
+        maps = [head(y) for head, y in zip(self.heads, (joined, coarse), strict=True)]
+        found = [y.unflatten(1, (self.anchors, self.numbers)) for y in maps]
+        boxes = torch.cat([y.flatten(3).transpose(2, 3).flatten(1, 2) for y in found], 1)
+        return {"boxes": boxes[..., :4].exp(), "scores": boxes[..., 4:].sigmoid()}
+
+
 def image(side=16):
     return (torch.randn(2, 3, side, side),)
 
@@ -379,4 +449,7 @@ MODELS = {
     "llama": (Llama, words),
     "tagger": (Tagger, words),
     "vit": (VisionTransformer, image),
+    "mobilenet_v3": (mobilenet_v3, image),
+    "convnext": (convnext, image),
+    "detector": (Detector, image),
 }

@@ -1,20 +1,22 @@
 import csv
 import io
 import itertools
+import math
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
 
-from cggd import Additive, Function, MetricError
+from cggd import Additive, Function, Interactions, MetricError
 from cggd_nas import Choice, collect, measure
+from cggd_nas.calls import Place
 from cggd_nas.extract import extract
 from cggd_nas.lookup import Entry, LookupTable, measure_lookup
 from cggd_nas.measure import Measurement
 from cggd_nas.metrics import Costs
-from cggd_nas.parts import Place
 from tests.nas.nets import FEW, SEPARABLE, SMALLER, made, some_selections
 
 words = st.text("abc.;=, \"'é", max_size=5).map(str.strip)
@@ -93,11 +95,26 @@ def test_a_table_of_a_known_device_adds_up_to_the_network(name):
     rows = [supernet.space.indices(s) for s in selections]
     table = measure_lookup(supernet, example, measure=by_macs, selections=None if name in SEPARABLE else rows)
     metric = costs.looked_up(table)
-    assert isinstance(metric, Additive if name in SEPARABLE else Function)
+    assert isinstance(metric, Additive if name in SEPARABLE else (Interactions, Function))
     assert (metric.name, metric.unit) == ("latency", "ms")
     for selection in selections:
-        parts = len(costs.walk.calls(selection))
+        parts = len(costs.tracer.calls(selection))
         assert metric(selection) == pytest.approx(measure.macs(extract(supernet, selection), example) + parts)
+
+
+@pytest.mark.parametrize("name", ["strided", "nested", "widths", "nats_size", "transformer"])
+def test_tables_of_parts_that_interact_are_exact_under_every_selection(name):
+    supernet, example = made(name)
+    drawn = np.random.default_rng(0)
+    table = measure_lookup(
+        supernet, example, measure=lambda *_: measure.Measurement(drawn.integers(1, 999) / 10, 0.0, 1, 1, "board")
+    )
+    costs = Costs(supernet, example)
+    metric = costs.looked_up(table)
+    assert isinstance(metric, Interactions)
+    for row in supernet.space.enumerate():
+        calls = costs.tracer.calls(supernet.space.labels(row))
+        assert metric(row) == pytest.approx(math.fsum(table.entries[call.place].value for call in calls))
 
 
 def test_places_of_an_additive_network():
@@ -240,9 +257,9 @@ def test_missing_entries_are_found_at_evaluation_where_parts_interact():
 def test_bounds_allow_for_the_rounding_of_the_sum_of_entries(name):
     """Whether the metric is additive or a function: 0.1 ms three times are 0.3 ms, and no more."""
     supernet, example = made(name)
-    walk = Costs(supernet, example).walk
+    tracer = Costs(supernet, example).tracer
     selection = some_selections(supernet, 1)[0]
-    parts = len(walk.calls(selection))
+    parts = len(tracer.calls(selection))
 
     def constant(value):
         return lambda module, arguments: measure.Measurement(value, 0.0, 1, 1, "board")

@@ -37,7 +37,7 @@ def test_parts_do_not_exceed_the_peak_and_one_of_them_may_reach_it():
         costs = Costs(*made(name))
         memory = costs.peak_memory()
         for selection in some_selections(costs.supernet, FEW.get(name, 4)):
-            recorded = costs.walk.trace(selection)
+            recorded = costs.tracer.trace(selection)
             assert set(recorded.peaks) <= set(selection)
             assert max(recorded.peaks.values()) <= recorded.live_elements.max()
         if name != "fbnet":
@@ -47,8 +47,8 @@ def test_parts_do_not_exceed_the_peak_and_one_of_them_may_reach_it():
 
 def test_options_of_nested_choices_are_attributed_to_each_of_them():
     supernet, example = made("nested")
-    walk = Costs(supernet, example).walk
-    recorded = walk.trace(
+    tracer = Costs(supernet, example).tracer
+    recorded = tracer.trace(
         {"outer": "deep", "inner": "a", "depth": "3", "1.blocks.0.main": "conv1", "1.blocks.2.main": "conv3"}
     )
     assert [set(o.decisions) for o in recorded.operations if o.name == "aten::convolution"] == [

@@ -23,6 +23,7 @@ from cggd_nas import (
     recalibrate,
     search,
 )
+from cggd_nas.nested import tensors_in
 from tests.nas.models import MODELS, UNet
 
 
@@ -55,7 +56,7 @@ def test_networks_from_papers(name, tmp_path):
     model, inputs, supernet = made(name)
     assert not any("operation" in reason for reason in supernet.report.unpruned.values())
     with torch.no_grad(), supernet.selected(largest(supernet)) as same:
-        torch.testing.assert_close(same(*inputs), model(*inputs), rtol=1e-6, atol=1e-6)
+        torch.testing.assert_close([*tensors_in(same(*inputs))], [*tensors_in(model(*inputs))], rtol=1e-6, atol=1e-6)
     costs = Costs(supernet, inputs)
     sums = {costs.parameters(): measure.parameters, costs.macs(): lambda n: measure.macs(n, inputs) / 1e6}
     sums[costs.size_kb(bits=8)] = lambda n: measure.size_kb(n, bits=8)
@@ -69,7 +70,8 @@ def test_networks_from_papers(name, tmp_path):
     session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
     given = {i.name: x.numpy() for i, x in zip(session.get_inputs(), inputs, strict=True)}
     with torch.no_grad():
-        np.testing.assert_allclose(session.run(None, given)[0], network(*inputs), rtol=1e-3, atol=1e-5)
+        for there, here in zip(session.run(None, given), tensors_in(network(*inputs)), strict=True):
+            np.testing.assert_allclose(there, here, rtol=1e-3, atol=1e-5)
 
 
 @pytest.mark.parametrize(
@@ -144,6 +146,96 @@ def test_what_is_not_understood_stays_and_is_named(do, after):
     assert "first" in supernet.report.unpruned
     for _, network in random_networks(supernet, (torch.randn(2, 4),)):
         assert network.first.out_features == 16
+
+
+@pytest.mark.parametrize("pool", [nn.AdaptiveAvgPool2d(1), nn.AdaptiveAvgPool2d(2), nn.MaxPool2d(2)])
+def test_the_order_in_memory_changes_nothing(pool):
+    """Channels-last inputs run other operations inside of PyTorch."""
+    model = nn.Sequential(nn.Conv2d(3, 16, 3), pool, nn.Flatten(), nn.LazyLinear(5))
+    x = torch.randn(1, 3, 8, 8)
+    model(x)
+    found = [prunable(model, y).report for y in (x, x.to(memory_format=torch.channels_last))]
+    assert str(found[0]) == str(found[1])
+    assert len(found[0].widths) == 1
+
+
+class Forward(nn.Module):
+    """Parts, and a function of them and the input."""
+
+    def __init__(self, do, **parts):
+        super().__init__()
+        self.do = do
+        for name, part in parts.items():
+            setattr(self, name, part)
+
+    def forward(self, *arguments):
+        return self.do(self, *arguments)
+
+
+def excited(self, x):
+    h = functional.hardswish(self.first(x))
+    return self.last(h * functional.hardsigmoid(self.up(self.down(functional.adaptive_avg_pool2d(h, 1)))))
+
+
+def attended(self, x):
+    """As many heads of keys as of queries, counted apart, from one layer that is split by their numbers."""
+    b, t, _ = x.shape
+    parts = self.first(x).split([n * 4 for n in (self.heads, self.key_heads, self.key_heads)], -1)
+    q, k, v = (y.view(b, t, -1, 4).transpose(1, 2) for y in parts)
+    h = functional.scaled_dot_product_attention(q, k, v, enable_gqa=True)
+    return self.last(h.transpose(1, 2).reshape(b, t, self.heads * 4))
+
+
+def attention():
+    made = Forward(attended, first=nn.Linear(5, 48), last=nn.Linear(16, 3))
+    made.heads, made.key_heads = 4, 4
+    return made
+
+
+def conv(a, b, kernel=3, **how):
+    return nn.Conv2d(a, b, kernel, padding=kernel // 2, **how)
+
+
+ODD = {
+    "excitation": lambda: Forward(excited, first=conv(3, 16), down=conv(16, 8, 1), up=conv(8, 16, 1), last=conv(16, 4)),
+    "space to channels": lambda: nn.Sequential(conv(3, 16), nn.PixelUnshuffle(2), conv(64, 4)),
+    "channels to space": lambda: nn.Sequential(conv(3, 32), nn.PixelShuffle(2), conv(8, 4)),
+    "patches": lambda: Forward(
+        lambda s, x: s.last(functional.unfold(s.first(x), 3, padding=1).unflatten(2, x.shape[2:])),
+        first=conv(3, 8), last=conv(72, 4, 1),
+    ),
+    "weight norm": lambda: nn.Sequential(nn.utils.parametrizations.weight_norm(conv(3, 16)), nn.ReLU(), conv(16, 4)),
+    "transposed depthwise": lambda: nn.Sequential(
+        conv(3, 16), nn.ConvTranspose2d(16, 16, 2, 2, groups=16), conv(16, 4)
+    ),
+    "unit length": lambda: Forward(
+        lambda s, x: s.last(functional.normalize(s.first(x), dim=1)), first=conv(3, 16), last=conv(16, 4)
+    ),
+    "shared": lambda: Forward(
+        lambda s, x: s.last(s.mix(s.mix(s.first(x)))), first=conv(3, 16), mix=conv(16, 16), last=conv(16, 4)
+    ),
+    "concatenated twice": lambda: Forward(
+        lambda s, x: s.last(torch.cat([s.a(x), s.b(x), s.a(x)], 1)), a=conv(3, 8), b=conv(3, 24), last=conv(40, 4)
+    ),
+    "heads": attention,
+    "bag of words": lambda: nn.Sequential(nn.EmbeddingBag(20, 16), nn.Linear(16, 3)),
+    "weights used outside of their module": lambda: Forward(
+        lambda s, ids: functional.linear(s.mix(s.words(ids)), s.words.weight),
+        words=nn.Embedding(20, 16), mix=nn.Linear(16, 16),
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", ODD)
+def test_odd_networks_are_cut_and_counted(name):
+    torch.manual_seed(0)
+    words = name.startswith(("bag", "weights"))
+    x = torch.arange(6)[None] if words else torch.randn(2, 6, 5) if name == "heads" else torch.randn(2, 3, 8, 8)
+    supernet = prunable(ODD[name]().eval(), x, (0.5, 1.0), 1)
+    costs = Costs(supernet, x)
+    for labels, network in [*random_networks(supernet, (x,), 3)]:
+        assert costs.parameters()(labels) == measure.parameters(network)
+        assert costs.macs()(labels) == pytest.approx(measure.macs(network, x) / 1e6)
 
 
 def test_means_over_channels_are_of_those_that_stay():

@@ -205,8 +205,8 @@ def test_ctrl_c_returns_the_best_so_far():
 @pytest.mark.parametrize("judged", [1, 3, 6])
 def test_ctrl_c_at_the_end_returns_the_best_of_those_judged(judged, monkeypatch):
     net, size = network()
-    loop = importlib.import_module("cggd_nas.loop")
-    real, seen = loop.judge, []
+    training = importlib.import_module("cggd_nas.training")
+    real, seen = training.judge, []
 
     def interrupted(*arguments):
         if len(seen) == judged:
@@ -214,7 +214,7 @@ def test_ctrl_c_at_the_end_returns_the_best_of_those_judged(judged, monkeypatch)
         seen.append(real(*arguments))
         return seen[-1]
 
-    monkeypatch.setattr(loop, "judge", interrupted)
+    monkeypatch.setattr(training, "judge", interrupted)
     result = searched(net, [size <= 20.0], candidates=4, finalists=3)
     assert result.stopped == "all 6 epochs done, interrupted while candidates were told apart"
     assert len(result.candidates) == min(judged, 4)

@@ -17,7 +17,7 @@ from cggd import Additive, Function, SearchError
 from cggd_nas import Choice, Darts, NoFeasibleArchitectureError, collect, evaluate, retrain
 from tests.nas.test_search import TRAIN, VAL, X, network, searched, states
 
-loop = importlib.import_module("cggd_nas.loop")
+training = importlib.import_module("cggd_nas.training")
 
 
 # -- outputs ----------------------------------------------------------------------------------------------------------
@@ -214,7 +214,7 @@ def test_looking_ahead_moves_no_order_of_data(own):
     def first_batches(rehearse, monkeypatch):
         with monkeypatch.context() as patch:
             if not rehearse:
-                patch.setattr(loop.Run, "_rehearse", lambda run: None)
+                patch.setattr(training.Run, "_rehearse", lambda run: None)
             net, size = network()
             net.model.append(Seen())
             searched(net, [size <= 9.0], train=loader(TRAIN, 1), val=loader(VAL, 2), epochs=1, warmup=0)
@@ -288,27 +288,27 @@ def end_of_data(net, monkeypatch, error):
 
 
 def first_candidate(net, monkeypatch, error):
-    monkeypatch.setattr(loop, "judge", failing(loop.judge, 0, error))
+    monkeypatch.setattr(training, "judge", failing(training.judge, 0, error))
 
 
 def third_candidate(net, monkeypatch, error):
-    monkeypatch.setattr(loop, "judge", failing(loop.judge, 2, error))
+    monkeypatch.setattr(training, "judge", failing(training.judge, 2, error))
 
 
 def first_finalist(net, monkeypatch, error):
-    monkeypatch.setattr(loop, "judge", failing(loop.judge, 4, error))
+    monkeypatch.setattr(training, "judge", failing(training.judge, 4, error))
 
 
 def candidates_are_drawn(net, monkeypatch, error):
-    monkeypatch.setattr(loop, "likely", failing(loop.likely, 0, error))
+    monkeypatch.setattr(training, "likely", failing(training.likely, 0, error))
 
 
 def bounds_are_evaluated(net, monkeypatch, error):
-    monkeypatch.setattr(loop, "holds", failing(loop.holds, 0, error))
+    monkeypatch.setattr(training, "holds", failing(training.holds, 0, error))
 
 
 def recalibration(net, monkeypatch, error):
-    monkeypatch.setattr(loop, "recalibrate", failing(loop.recalibrate, 0, error))
+    monkeypatch.setattr(training, "recalibrate", failing(training.recalibrate, 0, error))
 
 
 ENDS = [
@@ -373,7 +373,7 @@ def test_a_device_that_breaks_does_not_lose_what_it_measured(when):
 def test_a_candidate_found_to_miss_a_bound_is_no_answer_where_the_device_breaks_next():
     net, _ = network()
     board, asked = Board(net), []
-    real = loop.holds
+    real = training.holds
 
     def holds(constraints, selection):
         asked.append(selection)
@@ -382,11 +382,11 @@ def test_a_candidate_found_to_miss_a_bound_is_no_answer_where_the_device_breaks_
         raise OSError("unplugged")
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(loop, "holds", holds)
+        patch.setattr(training, "holds", holds)
         with pytest.raises(SearchError) as caught:
             searched(net, [board.latency <= 17.0])
     assert net.space.labels(asked[0]) != caught.value.result.selection
-    assert real is loop.holds
+    assert real is training.holds
 
 
 def test_without_anything_feasible_the_failure_itself_is_raised(monkeypatch):
@@ -499,7 +499,7 @@ def test_an_older_or_later_format_is_named(written):
         changed = {name: value for name, value in saved.items() if name != "format"}
         torch.save(changed if number == 1 else {**saved, "format": number}, written)
         with pytest.raises(
-            ValueError, match=rf"checkpoint .*search.pt has format {number}, .* reads format {loop.FORMAT}"
+            ValueError, match=rf"checkpoint .*search.pt has format {number}, .* reads format {training.FORMAT}"
         ):
             resumed(written)
 

@@ -80,6 +80,19 @@ def schedules(needs):
 
 
 @settings(max_examples=25, deadline=None)
+@given(requirements())
+def test_json_of_a_schedule_holds_all_requirements(needs):
+    def plain(needs):
+        modes = {t: {m: (a.duration, a.demands) for m, a in of.items()} for t, of in needs.tasks.items()}
+        lags = {edge: time for edge, time in needs.lags.items() if time}
+        return {**vars(needs), "tasks": modes, "lags": lags, "precedence": list(needs.precedence)}
+
+    start, modes = dict.fromkeys(needs.tasks, 0), {task: next(iter(of)) for task, of in needs.tasks.items()}
+    again = Schedule.from_json(Schedule(needs, start, modes).to_json())
+    assert plain(again.requirements) == plain(needs)
+    assert (again.start, again.modes) == (start, modes)
+
+
 @given(requirements(most=3), st.sampled_from(list(GOALS)))
 @pytest.mark.slow
 def test_what_cp_sat_proves_is_what_enumeration_finds(needs, name):

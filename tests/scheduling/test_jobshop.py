@@ -1,6 +1,7 @@
 import json
 import math
 import random
+from dataclasses import fields
 from itertools import permutations, product
 
 import networkx as nx
@@ -13,9 +14,9 @@ from benchmarks.scheduling.shops import INSTANCES
 from cggd import Status
 from cggd.datasets import data_folder
 from cggd.testing import check_metric
-from cggd_scheduling import ScheduleError, cp_sat
-from cggd_scheduling.jobshop import JobShop, read, read_shops, schedule_jobs
-from cggd_scheduling.jobshop.search import dispatched
+from cggd_scheduling import Schedule, ScheduleError, cp_sat
+from cggd_scheduling.jobshop import JobShop, read, read_shops, schedule_jobs, write
+from cggd_scheduling.jobshop.search import _named, _plan, dispatched
 from cggd_scheduling.jobshop.tabu import _between, _drawn, search
 
 
@@ -319,6 +320,13 @@ def test_wrong_files_are_errors_that_name_the_file(tmp_path, name, text, message
     assert name in str(error.value)
 
 
+def test_machines_of_a_flexible_shop_may_be_numbered_from_0(tmp_path):
+    pytest.importorskip("fjsplib")
+    (tmp_path / "a.fjs").write_text("2 2\n1 2 1 3 2 5\n1 1 2 4\n")
+    (tmp_path / "b.fjs").write_text("2 2\n1 2 0 3 1 5\n1 1 1 4\n")
+    assert read(tmp_path / "a.fjs").jobs == read(tmp_path / "b.fjs").jobs == (({0: 3, 1: 5},), ({1: 4},))
+
+
 def test_json_holds_one_shop_or_several_by_name(tmp_path):
     one = {"name": "p", "jobs": [[[["a", 2]], [["b", 1], ["a", 4]]]]}
     (tmp_path / "one.json").write_text(json.dumps(one))
@@ -326,6 +334,48 @@ def test_json_holds_one_shop_or_several_by_name(tmp_path):
     shop = read(tmp_path / "one.json")
     assert (shop.name, schedule_jobs(shop).makespan) == ("p", 3)
     assert read(tmp_path / "two.json", instance="p").jobs == shop.jobs
+
+
+@given(shops(), st.data())
+def test_json_round_trip(tmp_path_factory, shop, data):
+    def of(keys):
+        times = st.integers(0, 5) | st.just(0.5)
+        return data.draw(st.dictionaries(st.sampled_from(keys), times, max_size=3)) if keys else {}
+
+    numbers = list(range(len(shop.jobs)))
+    times = {name: of(numbers) for name in ("release", "due", "weights")}
+    times |= {name: of(shop.precedence) for name in ("lags", "longest_lags")}
+    setups = {m: of([(a, b) for a in numbers for b in numbers]) for m in shop.machines[:1]}
+    shop = JobShop(shop.jobs, "shop", "h", **times, setups=setups)
+    path = tmp_path_factory.mktemp("shops") / "shop.json"
+    write(shop, path)
+    again = read(path)
+    assert [getattr(again, f.name) for f in fields(shop)] == [getattr(shop, f.name) for f in fields(shop)]
+
+
+@given(shops(least=0), st.randoms(use_true_random=False))
+def test_a_schedule_from_elsewhere_becomes_sequences_that_are_no_longer(shop, rng):
+    if not shop.operations:
+        return
+    now = drawn(shop, rng)
+    schedule = Schedule(shop.requirements(), *_named(shop, now, now.plan)).verify()
+    again = drawn(shop, rng)
+    again.set(_plan(shop, schedule))
+    assert again.makespan <= schedule.makespan
+    assert again.machine == now.machine
+
+
+@given(shops(jobs=4), st.randoms(use_true_random=False))
+def test_the_search_goes_on_from_what_others_find(shop, rng):
+    if not shop.operations:
+        return
+    best = min((drawn(shop, rng) for _ in range(5)), key=lambda now: now.makespan)
+    news = [best.plan]
+    found = list(
+        search(drawn(shop, rng), rng, moves=64, stop=lambda _: False, news=lambda: news.pop() if news else None)
+    )
+    assert [length for length, _ in found] == sorted({length for length, _ in found}, reverse=True)
+    assert news or found[-1][0] <= best.makespan
 
 
 # -- the public instances ---------------------------------------------------------------------------------------------

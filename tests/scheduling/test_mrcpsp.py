@@ -3,11 +3,13 @@ import csv
 import pytest
 from hypothesis import given, settings
 
+from benchmarks.scheduling import generated
 from cggd import Status
 from cggd_scheduling import Project, schedule_project
 from cggd_scheduling.bounds import relaxation, rounded_up
 from cggd_scheduling.decoding import Instance
 from cggd_scheduling.genetic import Search, Stop
+from cggd_scheduling.multimode import _member
 from tests.scheduling.projects import projects, selections, shortest
 from tests.scheduling.test_modes import FOLDER, instances, needs_data, project_of
 
@@ -28,6 +30,28 @@ def test_small_projects_agree_with_trying_everything(project):
         assert found.bound <= best
         assert found.violations(project.requirements()) == []
         assert (found.status is Status.OPTIMAL) == (found.bound == best)
+
+
+def test_cp_sat_beside_the_genetic_algorithm_ends_it_with_a_proof():
+    pytest.importorskip("ortools")
+    project = generated.project(12, 3, 0.2, seed=3)
+    found = schedule_project(project, schedules=10**9, time_limit=60, workers=2)
+    assert found.verify().status is Status.OPTIMAL
+    assert found.seconds < 60
+
+
+def test_a_schedule_from_elsewhere_joins_the_population():
+    project = generated.project(12, 3, 0.2, seed=3)
+    instance = Instance.of(project)
+    known = _member(instance, schedule_project(project, schedules=300))
+    witness = list(known.modes)
+    search = Search(instance, witness, stop=Stop(600), seed=0)
+    search.guests.append(known)
+    for _ in search.run():
+        pass
+    assert search.guests == []
+    assert search.best is not None
+    assert search.best.makespan <= known.makespan
 
 
 @settings(max_examples=40, deadline=None)

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator, Mapping, Sequence
 from os import PathLike
 from pathlib import Path
 from typing import Any
 
+from cggd.entries import label_from_json, label_to_json
 from cggd.io import check_keys
-from cggd.io.text import read_text
+from cggd.io.text import read_text, write_text
 from cggd.space import few
-from cggd_scheduling.files import load_json, named, package, suffix, unpacked
+from cggd_scheduling.files import load_json, mapping_of, named, package, rows_of, suffix, unpacked
 from cggd_scheduling.jobshop.problem import JobShop
+
+# What JSON says of jobs, or of pairs of operations.
+TIMES = {"release": 1, "due": 1, "weights": 1, "lags": 2, "longest_lags": 2}
 
 
 def read(path: str | PathLike, *, instance: str | None = None) -> JobShop:
@@ -21,9 +26,9 @@ def read(path: str | PathLike, *, instance: str | None = None) -> JobShop:
     0, and duration, each machine once. Where a file has several, a line ``instance NAME`` stands before each; other
     lines before the numbers of jobs and machines are headings. The first line of a ``.fjs`` file has the same numbers;
     each further line is a job: the number of its operations, then for each the number of machines and pairs of
-    machine, from 1, and duration. JSON (gzipped or not) has ``jobs[j][i]``, a list of pairs of machine and duration,
-    and where wanted ``name``, ``n_jobs`` and ``n_machines``; or several such objects by name. Any other key is an
-    error. Machines are numbered from 0 in a job shop that was read.
+    machine, from 1 (or from 0 where one is 0), and duration. JSON (gzipped or not) has ``jobs[j][i]``, a list of pairs
+    of machine and duration, and where wanted ``name``, ``n_jobs`` and ``n_machines``, and what `write` describes; or
+    several such objects by name. Any other key is an error. Machines are numbered from 0 in a job shop that was read.
 
     Parameters
     ----------
@@ -39,8 +44,7 @@ def read(path: str | PathLike, *, instance: str | None = None) -> JobShop:
     path = Path(path)
     if suffix(path) == ".json":
         with named(path):
-            jobs, name = _of_json(path, instance)
-            return JobShop([[_distinct(pairs) for pairs in job] for job in jobs], name)
+            return _of_json(path, instance)
     if is_classical(path):
         shops = read_shops(path)
         with named(path):
@@ -49,6 +53,30 @@ def read(path: str | PathLike, *, instance: str | None = None) -> JobShop:
         raise ValueError(f"{path}: expected a classical job shop, or a file that ends in .fjs, .txt or .json")
     with named(path):
         return JobShop([[_distinct(pairs) for pairs in job] for job in _of_fjs(path)], path.name.split(".")[0])
+
+
+def write(shop: JobShop, path: str | PathLike) -> None:
+    """Write a job shop as JSON, which `read` reads.
+
+    Parameters
+    ----------
+    shop : JobShop
+        Its machines are strings, numbers, bools or tuples of them.
+    path : path
+        Packed where it ends in ``.gz``.
+
+    Notes
+    -----
+    Beside ``name`` and ``jobs``, the object has ``unit``, and where they are not empty ``release``, ``due`` and
+    ``weights`` (lists of job and number), ``lags`` and ``longest_lags`` (lists of operation, operation and time, where
+    an operation is a list of job and position) and ``setups`` (a list of machine and a list of job, job and time).
+    """
+    data: dict[str, Any] = {"name": shop.name, "unit": shop.unit}
+    data |= {name: rows_of(of, width) for name, width in TIMES.items() if (of := getattr(shop, name))}
+    if shop.setups:
+        data["setups"] = [[machine, rows_of(of, 2)] for machine, of in shop.setups.items()]
+    data["jobs"] = [[rows_of(machines) for machines in job] for job in shop.jobs]
+    write_text(path, json.dumps(data, default=label_to_json, allow_nan=False))
 
 
 def is_classical(path: str | PathLike) -> bool:
@@ -137,27 +165,36 @@ def _of_fjs(path: Path) -> list[list[list[tuple[int, int]]]]:
         found = fjsplib.read(plain)
     if len(found.jobs) != found.num_jobs:
         raise ValueError(f"the first line says {found.num_jobs} jobs, and {len(found.jobs)} follow")
+    used = [m for job in found.jobs for pairs in job for m, _ in pairs]
+    first = -1 if used and min(used) == -1 and max(used) < found.num_machines - 1 else 0
     for j, job in enumerate(found.jobs, 1):
-        if wrong := [m + 1 for pairs in job for m, _ in pairs if not 0 <= m < found.num_machines]:
+        if wrong := [m + 1 for pairs in job for m, _ in pairs if not 0 <= m - first < found.num_machines]:
             raise ValueError(f"job {j} names machine {wrong[0]}; there are machines 1 to {found.num_machines}")
-    return found.jobs
+    return [[[(m - first, duration) for m, duration in pairs] for pairs in job] for job in found.jobs]
 
 
-def _of_json(path: Path, instance: str | None) -> tuple[Any, str]:
+def _of_json(path: Path, instance: str | None) -> JobShop:
     data = load_json(path)
     if not isinstance(data, dict):
         raise ValueError('expected an object with "jobs"')
     shops = {data.get("name", path.stem): data} if "jobs" in data else data
     name = _which({name: shop for name, shop in shops.items() if isinstance(shop, dict) and "jobs" in shop}, instance)
     shop = shops[name]
-    check_keys(shop, ("name", "jobs", "n_jobs", "n_machines"), f"job shop {name!r}")
+    check_keys(shop, ("name", "unit", "jobs", "n_jobs", "n_machines", "setups", *TIMES), f"job shop {name!r}")
     jobs = shop["jobs"]
-    counted = {"n_jobs": len(jobs), "n_machines": len({pair[0] for job in jobs for pairs in job for pair in pairs})}
+    found = JobShop(
+        [[mapping_of(pairs, "an operation") for pairs in job] for job in jobs],
+        name,
+        shop.get("unit", ""),
+        **{key: mapping_of(shop.get(key, []), key, width) for key, width in TIMES.items()},
+        setups={label_from_json(machine): mapping_of(of, "setups", 2) for machine, of in shop.get("setups", ())},
+    )
+    counted = {"n_jobs": len(jobs), "n_machines": len(found.machines)}
     if shop.get("n_jobs", len(jobs)) != counted["n_jobs"]:
         raise ValueError(f"n_jobs says {shop['n_jobs']} jobs, and jobs has {counted['n_jobs']}")
     if shop.get("n_machines", counted["n_machines"]) < counted["n_machines"]:
         raise ValueError(f"n_machines says {shop['n_machines']} machines, and jobs names {counted['n_machines']}")
-    return jobs, name
+    return found
 
 
 def _which(shops: Mapping[str, Any], instance: str | None) -> str:

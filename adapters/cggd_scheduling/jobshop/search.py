@@ -5,8 +5,7 @@ from __future__ import annotations
 import random
 import sys
 import time
-from collections.abc import Callable, Sequence
-from contextlib import nullcontext
+from collections.abc import Sequence
 from typing import Any
 
 from cggd import Descent, Stop, minimize, portfolio
@@ -14,8 +13,9 @@ from cggd.budget import Budget
 from cggd.checks import as_number, check_choice, check_time_limit, whole
 from cggd.program.threads import POLL_SECONDS
 from cggd_scheduling import cp_sat
-from cggd_scheduling.best import Best
+from cggd_scheduling.best import Beside, Best
 from cggd_scheduling.bounds import rounded_to
+from cggd_scheduling.cp_sat import Attempt
 from cggd_scheduling.jobshop.problem import JobShop
 from cggd_scheduling.jobshop.tabu import Plan, Sequences, search
 from cggd_scheduling.schedule import Schedule, nothing_to_do
@@ -34,7 +34,11 @@ SHARE, TABU_SHARE = 0.1, 0.6
 
 # Shares of the time left for the attempts of CP-SAT beside it or after it, each from the best schedule then. The first
 # one gets a poor schedule, and is short; it proves la01 to la05, la16 and la17 in 0.2 s.
-ATTEMPTS = ((0.1, cp_sat.RAISING), (0.5, cp_sat.FINDING), (1.0, cp_sat.RAISING))
+ATTEMPTS = (
+    Attempt(0.1, cp_sat.RAISING),
+    Attempt(0.7, cp_sat.NEIGHBOURHOODS, again=True),
+    Attempt(1.0, cp_sat.RAISING),
+)
 
 # Moves of the tabu search without a time limit.
 MOVES = 10_000
@@ -123,37 +127,44 @@ def _search(shop: JobShop, best: Best, moves: int) -> None:
     if deadline is not None and (best.schedule is not None or best.bound > deadline):
         return
     small = shop.space.n_options <= SMALL
-    if small and not _beside(best):
+    if small and not best.beside:
         part = budget.part(share=FIRST_SHARE, seconds=FIRST) if budget.limited else None
         best.prove(part, parameters=cp_sat.RAISING)
-    proving = best.proving(*ATTEMPTS) if _beside(best) else nullcontext(lambda value: False)
-    with proving as settled:
-        _improve(shop, best, first, moves, settled)
+    with best.proving(*ATTEMPTS) as beside:
+        _improve(shop, best, first, moves, beside)
     if budget.limited or not small:
-        for share, parameters in ATTEMPTS[1:] if budget.limited else ATTEMPTS[:1]:
-            best.prove(budget.part(share=share), parameters=parameters)
+        for attempt in ATTEMPTS[1:] if budget.limited else ATTEMPTS[:1]:
+            best.prove(budget.part(share=attempt.share), parameters=attempt.parameters)
 
 
-def _beside(best: Best) -> bool:
-    """Whether CP-SAT has threads of its own."""
-    return best.budget.limited and cp_sat.available() and cp_sat.threads(best.workers) > 1
-
-
-def _improve(shop: JobShop, best: Best, start: Sequences, moves: int, settled: Callable[[Any], bool]) -> None:
+def _improve(shop: JobShop, best: Best, start: Sequences, moves: int, beside: Beside) -> None:
     """Take better and better schedules, until one reaches the bound or keeps the deadline."""
-    budget = best.budget.part(share=1.0 if _beside(best) else best.share(TABU_SHARE))
+    budget = best.budget.part(share=1.0 if best.beside else best.share(TABU_SHARE))
 
     def stop(now: Any) -> bool:
-        return settled(now) or budget.over() or (best.bound is not None and now <= best.bound)
+        return beside.settled(now) or budget.over() or (best.bound is not None and now <= best.bound)
+
+    def news() -> Plan | None:
+        found = beside.news()
+        return None if found is None else _plan(shop, found)
 
     if best.over:
         return
-    for _, plan in search(start, random.Random(best.seed), moves=moves, stop=stop):
+    for _, plan in search(start, random.Random(best.seed), moves=moves, stop=stop, news=news):
         best.take(*_named(shop, start, plan))
         if best.needs.deadline is not None and best.schedule is not None:
             return
-    while _beside(best) and not stop(best.value):
+    while best.beside and not stop(best.value):
         time.sleep(POLL_SECONDS)
+
+
+def _plan(shop: JobShop, schedule: Schedule) -> Plan:
+    """Machines, and the operations by their starts."""
+    operations, number = list(shop.operations), {machine: m for m, machine in enumerate(shop.machines)}
+    by_start = sorted(
+        range(len(operations)), key=lambda n: (schedule.start[op := operations[n]], schedule.finish(op), n)
+    )
+    return Plan(tuple(number[schedule.modes[op]] for op in operations), tuple(by_start))
 
 
 def _named(shop: JobShop, sequences: Sequences, plan: Plan) -> tuple[dict[Any, Any], dict[Any, Any]]:

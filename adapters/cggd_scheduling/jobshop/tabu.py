@@ -261,7 +261,12 @@ class Sequences:
 
 
 def search(
-    sequences: Sequences, rng: random.Random, *, moves: int, stop: Callable[[Any], bool]
+    sequences: Sequences,
+    rng: random.Random,
+    *,
+    moves: int,
+    stop: Callable[[Any], bool],
+    news: Callable[[], Plan | None] = lambda: None,
 ) -> Iterator[tuple[Any, Plan]]:
     """Yield a schedule with its makespan whenever it is shorter than all before, the first one included.
 
@@ -273,14 +278,16 @@ def search(
     moves : int
     stop : callable
         Asked with the shortest makespan after every few moves.
+    news : callable
+        Asked as often for a schedule from elsewhere, at which the search goes on.
     """
     shortest, first, turn = sequences.makespan, sequences.plan, 0
     yield shortest, first
     kept: list[tuple[Any, Plan]] = []
+    other: Plan | None = first
     while turn < moves and not stop(shortest):
-        if kept:
-            sequences.set(_drawn(sequences, first, rng) if len(kept) < KEPT else _between(kept, rng))
-        length, plan = sequences.makespan, sequences.plan
+        sequences.set(other or (_drawn(sequences, first, rng) if len(kept) < KEPT else _between(kept, rng)))
+        length, plan, other = sequences.makespan, sequences.plan, None
         for found, then in _walk(sequences, rng):
             turn += 1
             if then is not None:
@@ -290,8 +297,10 @@ def search(
                     yield shortest, plan
             if turn >= moves or (turn % LOOK == 0 and stop(shortest)):
                 return
+            if turn % LOOK == 0 and (other := news()) is not None:
+                break
         turn += 1
-        if len(kept) < KEPT or length not in [other for other, _ in kept]:
+        if len(kept) < KEPT or length not in [known for known, _ in kept]:
             kept = sorted([*kept, (length, plan)], key=lambda pair: pair[0])[:KEPT]
 
 

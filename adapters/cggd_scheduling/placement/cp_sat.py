@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from fractions import Fraction
 from typing import Any
 
@@ -29,10 +29,14 @@ class CpSat:
     ----------
     load : DeviceLoad
     workers : int, optional
+    parameters : mapping, optional
+        Of CP-SAT, with a time limit.
     """
 
-    def __init__(self, load: DeviceLoad, workers: int | None = None) -> None:
-        self.load, self.workers = load, workers
+    def __init__(
+        self, load: DeviceLoad, workers: int | None = None, parameters: Mapping[str, Any] | None = None
+    ) -> None:
+        self.load, self.workers, self.parameters = load, workers, dict(parameters or {})
 
     def suits(self, problem: Problem) -> bool:
         """Whether OR-tools is installed, and the objective is the load."""
@@ -46,16 +50,13 @@ class CpSat:
         if known is None or not 0 < incumbent.cost < math.inf:
             return
         unit = self._unit(incumbent.cost)
-        built = self._model(problem, unit, incumbent.cost)
+        built = self._model(problem, unit, incumbent.cost, set(problem.space.layout.flat(known).tolist()))
         if built is None:
             return
         model, options = built
-        chosen = set(problem.space.layout.flat(known).tolist())
-        for option, literal in enumerate(options):
-            model.add_hint(literal, option in chosen)
         limits: dict[str, Any] = {"max_deterministic_time": WORK, "num_workers": 1}
         if budget.limited:
-            limits = {"max_time_in_seconds": budget.left, "num_workers": threads(self.workers)}
+            limits = {"max_time_in_seconds": budget.left, "num_workers": threads(self.workers), **self.parameters}
         response, status, interrupted = run(model, {**limits, "random_seed": seed_of(rng) % LARGEST})
         if interrupted:
             raise KeyboardInterrupt
@@ -71,13 +72,18 @@ class CpSat:
         step = common_step([*(as_written(time) for time in load.times.tolist() if time <= known), *costs])
         return max(step, Fraction(known) / UNITS)
 
-    def _model(self, problem: Problem, unit: Fraction, most: float) -> tuple[Any, list[Any]] | None:
-        """The model, and a literal for each option; None where memory has too many digits."""
+    def _model(self, problem: Problem, unit: Fraction, most: float, known: set[int]) -> tuple[Any, list[Any]] | None:
+        """The model, hinted with known options, and a literal for each option; None where memory has too many digits.
+
+        Without hints for the outputs CP-SAT takes longer than 6 s to find the known placement of 600 operators.
+        """
         from ortools.sat.python import cp_model
 
         model, load, space = cp_model.CpModel(), self.load, problem.space
         option_on, link = load.option_on, load.link
         options = [model.new_bool_var("") for _ in range(space.n_options)]
+        for option, literal in enumerate(options):
+            model.add_hint(literal, option in known)
         for first, last in zip(space.offsets[:-1], space.offsets[1:], strict=True):
             model.add_exactly_one(options[first:last])
         loads: list[list[Any]] = [[] for _ in link]
@@ -91,6 +97,9 @@ class CpSat:
             for device in np.flatnonzero(link).tolist():
                 moved = [model.new_bool_var(""), model.new_bool_var("")]
                 here = option_on[source, device]
+                there = [option_on[target, device] in known for target in targets]
+                model.add_hint(moved[0], here not in known and any(there))
+                model.add_hint(moved[1], here in known and not all(there))
                 for target in targets:
                     there = option_on[target, device]
                     for a, b, sent in ((there, here, moved[0]), (here, there, moved[1])):

@@ -3,36 +3,36 @@ import torch
 from torch import nn
 
 from cggd_nas import Choice, collect
-from cggd_nas import walk as walk_module
+from cggd_nas import tracer as tracer_module
 from cggd_nas.extract import extract
 from cggd_nas.sums import sum_of_modules
 from cggd_nas.trace import Recorder, trace
-from cggd_nas.walk import Region, Walk
+from cggd_nas.tracer import Region, Tracer
 from tests.nas.nets import FEW, NAMES, SEPARABLE, made, some_selections
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_a_walk_is_the_trace_of_the_extracted_network(name):
+def test_the_tracer_gives_the_trace_of_the_extracted_network(name):
     supernet, example = made(name)
-    walk = Walk(supernet, example)
+    tracer = Tracer(supernet, example)
     for selection in some_selections(supernet, FEW.get(name, 8)):
-        walked, traced = walk.trace(selection), trace(extract(supernet, selection), example)
-        assert [(o.name, o.macs, o.folds) for o in walked.operations] == [
+        found, traced = tracer.trace(selection), trace(extract(supernet, selection), example)
+        assert [(o.name, o.macs, o.folds) for o in found.operations] == [
             (o.name, o.macs, o.folds) for o in traced.operations
         ]
-        assert walked.live_elements.tolist() == traced.live_elements.tolist()
+        assert found.live_elements.tolist() == traced.live_elements.tolist()
 
 
 @pytest.mark.parametrize("name", NAMES)
 def test_composed_traces_are_those_of_runs(name, monkeypatch):
     supernet, example = made(name)
     # So that traces are not remembered as a whole, and are composed of parts as early as can be.
-    monkeypatch.setattr("cggd_nas.walk.REMEMBERED", 8)
-    walk, composing = Walk(supernet, example), []
-    compose = walk_module.composed
-    monkeypatch.setattr("cggd_nas.walk.composed", lambda *base: composing.append(compose(*base)) or composing[-1])
+    monkeypatch.setattr("cggd_nas.tracer.REMEMBERED", 8)
+    tracer, composing = Tracer(supernet, example), []
+    compose = tracer_module.composed
+    monkeypatch.setattr("cggd_nas.tracer.composed", lambda *base: composing.append(compose(*base)) or composing[-1])
     for selection in some_selections(supernet, FEW.get(name, 8) + 2):
-        found, run = walk.trace(selection), walk._whole(selection).trace
+        found, run = tracer.trace(selection), tracer._whole(selection).trace
         assert [(o.name, o.macs, o.folds, o.decisions) for o in found.operations] == [
             (o.name, o.macs, o.folds, o.decisions) for o in run.operations
         ]
@@ -44,16 +44,16 @@ def test_composed_traces_are_those_of_runs(name, monkeypatch):
 @pytest.mark.parametrize("name", NAMES)
 def test_separable_networks_are_recognised(name):
     supernet, example = made(name)
-    assert (Walk(supernet, example).separated() is not None) == (name in SEPARABLE)
+    assert (Tracer(supernet, example).separated() is not None) == (name in SEPARABLE)
 
 
 def test_units_know_what_they_depend_on():
     supernet, example = made("widths")
-    walk = Walk(supernet, example)
+    tracer = Tracer(supernet, example)
     selection = {"width": "4", "kernel": "1"}
-    reads = {unit.path: variant.reads for unit, variant in walk.variants(selection) if unit is not None}
+    reads = {unit.path: variant.reads for unit, variant in tracer.variants(selection) if unit is not None}
     assert reads == {"0": ("width",), "1": ("width",), "3": ("width",), "4": ("kernel",), "4.options.1": ("width",)}
-    calls = [(call.path, call.option, call.place.shapes) for call in walk.calls(selection)]
+    calls = [(call.path, call.option, call.place.shapes) for call in tracer.calls(selection)]
     wide = ((1, 4, 8, 8),)
     assert calls == [
         ("0", "4", ((1, 3, 8, 8),)),
@@ -81,26 +81,26 @@ class Both(nn.Module):
 
 def test_decisions_that_are_read_in_some_cases_only_are_told_apart():
     supernet = collect(nn.Sequential(Both(), Choice({"a": nn.Identity(), "b": nn.ReLU()}, decision="second")))
-    walk = Walk(supernet, torch.zeros(1, 3))
+    tracer = Tracer(supernet, torch.zeros(1, 3))
 
     def count(module):
         return sum(p.numel() for p in module.parameters())
 
     for _ in range(2):
         for selection, expected in (("xa", 12), ("ya", 9), ("yb", 12), ("xb", 12), ("ya", 9)):
-            assert walk.total(dict(zip(["first", "second"], selection, strict=True)), count) == expected
-    assert walk.separated() is None
-    together = [(decisions, table.tolist()) for decisions, table in sum_of_modules(walk, count) if decisions]
+            assert tracer.total(dict(zip(["first", "second"], selection, strict=True)), count) == expected
+    assert tracer.separated() is None
+    together = [(decisions, table.tolist()) for decisions, table in sum_of_modules(tracer, count) if decisions]
     assert together == [(("first", "second"), [[12, 12], [9, 12]])]
 
 
 def test_parts_are_traced_once(monkeypatch):
     supernet, example = made("additive")
-    walk = Walk(supernet, example)
+    tracer = Tracer(supernet, example)
     traced = []
-    monkeypatch.setattr("cggd_nas.walk.trace_fake", lambda module, x: (traced.append(module), trace(module, x))[1])
+    monkeypatch.setattr("cggd_nas.tracer.trace_fake", lambda module, x: (traced.append(module), trace(module, x))[1])
     for selection in some_selections(supernet, 8) * 2:
-        walk.trace(selection)
+        tracer.trace(selection)
     assert len(traced) == 2 + 2 + 2 + 2
 
 
@@ -126,11 +126,11 @@ def test_views_and_shared_results_of_units():
             return *(x * 2).chunk(2, 1), self.weight
 
     supernet, example = collect(Net()), torch.zeros(1, 8, 4, 4)
-    walk = Walk(supernet, example)
+    tracer = Tracer(supernet, example)
     for selection in some_selections(supernet, 4):
-        walked, traced = walk.trace(selection), trace(extract(supernet, selection), example)
-        assert walked.live_elements.tolist() == traced.live_elements.tolist()
-        assert [o.name for o in walked.operations] == [o.name for o in traced.operations]
+        found, traced = tracer.trace(selection), trace(extract(supernet, selection), example)
+        assert found.live_elements.tolist() == traced.live_elements.tolist()
+        assert [o.name for o in found.operations] == [o.name for o in traced.operations]
 
 
 @pytest.mark.parametrize("name", ["nats_size", "transformer", "nested", "strided"])
@@ -138,31 +138,32 @@ def test_remembering_parts_changes_nothing_but_the_work(name, monkeypatch):
     supernet, example = made(name)
     selections = some_selections(supernet, FEW.get(name, 6)) * 2
 
-    def walked():
-        walk, traced = Walk(supernet, example), []
+    def traced_twice():
+        tracer, traced = Tracer(supernet, example), []
         with monkeypatch.context() as patch:
-            patch.setattr("cggd_nas.walk.Recorder.splice", counted(traced))
-            results = [(walk.trace(s).macs, walk.trace(s).live_elements.tolist(), walk.calls(s)) for s in selections]
+            patch.setattr("cggd_nas.tracer.Recorder.splice", counted(traced))
+            traces = [(tracer.trace(s), tracer.calls(s)) for s in selections]
         return [
-            (m, e, [(c.place, c.trace.macs if c.trace else None) for c in calls]) for m, e, calls in results
+            (one.macs, one.live_elements.tolist(), [(c.place, c.trace.macs if c.trace else None) for c in calls])
+            for one, calls in traces
         ], traced
 
     def counted(seen):
         splice = Recorder.splice
         return lambda self, part, *rest: (seen.append(part), splice(self, part, *rest))[1]
 
-    remembered, few = walked()
-    monkeypatch.setattr("cggd_nas.walk.REMEMBERED", 0)
-    anew, many = walked()
+    remembered, few = traced_twice()
+    monkeypatch.setattr("cggd_nas.tracer.REMEMBERED", 0)
+    anew, many = traced_twice()
     assert remembered == anew
     assert len(few) < len(many)
 
 
 def test_parts_with_too_many_combinations_are_not_remembered(monkeypatch):
-    monkeypatch.setattr("cggd_nas.walk.REMEMBERED", 3)
+    monkeypatch.setattr("cggd_nas.tracer.REMEMBERED", 3)
     supernet, example = made("additive")
-    walk = Walk(supernet, example)
+    tracer = Tracer(supernet, example)
     for selection in some_selections(supernet, 8):
-        walk.trace(selection)
-    regions = [p.forward for p in walk.root.module.modules() if isinstance(p.__dict__.get("forward"), Region)]
+        tracer.trace(selection)
+    regions = [p.forward for p in tracer.root.module.modules() if isinstance(p.__dict__.get("forward"), Region)]
     assert [(len(r.decisions), r.open, len(r.known)) for r in regions] == [(3, True, 0)] + [(1, False, 2)] * 3

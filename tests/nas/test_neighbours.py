@@ -11,7 +11,7 @@ from hypothesis import strategies as st  # noqa: E402
 from cggd import Additive, ChoiceSpace  # noqa: E402
 from cggd.testing import problems  # noqa: E402
 from cggd_nas import grow  # noqa: E402
-from cggd_nas.growth import best_first  # noqa: E402
+from cggd_nas.neighbours import best_first  # noqa: E402
 
 
 @settings(max_examples=60)

@@ -15,8 +15,8 @@ from torch.utils import _pytree as pytree
 
 from cggd.space import ChoiceSpace
 from cggd_nas.agreement import check_agreement
+from cggd_nas.calls import Partial, Place
 from cggd_nas.composed import Segment, aliases, composed
-from cggd_nas.parts import Partial, Place
 from cggd_nas.plain import changes, stripped
 from cggd_nas.supernet import Supernet
 from cggd_nas.trace import (
@@ -40,7 +40,7 @@ Signature = tuple[tuple[torch.Size, torch.dtype], ...]
 REMEMBERED = 256
 
 
-class Walk:
+class Tracer:
     """Runs networks of a supernet without numbers, each part that depends on the selection traced once per shape.
 
     The network of a selection is put together as `cggd_nas.extract` does it, with fake tensors. A part with a method
@@ -66,6 +66,7 @@ class Walk:
         self._made: dict[int, tuple[nn.Module, nn.Module]] = {}
         self._recorder, self._calls, self._depth = Recorder(), list[Call](), 0
         self._reads: set[Hashable] = set()
+        self._lent = False  # whether weights of units are used outside of them
         self._segments: list[Segment] | None = None
         self._base: tuple[Trace, list[Segment]] | None = None
         whole = fake_copy(supernet.model, stripped(supernet.model))
@@ -142,6 +143,8 @@ class Walk:
         if any(variant.units for unit, variant in self.variants(base) if unit is not None):
             return None
         calls = self.calls(base)
+        if self._lent:
+            return None
         switched: list[tuple[Hashable, Sequence[Call]]] = []
         fixed = [call for call in calls if call.unit is None]
         for call in calls:
@@ -281,6 +284,17 @@ class Walk:
 
         return self._spliced(part, arguments, decisions, again)
 
+    def attribute(self, unit: Unit, source: Any, name: str) -> Any:
+        """What others ask of a part, such as a weight that they use as well: that of the current variant."""
+        value = getattr(source, name)
+        if not self.selection or not isinstance(value, Tensor):
+            return value
+        with self._recorder.paused():
+            variant = unit.variant()
+        self._reads.update(variant.reads)
+        self._segments, self._lent = None, self._lent or bool(variant.reads)
+        return getattr(variant.module, name, value)
+
 
 @dataclass(frozen=True, eq=False)
 class Call:
@@ -403,8 +417,8 @@ class Traced:
 class Region:
     """The forward of a part with units in it, remembered per options of the decisions inside unless those are many."""
 
-    def __init__(self, walk: Walk, function: Callable[..., Any]) -> None:
-        self.walk, self.function = walk, function
+    def __init__(self, tracer: Tracer, function: Callable[..., Any]) -> None:
+        self.tracer, self.function = tracer, function
         self.decisions: tuple[Hashable, ...] = ()
         self.known: dict[Any, Traced] = {}
         self.open = False
@@ -412,17 +426,17 @@ class Region:
     def __call__(self, *arguments: Any, **named: Any) -> Any:
         if self.open or named or not all(isinstance(x, Tensor) for x in arguments):
             return self.function(*arguments, **named)
-        return self.walk.run_region(self, arguments)
+        return self.tracer.run_region(self, arguments)
 
 
 class Unit(nn.Module):
     """Stands in a network for a part that depends on the selection."""
 
-    def __init__(self, walk: Walk, path: str, source: nn.Module) -> None:
+    def __init__(self, tracer: Tracer, path: str, source: nn.Module) -> None:
         super().__init__()
         self.path = path
         # In a tuple, so that they do not become parts of this module.
-        self._hidden: tuple[Walk, Any] = walk, source
+        self._hidden: tuple[Tracer, Any] = tracer, source
         self._decisions: tuple[Hashable, ...] = ()
         self._variants: dict[tuple[Hashable, ...], Variant] = {}
 
@@ -433,7 +447,7 @@ class Unit(nn.Module):
         except AttributeError:
             if name == "_hidden":
                 raise
-            return getattr(self._hidden[1], name)
+            return self._hidden[0].attribute(self, self._hidden[1], name)
 
     def __deepcopy__(self, memo: Any) -> Unit:
         return self
@@ -447,25 +461,25 @@ class Unit(nn.Module):
         return self._hidden[0].run(self, arguments, named)
 
     def variant(self) -> Variant:
-        """What it is under the walk's current selection."""
-        walk, source = self._hidden
-        key = tuple(walk.selection[d] for d in self._decisions)
+        """What it is under the tracer's current selection."""
+        tracer, source = self._hidden
+        key = tuple(tracer.selection[d] for d in self._decisions)
         if key not in self._variants:
-            reads = _Reads(walk.selection)
+            reads = _Reads(tracer.selection)
             with without_numbers():  # for what it makes anew
                 made = source.plain(reads)
             if new := tuple(d for d in reads.read if d not in self._decisions):
                 # Variants were told apart by too little.
                 self._decisions += new
                 self._variants.clear()
-                key = tuple(walk.selection[d] for d in self._decisions)
-            chosen = {str(d): str(walk.selection[d]) for d in reads.read}
+                key = tuple(tracer.selection[d] for d in self._decisions)
+            chosen = {str(d): str(tracer.selection[d]) for d in reads.read}
             option = (
                 ";".join(f"{d}={chosen[d]}" for d in sorted(chosen))
                 if len(chosen) != 1
                 else next(iter(chosen.values()))
             )
-            self._variants[key] = walk.variant_of(made, path=self.path, option=option, reads=tuple(reads.read))
+            self._variants[key] = tracer.variant_of(made, path=self.path, option=option, reads=tuple(reads.read))
         return self._variants[key]
 
 
