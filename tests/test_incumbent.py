@@ -427,9 +427,14 @@ def test_a_finding_may_be_a_list():
 
 
 def test_the_start_is_the_best_else_the_nearest_else_the_initial_selection():
+    initial = Incumbent(PROBLEM, initial=np.array([0, 1, 2]))
+    assert initial.start is not None
+    assert initial.start.tolist() == [0, 1, 2]
+    assert Incumbent(PROBLEM, initial=np.array([0, -1, 2])).start is None  # one decision is open
     incumbent = Incumbent(PROBLEM)
     assert incumbent.start is None
     incumbent.take(at(2, 0, 2))  # a load of 10
+    assert incumbent.gap == np.inf
     assert incumbent.start.tolist() == [2, 0, 2]
     incumbent.take(at(1, 0, 2))
     assert incumbent.start.tolist() == incumbent.selection.tolist() == [1, 0, 2]
