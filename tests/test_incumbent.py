@@ -427,9 +427,14 @@ def test_a_finding_may_be_a_list():
 
 
 def test_the_start_is_the_best_else_the_nearest_else_the_initial_selection():
+    initial = Incumbent(PROBLEM, initial=np.array([0, 1, 2]))
+    assert initial.start is not None
+    assert initial.start.tolist() == [0, 1, 2]
+    assert Incumbent(PROBLEM, initial=np.array([0, -1, 2])).start is None  # one decision is open
     incumbent = Incumbent(PROBLEM)
     assert incumbent.start is None
     incumbent.take(at(2, 0, 2))  # a load of 10
+    assert incumbent.gap == np.inf
     assert incumbent.start.tolist() == [2, 0, 2]
     incumbent.take(at(1, 0, 2))
     assert incumbent.start.tolist() == incumbent.selection.tolist() == [1, 0, 2]
@@ -450,6 +455,14 @@ def test_a_whole_number_is_optimal_within_less_than_one_of_the_bound(bound, stop
     take(incumbent, [at(2, 0, 1), Finding(bound=bound)])
     assert incumbent.value == 9.0
     assert incumbent.settled(Budget()) is stop
+
+
+def test_the_step_of_other_numbers_is_not_one():
+    incumbent = Incumbent(Problem(Additive(SPACE, COST.values / 4), [LOAD <= 9]))
+    take(incumbent, [at(2, 0, 1), Finding(bound=1.75)])
+    assert (incumbent.value, incumbent.settled(Budget())) == (2.25, None)
+    incumbent.take(Finding(bound=2.125))
+    assert incumbent.settled(Budget()) is Stop.OPTIMAL
 
 
 def test_what_is_ruled_out_without_a_call_is_the_nearest_only_while_nothing_is_known():

@@ -56,6 +56,7 @@ def test_values_and_replacements_are_those_of_the_tables(made):
 
 @settings(max_examples=40, deadline=None)
 @given(interactions())
+@pytest.mark.slow
 def test_the_laws_of_metrics_states_and_expressions(made):
     metric, _ = made
     check_metric(metric)

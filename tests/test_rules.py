@@ -148,6 +148,7 @@ def test_optima_under_rules_are_those_of_brute_force(drawn, seed):
 
 @given(st.integers(0, 2**16), st.integers(1, 6))
 @settings(max_examples=60, deadline=None)
+@pytest.mark.slow
 def test_excess_keeps_the_laws(seed, n):
     rng = np.random.default_rng(seed)
     space = ChoiceSpace.from_sizes(rng.integers(1, 5, rng.integers(1, 5)))

@@ -266,7 +266,7 @@ def _rows(part: Part, bits: int, block: int) -> onnx.ModelProto | None:
 @cache
 def _runtime_has(operator: str) -> bool:
     """Whether ONNX Runtime knows an operator of its own."""
-    from onnxruntime.capi import onnxruntime_pybind11_state as state
+    from onnxruntime.capi import onnxruntime_pybind11_state as state  # pyright: ignore[reportAttributeAccessIssue]
 
     return any(schema.name == operator for schema in state.get_all_operator_schema())
 

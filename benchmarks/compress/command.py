@@ -227,7 +227,7 @@ def draw(rows: list[Row], path: Path) -> None:
     for ax, panel in zip(axes[0], panels, strict=True):
         mine = [row for row in rows if (row.model, row.cost) == panel and row.bytes and row.judged > 0]
         points = sorted((100 * row.share, row.judged) for row in mine if row.method == OURS)
-        ax.plot(*zip(*points, strict=True), "o-", label=OURS)
+        ax.plot(*zip(*points, strict=True), "o", label=OURS)
         for mark, method in zip("s^vDx+", ("uniform", "greedy", "sum alone", "quantize_dynamic"), strict=False):
             others = sorted({(100 * row.share, row.judged) for row in mine if row.method.startswith(method)})
             if others:

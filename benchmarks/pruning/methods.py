@@ -101,7 +101,7 @@ def torch_pruning(kind: str) -> Callable[..., nn.Module]:
                 own.grad = None if other.grad is None else other.grad.clone()
             pruner = tp.pruner.BasePruner(
                 network, budget.example, importance(), global_pruning=True, pruning_ratio=1 - share, round_to=ROUND,
-                ignored_layers=[network[-1]], max_pruning_ratio=0.95,
+                ignored_layers=list(network.children())[-1:], max_pruning_ratio=0.95,
             )  # fmt: skip
             pruner.step()
             network.zero_grad(set_to_none=True)

@@ -43,9 +43,9 @@ def check_metric(metric: Metric, *, selections: NDArray[np.int64] | None = None,
     """Check the laws of metrics; raise `LawError` if one does not hold.
 
     The metric returns one finite number per selection, the same number twice, alone and in a batch. It does not change
-    its argument. Values lie within `limits` and the bounds of `least_with` and `minorant`. Every entry of the replacement
-    table equals an evaluation, and the entry of a chosen option is the value. `local_replacements` do not exceed the table. Every
-    group of `moves` switches distinct decisions to options that they have.
+    its argument. Values lie within `limits` and the bounds of `least_with` and `minorant`. Every entry of the
+    replacement table equals an evaluation, and the entry of a chosen option is the value. `local_replacements` do not
+    exceed the table. Every group of `moves` switches distinct decisions to options that they have.
 
     Parameters
     ----------
