@@ -31,7 +31,8 @@ def test_the_code_prints_what_the_page_says(tmp_path, monkeypatch):
 
 
 def test_the_options_it_names_exist():
-    source = (Path(__file__).parents[1] / "cggd" / "measure.py").read_text(encoding="utf-8")
+    folder = Path(__file__).parents[1] / "cggd"
+    source = "".join((folder / name).read_text(encoding="utf-8") for name in ("measure.py", "arguments.py"))
     for option in re.findall(r"`?--(\w+)", TEXT):
         assert f"--{option}" in source or f"    {option}:" in source, option
 
