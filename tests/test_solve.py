@@ -683,7 +683,8 @@ def test_a_worker_that_dies_carries_the_best():
     with ProcessPoolExecutor(1) as executor, pytest.raises(SearchError, match="BrokenExecutor") as caught:
         minimize(metric, [LATENCY <= 9], executor=executor, initial=[1, 0, 0], **descent(starts=1))
     result = caught.value.result
-    assert (result.status, result.stopped, result.note.split(":")[0]) == (Status.UNKNOWN, Stop.FAILED, "MetricError")
+    assert (result.status, result.stopped, result.note.split(":")[0]) == (Status.FEASIBLE, Stop.FAILED, "MetricError")
+    assert result.indices.tolist() == [1, 0, 0]
 
 
 def test_black_boxes_of_few_selections_are_enumerated_if_the_calls_allow_it():
