@@ -18,20 +18,19 @@ from cggd.program.highs import LinearProgram, Outcome
 from cggd_scheduling.limits import decimal_step, is_whole
 from cggd_scheduling.project import Project
 
-# A bound from a linear program, in units of which every value is a multiple, is off by no more than this and this share
-# of itself.
+# Largest absolute and relative error of a bound from a linear program, in units of which every value is a multiple.
 ROUNDING, SHARE = 1e-6, 1e-9
 
-# The exact solver gets so many nodes for a better bound, and of a time limit this share; nothing where there are more
-# options than EXACT, since a node takes too long then.
+# Nodes of the exact solver for a better bound, and its share of a time limit. With more than EXACT options it does not
+# run, since a node would take too long.
 NODES, EXACT_SHARE = 100, 0.1
 EXACT = 2_000
 
 
 def shortest(project: Project) -> Maximum:
-    """What no schedule with a selection of modes is shorter than: its critical path, and its work for each resource.
+    """Lower bound on the makespan for a selection of modes: its critical path, or the work for a resource.
 
-    Work is demand times duration; all of it takes at least its sum over the capacity.
+    Work is the sum of demand times duration, divided by the capacity.
     """
     work = [(1.0 / c) * project.use(r) for r, c in project.renewable.items() if c > 0]
     return maximum(project.critical_path, *work, name="bound")
@@ -39,13 +38,14 @@ def shortest(project: Project) -> Maximum:
 
 @dataclass(frozen=True, eq=False)
 class Relaxation:
-    """What is known before a search: a number that no makespan is less than, and shares of the modes.
+    """Solution of the linear relaxation.
 
     Attributes
     ----------
     bound : int
+        Lower bound on the makespan.
     shares : ndarray of shape (n_options,), optional
-        What the linear program takes of each mode where `shortest` is least; None where it was not solved.
+        Value of each mode in the linear program that minimises `shortest`; None if it was not solved.
     """
 
     bound: int
@@ -53,13 +53,13 @@ class Relaxation:
 
 
 def relaxation(project: Project, *, time_limit: float | None = None) -> Relaxation:
-    """The least of `shortest` under the budgets, or what is proved of it, by programs of limited work.
+    """Lower bound on `shortest` under the budgets, by a linear program and a limited branch-and-bound.
 
     Parameters
     ----------
     project : Project
     time_limit : float, optional
-        Seconds; without a limit nodes of the exact solver alone bound the work.
+        Seconds; without it, only the number of nodes limits the exact solver.
 
     Examples
     --------
@@ -85,7 +85,7 @@ def relaxation(project: Project, *, time_limit: float | None = None) -> Relaxati
 
 
 def rounded_up(bound: float, unit: Any) -> Any:
-    """The least multiple of a unit that a bound is not above, lowered first by what may be wrong with it.
+    """A bound minus its possible error, rounded up to a multiple of a unit.
 
     Examples
     --------
@@ -97,7 +97,7 @@ def rounded_up(bound: float, unit: Any) -> Any:
 
 
 def rounded_to(bound: Any, numbers: Sequence[Any]) -> Any:
-    """A bound rounded up to the next multiple of what all numbers are multiples of, as they are written in decimals.
+    """A bound rounded up to a multiple of the greatest common divisor of numbers, as they are written in decimals.
 
     Examples
     --------

@@ -1,4 +1,4 @@
-"""Pictures of schedules; they need ``cggd[plot]``. Each draws into `ax`, or into a new figure, and returns the Axes."""
+"""Plots of schedules; they need ``cggd[plot]``. Each draws into `ax`, or into a new figure, and returns the Axes."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from cggd_scheduling.schedule import Schedule, lanes_of
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-# A row of more tasks than this has no room for names.
+# Most tasks of which names are drawn.
 NAMED = 60
 
 # A legend at the right of the axes covers neither bars nor the title.
@@ -24,10 +24,10 @@ BESIDE: dict[str, Any] = {"frameon": False, "fontsize": "small", "loc": "upper l
 
 
 def plot_gantt(schedule: Schedule, ax: Axes | None = None) -> Axes:
-    """Draw when each task runs: a row per machine, unit or device, or as few rows as hold all tasks.
+    """Draw a Gantt chart: a row per machine, unit or device; without these, the fewest rows without overlap.
 
-    Tasks on the critical path (`Schedule.critical_path`) have a dark edge; those of duration 0 are diamonds; the
-    deadline is a line.
+    Tasks on the critical path (`Schedule.critical_path`) have a dark edge. Tasks of duration 0 are diamonds. The
+    deadline is a dashed line.
 
     Parameters
     ----------
@@ -79,14 +79,14 @@ def plot_gantt(schedule: Schedule, ax: Axes | None = None) -> Axes:
 
 
 def plot_usage(schedule: Schedule, resource: Hashable | None = None, ax: Axes | None = None) -> Axes:
-    """Draw what is taken of a renewable resource over time, against its capacity.
+    """Draw the use of a renewable resource over time, with its capacity.
 
     Parameters
     ----------
     schedule : Schedule
     resource : label, optional
-        By default all of them, each as a share of its capacity; several that serve one task at a time, or more than
-        there are colours, in a row each.
+        By default all, each as a share of its capacity. If all have capacity 1, or there are more than colours, each
+        gets a row.
     ax : matplotlib Axes, optional
     """
     capacities = schedule.requirements.capacities
@@ -117,7 +117,7 @@ def plot_usage(schedule: Schedule, resource: Hashable | None = None, ax: Axes | 
 
 
 def _usage_in_rows(schedule: Schedule, ax: Axes) -> Axes:
-    """The use of each resource in a row of its own, as high as its capacity."""
+    """Draw each resource in a row; the height of a row is its capacity."""
     capacities = schedule.requirements.capacities
     names = sorted(capacities, key=_natural)
     for row, name in enumerate(names):
@@ -136,9 +136,9 @@ def _usage_in_rows(schedule: Schedule, ax: Axes) -> Axes:
 
 
 def plot_network(schedule: Schedule, ax: Axes | None = None) -> Axes:
-    """Draw who waits for whom, placed by start times, with the critical path marked.
+    """Draw the precedence graph, with the tasks at their start times and the critical path in red.
 
-    Where a task on it waited for a machine or a crew, and not for a predecessor, the line between the two is dashed.
+    A dashed line shows that a task on the critical path waited for a resource, not for a predecessor.
 
     Parameters
     ----------
@@ -177,12 +177,12 @@ def plot_network(schedule: Schedule, ax: Axes | None = None) -> Axes:
 
 
 def _eps(schedule: Schedule) -> float:
-    """What keeps marks of tasks of duration 0 apart."""
+    """A small width, so that tasks of duration 0 do not overlap in the drawing."""
     return float(schedule.makespan) / 50 if schedule.makespan else 1.0
 
 
 def _natural(label: Hashable) -> list[Any]:
-    """Numbers within words by size: unit 2 before unit 10."""
+    """Sort key that compares numbers within words by value: unit 2 before unit 10."""
     return [int(part) if part.isdecimal() else part for part in re.split(r"(\d+)", str(label))]
 
 

@@ -1,4 +1,4 @@
-"""What readers of files share: endings, packed files, lists of objects, and errors that name the file."""
+"""Shared by the readers of files: endings, gzipped files, lists of objects, and errors that name the file."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ import networkx as nx
 from cggd.entries import label_from_json, parse_json, shortened
 from cggd.io.text import StrPath, read_text, write_text
 
-# What wrong entries raise in the end; a broken XML file is a SyntaxError.
+# Errors that wrong entries raise; a broken XML file is a SyntaxError.
 WRONG = (
     ValueError,
     TypeError,
@@ -28,7 +28,7 @@ WRONG = (
 
 @contextmanager
 def named(path: StrPath) -> Iterator[None]:
-    """Let every error about what a file holds be a ValueError that begins with the file."""
+    """Turn every error about the contents of a file into a ValueError that begins with the path."""
     try:
         yield
     except KeyError as error:
@@ -41,12 +41,12 @@ def named(path: StrPath) -> Iterator[None]:
 
 
 def load_json(path: StrPath) -> Any:
-    """What a JSON file holds, packed or not."""
+    """Contents of a JSON file, gzipped or not."""
     return parse_json(read_text(path), path)
 
 
 def objects(data: Mapping[str, Any], key: str) -> list[Mapping[str, Any]]:
-    """The list of objects that an object of JSON has under a key, or an error that says what is there instead."""
+    """The list of objects under a key of a JSON object; ValueError if it is something else."""
     rows = data[key]
     if not isinstance(rows, list):
         raise TypeError(f"{key} must be a list of objects, got {shortened(rows)}")
@@ -57,12 +57,12 @@ def objects(data: Mapping[str, Any], key: str) -> list[Mapping[str, Any]]:
 
 
 def rows_of(times: Mapping[Any, Any], width: int = 1) -> list[list[Any]]:
-    """A mapping as rows of key and value, since keys of JSON objects are strings; keys of pairs have a width of 2."""
+    """A mapping as rows of key and value, since keys of JSON objects are strings; `width` is 2 if keys are pairs."""
     return [[*(key if width > 1 else [key]), value] for key, value in times.items()]
 
 
 def mapping_of(rows: Any, name: str, width: int = 1) -> dict[Any, Any]:
-    """A mapping from what `rows_of` made of it.
+    """A mapping from the rows that `rows_of` made.
 
     Examples
     --------
@@ -80,7 +80,7 @@ def mapping_of(rows: Any, name: str, width: int = 1) -> dict[Any, Any]:
 
 @contextmanager
 def unpacked(path: StrPath) -> Iterator[Path]:
-    """A file that is not packed, for libraries that read no other: the file itself, or a copy while it is needed."""
+    """Path of the file itself or, if it is gzipped, of a temporary unpacked copy."""
     if not str(path).lower().endswith(".gz"):
         yield Path(path)
         return
@@ -91,7 +91,7 @@ def unpacked(path: StrPath) -> Iterator[Path]:
 
 
 def suffix(path: StrPath) -> str:
-    """The ending of a file's name in lower case, that of what is packed where it ends in ``.gz``.
+    """The ending of a file name in lower case, without ``.gz``.
 
     Examples
     --------
@@ -102,7 +102,7 @@ def suffix(path: StrPath) -> str:
 
 
 def package(name: str, files: str, extra: str = "scheduling") -> Any:
-    """An optional package, or an error that says what it is for and what to install."""
+    """Import an optional package, or raise ImportError that says what it is for and what to install."""
     try:
         return import_module(name)
     except ImportError as error:

@@ -27,13 +27,13 @@ def read_project(path: StrPath) -> Project:
     Raises
     ------
     ValueError
-        If the file holds no project; the message names the file.
+        If the file is not a project; the message names the file.
     ImportError
-        If a file of PSPLIB needs ``psplib``, which is not installed.
+        If the file is not JSON and ``psplib`` is not installed.
 
     See Also
     --------
-    write_project : describes the JSON.
+    write_project : describes the JSON format.
     """
     if suffix(path) != ".json":
         return _read_psplib(path)
@@ -45,25 +45,25 @@ def read_project(path: StrPath) -> Project:
 
 
 def write_project(project: Project, path: StrPath) -> None:
-    """Write a project as JSON, which `read_project` reads.
+    """Write a project as JSON, for `read_project`.
 
     Parameters
     ----------
     project : Project
-        Its resources have strings as names; activities and modes strings, numbers, bools or tuples of them.
+        Names of resources are strings; activities and modes are strings, numbers, bools or tuples of these.
     path : str or path
-        Packed where it ends in ``.gz``.
+        Gzipped if it ends in ``.gz``.
 
     Notes
     -----
-    An object with ``"format": "cggd-project-1"``, ``"name"``, ``"unit"``, and
+    The file is an object with ``"format": "cggd-project-1"``, ``"name"``, ``"unit"``, and
 
     - ``"resources"``: objects with ``"resource"`` and either ``"capacity"`` (renewable) or ``"budget"``;
     - ``"activities"``: objects with ``"activity"``, ``"after"`` (a list of activities) and ``"modes"``: objects with
       ``"mode"``, ``"duration"`` and ``"demands"``, an object of numbers. Modes without a label are numbered from 1.
-      Where wanted also ``"release"``, ``"due"`` and ``"weight"``;
-    - where wanted, ``"lags"`` and ``"longest_lags"``: lists of activity, activity and time;
-    - where wanted, ``"setups"``: an object of resources and such lists.
+      Optional: ``"release"``, ``"due"`` and ``"weight"``;
+    - optional ``"lags"`` and ``"longest_lags"``: lists of ``[activity, activity, time]``;
+    - optional ``"setups"``: an object that maps resources to such lists.
 
     Any other key is an error.
     """
@@ -140,7 +140,7 @@ def _project(data: Mapping[str, Any]) -> Project:
 def _read_psplib(path: StrPath) -> Project:
     psplib = package("psplib", "files of PSPLIB")
     form, words = ("patterson", "Patterson") if suffix(path) == ".rcp" else ("psplib", "PSPLIB or MMLIB")
-    text = read_text(path)  # a missing file, a folder, packed or binary data: errors that say so
+    text = read_text(path)  # clear errors for a missing file, a folder or binary data
     try:
         with unpacked(path) as plain:
             found = psplib.parse(plain, form)
@@ -173,7 +173,7 @@ def _read_psplib(path: StrPath) -> Project:
 
 
 def _check_length(text: str, found: Any) -> None:
-    """Raise where a file of Patterson's form holds more numbers than its activities have."""
+    """Raise if a Patterson file has more numbers than its activities need."""
     n_resources = len(found.resources)
     used = 2 + n_resources + sum(2 + n_resources + len(activity.successors) for activity in found.activities)
     if (there := len(text.split())) != used:
@@ -181,14 +181,11 @@ def _check_length(text: str, found: Any) -> None:
 
 
 def _check_counts(text: str) -> None:
-    """Raise where a file of PSPLIB says how many of something there are and has another number of them.
-
-    The parser passes over such counts, and over rows that they leave out.
-    """
+    """Raise if a count in a PSPLIB file differs from what follows; the parser does not check counts."""
     lines = [line.strip() for line in text.splitlines() if line.strip()]
 
     def section(name: str) -> list[list[str]]:
-        """The rows of numbers below a heading."""
+        """Rows of numbers below a heading."""
         first = next((n for n, line in enumerate(lines) if name in line), len(lines)) + 1
         rows: list[list[str]] = []
         for line in lines[first:]:

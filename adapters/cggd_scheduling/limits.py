@@ -1,7 +1,7 @@
-"""When a limit is exceeded: the one definition for capacities, budgets, memory and times.
+"""When a limit is exceeded: the only definition for capacities, budgets, memory and times.
 
-A sum of whole numbers is compared exactly, of any size. A sum of others is exact up to the rounding of a sum of floats:
-0.1 + 0.2 does not exceed 0.3. A single number is compared as it is.
+Sums of whole numbers of any size are compared exactly. Other sums may exceed the limit by the rounding error of a sum
+of floats: 0.1 + 0.2 does not exceed 0.3. A single number in a list is compared exactly.
 """
 
 from __future__ import annotations
@@ -16,16 +16,16 @@ from cggd.rounding import READ, UNIT, sum_rounding
 
 
 def time_rounding(time: Any, terms: int) -> Any:
-    """How far a time may be off that is the sum of so many durations, added one after another.
+    """Bound on the rounding error of a time that is the sum of so many durations.
 
-    Each is rounded when it is read, and each partial sum (Higham, Accuracy and Stability of Numerical Algorithms, 2002,
-    section 4.2).
+    Each duration and each partial sum is rounded (Higham, Accuracy and Stability of Numerical Algorithms, 2002, section
+    4.2).
     """
     return UNIT * (terms + READ) * time
 
 
 def is_whole(number: Any) -> bool:
-    """Whether a number has no fraction; true of whole numbers of any size."""
+    """Whether a number is whole, of any size."""
     return isinstance(number, Integral) or float(number).is_integer()
 
 
@@ -35,7 +35,7 @@ def exceeds(amount: Any, limit: Any) -> bool:
     Parameters
     ----------
     amount : number, or iterable of numbers
-        What is added up; a number alone counts as the sum of two.
+        The terms of the sum; a single number not in a list counts as a sum of two.
     limit : number
 
     Examples
@@ -56,19 +56,19 @@ def exceeds(amount: Any, limit: Any) -> bool:
 
 
 def exact(amount: Any) -> Any:
-    """A number that adds up without rounding: itself where it is whole, or a fraction."""
+    """A number in exact arithmetic: itself if it is whole, otherwise a Fraction."""
     return int(amount) if is_whole(amount) else Fraction(float(amount))
 
 
 def common_step(numbers: Iterable[Fraction]) -> Fraction:
-    """The greatest number that all numbers are multiples of; 0 where all are 0."""
+    """Greatest common divisor of fractions; 0 if all are 0."""
     numbers = set(numbers)
     denominator = math.lcm(*(number.denominator for number in numbers))
     return Fraction(math.gcd(*(int(number * denominator) for number in numbers)), denominator)
 
 
 def decimal_step(numbers: Iterable[Any]) -> Fraction:
-    """What all numbers are multiples of, as they are written in decimals; 0 where all are 0.
+    """Greatest common divisor of numbers as they are written in decimals; 0 if all are 0.
 
     Examples
     --------
@@ -79,23 +79,23 @@ def decimal_step(numbers: Iterable[Any]) -> Fraction:
 
 
 def as_written(number: Any) -> Fraction:
-    """A number as it is written in decimals."""
+    """A number as the fraction that its decimals say."""
     return Fraction(int(number)) if is_whole(number) else Fraction(repr(float(number)))
 
 
 def in_steps(number: Any, step: Fraction) -> int:
-    """A multiple of a step as the number of steps."""
+    """A multiple of a step, as a number of steps."""
     return int(as_written(number) / step)
 
 
 def most_steps(limit: Any, step: Fraction, terms: int) -> int:
-    """Steps within a limit; what the rounding of a float sum of some terms may add to the limit is within."""
+    """Most steps within a limit; the rounding error of a float sum of so many terms is added to the limit."""
     rounding = 0 if is_whole(limit) else 2 * sum_rounding(abs(float(limit)), terms + 2)
     return math.floor((as_written(limit) + as_written(rounding)) / step)
 
 
 def out_of_steps(number: int, step: Fraction) -> Any:
-    """A number of steps as an int, or as a float where it is not whole.
+    """The number that so many steps are, as an int if it is whole, otherwise as a float.
 
     Examples
     --------

@@ -1,4 +1,4 @@
-"""The makespan of a schedule-generation scheme as a metric of the modes: a black box whose switches are cheap."""
+"""The makespan of a schedule-generation scheme, as a metric of the modes."""
 
 from __future__ import annotations
 
@@ -20,15 +20,15 @@ Scheme = Literal["serial", "parallel"]
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Makespan(Metric):
-    """Makespan of the schedule that a scheme makes of a selection of modes, with priorities that stay the same.
+    """Makespan of the schedule that a scheme makes from a selection of modes, with fixed priorities.
 
     Parameters
     ----------
     project : Project
-        No mode takes more of a renewable resource than its capacity.
+        No mode may exceed the capacity of a renewable resource.
     keys : mapping of activity to number, optional
-        Priorities, smaller first. By default the latest start by the critical path of the shortest modes, and after
-        `learnt`, those of a schedule.
+        Priorities, smaller first. By default the latest starts by the critical path of the shortest modes. `learnt`
+        takes them from a schedule.
     scheme : {"serial", "parallel"}
     improve : bool
         Shift the schedule to the right and back to the left (forward-backward improvement).
@@ -37,12 +37,12 @@ class Makespan(Metric):
     Raises
     ------
     ValueError
-        If a mode takes more than there is, or `keys` leaves out an activity.
+        If a mode exceeds a capacity, or an activity is missing in `keys`.
 
     Notes
     -----
-    Under the serial scheme without `improve`, a switch changes nothing before the activity in the order of priority:
-    the replacement table goes on from there, at half of the work of making each schedule anew.
+    In the serial scheme without `improve`, a switch changes nothing before its activity in the order of priority. The
+    replacement table is computed from there on, which halves the work.
 
     Examples
     --------
@@ -76,7 +76,7 @@ class Makespan(Metric):
 
     @cached_property
     def _columns(self) -> NDArray[np.int64]:
-        """Decision of each activity of the instance."""
+        """Position of the decision of each activity of the instance."""
         return np.array([self.space.position(a) for a in self._instance.names])
 
     def evaluate(self, selections: NDArray[np.int64]) -> NDArray[np.float64]:
@@ -84,12 +84,12 @@ class Makespan(Metric):
         return np.array([self._made(row).makespan * self._instance.unit for row in rows], dtype=float)
 
     def schedule(self, selection: Any) -> dict[Hashable, int]:
-        """Start of each activity under a selection, given as labels or indices."""
+        """Start of each activity for a selection, given as labels or indices."""
         made = self._made(self.space.indices(selection)[self._columns].tolist())
         return {a: start * self._instance.unit for a, start in zip(self._instance.names, made.start, strict=True)}
 
     def learnt(self, starts: Mapping[Hashable, float]) -> Makespan:
-        """The same metric with the starts of a schedule as keys."""
+        """The same metric, with the starts of a schedule as priorities."""
         return Makespan(self.project, starts, self.scheme, self.improve, name=self.name, unit=self.unit)
 
     def _made(self, modes: list[int]) -> Pass:
@@ -139,7 +139,7 @@ class Makespan(Metric):
 
 
 def latest_starts(instance: Instance) -> dict[Hashable, float]:
-    """Minus the longest way from each activity to the end, in shortest modes: the usual priority (LST)."""
+    """The usual priority (LST): minus the longest path from each activity to the end, in shortest modes."""
     tail: list[float] = [0.0] * len(instance.names)
     for a in range(len(tail) - 1, -1, -1):
         shortest = min((o.duration for o in instance.options[a]), default=0)

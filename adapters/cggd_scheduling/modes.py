@@ -1,4 +1,4 @@
-"""Mode selection: one mode per activity under budgets, renewable resources being plentiful."""
+"""Mode selection: one mode per activity under budgets, without the capacities of renewable resources."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ from cggd_scheduling.lp_dive import LARGE, rounded
 from cggd_scheduling.project import LARGEST, Project, check_project
 from cggd_scheduling.schedule import Schedule, nothing_to_do
 
-# What the core gets at the least, to look at the selection that it is given.
+# Least time limit of the core, enough to evaluate the initial selection.
 LEAST_SECONDS = 1.0
 
-# The descent is short, since reduced cores solved exactly find the optimum anyway: on every 5th of 189 instances the
-# same optima as with 6 starts of 600 steps, in 0.2 s on average instead of 1.3 s.
+# A short descent suffices, since reduced cores are solved exactly: on every 5th of 189 instances it gives the same
+# optima as 6 starts of 600 steps, in 0.2 s on average instead of 1.3 s.
 DESCENT = Descent(steps=50, starts=1)
 
-# What the diagnosis of budgets that cannot be met may take, each of its steps.
+# Limits of each step of the diagnosis of infeasible budgets.
 DIAGNOSIS_SECONDS = 10.0
 
 
@@ -41,24 +41,24 @@ def select_modes(
 ) -> Schedule:
     """Choose a mode for each activity: the shortest critical path under the budgets, or the least cost by a deadline.
 
-    Capacities of renewable resources are left out; `schedule_project` keeps them.
+    Capacities of renewable resources are ignored; `schedule_project` keeps them.
 
     Parameters
     ----------
     project : Project
     minimize : resource, optional
-        A non-renewable resource to use as little of as can be (time-cost trade-off); by default the critical path.
+        A non-renewable resource whose use is minimised (time-cost trade-off); by default the critical path is.
     deadline : number, optional
-        The critical path must not be longer.
+        Bound on the critical path.
     seed, time_limit, **options
         As for `cggd.minimize`, with a short descent by default. Without a time limit, projects of more than 2,000 modes
-        in all get a descent alone.
+        in all get only a descent.
 
     Returns
     -------
     Schedule
-        With the earliest start of each activity. Where the bounds cannot be met its `reason` says which of them are
-        in each other's way, and what would work.
+        With the earliest start of each activity. If it is infeasible, its `reason` names the conflicting bounds and the
+        values that would work.
 
     Examples
     --------
@@ -124,14 +124,14 @@ def select_modes(
 
 
 def check_minimize(project: Project, minimize: Hashable | None) -> None:
-    """Raise ValueError where what is to be used least is no non-renewable resource of a project."""
+    """Raise ValueError if `minimize` is not a non-renewable resource of the project."""
     if minimize is not None and minimize not in project.nonrenewable:
         known = list(project.nonrenewable)
         raise ValueError(f"minimize must be a non-renewable resource, one of {known}, or None, got {minimize!r}")
 
 
 def earliest_starts(project: Project, modes: dict[Hashable, Hashable]) -> dict[Hashable, int]:
-    """When each activity starts where nothing but precedence holds it up."""
+    """Earliest start of each activity by precedence alone."""
     start: dict[Hashable, int] = {}
     for a in nx.topological_sort(project.graph):
         ends = (start[p] + project.activities[p][modes[p]].duration for p in project.graph.pred[a])
@@ -145,7 +145,7 @@ def explained(
     constraints: Sequence[Constraint],
     forbid: Mapping[Hashable, Iterable[Hashable]] | None = None,
 ) -> str:
-    """Why there is no selection: the bounds in each other's way and what would work, or what came nearest."""
+    """Why there is no selection: the conflicting bounds and what would work, or the nearest selection found."""
     if answer.status is Status.INFEASIBLE:
         diagnosis = str(cggd.diagnose(constraints, time_limit=DIAGNOSIS_SECONDS, forbid=forbid))
         return diagnosis.removeprefix(Status.INFEASIBLE.value).removeprefix("; ")
@@ -153,14 +153,14 @@ def explained(
 
 
 def _reachable(project: Project, deadline: Any) -> Any:
-    """The deadline; where it is too large to be exact, the last time by which something can end."""
+    """The deadline; if it is too large to be exact, the last time at which an activity can end."""
     if not LARGEST < deadline < inf:
         return deadline
     return int(deadline) // project.time_step * project.time_step
 
 
 def _step(project: Project, minimize: Hashable | None) -> int:
-    """What every value of the objective is a multiple of."""
+    """A number of which every value of the objective is a multiple."""
     if minimize is None:
         return project.time_step
     return gcd(*(m.demands.get(minimize, 0) for modes in project.activities.values() for m in modes.values())) or 1

@@ -1,4 +1,4 @@
-"""The multi-mode resource-constrained project scheduling problem: the least makespan under capacities and budgets."""
+"""Multi-mode resource-constrained project scheduling: the least makespan under capacities and budgets."""
 
 from __future__ import annotations
 
@@ -25,26 +25,25 @@ from cggd_scheduling.project import Project, check_project
 from cggd_scheduling.schedule import Schedule, nothing_to_do
 from cggd_scheduling.tasks import GOALS, LISTS, Objective, begin
 
-# The field's usual limit (Hartmann & Kolisch, EJOR 2000).
+# The usual limit in the literature (Hartmann & Kolisch, EJOR 2000).
 SCHEDULES = 5000
 
-# Modes in all up to which CP-SAT has a try after so many schedules: with a time limit for this share of it, and no more
-# than so many seconds. It proves most projects of j10 to j30 and MMLIB50 within one second.
+# Projects of at most SMALL modes get a CP-SAT run after SMALL_SCHEDULES schedules. With a time limit the run has
+# SMALL_SHARE of the time and at most SMALL_SECONDS. It proves most projects of j10 to j30 and MMLIB50 within a second.
 SMALL, SMALL_SCHEDULES, SMALL_SHARE, SMALL_SECONDS = 250, 100, 0.3, 2.0
 
-# Share of the time left for the genetic algorithm before CP-SAT, which gets the rest, on one thread; with more CP-SAT
-# works beside it.
+# On one thread, the genetic algorithm gets this share of the time left, and CP-SAT the rest. With more threads they run
+# in parallel.
 GENETIC_SHARE = 0.6
 ATTEMPTS = (Attempt(0.15, {}), Attempt(0.6, cp_sat.NEIGHBOURHOODS, again=True), Attempt(1.0, cp_sat.RAISING))
 
-# Branch-and-bound nodes for modes that meet the budgets, of which a project of the usual test sets takes a few.
+# Branch-and-bound nodes for modes within the budgets; the usual test sets need a few.
 SEEK_NODES = 20_000
 
-# A time limit in seconds that is none, for what asks for one.
+# Seconds; stands for no time limit.
 LONG = 1e7
 
-# Searches by which the least use of a resource is closed in on without CP-SAT, where its modes make the project too
-# long.
+# Steps of the bisection for the least use of a resource, without CP-SAT.
 HALVINGS = 12
 
 
@@ -65,28 +64,28 @@ def schedule_project(
     ----------
     project : Project
     minimize : resource, optional
-        A non-renewable resource to use as little of as can be, instead of the objective; capacities are kept.
+        A non-renewable resource whose use is minimised instead of the objective; capacities are kept.
     objective : {"makespan", "tardiness"}
         The tardiness is that of the project's due dates.
     schedules : int
         Schedules that the genetic algorithm makes. One is a pass of the serial scheme over all activities, forward or
-        backward, whatever it tries on its way.
+        backward, however many modes it tries.
     deadline : number, optional
-        The project must not end later.
+        Latest end of the project.
     seed : int
         The same seed gives the same schedule.
     time_limit : float, optional
-        Seconds after which the search ends. Without it the clock has no say in what is found.
+        Seconds after which the search ends. Without it the result does not depend on the speed of the machine.
     workers : int, optional
         Threads of CP-SAT with a time limit; by default as many as there are cores.
 
     Returns
     -------
     Schedule
-        Verified by the independent checker. OPTIMAL where its makespan equals the bound: the critical path, or the work
-        for a resource over its capacity, with modes that the budgets allow; or that of CP-SAT, where OR-tools is
-        installed (``cggd[scheduling]``). Where there is none its `reason` says which bound is in the way, and what
-        would work. A Ctrl-C ends the search with the best schedule so far.
+        Verified by the independent checker. OPTIMAL if its makespan equals the bound: the critical path, or the work
+        for a resource divided by its capacity, with modes within the budgets; or the bound of CP-SAT, if OR-tools is
+        installed (``cggd[scheduling]``). If it is infeasible, its `reason` names the conflicting bounds and the values
+        that would work. Ctrl-C ends the search with the best schedule so far.
 
     Examples
     --------
@@ -132,17 +131,17 @@ def schedule_project(
 
 
 def _use(resource: Hashable) -> Goal:
-    """As little as can be of a non-renewable resource."""
+    """The goal to minimise the use of a non-renewable resource."""
     return Goal(str(resource), lambda schedule: schedule.used(resource), lambda model: model.use(resource))
 
 
 def _left(budget: Budget) -> float | None:
-    """Seconds that are left, for what is to do something at least."""
+    """Seconds that are left, at least 0.01; None without a time limit."""
     return max(budget.left, 0.01) if budget.limited else None
 
 
 def _shortest(project: Project, best: Best, schedules: int, *, enough: bool = False) -> None:
-    """Short schedules; with `enough`, until one meets the deadline, and without CP-SAT."""
+    """Search for short schedules; with `enough`, without CP-SAT and only until one keeps the deadline."""
     budget, deadline, instance = best.budget, best.needs.deadline, Instance.of(project)
     witness, best.proof = _affordable(project, instance, best)
     if witness is None:
@@ -193,7 +192,7 @@ def _named(instance: Instance, member: Any) -> tuple[dict[Hashable, int], dict[H
 
 
 def _affordable(project: Project, instance: Instance, best: Best) -> tuple[list[int] | None, str]:
-    """Modes that meet the budgets, as positions in the instance's options; or None, and the proof if there is one."""
+    """Modes within the budgets, as positions in the instance's options; or None, with the proof if there is one."""
     if not project.constraints:
         return [0] * len(instance.names), ""
     space, allowed = project.space, project.space.allowed(project.oversized)
@@ -225,7 +224,7 @@ def _positions(instance: Instance, modes: Any) -> list[int]:
 
 
 def _cheapest(project: Project, minimize: Hashable, best: Best, schedules: int) -> None:
-    """The least use of a non-renewable resource: of modes alone, then of those that keep deadline and capacities."""
+    """Minimise the use of a non-renewable resource: first without, then with the capacities."""
     budget, deadline = best.budget, best.needs.deadline
     fitting = {
         a: {label: mode for label, mode in modes.items() if label not in project.oversized.get(a, ())}
@@ -240,7 +239,7 @@ def _cheapest(project: Project, minimize: Hashable, best: Best, schedules: int) 
     best.raise_bound(0 if relaxed.bound is None else relaxed.bound)
 
     def within(project: Project) -> Best:
-        """Any schedule in time of a project with fewer modes, or a smaller budget."""
+        """Search for any schedule by the deadline, of a project with fewer modes or a smaller budget."""
         found = Best(best.needs, GOALS["makespan"], budget, seed=best.seed)
         if project.requirements().special:
             begin(found, LISTS)

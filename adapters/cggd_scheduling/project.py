@@ -17,44 +17,43 @@ from cggd.checks import own
 from cggd.space import few
 from cggd_scheduling.schedule import Alternative, Requirements
 
-# Sums of whole numbers up to this are told apart by constraints, which hold to within a share of 1e-9 of the bound.
+# Constraints have a relative tolerance of 1e-9, so they distinguish whole numbers up to this.
 LARGEST = 5 * 10**8
 
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Project:
-    """Activities, each in one of several modes, with who waits for whom and what they take of resources.
+    """Activities with modes, precedence, and demands for resources.
 
     Parameters
     ----------
     activities : mapping of activity to modes
-        Modes are a mapping of labels to `Alternative`, ``(duration, demands)`` or a duration alone, or a list of
-        these, whose labels are then 1, 2, ... Demands map resources to numbers. All numbers are whole.
+        A mapping of label to mode, or a list of modes, whose labels are then 1, 2, ... A mode is an `Alternative`, a
+        pair ``(duration, demands)``, or a duration. Demands map resources to numbers. All numbers are whole.
     precedence : iterable of (activity, activity)
         The first ends before the second starts.
     renewable : mapping of resource to capacity
-        What all activities that run at once may take together: crews, machines.
+        Bound on the sum of the demands of the activities that run at the same time: crews, machines.
     nonrenewable : mapping of resource to budget
-        What all activities may take together over the whole project: money, material. None where it is counted and
-        not bounded.
+        Bound on the sum of the demands of all activities: money, material. None: counted, but not bounded.
     unit : str
-        Of time.
+        Unit of time.
     name : str
     release, due, weights : mapping of activity to number, optional
-        No activity starts before its release. Due dates, and the weights of tardiness (1 by default), matter where the
-        tardiness is made least.
+        Earliest starts; due dates; weights of the tardiness (by default 1). Due dates and weights matter only if the
+        tardiness is minimised.
     lags : mapping of (activity, activity) to number, optional
-        Time between the end of the first and the start of the second, of pairs in `precedence`.
+        Least time between the end of the first and the start of the second, for pairs in `precedence`.
     longest_lags : mapping of (activity, activity) to number, optional
-        The second starts at most so much later than the first ends; 0 where it must follow at once.
+        Most time between the end of the first and the start of the second; 0 if it must start at once.
     setups : mapping of resource to (mapping of (activity, activity) to number), optional
-        Time between an activity on a renewable resource of capacity 1 and the next one there.
+        Least time between an activity on a renewable resource of capacity 1 and the next one there.
 
     Raises
     ------
     ValueError, TypeError
-        If something is no project: a cycle, an activity without modes, an unknown resource or activity, a number that
-        is negative or not whole, or sums beyond 5e8 times what the numbers are multiples of; the message names it.
+        If there is a cycle, an activity without modes, an unknown resource or activity, a number that is negative or
+        not whole, or a sum above 5e8 times the greatest common divisor of its numbers.
 
     Examples
     --------
@@ -120,7 +119,7 @@ class Project:
             raise ValueError(f"precedence has a cycle through {few(cycle)}; none of them could ever start")
 
     def _check_times(self) -> None:
-        """Check and convert what the times say of activities, or of pairs of them."""
+        """Check and convert the times of activities and of pairs of activities."""
         own(self, **{n: self._times(n, getattr(self, n), lambda a: [a]) for n in ("release", "due", "weights")})
         own(self, **{n: self._times(n, getattr(self, n), list) for n in ("lags", "longest_lags")})
         if wrong := [pair for pair in self.lags if pair not in self.precedence]:
@@ -137,7 +136,7 @@ class Project:
 
     @cached_property
     def graph(self) -> nx.DiGraph:
-        """Activities with who waits for whom."""
+        """Precedence graph of the activities."""
         graph = nx.DiGraph()
         graph.add_nodes_from(self.activities)
         graph.add_edges_from(self.precedence)
@@ -145,7 +144,7 @@ class Project:
 
     @cached_property
     def time_step(self) -> int:
-        """The greatest common divisor of all durations and waits, of which every time in a schedule is a multiple."""
+        """Greatest common divisor of all durations, lags, releases and setup times."""
         durations = (m.duration for modes in self.activities.values() for m in modes.values())
         return gcd(*durations, *self.requirements().waits) or 1
 
@@ -165,17 +164,17 @@ class Project:
 
     @cached_property
     def space(self) -> ChoiceSpace:
-        """Activities as decisions and modes as options; an empty project has none, and raises ValueError."""
+        """Activities as decisions and modes as options; raises ValueError if there are no activities."""
         return ChoiceSpace({a: list(modes) for a, modes in self.activities.items()}, self.graph)
 
     @cached_property
     def critical_path(self) -> LongestPath:
-        """Duration of the project where renewable resources are plentiful."""
+        """Least duration of the project without the capacities of renewable resources."""
         values = [float(m.duration) for modes in self.activities.values() for m in modes.values()]
         return LongestPath(self.space, self.graph, values, name="critical path", unit=self.unit)
 
     def use(self, resource: Hashable) -> Additive:
-        """What a selection of modes takes of a resource: of a budget in all, of a renewable one as amount x time."""
+        """Sum of the demands for a resource; for a renewable one, sum of demand times duration."""
         modes = [m for modes in self.activities.values() for m in modes.values()]
         if resource in self.nonrenewable:
             values = [float(m.demands.get(resource, 0)) for m in modes]
@@ -191,7 +190,7 @@ class Project:
         return [self.use(resource) <= self._reachable(resource) for resource in self.budgets]
 
     def _reachable(self, resource: Hashable) -> int:
-        """The budget; where it is too large to be exact, its last multiple of what demands are multiples of."""
+        """The budget; above `LARGEST`, rounded down to a multiple of the greatest common divisor of the demands."""
         budget = self.budgets[resource]
         demands = (m.demands.get(resource, 0) for modes in self.activities.values() for m in modes.values())
         step = gcd(*demands) or 1
@@ -204,7 +203,7 @@ class Project:
 
     @cached_property
     def oversized(self) -> dict[Hashable, list[Hashable]]:
-        """Modes that take more of a renewable resource than its capacity, by activity; no schedule has them."""
+        """Modes whose demand exceeds the capacity of a renewable resource, by activity; no schedule has them."""
         found = {}
         for activity, modes in self.activities.items():
             labels = [label for label, m in modes.items() if self._exceeded(m) is not None]
@@ -218,7 +217,7 @@ class Project:
         return next((r for r, c in self.renewable.items() if mode.demands.get(r, 0) > c), None)
 
     def impossible(self) -> str:
-        """Which activity no capacity lets run, and why; empty where there is none."""
+        """The first activity whose modes all exceed a capacity, and why, as text; empty if there is none."""
         for activity, labels in self.oversized.items():
             modes = self.activities[activity]
             if len(labels) == len(modes):
@@ -231,12 +230,12 @@ class Project:
         return ""
 
     def requirements(self, *, renewable: bool = True, deadline: Any = None) -> Requirements:
-        """What a schedule of the project must meet.
+        """The requirements on a schedule of the project.
 
         Parameters
         ----------
         renewable : bool
-            Whether the capacities are among it.
+            Whether to include capacities and setup times.
         deadline : number, optional
         """
         capacities = self.renewable if renewable else {}
@@ -257,7 +256,7 @@ class Project:
 
 
 def check_project(project: Any) -> None:
-    """Raise TypeError where an argument is no project."""
+    """Raise TypeError if an argument is not a project."""
     if not isinstance(project, Project):
         raise TypeError(f"project must be a Project, got {type(project).__name__}")
 
@@ -270,16 +269,16 @@ def from_lists(
     *,
     name: str = "project",
 ) -> Project:
-    """Make a project of lists as in files of PSPLIB, with activities and modes numbered from 1.
+    """Make a project from lists as in files of PSPLIB, with activities and modes numbered from 1.
 
     Parameters
     ----------
     modes : list of list of [duration, demand, ...]
-        Of each mode of each activity, demands in the order of `capacities`.
+        A list for each mode of each activity, with demands in the order of `capacities`.
     successors : list of list of int
         Positions in `modes`, counted from 0.
     capacities : list of int
-        Of the renewable resources R1, R2, ..., and then the budgets of the non-renewable ones N1, N2, ...
+        Capacities of the renewable resources R1, R2, ..., then budgets of the non-renewable ones N1, N2, ...
     n_renewable : int
     name : str
 
@@ -341,7 +340,7 @@ def _check_sums(what: str, numbers: Sequence[Sequence[int]]) -> None:
 
 
 def _whole(value: Any, what: str) -> int:
-    """A whole number of at least 0, of any size."""
+    """Check and return a whole number of at least 0."""
     number: Any = value.item() if isinstance(value, np.generic) else value
     if isinstance(number, bool) or not isinstance(number, int | float) or number != number or abs(number) == inf:
         raise TypeError(f"{what} must be a whole number, got {value!r}")

@@ -1,4 +1,4 @@
-"""Schedules: when each task runs, checked against requirements that know nothing of how it was found."""
+"""Schedules, their requirements, and a checker that is independent of the search."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ from cggd_scheduling.limits import exceeds, is_whole, time_rounding
 
 FORMAT = "cggd-schedule-1"
 
-# Requirements of single resources or tasks.
+# Fields of `Requirements` that map single resources or tasks to numbers.
 BY_LABEL = ("capacities", "budgets", "release", "due", "weights")
 
 
 class ScheduleError(ValueError):
-    """A schedule breaks a requirement; the message lists what it breaks."""
+    """A schedule violates requirements; the message lists which."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -40,7 +40,7 @@ class Alternative:
     ----------
     duration : number
     demands : mapping of resource to number
-        What it takes of a renewable resource while it runs, and of a budget once.
+        Amount of each renewable resource while the task runs, and of each non-renewable one in all.
     """
 
     duration: Any
@@ -49,7 +49,7 @@ class Alternative:
 
 @dataclass(frozen=True, eq=False)
 class Requirements:
-    """What a schedule must meet, in the form that the checker reads.
+    """What a schedule must satisfy: the input of the checker and of `schedule_tasks`.
 
     Parameters
     ----------
@@ -57,25 +57,26 @@ class Requirements:
     precedence : sequence of (task, task)
         The first ends before the second starts.
     lags : mapping of (task, task) to number
-        Time that must pass between the end of the first and the start of the second; 0 where nothing is said.
+        Least time between the end of the first and the start of the second; by default 0.
     capacities : mapping of resource to number
-        Of renewable resources: what all tasks that run at once may take together.
+        Renewable resources: bound on the sum of the demands of the tasks that run at the same time.
     budgets : mapping of resource to number
-        Of non-renewable ones: what all tasks may take together.
+        Non-renewable resources: bound on the sum of the demands of all tasks.
     deadline : number, optional
+        Latest end of all tasks.
     unit : str
-        Of time.
+        Unit of time.
     release : mapping of task to number
-        No task starts before its release; 0 where nothing is said.
+        Earliest start of a task; by default 0.
     due : mapping of task to number
-        Due dates. They may be missed: `Schedule.tardiness` says by how much.
+        Due dates. A task may end later; see `Schedule.tardiness`.
     weights : mapping of task to number
-        Of the tardiness of each task; 1 where nothing is said.
+        Weights of the tasks in the tardiness; by default 1.
     longest_lags : mapping of (task, task) to number
-        The second starts at most so much later than the first ends.
+        Most time between the end of the first and the start of the second.
     setups : mapping of resource to (mapping of (task, task) to number)
-        Time between the end of a task on a resource and the start of the next one there; 0 where nothing is said. Tasks
-        of duration 0 take nothing of a resource, and are not counted.
+        Least time between the end of a task on a resource and the start of the next one there; by default 0. Tasks of
+        duration 0 use no resource and are not counted.
     """
 
     tasks: Mapping[Hashable, Mapping[Hashable, Alternative]]
@@ -92,7 +93,7 @@ class Requirements:
     setups: Mapping[Hashable, Mapping[tuple[Hashable, Hashable], Any]] = field(default_factory=dict)
 
     def check(self) -> None:
-        """Raise ValueError where something names an unknown task or resource, or the precedence has a cycle."""
+        """Raise ValueError if a field names an unknown task or resource, or the precedence has a cycle."""
         pairs = {"precedence": self.precedence, "lags": self.lags, "longest_lags": self.longest_lags}
         named = [(name, task) for name, edges in pairs.items() for edge in edges for task in edge]
         named += [("setups", task) for of in self.setups.values() for edge in of for task in edge]
@@ -109,12 +110,12 @@ class Requirements:
 
     @property
     def special(self) -> bool:
-        """Whether it asks for more than precedence, capacities, budgets and a deadline."""
+        """Whether there is more than precedence, capacities, budgets and a deadline."""
         return bool(self.waits or self.due)
 
     @property
     def waits(self) -> list[Any]:
-        """Every time for which a task may have to wait beside durations."""
+        """All lags, releases and setup times."""
         parts = (self.lags, self.longest_lags, self.release, *self.setups.values())
         return [time for part in parts for time in part.values()]
 
@@ -123,9 +124,9 @@ class Requirements:
 class Schedule:
     """When each task starts and how it is carried out.
 
-    Times are whole numbers or floats; a task occupies ``start <= t < start + duration``, so one of duration 0 takes
-    nothing of a renewable resource. Times that differ by no more than `rounding` are the same time. Where no schedule
-    was found, `start` is empty and `reason` says why.
+    Times are whole numbers or floats. A task occupies ``start <= t < start + duration``, so a task of duration 0 uses
+    no renewable resource. Times that differ by at most `rounding` count as equal. If no schedule was found, `start` is
+    empty and `reason` says why.
 
     Parameters
     ----------
@@ -133,19 +134,20 @@ class Schedule:
     start : mapping of task to number
     modes : mapping of task to mode
     lanes : mapping of task to label
-        Machine, functional unit or device that a task has for itself while it runs; drawn as rows of a Gantt chart.
+        Machine, functional unit or device that runs one task at a time; the rows of a Gantt chart.
     status : cggd.Status
     objective : str
         What was minimised.
     value : number, optional
-        Of the objective; the makespan by default.
+        Value of the objective; by default the makespan.
     bound : number, optional
-        No schedule has a smaller value.
+        Lower bound on the value of every schedule.
     reason : str
         Why the search stopped, or why there is no schedule.
     facts : mapping of str to anything
         Further lines of the summary, such as the area of the units.
     seconds : float
+        Duration of the search.
 
     Examples
     --------
@@ -158,7 +160,7 @@ class Schedule:
     ["'lay' starts at 1, before 'dig' ends at 3", "'crew': 3 taken at 1, capacity 2"]
     """
 
-    # Set by the module of `plot_gantt`, which knows this one.
+    # Set by the module of `plot_gantt`, which imports this one.
     gantt: ClassVar[Callable[..., Any]]
 
     requirements: Requirements
@@ -182,11 +184,11 @@ class Schedule:
 
     @property
     def feasible(self) -> bool:
-        """Whether there is a schedule."""
+        """Whether a schedule was found."""
         return self.status in (Status.OPTIMAL, Status.FEASIBLE)
 
     def duration(self, task: Hashable) -> Any:
-        """Duration of a task in the mode that it has."""
+        """Duration of a task in its mode."""
         return self._alternative(task).duration
 
     def finish(self, task: Hashable) -> Any:
@@ -198,19 +200,19 @@ class Schedule:
 
     @property
     def makespan(self) -> Any:
-        """When the last task ends; 0 where there is no task."""
+        """When the last task ends; 0 if there are no tasks."""
         return max((self.finish(task) for task in self.start), default=0)
 
     @property
     def gap(self) -> float | None:
-        """Distance of the value to the bound, as a share of the bound; None where either is not known."""
+        """Relative gap: ``(value - bound) / bound``; None if either is unknown."""
         if self.value is None or self.bound is None:
             return None
         return 0.0 if self.value == self.bound else (self.value - self.bound) / max(abs(self.bound), 1e-12)
 
     @property
     def rounding(self) -> Any:
-        """How far a time may be off by the rounding of its sum of durations and lags; 0 where all are whole numbers."""
+        """Bound on the rounding error of a time, a sum of durations and lags; 0 if all are whole numbers."""
         waits = self.requirements.waits
         durations = [self.duration(task) for task in self.start]
         if all(map(is_whole, [*self.start.values(), *durations, *waits])):
@@ -219,32 +221,32 @@ class Schedule:
 
     @property
     def tardiness(self) -> Any:
-        """Time by which tasks end after their due dates, each times its weight, in all."""
+        """Weighted sum of the times by which tasks end after their due dates."""
         needs, slack = self.requirements, self.rounding
         late = {task: self.finish(task) - due for task, due in needs.due.items() if task in self.start}
         return sum(needs.weights.get(task, 1) * time for task, time in late.items() if time > slack)
 
     def used(self, resource: Hashable) -> Any:
-        """What all tasks take of a resource together."""
+        """Sum of the demands of all tasks for a resource."""
         return sum(self._demands(resource))
 
     def _demands(self, resource: Hashable) -> list[Any]:
         return [self._alternative(task).demands.get(resource, 0) for task in self.start]
 
     def usage(self, resource: Hashable) -> list[tuple[Any, Any]]:
-        """What is taken of a renewable resource over time: (time, amount from then on), amounts that differ."""
+        """Use of a renewable resource over time: pairs (time, amount from then on), one for each change."""
         steps = [(time, sum(running.values())) for time, running in self._running(resource)]
         return [step for step, before in zip(steps, [(0, 0), *steps], strict=False) if step[1] != before[1]]
 
     def _running(self, resource: Hashable) -> Iterator[tuple[Any, dict[Hashable, Any]]]:
-        """From when on which tasks take how much of a resource; the mapping changes as the iterator goes on."""
+        """Pairs (time, {task: amount}) of a resource; the same mapping is changed from one pair to the next."""
         slack, starts = self.rounding, sorted(set(self.start.values()))
         begin: dict[Any, dict[Hashable, Any]] = {}
         end: dict[Any, list[Hashable]] = {}
         for task, start in self.start.items():
             if (taken := self._alternative(task).demands.get(resource, 0)) and self.duration(task) > 0:
                 finish = self.finish(task)
-                at = bisect_left(starts, finish - slack)  # the start that the task ends at, though sums were rounded
+                at = bisect_left(starts, finish - slack)  # a start that equals this end up to rounding
                 if at < len(starts) and start < starts[at] < finish:
                     finish = starts[at]
                 begin.setdefault(start, {})[task] = taken
@@ -257,19 +259,18 @@ class Schedule:
             yield time, running
 
     def graph(self) -> nx.DiGraph:
-        """The tasks with who waits for whom, and the durations that were chosen as node attribute ``duration``."""
+        """Precedence graph of the tasks, with their durations as node attribute ``duration``."""
         graph = nx.DiGraph()
         graph.add_nodes_from((task, {"duration": self.duration(task)}) for task in self.start)
         graph.add_edges_from(self.requirements.precedence)
         return graph
 
     def critical_path(self) -> list[Hashable]:
-        """Tasks, in order, each of which could not start before the one before it ended; the last ends the schedule.
+        """A chain of tasks, each of which could not start before the previous one ended; the last ends the schedule.
 
-        A task waits for a predecessor, for the task before it in its lane, or for a resource that the task before it
-        takes and of which too little is left without its end. From a schedule in which every task starts as early as
-        the others let it, the durations (and lags) of such a chain add up to the makespan; elsewhere it begins with a
-        task that nothing holds up.
+        A task waits for a predecessor, for the previous task in its lane, or for a resource of which too little is free
+        until the previous task ends. If every task starts as early as the others allow, the durations and lags of the
+        chain add up to the makespan. Otherwise the chain begins with a task that could start earlier.
         """
         slack, awaited = self.rounding, self._awaited()
         order = {task: n for n, task in enumerate(nx.topological_sort(self.graph()))}
@@ -287,7 +288,7 @@ class Schedule:
         return path[::-1]
 
     def _awaited(self) -> Callable[[Hashable], list[Hashable]]:
-        """What says which tasks a task was waiting for until it started."""
+        """A function that returns the tasks whose end a task waited for."""
         needs, slack = self.requirements, self.rounding
         graph = self.graph()
         ends = sorted(((self.finish(task), n, task) for n, task in enumerate(self.start)), key=lambda end: end[:2])
@@ -296,7 +297,7 @@ class Schedule:
         changes = {pair: time for resource in needs.setups for pair, time in self._changes(resource).items() if time}
 
         def level(resource: Hashable, time: Any) -> Any:
-            """What is taken of a resource just before a time."""
+            """Use of a resource just before a time."""
             at = bisect_left(levels[resource], time - slack, key=_first)
             return levels[resource][at - 1][1] if at else 0
 
@@ -328,20 +329,20 @@ class Schedule:
     # -- the checker --------------------------------------------------------------------------------------------------
 
     def violations(self, requirements: Requirements | None = None) -> list[str]:
-        """Everything that the schedule breaks, in words; nothing of it is taken from the search that made it.
+        """Every violated requirement, as text. The check uses nothing from the search.
 
         Parameters
         ----------
         requirements : Requirements, optional
-            By default its own.
+            By default those of the schedule.
         """
         needs = requirements or self.requirements
         if wrong := list(self._misfits(needs)):
-            return wrong  # what follows would only repeat it
+            return wrong  # the other checks need a start and a mode of each task
         return list(replace(self, requirements=needs)._broken())
 
     def verify(self, requirements: Requirements | None = None) -> Schedule:
-        """Return the schedule itself, or raise `ScheduleError` where it breaks something."""
+        """Return the schedule itself, or raise `ScheduleError` if it violates a requirement."""
         if wrong := self.violations(requirements):
             more = f"; and {len(wrong) - 5} more" if len(wrong) > 5 else ""
             raise ScheduleError(f"the schedule breaks its requirements: {'; '.join(wrong[:5])}{more}")
@@ -394,7 +395,7 @@ class Schedule:
             last[lane] = task
 
     def _changes(self, resource: Hashable) -> dict[tuple[Hashable, Hashable], Any]:
-        """Tasks that follow each other on a resource, and the setup time between the two."""
+        """Consecutive tasks on a resource, with their setup times."""
         setups = self.requirements.setups.get(resource, {})
         taking = [t for t in self.start if self._alternative(t).demands.get(resource, 0) and self.duration(t) > 0]
         taking.sort(key=self.start.__getitem__)
@@ -402,14 +403,14 @@ class Schedule:
 
     @property
     def late(self) -> bool:
-        """Whether it ends after the deadline."""
+        """Whether the schedule ends after the deadline."""
         deadline = self.requirements.deadline
         return deadline is not None and self.makespan > deadline + self.rounding
 
     # -- how it is shown ----------------------------------------------------------------------------------------------
 
     def summary(self, *, tasks: int = 12) -> str:
-        """A few lines for people."""
+        """The schedule as a few lines of text; `tasks` is the most tasks to list."""
         needs = self.requirements
         lines = [f"status     {self.status.value}"]
         if not self.feasible:
@@ -447,7 +448,7 @@ class Schedule:
         return "\n".join(lines)
 
     def _repr_html_(self) -> str:
-        """A small table for notebooks: the first 100 tasks by their start."""
+        """A table for notebooks: the first 100 tasks by start."""
         rows = []
         for task, start in sorted(self.start.items(), key=lambda pair: pair[1])[:100]:
             rows.append([task, self.modes[task], number_text(start), number_text(self.finish(task))])
@@ -460,9 +461,9 @@ class Schedule:
             yield {"task": task, "mode": self.modes[task], "lane": self.lanes.get(task), **times}
 
     def to_csv(self) -> str:
-        """A line per task: task, mode, lane, start, duration, finish, and what it takes of each resource.
+        """The schedule as CSV, a line per task: task, mode, lane, start, duration, finish, demand for each resource.
 
-        A label that a spreadsheet would take for a formula begins with an apostrophe.
+        An apostrophe is put before a label that a spreadsheet would read as a formula.
         """
         needs, text = self.requirements, io.StringIO()
         resources = [*needs.capacities, *needs.budgets]
@@ -477,7 +478,7 @@ class Schedule:
         return text.getvalue()
 
     def to_json(self) -> str:
-        """All of it as JSON, which `from_json` reads. Labels may be strings, numbers, bools, None or tuples of them."""
+        """The schedule as JSON, for `from_json`. Labels may be strings, numbers, bools, None or tuples of these."""
         needs = self.requirements
         data = {
             "format": FORMAT,
@@ -506,12 +507,12 @@ class Schedule:
 
     @classmethod
     def from_json(cls, text: str) -> Schedule:
-        """Read what `to_json` wrote.
+        """Make a schedule from the text of `to_json`.
 
         Raises
         ------
         ValueError
-            If the text is something else.
+            If the text is not a schedule.
         """
         data = parse_json(text)
         if not isinstance(data, dict) or data.get("format") != FORMAT:
@@ -557,7 +558,7 @@ class Schedule:
 
 
 def nothing_to_do(requirements: Requirements, objective: str = "makespan") -> Schedule:
-    """The schedule of no task at all: it ends at 0, which is late where the deadline is before."""
+    """The schedule of no tasks: it ends at 0, and is infeasible if the deadline is negative."""
     deadline = requirements.deadline
     if deadline is not None and deadline < 0:
         reason = f"nothing is to be done, which ends at 0; the deadline is {number_text(deadline)}"
@@ -566,7 +567,7 @@ def nothing_to_do(requirements: Requirements, objective: str = "makespan") -> Sc
 
 
 def _limited(amounts: Sequence[Any], limit: Any) -> list[str]:
-    """A sum and its limit as text; what rounding adds to a sum within its limit is left out."""
+    """A sum and its limit as text; a sum that exceeds the limit only by rounding is shown as the limit."""
     total = sum(amounts)
     return true_texts(total if exceeds(amounts, limit) else min(total, limit), limit)
 
@@ -578,7 +579,7 @@ def _fact(fact: Any) -> str:
 def lanes_of(
     start: Mapping[Hashable, Any], finish: Mapping[Hashable, Any], tasks: Iterable[Hashable] | None = None
 ) -> dict[Hashable, int]:
-    """Rows 0, 1, ... in which tasks do not overlap, as few as there can be (left-edge algorithm).
+    """The row of each task, so that tasks of a row do not overlap, with the fewest rows (left-edge algorithm).
 
     Examples
     --------

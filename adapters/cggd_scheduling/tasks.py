@@ -15,7 +15,7 @@ from cggd_scheduling.schedule import Requirements, Schedule, nothing_to_do
 Objective = Literal["makespan", "tardiness"]
 GOALS = {"makespan": MAKESPAN, "tardiness": TARDINESS}
 
-# Lists that are tried, fewer of many tasks, and the share of a time limit for them.
+# Most lists, and the share of a time limit for them. PLACED bounds lists times tasks; there are at least 3 lists.
 LISTS, SHARE = 200, 0.1
 PLACED = 20_000
 
@@ -30,21 +30,21 @@ def schedule_tasks(
     workers: int | None = None,
     lanes: bool = False,
 ) -> Schedule:
-    """Choose modes and start times that meet requirements, with the least makespan or weighted tardiness.
+    """Choose modes and start times that satisfy requirements, with the least makespan or weighted tardiness.
 
     Parameters
     ----------
     needs : Requirements
     objective : {"makespan", "tardiness"}
     lists : int
-        Lists that the list scheduler tries. Its best schedule is the start of CP-SAT, which needs OR-tools.
+        Lists that the list scheduler tries. CP-SAT starts from its best schedule; it needs OR-tools.
     time_limit : float, optional
         Seconds.
     seed : int
     workers : int, optional
         Threads of CP-SAT with a time limit; by default as many as there are cores.
     lanes : bool
-        Whether modes are machines, drawn as rows of a Gantt chart.
+        Whether modes are machines that run one task at a time; then they are the rows of a Gantt chart.
 
     Examples
     --------
@@ -72,7 +72,7 @@ def schedule_tasks(
 
 
 def begin(best: Best, lists: int) -> None:
-    """Take the schedules of the list scheduler."""
+    """Run the list scheduler and keep its best schedule."""
     part = best.budget.part(share=SHARE)
     if best.goal is TARDINESS:
         best.raise_bound(0)

@@ -1,4 +1,4 @@
-"""Reading job shops: the classical form, FJSPLIB and JSON."""
+"""Reading and writing job shops: the classical format, FJSPLIB and JSON."""
 
 from __future__ import annotations
 
@@ -15,31 +15,35 @@ from cggd.space import few
 from cggd_scheduling.files import load_json, mapping_of, named, package, rows_of, suffix, unpacked
 from cggd_scheduling.jobshop.problem import JobShop
 
-# What JSON says of jobs, or of pairs of operations.
+# Optional keys of JSON, with the number of labels in a row: 1 for jobs, 2 for pairs of operations.
 TIMES = {"release": 1, "due": 1, "weights": 1, "lags": 2, "longest_lags": 2}
 
 
 def read(path: str | PathLike, *, instance: str | None = None) -> JobShop:
     """Read a job shop: classical (as ``ft06``), flexible (FJSPLIB, ``.fjs``), or JSON.
 
-    A classical file has a line with the numbers of jobs and machines, then a line for each job: pairs of machine, from
-    0, and duration, each machine once. Where a file has several, a line ``instance NAME`` stands before each; other
-    lines before the numbers of jobs and machines are headings. The first line of a ``.fjs`` file has the same numbers;
-    each further line is a job: the number of its operations, then for each the number of machines and pairs of
-    machine, from 1 (or from 0 where one is 0), and duration. JSON (gzipped or not) has ``jobs[j][i]``, a list of pairs
-    of machine and duration, and where wanted ``name``, ``n_jobs`` and ``n_machines``, and what `write` describes; or
-    several such objects by name. Any other key is an error. Machines are numbered from 0 in a job shop that was read.
+    - A classical file has a line with the numbers of jobs and machines, then a line for each job: pairs of machine,
+      from 0, and duration, each machine once. If a file has several job shops, a line ``instance NAME`` stands before
+      each. Other lines before the numbers of jobs and machines are headings.
+    - The first line of a ``.fjs`` file has the numbers of jobs and machines. Each further line is a job: the number of
+      its operations, then for each the number of machines and pairs of machine, from 1 (or from 0 if a machine is 0),
+      and duration.
+    - JSON (gzipped or not) has ``jobs[j][i]``, a list of pairs of machine and duration; optional ``name``, ``n_jobs``
+      and ``n_machines``; and the keys that `write` describes; or it has several such objects by name. Any other key is
+      an error.
+
+    Machines of a text file are numbered from 0 in the job shop.
 
     Parameters
     ----------
     path : path
     instance : str, optional
-        Which of several in a file.
+        Name of one of several job shops in the file.
 
     Raises
     ------
     ValueError
-        If the file holds something else; the message names the file.
+        If the file is not a job shop; the message names the file.
     """
     path = Path(path)
     if suffix(path) == ".json":
@@ -56,20 +60,20 @@ def read(path: str | PathLike, *, instance: str | None = None) -> JobShop:
 
 
 def write(shop: JobShop, path: str | PathLike) -> None:
-    """Write a job shop as JSON, which `read` reads.
+    """Write a job shop as JSON, for `read`.
 
     Parameters
     ----------
     shop : JobShop
-        Its machines are strings, numbers, bools or tuples of them.
+        Its machines are strings, numbers, bools or tuples of these.
     path : path
-        Packed where it ends in ``.gz``.
+        Gzipped if it ends in ``.gz``.
 
     Notes
     -----
-    Beside ``name`` and ``jobs``, the object has ``unit``, and where they are not empty ``release``, ``due`` and
-    ``weights`` (lists of job and number), ``lags`` and ``longest_lags`` (lists of operation, operation and time, where
-    an operation is a list of job and position) and ``setups`` (a list of machine and a list of job, job and time).
+    The object has ``name``, ``jobs`` and ``unit``. If they are not empty, it also has ``release``, ``due`` and
+    ``weights``, lists of ``[job, number]``; ``lags`` and ``longest_lags``, lists of ``[operation, operation, time]``
+    where an operation is ``[job, position]``; and ``setups``, a list of ``[machine, [[job, job, time], ...]]``.
     """
     data: dict[str, Any] = {"name": shop.name, "unit": shop.unit}
     data |= {name: rows_of(of, width) for name, width in TIMES.items() if (of := getattr(shop, name))}
@@ -80,7 +84,7 @@ def write(shop: JobShop, path: str | PathLike) -> None:
 
 
 def is_classical(path: str | PathLike) -> bool:
-    """Whether a text file holds classical job shops: headings, two numbers, and lines of that many pairs."""
+    """Whether a text file has classical job shops: headings, the two sizes, and lines with a pair for each machine."""
     if suffix(path) in (".json", ".fjs"):
         return False
     lines = [line.split() for line in read_text(path).splitlines() if line.strip()]
@@ -99,7 +103,7 @@ def read_shops(path: str | PathLike) -> dict[str, JobShop]:
     Raises
     ------
     ValueError
-        If the file holds something else; the message names file, shop and job.
+        If the file has something else; the message names the file, the instance and the job.
     """
     path = Path(path)
     with named(path):
@@ -116,7 +120,7 @@ def _size_line(lines: Sequence[Sequence[str]]) -> int | None:
 
 
 def _sections(lines: Sequence[str], stem: str) -> Iterator[tuple[str, list[list[str]]]]:
-    """The words of the lines of each shop, from the numbers of jobs and machines on."""
+    """Name and lines, as lists of words, of each job shop, from the line with the sizes on."""
     words = [line.split() for line in lines]
     begins = [n for n, line in enumerate(words) if line[:1] == ["instance"] and len(line) == 2]
     for begin, end in zip(begins or [-1], [*begins[1:], len(words)], strict=True):
@@ -150,7 +154,7 @@ def _of_fjs(path: Path) -> list[list[list[tuple[int, int]]]]:
     lines = [line.split() for line in read_text(path).splitlines() if line.strip()]
     if not lines or len(lines[0]) < 2:
         raise ValueError("not a .fjs file: the first line must have the numbers of jobs and machines")
-    # fjsplib reads what it needs of a line and cuts fractions off, so that both must be caught before.
+    # fjsplib ignores surplus numbers and cuts off fractions, so both are checked here.
     for number, line in enumerate(lines[1:], 1):
         if wrong := [word for word in line if not float(word).is_integer()]:
             raise ValueError(f"job {number} has the number {wrong[0]}, and all of its numbers must be whole")

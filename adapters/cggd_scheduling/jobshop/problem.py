@@ -1,4 +1,4 @@
-"""Flexible job shops: jobs are chains of operations, each on one of several machines."""
+"""Flexible job shops: jobs are chains of operations, each carried out by one of several machines."""
 
 from __future__ import annotations
 
@@ -22,29 +22,27 @@ Operation = tuple[int, int]
 class JobShop:
     """The flexible job shop problem: choose a machine for each operation, and the order on each machine.
 
-    Operation ``(j, i)`` is the i-th of job j, from 0; it starts when the one before it has ended.
+    Operation ``(j, i)`` is operation i of job j, both counted from 0. It starts after operation ``(j, i - 1)`` ends.
 
     Parameters
     ----------
     jobs : sequence of sequences of mappings of machine to duration
-        ``jobs[j][i]`` has the machines that can carry out operation ``(j, i)``.
+        ``jobs[j][i]`` maps the machines that can carry out operation ``(j, i)`` to its duration there.
     name : str
     unit : str
-        Of time.
+        Unit of time.
     release, due, weights : mapping of job (its position, from 0) to number, optional
-        No operation of a job starts before its release. Due dates, and the weights of tardiness (1 by default), matter
-        where the tardiness is made least.
+        Earliest starts; due dates; weights of the tardiness (by default 1). Due dates and weights matter only if the
+        tardiness is minimised.
     setups : mapping of machine to (mapping of (job, job) to number), optional
-        Time between an operation of the first job on a machine and an operation of the second that comes next there; 0
-        where nothing is said.
+        Least time between consecutive operations on a machine, by their jobs; by default 0.
     lags, longest_lags : mapping of (operation, operation) to number, optional
-        Of an operation and the next one of its job: the second starts at least, and at most, so much later than the
-        first ends.
+        Least and most time between the end of an operation and the start of the next one of its job.
 
     Raises
     ------
     ValueError
-        If an operation has no machine, a duration is negative, or something that is not there is named.
+        If an operation has no machine, a duration is negative, or an unknown job, operation or machine is named.
 
     Examples
     --------
@@ -55,7 +53,7 @@ class JobShop:
     `schedule_jobs` solves it.
     """
 
-    # Set by the module of `schedule_jobs`, which knows this one.
+    # Set by the module of `schedule_jobs`, which imports this one.
     solve: ClassVar[Callable[..., Any]]
 
     jobs: Sequence[Sequence[Mapping[Hashable, Any]]]
@@ -108,7 +106,7 @@ class JobShop:
 
     @cached_property
     def machines(self) -> list[Hashable]:
-        """All machines, in order where they have one."""
+        """All machines, sorted if they can be."""
         known = dict.fromkeys(machine for machines in self.operations.values() for machine in machines)
         try:
             return sorted(known)  # pyright: ignore[reportArgumentType] - labels of several types have no order
@@ -117,7 +115,7 @@ class JobShop:
 
     @cached_property
     def precedence(self) -> list[tuple[Operation, Operation]]:
-        """Which operation comes next after which."""
+        """Pairs of consecutive operations of a job."""
         return [((j, i), (j, i + 1)) for j, job in enumerate(self.jobs) for i in range(len(job) - 1)]
 
     # -- as a problem of the core -------------------------------------------------------------------------------------
@@ -131,7 +129,7 @@ class JobShop:
 
     @cached_property
     def least_makespan(self) -> Metric:
-        """What the makespan is at the least, given the machines: the largest load of one, or the longest job."""
+        """Lower bound on the makespan for a choice of machines: the largest load of a machine, or the longest job."""
         flat = [float(d) for machines in self.operations.values() for d in machines.values()]
         names = [machine for machines in self.operations.values() for machine in machines]
         row = {machine: r for r, machine in enumerate(self.machines)}
@@ -142,13 +140,13 @@ class JobShop:
         graph.add_nodes_from(self.operations)
         graph.add_edges_from(self.precedence)
         load = Peak(self.space, None, usage, name="largest load", unit=self.unit)
-        # A tuple names an edge to the core, so that nodes get their place in lists.
+        # The core reads a tuple as an edge, so each node is in a list.
         at: dict[Hashable, Iterable[Hashable]] = {op: [op] for op in self.operations}
         longest = LongestPath(self.space, graph, flat, at=at, name="longest job", unit=self.unit)
         return maximum(load, longest, name="least makespan")
 
     def requirements(self, deadline: Any = None) -> Requirements:
-        """What the checker of schedules reads."""
+        """The requirements on a schedule, for the checker."""
         tasks: dict[Hashable, Mapping[Hashable, Alternative]] = {
             op: {m: Alternative(d, {m: 1}) for m, d in machines.items()} for op, machines in self.operations.items()
         }

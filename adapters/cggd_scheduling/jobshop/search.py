@@ -1,4 +1,4 @@
-"""The shortest schedule of a job shop: a dispatching rule, tabu search over machines and sequences, and CP-SAT."""
+"""Search for schedules of a job shop: a dispatching rule, tabu search over machines and sequences, and CP-SAT."""
 
 from __future__ import annotations
 
@@ -21,19 +21,19 @@ from cggd_scheduling.jobshop.tabu import Plan, Sequences, search
 from cggd_scheduling.schedule import Schedule, nothing_to_do
 from cggd_scheduling.tasks import GOALS, Objective, begin
 
-# Steps and starts of the search for machines, which the exact solver of the core completes.
+# Steps and starts of the descent that chooses machines; the exact solver of the core follows it.
 STEPS, STARTS = 100, 1
 
-# Machines to choose from, summed over operations, up to which CP-SAT has the first try on a single thread. With a time
-# limit it gets this share of it, and no more than so many seconds; most of these are proved within one second.
+# Job shops with at most SMALL pairs of operation and machine get CP-SAT first, on one thread. With a time limit it has
+# FIRST_SHARE of it and at most FIRST seconds; most of these job shops are proved within one second.
 SMALL, FIRST_SHARE, FIRST = 250, 0.3, 1.0
 
-# Shares of a time limit for the search for machines, and of the rest for tabu search where CP-SAT has no threads of its
-# own beside it.
+# Shares of the time limit for the choice of machines, and of the rest for tabu search if CP-SAT has no threads in
+# parallel.
 SHARE, TABU_SHARE = 0.1, 0.6
 
-# Shares of the time left for the attempts of CP-SAT beside it or after it, each from the best schedule then. The first
-# one gets a poor schedule, and is short; it proves la01 to la05, la16 and la17 in 0.2 s.
+# Shares of the time left for the attempts of CP-SAT, in parallel with tabu search or after it, each from the best
+# schedule so far. The first one starts from a poor schedule and is short; it proves la01 to la05, la16, la17 in 0.2 s.
 ATTEMPTS = (
     Attempt(0.1, cp_sat.RAISING),
     Attempt(0.7, cp_sat.NEIGHBOURHOODS, again=True),
@@ -43,7 +43,7 @@ ATTEMPTS = (
 # Moves of the tabu search without a time limit.
 MOVES = 10_000
 
-LISTS = 200  # of shops with releases, due dates or setup times
+LISTS = 200  # of the list scheduler, for job shops with releases, due dates, lags or setup times
 
 
 def schedule_jobs(
@@ -56,7 +56,7 @@ def schedule_jobs(
     seed: int = 0,
     workers: int | None = None,
 ) -> Schedule:
-    """Choose machines and sequences with a short makespan, or little tardiness.
+    """Choose machines and sequences with the least makespan or weighted tardiness.
 
     Parameters
     ----------
@@ -64,7 +64,7 @@ def schedule_jobs(
     objective : {"makespan", "tardiness"}
         The tardiness is that of the jobs' due dates.
     deadline : number, optional
-        No operation may end later. The search ends as soon as it is kept.
+        Latest end of all operations. The search ends with the first schedule that keeps it.
     moves : int, optional
         Moves of the tabu search; by default 10,000 without a time limit.
     time_limit : float, optional
@@ -76,8 +76,8 @@ def schedule_jobs(
     Returns
     -------
     Schedule
-        Verified by the independent checker. CP-SAT, which looks for proofs, needs OR-tools (``cggd[scheduling]``);
-        without it the bound is the largest load of a machine, or the longest job, with the best choice of machines.
+        Verified by the independent checker. CP-SAT proves optima; it needs OR-tools (``cggd[scheduling]``). Without it
+        the bound is the largest load of a machine, or the longest job, with the best choice of machines.
 
     Examples
     --------
@@ -109,7 +109,7 @@ def schedule_jobs(
 
 
 def _search(shop: JobShop, best: Best, moves: int) -> None:
-    """Machines with the least largest load, the dispatching rule, and what improves on it."""
+    """Choose machines with the least maximum load, apply the dispatching rule, then improve the schedule."""
     budget, deadline = best.budget, best.needs.deadline
     result = minimize(
         shop.least_makespan,
@@ -138,7 +138,7 @@ def _search(shop: JobShop, best: Best, moves: int) -> None:
 
 
 def _improve(shop: JobShop, best: Best, start: Sequences, moves: int, beside: Beside) -> None:
-    """Take better and better schedules, until one reaches the bound or keeps the deadline."""
+    """Run tabu search until a schedule reaches the bound or keeps the deadline."""
     budget = best.budget.part(share=1.0 if best.beside else best.share(TABU_SHARE))
 
     def stop(now: Any) -> bool:
@@ -159,7 +159,7 @@ def _improve(shop: JobShop, best: Best, start: Sequences, moves: int, beside: Be
 
 
 def _plan(shop: JobShop, schedule: Schedule) -> Plan:
-    """Machines, and the operations by their starts."""
+    """The plan of a schedule: machines, and the operations by start."""
     operations, number = list(shop.operations), {machine: m for m, machine in enumerate(shop.machines)}
     by_start = sorted(
         range(len(operations)), key=lambda n: (schedule.start[op := operations[n]], schedule.finish(op), n)
@@ -175,7 +175,7 @@ def _named(shop: JobShop, sequences: Sequences, plan: Plan) -> tuple[dict[Any, A
 
 
 def dispatched(shop: JobShop, choice: Sequence[int]) -> Sequences:
-    """Sequences of a dispatching rule on given machines: of what can start first, the job with most work left."""
+    """Sequences by a dispatching rule: of the operations that can start first, that of the job with most work left."""
     operations = list(shop.operations)
     n, number = len(operations), {op: at for at, op in enumerate(operations)}
     machine_number = {machine: m for m, machine in enumerate(shop.machines)}
