@@ -1,4 +1,4 @@
-"""The best schedule of a search, what is proved about it, and the result that both make."""
+"""The best schedule of a search, its bound or proof, and the result that they make."""
 
 from __future__ import annotations
 
@@ -17,30 +17,30 @@ from cggd_scheduling import cp_sat
 from cggd_scheduling.cp_sat import MAKESPAN, Answer, Attempt, Goal, Watch
 from cggd_scheduling.schedule import Requirements, Schedule
 
-# Of the time left where CP-SAT has proved that no schedule meets the deadline, for the shortest one without it.
+# If no schedule keeps the deadline: share of the time left to find the shortest schedule without it.
 LATE_SHARE = 0.5
 
 
 @dataclass(frozen=True)
 class Beside:
-    """CP-SAT in threads of its own, as another search sees it."""
+    """CP-SAT in parallel threads, as seen by the other search."""
 
     best: Best
     watch: Watch
     answers: list[Answer]
 
     def settled(self, value: Any) -> bool:
-        """Whether a value is proved optimal, or CP-SAT has proved all that there is."""
+        """Whether a value is proved optimal, or CP-SAT has finished."""
         return value <= self.watch.bound or any(answer.complete for answer in self.answers)
 
     def news(self) -> Schedule | None:
-        """A schedule of CP-SAT that is better than the best one, which it becomes."""
+        """A new schedule of CP-SAT, if it is better than the best one; it becomes the best."""
         found, self.watch.found = self.watch.found, None
         return self.best.schedule if found is not None and self.best.take(*found) else None
 
 
 class Best:
-    """The best schedule known, a bound, and a proof that there is none.
+    """The best schedule known, with its bound, or a proof of infeasibility.
 
     Parameters
     ----------
@@ -48,7 +48,7 @@ class Best:
     goal : Goal
     budget : Budget
     lanes : bool
-        Whether the mode of a task is a machine, and so its lane.
+        Whether the mode of a task is its machine and lane.
     seed : int
     workers : int, optional
         Threads of CP-SAT.
@@ -57,13 +57,13 @@ class Best:
     ----------
     schedule : Schedule or None
     late : Schedule or None
-        The shortest schedule that misses nothing but the deadline.
+        The shortest schedule that violates only the deadline.
     bound : number or None
-        No schedule has a smaller value.
+        Lower bound on the value of every schedule.
     proof : str
         Why there is no schedule.
     notes : list of str
-        Why the search ended, and what else there is to say.
+        Why the search ended, and other remarks.
     """
 
     def __init__(
@@ -86,11 +86,11 @@ class Best:
 
     @property
     def value(self) -> Any:
-        """The value of the best schedule; infinite where there is none."""
+        """The value of the best schedule; infinite if there is none."""
         return math.inf if self.schedule is None else self.goal.value(self.schedule)
 
     def take(self, start: Mapping[Hashable, Any], modes: Mapping[Hashable, Hashable]) -> bool:
-        """Keep a schedule that meets the requirements and is better than the best; returns whether it is."""
+        """Keep a schedule if it satisfies the requirements and is better than the best; returns whether it was kept."""
         start, modes = ({task: of[task] for task in self.needs.tasks} for of in (start, modes))
         found = Schedule(self.needs, start, modes, modes if self.lanes else {}, objective=self.goal.name)
         late = found.late
@@ -106,7 +106,7 @@ class Best:
         return True
 
     def raise_bound(self, bound: Any) -> None:
-        """Keep a bound that is higher than the one known; one that a schedule refutes is not believed."""
+        """Keep a bound if it is higher than the known one; a bound above the value of a schedule is rejected."""
         if not math.isfinite(bound):
             return
         if self.schedule is not None and bound > self.value + self.schedule.rounding:
@@ -116,18 +116,18 @@ class Best:
 
     @property
     def optimal(self) -> bool:
-        """Whether no schedule can be better."""
+        """Whether the value equals the bound, up to rounding."""
         if self.schedule is None or self.bound is None:
             return False
         return self.value <= self.bound + self.schedule.rounding
 
     @property
     def over(self) -> bool:
-        """Whether there is nothing left to look for, or no time."""
+        """Whether the search is complete or out of time."""
         return bool(self.optimal or self.proof or self.budget.over())
 
     def share(self, share: float) -> float:
-        """Share of the time for what comes before CP-SAT: all of it where OR-tools is missing."""
+        """Share of the time for the search before CP-SAT: all of it if OR-tools is missing."""
         return share if cp_sat.available() else 1.0
 
     def prove(self, budget: Budget | None = None, **options: Any) -> None:
@@ -152,14 +152,14 @@ class Best:
 
     @property
     def beside(self) -> bool:
-        """Whether CP-SAT has threads of its own."""
+        """Whether CP-SAT runs in parallel with another search."""
         return self.budget.limited and cp_sat.available() and cp_sat.threads(self.workers) > 1
 
     @contextmanager
     def proving(self, *attempts: Attempt) -> Iterator[Beside]:
-        """Let CP-SAT work in threads beside the search within, which keeps one thread.
+        """Run CP-SAT in parallel with the search in the `with` block, which keeps one thread.
 
-        Each attempt begins from the best schedule. Where CP-SAT has no thread of its own, it does nothing.
+        Each attempt starts from the best schedule. It does nothing if `beside` is false.
         """
         watch, workers = Watch(), cp_sat.threads(self.workers) - 1
         answers: list[Answer] = []
@@ -195,7 +195,7 @@ class Best:
             raise failures[0]
 
     def _proof(self) -> str:
-        """Why there is no schedule: what CP-SAT has proved, and the shortest schedule without the deadline."""
+        """Why there is no schedule, with the shortest schedule without the deadline."""
         if self.needs.deadline is None:
             return "no schedule meets the requirements, as CP-SAT has proved"
         how = {"known": self.late, "bound": self.bound, "seed": self.seed, "workers": self.workers}
@@ -213,7 +213,7 @@ class Best:
         return f"no schedule meets the deadline of {last}, as CP-SAT has proved; {shortest} takes {found}"
 
     def _missed(self, late: Schedule) -> tuple[Status, str]:
-        """Status and reason where nothing that was found meets the deadline."""
+        """Status and reason if no schedule was found that keeps the deadline."""
         deadline, bound = self.needs.deadline, self.bound
         found, last = true_texts(late.makespan, deadline)
         if self.goal is not MAKESPAN or bound is None or bound <= deadline + late.rounding:

@@ -1,7 +1,7 @@
-"""OR-tools CP-SAT on requirements: better schedules, bounds and proofs, from the best schedule known.
+"""OR-tools CP-SAT for requirements: better schedules, bounds and proofs, from the best schedule known.
 
 Times, demands and costs become whole numbers of their decimal steps (`cggd_scheduling.limits.decimal_step`). Problems
-whose numbers are too large for that are left alone. Limits are widened by the rounding that the checker of schedules
+whose numbers are too large for that are skipped. Limits are widened by the rounding that the checker of schedules
 allows, so that a bound of the model holds for every schedule that the checker accepts.
 """
 
@@ -24,27 +24,27 @@ from cggd_scheduling.schedule import Requirements, Schedule
 # Largest horizon and largest sum of demands, in steps. They stay far above the rounding errors of floats.
 LARGEST = 1 << 31
 
-# Modes of all tasks, and arcs of all setup times, up to which a model is built; 100,000 arcs take a second.
+# Most modes of all tasks, and most arcs of all setup times, for which a model is built; 100,000 arcs take a second.
 MODES, ARCS = 20_000, 100_000
 
 # Work without a time limit, in CP-SAT's deterministic time (about a second each on one thread).
 WORK = 2.0
 
-# With a time limit: threads at most, seconds of the first attempt with the parameters of CP-SAT, and the share of the
-# time for the second one, which raises the bound. On ft10, la21 and la36, two threads for 6 s each, the bounds were
-# 922, 1033 and 1267 instead of 808, 995 and 1224; the schedules of the first parameters were as good or better. With
-# FINDING on one thread, 10 s, ft10 and la36 were proved and la21 was 1046; with the first parameters 939, 1289, 1089.
+# With a time limit: most threads, seconds of the first attempt with CP-SAT's default parameters, and share of the time
+# for the second one, which raises the bound. On ft10, la21 and la36, two threads for 6 s each, its bounds were 922, 1033
+# and 1267 instead of 808, 995 and 1224; the schedules of the default parameters were as good or better. With FINDING on
+# one thread, 10 s, ft10 and la36 were proved and la21 was 1046; with the default parameters 939, 1289, 1089.
 WORKERS = 8
 FIRST, RAISE = 1.0, 0.4
 GRACE = 1.0  # seconds within which CP-SAT ends after its limit
 FINDING = {"use_dynamic_precedence_in_disjunctive": True}
 RAISING = {"use_objective_lb_search": True, **FINDING}
 
-# Large neighbourhood search alone, which needs a schedule to begin with. Of one thread's searches from a tabu search of
-# 1 s, 2.5 s each, it found 1291, 669, 1034, 1727 on la36, abz7, orb03, ta21; FINDING 1296, 681, 1047, 1748.
+# Only large neighbourhood search, which needs a schedule to start from. On one thread for 2.5 s, after a tabu search of
+# 1 s, it found 1291, 669, 1034, 1727 on la36, abz7, orb03, ta21; FINDING found 1296, 681, 1047, 1748.
 NEIGHBOURHOODS = {"use_lns_only": True, "interleave_search": True}
-MIXED = {"interleave_search": True}  # neighbourhoods and bounds in turns, on one thread as well
-LEAST = 1.0  # seconds that a search goes on although another one has a better schedule
+MIXED = {"interleave_search": True}  # neighbourhoods and bounds in turns, also on one thread
+LEAST = 1.0  # seconds for which a search continues although another one has a better schedule
 
 MISSING = "no proof was tried: OR-tools is not installed (pip install cggd[scheduling])"
 
@@ -56,15 +56,15 @@ def available() -> bool:
 
 @dataclass(frozen=True, eq=False)
 class Goal:
-    """What a schedule should have little of.
+    """An objective to minimise.
 
     Parameters
     ----------
     name : str
     value : callable
-        Of a schedule.
+        Returns the value of a schedule.
     cost : callable
-        Of a `Model`: a linear expression, and what one unit of it is worth.
+        Returns for a `Model` a linear expression, and the value of one unit of it.
     """
 
     name: str
@@ -74,9 +74,9 @@ class Goal:
 
 @dataclass(frozen=True, eq=False)
 class Answer:
-    """What CP-SAT found: a schedule where it has one, a bound on the goal, and whether there is no schedule at all.
+    """Result of CP-SAT: a schedule if it found one, a bound on the goal, and whether the problem is infeasible.
 
-    It is complete if nothing is left to look for.
+    `complete` says that the search proved its result.
     """
 
     start: Mapping[Hashable, Any] = field(default_factory=dict)
@@ -91,7 +91,7 @@ class Answer:
 class Attempt:
     """Parameters of CP-SAT for a share of the time left.
 
-    With `again` it is repeated from each better schedule that another search finds meanwhile.
+    With `again` it is restarted from each better schedule that another search finds.
     """
 
     share: float
@@ -101,7 +101,7 @@ class Attempt:
 
 @dataclass
 class Watch:
-    """What a search in another thread exchanges with this one.
+    """Shared state of a CP-SAT search and another thread.
 
     Attributes
     ----------
@@ -110,7 +110,7 @@ class Watch:
     found : (start, modes) or None
         Its best schedule.
     rival : callable or None
-        The best value known elsewhere. The search ends where this is better than what it has itself.
+        Returns the best value known elsewhere. The search ends if this is better than its own value.
     stopped : bool
         Set to end the search.
     """
@@ -126,22 +126,22 @@ class TooLargeError(ValueError):
 
 
 class Model:
-    """Requirements as a model of CP-SAT.
+    """CP-SAT model of requirements.
 
     Parameters
     ----------
     needs : Requirements
     horizon : number, optional
-        No task needs to end later; by default a time by which everything can have ended.
+        Latest end of all tasks; by default a time by which all tasks can end.
     prices : mapping of resource to number, optional
-        Cost of a unit of capacity. Such capacities are variables up to ``needs.capacities``.
+        Cost of a unit of capacity. These capacities are variables up to ``needs.capacities``.
     price_limit : number
-        Of the cost of all such capacities.
+        Bound on the cost of all these capacities.
 
     Attributes
     ----------
     step : Fraction
-        Times are multiples of it.
+        All times are multiples of it.
     start, end : mapping of task to variable
     chosen : mapping of task to mapping of mode to literal
     """
@@ -185,7 +185,7 @@ class Model:
         return in_steps(time, self.step)
 
     def within(self, time: Any) -> int:
-        """Steps within a time that need not be a multiple of them."""
+        """Most steps within a time, which need not be a multiple of the step."""
         return most_steps(time, self.step, 2 * len(self.needs.tasks))
 
     def _horizon(self, horizon: Any) -> int:
@@ -225,7 +225,7 @@ class Model:
             self.intervals[task, mode] = cp.new_optional_interval_var(start, duration, end, literal, "")
 
     def _taking(self, resource: Hashable) -> list[tuple[Hashable, Hashable, Any]]:
-        """Task, mode and demand of what takes something of a resource."""
+        """Task, mode and demand of all modes with a demand for a resource."""
         return [
             (task, mode, a.demands[resource])
             for task, modes in self.needs.tasks.items()
@@ -234,7 +234,7 @@ class Model:
         ]
 
     def _add_capacity(self, resource: Hashable) -> Any:
-        """Keep tasks within a capacity; returns it, a number or a variable, in steps of the demands."""
+        """Add the constraint of a capacity; returns the capacity, a number or a variable, in steps of the demands."""
         taking = [(t, m, d) for t, m, d in self._taking(resource) if self.needs.tasks[t][m].duration > 0]
         capacity = self.needs.capacities[resource]
         if not taking or not math.isfinite(capacity):
@@ -252,7 +252,7 @@ class Model:
             self.cp.add_no_overlap(intervals)
         else:
             self.cp.add_cumulative(intervals, demands, limit)
-        if resource in self.prices:  # implied: all copies together have so much time
+        if resource in self.prices:  # redundant: all work fits into capacity times horizon
             work = [
                 d * self.units(self.needs.tasks[t][m].duration) * self.chosen[t][m]
                 for (t, m, _), d in zip(taking, demands, strict=True)
@@ -261,7 +261,7 @@ class Model:
         return limit
 
     def _add_setups(self, resource: Hashable, setups: Mapping[tuple[Hashable, Hashable], Any]) -> None:
-        """An order of the tasks on a resource, with the setup time between one and the next."""
+        """Add a circuit for the order of the tasks on a resource, with setup times."""
         cp, nodes = self.cp, [(t, m) for t, m, _ in self._taking(resource) if self.needs.tasks[t][m].duration > 0]
         arcs = [(0, 0, cp.new_bool_var(""))]
         for i, (task, mode) in enumerate(nodes, 1):
@@ -284,7 +284,7 @@ class Model:
     # -- what is made least -------------------------------------------------------------------------------------------
 
     def use(self, resource: Hashable) -> tuple[Any, Fraction]:
-        """What all tasks take of a resource together."""
+        """Sum of the demands for a resource."""
         taking = self._taking(resource)
         step = decimal_step(demand for _, _, demand in taking) or Fraction(1)
         units = [in_steps(demand, step) for _, _, demand in taking]
@@ -308,7 +308,7 @@ class Model:
         return last, self.step
 
     def tardiness(self) -> tuple[Any, Fraction]:
-        """Time by which tasks end after their due dates, each times its weight."""
+        """Weighted sum of the times by which tasks end after their due dates."""
         needs = self.needs
         step = decimal_step(needs.weights.get(task, 1) for task in needs.due) or Fraction(1)
         units = {task: in_steps(needs.weights.get(task, 1), step) for task in needs.due}
@@ -319,7 +319,7 @@ class Model:
         return sum(n * late[task] for task, n in units.items()), step * self.step
 
     def hint(self, known: Schedule) -> None:
-        """Begin at a schedule."""
+        """Add a schedule as hint."""
         for task, options in self.chosen.items():
             self.cp.add_hint(self.start[task], self.within(known.start[task]))
             if len(options) > 1:
@@ -363,16 +363,16 @@ def improve(
     known : Schedule, optional
         The best schedule so far.
     bound : number, optional
-        No schedule has a smaller value.
+        Known lower bound on the value.
     prices, price_limit, horizon
         As for `Model`.
     seed : int
     workers : int, optional
-        Threads; by default as many as there are cores, `WORKERS` at the most.
+        Threads; by default as many as there are cores, at most `WORKERS`.
     parameters : mapping, optional
-        Of CP-SAT, for one attempt with a time limit; by default there are three attempts.
+        Parameters of CP-SAT for a single attempt with a time limit; by default there are three attempts.
     watch : Watch, optional
-        For another thread.
+        State shared with another thread.
     """
     if not available() or not needs.tasks:
         return None
@@ -389,7 +389,7 @@ def improve(
         model.hint(known)
         model.cp.add(cost <= most_steps(goal.value(known), step, len(needs.tasks)))
     if bound is not None and math.isfinite(bound):
-        # A bound from floats may be too large by its rounding.
+        # A bound from floats may be too large by its rounding error.
         model.cp.add(cost >= math.ceil(as_written(bound) / step * Fraction(1 - 1e-9)))
     model.cp.minimize(cost)
     attempts = _attempts(budget, threads(workers), parameters)
@@ -406,7 +406,7 @@ def _solve(
     watch: Watch,
     value: Any,
 ) -> Answer:
-    """Let CP-SAT search in a thread, in attempts with different parameters, each from the best schedule so far."""
+    """Run attempts of CP-SAT with different parameters, each from the best schedule so far."""
     start: Mapping[Hashable, Any] = {}
     modes: Mapping[Hashable, Hashable] = {}
     bound: int | None = None
@@ -457,7 +457,7 @@ def _attempts(budget: Budget, workers: int, parameters: Mapping[str, Any] | None
 
 
 def threads(workers: int | None) -> int:
-    """Threads with a time limit."""
+    """Number of threads for searches with a time limit."""
     return min(workers or cpu_count() or 1, WORKERS)
 
 
@@ -468,9 +468,9 @@ def run(
     told: Callable[[float], None] | None = None,
     shown: Callable[[Any], None] | None = None,
 ) -> tuple[Any, str, bool]:
-    """The solver after its search (None if it does not end), its status, and whether a Ctrl-C ended it.
+    """Run CP-SAT; returns the solver (None if it does not end), its status, and whether Ctrl-C ended it.
 
-    `stop` is asked in between; `told` is called with better bounds, and `shown` with better solutions.
+    The search ends when `stop` returns True. `told` is called with better bounds, and `shown` with better solutions.
     """
     from ortools.sat.python import cp_model
 
@@ -505,7 +505,7 @@ def run(
 
 
 def _times(needs: Requirements) -> Iterator[Any]:
-    """Every time that a start may depend on."""
+    """All durations, lags, releases, setup times and due dates."""
     for modes in needs.tasks.values():
         yield from (alternative.duration for alternative in modes.values())
     yield from needs.waits

@@ -1,4 +1,4 @@
-"""Binding: which copy carries out which operation, and what a schedule then is worth."""
+"""Binding: the copy that carries out each operation, and the area, power and latency of the schedule."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from cggd_scheduling.hls.problem import Synthesis
 
 @dataclass(frozen=True, eq=False)
 class Binding:
-    """A schedule with a copy for each operation: as few of each unit as there can be, or one each.
+    """A schedule with a copy for each operation: the fewest copies of each unit, or one per operation.
 
     Parameters
     ----------
@@ -28,7 +28,7 @@ class Binding:
     share: bool = True
 
     def taken(self, op: Hashable) -> Any:
-        """How long an operation takes."""
+        """Duration of an operation."""
         return self.problem.delay(self.problem.unit[self.listed.unit[op]])
 
     @cached_property
@@ -47,7 +47,7 @@ class Binding:
 
     @cached_property
     def copies(self) -> dict[str, int]:
-        """Number of copies of each unit that is used."""
+        """Number of copies of each used unit."""
         lanes: dict[str, set[Hashable]] = {}
         for op, lane in self.lanes.items():
             lanes.setdefault(self.listed.unit[op], set()).add(lane)
@@ -80,6 +80,6 @@ class Binding:
         return self.problem.timing.end(max(ends, default=0))
 
     def clock_violations(self) -> list[str]:
-        """What it breaks of the clock, in words."""
+        """Violations of the clock, as text."""
         taken = {op: self.taken(op) for op in self.listed.start}
         return clock_violations(self.problem.timing, self.listed.start, taken, self.lanes)

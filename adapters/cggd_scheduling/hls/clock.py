@@ -1,4 +1,4 @@
-"""Time in data-flow graphs: with a clock or without, with operations chained within its periods or not."""
+"""Time in data-flow graphs: with or without a clock, with or without chaining within its periods."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ class Clock:
     Parameters
     ----------
     period : number or None
-        Without one, operations follow each other at any time.
+        None: operations start at any time.
     chain : bool
-        Whether they may start within a period, if they end within it.
+        Whether operations may start within a period, if they end within it.
     terms : int
-        A time is a sum of so many delays or periods at the most, and is off by the rounding of such a sum.
+        Most delays or periods in the sum that makes a time; they determine its rounding error.
     whole : bool
-        Whether all delays and the period are whole numbers, whose sums are exact.
+        Whether all delays and the period are whole numbers; then sums are exact.
     """
 
     period: Any = None
@@ -37,25 +37,25 @@ class Clock:
     whole: bool = False
 
     def rounding(self, time: Any) -> Any:
-        """How far a time may be off by the rounding of its sum."""
+        """Bound on the rounding error of a time."""
         return 0 if self.whole else time_rounding(time, self.terms + 1)
 
     def begun(self, time: Any) -> int:
-        """The number of periods that end by a time."""
+        """Number of periods that have ended by a time."""
         periods = int(time // self.period)
         return periods + (self.period * (periods + 1) <= time + self.rounding(time))
 
     def periods(self, time: Any) -> int:
-        """The number of periods that a time takes up."""
+        """Number of periods that a duration needs, rounded up."""
         begun = self.begun(time)
         return begun if time <= self.period * begun + self.rounding(time) else begun + 1
 
     def taken(self, delay: Any) -> Any:
-        """What an operation of some delay takes: whole periods, unless it may be chained."""
+        """Duration of an operation with some delay: whole periods, unless operations are chained."""
         return delay if self.period is None or self.chain else self.period * self.periods(delay)
 
     def start(self, ready: Any, taken: Any) -> Any:
-        """The earliest start of an operation whose operands are ready at some time."""
+        """Earliest start of an operation whose operands are ready at a time."""
         if not self.chain:
             return ready
         begun = self.begun(ready)
@@ -65,7 +65,7 @@ class Clock:
         return ready if ready + taken <= last + self.rounding(last) else last
 
     def occupied(self, start: Any, taken: Any) -> tuple[Any, Any]:
-        """From when until when an operation has its unit: whole periods, where operations are chained."""
+        """The time in which an operation occupies its unit, from and until: whole periods if operations are chained."""
         if not self.chain:
             return start, start + taken
         first = self.begun(start)
@@ -73,19 +73,19 @@ class Clock:
         return self.period * first, self.period * last
 
     def within(self, latency: Any) -> Any:
-        """The greatest latency that operations may have within a bound."""
+        """Greatest possible latency within a bound."""
         return self.period * self.begun(latency) if self.chain and math.isfinite(latency) else latency
 
     def end(self, finish: Any) -> Any:
-        """Latency of operations that all end at some time."""
+        """Latency if the last operation ends at a time."""
         return self.period * self.periods(finish) if self.chain else finish
 
 
 class ClockedPath(Metric):
     """Latency of operations that are chained within the periods of a clock.
 
-    Not the longest path of their delays: an operation that does not fit into what is left of a period waits for the
-    next.
+    It may exceed the longest path of the delays, since an operation that does not fit into the rest of a period waits
+    for the next period.
 
     Parameters
     ----------
@@ -117,7 +117,7 @@ class ClockedPath(Metric):
 def clock_violations(
     clock: Clock, start: Mapping[Hashable, Any], taken: Mapping[Hashable, Any], lanes: Mapping[Hashable, Hashable]
 ) -> list[str]:
-    """What chained operations break of the clock: in words, one look at each period of each copy."""
+    """Violations of the clock by chained operations, as text."""
     if not clock.chain:
         return []
     wrong, last = [], {}

@@ -23,16 +23,16 @@ from cggd_scheduling.hls.problem import Synthesis
 FORMAT = "cggd-synthesis-1"
 GRAPH = ("name", "nodes", "edges")
 
-# Attributes of nodes under which files keep the kind of an operation, in the order in which they are looked for.
+# Node attributes that may have the kind of an operation, in order of preference.
 KIND = ("kind", "op", "operation", "type", "label")
 
-# What units have and operations have not: as attributes of nodes they would be left out.
+# Attributes of units. They are an error at nodes, since they would be ignored there.
 OF_UNITS = ("area", "delay", "power", "duration", "latency")
 
-# Braces within braces up to which a DOT file is read; each more doubles the time of the parser, and 8 take a second.
+# Deepest nesting of braces in a DOT file. Each level doubles the time of the parser; 8 levels take a second.
 DEEPEST = 8
 
-# Names under which pydot lists defaults, and what a last line break leaves.
+# Names of pydot that are not nodes: defaults, and a trailing line break.
 RESERVED = ("node", "edge", "graph", '"\\n"')
 
 
@@ -45,26 +45,26 @@ def read(
 ) -> Synthesis:
     """Read a data-flow graph with its library of units.
 
-    A JSON file (gzipped or not) holds ``nodes``, an object of names and kinds, and ``edges``, a list of pairs; or
-    several such graphs by name under ``dfgs``; and the units under ``library``, a list of objects with ``op``,
-    ``area``, ``delay``, and where wanted ``power`` and ``name``. Any other key is an error. GraphML and DOT files hold
-    a graph whose nodes have an attribute ``kind``, ``op``, ``operation``, ``type`` or ``label``.
+    A JSON file (gzipped or not) has ``nodes``, an object that maps names to kinds, and ``edges``, a list of pairs; or
+    several such graphs by name under ``dfgs``. It has the units under ``library``, a list of objects with ``op``,
+    ``area``, ``delay``, and optional ``power`` and ``name``. Any other key is an error. GraphML and DOT files have a
+    graph whose nodes have an attribute ``kind``, ``op``, ``operation``, ``type`` or ``label``.
 
     Parameters
     ----------
     path : path
         Ends in ``.json``, ``.json.gz``, ``.graphml``, ``.dot`` or ``.gv``.
     graph : str, optional
-        Which of several graphs.
+        Name of one of several graphs in the file.
     library : path or UnitLibrary, optional
-        Units from a JSON file of their own, a list or an object with ``library``.
+        Units, or a separate JSON file of units: a list, or an object with ``library``.
     **options
         ``clock`` and ``chain`` of `Synthesis`.
 
     Raises
     ------
     ValueError
-        If the file holds something else; the message names the file.
+        If the file is not a data-flow graph; the message names the file.
     """
     path = Path(path)
     readers: dict[str, Callable[[Path, str | None], tuple[DataFlowGraph, Any]]] = {
@@ -142,7 +142,7 @@ def _read_dot(path: Path, _: str | None) -> tuple[DataFlowGraph, None]:
     pydot, text = package("pydot", "DOT files"), read_text(path)
     if (depth := _depth(text)) > DEEPEST:
         raise ValueError(f"braces within braces, {depth} deep; up to {DEEPEST} are read")
-    with warnings.catch_warnings(), redirect_stdout(StringIO()) as said:  # pydot prints what is wrong
+    with warnings.catch_warnings(), redirect_stdout(StringIO()) as said:  # pydot prints its errors
         warnings.simplefilter("ignore", DeprecationWarning)  # of the parser that pydot uses
         graphs = pydot.graph_from_dot_data(text)
     if not graphs:
@@ -156,7 +156,7 @@ def _read_dot(path: Path, _: str | None) -> tuple[DataFlowGraph, None]:
 
 
 def _depth(text: str) -> int:
-    """How deep braces are nested in DOT, those within strings and comments left out."""
+    """Depth of nested braces in DOT, without those in strings and comments."""
     deepest = depth = 0
     for mark in re.findall(r'"(?:\\.|[^"\\])*"|/\*.*?\*/|//[^\n]*|[{}]', text, re.DOTALL):
         depth += (mark == "{") - (mark == "}")
@@ -165,7 +165,7 @@ def _depth(text: str) -> int:
 
 
 def _add_dot(graph: nx.DiGraph, part: Any, defaults: dict[str, str]) -> None:
-    """Add nodes and edges of a graph in DOT, and of those within it, to which its defaults for nodes apply."""
+    """Add the nodes and edges of a DOT graph and of its subgraphs, which inherit the defaults for nodes."""
     defaults = defaults | {key: value for each in part.get_node_defaults() for key, value in _attributes(each).items()}
 
     def add(name: str, attributes: Mapping[str, Any]) -> str:
@@ -187,7 +187,7 @@ def _add_dot(graph: nx.DiGraph, part: Any, defaults: dict[str, str]) -> None:
 
 
 def _dot_ends(end: Any) -> list[tuple[str, Mapping[str, Any]]]:
-    """The nodes that an end of an edge stands for: one, its port left out, or all of a group in braces."""
+    """The nodes at an end of an edge: one, without its port, or all nodes of a group in braces."""
     if isinstance(end, str):
         return [(re.match(r'"[^"]*"|[^:]*', end)[0], {})]  # pyright: ignore - it matches nothing at least
     nodes = [(name, rows[0]["attributes"]) for name, rows in end["nodes"].items() if name not in RESERVED]

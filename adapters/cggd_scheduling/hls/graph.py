@@ -17,12 +17,12 @@ from cggd.space import few
 
 @dataclass(frozen=True, eq=False)
 class DataFlowGraph:
-    """Operations of a computation, and which of them needs the result of which.
+    """Operations of a computation and their data dependences.
 
     Parameters
     ----------
     operations : mapping of name to kind
-        The kind says which functional units can carry it out, such as ``"MUL"``.
+        Kind of the functional units that can carry out the operation, such as ``"MUL"``.
     edges : sequence of (operation, operation)
         The second needs the result of the first.
     name : str
@@ -30,7 +30,7 @@ class DataFlowGraph:
     Raises
     ------
     ValueError
-        If an edge names no operation, or operations need each other in a cycle.
+        If an edge names an unknown operation, or there is a cycle.
 
     Examples
     --------
@@ -66,24 +66,24 @@ class DataFlowGraph:
 
     @property
     def kinds(self) -> list[str]:
-        """The kinds of operations, in the order in which they first occur."""
+        """The kinds of operations, in order of first occurrence."""
         return list(dict.fromkeys(self.operations.values()))
 
 
 @dataclass(frozen=True)
 class FunctionalUnit:
-    """A kind of hardware that carries out operations, one at a time.
+    """A type of hardware that carries out operations, one at a time.
 
     Parameters
     ----------
     kind : str
-        Of the operations that it carries out.
+        Kind of the operations that it carries out.
     area : float
-        Of each copy.
+        Area of each copy.
     delay : number
-        Time of an operation; the unit is occupied until then.
+        Duration of an operation, in which the unit is occupied.
     power : float
-        What an operation takes.
+        Power of an operation.
     name : str, optional
         By default the kind with the delay: ``"MUL@10"``.
     """
@@ -127,7 +127,7 @@ class UnitLibrary:
 
     @classmethod
     def from_rows(cls, rows: Iterable[Mapping[str, Any]]) -> UnitLibrary:
-        """Units from rows with ``op`` (or ``kind``), ``area``, ``delay``, and where wanted ``power`` and ``name``."""
+        """Units from rows with ``op`` (or ``kind``), ``area``, ``delay``, and optional ``power`` and ``name``."""
         units = []
         for number, row in enumerate(rows):
             if not isinstance(row, Mapping):

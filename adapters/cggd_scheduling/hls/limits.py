@@ -14,7 +14,7 @@ from cggd_scheduling.limits import exceeds
 
 @dataclass(frozen=True)
 class Limits:
-    """What must hold of a schedule; infinite where nothing is asked."""
+    """Bounds on a schedule; infinite by default."""
 
     latency: Any = math.inf
     area: float = math.inf

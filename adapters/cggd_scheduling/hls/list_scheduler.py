@@ -1,4 +1,4 @@
-"""List scheduling of operations on copies of units, with the unit of each operation chosen as it starts."""
+"""List scheduling of operations on copies of units; the unit of an operation is chosen when it starts."""
 
 from __future__ import annotations
 
@@ -13,21 +13,21 @@ from typing import Any
 from cggd.rounding import sum_rounding
 from cggd_scheduling.hls.problem import Synthesis
 
-# Orders in which the units of an operation are tried: those that leave the fast ones to the urgent, those that end
-# early, and those that take little power.
+# Orders in which the units of an operation are tried: slow units first, which leaves the fast ones to urgent
+# operations; fast units first; little power first.
 ORDERS = (
     lambda taken, power: (-taken, power),
     lambda taken, power: (taken, power),
     lambda taken, power: (power, taken),
 )
 
-# Latest starts are moved by up to this share of the latency in random tries.
+# In random tries, latest starts are changed by up to this share of the latency.
 NOISE = 0.2
 
 
 @dataclass(frozen=True, eq=False)
 class Listed:
-    """Starts and units of operations, and the power that they take."""
+    """Starts and units of operations, and their total power."""
 
     start: Mapping[Hashable, Any]
     unit: Mapping[Hashable, str]
@@ -42,7 +42,7 @@ class ListScheduler:
     problem : Synthesis
     rng : random.Random
     tries : int
-        Random tries after those in all orders and directions.
+        Number of random tries, after one in each order and direction.
     """
 
     def __init__(self, problem: Synthesis, rng: random.Random, tries: int) -> None:
@@ -69,18 +69,18 @@ class ListScheduler:
         power: bool = False,
         preferred: Mapping[Hashable, str] | None = None,
     ) -> Listed | None:
-        """A schedule on so many copies that ends in time; of several the one that takes the least power.
+        """A schedule on so many copies within the latency, of the least power found; None if none was found.
 
         Parameters
         ----------
         copies : mapping of unit to int
         latency : number
         most_power : float
-            What its operations may take together.
+            Bound on the total power.
         power : bool
-            Whether to go on for less power once there is one.
+            Whether to continue for less power after the first schedule.
         preferred : mapping of operation to unit, optional
-            Units that are tried before all others.
+            Units to try first.
         """
         counts = [copies.get(name, 0) for name in self.names]
         directions = (False,) if self.clock.chain else (False, True)
@@ -98,7 +98,7 @@ class ListScheduler:
                 ]
                 for by in self.sorted
             ]
-        allowed = most_power + sum_rounding(most_power, len(self.ops))  # whether it is kept is decided of the schedule
+        allowed = most_power + sum_rounding(most_power, len(self.ops))  # the exact check is done on the schedule
         best: Listed | None = None
         for order, backward, noise in plans:
             found = self._schedule(counts, latency, sorted_options[order], backward, noise)
@@ -109,7 +109,7 @@ class ListScheduler:
         return best
 
     def _find_tails(self, available: tuple[bool, ...], backward: bool) -> tuple[list[Any], list[Any]] | None:
-        """Least time of each operation on the units there are, and what must follow its end at the least."""
+        """Least duration and tail (least time from its end to the end of all) of each operation on available units."""
         after = self.before if backward else self.after
         least, tails = [], [0] * len(self.ops)
         for options in self.options:
@@ -134,9 +134,9 @@ class ListScheduler:
             key = [k + noise * latency * self.rng.random() for k in key]
         waiting = [len(needed) for needed in before]
         ready = sorted((key[i], i) for i, n in enumerate(waiting) if n == 0)
-        free = [[0] * n for n in copies]  # until when each copy is taken
+        free = [[0] * n for n in copies]  # when each copy is free
         starts, units, power = [None] * len(self.ops), [0] * len(self.ops), 0.0
-        events: list[tuple[Any, int]] = [(0, -1)]  # times to look at, and operations that end then
+        events: list[tuple[Any, int]] = [(0, -1)]  # times, and operations that end then
         while events:
             now = events[0][0]
             while events and events[0][0] == now:
@@ -173,7 +173,7 @@ class ListScheduler:
         return {op: self.names[unit] for op, unit in zip(self.ops, units, strict=True)}
 
     def _choose(self, options: list, free: list[list[Any]], now: Any, late: Any, events: list) -> Any:
-        """The first option that can start now and ends in time; whether to wait for one; None where none will do."""
+        """The first option that can start now and ends in time; `_LATER` if one can do so later; None if none can."""
         later, slack = False, self.clock.rounding(late)
         for option in options:
             unit, taken, _ = option
@@ -189,7 +189,7 @@ class ListScheduler:
         return _LATER if later else None
 
     def _copy(self, free: list[Any], start: Any, taken: Any) -> int | None:
-        """The copy that is free in time, and was taken the longest."""
+        """Of the copies that are free in time, the last to become free."""
         first = self.clock.occupied(start, taken)[0]
         fitting = [(until, n) for n, until in enumerate(free) if until <= first]
         return max(fitting)[1] if fitting else None

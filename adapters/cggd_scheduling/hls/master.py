@@ -1,4 +1,4 @@
-"""The master problem of sharing: numbers of copies that suffice by what every schedule needs."""
+"""The master problem of sharing: the best numbers of copies under necessary conditions."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ from cggd_scheduling.hls.graph import FunctionalUnit
 from cggd_scheduling.hls.limits import Limits
 from cggd_scheduling.hls.problem import Synthesis
 
-# Steps of the descent that begins the search of the core; exact solution of what is left does the rest.
+# Steps of the descent at the start of the core's search; the exact solver follows.
 STEPS = 20
 
 
 class Master:
-    """Copies of each unit, and where power matters the unit of each operation, under necessary conditions.
+    """Choose the copies of each unit and, if power matters, the unit of each operation, under necessary conditions.
 
-    Within a *window* between the earliest start and the latest end of some operations of one kind, the copies of its
-    units together must be able to carry them all out one after another: a sum over copies.
+    In each *window* between the earliest start and the latest end of some operations of one kind, the copies of its
+    units must be able to carry out these operations one after another. This is a bound on a sum over copies.
 
     Parameters
     ----------
@@ -56,7 +56,7 @@ class Master:
             self.objective = spent if objective == "power" else built
 
     def solve(self, cuts: Sequence[Constraint], *, seed: int) -> Result:
-        """The best numbers of copies that satisfy the conditions and the cuts."""
+        """The best numbers of copies under the conditions and the cuts."""
         result = minimize(self.objective, [*self.constraints, *cuts], seed=seed, improvers=portfolio(Descent(STEPS, 2)))
         if result.stopped is Stop.INTERRUPTED:
             raise KeyboardInterrupt
@@ -68,23 +68,23 @@ class Master:
         return {name: int(result.selection["copies", name]) for name in self.problem.unit}  # pyright: ignore
 
     def chosen(self, result: Result) -> dict[Hashable, str]:
-        """The unit of each operation in a result, where the master chooses them."""
+        """The unit of each operation in a result; empty if the master does not choose units."""
         assert result.selection is not None
         ops = self.problem.units if self.with_power else ()
         return {op: str(result.selection["unit of", op]) for op in ops}
 
     def more_than(self, copies: Mapping[str, int]) -> Constraint:
-        """More copies of at least one unit."""
+        """The constraint to have more copies of at least one unit."""
         values = np.zeros(self.space.n_options)
         for name, n in copies.items():
             first, last = self.space.offsets[self.space.position(("copies", name)) :][:2].tolist()
-            values[first + n + 1 : last] = 1.0  # options are numbers from 0
+            values[first + n + 1 : last] = 1.0  # option i is i copies
         return Additive(self.space, values, name=f"more than {dict(copies)}") >= 1
 
     # -- sums ---------------------------------------------------------------------------------------------------------
 
     def _sum(self, each: Mapping[Hashable, float], name: str) -> Additive:
-        """So much for each copy."""
+        """An amount for each copy, summed."""
         values = np.zeros(self.space.n_options)
         for decision, amount in each.items():
             first = int(self.space.offsets[self.space.position(decision)])
@@ -93,7 +93,7 @@ class Master:
         return Additive(self.space, values, name=name)
 
     def _chosen(self, each: Mapping[str, float], name: str) -> Additive:
-        """So much for each operation on a unit."""
+        """An amount for each operation on a unit, summed."""
         values = np.zeros(self.space.n_options)
         for op, units in self.problem.units.items():
             first = int(self.space.offsets[self.space.position(("unit of", op))])
@@ -106,7 +106,7 @@ class Master:
         for op, units in problem.units.items():
             first = int(self.space.offsets[self.space.position(("unit of", op))])
             delays[first : first + len(units)] = [problem.delay(unit) for unit in units]
-        # Numbers of copies last no time; they stand on nodes of their own.
+        # Numbers of copies take no time; each gets a separate node.
         graph = problem.graph.graph.copy()
         at: dict[Hashable, list[Hashable]] = {("unit of", op): [op] for op in problem.units}
         for name in problem.unit:
@@ -116,7 +116,7 @@ class Master:
     # -- what every schedule needs ------------------------------------------------------------------------------------
 
     def _turns(self, unit: FunctionalUnit, first: Any, last: Any) -> int:
-        """Operations that one copy can carry out one after another between two times."""
+        """Most operations that one copy can carry out one after another between two times."""
         clock, taken = self.problem.timing, self.problem.delay(unit)
         if not math.isfinite(last):
             return len(self.problem.order)
@@ -129,7 +129,7 @@ class Master:
         return math.floor((end - begin + clock.rounding(end)) / one)
 
     def _covered(self, kind: str) -> list[Constraint]:
-        """Copies of the units of a kind carry out what lies in each window, of those windows that ask for most."""
+        """Conditions of the windows of a kind, without those that others imply."""
         problem = self.problem
         units = problem.library.of(kind)
         ends = [(problem.heads[op], problem.tails[op]) for op, k in problem.graph.operations.items() if k == kind]
@@ -159,7 +159,7 @@ class Master:
         ]
 
     def _carried(self) -> list[Constraint]:
-        """No unit gets more operations than its copies can carry out within the latency."""
+        """No unit has more operations than its copies can carry out within the latency."""
         problem, rows = self.problem, []
         for name, unit in problem.unit.items():
             ops = [op for op, kind in problem.graph.operations.items() if kind == unit.kind]

@@ -1,4 +1,4 @@
-"""High-level synthesis: units for the operations of a data-flow graph, shared or not, under latency, area and power."""
+"""High-level synthesis: functional units for a data-flow graph, shared or not, with latency, area and power."""
 
 from __future__ import annotations
 
@@ -20,20 +20,21 @@ from cggd_scheduling.schedule import Alternative, Requirements
 
 @dataclass(frozen=True, eq=False)
 class Synthesis:
-    """The problem of building a data-flow graph from functional units.
+    """The problem of implementing a data-flow graph with functional units.
 
-    Each operation gets a unit that can carry it out; operations that do not overlap may share a copy of one. *Latency*
-    is when the last operation ends, *area* that of all copies, *power* that of the units of all operations.
+    Each operation gets a unit that can carry it out. Operations that do not overlap may share a copy of a unit.
+    *Latency* is the end of the last operation, *area* the sum over all copies, *power* the sum over the units of all
+    operations.
 
     Parameters
     ----------
     graph : DataFlowGraph
     library : UnitLibrary
     clock : number, optional
-        Period of the clock, in the unit of delays: an operation then takes whole periods.
+        Period of the clock, in the unit of the delays. Each operation takes whole periods, unless `chain` is set.
     chain : bool
-        Whether operations may follow each other within a period, as far as their delays fit into it; a copy carries
-        out one of them in a period. An operation longer than a period starts with one.
+        Whether operations may follow each other within a period, if their delays fit into it. A copy carries out one
+        operation per period. An operation longer than a period starts at the beginning of one.
 
     Raises
     ------
@@ -53,7 +54,7 @@ class Synthesis:
     `synthesize` solves it.
     """
 
-    # Set by the module of `synthesize`, which knows this one.
+    # Set by the module of `synthesize`, which imports this one.
     solve: ClassVar[Callable[..., Any]]
 
     graph: DataFlowGraph
@@ -85,35 +86,35 @@ class Synthesis:
 
     @cached_property
     def unit(self) -> dict[str, FunctionalUnit]:
-        """Units by name, of the kinds that occur."""
+        """Units by name, for the kinds in the graph."""
         return {unit.name: unit for kind in self.graph.kinds for unit in self.library.of(kind)}
 
     def delay(self, unit: FunctionalUnit) -> Any:
-        """What an operation on a unit takes, in whole periods where there is a clock and no chaining."""
+        """Duration of an operation on a unit; whole periods with a clock and without chaining."""
         return self.timing.taken(unit.delay)
 
     @cached_property
     def order(self) -> list[Hashable]:
-        """The operations, each after those that it needs."""
+        """The operations in topological order."""
         return list(nx.topological_sort(self.graph.graph))
 
     # -- as a problem of the core -------------------------------------------------------------------------------------
 
     @cached_property
     def space(self) -> ChoiceSpace:
-        """A decision per operation; its options are names of units."""
+        """A decision per operation; the options are names of units."""
         if not self.graph.operations:
             raise ValueError("the data-flow graph has no operations, so that nothing is to be chosen")
         return ChoiceSpace({op: [unit.name for unit in units] for op, units in self.units.items()}, self.graph.graph)
 
     def total(self, what: str) -> Additive:
-        """Sum of ``"area"`` or ``"power"`` over operations, each with a copy of its own, as a metric over `space`."""
+        """Sum of ``"area"`` or ``"power"`` over operations, each with its own copy, as a metric over `space`."""
         values = [getattr(unit, what) for units in self.units.values() for unit in units]
         return Additive(self.space, values, name=what)
 
     @cached_property
     def latency(self) -> Metric:
-        """When the last operation ends, if each has a copy of its own, as a metric over `space`."""
+        """When the last operation ends, if each has its own copy, as a metric over `space`."""
         delays = [self.delay(unit) for units in self.units.values() for unit in units]
         if self.chain:
             return ClockedPath(self.space, self.graph.graph, delays, self.timing)
@@ -121,7 +122,7 @@ class Synthesis:
 
     @cached_property
     def heads(self) -> dict[Hashable, Any]:
-        """When each operation can start at the earliest, on the fastest units."""
+        """Earliest start of each operation, with the fastest units."""
         ends: dict[Hashable, Any] = {}
         starts: dict[Hashable, Any] = {}
         for op in self.order:
@@ -133,7 +134,7 @@ class Synthesis:
 
     @cached_property
     def tails(self) -> dict[Hashable, Any]:
-        """What must follow the end of each operation at the least, on the fastest units."""
+        """Least time from the end of each operation to the end of all, with the fastest units."""
         tails: dict[Hashable, Any] = {}
         for op in reversed(self.order):
             after = self.graph.graph.successors(op)
@@ -142,12 +143,12 @@ class Synthesis:
 
     @property
     def least_latency(self) -> Any:
-        """Latency on the fastest units, each operation with a copy of its own."""
+        """Latency with the fastest units, each operation with its own copy."""
         ends = [self.heads[op] + min(self.delay(unit) for unit in self.units[op]) for op in self.order]
         return self.timing.end(max(ends, default=0))
 
     def critical_path(self) -> list[Hashable]:
-        """Operations along the longest chain on the fastest units."""
+        """Operations along the longest chain, with the fastest units."""
         delay = {op: min(self.delay(unit) for unit in units) for op, units in self.units.items()}
         through = {op: self.heads[op] + delay[op] + self.tails[op] for op in self.order}
         path = [max(self.order, key=through.__getitem__)] if self.order else []
@@ -162,7 +163,7 @@ class Synthesis:
         return sum(n * self.unit[name].area for name, n in copies.items())
 
     def requirements(self, copies: Mapping[str, int], latency: Any = None) -> Requirements:
-        """What the checker of schedules reads: so many copies of each unit, one for each operation that runs."""
+        """The requirements on a schedule, for the checker: each running operation uses one copy of its unit."""
         tasks: dict[Hashable, Mapping[Hashable, Alternative]] = {
             op: {unit.name: Alternative(self.delay(unit), {unit.name: 1}) for unit in units}
             for op, units in self.units.items()

@@ -1,9 +1,9 @@
-"""Synthesis: units for operations by the core's search, and shared copies by decomposition.
+"""Synthesis: units without sharing by the core's search, and shared copies by decomposition.
 
-Sharing takes two problems in turns (logic-based Benders decomposition; Hooker & Ottosson, 2003). The *master* chooses
-numbers of copies that are best by what every schedule needs, which is linear, so that the core solves it exactly. The
-*list scheduler* then looks for a schedule on these copies. Where it finds none, the master must take more of at least
-one unit next time, one more bound on a sum. The first answer of the master is a bound on every schedule. CP-SAT then
+Sharing alternates between two problems (logic-based Benders decomposition; Hooker & Ottosson, 2003). The *master*
+chooses the best numbers of copies under conditions that every schedule satisfies. These are linear, so the core solves
+the master exactly. The *list scheduler* then looks for a schedule on these copies. If it finds none, the master gets a
+cut: more copies of at least one unit. The first solution of the master is a bound on every schedule. CP-SAT then
 improves schedule and bound.
 """
 
@@ -33,13 +33,13 @@ from cggd_scheduling.schedule import Alternative, Requirements, Schedule
 
 Objective = Literal["area", "power", "latency"]
 
-# Descents before the core solves a choice of units exactly; more find nothing that the exact solver does not.
+# Steps and starts of the descent before the core's exact solver; more of them do not improve the result.
 STEPS, STARTS = 100, 1
 
 # The resource whose use is the power of all operations.
 POWER = ("power",)
 
-# Latencies that are no whole numbers are told apart down to this share.
+# Relative resolution of the bisection for latencies that are not whole numbers.
 RESOLUTION = 1e-3
 
 
@@ -58,24 +58,25 @@ def synthesize(
     seed: int = 0,
     workers: int | None = None,
 ) -> Schedule:
-    """Choose a unit for each operation, and the copies that they share.
+    """Choose a unit for each operation, the copies of the units, and start times.
 
     Parameters
     ----------
     problem : Synthesis
     objective : {"area", "power", "latency"}
-        What is made least.
+        What to minimise.
     latency, area, power : number, optional
-        Bounds.
+        Upper bounds.
     copies : mapping of unit to int, optional
-        Copies of a unit that there may be at the most; they need `share`.
+        Most copies of a unit; only with `share`.
     share : bool
-        Whether operations may share copies. Otherwise each has its own, and areas add up over operations.
+        Whether operations may share copies. Otherwise each has its own copy.
     rounds : int
-        Numbers of copies that are tried.
+        Most solutions of the master that are tried.
     tries : int
-        Random tries of the list scheduler on each.
+        Random tries of the list scheduler for each.
     time_limit : float, optional
+        Seconds.
     seed : int
     workers : int, optional
         Threads of CP-SAT with a time limit; by default as many as there are cores. CP-SAT proves optima of shared
@@ -84,8 +85,8 @@ def synthesize(
     Returns
     -------
     Schedule
-        Its modes are units, its lanes copies; `facts` has area, power, latency and the numbers of copies. Where there
-        is none the reason says why; of a latency that no units meet, what the fastest take and along which operations.
+        Its modes are units, its lanes copies; `facts` has area, power, latency and the numbers of copies. If it is
+        infeasible, the reason says why: for a latency that is too small, it has the least one and the longest chain.
 
     Examples
     --------
@@ -126,7 +127,7 @@ def synthesize(
 
 @dataclass(frozen=True)
 class Effort:
-    """How much a search may try; see `synthesize`."""
+    """Limits of the search and its seed; see `synthesize`."""
 
     rounds: int
     tries: int
@@ -136,7 +137,7 @@ class Effort:
 
 
 class _Search:
-    """The best schedule found, and what bounds it."""
+    """The state of a search: the best schedule, a bound, and a proof of infeasibility."""
 
     def __init__(self, problem: Synthesis, objective: Objective, limits: Limits, share: bool, effort: Effort) -> None:
         self.problem, self.objective, self.limits, self.share = problem, objective, limits, share
@@ -144,7 +145,7 @@ class _Search:
         self.scheduler = ListScheduler(problem, random.Random(effort.seed), effort.tries)
         self.best: Binding | None = None
         self.bound: float | None = None
-        self.proof: str | None = None  # that nothing meets the limits
+        self.proof: str | None = None  # why no schedule keeps the limits
         self.stopped = ""
 
     def run(self) -> Schedule:
@@ -170,13 +171,13 @@ class _Search:
         if self.objective == "latency":
             self._shortest(least)
         else:
-            # Without a deadline: that of the slowest units, one operation after another, is none.
+            # All operations in sequence on the slowest units take this long, so it restricts nothing.
             self._share(replace(self.limits, latency=min(self.limits.latency, self._longest())))
         if self.best is None and self.proof is not None:
             self.proof = f"no schedule has {self.limits}{self._least()}: {self.proof}"
 
     def _least(self) -> str:
-        """Of area and power, which is too little under the other bounds, and what is proved to be needed."""
+        """Text on which of area and power is too small under the other bounds, and the least value proved."""
         found, limits = "", self.limits
         for name in ("area", "power"):
             free = replace(limits, **{name: math.inf})
@@ -230,13 +231,13 @@ class _Search:
                     self.bound, self.proof = max(self.bound, low), None
 
     def _longest(self) -> Any:
-        """What all operations take one after another on their slowest units; no schedule needs more time."""
+        """Latency of all operations one after another on their slowest units; no schedule needs more."""
         problem = self.problem
         slowest = (max(problem.delay(unit) for unit in problem.units[op]) for op in problem.order)
         return sum(problem.timing.occupied(0, delay)[1] for delay in slowest)
 
     def _share(self, limits: Limits) -> bool:
-        """Look for the best schedule within limits; whether one was found that meets them."""
+        """Look for the best schedule within limits; returns whether a better one was found."""
         limits = replace(limits, latency=self.problem.timing.within(limits.latency))
         aim = "area" if self.objective == "latency" else self.objective
         master = Master(self.problem, aim, limits)
@@ -257,7 +258,7 @@ class _Search:
         return self.best is not before
 
     def _decompose(self, master: Master, result: Result, limits: Limits) -> None:
-        """The least copies on which the list scheduler finds a schedule, by cuts on those on which it finds none."""
+        """Solve the master and run the list scheduler in turns, with cuts, until there is a schedule."""
         cuts: list[Constraint] = []
         for _ in range(self.effort.rounds):
             settled = self.objective == "area" and self.best is not None and result.value is not None
@@ -273,7 +274,7 @@ class _Search:
             result = master.solve(cuts, seed=self.effort.seed)
 
     def _enlarged(self, copies: Mapping[str, int], limits: Limits) -> dict[str, int]:
-        """More copies on which no schedule is found either; one that is found on the way is kept."""
+        """More copies on which the list scheduler finds no schedule either, for a stronger cut."""
         grown, allowed = dict(copies), self._most()
         names = list(grown)
         self.scheduler.rng.shuffle(names)
@@ -291,7 +292,7 @@ class _Search:
         return grown
 
     def _begin(self, unit: Mapping[Hashable, str], limits: Limits) -> None:
-        """Schedules to climb from where power matters: with the master's units, and with the least area."""
+        """Find schedules for `_climb` to start from: with the master's units, and with the least area."""
         ample = self._most()
         for preferred in (unit, {}):
             if listed := self.scheduler.fit(ample, limits.latency, limits.power, power=True, preferred=preferred):
@@ -300,7 +301,7 @@ class _Search:
         self._decompose(smallest, smallest.solve([], seed=self.effort.seed), limits)
 
     def _climb(self, limits: Limits) -> None:
-        """Better schedules on copies that differ by one, or by one in place of another."""
+        """Local search over numbers of copies: one more, one less, or one in exchange for another."""
         seen: set[tuple[int, ...]] = set()
         names, allowed = list(self.problem.unit), self._most()
         while (best := self.best) is not None:
@@ -323,7 +324,7 @@ class _Search:
                 return
 
     def _prove(self, limits: Limits) -> None:
-        """Let CP-SAT look for a better schedule, a better bound, or a proof of none."""
+        """Let CP-SAT look for a better schedule, a better bound, or a proof of infeasibility."""
         problem, best = self.problem, self.best
         if problem.chain or self._over():
             return
@@ -357,7 +358,7 @@ class _Search:
             raise KeyboardInterrupt
 
     def _most(self) -> dict[str, int]:
-        """Copies of each unit that there may be."""
+        """Most copies of each unit."""
         count = list(self.problem.graph.operations.values()).count
         limits = self.limits.copies
         return {n: min(count(u.kind), limits.get(n, len(self.problem.order))) for n, u in self.problem.unit.items()}
@@ -368,7 +369,7 @@ class _Search:
         return math.inf if found is None else getattr(found, self.objective)
 
     def _keep(self, listed: Listed) -> None:
-        """Take a schedule if it meets the limits and is better than the best."""
+        """Keep a schedule if it satisfies the limits and is better than the best."""
         found = Binding(self.problem, listed, self.share)
         if self.limits.met(found) and self._value(found) < self._value(self.best):
             self.best = found
@@ -380,13 +381,13 @@ class _Search:
         return True
 
     def _rounded(self) -> Any:
-        """The bound, up to the next multiple of what areas or powers are multiples of, as they are written."""
+        """The bound, rounded up to a multiple of the decimal step of areas or powers."""
         if self.bound is None or self.objective == "latency":
             return self.bound
         return rounded_to(self.bound, [getattr(unit, self.objective) for unit in self.problem.unit.values()])
 
     def _reaches(self, bound: Any) -> bool:
-        """Whether the best schedule has a value of no more than a number, but for the rounding of its sum."""
+        """Whether the value of the best schedule is at most a bound, up to rounding."""
         best = self.best
         if best is None:
             return False
@@ -399,7 +400,7 @@ class _Search:
         return bound is not None and self._reaches(bound)
 
     def _schedule(self) -> Schedule:
-        """The best schedule, with everything that it must meet looked at afresh; or why there is none."""
+        """The best schedule, with all requirements checked again; or why there is none."""
         problem, best = self.problem, self.best
         deadline = None if math.isinf(self.limits.latency) else self.limits.latency
         seconds = self.budget.seconds
@@ -432,7 +433,7 @@ class _Search:
 
 
 def _with_power(needs: Requirements, problem: Synthesis, power: float) -> Requirements:
-    """Requirements that bound the power too, as a budget."""
+    """Requirements with the bound on the power as a budget."""
     tasks = {
         op: {m: Alternative(a.duration, {**a.demands, POWER: problem.unit[str(m)].power}) for m, a in modes.items()}
         for op, modes in needs.tasks.items()

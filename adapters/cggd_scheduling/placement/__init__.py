@@ -1,4 +1,4 @@
-"""Device placement: operators of a graph onto devices with memory bounds."""
+"""Device placement: assign the operators of a graph to devices with limited memory."""
 
 from cggd_scheduling.placement.files import read, read_onnx
 from cggd_scheduling.placement.metrics import DeviceLoad, TransferPath

@@ -1,4 +1,4 @@
-"""OR-tools CP-SAT as an improver of placements, for the largest load."""
+"""OR-tools CP-SAT as an improver of placements, for the load."""
 
 from __future__ import annotations
 
@@ -16,21 +16,21 @@ from cggd_scheduling.cp_sat import LARGEST, WORK, available, run, threads
 from cggd_scheduling.limits import as_written, common_step, decimal_step, in_steps, most_steps
 from cggd_scheduling.placement.metrics import DeviceLoad
 
-# A unit of the model is the decimal step of all times and costs, or a share of the known load if there would be more
-# units in that. Coefficients are rounded down, so that a bound stays one. On BERT-3 CP-SAT reached 23 to 42 ms in 5 s
-# with 20,000 units, and 35 to 46 with a thousand times as many.
+# Most units of the model in the known load. A unit is the decimal step of all times and costs, or larger if the load
+# would have more units. Coefficients are rounded down, so that a bound stays valid. On BERT-3 CP-SAT reached 23 to 42
+# ms in 5 s with 20,000 units, and 35 to 46 ms with a thousand times as many.
 UNITS = 20_000
 
 
 class CpSat:
-    """A model of devices for groups, and of outputs received and sent.
+    """An improver with variables for the device of each group and for the outputs that each device receives and sends.
 
     Parameters
     ----------
     load : DeviceLoad
     workers : int, optional
     parameters : mapping, optional
-        Of CP-SAT, with a time limit.
+        Parameters of CP-SAT, for runs with a time limit.
     """
 
     def __init__(
@@ -45,7 +45,7 @@ class CpSat:
     def improve(
         self, problem: Problem, incumbent: Incumbent, budget: Budget, rng: np.random.Generator
     ) -> Iterator[Finding | None]:
-        """Yield a better placement and a bound."""
+        """Yield a better placement or a bound."""
         known = incumbent.selection
         if known is None or not 0 < incumbent.cost < math.inf:
             return
@@ -73,9 +73,9 @@ class CpSat:
         return max(step, Fraction(known) / UNITS)
 
     def _model(self, problem: Problem, unit: Fraction, most: float, known: set[int]) -> tuple[Any, list[Any]] | None:
-        """The model, hinted with known options, and a literal for each option; None where memory has too many digits.
+        """The model with hints for known options, and a literal for each option; None if memory has too many digits.
 
-        Without hints for the outputs CP-SAT takes longer than 6 s to find the known placement of 600 operators.
+        Without hints for the outputs, CP-SAT takes more than 6 s to find the known placement of 600 operators.
         """
         from ortools.sat.python import cp_model
 

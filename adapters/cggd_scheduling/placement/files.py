@@ -1,4 +1,4 @@
-"""Reading placements: JSON of our own, JSON of the dnn-partitioning benchmarks, ONNX."""
+"""Reading placements: cggd's own JSON, JSON of the dnn-partitioning benchmarks, ONNX."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ from cggd_scheduling.placement.problem import Device, Operator, Placement
 FORMAT = "cggd-placement-1"
 OWN = ("format", "devices", "operators", "edges", "colocate", "pins", "unit", "memory_unit")
 
-# More pairs of a node and a device than this in a file are taken for an error in it.
+# A file with more pairs of a node and a device than this is rejected.
 MOST_PLACES = 1_000_000
 
-# Names of the same fields in the benchmarks' own files and in a form with one row per node.
+# Names of the same fields in the files of the benchmarks and in another form, with one row per node.
 _FIELDS = {
     "id": "id",
     "supportedOnFpga": "accelerated",
@@ -35,23 +35,25 @@ _FIELDS = {
     "bytes": "memory",
 }
 
-# What else such files may say: whether a node belongs to the backward pass, which its colour ties to the forward pass.
+# Other keys of such files. Colours already colocate nodes of the backward pass with those of the forward pass.
 _UNREAD = ("name", "isBackwardNode", "backward")
 
 
 def read(path: str | PathLike) -> Placement:
     """Read a placement from a JSON file, or a gzipped one.
 
-    Two forms are known. Our own: ``"format": "cggd-placement-1"`` with ``devices`` (objects of `Device`'s fields),
-    ``operators`` (objects with a name and `Operator`'s fields), ``edges``, and where wanted ``colocate``, ``pins``,
-    ``unit`` and ``memory_unit``. And that of the dnn-partitioning benchmarks (Tarnawski et al., 2020), with
-    ``maxFPGAs`` accelerators that pay for transfers and ``maxCPUs`` hosts that do not; nodes of one colour stay
-    together.
+    There are two formats:
+
+    - ``"format": "cggd-placement-1"`` with ``devices`` (objects with the fields of `Device`), ``operators`` (objects
+      with a name and the fields of `Operator`), ``edges``, and optional ``colocate``, ``pins``, ``unit`` and
+      ``memory_unit``;
+    - that of the dnn-partitioning benchmarks (Tarnawski et al., 2020), with ``maxFPGAs`` accelerators that pay for
+      transfers and ``maxCPUs`` hosts that do not. Nodes of one colour are colocated.
 
     Raises
     ------
     ValueError
-        If the file holds something else; the message names the file.
+        If the file is not a placement; the message names the file.
     """
     data = load_json(path)
     with named(path):
@@ -131,7 +133,7 @@ def _partitioning(data: Mapping[str, Any]) -> Placement:
 
 
 def _transfers(edges: Any) -> dict[Hashable, dict[Hashable, float]]:
-    """What an output costs to send, by its node and those that need it: the same for all of these."""
+    """Transfer cost of each output: {node: {target: cost}}, with the same cost for all targets of a node."""
     found: dict[Hashable, dict[Hashable, float]] = {}
     for edge in edges:
         if isinstance(edge, Mapping):
@@ -157,19 +159,19 @@ def read_onnx(
 ) -> Placement:
     """Read the operators of an ONNX model; needs the package ``onnx`` (``pip install 'cggd[onnx]'``).
 
-    An operator's memory is that of the weights that it is the first to use and of its outputs; its transfer is the
-    size of its outputs by the bandwidth. Shapes that ONNX cannot infer count as if they held one number.
+    The memory of an operator is that of its outputs and of the weights that no earlier operator uses. Its transfer time
+    is the size of its outputs divided by the bandwidth. Dimensions that ONNX cannot infer count as 1.
 
     Parameters
     ----------
     path : path
     devices : sequence of Device
     times : callable
-        From an ``onnx.NodeProto`` to its time on each kind of device, measured or estimated.
+        Returns for an ``onnx.NodeProto`` its time on each kind of device, measured or estimated.
     bandwidth : float
         Bytes per unit of time.
     **options
-        ``colocate``, ``pins`` and ``unit`` of `Placement`; operators are known by the names of their nodes.
+        ``colocate``, ``pins`` and ``unit`` of `Placement`. Operators have the names of their nodes.
     """
     onnx = package("onnx", "ONNX models", "onnx")
     model = onnx.shape_inference.infer_shapes(onnx.load(str(path)))
@@ -196,5 +198,5 @@ def read_onnx(
 def _bytes(kind: int, shape: Sequence[int]) -> float:
     import onnx
 
-    width = onnx.helper.tensor_dtype_to_np_dtype(kind).itemsize if kind else 1  # 0 is a type that is not known
+    width = onnx.helper.tensor_dtype_to_np_dtype(kind).itemsize if kind else 1  # 0: unknown type
     return float(width * math.prod(shape))

@@ -18,18 +18,18 @@ from cggd.metrics import State
 from cggd.metrics.state import Switch, Trail, TrailState
 from cggd_scheduling.placement.problem import Placement
 
-# Ties of clusters are transfers that cost at least these quantiles of all.
+# Clusters are joined by transfers that cost at least these quantiles of all transfer costs.
 QUANTILES = (0.0, 0.5, 0.75, 0.9, 0.97)
 
 
 @dataclass(frozen=True, eq=False)
 class Outputs:
-    """Outputs that may have to be sent: one entry each, or several of one group that go to the same groups.
+    """Outputs between groups; outputs of one group with the same target groups are one entry.
 
     Attributes
     ----------
     source : ndarray of int, shape (n_outputs,)
-        The group that makes it.
+        The group that makes the output.
     targets : list of list of int
         The other groups that need it.
     cost : ndarray of shape (n_outputs,)
@@ -53,14 +53,14 @@ class Outputs:
 
     @cached_property
     def pairs(self) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-        """Each target with its output: output, group; sorted by output."""
+        """Arrays of outputs and of their target groups, one entry for each target, sorted by output."""
         sizes = [len(targets) for targets in self.targets]
         flat = np.array([target for targets in self.targets for target in targets], dtype=np.int64)
         return np.repeat(np.arange(len(sizes)), sizes), flat
 
 
 class DeviceLoad(Metric):
-    """The largest load of a device: times of its operators, and transfers paid once for each source and device.
+    """The largest load of a device: the times of its operators and of its transfers (see `Placement`).
 
     Parameters
     ----------
@@ -68,8 +68,8 @@ class DeviceLoad(Metric):
 
     Notes
     -----
-    The replacement table takes O(E D^2) for E edges between groups and D devices: the contribution of an output
-    changes with the groups that make or need it alone, and follows from the number of its targets on each device.
+    The replacement table takes O(E D^2) for E edges between groups and D devices. The cost of an output depends only on
+    the groups that make or need it, and follows from the number of its targets on each device.
     """
 
     def __init__(self, problem: Placement) -> None:
@@ -85,7 +85,7 @@ class DeviceLoad(Metric):
         return True
 
     def loads(self, selections: NDArray[np.int64]) -> NDArray[np.float64]:
-        """Load of each device, shape (n, n_decisions) to (n, n_devices)."""
+        """Load of each device, shape (n, n_devices), for selections of shape (n, n_decisions)."""
         flat = self.space.layout.flat(selections)
         where, times = self.device_of[flat], self.times[flat]
         output, target = self.outputs.pairs
@@ -112,7 +112,7 @@ class DeviceLoad(Metric):
         return LoadState(self, selection)
 
     def moves(self, selection: NDArray[np.int64]) -> Iterator[list[tuple[int, int]]]:
-        """Groups that transfers tie together, from one device to another: whole clusters, of each strength of ties."""
+        """Moves of clusters to another device: groups on one device, connected by transfers above each quantile."""
         where = self.device_of[self.space.layout.flat(selection)]
         option = self.option_on
         a, b, cost = self.ties
@@ -135,7 +135,7 @@ class DeviceLoad(Metric):
 
     @cached_property
     def ties(self) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float64]]:
-        """Pairs of groups with an output between them, and the cost of all such outputs."""
+        """Pairs of groups with outputs between them, and the sum of the costs of these outputs."""
         output, target = self.outputs.pairs
         source = self.outputs.source[output] if len(output) else target
         n = self.space.n_decisions
@@ -151,7 +151,7 @@ class DeviceLoad(Metric):
 
     @cached_property
     def outputs_as(self) -> list[tuple[NDArray[np.int64], NDArray[np.int64]]]:
-        """The outputs that each group makes, and those that it needs."""
+        """For each group, the outputs that it makes and those that it needs."""
         found: list[tuple[list[int], list[int]]] = [([], []) for _ in self.problem.groups]
         for number, (source, *targets) in enumerate(groups.tolist() for groups in self.groups_of):
             found[source][0].append(number)
@@ -161,13 +161,13 @@ class DeviceLoad(Metric):
 
     @cached_property
     def option_on(self) -> NDArray[np.int64]:
-        """Option of each group on each device, -1 where there is none; shape (n_decisions, n_devices)."""
+        """Option of each group for each device, -1 if there is none; shape (n_decisions, n_devices)."""
         option = np.full((self.space.n_decisions, len(self.link)), -1)
         option[self.space.layout.owner, self.device_of] = np.arange(self.space.n_options)
         return option
 
     def paid(self, on: NDArray[np.int64], home: NDArray[np.int64]) -> NDArray:
-        """What each device pays of an output's cost, (n, n_devices), given targets on each device and the source's."""
+        """Share of each output's cost that each device pays, given its targets per device and its source's device."""
         away = on > 0
         away[np.arange(len(on)), home] = False
         paid = away * self.link
@@ -176,7 +176,7 @@ class DeviceLoad(Metric):
 
     @cached_property
     def touching(self) -> _Touching:
-        """Options with the outputs that their group makes or needs, sorted by option."""
+        """Pairs of option and output that the option's group makes or needs, sorted by option."""
         output, target = self.outputs.pairs
         groups = np.concatenate([target, self.outputs.source])
         outputs = np.concatenate([output, np.arange(len(self.outputs.cost))])
@@ -193,13 +193,13 @@ class DeviceLoad(Metric):
         return float(low.max()), self._most
 
     def expression(self, program: Program, sign: float) -> Expression | None:
-        """The load of each device; an output is received where a target is and its source is not, and sent likewise."""
+        """The load of each device. A device with a target but not the source receives; the source's device sends."""
         if sign < 0:
             return None
         n_devices, shape = len(self.link), (len(self.link), self.space.n_options)
         option = np.arange(self.space.n_options)
         loads = program.sum(sparse.csr_array((self.times, (self.device_of, option)), shape=shape))
-        # Where an output costs nothing it matters to no load.
+        # Outputs without cost need no variables.
         costs = np.outer(self.outputs.cost, self.link)
         costly, device = np.nonzero(costs)
         number = np.full(costs.shape, -1)
@@ -215,7 +215,7 @@ class DeviceLoad(Metric):
         return loads
 
     def _on(self, program: Program, group: NDArray[np.int64], device: NDArray[np.int64]) -> Expression:
-        """Whether each group is on the device of the same place, a row for each; 0 where it cannot be."""
+        """A row per pair: whether the group is on the device; 0 if it cannot be."""
         chosen = self.option_on[group, device]
         return (chosen >= 0) * program.chosen(chosen)
 
@@ -236,7 +236,7 @@ class _Touching:
 
 
 class LoadState(TrailState):
-    """Loads of devices, and what each switch changes of them; a move touches only groups with a common output.
+    """Loads of devices, and their changes by each switch. A move updates only groups with a common output.
 
     Parameters
     ----------
@@ -254,14 +254,14 @@ class LoadState(TrailState):
         self.here = metric.space.layout.flat(selection)
         self.where = metric.device_of[self.here]
         output, target = metric.outputs.pairs
-        # Targets of each output on each device.
+        # Number of targets of each output on each device.
         self.on = np.zeros((len(metric.outputs.cost), len(metric.link)), dtype=np.int64)
         np.add.at(self.on, (output, self.where[target]), 1)
         self.change = np.zeros((metric.space.n_options, len(metric.link)))
         self._update(np.arange(metric.space.n_decisions))
 
     def _update(self, groups: NDArray[np.int64]) -> None:
-        """Compute the changes by switches of some groups."""
+        """Recompute the changes by switches of some groups."""
         metric, layout = self.metric, self.metric.space.layout
         options = _ranges(metric.space.offsets, groups)
         owner = layout.owner[options]
@@ -331,7 +331,7 @@ def _ranges(cuts: NDArray[np.int64], parts: NDArray[np.int64]) -> NDArray[np.int
 class TransferPath(Metric):
     """The critical path of a placement: the longest chain of operators, with transfers where the device changes.
 
-    A transfer takes as long as the two devices pay for it: ``transfer * (link of the one + link of the other)``.
+    A transfer takes ``transfer * (link of one device + link of the other)``.
 
     Parameters
     ----------
@@ -347,7 +347,7 @@ class TransferPath(Metric):
         self.group = {operator: i for i, members in enumerate(problem.groups) for operator in members}
         self.link = np.array([device.link for device in problem.devices])
         kinds = [device.kind for device in problem.devices]
-        # Times on devices that an operator cannot be on are never asked for.
+        # The 0.0 for kinds without a time is never used: no option has them.
         self.times = {n: np.array([o.times.get(kind, 0.0) for kind in kinds]) for n, o in problem.operators.items()}
 
     @property
@@ -355,7 +355,7 @@ class TransferPath(Metric):
         return True
 
     def finishes(self, selections: NDArray[np.int64]) -> dict[Hashable, NDArray[np.float64]]:
-        """When each operator ends at the earliest, were it never to wait for its device, each (n,)."""
+        """Earliest end of each operator, shape (n,), if it never waits for its device."""
         where = self.device_of[self.space.layout.flat(selections)].T
         finish: dict[Hashable, NDArray[np.float64]] = {}
         for name in self.order:
@@ -380,20 +380,20 @@ class TransferPath(Metric):
 
 
 def options_on(problem: Placement) -> NDArray[np.int64]:
-    """Number of the device that each option of a placement's space stands for, shape (n_options,)."""
+    """Index of the device of each option in a placement's space, shape (n_options,)."""
     number = {device.name: d for d, device in enumerate(problem.devices)}
     space: ChoiceSpace = problem.space
     return np.array([number[o] for d in space.decisions for o in space.option_labels(d)])  # pyright: ignore
 
 
 def group_times(problem: Placement, group: list[Hashable]) -> NDArray[np.float64]:
-    """Time of a group of operators on each device that it may be on."""
+    """Time of a group on each of its possible devices."""
     operators = [problem.operators[operator] for operator in group]
     return np.array([sum(o.times[device.kind] for o in operators) for device in problem.possible(group)])
 
 
 def _as_property(metric: type, name: str) -> None:
-    """Let a placement have a metric of its own, made once."""
+    """Add a metric to `Placement` as a cached property."""
     made = cached_property(metric)
     made.__set_name__(Placement, name)
     setattr(Placement, name, made)

@@ -1,4 +1,4 @@
-"""Placements: operators of a graph onto devices, with memory bounds, pins and operators that must stay together."""
+"""Placements: assign the operators of a graph to devices, with memory limits, pins and colocated operators."""
 
 from __future__ import annotations
 
@@ -27,10 +27,10 @@ class Device:
     kind : str, optional
         Devices of one kind are equally fast; by default the name.
     memory : float
-        What operators on it may take together.
+        Bound on the sum of the memory of its operators.
     link : float
-        Share of an operator's transfer cost that the device pays to send or receive its output: 1 where the device
-        waits for its link, 0 where transfers cost it nothing, as the host whose memory they go through.
+        Share of an operator's transfer cost that the device pays to send or receive the output: 1 if the device waits
+        for its link; 0 if transfers cost it nothing, such as a host whose memory they go through.
     """
 
     name: str
@@ -54,10 +54,10 @@ class Operator:
     Parameters
     ----------
     times : mapping of kind of device to time
-        It can be placed on devices of these kinds alone.
+        The operator can only be placed on devices of these kinds.
     memory : float
     transfer : float
-        Time to bring its output from one device to another, paid once for each of them.
+        Time that a device with link 1 takes to send or to receive its output.
     """
 
     times: Mapping[str, float]
@@ -76,9 +76,9 @@ class Placement:
     """The problem of placing the operators of a graph on devices.
 
     The *load* of a device is the time of its operators and of its transfers: the output of an operator is sent once,
-    however many devices need it, and received once by each device that does (Tarnawski et al., 2020). A pipeline
-    over a stream of inputs is as fast as its most loaded device; one input alone takes at least the *critical path*,
-    the longest chain of operators with the transfers between their devices.
+    and received once by each other device that needs it (Tarnawski et al., 2020). The largest load determines the
+    throughput of a pipeline over a stream of inputs. A single input takes at least the *critical path*: the longest
+    chain of operators, with the transfers between their devices.
 
     Parameters
     ----------
@@ -87,11 +87,11 @@ class Placement:
         The second needs the output of the first.
     devices : sequence of Device
     colocate : sequence of sequences of operators
-        Operators that must be on one device.
+        Groups of operators that must be on the same device.
     pins : mapping of operator to the name of a device, or to a list of names
-        Where an operator must be.
+        The devices on which an operator may be.
     unit, memory_unit : str
-        Of times, and of memory.
+        Units of time and of memory.
 
     Raises
     ------
@@ -111,11 +111,11 @@ class Placement:
     >>> problem.loads({"a": "gpu0", "b": "gpu0", "c": "gpu1", "d": "gpu1"})
     {'gpu0': 6.5, 'gpu1': 6.5, 'cpu': 0.0}
 
-    `place` solves it, also as the method `solve`. Its metrics are `DeviceLoad` and `TransferPath`, as `load` and
-    `critical_path`.
+    `place` solves it; it is also the method `solve`. The metrics `load` and `critical_path` are a `DeviceLoad` and a
+    `TransferPath`.
     """
 
-    # Set by the modules that define them, which know this one.
+    # Set by the modules that define them, which import this one.
     solve: ClassVar[Callable[..., Any]]
     load: ClassVar[Any]
     critical_path: ClassVar[Any]
@@ -175,7 +175,7 @@ class Placement:
 
     @cached_property
     def groups(self) -> list[list[Hashable]]:
-        """Operators that stay together, in the order in which they are given; most are alone."""
+        """Groups of colocated operators, in the given order; any other operator is a group alone."""
         together = nx.Graph()
         together.add_nodes_from(self.operators)
         for group in self.colocate:
@@ -193,18 +193,18 @@ class Placement:
         return [device.name for device in self.devices if device.name in pinned and device.kind in times]
 
     def possible(self, group: Iterable[Hashable]) -> list[Device]:
-        """The devices that all operators of a group can be on, one large enough for them at least to look at."""
+        """The devices on which a group can be, by pins, kinds and its own memory."""
         group = list(group)
         names = set.intersection(*(set(self._possible(operator)) for operator in group))
         need = self.memory(group)
         return [device for device in self.devices if device.name in names and not exceeds(need, device.memory)]
 
     def memory(self, operators: Iterable[Hashable]) -> list[float]:
-        """What each of some operators takes of the memory of its device."""
+        """Memory of each operator."""
         return [self.operators[operator].memory for operator in operators]
 
     def fits(self, where: Mapping[Hashable, Any]) -> bool:
-        """Whether operators on devices keep to the memory of each.
+        """Whether a placement keeps the memory limits.
 
         Parameters
         ----------
@@ -216,7 +216,7 @@ class Placement:
         return not any(exceeds(self.memory(on[device.name]), device.memory) for device in self.devices)
 
     def conflicts(self) -> list[str]:
-        """What makes a placement impossible that shows without a search, in words: pins, kinds, memory."""
+        """Reasons why no placement is possible that follow from pins, kinds and memory without a search, as text."""
         found, bound_to = [], {device.name: [] for device in self.devices}
         for group in self.groups:
             sets = {operator: set(self._possible(operator)) for operator in group}
@@ -246,7 +246,7 @@ class Placement:
         return found
 
     def _disagreement(self, sets: Mapping[Hashable, set[str]]) -> str:
-        """Which operators of a group cannot be together: one that can be nowhere, or two that share no device."""
+        """Which operators of a group conflict: one that fits on no device, or two that share no device."""
         for operator, devices in sets.items():
             if not devices:
                 kinds = few(self.operators[operator].times)
@@ -268,19 +268,19 @@ class Placement:
 
     @cached_property
     def space(self) -> ChoiceSpace:
-        """A decision per group, under the name of its first operator; its options are devices."""
+        """A decision per group, named after its first operator; the options are devices."""
         if wrong := self.conflicts():
             raise ValueError(f"no placement is possible: {'; '.join(wrong)}")
         return ChoiceSpace({group[0]: [device.name for device in self.possible(group)] for group in self.groups})
 
     def operator_devices(self, selection: Mapping[Hashable, Any]) -> dict[Hashable, str]:
-        """The device of each operator, from that of each group."""
+        """The device of each operator, for a selection of a device for each group."""
         where = {operator: selection[group[0]] for group in self.groups for operator in group}
         return {operator: where[operator] for operator in self.operators}
 
     @cached_property
     def memory_limits(self) -> list[Constraint]:
-        """A constraint for the memory of each device that has a limit."""
+        """A constraint for each device with limited memory."""
         need = [sum(self.operators[operator].memory for operator in group) for group in self.groups]
         limits = []
         for device in self.devices:

@@ -1,4 +1,4 @@
-"""Placing operators: the core's search by switches and moves of clusters, and exact solvers for the proof."""
+"""Search for placements: the core's search with switches and moves of clusters, then exact solvers."""
 
 from __future__ import annotations
 
@@ -35,26 +35,26 @@ from cggd_scheduling.schedule import Alternative, Requirements, Schedule
 
 Goal = Literal["load", "critical path"]
 
-# Up to this many placements all of them are tried, which is a proof.
+# Up to this many placements, all of them are tried, which proves the best.
 FEW = 20_000
 
-# Steps of the guided start, and of the tabu search after it, which has most of the time.
+# Steps of the descent that starts the search, and of the tabu search after it.
 STEPS, MOVES = 100, 6_000
 
-# Share of the time left for placements in pieces of an order.
+# Share of the time left for `Segments`.
 SEGMENT_SHARE = 0.1
 
-# Shares of the time left for the tabu search, the linear program and CP-SAT. HiGHS has what remains, and without a
-# limit so many nodes; it proves the load of BERT-3 in 4 s. Seconds that it is waited for after its time limit.
+# Shares of the time left for the tabu search, the linear program and CP-SAT. HiGHS gets the rest, or NODES nodes
+# without a time limit; it proves the load of BERT-3 in 4 s. It may end GRACE seconds after its time limit.
 # On the 600 operators of resnet50, in 7 s, CP-SAT with neighbourhoods went from 136.7 to 126.3, without to 135.2.
 TABU_SHARE, LINEAR_SHARE, CP_SAT_SHARE = 0.2, 0.2, 0.5
 NODES, GRACE = 200, 0.2
 
-# A known load of more than so many times the bound is one that HiGHS does not prove; CP-SAT goes on in its place. Of
-# BERT-3 it is 1.3 times the bound of the linear program, of the operators of resnet50 2.6 times.
+# If the best load is more than HOPELESS times the bound, HiGHS would not prove it, and CP-SAT runs instead. For BERT-3
+# the load is 1.3 times the bound of the linear program, for the operators of resnet50 2.6 times.
 HOPELESS = 1.6
 
-# Options up to which HiGHS gets through its first linear program within 30 s; CP-SAT takes more.
+# Most options for HiGHS, which then solves its first linear program within 30 s. CP-SAT accepts more.
 LARGEST = 2_000
 
 
@@ -68,7 +68,7 @@ def place(
     seed: int = 0,
     workers: int | None = None,
 ) -> Schedule:
-    """Find a device for each operator, with the least largest load or the shortest critical path.
+    """Choose a device for each operator, with the least maximum load or the shortest critical path.
 
     Parameters
     ----------
@@ -77,7 +77,7 @@ def place(
     moves : int
         Steps of the tabu search.
     exact : bool
-        Whether to look for a proof after it; of the load only.
+        Whether to look for a proof after the tabu search; only for the load.
     time_limit : float, optional
         Seconds.
     seed : int
@@ -87,9 +87,9 @@ def place(
     Returns
     -------
     Schedule
-        Its modes are the devices; `facts` has the load of each. The starts are those of a list schedule of one input,
-        one operator at a time on each device, those with the longest chains behind them first.
-        Where pins, kinds or memory leave no placement the reason says which of them conflict.
+        Its modes are the devices; `facts` has the load of each. The start times are a list schedule of one input, with
+        one operator at a time on each device, longest tail first. If pins, kinds or memory allow no placement, the
+        reason names those that conflict.
 
     Examples
     --------
@@ -144,7 +144,7 @@ def place(
 
 @dataclass(frozen=True)
 class Part:
-    """An improver with a share of the time left, and a number of steps."""
+    """An improver that is limited to a share of the time left and to a number of steps."""
 
     improver: Improver
     share: float
@@ -157,21 +157,21 @@ class Part:
     def improve(
         self, problem: Problem, incumbent: Incumbent, budget: Budget, rng: np.random.Generator
     ) -> Iterator[Finding | None]:
-        """Yield what the improver does."""
+        """Yield the findings of the improver."""
         return islice(self.improver.improve(problem, incumbent, budget.part(share=self.share), rng), self.steps)
 
 
 class Packing:
-    """Any placement that fits into the memory, or a proof that there is none, where the search found none (HiGHS)."""
+    """If the search found no placement within the memory limits: look for any, or prove that there is none (HiGHS)."""
 
     def suits(self, problem: Problem) -> bool:
-        """Whether everything has a linear form, which memory has."""
+        """Always: memory limits are linear."""
         return True
 
     def improve(
         self, problem: Problem, incumbent: Incumbent, budget: Budget, rng: np.random.Generator
     ) -> Iterator[Finding | None]:
-        """Yield a placement or a proof; nothing if one is known."""
+        """Yield a placement or a proof; nothing if a placement is known."""
         if incumbent.selection is None:
             found = _solved(LinearProgram(problem.space, problem.constraints), budget)
             if found.outcome is Outcome.INFEASIBLE:
@@ -182,18 +182,18 @@ class Packing:
 
 @dataclass(frozen=True)
 class MixedInteger:
-    """The problem as one mixed-integer program (HiGHS), unless what is known is a proof already."""
+    """The problem as one mixed-integer program (HiGHS), unless the known bound is already a proof."""
 
     settles: Callable[[float, float], bool]
 
     def suits(self, problem: Problem) -> bool:
-        """Whether everything has a linear form, which placements have."""
+        """Always: placements have a linear form."""
         return True
 
     def improve(
         self, problem: Problem, incumbent: Incumbent, budget: Budget, rng: np.random.Generator
     ) -> Iterator[Finding | None]:
-        """Yield the solver's placement and bound; without a time limit nodes limit its work."""
+        """Yield the placement and bound of the solver, within the time limit or `NODES`."""
         cost, bound = incumbent.cost, -math.inf if incumbent.bound is None else incumbent.bound
         hopeless = budget.limited and cost > HOPELESS * bound > 0
         if incumbent.selection is None or hopeless or self.settles(cost, bound):
@@ -206,7 +206,7 @@ class MixedInteger:
 
 
 def _solved(program: LinearProgram, budget: Budget) -> Solution:
-    """What HiGHS finds in time, or without a time limit within some nodes."""
+    """Solution of HiGHS within the time left, or within `NODES` without a time limit."""
     limits: dict[str, Any] = {"time_limit": budget.left} if budget.limited else {"node_limit": NODES}
     return program.solve(**limits, stop=Budget(budget.left + GRACE if budget.limited else None).over)
 
@@ -244,7 +244,7 @@ def _none(problem: Placement, objective: str, status: Status, reason: str, budge
 def _schedule(
     problem: Placement, metric: Metric, best: NDArray[np.int64], bound: float, reason: str, budget: Budget
 ) -> Schedule:
-    """The schedule of the best placement."""
+    """Make the schedule of a placement."""
     where = problem.operator_devices(problem.space.labels(best))
     loads = problem.loads(where)
     needs = requirements(problem, where)
@@ -287,7 +287,7 @@ def _proof(problem: Placement, objective: str, value: float, bound: float) -> tu
 
 
 def requirements(problem: Placement, where: Mapping[Hashable, str]) -> Requirements:
-    """What a schedule of one input must meet, given the device of each operator."""
+    """Requirements on a schedule of one input, for given devices."""
     link = {device.name: device.link for device in problem.devices}
     tasks = {}
     for name, operator in problem.operators.items():
@@ -310,7 +310,7 @@ def requirements(problem: Placement, where: Mapping[Hashable, str]) -> Requireme
 
 
 def list_schedule(needs: Requirements, where: Mapping[Hashable, str]) -> dict[Hashable, Any]:
-    """Start of each task, one at a time on each device; of those that are ready, the longest chain behind first."""
+    """Start of each task, one at a time on each device; of the ready tasks, that with the longest tail first."""
     chosen = {task: {where[task]: modes[where[task]]} for task, modes in needs.tasks.items()}
     scheduler = ListScheduler(replace(needs, tasks=chosen, budgets={}))
     found = scheduler.schedule({task: -tail for task, tail in scheduler.tail.items()})

@@ -1,7 +1,7 @@
-"""Placements that cut an order of the groups into one piece for each device.
+"""Placements that cut an order of the groups into one contiguous piece for each device.
 
-Chains are placed best in contiguous pieces (Tarnawski et al., 2020), and other graphs well where groups with costly
-transfers between them stand side by side in the order.
+For chains, contiguous pieces are the best placements (Tarnawski et al., 2020). For other graphs they are good if groups
+with costly transfers between them are adjacent in the order.
 """
 
 from __future__ import annotations
@@ -16,12 +16,12 @@ from cggd.budget import Budget
 from cggd.incumbent import Incumbent
 from cggd_scheduling.placement.metrics import DeviceLoad
 
-# Orders that are tried, half of them by transfers; groups up to which there is room for a table of all pieces.
+# Number of orders, half of them by transfers; most groups, since a table of all pieces must fit into memory.
 ORDERS, GROUPS = 24, 1_500
 
 
 class Segments:
-    """Topological orders, drawn at random, cut where the largest load of a piece is least.
+    """Draw topological orders at random and cut each into the pieces with the least maximum load.
 
     Parameters
     ----------
@@ -38,7 +38,7 @@ class Segments:
     def improve(
         self, problem: Problem, incumbent: Incumbent, budget: Budget, rng: np.random.Generator
     ) -> Iterator[Finding | None]:
-        """Yield a placement for each order that can be cut into pieces which fit."""
+        """Yield a placement for each order that has a cut within the memory limits."""
         for turn in range(ORDERS):
             order = drawn_order(self.load, rng)
             if turn % 2:
@@ -52,7 +52,7 @@ class Segments:
 
 
 def drawn_order(load: DeviceLoad, rng: np.random.Generator) -> NDArray[np.int64]:
-    """Groups in the order of their operators in a topological order, by depth first, drawn at random."""
+    """Groups in the order of their operators in a random depth-first topological order."""
     graph = load.problem.graph
     waiting = dict(graph.in_degree())
     ready = [operator for operator, n in waiting.items() if n == 0]
@@ -72,9 +72,10 @@ def drawn_order(load: DeviceLoad, rng: np.random.Generator) -> NDArray[np.int64]
 
 
 def by_transfers(load: DeviceLoad, order: NDArray[np.int64]) -> NDArray[np.int64]:
-    """An order in which groups stand together that costly transfers tie, the most costly ones first.
+    """An order in which groups with costly transfers between them are adjacent.
 
-    Parts are joined along the costliest ties, as single-linkage clustering does, each before the other as in `order`.
+    Parts are joined along the costliest transfers first, as in single-linkage clustering. Of two parts, the one that is
+    first in `order` comes first.
     """
     place = np.argsort(order)
     part = list(range(len(order)))
@@ -92,9 +93,9 @@ def by_transfers(load: DeviceLoad, order: NDArray[np.int64]) -> NDArray[np.int64
 
 
 def cut(load: DeviceLoad, order: NDArray[np.int64]) -> NDArray[np.int64] | None:
-    """The device of each group where an order is cut best, a piece for each device in turn; None where none fits.
+    """The device of each group in the best cut of an order, one piece for each device in turn; None if none fits.
 
-    The least largest load of the first devices with the first j groups follows from that of one device less.
+    Dynamic programming: the least maximum load of k devices with the first j groups follows from that of k - 1 devices.
     """
     problem, n = load.problem, len(order)
     sent = transfers(load, np.argsort(order))
@@ -126,15 +127,15 @@ def cut(load: DeviceLoad, order: NDArray[np.int64]) -> NDArray[np.int64] | None:
 
 
 def transfers(load: DeviceLoad, place: NDArray[np.int64]) -> NDArray[np.float64]:
-    """Cost of the outputs that pieces of an order send and receive: entry (i, j) is that of the places i to j - 1.
+    """Cost of the outputs that pieces of an order send and receive: entry (i, j) is for the places i to j - 1.
 
-    Each output is a sum of rectangles of such entries, which are added up at the end.
+    Each output adds its cost to rectangles of the table. Only the corners are written; cumulative sums fill the rest.
     """
     n = len(place)
     corners = np.zeros((n + 2, n + 2))
 
     def add(cost: float, first: int, last: int, least_end: int) -> None:
-        """To all pieces that begin from `first` to `last` and end at `least_end` or later."""
+        """Add a cost to all pieces that begin from `first` to `last` and end at `least_end` or later."""
         if first <= last:
             corners[first, least_end] += cost
             corners[last + 1, least_end] -= cost
@@ -143,11 +144,11 @@ def transfers(load: DeviceLoad, place: NDArray[np.int64]) -> NDArray[np.float64]
         load.outputs.source.tolist(), load.outputs.targets, load.outputs.cost.tolist(), strict=True
     ):
         source, targets = int(place[group]), sorted(place[needing].tolist())
-        add(cost, 0, source, source + 1)  # it is made here, and sent
-        add(-cost, 0, min(source, targets[0]), max(source, targets[-1]) + 1)  # but where all targets are here too
+        add(cost, 0, source, source + 1)  # a piece with the source sends the output
+        add(-cost, 0, min(source, targets[0]), max(source, targets[-1]) + 1)  # unless it has all targets too
         before = -1
         for target in targets:  # the first target in the piece
-            add(cost, before + 1, target, target + 1)  # it is needed here, and received
-            add(-cost, before + 1, min(target, source), max(target, source) + 1)  # but where it is made here
+            add(cost, before + 1, target, target + 1)  # a piece with a target receives the output
+            add(-cost, before + 1, min(target, source), max(target, source) + 1)  # unless it has the source too
             before = target
     return corners.cumsum(axis=0).cumsum(axis=1)[: n + 1, : n + 1]
