@@ -68,7 +68,7 @@ def schedule(
     save: Annotated[Path | None, typer.Option("--out", help="write the schedule as JSON")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="print the schedule as JSON and nothing else")] = False,
 ) -> None:
-    """Schedule what a file describes, under its latency and resource bounds.
+    """Schedule the problem in a file, under its latency and resource bounds.
 
     Exit status: 0 a schedule was found, 1 wrong input, 2 infeasible or unknown.
     """
@@ -93,11 +93,11 @@ def schedule(
 
 
 def _solver(file: Path, asked: dict[str, Any], schedules: int) -> Callable[..., Schedule]:
-    """What solves the problem in a file, as asked; its arguments are `seed` and `time_limit`."""
+    """A function of `seed` and `time_limit` that solves the problem in a file with the given options."""
     kind = _kind(file)
 
     def only(**names: str) -> dict[str, Any]:
-        """What was asked, under the names that this kind gives it."""
+        """The given options under the names that the solver uses; ValueError for any other option."""
         if wrong := [name for name in asked if name not in names]:
             raise ValueError(f"--{wrong[0].replace('_', '-')} says nothing of {file}, which is a {kind}")
         return {names[name]: value for name, value in asked.items()}
@@ -129,7 +129,7 @@ def _solver(file: Path, asked: dict[str, Any], schedules: int) -> Callable[..., 
 
 
 def _kind(file: Path) -> str:
-    """What a file holds, by its ending and, where it is JSON, by its entries."""
+    """Kind of problem in a file, by its ending and, for JSON, by its keys."""
     ending = suffix(file)
     if ending == ".fjs" or (ending in ("", ".txt", ".jsp", ".jss") and jobshop.is_classical(file)):
         return "job shop"

@@ -21,7 +21,7 @@ from cggd.program.threads import run_interruptibly
 from cggd_scheduling.limits import as_written, decimal_step, in_steps, most_steps, out_of_steps
 from cggd_scheduling.schedule import Requirements, Schedule
 
-# Largest horizon and largest sum of demands, in steps. They stay far above the rounding errors of floats.
+# Largest horizon and largest sum of demands, in steps; a step is then far larger than the rounding errors of floats.
 LARGEST = 1 << 31
 
 # Most modes of all tasks, and most arcs of all setup times, for which a model is built; 100,000 arcs take a second.
@@ -31,9 +31,10 @@ MODES, ARCS = 20_000, 100_000
 WORK = 2.0
 
 # With a time limit: most threads, seconds of the first attempt with CP-SAT's default parameters, and share of the time
-# for the second one, which raises the bound. On ft10, la21 and la36, two threads for 6 s each, its bounds were 922, 1033
-# and 1267 instead of 808, 995 and 1224; the schedules of the default parameters were as good or better. With FINDING on
-# one thread, 10 s, ft10 and la36 were proved and la21 was 1046; with the default parameters 939, 1289, 1089.
+# for the second one, which raises the bound. On ft10, la21 and la36, two threads for 6 s each, its bounds were 922,
+# 1033 and 1267 instead of 808, 995 and 1224; the schedules of the default parameters were as good or better. With
+# FINDING on one thread, 10 s, ft10 and la36 were proved and la21 was 1046; with the default parameters the three were
+# 939, 1289 and 1089.
 WORKERS = 8
 FIRST, RAISE = 1.0, 0.4
 GRACE = 1.0  # seconds within which CP-SAT ends after its limit

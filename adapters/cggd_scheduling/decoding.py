@@ -1,4 +1,4 @@
-"""Schedule-generation schemes: from an order of the activities, and their modes, to start times.
+"""Schedule-generation schemes: start times from an order of the activities and their modes.
 
 Kolisch: Serial and parallel resource-constrained project scheduling methods revisited. EJOR, 1996.
 """
@@ -19,7 +19,7 @@ Links = Sequence[Sequence[int]]
 
 
 class Option(NamedTuple):
-    """A mode: its label, duration, need for the profiles, and uses of the budgets, one by one and packed."""
+    """A mode: its label, duration, need for the profiles, and uses of the budgets, as a tuple and packed."""
 
     label: Hashable
     duration: int
@@ -29,7 +29,7 @@ class Option(NamedTuple):
 
 
 class Pass(NamedTuple):
-    """What a scheme makes: starts, finishes, the makespan, and what it leaves of the budgets (packed)."""
+    """Result of a scheme: starts, finishes, the makespan, and the rest of the budgets (packed)."""
 
     start: list[int]
     finish: list[int]
@@ -39,21 +39,21 @@ class Pass(NamedTuple):
 
 @dataclass(frozen=True, eq=False)
 class Instance:
-    """A project in numbers, made by `Instance.of`.
+    """A project with activities and modes as positions, made by `Instance.of`.
 
     Attributes
     ----------
     project : Project
     names : list
-        Activities in a topological order; elsewhere they are positions in it.
+        Activities in a topological order; all other fields use positions in it.
     before, after : list of list of int
         Predecessors and successors of each activity.
     options : list of list of Option
-        Modes of each activity that no capacity rules out; an activity without any makes the project infeasible.
+        Modes of each activity within the capacities; an activity without any makes the project infeasible.
     profiles : Profiles
     budgets : list of int
     full : int
-        All budgets packed into one integer, with a guard bit above each that an overdrawn budget clears.
+        All budgets packed into one integer, with a guard bit above each. A budget that is exceeded clears its bit.
     guards : int
         The guard bits.
     unit : int
@@ -73,7 +73,7 @@ class Instance:
 
     @classmethod
     def of(cls, project: Project) -> Instance:
-        """Compile a project."""
+        """Make an instance of a project."""
         names = list(nx.lexicographical_topological_sort(project.graph, key=list(project.activities).index))
         position = {a: i for i, a in enumerate(names)}
         all_modes = [list(modes.items()) for modes in (project.activities[a] for a in names)]
@@ -105,16 +105,16 @@ class Instance:
         return cls(project, names, before, after, options, profiles, budgets, full | guards, guards, unit)
 
     def left(self, modes: Sequence[int]) -> int:
-        """What modes leave of the budgets, packed."""
+        """Rest of the budgets after modes, packed."""
         return self.full - sum(options[m].packed for options, m in zip(self.options, modes, strict=True))
 
     def affordable(self, modes: Sequence[int]) -> bool:
-        """Whether modes meet the budgets."""
+        """Whether modes satisfy the budgets."""
         return self.left(modes) & self.guards == self.guards
 
 
 def order_by(keys: Sequence[float], before: Links) -> list[int]:
-    """Activities by rising key, each after its predecessors: a topological order, ties by position.
+    """Activities in topological order, by increasing key, ties by position.
 
     Examples
     --------
@@ -137,7 +137,7 @@ def serial(
     *,
     free: Sequence[bool] | None = None,
 ) -> Pass:
-    """Serial scheme: one activity after another, each as early as precedence and capacities allow.
+    """Serial scheme: schedule one activity after another, each as early as precedence and capacities allow.
 
     Parameters
     ----------
@@ -145,11 +145,11 @@ def serial(
     order : list of int
         A topological order.
     before : list of list of int
-        Who must have ended: predecessors, or successors where time runs backward.
+        Activities that must end before each: predecessors, or successors if time runs backward.
     modes : list of int
-        Positions in ``instance.options`` that meet the budgets; changed in place where another mode is taken.
+        Positions in ``instance.options`` that satisfy the budgets; changed in place for `free` activities.
     free : list of bool, optional
-        Which activities take the mode that ends first of those that the budgets allow (Van Peteghem & Vanhoucke, EJOR
+        Activities that take the mode that ends first, of those that the budgets allow (Van Peteghem & Vanhoucke, EJOR
         2010); by default none.
     """
     profiles, options, guards = instance.profiles, instance.options, instance.guards
@@ -178,7 +178,7 @@ def serial(
 
 
 def parallel(instance: Instance, keys: Sequence[float], before: Links, modes: Sequence[int]) -> Pass:
-    """Parallel scheme: whenever something ends, start what may start, by rising key, as long as it fits."""
+    """Parallel scheme: whenever an activity ends, start all activities that can start, by increasing key."""
     profiles, profile, time = instance.profiles, instance.profiles.empty, 0
     start, finish = [0] * len(keys), [inf] * len(keys)
     waiting = sorted(range(len(keys)), key=keys.__getitem__)
@@ -190,7 +190,7 @@ def parallel(instance: Instance, keys: Sequence[float], before: Links, modes: Se
             if ready and profiles.earliest(profile, option.need, time) == time:
                 profile = profiles.placed(profile, option.need, time)
                 start[a], finish[a] = time, time + option.duration
-                again |= option.duration == 0  # others may wait for it
+                again |= option.duration == 0  # its successors may start at the same time
             else:
                 later.append(a)
         waiting = later
@@ -203,7 +203,7 @@ def parallel(instance: Instance, keys: Sequence[float], before: Links, modes: Se
 def backward(
     instance: Instance, finish: Sequence[int], modes: list[int], *, free: Sequence[bool] | None = None
 ) -> Pass:
-    """Shift all activities to the right, the one that ends last first; times count back from the end."""
+    """Shift all activities to the right, in the order of their ends from the last; times count back from the end."""
     order = sorted(range(len(finish)), key=lambda a: (-finish[a], -a))
     return serial(instance, order, instance.after, modes, free=free)
 

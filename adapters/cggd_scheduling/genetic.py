@@ -1,9 +1,9 @@
-"""Breeding schedules: the search for modes and start times under capacities and budgets.
+"""A genetic algorithm for modes and start times under capacities and budgets.
 
-A population of schedules is bred. A child takes what one parent does within a window of time, and order and modes of
-everything else from the other (peak crossover, Valls, Ballestin & Quintanilla, EJOR 2008); modes that exceed a budget
-are led back toward the feasible region; and a backward and a forward pass of the serial scheme, in which some
-activities take the mode that ends first, make a schedule of it (forward-backward improvement, Tormos & Lova, 2001).
+A child takes order and modes within a window of time from one parent, and the rest from the other (peak crossover,
+Valls, Ballestin & Quintanilla, EJOR 2008). Modes that exceed a budget are repaired. A backward and a forward pass of
+the serial scheme, in which some activities take the mode that ends first, turn the child into a schedule
+(forward-backward improvement, Tormos & Lova, 2001).
 """
 
 from __future__ import annotations
@@ -16,25 +16,26 @@ from typing import NamedTuple
 from cggd.budget import Budget
 from cggd_scheduling.decoding import Instance, Pass, forward, order_by, serial
 
-# On every 18th instance of MMLIB50, 5,000 schedules, populations of 20 and 80 were 0.8 and 0.5% further from the best
-# known makespans than one of 40, and a mutation of 0.02 was 0.4%.
+# On every 18th instance of MMLIB50, 5,000 schedules, the deviation from the best known makespans was 0.8 and 0.5%
+# larger with populations of 20 and 80, and 0.4% larger with a mutation of 0.02.
 POPULATION = 40
 MUTATION = 0.05
 SHIFT = 0.3
 
-# A child that is known already raises the mutation by this factor, a new one lowers it again: small projects run dry.
+# A child that is already known raises the mutation by this factor, and a new one lowers it. Small projects have few
+# different schedules.
 STEP = 1.05
 MOST_MUTATION = 0.5
 
-# Share of the first members that are drawn from the relaxed choice, and of their activities that stray from it. On the
-# eight of the worst instances of MMLIB50 it took the mean deviation from 8.9 to 6.3%.
+# Share of the first members that are drawn from the linear relaxation, and share of their activities whose mode is
+# uniformly random. On eight of the worst instances of MMLIB50 this lowered the mean deviation from 8.9 to 6.3%.
 RELAXED = 0.9
 STRAY = 0.15
 
-# Schedules drawn at random for each member that is wanted.
+# Most random schedules per member of the first population.
 DRAWS = 5
 
-# Activities among which a switch that lowers an excess is looked for first.
+# Number of random activities that are searched first for a switch that lowers an excess.
 SAMPLE = 12
 
 
@@ -53,9 +54,9 @@ class Stop:
     Parameters
     ----------
     schedules : int
-        Passes after which it ends.
+        Most passes.
     bound : int
-        No makespan is less; one that reaches it ends the search.
+        Lower bound on the makespan; a schedule that reaches it ends the search.
     budget : Budget
     """
 
@@ -64,7 +65,7 @@ class Stop:
     budget: Budget = field(default_factory=Budget)
 
     def reached(self, made: int, best: Member | None) -> bool:
-        """Whether a search ends after so many passes, with such a best member."""
+        """Whether a search ends after so many passes, with this best member."""
         optimal = best is not None and best.makespan <= self.bound
         return optimal or made >= self.schedules or self.budget.over()
 
@@ -75,20 +76,20 @@ class Search:
     Parameters
     ----------
     instance : Instance
-        Every activity has an option.
+        Each activity must have an option.
     witness : list of int
-        Modes that meet the budgets; the first member has them.
+        Modes within the budgets, for the first member and for repairs.
     shares : list of list of float, optional
-        A relaxed choice: probabilities of each activity's options, from which most first members are drawn.
+        Linear relaxation: probabilities of each activity's options, from which most first members are drawn.
     stop : Stop
     seed : int
 
     Attributes
     ----------
     best : Member or None
-        The shortest schedule made.
+        The shortest schedule so far.
     guests : list of Member
-        Schedules from elsewhere, which join the population.
+        Schedules of another search, to join the population.
     """
 
     def __init__(
@@ -111,15 +112,15 @@ class Search:
 
     @property
     def over(self) -> bool:
-        """Whether it is to end."""
+        """Whether the search must end."""
         return self.stop.reached(self.made, self.best)
 
     def run(self) -> Iterator[None]:
-        """Breed until it is over, and yield after each member; a Ctrl-C gets through, and leaves `best` as it is."""
+        """Run until `over`, and yield after each child. Ctrl-C is raised, and `best` stays valid."""
         members: list[Member] = []
         known: set[Member] = set()
         modes = list(self.witness)
-        for _ in range(DRAWS * POPULATION):  # a small project has no more than a few different schedules
+        for _ in range(DRAWS * POPULATION):  # a small project has only a few different schedules
             if self.over or len(members) == POPULATION:
                 break
             member = self.decoded(self._random_keys(), modes)
@@ -135,7 +136,7 @@ class Search:
                 child = self.decoded(*self._crossed(self._chosen(members), self._chosen(members)))
                 factor = STEP if child in known else 1.0 / STEP
                 self.mutation = min(max(self.mutation * factor, MUTATION), MOST_MUTATION)
-            # The oldest of the worst, so that members as good as each other take turns.
+            # Of equally bad members, replace the oldest.
             worst = max(range(len(members)), key=lambda i: members[i].makespan)
             if child not in known and child.makespan <= members[worst].makespan:
                 known.add(child)
@@ -144,16 +145,16 @@ class Search:
             yield
 
     def _chosen(self, members: list[Member]) -> Member:
-        """The better one of two."""
+        """The better of two random members (binary tournament)."""
         return min(self.rng.choice(members), self.rng.choice(members), key=lambda member: member.makespan)
 
     # -- decoding -----------------------------------------------------------------------------------------------------
 
     def decoded(self, keys: Sequence[float], modes: list[int]) -> Member:
-        """A schedule of keys and modes: two passes."""
+        """Make a schedule from keys and modes, in two passes."""
         self.led_back(modes)
         order = order_by(keys, self.instance.before)
-        # Where all are free, a schedule in which one keeps a longer mode to save a budget is never made.
+        # If all activities were free, none could keep a longer mode that saves budget.
         rate = self.rng.random()
         free = [self.rng.random() < rate for _ in order]
         mirrored = serial(self.instance, order[::-1], self.instance.after, modes, free=free)
@@ -170,14 +171,14 @@ class Search:
     # -- keys and modes -----------------------------------------------------------------------------------------------
 
     def _random_keys(self) -> list[float]:
-        """Starts where every activity takes a random time."""
+        """Earliest starts for random durations."""
         keys: list[float] = []
         for before in self.instance.before:
             keys.append(max((keys[b] for b in before), default=0.0) + self.rng.random())
         return keys
 
     def _drawn_modes(self) -> list[int]:
-        """Modes drawn from the relaxed choice, some of them by chance."""
+        """Modes drawn from the linear relaxation, some of them uniformly."""
         rng, modes = self.rng, []
         for options, shares in zip(self.instance.options, self.shares or (), strict=True):
             any_ = rng.random() < STRAY or not any(shares)
@@ -185,7 +186,7 @@ class Search:
         return modes
 
     def _random_modes(self) -> list[int]:
-        """Modes by a random weight of time against work, and noise."""
+        """Modes by a randomly weighted sum of duration and work, with noise."""
         rng = self.rng
         work, noise = rng.random(), rng.choice((0.05, 0.2, 0.5, 1.0)) * self.dearest
         modes = []
@@ -218,10 +219,10 @@ class Search:
         return keys, modes
 
     def led_back(self, modes: list[int]) -> None:
-        """Lead modes to the budgets, in place, each time by the switch that lowers the excess most for its price.
+        """Repair modes that exceed budgets, in place, by the switch that lowers the excess most for its price.
 
-        It is looked for among some activities, then among all. Where no switch lowers the excess, the modes of the
-        witness are taken one by one, which meet the budgets.
+        The switch is searched among some activities, then among all. If no switch lowers the excess, modes of the
+        witness are taken one by one, until the budgets are satisfied.
         """
         instance = self.instance
         if instance.affordable(modes):
@@ -261,7 +262,7 @@ class Search:
 
 
 def prices(instance: Instance) -> list[list[float]]:
-    """Of each option its duration, and the time that its work takes of all capacities."""
+    """Price of each option: its duration, and its work relative to the capacities."""
     capacities = instance.project.renewable
     rows = []
     for name, options in zip(instance.names, instance.options, strict=True):
@@ -272,7 +273,7 @@ def prices(instance: Instance) -> list[list[float]]:
 
 
 def _excess(used: Sequence[int], budgets: Sequence[int]) -> float:
-    """By how much budgets are exceeded, each as a share of it."""
+    """Sum of the relative excesses over the budgets."""
     total = 0.0
     for u, b in zip(used, budgets, strict=True):
         if u > b:

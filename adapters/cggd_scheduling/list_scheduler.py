@@ -1,8 +1,8 @@
-"""A list scheduler for any requirements: releases, lags, setup times and modes beside capacities and budgets.
+"""A list scheduler for any requirements: releases, lags, setup times and modes as well as capacities and budgets.
 
 Tasks are placed one after another by a rule, each as early as possible in the mode that ends first. With setup times, a
-task is put after all others on its machine. Where a task starts too late after another one (`longest_lags`), the other
-one is delayed, and all begins anew.
+task is placed after all others on its machine. If a task starts too late after another one (`longest_lags`), the other
+one is delayed, and the attempt starts again.
 """
 
 from __future__ import annotations
@@ -19,15 +19,15 @@ from cggd_scheduling.limits import as_written, decimal_step, in_steps, most_step
 from cggd_scheduling.profiles import Steps
 from cggd_scheduling.schedule import Alternative, Requirements
 
-# Times that tasks are delayed in one attempt, for each task.
+# Most restarts for each task, because of `longest_lags`.
 DELAYS = 4
 
-# Priorities are multiplied by a random factor of up to this more in random attempts.
+# In random attempts, priorities get random numbers up to this share of the longest tail added.
 NOISE = 0.3
 
 
 class ListScheduler:
-    """Lists of tasks become schedules.
+    """Make schedules from lists of tasks.
 
     Parameters
     ----------
@@ -42,7 +42,7 @@ class ListScheduler:
         self.graph.add_nodes_from(needs.tasks)
         self.graph.add_edges_from(needs.precedence)
         self.amounts = {resource: self._amounts(resource, c) for resource, c in needs.capacities.items()}
-        # Of each mode, its duration and its demands in steps.
+        # Duration and demands of each mode, in steps.
         self.modes = {
             task: {mode: (in_steps(a.duration, self.step), self._demands(a)) for mode, a in modes.items()}
             for task, modes in needs.tasks.items()
@@ -55,7 +55,7 @@ class ListScheduler:
             self.tail[task] = shortest + max(after, default=0)
 
     def _amounts(self, resource: Hashable, capacity: Any) -> tuple[Fraction, int]:
-        """What demands for a resource are multiples of, and the capacity as a number of these."""
+        """Decimal step of the demands for a resource, and the capacity in steps."""
         demands = [a.demands.get(resource, 0) for modes in self.needs.tasks.values() for a in modes.values()]
         step = decimal_step(demands) or Fraction(1)
         return step, most_steps(capacity, step, len(demands)) if math.isfinite(capacity) else 1 << 200
@@ -65,7 +65,7 @@ class ListScheduler:
         return [in_steps(alternative.demands.get(r, 0), step) for r, (step, _) in self.amounts.items()]
 
     def schedules(self, seed: int) -> Iterator[tuple[dict[Hashable, Any], dict[Hashable, Hashable]] | None]:
-        """Starts and modes by several rules and then by random ones, without an end; None for failed attempts."""
+        """Yield starts and modes by several rules, then by random ones, without end; None for failed attempts."""
         rng, last = random.Random(seed), max(self.tail.values(), default=0) + 1
         due = {t: in_steps(time, self.step) for t, time in self.needs.due.items()}
         for path in nx.topological_sort(self.graph.reverse(copy=False)):
@@ -83,7 +83,7 @@ class ListScheduler:
             yield self.schedule({task: key + rng.uniform(0, spread) for task, key in rule.items()})
 
     def schedule(self, keys: Mapping[Hashable, Any]) -> tuple[dict[Hashable, Any], dict[Hashable, Hashable]] | None:
-        """Starts and modes of a list; None where no attempt keeps the longest lags or the budgets."""
+        """Starts and modes for a list; None if no attempt keeps the longest lags and the budgets."""
         needs, delayed = self.needs, {t: in_steps(r, self.step) for t, r in self.needs.release.items()}
         for _ in range(DELAYS * len(needs.tasks) + 1):
             placed = self._placed(keys, delayed)
@@ -102,7 +102,7 @@ class ListScheduler:
         return None
 
     def _placed(self, keys: Mapping[Hashable, Any], release: Mapping[Hashable, int]) -> Any:
-        """Starts, modes and ends; None where the budgets do not allow any mode of a task."""
+        """Starts, modes and ends; None if capacities and budgets allow no mode of a task."""
         needs, graph = self.needs, self.graph
         profiles = Steps([capacity for _, capacity in self.amounts.values()])
         profile = profiles.empty

@@ -1,7 +1,8 @@
-"""Large mode selections: modes from shares of a linear program.
+"""Large mode selections: a diving heuristic on the linear relaxation.
 
-The descent of the core sees one path at a time, and of thousands of activities many paths are critical. The linear
-program sees them all: its shares are rounded a few activities at a time, each time solved again with what is left.
+The descent of the core uses one critical path at a time, but thousands of activities have many critical paths. The
+linear program contains all of them. Its solution is rounded for a part of the activities, then it is solved again for
+the rest.
 """
 
 from __future__ import annotations
@@ -15,35 +16,35 @@ from numpy.typing import NDArray
 from cggd import ChoiceSpace, Constraint, Metric
 from cggd.program.highs import LinearProgram, Outcome
 
-# Options up to which the core needs no help. In 6 s, of two projects that benchmarks/scheduling/generated.py drew: with
-# 2,000 activities of 3 modes the paths are 3089 and 3081 long with this module and 5068 and 5105 without; with 800
-# activities 1247 and 1223, and 1245 and 1214.
+# Most options for which the core alone is as good. Critical paths in 6 s on two projects drawn by
+# benchmarks/scheduling/generated.py: for 2,000 activities with 3 modes, 3089 and 3081 with this module, and 5068 and
+# 5105 without; for 800 activities, 1247 and 1223 with it, and 1245 and 1214 without.
 LARGE = 2_000
 
-# Share of the open activities that are fixed in one step: with 1/2, 2,000 activities take half a dozen programs, and
-# the path is 0.4% longer than with 1/4 and twice as many.
+# Share of the open activities that are fixed in one step. With 1/2, 2,000 activities take about six programs; with 1/4
+# they take twice as many, and the path is 0.4% shorter.
 FIXED = 0.5
 
-# The last activities are decided exactly, since rounded they might meet no bound, and within so many nodes.
+# The last activities are decided by branch and bound with so many nodes, since rounding them might violate the bounds.
 EXACT = 40
 EXACT_NODES = 1_000
 
-# Shares this near to a whole number are one.
+# Shares within this distance of 1 count as 1.
 WHOLE = 1e-6
 
 
 def rounded(
     objective: Metric, constraints: Sequence[Constraint], *, time_limit: float | None = None
 ) -> tuple[NDArray[np.int64] | None, float]:
-    """A good selection of a large linear problem, and a number that no objective is less than.
+    """A good selection for a large linear problem, and a lower bound on the objective.
 
-    The selection has shape (n_decisions,); where time ran out it may exceed bounds, and it is None where not even one
-    program was solved. The bound is -inf where there is none.
+    The selection has shape (n_decisions,). It may violate constraints if time ran out, and it is None if no program was
+    solved. The bound is -inf if there is none.
 
     Parameters
     ----------
     objective : Metric
-        With a linear form, as the constraints have.
+        Must have a linear form, as must the constraints.
     constraints : list of Constraint
     time_limit : float, optional
         Seconds.
@@ -68,7 +69,7 @@ def rounded(
 
 
 def _fixed(space: ChoiceSpace, selection: NDArray[np.int64], open_: NDArray[np.int64]) -> NDArray[np.bool_]:
-    """Options allowed where all but some decisions are fixed."""
+    """Mask of the options that are allowed if only some decisions are open."""
     is_open = np.zeros(space.n_decisions, dtype=bool)
     is_open[open_] = True
     allowed = space.layout.spread(is_open)
@@ -81,5 +82,5 @@ def _satisfied(constraints: Sequence[Constraint], selection: NDArray[np.int64]) 
 
 
 def _left(late: float) -> float | None:
-    """Seconds that are left, for a solver that is to do something at least."""
+    """Seconds that are left, at least 0.1; None without a time limit."""
     return None if np.isinf(late) else max(late - time.perf_counter(), 0.1)

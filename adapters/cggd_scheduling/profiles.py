@@ -1,8 +1,8 @@
-"""Resource profiles: what is taken of renewable resources over time, and the earliest time at which more fits.
+"""Resource profiles: use of renewable resources over time, and the earliest time at which a task fits.
 
-Profiles are values: `placed` returns a new one, so that a schedule-generation scheme may go back to any of them. Times
-are whole numbers. Two implementations answer alike: `Packed` keeps all of time in one Python integer and is the fast
-one; `Steps` keeps the times at which something changes, and does not mind how long durations are.
+Profiles are immutable: `placed` returns a new one. Times are whole numbers. There are two implementations with the same
+results: `Packed` is one Python integer for all of time, and is faster; `Steps` is a list of changes, and allows
+durations of any size.
 """
 
 from __future__ import annotations
@@ -11,46 +11,47 @@ from bisect import bisect_left, bisect_right
 from collections.abc import Sequence
 from typing import Any, Protocol
 
-# Integers of more bits than this make a step slower than a list of a few hundred changes.
+# Integers of more bits than this are slower than a list of a few hundred changes.
 PACKED_BITS = 1 << 16
 
 
 class Profiles(Protocol):
-    """Operations on the profiles of one set of capacities; a profile and a need are opaque."""
+    """Operations on profiles of fixed capacities. The types of profiles and needs depend on the implementation."""
 
     empty: Any
 
     def need(self, duration: int, demands: Sequence[int]) -> Any:
-        """What a task takes, prepared once: demands in the order of the capacities, none above its capacity."""
+        """Prepare duration and demands of a task; demands are in the order of the capacities and do not exceed them."""
         ...
 
     def earliest(self, profile: Any, need: Any, time: int) -> int:
-        """The earliest time, not before `time`, at which a task fits from its start to its end."""
+        """Earliest start from `time` on at which a task fits for its whole duration."""
         ...
 
     def placed(self, profile: Any, need: Any, time: int) -> Any:
-        """The profile with a task put in at a time."""
+        """The profile with a task added at a time."""
         ...
 
 
 def profiles_for(capacities: Sequence[int], horizon: int) -> Profiles:
-    """The faster implementation: of integers where they are short, of steps where not.
+    """The faster implementation: `Packed` if its integers are short enough, otherwise `Steps`.
 
     Parameters
     ----------
     capacities : list of int
     horizon : int
-        No task ends later.
+        Latest end of all tasks.
     """
     packed = Packed(capacities, 0)
     return Packed(capacities, horizon) if packed.width * horizon <= PACKED_BITS else Steps(capacities)
 
 
 class Packed:
-    """Profiles as integers: a field of bits per unit of time, in it one per resource, each topped by a guard bit.
+    """Profiles as integers: a field of bits per unit of time, with a subfield and a guard bit per resource.
 
-    Adding to every field the amount that is missing to overflow sets the guard bits where a task does not fit, at all
-    times and for all resources in one addition; doubling shifts then tell which starts are free for a whole duration.
+    A number is added to every subfield that makes it overflow into its guard bit if the task does not fit. So one
+    addition tests all times and all resources. Shifts by doubling distances then find the starts that are free for the
+    whole duration.
 
     Examples
     --------
@@ -99,7 +100,7 @@ class Packed:
         for fold in self.folds:
             taken |= over >> fold
         taken &= self.first
-        # After this a field says whether any of the `duration` fields from it on is taken.
+        # Afterwards, a field says whether any of the `duration` fields from there on is taken.
         reach = 1
         while 2 * reach <= duration:
             taken |= taken >> (reach * width)
@@ -114,7 +115,7 @@ class Packed:
 
 
 class Steps:
-    """Profiles as lists of the times at which amounts change, and the amounts from then on.
+    """Profiles as two lists: times at which the used amounts change, and the amounts from then on.
 
     Examples
     --------
@@ -140,7 +141,7 @@ class Steps:
         at = bisect_right(times, time) - 1
         while at < len(times) and times[at] < time + duration:
             if any(a > r for a, r in zip(amounts[at], room, strict=True)):
-                time = times[at + 1]  # nothing is taken from the last time on
+                time = times[at + 1]  # exists, since nothing is used after the last time
             at += 1
         return time
 

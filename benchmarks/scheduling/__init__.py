@@ -1,10 +1,10 @@
-"""Scheduling: cggd and what practitioners would use instead, on the same instances, limits and judge."""
+"""Scheduling: cggd and other usual methods, with the same instances, limits and checks."""
 
 from collections.abc import Sequence
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Run the benchmark; what it needs is imported then."""
+    """Run the benchmark; its optional packages are imported here."""
     from benchmarks.scheduling.compare import main as run
 
     run(arguments)

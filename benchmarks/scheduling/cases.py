@@ -1,8 +1,8 @@
-"""The instances, in one form for all methods, and the judge of their answers.
+"""The instances in a common form for all methods, and the check of their answers.
 
-Most families are projects to all methods but cggd: tasks with modes, precedence, capacities, budgets, a deadline. What
-differs is the *goal*: the makespan; the sum of what the modes cost; or what copies of the units cost that the modes
-share. Device placement has a form of its own.
+All methods except cggd get most families as projects: tasks with modes, precedence, capacities, budgets and a deadline.
+The *goal* differs: the makespan, the sum of the costs of the modes, or the cost of the copies of units that the tasks
+share. Device placement has a separate form.
 """
 
 from __future__ import annotations
@@ -29,10 +29,10 @@ from cggd_scheduling.project import from_lists
 
 Goal = Literal["makespan", "sum", "copies", "load"]
 
-# Shops of at most so many operations are small: CP-SAT proves nearly all of them within 5 s on one thread.
+# Job shops of at most so many operations are small: CP-SAT proves nearly all of them within 5 s on one thread.
 SMALL_SHOP = 100
 
-# Activities, modes and resource strength of the projects that are drawn; the seed is 0.
+# Activities, modes and resource strength of the random projects; the seed is 0.
 DRAWN = [(n, modes, strength) for n in (12, 20, 30) for modes in (1, 3) for strength in (0.2, 0.5)]
 
 
@@ -52,20 +52,20 @@ class Case:
     Attributes
     ----------
     family, name : str
-        The table that it belongs to, and the instance.
+        Names of the table and of the instance.
     problem : Project, Synthesis, JobShop or Placement
-        As cggd takes it.
+        The input of cggd.
     goal : {"makespan", "sum", "copies", "load"}
     needs : Requirements or None
-        As the others take it; None for placements.
+        The input of the other methods; None for placements.
     cost : mapping of mode to number
-        Of the goals "sum" and "copies".
+        For the goals "sum" and "copies".
     reference : float or None
         The best value known.
     objective : str
-        What cggd is asked to minimise.
+        Objective of cggd.
     kind : str
-        What sort of problem it is, which decides who solves it and how; by default, what the family is called.
+        Kind of problem, which determines the methods that can solve it; by default the family.
     """
 
     family: str
@@ -82,7 +82,7 @@ class Case:
         object.__setattr__(self, "kind", self.kind or self.family)
 
     def value(self, answer: Answer) -> float:
-        """What an answer is worth, computed here from nothing but the instance; an error where it breaks something."""
+        """Value of an answer, computed only from the instance; raises an error if the answer is infeasible."""
         if self.goal == "load":
             return self._load(answer)
         assert self.needs is not None
@@ -108,7 +108,7 @@ class Case:
 
 
 def folder() -> Path:
-    """Where the public instances are."""
+    """Folder of the public instances."""
     data = data_folder()
     if data is None:
         raise SystemExit("the public instances are not here: set CGGD_DATA")
@@ -177,7 +177,7 @@ def _classical_shops(large: bool) -> Iterator[Case]:
 
 
 def _unseen_projects() -> Iterator[Case]:
-    # The optimum of j301_1 is that of PSPLIB; nothing is published with the others.
+    # The optimum of j301_1 is from PSPLIB; no optima are published for the others.
     found = [read_project(path) for path in sorted(INSTANCES.glob("*.[ms]m"))]
     for project in [*found, *(generated.project(*size, seed=0) for size in DRAWN)]:
         best = 43.0 if project.name == "j301_1" else None
@@ -186,7 +186,7 @@ def _unseen_projects() -> Iterator[Case]:
         )
 
 
-# Families of published instances that are read from clones; others have no files but those of the project.
+# Families of published instances that are read from clones; all others come with the project.
 CLONED: dict[str, tuple[str, Callable[[], Iterator[tuple[str, Any, float | None]]]]] = {
     "published shops": ("job shop", clones.classical),
     "published flexible shops": ("job shop", clones.flexible),
@@ -205,7 +205,7 @@ def _cloned(family: str) -> Iterator[Case]:
 
 
 def cases(quick: bool = False) -> dict[str, Callable[[], Iterator[Case]]]:
-    """The families by name; each makes its instances when it is called."""
+    """Families by name; each is a function that yields its instances."""
     return {
         "modes": lambda: _modes(60 if quick else 12),
         "projects": lambda: _projects(500 if quick else 180),

@@ -1,6 +1,6 @@
-"""Published instances on which nothing was tuned, read from clones of the repositories that hold them.
+"""Published instances that were not used for tuning, read from clones of their repositories.
 
-`CGGD_CLONES` names a folder with a clone of each, bare or not, called ``name`` or ``owner+name``.
+`CGGD_CLONES` is a folder with a clone of each repository, bare or not, called ``name`` or ``owner+name``.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ FLEXIBLE = ("SchedulingLab/fjsp-instances", "")
 PROJECTS = ("ScheduleOpt/benchmarks", "rcpsp/instances/j120/")
 GRAPHS = ("msr-fiddle/dnn-partitioning", "throughput-inputs/")
 
-# Of each kind of classical job shop, and of Brandimarte, Hurink and Dauzere-Peres & Paulli.
+# Instances of each kind of classical job shop, and of Brandimarte, Hurink and Dauzere-Peres & Paulli.
 CLASSICAL = ("ft10", "la21", "la36", "orb03", "abz8", "swv06", "yn1", "ta21")
 FLEXIBLE_SHOPS = (
     *(f"brandimarte/mk{n:02}.txt" for n in range(1, 11)),
@@ -33,7 +33,7 @@ OPERATORS = ("LayerGraphs/gnmt", "LayerGraphs/resnet50", "OperatorGraphs/resnet5
 
 
 def classical() -> Iterator[tuple[str, Any, float | None]]:
-    """Classical job shops with the best makespans known of them."""
+    """Classical job shops with the best makespans known."""
     for name in CLASSICAL:
         yield name, _read(SHOPS, name, jobshop.read, name), _known(SHOPS[0]).get(f"instances/{name}")
 

@@ -1,8 +1,8 @@
-"""Scheduling, cggd beside solvers, priority rules and a genetic algorithm: ``python -m benchmarks scheduling --help``.
+"""Compare cggd with solvers, priority rules and a genetic algorithm: ``python -m benchmarks scheduling --help``.
 
-Each method sees each instance alone, in a process of its own, with a time limit and on one thread (or `--workers`);
-what it returns is checked and valued by a judge that knows nothing but the instance. A line per run is appended to a
-CSV file as it ends, and runs that the file has are left out, so that a comparison may be cut off and goes on.
+Each run has a separate process, a time limit and one thread (or `--workers`). The answer is checked and evaluated from
+the instance alone. When a run ends, a line is appended to a CSV file. Runs that are in the file are skipped, so an
+interrupted comparison can be continued.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from benchmarks.scheduling.cases import CLONED, Case, cases
 @dataclass(frozen=True)
 class Method:
     """A module that solves cases, the package that it needs, the kinds of problems it takes (None for all), and whether
-    its answer depends on the seed: one that does not runs once."""
+    its answer depends on the seed; if not, it runs once."""
 
     module: str
     package: str
@@ -48,15 +48,15 @@ METHODS = {
     "genetic": Method("genetic", "pymoo"),
 }
 
-# What a solver calls a bound may be off by this share.
+# Relative error that bounds of solvers may have.
 ROUNDING = 2e-6
 
 
 @dataclass(frozen=True)
 class Row:
-    """One run, as it stands in the CSV file; a method that found nothing has no value.
+    """One run, a row of the CSV file; without a value if the method found nothing.
 
-    `seconds` are those of the clock and `processor` those that the process got of one or more cores, where measured.
+    `seconds` is wall-clock time. `processor` is the processor time of the process on all cores, if measured.
     """
 
     family: str
@@ -73,7 +73,7 @@ class Row:
 
 
 def run(case: Case, method: str, *, seed: int, seconds: float, workers: int = 1) -> Row:
-    """Let a method have a try at a case, and judge what it returns."""
+    """Run a method on a case and check its answer."""
     solver: ModuleType = importlib.import_module(f"benchmarks.scheduling.{METHODS[method].module}")
     began, before = time.perf_counter(), time.process_time()
     threads = {"workers": workers} if METHODS[method].parallel else {}
@@ -87,7 +87,7 @@ def run(case: Case, method: str, *, seed: int, seconds: float, workers: int = 1)
 
 
 def run_alone(case: Case, method: str, *, seed: int, seconds: float, workers: int = 1, processor: bool = False) -> Row:
-    """As `run`, in a process that ends with it: what a solver leaves running takes nothing from the next one."""
+    """As `run`, in a separate process, so that threads left by a solver do not slow down the next run."""
     context = get_context("fork")  # with everything imported
     receiver, sender = context.Pipe(duplex=False)
 
@@ -133,7 +133,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     installed = [name for name, method in METHODS.items() if find_spec(method.package)]
     for name in options.methods or installed:
         importlib.import_module(f"benchmarks.scheduling.{METHODS[name].module}")
-    # Seeds are the outer loop, so that a comparison that was cut off has whole seeds.
+    # Seeds are the outer loop, so that an interrupted comparison has complete seeds.
     for seed, family in itertools.product(
         range(options.seeds), options.families or [name for name in cases() if name not in CLONED]
     ):
@@ -150,7 +150,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 def read(file: Path) -> list[Row]:
-    """The rows of a CSV file; none where it is not there."""
+    """The rows of a CSV file; none if it does not exist."""
     if not file.exists():
         return []
 

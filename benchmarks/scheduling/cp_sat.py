@@ -1,4 +1,4 @@
-"""OR-tools CP-SAT: optional intervals for modes, machines and cumulative resources; placements have their own model."""
+"""OR-tools CP-SAT: optional intervals for modes, machines and cumulative resources; a separate model for placements."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from cggd_scheduling import Requirements
 from cggd_scheduling.placement import Placement
 from cggd_scheduling.placement.metrics import Outputs
 
-# Times of placements are whole numbers of this many to the unit, rounded down so that a bound stays one. The coarser
-# they are, the better CP-SAT searches: on BERT-3 it reached 23 to 42 ms in 5 s with 1e3, and 35 to 46 with 1e6.
+# Steps per unit of time in placements; times are rounded down, so that a bound stays valid. CP-SAT searches better with
+# coarse steps: on BERT-3 it reached 23 to 42 ms in 5 s with 1e3, and 35 to 46 ms with 1e6.
 GRAIN = 1e3
 
 
@@ -36,7 +36,7 @@ def solve(case: Case, *, seed: int, seconds: float, workers: int = 1) -> Answer 
 
 
 def _tasks(model: cp_model.CpModel, case: Case) -> tuple[Mapping[Hashable, Mapping], Mapping[Hashable, Any]]:
-    """Start and mode of each task, with everything that they must meet, and the objective."""
+    """Variables for start and mode of each task, with all constraints and the objective."""
     needs = case.needs
     assert needs is not None
     horizon = needs.deadline or sum(max(a.duration for a in modes.values()) for modes in needs.tasks.values())
@@ -60,7 +60,7 @@ def _tasks(model: cp_model.CpModel, case: Case) -> tuple[Mapping[Hashable, Mappi
         for unit, number in copies.items():
             of_unit = [interval for (_, mode), interval in intervals.items() if mode == unit]
             model.add_cumulative(of_unit, [1] * len(of_unit), number)
-            # Implied, and what the bound comes from: the copies have this much time in all.
+            # Redundant, but it gives the bound: all work fits into copies times horizon.
             work = (way[unit].duration * chosen[task][unit] for task, way in needs.tasks.items() if unit in way)
             model.add(sum(work) <= horizon * number)
         model.minimize(sum(int(case.cost[unit]) * number for unit, number in copies.items()))

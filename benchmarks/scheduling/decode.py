@@ -1,4 +1,4 @@
-"""From modes and priorities to schedules: what priority rules and genetic algorithms have in common."""
+"""Schedules from modes and priorities, for the priority rules and the genetic algorithm."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ class Decoder:
         return list(nx.topological_sort(self.graph))
 
     def tails(self, modes: Mapping[Hashable, Hashable]) -> dict[Hashable, Any]:
-        """Longest chain that starts with each task, its own duration included."""
+        """Longest chain from each task to the end, including its own duration."""
         tail: dict[Hashable, Any] = {}
         for task in reversed(self.order):
             duration = self.needs.tasks[task][modes[task]].duration
@@ -44,7 +44,7 @@ class Decoder:
         return tail
 
     def excess(self, modes: Mapping[Hashable, Hashable]) -> float:
-        """By what share budgets are exceeded, in all."""
+        """Sum of the relative excesses over the budgets."""
         total = 0.0
         for resource, budget in self.needs.budgets.items():
             taken = sum(self.needs.tasks[task][mode].demands.get(resource, 0) for task, mode in modes.items())
@@ -54,7 +54,7 @@ class Decoder:
     def schedule(
         self, modes: Mapping[Hashable, Hashable], priority: Mapping[Hashable, float], capacities: Mapping | None = None
     ) -> dict[Hashable, Any]:
-        """Start each task as early as it fits in, the eligible one of the smallest priority number first."""
+        """Start each task as early as it fits; of the eligible tasks, that with the smallest priority number first."""
         capacities = self.needs.capacities if capacities is None else capacities
         busy: dict[Hashable, list[tuple[Any, Any, Any]]] = {resource: [] for resource in capacities}
         waiting = dict(self.graph.in_degree())
@@ -94,7 +94,7 @@ class Decoder:
     def on_copies(
         self, modes: Mapping[Hashable, Hashable], priority: Mapping[Hashable, float], copies: Mapping[Hashable, int]
     ) -> Answer | None:
-        """A schedule on copies of units, where it ends by the deadline."""
+        """A schedule on copies of units, if one is found that ends by the deadline."""
         if any(not copies.get(mode) for mode in modes.values()):
             return None
         start = self.schedule(modes, priority, copies)

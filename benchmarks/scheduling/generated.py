@@ -1,4 +1,4 @@
-"""Projects that no method has seen: drawn with a seed, in the manner of ProGen (Kolisch, Sprecher & Drexl, 1995)."""
+"""Random projects that were not used for tuning, similar to ProGen (Kolisch, Sprecher & Drexl, 1995)."""
 
 from __future__ import annotations
 
@@ -23,10 +23,10 @@ def project(n: int, modes: int, strength: float, *, seed: int) -> Project:
     n : int
         Activities.
     modes : int
-        Of each activity. Slower ones demand no more of any resource. With one mode there are no budgets.
+        Modes of each activity. Slower modes demand no more of any resource. With one mode there are no budgets.
     strength : float
-        From 0, where capacities are the largest demand of one activity, to 1, where all activities fit at their
-        earliest start. Budgets are what a drawn choice of modes takes.
+        Resource strength from 0, where capacities equal the largest demand of one activity, to 1, where all activities
+        fit at their earliest start. Budgets are the demands of a random choice of modes.
     seed : int
     """
     rng = np.random.default_rng([seed, n, modes, round(1000 * strength)])

@@ -1,4 +1,4 @@
-"""A biased random-key genetic algorithm (Goncalves & Resende, 2011), pymoo's: keys for modes, priorities and copies."""
+"""pymoo's biased random-key genetic algorithm (Goncalves & Resende, 2011): keys for modes, priorities and copies."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from benchmarks.scheduling.cases import Answer, Case
 from benchmarks.scheduling.decode import Decoder
 from cggd_scheduling.placement import Placement
 
-# What a violation costs: more than any value, and more the larger it is.
+# Cost of a violation: more than any value; larger violations cost more.
 PENALTY = 1e9
 
 Decode = Callable[[NDArray[np.float64]], tuple[float, Answer | None]]

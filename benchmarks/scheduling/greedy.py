@@ -1,4 +1,4 @@
-"""The usual priority rules, each once: the rule's own choice of modes, repaired, and a list schedule."""
+"""The usual priority rules, once each: a choice of modes, repaired for budgets, and a list schedule."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def solve(case: Case, *, seed: int, seconds: float) -> Answer | None:
 
 
 def _affordable(decoder: Decoder) -> dict[Hashable, Hashable] | None:
-    """Shortest modes; while a budget is exceeded, the change that costs the least time for what it saves."""
+    """Shortest modes; while a budget is exceeded, the change with the least time per saving."""
     tasks = decoder.needs.tasks
     modes = {t: min(ways, key=lambda m, ways=ways: ways[m].duration) for t, ways in tasks.items()}
     while (excess := decoder.excess(modes)) > 0:
@@ -47,7 +47,7 @@ def _affordable(decoder: Decoder) -> dict[Hashable, Hashable] | None:
 
 
 def _units(case: Case, decoder: Decoder) -> Answer | None:
-    """Fastest units; then, as long as the latency allows, the change that saves most. Then copies, one at a time."""
+    """Fastest units; then the changes that save most within the latency; then copies, one at a time."""
     tasks, deadline = decoder.needs.tasks, decoder.needs.deadline
     modes = {t: min(ways, key=lambda m, ways=ways: ways[m].duration) for t, ways in tasks.items()}
     changes = [(case.cost[mode] - case.cost[modes[task]], task, mode) for task, ways in tasks.items() for mode in ways]
@@ -71,7 +71,7 @@ def _units(case: Case, decoder: Decoder) -> Answer | None:
 
 
 def _dispatch(decoder: Decoder) -> Answer:
-    """The best of shortest time, longest time, most work left and first come; each machine the one that ends first."""
+    """The best of shortest time, longest time, most work left and first come, with the machine that ends first."""
     tasks, answers = decoder.needs.tasks, []
     fastest = {t: min(ways, key=lambda m, ways=ways: ways[m].duration) for t, ways in tasks.items()}
     left = decoder.tails(fastest)
@@ -99,7 +99,7 @@ def _dispatch(decoder: Decoder) -> Answer:
 
 
 def _place(problem: Placement) -> Answer | None:
-    """In topological order, each group onto the device whose largest load then is the least."""
+    """In topological order, place each group on the device that makes the largest load least."""
     position = {operator: n for n, operator in enumerate(nx.topological_sort(problem.graph))}
     groups = sorted(problem.groups, key=lambda group: min(position[operator] for operator in group))
     where: dict[Hashable, str] = {}
@@ -116,7 +116,7 @@ def _place(problem: Placement) -> Answer | None:
 
 
 def _loads(problem: Placement, where: dict[Hashable, str]) -> dict[str, float]:
-    """Loads of a part of the operators; outputs that nobody placed needs are not sent."""
+    """Loads of the operators placed so far; outputs that no placed operator needs are not sent."""
     devices = {device.name: device for device in problem.devices}
     loads = dict.fromkeys(devices, 0.0)
     for name, home in where.items():

@@ -1,4 +1,4 @@
-"""HiGHS on the whole mixed-integer program: for what is linear without times, that is all but sharing and machines."""
+"""HiGHS on the whole mixed-integer program: modes, units and placements, which are linear without start times."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from cggd_scheduling.hls import Synthesis
 def solve(case: Case, *, seed: int, seconds: float) -> Answer | None:
     if case.goal == "load":
         placement = case.problem
-        # The program is scaled by a load that is known, that of the priority rule.
+        # The program is scaled by the load of the priority rule.
         known = greedy.solve(case, seed=seed, seconds=seconds)
         ceiling = None if known is None else case.value(known)
         program = LinearProgram(placement.space, placement.memory_limits, placement.load, ceiling=ceiling)

@@ -1,11 +1,11 @@
-"""cggd, as a user would call it, with a time limit and all else as it is by default."""
+"""cggd as a user would call it, with a time limit and default options."""
 
 from __future__ import annotations
 
 from benchmarks.scheduling.cases import Answer, Case
 from cggd_scheduling import Schedule, place, schedule_jobs, schedule_project, select_modes, synthesize
 
-# A search that would rather stop at a number of schedules or moves goes on to the time limit.
+# Number of schedules or moves, so large that only the time limit ends the search.
 ENDLESS = 10**9
 
 

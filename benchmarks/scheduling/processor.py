@@ -1,4 +1,4 @@
-"""Limits in processor time instead of seconds of the clock, for comparisons on a machine that has other work."""
+"""Limits in processor time instead of wall-clock time, for comparisons on a machine with other work."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ POLL_SECONDS = 0.02
 
 @contextmanager
 def processor_time(workers: int) -> Iterator[None]:
-    """Let cggd's budgets and CP-SAT count the processor time of this process, as a share of each thread.
+    """Make cggd's budgets and CP-SAT count the processor time of this process, divided by the number of threads.
 
-    PyJobShop calls CP-SAT and is limited in the same way.
+    PyJobShop calls CP-SAT, so it is limited in the same way.
     """
     solve, clock = cp_model.CpSolver.solve, budget.time
 

@@ -1,8 +1,7 @@
-"""PyJobShop, with OR-tools CP-SAT below it: projects and job shops; its objectives know no areas and no loads.
+"""PyJobShop with OR-tools CP-SAT, for projects and job shops; it has no objectives for areas or loads.
 
-Modelled as in its examples ``flexible_job_shop`` and ``project_scheduling`` and as its own readers of files do: what
-serves one task at a time is a machine, which makes intervals that must not overlap, and other capacities are renewable
-resources.
+The model follows its examples ``flexible_job_shop`` and ``project_scheduling`` and its file readers: a resource that
+serves one task at a time is a machine, with intervals that must not overlap; other capacities are renewable resources.
 """
 
 from __future__ import annotations
@@ -30,7 +29,7 @@ def solve(case: Case, *, seed: int, seconds: float, workers: int = 1) -> Answer 
 
 
 def build(needs: Requirements) -> tuple[Model, list[Hashable]]:
-    """PyJobShop's model of the requirements, and the label of each of its modes."""
+    """PyJobShop's model of the requirements, and the labels of its modes."""
     model = Model()
     resources: dict[Hashable, Any] = {}
     for name, capacity in needs.capacities.items():
@@ -42,7 +41,7 @@ def build(needs: Requirements) -> tuple[Model, list[Hashable]]:
     for task, modes in needs.tasks.items():
         for label, alternative in modes.items():
             taken = {name: n for name, n in alternative.demands.items() if n and name in resources}
-            # A machine is taken as a whole: PyJobShop lets nobody demand an amount of it.
+            # A machine is used as a whole: PyJobShop has no demands for machines.
             amounts = [n if needs.capacities.get(name) != 1 else 0 for name, n in taken.items()]
             model.add_mode(tasks[task], [resources[name] for name in taken], alternative.duration, amounts)
             labels.append(label)

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 MARK = "scheduling"
 OURS = "cggd"
 
-# Gaps below this are rounding, such as that of a reference that is given to three decimals.
+# Gaps below this count as rounding, for example of a reference that is given to three decimals.
 EQUAL = 2e-5
 
 
@@ -43,7 +43,7 @@ def references(rows: Iterable[Row]) -> dict[tuple[str, str], float]:
 
 
 def gap(row: Row, best: dict[tuple[str, str], float]) -> float | None:
-    """Share by which a value is above the best known."""
+    """Relative gap of a value to the best known."""
     return None if row.value is None else _share(row.value, best[row.family, row.instance])
 
 
@@ -60,7 +60,7 @@ class Runs:
 
     @property
     def value(self) -> float:
-        """The median; infinite where most runs found nothing."""
+        """The median; infinite if most runs found nothing."""
         return median(inf if row.value is None else row.value for row in self.rows)
 
     @property
@@ -70,7 +70,7 @@ class Runs:
 
     @property
     def shown(self) -> str:
-        """The median, and the least and largest value where they differ."""
+        """The median, and the least and largest value if they differ."""
         values = sorted(inf if row.value is None else row.value for row in self.rows)
         spread = f" ({_shown(values[0])} to {_shown(values[-1])})" if values[-1] > values[0] else ""
         return f"{_shown(self.value)}{spread}"
@@ -123,7 +123,7 @@ def text(rows: Sequence[Row]) -> str:
 
 
 def versus(rows: Sequence[Row]) -> str:
-    """A table of each family and other method: on how many instances which of the two is better, and proves alone."""
+    """A table that counts, for each family and other method, the instances on which each is better or alone proves."""
     counts: dict[tuple[str, float, str], Counter[str]] = {}
     for (family, limit, _), methods in by_instance(rows).items():
         for name in methods.keys() - {OURS} if OURS in methods else ():
@@ -182,7 +182,7 @@ def losses(rows: Sequence[Row]) -> str:
 
 
 def unproved(rows: Sequence[Row]) -> str:
-    """By family, the instances that other methods prove with every seed and we do not, and which methods these are."""
+    """By family, the instances that other methods prove with every seed and cggd does not, with these methods."""
     found: dict[tuple[str, float, str], list[str]] = {}
     for (family, limit, instance), methods in by_instance(rows).items():
         if OURS in methods and not methods[OURS].proved:
@@ -203,7 +203,7 @@ def _shown(value: float) -> str:
 
 
 def draw(rows: Sequence[Row], path: Path) -> None:
-    """Mean gap of each method in each family, of the medians over the seeds, a point each."""
+    """Plot the mean gap of each method in each family, by the medians over the seeds."""
     import matplotlib
 
     matplotlib.use("Agg")

@@ -8,13 +8,13 @@ from pathlib import Path
 
 from cggd_scheduling.files import named
 
-# Sources and licences are in its README.md.
+# Sources and licences are in README.md there.
 INSTANCES = Path(__file__).with_name("instances")
 
 
 @dataclass(frozen=True)
 class Best:
-    """What is known of the least makespan of an instance, and where that is published."""
+    """Bounds known for the least makespan of an instance, and their source."""
 
     jobs: int
     machines: int

@@ -1,10 +1,10 @@
-"""Tabu search over machines and sequences, and paths between good schedules.
+"""Tabu search over machines and sequences, with path relinking.
 
-A schedule is shortened only if an operation on each longest path moves: along its machine, past operations of the
-longest path up to an end of their block or from it inwards (Balas & Vazacopoulos, 1998; Zhang et al., 2007), or to
-another machine (Mastrolilli & Gambardella, 2000). The length of the longest path through what moved follows from the
-ends and rests of its neighbours alone. The search goes on from schedules between two of the best ones (Peng, Lu &
-Cheng, 2015, who also keep a population and shorten what lies on the path).
+A schedule becomes shorter only if an operation on each longest path moves. It moves on its machine, past operations of
+its block on the longest path, to an end of the block or from an end inwards (Balas & Vazacopoulos, 1998; Zhang et al.,
+2007), or to another machine (Mastrolilli & Gambardella, 2000). The length of the longest path through the moved
+operations follows from the ends and rests of their neighbours alone. New walks start from schedules between two of the
+best ones (path relinking; Peng, Lu & Cheng, 2015, who also keep a population and improve schedules on the path).
 """
 
 from __future__ import annotations
@@ -15,48 +15,50 @@ from dataclasses import dataclass
 from itertools import chain
 from typing import Any
 
-# Moves without a better schedule after which the search goes on elsewhere, and schedules that are kept. In 10 s on one
-# core, seed 0: la21, la38, abz7, la29 are 1047, 1215, 668, 1177 long with these; 1053, 1209, 677, 1169 with 600 and 4.
+# Moves without a better schedule after which a walk ends, and number of best schedules kept. In 10 s on one core, seed
+# 0, the makespans of la21, la38, abz7, la29 are 1047, 1215, 668, 1177 with these; 1053, 1209, 677, 1169 with 600 and 4.
 PATIENCE, KEPT = 1000, 6
 
-# How far between two schedules the search goes on.
+# Range of the weight of the second schedule in path relinking.
 BETWEEN = (0.3, 0.7)
 
-# Turns for which a move is not taken back: so many, more where machines have more jobs, and up to half as many again
-# at random (Zhang et al.).
+# Turns for which a move may not be undone. More if machines have more jobs, and up to half as many again at random
+# (Zhang et al.).
 TENURE = 10
 
-# Moves between two looks at the clock.
+# Moves between two checks of the clock.
 LOOK = 16
 
 
 @dataclass(frozen=True)
 class Plan:
-    """Machine of each operation, and an order of all in which each machine and each job takes its own."""
+    """Machine of each operation, and a topological order of all operations."""
 
     machine: tuple[int, ...]
     order: tuple[int, ...]
 
 
 class Sequences:
-    """A schedule in terms of the order on each machine. Operations and machines are numbers; no operation is `n`.
+    """A schedule as the order of operations on each machine.
+
+    Operations and machines are numbers from 0. The number n stands for no operation.
 
     Parameters
     ----------
     options : sequence of dict of int to duration
         Machines of each of the n operations.
     previous, next : sequence of int
-        Its neighbours in the job.
+        Neighbours of each operation in its job.
     plan : Plan
 
     Attributes
     ----------
     before, after : list of int
-        Its neighbours on its machine.
+        Neighbours of each operation on its machine.
     ends, rests : list
-        Longest path to its end, and from its start.
+        Longest path to the end of each operation, and longest path from its start.
     order, place : list of int
-        The operations, each after those that it waits for, and where each stands.
+        The operations in topological order, and the position of each in it.
     """
 
     def __init__(
@@ -66,7 +68,7 @@ class Sequences:
         self.set(plan)
 
     def set(self, plan: Plan) -> None:
-        """Go to another schedule."""
+        """Replace the schedule by that of a plan."""
         n = len(self.options)
         self.machine, self.order = list(plan.machine), list(plan.order)
         self.duration: list[Any] = [*(own[m] for own, m in zip(self.options, self.machine, strict=True)), 0]
@@ -84,7 +86,7 @@ class Sequences:
 
     @property
     def plan(self) -> Plan:
-        """What `set` comes back to."""
+        """The plan of the schedule, for `set`."""
         return Plan(tuple(self.machine), tuple(self.order))
 
     @property
@@ -93,7 +95,7 @@ class Sequences:
         return max(self.ends)
 
     def start(self, op: int) -> Any:
-        """When an operation can start."""
+        """Earliest start of an operation."""
         return max(self.ends[self.previous[op]], self.ends[self.before[op]])
 
     def _link(self, op: int, machine: int, before: int) -> None:
@@ -117,7 +119,7 @@ class Sequences:
             self.before[after] = before
 
     def _add_up(self, low: int, high: int) -> None:
-        """Ends from one place of the order on, and rests from another back."""
+        """Recompute ends from position `low` on, and rests from position `high` back."""
         ends, rests, duration, order = self.ends, self.rests, self.duration, self.order
         previous, next_, before, after = self.previous, self.next, self.before, self.after
         for op in order[low:]:
@@ -128,7 +130,7 @@ class Sequences:
             rests[op] = (a if a > b else b) + duration[op]
 
     def move(self, op: int, machine: int, before: int) -> bool:
-        """Put an operation behind another one (or first) on a machine; False, and no move, where that makes a cycle."""
+        """Move an operation behind another one (or first) on a machine; if that makes a cycle, return False instead."""
         home, was = self.machine[op], self.before[op]
         self._unlink(op, home)
         self._link(op, machine, before)
@@ -142,9 +144,9 @@ class Sequences:
         return True
 
     def _put_in_order(self, op: int) -> tuple[int, int] | None:
-        """Mend the order after a move; returns the places that it changed, or None where there is no order.
+        """Update the topological order after a move; returns the changed positions, or None if there is a cycle.
 
-        Only those between the operation and its new neighbour can be in the wrong place (Pearce & Kelly, 2006).
+        Only operations between the moved one and its new neighbour can be out of order (Pearce & Kelly, 2006).
         """
         n, place, order = len(self.options), self.place, self.order
         at, before, after = place[op], self.before[op], self.after[op]
@@ -175,7 +177,7 @@ class Sequences:
     # -- moves --------------------------------------------------------------------------------------------------------
 
     def blocks(self, rng: random.Random) -> list[list[int]]:
-        """A longest path, drawn at random, cut into operations that follow each other on a machine."""
+        """A longest path, drawn at random, cut into blocks of consecutive operations on a machine."""
         ends, n = self.ends, len(self.options)
         longest = max(ends)
         op = rng.choice([op for op in range(n) if ends[op] == longest])
@@ -192,7 +194,7 @@ class Sequences:
         return [block[::-1] for block in reversed(path)]
 
     def shifts(self, block: list[int]) -> Iterator[tuple[int, list[int], bool]]:
-        """What may move past which others of a block, and whether to a later place; none makes a cycle."""
+        """Moves in a block that make no cycle: operation, the operations that it passes, and whether it moves later."""
         first, last = block[0], block[-1]
         ends, rests, previous, next_ = self.ends, self.rests, self.previous, self.next
         for at in range(len(block) - 1):
@@ -207,7 +209,7 @@ class Sequences:
                 yield block[at], block[:at], False
 
     def later(self, op: int, past: list[int]) -> Any:
-        """Longest path through an operation and those that it moves past, to a later place."""
+        """Longest path through an operation and those that it passes, after a move to a later position."""
         ends, rests, duration, previous, next_ = self.ends, self.rests, self.duration, self.previous, self.next
         end, starts = ends[self.before[op]], []
         for other in past:
@@ -223,7 +225,7 @@ class Sequences:
         return longest
 
     def earlier(self, op: int, past: list[int]) -> Any:
-        """Longest path through an operation and those that it moves past, to an earlier place."""
+        """Longest path through an operation and those that it passes, after a move to an earlier position."""
         ends, rests, duration, previous, next_ = self.ends, self.rests, self.duration, self.previous, self.next
         rest, others = rests[self.after[op]], []
         for other in past[::-1]:
@@ -240,9 +242,10 @@ class Sequences:
         return longest
 
     def changes(self, op: int) -> Iterator[tuple[int, int, Any]]:
-        """Other machines, the operation that it can follow there (`n`: none), and the longest path through it there.
+        """Moves to other machines: machine, operation to follow there (n: none), longest path through the operation.
 
-        It follows only what starts before its end, and precedes only what ends after its start: none makes a cycle.
+        It follows only operations that start before its end, and precedes only those that end after its start, so no
+        move makes a cycle.
         """
         n, ends, rests, after = len(self.options), self.ends, self.rests, self.after
         begin, end = self.start(op), ends[op]
@@ -268,18 +271,19 @@ def search(
     stop: Callable[[Any], bool],
     news: Callable[[], Plan | None] = lambda: None,
 ) -> Iterator[tuple[Any, Plan]]:
-    """Yield a schedule with its makespan whenever it is shorter than all before, the first one included.
+    """Yield the first schedule and each shorter one, as pairs (makespan, plan).
 
     Parameters
     ----------
     sequences : Sequences
-        Where to start; the search moves it about.
+        The first schedule; the search changes it.
     rng : random.Random
     moves : int
+        Most moves.
     stop : callable
-        Asked with the shortest makespan after every few moves.
+        Called every few moves with the shortest makespan; True ends the search.
     news : callable
-        Asked as often for a schedule from elsewhere, at which the search goes on.
+        Called as often; returns a plan from which to continue, or None.
     """
     shortest, first, turn = sequences.makespan, sequences.plan, 0
     yield shortest, first
@@ -305,7 +309,7 @@ def search(
 
 
 def _walk(now: Sequences, rng: random.Random) -> Iterator[tuple[Any, Plan | None]]:
-    """The makespan after each move, with the schedule where it is the shortest of the walk."""
+    """The makespan after each move, with the plan if it is the shortest of the walk."""
     tabu: dict[tuple[int, int], int] = {}
     best, stale, turn = now.makespan, 0, 0
     tenure = TENURE + len(now.options) // max(len(now.first), 1) ** 2
@@ -324,10 +328,10 @@ def _walk(now: Sequences, rng: random.Random) -> Iterator[tuple[Any, Plan | None
 def _step(
     now: Sequences, rng: random.Random, tabu: dict[tuple[int, int], int], turn: int, best: Any
 ) -> list[tuple[int, int]]:
-    """Make the move whose longest path is shortest, of those that are not tabu; returns what it undid.
+    """Make the move with the shortest longest path that is not tabu; returns the pairs that it undid.
 
-    That one operation comes before another, or that it is on a machine, is a pair: machines count on from n. Where
-    everything is tabu, a move is drawn at random.
+    A pair (a, b) means that operation a comes before b, or that a is on machine b - n. If all moves are tabu, a random
+    one is made.
     """
     n, get = len(now.options), tabu.get
     found: list[tuple[bool, Any, float, int, int, int, list[int], bool]] = []
@@ -357,7 +361,7 @@ def _step(
 
 
 def _drawn(sequences: Sequences, plan: Plan, rng: random.Random) -> Plan:
-    """The machines of a plan, and an order drawn at random."""
+    """The machines of a plan with a random order."""
     n = len(sequences.options)
     ready, order = [op for op in range(n) if sequences.previous[op] == n], []
     while ready:
@@ -371,7 +375,7 @@ def _drawn(sequences: Sequences, plan: Plan, rng: random.Random) -> Plan:
 
 
 def _between(kept: Sequence[tuple[Any, Plan]], rng: random.Random) -> Plan:
-    """A schedule that has of two others what they have in common, and something of both."""
+    """A schedule between two kept ones: what they have in common, and a mixture of the rest."""
     (_, one), (_, other) = rng.sample(kept, 2)
     share = rng.uniform(*BETWEEN)
     at = [0.0] * len(one.order)
