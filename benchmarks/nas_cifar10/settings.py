@@ -167,7 +167,7 @@ SIZE_NAMES = ("params", "memory")
 
 @cache
 def all_settings() -> dict[str, Setting]:
-    """All settings by name; those of the size space only where its file is here."""
+    """All settings by name; those of the size space only if its file exists."""
     named = [*zip(TOPOLOGY_NAMES, tables.topology(), strict=False)]
     found = {name: Setting(name, TOPOLOGY, table) for name, table in named}
     return found | {
