@@ -112,7 +112,7 @@ def _widths(supernet: Supernet) -> list[Hashable]:
     return [d for d, shared in every if any(isinstance(choice, ChannelChoice) for choice in shared.values())]
 
 
-# -- what is run ------------------------------------------------------------------------------------------------------
+# -- running ----------------------------------------------------------------------------------------------------------
 
 
 def _prepared(
@@ -246,7 +246,7 @@ def outputs_of(module: nn.Module, inputs: Sequence[Tensor], seed: int = 0) -> li
         return list(tensors_in(module(*(x.clone() for x in inputs))))  # a network may write into its input
 
 
-# -- what is said -----------------------------------------------------------------------------------------------------
+# -- comparing --------------------------------------------------------------------------------------------------------
 
 
 def _compare(twin: Supernet, row: Row, inputs: Sequence[Tensor], rounding: float) -> None:

@@ -234,7 +234,7 @@ class TorchGuide:
         if distributed.get_rank() == 0:
             try:
                 message[0] = compute()
-            except Exception as error:  # the others must not wait for ever
+            except Exception as error:  # the other ranks wait for a message
                 failure, message[1] = error, f"{type(error).__name__} on rank 0: {error}"
         distributed.broadcast_object_list(message, src=0)
         if failure is not None:
