@@ -1,7 +1,8 @@
-"""Whether the networks extracted from a supernet compute what the supernet computes.
+"""Whether the networks extracted from a supernet compute the same as the supernet.
 
-Where a `ChannelChoice` stands, that depends on the layers around it: they must be `Sliced` alike, and nothing between
-them may read channels that the mask sets to 0. So supernet and extracted network are run on the same input.
+For a `ChannelChoice`, this depends on the layers around it. They must be in `Sliced` with the same decision, and no
+operation between them may depend on channels that the mask sets to 0. To test this, supernet and extracted network are
+run on the same input.
 """
 
 from __future__ import annotations
@@ -25,20 +26,20 @@ from cggd_nas.plain import changes, plain_network, stripped
 from cggd_nas.supernet import Supernet, collect
 from cggd_nas.trace import Example, tensors_of
 
-# Selections drawn, besides the one that is asked for, when a supernet is checked for the first time.
+# Random selections that are also compared when a supernet is checked for the first time.
 DRAWN = 3
 
-# Differences up to this share of an output's largest number are rounding: in double precision, where a network may
-# still compute parts of itself in single precision, and in the network's own precision where it runs in no other.
+# Largest differences due to rounding, as shares of an output's largest number: in double precision (parts of a network
+# may still use single precision), and in the network's own precision if it cannot run in double precision.
 ROUNDING, OWN_ROUNDING = 1e-5, 1e-3
 
-# By how much weights are moved, so that biases and residual branches that start at 0 do not hide a difference.
+# Size of the noise added to weights, so that biases and residual branches that start at 0 do not hide a difference.
 MOVED = 0.1
 
-# Numbers of places along each axis that are tried where no input of the network is known.
+# Sizes of each axis that are tried if no input of the network is known.
 SIZES = tuple(dict.fromkeys((16, 8, 32, 4, 64, 28, *range(1, 65), 96, 128, 160, 192, 224, 256, 299, 512, 1024)))
 
-# Layers whose input shapes are tried: the first ones decide what the network takes.
+# Number of first layers whose input shapes are tried.
 LAYERS = 4
 
 Row = tuple[int, ...]
@@ -47,24 +48,24 @@ Row = tuple[int, ...]
 def check_agreement(
     supernet: Supernet, rows: Iterable[Iterable[int]] = (), example: Example | None = None, *, insist: bool = False
 ) -> None:
-    """Raise where an extracted network computes something else than the supernet under the same selection.
+    """Raise if an extracted network computes something else than the supernet under the same selection.
 
-    Compared are a few drawn selections once for each supernet, and those given, on copies in evaluation mode and double
-    precision with weights moved at random: what holds for those holds for any weights. Networks in which only `Choice`
-    and `RepeatChoice` depend on the selection agree by construction. A network that gives different numbers each time
-    it is run cannot be compared.
+    The given selections are compared, and once for each supernet a few random ones. The comparison uses copies in
+    evaluation mode and double precision, with weights moved at random so that the result holds for any weights.
+    Networks in which only `Choice` and `RepeatChoice` depend on the selection agree by construction. A network whose
+    outputs are random cannot be compared.
 
     Parameters
     ----------
     supernet : Supernet
     rows : iterable of selections as indices
     example : Tensor or sequence of Tensor, optional
-        Arguments of the network's forward. Without it the last example known is used (of `Costs`, or of a forward
-        pass), or one is made from the shapes of the first layers. Floating-point tensors of a single number, such as
-        ``torch.zeros``, are filled with random ones.
+        Arguments of the network's forward. By default the last known example (of `Costs`, or of a forward pass), or
+        tensors made from the shapes of the first layers. Floating-point tensors whose numbers are all equal, such as
+        ``torch.zeros``, are filled with random numbers.
     insist : bool
-        Compare networks that agree by construction as well, if there is an example, and raise where the example cannot
-        be run or where widths are chosen and no example is known.
+        With an example, also compare networks that agree by construction. Raise if the example cannot be run, or if the
+        supernet has choices of width and no example is known.
 
     Raises
     ------
@@ -76,7 +77,7 @@ def check_agreement(
         return
     tensors = [*supernet.model.parameters(), *supernet.model.buffers()]
     if any(is_lazy(x) or x.is_meta for x in tensors):
-        return  # there are no numbers to compare
+        return  # there are no values to compare
     space = supernet.space
     drawn = [] if supernet.agreed else space.sample(DRAWN, np.random.default_rng(0)).tolist()
     rows = [tuple(map(int, row)) for row in (*rows, *drawn)]
@@ -101,7 +102,7 @@ def check_agreement(
 
 
 def _right_anywhere(module: nn.Module) -> bool:
-    """Whether what a module becomes computes the same whatever stands around it."""
+    """Whether the extracted module computes the same for any modules around it."""
     return not changes(module) or type(module).plain in (Choice.plain, RepeatChoice.plain)  # pyright: ignore
 
 
@@ -111,13 +112,13 @@ def _widths(supernet: Supernet) -> list[Hashable]:
     return [d for d, shared in every if any(isinstance(choice, ChannelChoice) for choice in shared.values())]
 
 
-# -- what is run ------------------------------------------------------------------------------------------------------
+# -- running ----------------------------------------------------------------------------------------------------------
 
 
 def _prepared(
     supernet: Supernet, row: Row, given: tuple[Tensor, ...] | None
 ) -> tuple[Supernet, list[Tensor], float] | None:
-    """A copy of the supernet and inputs on which it gives finite numbers, and what counts as rounding there."""
+    """A copy of the supernet, inputs with finite outputs, and the tolerance for rounding."""
     known = [lambda: supernet.example, lambda: _guessed(supernet, row)] if given is None else [lambda: given]
     for example in filter(None, (ask() for ask in known)):
         for precise, moved in ((True, True), (True, False), (False, False)):
@@ -144,7 +145,7 @@ def _copied(supernet: Supernet, *, precise: bool, moved: bool) -> Supernet:
 
 
 def moved_weights(model: nn.Module) -> nn.Module:
-    """A model with all weights and running statistics moved at random, in place."""
+    """Add random noise to all weights and running statistics of a model, in place."""
     generator = torch.Generator().manual_seed(0)
     with torch.no_grad():
         for parameter in model.parameters():
@@ -160,9 +161,9 @@ def moved_weights(model: nn.Module) -> nn.Module:
 
 
 def _filled(example: Sequence[Tensor], supernet: Supernet, *, constant: bool = False) -> list[Tensor]:
-    """An example on the device and in the precision of a supernet; with random numbers where it has none.
+    """An example on the device and in the precision of a supernet, with random numbers if it has no values.
 
-    Those that are all the same count as none, unless `constant` asks for them.
+    Without `constant`, tensors with equal numbers are also filled.
     """
     like, generator = supernet.parameters[0], torch.Generator().manual_seed(1)
 
@@ -177,7 +178,7 @@ def _filled(example: Sequence[Tensor], supernet: Supernet, *, constant: bool = F
 
 
 def _guesses(model: nn.Module) -> Iterator[tuple[Tensor, ...]]:
-    """Inputs that a network of one argument may take, from the shapes of its first layers."""
+    """Possible inputs of a network with one argument, from the shapes of its first layers."""
     given = inspect.signature(model.forward).parameters.values()
     positional = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
     if sum(p.default is p.empty and p.kind in positional for p in given) > 1:
@@ -192,7 +193,7 @@ def _guesses(model: nn.Module) -> Iterator[tuple[Tensor, ...]]:
 
 
 def _shapes(module: Any) -> list[tuple[tuple[int, ...], int | None]]:
-    """Shapes of inputs that a layer takes, two samples each, and for whole numbers how many there are."""
+    """Shapes of a layer's inputs with two samples and, for integer inputs, the number of values."""
 
     def images(channels: int, *dims: int) -> list[tuple[tuple[int, ...], int | None]]:
         return [((2, channels, *[size] * dim), None) for dim in dims for size in (SIZES if dim else SIZES[:1])]
@@ -221,10 +222,10 @@ def _shapes(module: Any) -> list[tuple[tuple[int, ...], int | None]]:
 
 
 def _runs(supernet: Supernet, row: Row, inputs: Sequence[Tensor]) -> bool:
-    """Whether a supernet gives finite numbers."""
+    """Whether the outputs of a supernet are finite."""
     try:
         outputs = _supernet_outputs(supernet, row, inputs)
-    except Exception:  # whatever its forward raises, this is no input for it
+    except Exception:  # the forward does not take this input
         return False
     return all(bool(x.isfinite().all()) for x in outputs)
 
@@ -235,23 +236,23 @@ def _supernet_outputs(supernet: Supernet, row: Row, inputs: Sequence[Tensor], *,
 
 
 def outputs_of(module: nn.Module, inputs: Sequence[Tensor], seed: int = 0) -> list[Tensor]:
-    """All tensors that a module returns, with the random numbers of a seed."""
+    """All tensors that a module returns, with a seed for random numbers."""
     devices = {x.device for x in (*module.parameters(), *inputs) if x.device.type == "cuda"}
     kind = next((x.device.type for x in inputs), "cpu")
     own_random = torch.random.fork_rng(devices=list(devices))
     with torch.no_grad(), torch.autocast(kind, enabled=False), own_random, warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # what the network warns of, it says when it is used
+        warnings.simplefilter("ignore")  # the network's warnings appear when it is used
         torch.manual_seed(seed)
         return list(tensors_in(module(*(x.clone() for x in inputs))))  # a network may write into its input
 
 
-# -- what is said -----------------------------------------------------------------------------------------------------
+# -- comparing --------------------------------------------------------------------------------------------------------
 
 
 def _compare(twin: Supernet, row: Row, inputs: Sequence[Tensor], rounding: float) -> None:
     try:
         expected = _supernet_outputs(twin, row, inputs)
-    except Exception:  # a selection whose network cannot be run in the supernet either
+    except Exception:  # the network of this selection cannot be run in the supernet either
         return
     labels = twin.space.labels(row)
     network = plain_network(twin, labels).eval()
@@ -266,7 +267,7 @@ def _compare(twin: Supernet, row: Row, inputs: Sequence[Tensor], rounding: float
     if apart(expected, outputs) <= rounding:
         return
     if apart(expected, _supernet_outputs(twin, row, inputs, seed=1)) > rounding:
-        return  # it gives other numbers each time
+        return  # its outputs are random
     raise ValueError(
         f"the network of {labels} computes something else when it is extracted: outputs differ by "
         f"{_share(apart(expected, outputs))} of the largest one. {_advice(_to_blame(twin, row, inputs, rounding))}"
@@ -274,7 +275,7 @@ def _compare(twin: Supernet, row: Row, inputs: Sequence[Tensor], rounding: float
 
 
 def apart(expected: Sequence[Tensor], outputs: Sequence[Tensor]) -> float:
-    """The largest difference as a share of the largest number of its output; infinite where shapes differ."""
+    """The largest difference, as a share of the largest number of its output; infinite if shapes differ."""
     if [x.shape for x in expected] != [x.shape for x in outputs]:
         return np.inf
     return max((_distance(a, b) for a, b in zip(expected, outputs, strict=True)), default=0.0)
@@ -295,7 +296,7 @@ def _share(apart: float) -> str:
 
 
 def _to_blame(twin: Supernet, row: Row, inputs: Sequence[Tensor], rounding: float) -> list[Hashable]:
-    """The decisions on widths that each change the function while the others stay at their widest."""
+    """The decisions on widths that change the function even if all others are at their largest width."""
     space, widths = twin.space, _widths(twin)
     blamed = []
     for decision in widths:

@@ -1,4 +1,4 @@
-"""Arguments of modules that stand in the same place: one that takes fewer than the others gets those that it takes."""
+"""Arguments of alternative modules: each module gets only the arguments that it takes."""
 
 from __future__ import annotations
 
@@ -15,20 +15,20 @@ _VARIABLE = (Parameter.VAR_POSITIONAL, Parameter.VAR_KEYWORD)
 
 @dataclass(frozen=True)
 class Arguments:
-    """What modules in the same place are called with.
+    """The arguments of alternative modules.
 
     Attributes
     ----------
     known : tuple of Parameter
         Parameters of the forward that takes the most arguments, without ``*args`` and ``**kwargs``.
     taken : tuple of (tuple of str, or None)
-        For each module the names of those that it gets; None if it gets all of them.
+        For each module the names of the arguments that it gets; None if it gets all of them.
     more : bool
-        Whether that forward takes ``**kwargs`` as well, which the others do not get.
+        Whether the forward with the most arguments also takes ``**kwargs``, which the others do not get.
 
     Examples
     --------
-    A skip connection beside a layer that takes a mask:
+    A skip connection as an alternative to a layer that takes a mask:
 
     >>> class Layer(nn.Module):
     ...     def forward(self, h, mask=None):
@@ -57,22 +57,22 @@ class Arguments:
     def given(
         self, number: int, arguments: tuple[Any, ...], named: Mapping[str, Any]
     ) -> tuple[tuple[Any, ...], Mapping[str, Any]]:
-        """What a module gets of the arguments by position and by name."""
+        """The arguments of one module, by position and by name."""
         names, known = self.taken[number], [p.name for p in self.known]
         if names is None or len(arguments) > len(known) or not (self.more or set(named).issubset(known)):
-            return arguments, named  # where there are too many, the module says so
+            return arguments, named  # the module raises an error for too many arguments
         by_name = dict(zip(known, arguments, strict=False)) | dict(named)
         first, *others = names
         return (by_name[first],), {name: by_name[name] for name in others if name in by_name}
 
     def plain(self, number: int, module: nn.Module) -> nn.Module:
-        """A module of PyTorch that takes all of the arguments, and gives the module those that it takes."""
+        """A plain module that takes all arguments and passes on those that `module` takes."""
         return module if self.taken[number] is None else self.chain([number], [module], more=self.more)
 
     def chain(self, numbers: Sequence[int], modules: Sequence[nn.Module], *, more: bool = False) -> nn.Module:
-        """Modules one after another: each takes as first argument what the one before it returned.
+        """Modules one after another: the first argument of each is the output of the one before it.
 
-        With `more` it takes any further arguments by name, and drops them.
+        With `more` the chain also takes any other arguments by name and ignores them.
         """
         if len(self.known) <= 1 and not more:
             return nn.Sequential(*modules)
@@ -89,7 +89,7 @@ class Arguments:
         return fx.GraphModule(nn.ModuleDict({str(i): module for i, module in enumerate(modules)}), graph)
 
     def check(self, arguments: tuple[Any, ...], named: Mapping[str, Any], what: str) -> None:
-        """Raise for arguments that `chain` could not pass on."""
+        """Raise for arguments that `chain` cannot pass on."""
         known = [p.name for p in self.known]
         if (unknown := [name for name in named if name not in known]) or len(arguments) > max(1, len(known)):
             got = f"{unknown[0]!r}" if unknown else f"{len(arguments)} by position"
@@ -101,7 +101,7 @@ class Arguments:
 
 def _parameters(module: nn.Module) -> list[Parameter]:
     if isinstance(own := getattr(module, "arguments", None), Arguments):
-        return list(own.known)  # a choice takes what its options take
+        return list(own.known)  # a choice takes the arguments of its options
     parameters = [p.replace(annotation=p.empty) for p in inspect.signature(module.forward).parameters.values()]
     if type(module).__module__.startswith("torch.nn."):  # such as output_size of transposed convolutions
         return [p for p in parameters if p.default is p.empty]

@@ -1,4 +1,4 @@
-"""Batches of data: what the network is given, and what its outputs are compared with."""
+"""Batches of data: inputs of the network, and targets for its outputs."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ LABELS = "labels"
 
 
 class Batches(Protocol):
-    """What a search reads data from: a ``DataLoader``, a list of batches, anything with a length to iterate anew."""
+    """A source of batches with a length that can be iterated repeatedly, such as a ``DataLoader`` or a list."""
 
     def __len__(self) -> int:
         """Number of batches."""
@@ -53,14 +53,14 @@ class Batch:
 
     @classmethod
     def of(cls, raw: Any, model: nn.Module, argument: str = "batches") -> Batch:
-        """A batch as data loaders give it; `argument` names the loader in errors.
+        """Convert a batch of a data loader; `argument` names the loader in errors.
 
         Parameters
         ----------
         raw : tuple, list or mapping
-            The last part of a tuple is the target, and what stands before it goes to the model; a mapping before a
-            target is given by name. From a mapping alone, the model gets what its forward takes. The targets are then
-            the entry ``labels``, or the mapping itself if it has none.
+            The last part of a tuple is the target, and the parts before it go to the model, by name if they are one
+            mapping. Of a single mapping, the model gets the entries that its forward takes. The targets are then the
+            entry ``labels``, or the mapping itself if there is none.
         model : nn.Module
         argument : str
         """
@@ -80,7 +80,7 @@ class Batch:
 
     @property
     def samples(self) -> int:
-        """Number of samples: that of the targets, or of the first input if targets have no length."""
+        """Number of samples: the length of the targets, or of the first input if targets have no length."""
         own = self.targets
         if isinstance(own, Sized) and not isinstance(own, Mapping):
             return len(own)
@@ -91,13 +91,13 @@ class Batch:
         return Batch(*moved((self.inputs, self.named, self.targets), device))
 
     def outputs(self, model: nn.Module) -> Any:
-        """What a model returns for the inputs."""
+        """The outputs of a model for the inputs."""
         return model(*self.inputs, **self.named)
 
 
 @dataclass(frozen=True, eq=False)
 class Shuffled:
-    """Batches of tensors in a new random order each time; a last batch that is not full is left out.
+    """Batches of tensors in a new random order for each iteration, without a last batch that is not full.
 
     Attributes
     ----------
@@ -105,7 +105,7 @@ class Shuffled:
         All of the same length.
     batch_size : int
     generator : torch.Generator
-        On the CPU; what it draws next is the next order.
+        On the CPU. It draws the order of each iteration.
 
     Examples
     --------
@@ -137,7 +137,7 @@ class Shuffled:
 
 
 def as_batches(data: Any, argument: str, *, batch_size: int, seed: int) -> Batches:
-    """Batches from tensors, or from something that gives batches already, checked."""
+    """Batches made from tensors, or given batches, checked."""
     parts = list(data.values()) if isinstance(data, Mapping) else list(data) if isinstance(data, tuple) else []
     if len(parts) > 1 and all(isinstance(part, Tensor) for part in parts):
         lengths = [len(part) if part.ndim else 0 for part in parts]
@@ -156,7 +156,7 @@ def as_batches(data: Any, argument: str, *, batch_size: int, seed: int) -> Batch
 
 
 def in_order(batches: Batches) -> Batches | Sequence[Any]:
-    """Batches to evaluate on: those of tensors as they lie, a last one that is not full included."""
+    """Batches for evaluation: tensors in their order, including a last batch that is not full."""
     if not isinstance(batches, Shuffled):
         return batches
     return [batches.rows(rows) for rows in torch.arange(batches.samples).split(batches.batch_size)]
@@ -168,13 +168,13 @@ def checked(batches: Iterable[Any], argument: str, model: nn.Module) -> Iterator
 
 
 def generator_of(batches: Any) -> torch.Generator | None:
-    """The generator that orders the batches, where they have one of their own; else it is PyTorch's global one."""
+    """The batches' own generator; None if they use PyTorch's global one."""
     generator = getattr(batches, "generator", None)
     return generator if isinstance(generator, torch.Generator) else None
 
 
 def repeated(batches: Batches) -> Iterator[Any]:
-    """Batches for ever, from the beginning again when they end."""
+    """Endless batches; starts again when they end."""
     while True:
         yield from batches
 

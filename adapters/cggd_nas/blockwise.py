@@ -1,9 +1,9 @@
-"""Blocks of a trained network replaced by cheaper ones, each of which was trained to do what its block does.
+"""Replacement of blocks of a trained network by cheaper blocks that reproduce their outputs.
 
 Each replacement learns its block's outputs from the block's inputs, both recorded in one pass over the data (Li et al.,
-"DNA", CVPR 2020; Bercovich et al., "Puzzle", 2024, arXiv 2411.19146). The loss of the network with one block replaced
-is that replacement's score. The selection of least total score within the bounds is found by `cggd.minimize`; several
-of the best are judged by their true loss, and from the best of them the scores are taken anew.
+"DNA", CVPR 2020; Bercovich et al., "Puzzle", 2024, arXiv 2411.19146). The score of a replacement is the loss of the
+network with only that block replaced. `cggd.minimize` finds selections with the smallest total score within the bounds.
+Several of the best are evaluated by their true loss, and the scores are measured again at the best of them.
 """
 
 from __future__ import annotations
@@ -33,35 +33,35 @@ from cggd_nas.nested import mapped, tensors_in
 from cggd_nas.retrain import Loss, evaluate
 from cggd_nas.supernet import Supernet, collect
 
-# The label of the block that was there.
+# Label of the original block.
 ORIGINAL = "original"
 
 # Adam's default rate. An epoch is a pass over the recorded features.
 RATE, EPOCHS = 1e-3, 10
 
-# Selections judged by their true loss each time that the scores were solved, and how often they are.
+# Selections evaluated by their true loss after each solution, and number of solutions.
 ANSWERS, ROUNDS = 5, 3
 
 
 @dataclass(frozen=True, eq=False)
 class Replaced:
-    """A network some of whose blocks were replaced; made by `replace_blocks`.
+    """A network with replaced blocks; made by `replace_blocks`.
 
     Attributes
     ----------
     supernet : Supernet
-        A copy of the network in which each block is a choice; it runs the selection found.
+        A copy of the network in which each block is a choice. It runs the selection found.
     selection : dict of block to option
     loss, original_loss : float
-        Of the selection and of the network as it was, on the validation data.
+        Of the selection and of the original network, on the validation data.
     errors : dict of (block, option) to float
         Mean squared error of a replacement's outputs after its training, as a share of their variance.
     scores : dict of (block, option) to float
-        By how much the loss rises if that block alone is replaced.
+        Increase of the loss if only that block is replaced.
     constraints : list of Row
-        The bounds, evaluated anew.
+        The bounds, evaluated again.
     judged : dict of tuple of int to float
-        True losses of all selections that were judged.
+        True losses of all selections that were evaluated.
     """
 
     supernet: Supernet
@@ -92,20 +92,20 @@ def replace_blocks(
     rounds: int = ROUNDS,
     seed: int = 0,
 ) -> Replaced:
-    """Replace blocks of a trained network by cheaper ones, so that bounds are kept and the loss rises least.
+    """Replace blocks of a trained network by cheaper ones so that bounds are satisfied and the loss rises least.
 
     Parameters
     ----------
     model : nn.Module
-        Stays as it is.
+        It is not changed.
     blocks : mapping of str to mapping of str to nn.Module
-        For paths of blocks, as ``named_modules`` has them, the replacements by label. A replacement takes what its
-        block takes, and returns tensors of the same shapes; ``nn.Identity()`` leaves a block out.
+        For the path of each block, as in ``named_modules``, its replacements by label. A replacement takes the
+        arguments of its block and returns tensors of the same shapes. ``nn.Identity()`` leaves a block out.
     train : iterable of batches
-        What the replacements learn from, in one pass; batches are those of `cggd_nas.search`. The inputs and outputs of
-        all blocks are kept in memory. The targets are not looked at.
+        Training data of the replacements, read once; batches as for `cggd_nas.search`. The inputs and outputs of all
+        blocks are kept in memory. The targets are not used.
     val : sequence of batches
-        What selections are judged by. It is read several times.
+        Data by which selections are evaluated. It is read several times.
     bounds : callable
         From the supernet to the constraints, such as ``lambda s: [Costs(s, example).macs() <= 3.0]``.
     loss : callable
@@ -113,15 +113,16 @@ def replace_blocks(
     epochs, rate : int, float
         Passes over the recorded features and the learning rate (Adam) of each replacement.
     answers, rounds : int
-        Selections that are judged after each solution, and solutions. The first solution takes the scores at the
-        original network; the others take them at the best selection so far, and end where it does not improve.
+        Selections that are evaluated after each solution, and number of solutions. The scores of the first solution are
+        measured at the original network, later ones at the best selection so far. The search ends when it does not
+        improve.
     seed : int
-        Of the order of batches.
+        For the order of batches.
 
     Raises
     ------
     NoFeasibleArchitectureError
-        If no selection that keeps the bounds was found.
+        If no selection that satisfies the bounds was found.
 
     Examples
     --------
@@ -166,7 +167,7 @@ def replace_blocks(
 
 
 class _Search:
-    """The solutions of scores, judged by true losses."""
+    """Solutions by scores, evaluated by true losses."""
 
     def __init__(self, supernet: Supernet, constraints: Sequence[Constraint], val: list[Any], loss: Loss) -> None:
         self.supernet, self.constraints, self.val, self.loss = supernet, constraints, val, loss
@@ -178,7 +179,7 @@ class _Search:
         original, first = self._true(at), losses_of_switches(self._true, at, space)
         table, best = first, None
         for _ in range(rounds):
-            # Against the loss where they were taken, so that scores of options that are there already are 0.
+            # Relative to the current loss, so that the scores of current options are 0.
             scores = Additive(space, table - self._true(at), name="score")
             result = minimize(scores, list(self.constraints), seed=seed, answers=answers)
             if result.indices is None:
@@ -206,7 +207,7 @@ class _Search:
         )
 
     def _true(self, selection: NDArray[np.int64]) -> float:
-        """The loss of a selection on the validation data, remembered."""
+        """The loss of a selection on the validation data, cached."""
         key = tuple(selection.tolist())
         if key not in self.judged:
             with self.supernet.selected(selection) as model, evaluating(model):
@@ -237,7 +238,7 @@ class _Call:
 
 
 def _recorded(model: nn.Module, blocks: Iterable[str], train: Iterable[Any]) -> dict[str, list[_Call]]:
-    """What each block was given and returned, in one pass over the data in evaluation mode."""
+    """Inputs and outputs of each block, from one pass over the data in evaluation mode."""
     recorded: dict[str, list[_Call]] = {path: [] for path in blocks}
     hooks = []
     for path, calls in recorded.items():
@@ -264,7 +265,7 @@ def _recorded(model: nn.Module, blocks: Iterable[str], train: Iterable[Any]) -> 
 
 
 def _kept(value: Any) -> Any:
-    """A copy: what follows may change tensors in place."""
+    """A copy, since later operations may change tensors in place."""
     return mapped(lambda x: x.detach().clone() if isinstance(x, Tensor) else x, value)
 
 
@@ -273,7 +274,7 @@ _Taken = Callable[[tuple[Any, ...], dict[str, Any]], tuple[tuple[Any, ...], Mapp
 
 
 def _distilled(option: nn.Module, taken: _Taken, calls: Sequence[_Call], epochs: int, rate: float, seed: int) -> float:
-    """Train a replacement to return what its block did; return its error at the end."""
+    """Train a replacement to reproduce the outputs of its block; returns the final error."""
     parameters = [p for p in option.parameters() if p.requires_grad]
     order = torch.Generator().manual_seed(seed)
     if parameters:
@@ -294,7 +295,7 @@ def _distilled(option: nn.Module, taken: _Taken, calls: Sequence[_Call], epochs:
 
 
 def _compared(option: nn.Module, taken: _Taken, call: _Call) -> Iterator[tuple[Tensor, Tensor]]:
-    """Mean squared errors of a replacement's outputs, each with the variance of what its block returned."""
+    """Mean squared errors of a replacement's outputs, each with the variance of its block's output."""
     given, named = taken(_kept(call.given), _kept(call.named))
     returned, targets = list(_floats(option(*given, **named))), list(_floats(call.returned))
     shapes, wanted = ([tuple(x.shape) for x in tensors] for tensors in (returned, targets))

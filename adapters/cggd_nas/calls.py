@@ -1,4 +1,4 @@
-"""Parts of networks: what a look-up table calls them, and a part that takes tensors alone."""
+"""Parts of networks: their keys in look-up tables, and parts that take only tensors."""
 
 from __future__ import annotations
 
@@ -12,17 +12,17 @@ from torch.utils import _pytree as pytree
 
 @dataclass(frozen=True)
 class Place:
-    """A part of the network as a look-up table names it.
+    """The key of a part of the network in a look-up table.
 
     Attributes
     ----------
     path : str
         The part's path in the supernet.
     option : str
-        The options that it depends on: the label where it is one decision's, ``decision=label`` of each joined by
-        semicolons where it is several's, and nothing where it is always the same.
+        The label of its option. If it depends on several decisions, ``decision=label`` of each, joined by semicolons;
+        if on none, empty.
     shapes : tuple of tuples of int
-        Shapes of the tensors that it is given.
+        Shapes of the tensors in its arguments.
     """
 
     path: str
@@ -35,7 +35,7 @@ class Place:
 
 
 class Partial(nn.Module):
-    """A module with those of its arguments that are no tensors; it takes the tensors."""
+    """A module with fixed arguments except tensors; it takes only the tensors."""
 
     def __init__(self, module: nn.Module, arguments: tuple[Any, ...], named: Mapping[str, Any]) -> None:
         super().__init__()
@@ -49,4 +49,4 @@ class Partial(nn.Module):
 
 
 class _Tensor:
-    """Stands where a tensor is to be."""
+    """Placeholder for a tensor."""

@@ -1,4 +1,4 @@
-"""Candidates: the architectures that a search met and that satisfy every bound, told apart by their validation loss."""
+"""Candidates: feasible architectures that a search visited, compared by their validation loss."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ from cggd_nas.recalibration import recalibrated
 from cggd_nas.retrain import Accuracy, Loss, evaluate
 from cggd_nas.supernet import Supernet
 
-# A loss that is no number counts as this many times the largest one.
+# A loss that is not finite counts as this many times the largest one.
 WORSE = 10.0
 
 
 @dataclass(frozen=True, eq=False)
 class Candidate:
-    """An architecture that satisfies every bound, judged with the supernet's weights.
+    """An architecture that satisfies every bound, evaluated with the supernet's weights.
 
     Attributes
     ----------
@@ -34,10 +34,10 @@ class Candidate:
     indices : tuple of int
         The selection as indices.
     loss, accuracy : float
-        On the validation data, with batch norms recalibrated; accuracy between 0 and 1, NaN without classes; or
-        what the search's `metric` says.
+        On the validation data, with batch norms recalibrated. The accuracy is between 0 and 1, NaN without classes, or
+        the value of the search's `metric`.
     samples : int
-        Validation samples behind them: all for finalists.
+        Number of validation samples; finalists are evaluated on all.
     """
 
     selection: dict[Hashable, Hashable]
@@ -49,23 +49,23 @@ class Candidate:
 
 @dataclass(frozen=True, eq=False)
 class Nearest:
-    """The selection that came nearest to the bounds: `excess` is the sum of the violations as shares of the bounds."""
+    """The selection with the smallest `excess`, the sum of the violations as shares of the bounds."""
 
     indices: tuple[int, ...]
     excess: float
 
 
 class NoFeasibleArchitectureError(RuntimeError):
-    """A search met no architecture that satisfies every bound.
+    """A search found no architecture that satisfies every bound.
 
     Attributes
     ----------
     nearest : dict or None
-        The selection that came nearest, by the sum of the violations, each as a share of its bound or, where the
-        bounds were proved to be out of reach before the training, of the spread of its metric. None where the search
-        was interrupted before it met any.
+        The selection with the smallest sum of violations. Each violation is a share of its bound or, if it was proved
+        before the training that the bounds cannot be satisfied, of the spread of its metric. None if the search was
+        interrupted before it visited a selection.
     constraints : list of Row
-        What it comes to under each bound, and by how much it misses it.
+        Value and violation of the nearest selection for each bound.
     """
 
     def __init__(self, reason: str, nearest: dict[Hashable, Hashable] | None, constraints: Sequence[Row]) -> None:
@@ -79,7 +79,7 @@ class NoFeasibleArchitectureError(RuntimeError):
 
 
 def excess(violations: NDArray[np.float64], constraints: Sequence[Constraint]) -> float:
-    """The sum of violations as shares of the bounds; as they are where a bound is 0."""
+    """The sum of violations as shares of the bounds, or absolute for bounds of 0."""
     scales = np.array([abs(c.bound) if np.isfinite(c.bound) and c.bound != 0 else 1.0 for c in constraints])
     return float((violations / scales).sum())
 
@@ -97,7 +97,7 @@ def likely(
     Parameters
     ----------
     met : iterable of tuple of int
-        Selections known to satisfy every constraint; more are drawn from the softmax of the logits, `number` of them.
+        Selections known to satisfy every constraint. `number` more are drawn from the softmax of the logits.
     """
     logits, layout = supernet.logits(), supernet.space.layout
     drawn = within(constraints, np.array([sample(logits, layout, rng) for _ in range(number)]))
@@ -114,7 +114,7 @@ def within(constraints: Sequence[Constraint], selections: NDArray[np.int64]) -> 
 
 
 def ranked(candidates: Iterable[Candidate]) -> list[Candidate]:
-    """Candidates by their loss, the least first; those whose loss is not a number come last."""
+    """Candidates sorted by loss, the smallest first; NaN comes last."""
     return sorted(candidates, key=lambda candidate: (math.isnan(candidate.loss), candidate.loss))
 
 
@@ -133,7 +133,7 @@ def judge(
 
 
 def holds(constraints: Sequence[Constraint], selection: Any) -> list[Row] | None:
-    """The report of a selection that satisfies every constraint when evaluated afresh; None for any other."""
+    """The report of a selection that satisfies every constraint in a new evaluation; None for others."""
     with afresh():
         rows = [constraint.report(selection) for constraint in constraints]
     return rows if all(row.satisfied for row in rows) else None
@@ -142,7 +142,7 @@ def holds(constraints: Sequence[Constraint], selection: Any) -> list[Row] | None
 def losses_of_switches(
     judged: Callable[[NDArray[np.int64]], float], selection: NDArray[np.int64], space: ChoiceSpace
 ) -> NDArray[np.float64]:
-    """Losses of all switches of a selection, shape (n_options,); what is no number is worse than any other."""
+    """Losses of all switches of a selection, shape (n_options,). Losses that are not finite become the worst."""
     losses = np.array([judged(row) for row in space.switches(selection)])
     finite = losses[np.isfinite(losses)]
     return np.where(np.isfinite(losses), losses, WORSE * np.abs(finite).max(initial=1.0))

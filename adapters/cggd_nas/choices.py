@@ -1,8 +1,8 @@
-"""Choices: modules that stand for a decision, to be used anywhere in a network.
+"""Choices: modules that represent a decision anywhere in a network.
 
-`cggd_nas.collect` finds them, names their decisions and sets how they mix. Choices given the same `decision` share it,
-and share their logits. Choices may stand inside options of others; where no chosen option holds them, they act on
-nothing.
+`cggd_nas.collect` finds them, names their decisions and sets how they mix. Choices with the same `decision` share the
+decision and its logits. A choice may be inside an option of another choice; it has no effect if that option is not
+chosen.
 """
 
 from __future__ import annotations
@@ -18,25 +18,25 @@ from cggd.checks import whole
 from cggd_nas.arguments import Arguments
 from cggd_nas.relaxations import Mixing, mix
 
-# DARTS starts its logits as noise of this size (its program, model_search.py): it breaks ties and nothing else.
+# DARTS starts its logits as noise of this size (its program, model_search.py). The noise only breaks ties.
 NOISE = 1e-3
 
 Selection = Mapping[Any, Any]
 
 
 class ChoiceModule(Protocol):
-    """What a module must have to be a choice; `Choice`, `ChannelChoice` and `RepeatChoice` do, and so may your own.
+    """What a module needs to be a choice, such as `Choice`, `ChannelChoice`, `RepeatChoice` or your own class.
 
     Attributes
     ----------
     labels : tuple of str
         Names of the options.
     decision : str or None
-        Name of the decision; `cggd_nas.collect` puts the module's path where there is none.
+        Name of the decision. If it is None, `cggd_nas.collect` sets it to the module's path.
     logits : nn.Parameter of shape (n_options,)
         The architecture parameter.
     mixing : Mixing or None
-        What the next forward pass is to compute; set before each one.
+        What the next forward pass computes; set before each pass.
     """
 
     labels: tuple[str, ...]
@@ -50,9 +50,9 @@ class ChoiceModule(Protocol):
 
 
 def is_choice(module: nn.Module) -> TypeGuard[ChoiceModule]:
-    """Whether a module has what makes it a choice.
+    """Whether a module has the attributes of a choice.
 
-    From Python 3.12 on ``isinstance`` with a protocol no longer sees parameters of modules.
+    Since Python 3.12 ``isinstance`` with a protocol does not find parameters of modules.
     """
     return all(hasattr(module, name) for name in ("labels", "decision", "logits", "mixing", "plain"))
 
@@ -64,16 +64,16 @@ class Choice(nn.Module):
     ----------
     options : mapping of str to nn.Module
         At least one. They return values of the same structure: tensors of one shape, or tuples, mappings and
-        dataclasses of such tensors. Parts whose structure differs, as the states of LSTM and GRU, can be read where one
-        path runs, and not where several are mixed. An option that takes fewer arguments than another gets those that it
-        takes: ``nn.Identity()`` may stand beside a layer that is called as ``layer(h, mask=mask)``.
+        dataclasses of such tensors. If parts differ in structure, as the states of LSTM and GRU do, they can be read if
+        one path runs, but not if several paths are mixed. Each option gets only the arguments that it takes, so
+        ``nn.Identity()`` can be an alternative to a layer that is called as ``layer(h, mask=mask)``.
     decision : str, optional
-        Choices with the same name share one decision; they must have equal labels in equal order.
+        Choices with the same name share one decision. They must have equal labels in equal order.
 
     Attributes
     ----------
     options : nn.ModuleDict
-        In the order of `labels`; keys are the labels where PyTorch allows them, and the options' numbers elsewhere.
+        In the order of `labels`. Keys are the labels if PyTorch allows them, otherwise the options' numbers.
     labels, decision, logits, mixing
         See `ChoiceModule`.
 
@@ -109,7 +109,7 @@ class Choice(nn.Module):
             self.options[label if usable else str(number)] = option
 
     def forward(self, *args: Any, **kwargs: Any) -> Any:
-        """The chosen option's output, or a mixture of the outputs of those that were drawn."""
+        """The chosen option's output, or a mixture of the outputs of the options drawn."""
         options = list(self.options.values())
 
         def run(path: int) -> Any:
@@ -119,7 +119,7 @@ class Choice(nn.Module):
         return mix(_drawn(self), run, self.labels)
 
     def choose(self, label: str) -> nn.Module:
-        """The module of one option, itself and not a copy."""
+        """The module of one option, not a copy."""
         return list(self.options.values())[_position(self, label)]
 
     def plain(self, selection: Selection) -> nn.Module:
@@ -132,26 +132,27 @@ class Choice(nn.Module):
 
 
 class ChannelChoice(nn.Module):
-    """A number of channels: those beyond the chosen one are set to 0.
+    """A choice of the number of channels. Channels beyond the chosen number are set to 0.
 
-    Weights are shared: the modules before and after work on all channels. Wrap them in `cggd_nas.Sliced`, so that
-    the extracted network has the chosen channels only. What stands between it and the next layer in `cggd_nas.Sliced`
-    must keep channels apart and turn 0 into 0, as ReLU and pooling do: put it behind normalisations, and behind
-    activations such as Sigmoid. `cggd_nas.Costs` and `cggd_nas.extract` raise an error where that is not so.
+    Weights are shared: the modules before and after it work on all channels. Wrap these modules in `cggd_nas.Sliced`,
+    so that the extracted network has only the chosen channels. All operations between the choice and the next layer in
+    `cggd_nas.Sliced` must treat each channel separately and map 0 to 0, as ReLU and pooling do. Put the choice after
+    normalisations, and after activations such as Sigmoid. Otherwise `cggd_nas.Costs` and `cggd_nas.extract` raise an
+    error.
 
     Parameters
     ----------
     channels : int
         Channels of the tensor that passes through.
     widths : sequence of int
-        The numbers to choose among, each from 1 to `channels`; labels are their decimal forms.
+        The numbers to choose from, each from 1 to `channels`. Labels are their decimal forms.
     decision : str, optional
     dim : int
         The axis of the channels: 1 for convolutions, -1 for transformers.
 
     References
     ----------
-    The masks of FBNetV2 (Wan et al., CVPR 2020), whose masks are weighed by the relaxation as well.
+    Masks as in FBNetV2 (Wan et al., CVPR 2020), which are also weighted by the relaxation.
 
     Examples
     --------
@@ -189,7 +190,7 @@ class ChannelChoice(nn.Module):
         return x * mask.to(x.dtype).view(shape)
 
     def plain(self, selection: Selection) -> nn.Module:
-        """Nothing is left to be done once the modules around are sliced."""
+        """An identity, since the modules around it are sliced."""
         _chosen(self, selection)
         return nn.Identity()
 
@@ -198,15 +199,15 @@ class ChannelChoice(nn.Module):
 
 
 class RepeatChoice(nn.Module):
-    """A depth: the first k of some blocks run, one after another.
+    """A choice of depth: the first k blocks run, one after another.
 
     Parameters
     ----------
     blocks : sequence of nn.Module
-        Each keeps the shape of its input, or at least those beyond the least depth do. All of them get the further
-        arguments that they take: ``layer(h, mask=mask)``.
+        Each block beyond the smallest depth keeps the shape of its input. Each block also gets those of the further
+        arguments that it takes: ``layer(h, mask=mask)``.
     depths : sequence of int
-        The numbers to choose among, each from 0 to the number of blocks; labels are their decimal forms.
+        The numbers to choose from, each from 0 to the number of blocks. Labels are their decimal forms.
     decision : str, optional
 
     Examples
@@ -233,7 +234,7 @@ class RepeatChoice(nn.Module):
         self.arguments = Arguments.of(list(self.blocks))
 
     def forward(self, x: Any, *args: Any, **kwargs: Any) -> Any:
-        """The output of the first k blocks, or a mixture; blocks beyond the deepest path drawn do not run."""
+        """The output of the first k blocks, or a mixture. Blocks beyond the deepest path drawn do not run."""
         mixing = _drawn(self)
         self.arguments.check((x, *args), kwargs, "RepeatChoice")
         outputs = [x]
@@ -252,7 +253,7 @@ class RepeatChoice(nn.Module):
 
 
 def whole_numbers(numbers: Sequence[int], argument: str, *, least: int) -> list[int]:
-    """Whole numbers, at least one of them, that are no less than `least`; `argument` names them in the error."""
+    """A checked list of one or more whole numbers of at least `least`; `argument` names it in errors."""
     if isinstance(numbers, str) or not isinstance(numbers, Iterable):
         raise TypeError(f"{argument} must be a list of whole numbers, got {numbers!r}")
     if not (checked := [whole(number, f"each of {argument}", least=least) for number in numbers]):

@@ -1,8 +1,8 @@
 """Traces of networks composed from the traces of their parts, without running anything.
 
-Where every option of a part returns tensors like those of the others, what the network does outside of the parts is the
-same under every selection. Its trace is then that of one selection, with the operations of the parts exchanged. A part
-may also return what it is given, such as a skip; then that stands for what other options return.
+If all options of each part return tensors of the same shapes, the operations outside of the parts do not depend on the
+selection. A trace is then that of one selection with the operations of the parts replaced. A part may also return its
+argument, as a skip does; this argument then replaces the outputs of other options.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from torch.utils import _pytree as pytree
 
 from cggd_nas.trace import Operation, Result, Trace
 
-# What may stand in outputs beside tensors.
+# Types that outputs may contain besides tensors.
 _PLAIN = (bool, int, float, str, type(None))
 
 
@@ -27,12 +27,12 @@ class Segment:
     first, last : int
         The operations are ``first:last``.
     part : Trace
-        That of the part alone.
+        The trace of the part alone.
     numbers : dict of int to int
-        The number in the network's trace of each storage of the part's.
+        From the numbers of the part's storages to those in the network's trace.
     again : callable
-        The trace of the part under the current selection, and the decisions that its operations depend on; None where
-        it cannot be traced by itself.
+        Returns the trace of the part under the current selection and the decisions that its operations depend on, or
+        None if it cannot be traced by itself.
     """
 
     first: int
@@ -43,10 +43,10 @@ class Segment:
 
 
 def composed(whole: Trace, segments: Sequence[Segment]) -> Trace | None:
-    """The trace under the current selection; None where what a part returns cannot stand for what it did."""
+    """The trace under the current selection; None if outputs of a part cannot replace its former outputs."""
     operations: list[Operation] = []
     elements, done = list(whole.elements), 0
-    instead: dict[int, int] = {}  # storages of the trace given, and those in their place
+    instead: dict[int, int] = {}  # from storages of the given trace to their replacements
 
     def renumbered(some: Sequence[Operation], numbers: Mapping[int, int]) -> Iterator[Operation]:
         for one in some:
@@ -83,7 +83,7 @@ def composed(whole: Trace, segments: Sequence[Segment]) -> Trace | None:
 
 
 def aliases(segments: Sequence[Segment]) -> int:
-    """How many parts return tensors that lie in what they were given, for which nothing else can stand."""
+    """The number of parts that return views of their arguments, which cannot be replaced."""
     found = 0
     for segment in segments:
         returned = {leaf.storage for leaf in pytree.tree_leaves(segment.part.result) if isinstance(leaf, Result)}
@@ -92,7 +92,7 @@ def aliases(segments: Sequence[Segment]) -> int:
 
 
 def _put(segment: Segment, part: Trace, numbers: Mapping[int, int], instead: dict[int, int]) -> bool:
-    """Note where the part's results lie in the place of the segment's; False where they are of another kind."""
+    """Record the storages of the part's outputs as replacements; False if the outputs differ in kind."""
     (before, structure), (after, other) = (pytree.tree_flatten(one.result) for one in (segment.part, part))
     if structure != other:
         return False
@@ -108,6 +108,6 @@ def _put(segment: Segment, part: Trace, numbers: Mapping[int, int], instead: dic
         if placed.setdefault(own, numbers[new.storage]) != numbers[new.storage]:
             return False
         if old.storage in segment.part.inputs and numbers[new.storage] != instead.get(own, own):
-            return False  # what is given is also used elsewhere, where nothing must change
+            return False  # the argument is also used elsewhere and must not be replaced there
     instead |= placed
     return True

@@ -1,4 +1,4 @@
-"""A network that was cut, as a model of its own class with a configuration, as Hugging Face has them."""
+"""A pruned network as a model of its class with a fitting configuration, for Hugging Face's transformers."""
 
 from __future__ import annotations
 
@@ -16,23 +16,23 @@ from cggd_nas.trace import Example, tensors_of
 
 Shapes = dict[str, tuple[int, ...]]
 
-# The largest share of an output's largest number by which both may differ.
+# Largest difference between the outputs of both models, as a share of the largest output.
 ROUNDING = 1e-4
 
 
 def configured(network: nn.Module, example: Example) -> nn.Module:
-    """An extracted network as a new model of its own class, made from a configuration that fits its weights.
+    """Convert an extracted network to a new model of its class, with a configuration that fits its weights.
 
-    Such a model can be written by ``save_pretrained`` and read by ``from_pretrained``. The class must have a ``config``
-    and be made from it, as all of Hugging Face's are; most configurations have one width for all layers, so give
-    `prunable` the option ``alike=True``. Layers that were left out are taken from their list.
+    Such a model can be written by ``save_pretrained`` and read by ``from_pretrained``. The model must have a ``config``
+    and its class must take it as argument, as all of Hugging Face's do. Most configurations have one width for all
+    layers, so call `prunable` with ``alike=True``. Layers that were left out are removed from their list.
 
     Parameters
     ----------
     network : nn.Module
-        Made by `extract` from the supernet of a model of transformers. Stays as it is.
+        Returned by `extract` for the supernet of a model of transformers. It is not changed.
     example : Tensor or sequence of Tensor
-        Arguments of its forward, by which both are compared.
+        Arguments of its forward, used to compare both models.
 
     Returns
     -------
@@ -42,8 +42,8 @@ def configured(network: nn.Module, example: Example) -> nn.Module:
     Raises
     ------
     ValueError
-        If no configuration of the class has the shapes of its weights, such as heads that were removed where the
-        size of a head follows from their number; the message names weights that do not fit.
+        If no configuration fits the shapes of the weights. An example are removed heads in a class in which the size of
+        a head follows from their number. The message names weights that do not fit.
     """
     if not hasattr(network, "config"):
         raise TypeError(
@@ -70,7 +70,7 @@ def configured(network: nn.Module, example: Example) -> nn.Module:
 
 
 def _without_left_out(network: nn.Module) -> dict[str, Tensor]:
-    """The weights, with layers numbered as if those that were left out had never been."""
+    """The weights, with layers numbered without those that were left out."""
     state = dict(network.state_dict())
     for path, module in network.named_modules():
         if not isinstance(module, nn.ModuleList):
@@ -97,13 +97,13 @@ def _lists(network: nn.Module) -> Mapping[int, int]:
 
 
 def _fit(network: nn.Module, config: Any, wanted: Shapes) -> None:
-    """Change whole numbers of a configuration, in place, one or two at a time, until the shapes are those wanted."""
+    """Change integers of a configuration in place, one or two at a time, until the shapes fit."""
     kind, lists = type(network), _lists(network)
     numbers = {k: v for k, v in vars(config).items() if isinstance(v, int) and not isinstance(v, bool) and v > 1}
     numbers.pop("head_dim", None)
     unset = [name for name, value in vars(config).items() if value is None and "inner" in name]
     if head := _size_of_head(network):
-        config.head_dim = head  # else it follows from the number of heads, which may have changed
+        config.head_dim = head  # by default it follows from the number of heads, which may have changed
     for name, value in numbers.items():
         if value in lists and "layer" in name:
             setattr(config, name, lists[value])
@@ -141,17 +141,17 @@ def _fit(network: nn.Module, config: Any, wanted: Shapes) -> None:
 
 
 def _size_of_head(network: nn.Module) -> int | None:
-    """What attention modules say of the size of their heads, if they all say the same."""
+    """The attribute `head_dim` of attention modules, if it is the same in all."""
     known = {size for module in network.modules() if isinstance(size := getattr(module, "head_dim", None), int)}
     return known.pop() if len(known) == 1 else None
 
 
 def _made(kind: type[nn.Module], config: Any) -> Shapes:
-    """Shapes of the weights of a new model; none where the configuration is refused."""
+    """Shapes of the weights of a new model; empty if the class rejects the configuration."""
     try:
         with torch.device("meta"):
             return _shapes(kind(copy.deepcopy(config)))
-    except Exception:  # whatever a class says of numbers that do not go together
+    except Exception:  # classes raise different errors for inconsistent numbers
         return {}
 
 

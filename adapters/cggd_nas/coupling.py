@@ -1,9 +1,9 @@
-"""Which channels of a network must be removed together, found from what it executes.
+"""Which channels of a network must be removed together, found from the operations that it executes.
 
-The network runs once without numbers; each operation says which indices of its arguments and results are the same
-channel (`cggd_nas.rules`). Connected indices make a *unit*, which is removed as a whole: a channel with its batch norm
-and its part in the next layers, or a head with its queries, keys and values. Operations without a rule, the example and
-the outputs fix what they touch.
+The network runs once on fake tensors. For each operation, a rule (`cggd_nas.rules`) links the indices of its arguments
+and results that are the same channel. Connected indices form a *unit*, which is removed as a whole: a channel with its
+batch norm and its part in the next layers, or a head with its queries, keys and values. Dimensions of the example, of
+the outputs and of operations without a rule keep their size.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from cggd_nas.trace import Example, fake_copy, fake_tensors, recording, running_
 
 
 def coupling(model: nn.Module, example: Example) -> Coupling:
-    """Run a network once without numbers and find what hangs together.
+    """Run a network once on fake tensors and find the coupled channels.
 
     Examples
     --------
@@ -47,7 +47,7 @@ def coupling(model: nn.Module, example: Example) -> Coupling:
 
 
 def _own(model: nn.Module, links: Links) -> None:
-    """Give every index of every weight and buffer an atom; those that two modules share keep their size."""
+    """Give every index of every weight and buffer an atom. Weights that two modules share keep their size."""
     seen: dict[int, int] = {}
     for path, module in model.named_modules():
         for name, x in (*module._parameters.items(), *module._buffers.items()):
@@ -65,7 +65,7 @@ def _own(model: nn.Module, links: Links) -> None:
 
 
 def _follow(model: nn.Module, watch: _Watch) -> None:
-    """Note in which module each operation runs, and what modules are given and return."""
+    """Record in which module each operation runs, and the arguments and results of modules."""
 
     def before(path: str) -> Callable[..., None]:
         def hook(module: nn.Module, arguments: tuple, named: dict) -> None:
@@ -86,7 +86,7 @@ def _follow(model: nn.Module, watch: _Watch) -> None:
 
 
 class _Watch(TorchDispatchMode):
-    """Sees every operation and notes which atoms it makes equal."""
+    """Applies the rule of every operation."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -127,7 +127,7 @@ class _Watch(TorchDispatchMode):
             self.links.weights.update(map(id, outputs))
 
     def _note_sum(self, name: str, func: Any, inputs: list[Tensor], outputs: list[Tensor]) -> None:
-        """Which tensors an output is a sum of: `plain` ones, and those with something else added."""
+        """Record the tensors that an output depends on: all of them, and those to which something was added."""
         if not outputs or not (torch.Tag.pointwise in func.tags or "norm" in name or name in VIEWS):
             return
         plain, added = set[int](), set[int]()
@@ -139,7 +139,7 @@ class _Watch(TorchDispatchMode):
         self._added[id(outputs[0])] = (plain, added | plain if many else added)
 
     def leave(self, module: nn.Module, result: Any) -> None:
-        """A module returned something; remember it if it added to what it was given."""
+        """A module returned a result; record it if it is residual."""
         path, given = self._stack.pop()
         self.links.where = self._stack[-1][0] if self._stack else ""
         if given is None or not isinstance(result, Tensor) or next(module.parameters(), None) is None:

@@ -1,8 +1,7 @@
-"""Layers that run with some of their channels: what `cggd_nas.prunable` makes of a network's modules.
+"""Layers that run with some of their channels, for `cggd_nas.prunable`.
 
-A module becomes one of a subclass of its own class, whose weights and sizes, when its forward asks for them, are those
-of the widths that are drawn. So users' own forwards run as they are, on tensors of the shapes that they would get in
-the extracted network.
+Each module becomes an instance of a subclass of its own class. When its forward reads weights and sizes, it gets those
+of the widths drawn. Users' forwards therefore run unchanged, on tensors of the same shapes as in the extracted network.
 """
 
 from __future__ import annotations
@@ -24,7 +23,7 @@ Counts = Mapping[str, int]
 
 
 class Width(nn.Module):
-    """The choice of how many units of a group stay; it lies in the first module of the group and computes nothing.
+    """The choice of the number of units of a group. It is placed in the group's first module and computes nothing.
 
     Attributes
     ----------
@@ -44,21 +43,21 @@ class Width(nn.Module):
         self.logits = nn.Parameter(NOISE * torch.randn(len(options)))
 
     def plain(self, selection: Selection) -> nn.Module:
-        """Nothing is left to be done once the modules around are cut."""
+        """An identity, since the modules of the group are cut."""
         return nn.Identity()
 
     def count(self, selection: Selection) -> int:
-        """Units that stay under a selection."""
+        """Number of units under a selection."""
         return self.kept[self.labels.index(cast(str, selection[self.decision]))]
 
     @property
     def drawn(self) -> int | None:
-        """Units that run in the next forward pass, those of the widest path; None before anything was drawn."""
+        """Units of the widest path of the next forward pass; None before the first draw."""
         return None if self.mixing is None else max(self.kept[path] for path in self.mixing.paths)
 
     @property
     def shares(self) -> Tensor | None:
-        """The weight of each drawn unit, where logits are to learn: that of all paths that keep it."""
+        """For each drawn unit the total weight of the paths that keep it; None if logits get no gradient."""
         if self.mixing is None or self.mixing.weights is None:
             return None
         kept = torch.tensor([self.kept[path] for path in self.mixing.paths])
@@ -68,7 +67,7 @@ class Width(nn.Module):
 
 @dataclass(eq=False)
 class Axis:
-    """One dimension of a weight and the widths that its indices follow.
+    """One dimension of a weight and the widths that its indices depend on.
 
     Attributes
     ----------
@@ -84,14 +83,14 @@ class Axis:
     contracted: bool = False
 
     def kept(self, counts: Counts) -> NDArray[np.int64] | None:
-        """The indices that stay, in their order; None if all do."""
+        """The remaining indices in order; None if all remain."""
         gone = [units[counts[decision] :].ravel() for decision, units in self.parts]
         if not sum(map(len, gone)):
             return None
         return np.delete(np.arange(self.size), np.concatenate(gone))
 
     def scale(self, shares: Mapping[str, Tensor | None]) -> Tensor | None:
-        """Factors of the indices, where logits are to learn."""
+        """Factors of the indices; None if logits get no gradient."""
         made: Tensor | None = None
         for decision, units in self.parts:
             if (share := shares[decision]) is not None:
@@ -103,7 +102,10 @@ class Axis:
 
 @dataclass(eq=False)
 class Sizes:
-    """A number in a module's attribute that says how large a dimension is; `place` where it stands in a tuple."""
+    """A number in a module's attribute that is the size of a dimension; `place` is its position in a tuple.
+
+    `each` maps a decision to its number of units and the number of indices per unit.
+    """
 
     attribute: str
     size: int
@@ -111,7 +113,7 @@ class Sizes:
     place: int | None = None
 
     def at(self, counts: Counts) -> int:
-        """The size at other widths; `each` has the units of a decision and the indices of one."""
+        """The size at other widths."""
         return self.size - sum((n - counts[decision]) * indices for decision, (n, indices) in self.each.items())
 
     def put(self, value: Any, counts: Counts) -> Any:
@@ -123,7 +125,7 @@ class Sizes:
 
 @dataclass(eq=False)
 class Cut:
-    """What of a module follows which decisions."""
+    """The weights and sizes of a module that depend on decisions."""
 
     widths: dict[str, Width]
     axes: dict[str, dict[int, Axis]] = field(default_factory=dict)
@@ -131,14 +133,14 @@ class Cut:
     lent: dict[str, tuple[Tensor, Tensor]] = field(default_factory=dict)
 
     def counts(self, selection: Selection | None = None) -> Counts | None:
-        """Units that stay, under a selection or as drawn."""
+        """Numbers of units under a selection, or as drawn."""
         if selection is not None:
             return {decision: width.count(selection) for decision, width in self.widths.items()}
         drawn = {decision: width.drawn for decision, width in self.widths.items()}
         return None if None in drawn.values() else cast(Counts, drawn)
 
     def running(self, module: nn.Module, name: str, whole: Tensor) -> Tensor:
-        """A weight as the forward gets it."""
+        """The weight that the forward gets."""
         if (counts := self.counts()) is None:
             return whole
         shares = {decision: width.shares for decision, width in self.widths.items()}
@@ -152,7 +154,7 @@ class Cut:
         return value
 
     def give_back(self, module: nn.Module) -> None:
-        """Write back what a forward wrote into copies of buffers, such as running statistics."""
+        """Copy changed buffers, such as running statistics, back into the whole buffers."""
         for name, (value, rows) in self.lent.items():
             buffer = module._buffers[name]
             if buffer is not None and value.ndim == 1:
@@ -168,7 +170,7 @@ class Cut:
 
 
 def taken(value: Tensor, axes: Mapping[int, Axis], counts: Counts) -> tuple[Tensor, Tensor | None]:
-    """A weight with the indices that stay, and those of the last dimension that was cut."""
+    """A cut weight, and the remaining indices of the last dimension that was cut."""
     rows = None
     for dim, axis in axes.items():
         if (kept := axis.kept(counts)) is not None:
@@ -178,7 +180,7 @@ def taken(value: Tensor, axes: Mapping[int, Axis], counts: Counts) -> tuple[Tens
 
 
 def cut(module: nn.Module, how: Cut) -> None:
-    """Make a module follow its decisions, in place."""
+    """Make a module depend on its decisions, in place."""
     module.__dict__["_cut"] = how
     names = frozenset(sizes.attribute for sizes in how.sizes)
     module.__class__ = _following(type(module), names)
@@ -186,14 +188,14 @@ def cut(module: nn.Module, how: Cut) -> None:
 
 @cache
 def _following(base: type[nn.Module], names: frozenset[str]) -> type[nn.Module]:
-    """A subclass whose weights, and sizes of these names, are those of the widths drawn."""
+    """A subclass whose weights, and attributes with these names, depend on the widths drawn."""
 
     def of_weight(self: Any, name: str) -> Any:
         value = base.__getattr__(self, name)  # pyright: ignore[reportAttributeAccessIssue]
         how = self.__dict__.get("_cut")
         return how.running(self, name, value) if how is not None and name in how.axes and value is not None else value
 
-    @wraps(base.forward)  # whose arguments a choice beside it looks at
+    @wraps(base.forward)  # a choice reads the arguments of its options
     def forward(self: Any, *arguments: Any, **named: Any) -> Any:
         result = base.forward(self, *arguments, **named)
         if self._cut.lent:
@@ -231,7 +233,7 @@ def _following(base: type[nn.Module], names: frozenset[str]) -> type[nn.Module]:
     return cast(type[nn.Module], type(f"Cut{base.__name__}", (base,), body))
 
 
-# Names under which choices of width lie in modules.
+# Prefix of the names of choices of width in modules.
 PLACE = "_width_"
 
 
@@ -256,7 +258,7 @@ def _write(name: str) -> Callable[[Any, Any], None]:
 
 
 def _put(module: nn.Module, name: str, value: Tensor) -> None:
-    """Put a weight or buffer of another shape in the place of one."""
+    """Replace a weight or buffer by one of another shape."""
     value = value.detach()
     if name in module._parameters:
         old = cast(nn.Parameter, module._parameters[name])
@@ -271,7 +273,7 @@ def placed(module: nn.Module, width: Width) -> None:
 
 
 def sizes_of(module: nn.Module) -> Sequence[tuple[str, str, int, int | None]]:
-    """Attributes of PyTorch's layers that repeat a size of their weights: attribute, weight, dimension, place."""
+    """Attributes of PyTorch's layers that hold a size of their weights: attribute, weight, dimension, place."""
     return next((known for kind, known in _SIZES if isinstance(module, kind)), [])
 
 

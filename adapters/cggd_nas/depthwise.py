@@ -1,4 +1,4 @@
-"""Depthwise convolutions of signals in the memory order that processors are fast in."""
+"""Fast depthwise convolutions of signals."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ def conv1d(
 ) -> Tensor:
     """``torch.nn.functional.conv1d`` of a batch (n, channels, length); 2 to 8 times as fast on a CPU if depthwise.
 
-    PyTorch computes those fast where the channels of one place lie beside each other in memory, as signals of three
-    dimensions cannot say of themselves; so they get a fourth. Exporters, compilers and whatever records operators see
-    the ordinary convolution.
+    PyTorch is fast if the channels of one position are adjacent in memory (channels-last). Tensors of three dimensions
+    have no such format, so the signal gets a fourth dimension. Exporters, compilers and recorders of operators get the
+    ordinary convolution.
     """
     recorded = torch.compiler.is_compiling() or is_in_torch_dispatch_mode()
     if groups == 1 or x.device.type != "cpu" or recorded:

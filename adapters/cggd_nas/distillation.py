@@ -1,4 +1,4 @@
-"""Fine-tuning of a network that was cut, with the whole one as its teacher."""
+"""Fine-tuning of a pruned network, with the original network as its teacher."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from cggd_nas.measure import evaluating
 from cggd_nas.nested import tensors_in
 from cggd_nas.retrain import Loss, Retrained, retrain
 
-# The rate of fine-tuning after pruning: a tenth of what a training from scratch takes (Li et al., ICLR 2017).
+# Learning rate after pruning: a tenth of the rate of a training from scratch (Li et al., ICLR 2017).
 LEARNING_RATE = 0.01
 
-# Of the distillation: the temperature of Hinton, Vinyals and Dean, 2015, and equal parts of both losses.
+# Temperature of the distillation (Hinton, Vinyals and Dean, 2015), and the teacher's share of the loss.
 TEMPERATURE, SHARE = 4.0, 0.9
 
 
@@ -34,26 +34,27 @@ def finetune(
     learning_rate: float = LEARNING_RATE,
     **options: Any,
 ) -> Retrained:
-    """Train a network on from the weights it has, in place, with another one as its teacher.
+    """Continue the training of a network in place, with another network as its teacher.
 
     Parameters
     ----------
     module : nn.Module
-        Such as `extract` gives.
+        For example a network returned by `extract`.
     train, val : iterables of batches
         As for `retrain`.
     epochs : int
     teacher : nn.Module, optional
-        Usually the network before it was cut; it stays as it is and is run in evaluation mode, on the same device.
+        Usually the network before it was cut. It is not changed and runs in evaluation mode on the same device.
     share : float
-        Of the teacher's outputs in what is minimised, between 0 and 1; the rest is the loss by the targets.
+        Weight of the difference from the teacher's outputs in the total loss, between 0 and 1. The loss by the targets
+        has the remaining weight.
     temperature : float
-        By which outputs are divided before the softmax where `loss` is the cross entropy. Outputs for other losses are
-        compared by their mean squared difference, relative to the teacher's mean square.
+        Divides outputs before the softmax if `loss` is the cross entropy. For other losses, outputs are compared by
+        their mean squared difference, relative to the teacher's mean square.
     loss, learning_rate
         As for `retrain`.
     **options
-        What else `retrain` takes: ``metric``, ``momentum``, ``weight_decay``, ``seed``, ``progress``.
+        Other options of `retrain`: ``metric``, ``momentum``, ``weight_decay``, ``seed``, ``progress``.
 
     Returns
     -------
@@ -95,7 +96,7 @@ def finetune(
 
 
 def _apart(outputs: Tensor, wanted: Tensor, temperature: float | None) -> Tensor:
-    """How far outputs are from those of the teacher."""
+    """The difference between outputs and those of the teacher."""
     if temperature is None:
         return functional.mse_loss(outputs, wanted) / wanted.square().mean().clamp(min=1e-12)
     dim = 1 if outputs.ndim > 1 else 0

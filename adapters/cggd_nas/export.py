@@ -1,4 +1,4 @@
-"""Export: extracted networks as ONNX files, and every bound measured anew on what is deployed."""
+"""Export of extracted networks as ONNX files, and measurement of every bound on the deployed network."""
 
 from __future__ import annotations
 
@@ -21,21 +21,21 @@ from cggd.rounding import snapped
 from cggd_nas.measure import evaluating, onnx_inputs, onnx_session
 from cggd_nas.trace import Example, running_on, tensors_of
 
-# Single precision with sums in another order: what PyTorch's own exporter tests allow.
+# Tolerances of the tests of PyTorch's exporter, for sums in single precision in another order.
 RELATIVE, ABSOLUTE = 1e-3, 1e-5
 
 
 def export_onnx(module: nn.Module, example: Example, path: str | PathLike[str]) -> Path:
-    """Write a network as an ONNX file, and check it.
+    """Write a network as an ONNX file, and check the file.
 
-    The file is read again, must pass ``onnx.checker`` and, run by ONNX Runtime on the example, must return what the
-    module returns in evaluation mode; it comes to its place only then. Shapes are those of the example. Needs the
-    packages ``onnx``, ``onnxscript`` and ``onnxruntime``.
+    The file must pass ``onnx.checker``, and its outputs for the example in ONNX Runtime must equal those of the module
+    in evaluation mode. `path` is only written if both checks pass. Shapes are those of the example. Needs the packages
+    ``onnx``, ``onnxscript`` and ``onnxruntime``.
 
     Parameters
     ----------
     module : nn.Module
-        Stays as it is. From another device than the CPU, a copy on the CPU is exported.
+        It is not changed. If it is not on the CPU, a copy on the CPU is exported.
     example : Tensor or sequence of Tensor
         Arguments of its forward, on any device.
     path : str or path
@@ -48,7 +48,7 @@ def export_onnx(module: nn.Module, example: Example, path: str | PathLike[str]) 
     Raises
     ------
     RuntimeError
-        If outputs of the file and of the module differ by more than 1e-5 and a thousandth.
+        If outputs of the file and of the module differ by more than 1e-5 plus a thousandth of their value.
     """
     import onnx
 
@@ -81,7 +81,7 @@ def export_onnx(module: nn.Module, example: Example, path: str | PathLike[str]) 
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Without what PyTorch's exporter says of its own inside, and of packages that are not needed."""
+    """Suppress messages of PyTorch's exporter about its internals and optional packages."""
     logger = logging.getLogger("torch.onnx")
     level = logger.level
     logger.setLevel(logging.ERROR)
@@ -98,16 +98,17 @@ def verify(
     constraints: Iterable[Constraint] | Constraint,
     measures: Mapping[Metric, Callable[[nn.Module], float]],
 ) -> list[Row]:
-    """Measure every bound anew on an extracted network.
+    """Measure every bound again on an extracted network.
 
     Parameters
     ----------
     module : nn.Module
     constraints : list of Constraint
-        What the search was given.
+        The constraints of the search.
     measures : mapping of Metric to callable
-        How each constraint's metric is measured on a plain module: `Costs.measures` knows the metrics it made; add
-        others, for example ``{**costs.measures, looked_up: lambda module: latency(module, example).median}``.
+        For each constraint's metric, the function that measures it on a plain module. `Costs.measures` has those of its
+        metrics. Add others, for example ``{**costs.measures, looked_up: lambda module: latency(module,
+        example).median}``.
 
     Returns
     -------
@@ -143,15 +144,15 @@ def verify(
 
 
 def _as_bounded(constraint: Constraint, value: float) -> float:
-    """A measured value as the constraint sees those of its metric: one that misses the bound by rounding is the bound.
+    """A measured value; if it violates the bound only by the rounding of the metric's sum, the bound itself.
 
-    Costs in a unit that floats do not hold exactly, as MMAC, are sums of such floats in the metric, and one float where
-    they are measured on the whole network.
+    In a unit such as MMAC, costs are not exact floats. The metric is a sum of such floats, and the measurement of the
+    whole network is a single float.
     """
     metric = constraint.metric
     if metric.addends() is None:  # no sum
         return value
-    # What its own sums are allowed, as a share of their size, at the first and the last options.
+    # Rounding of its own sums, as a share of their size, at the first and the last options.
     ends = np.stack([np.zeros_like(metric.space.sizes), metric.space.sizes - 1])
     sums, roundings = metric.rounded(ends, constraint.sign)
     at = int(np.abs(sums).argmax())

@@ -1,4 +1,4 @@
-"""Extraction: the plain network of one selection, and its specification as JSON."""
+"""Extraction of the plain network of one selection, and its specification as JSON."""
 
 from __future__ import annotations
 
@@ -26,35 +26,35 @@ def extract(
     *,
     example: Example | None = None,
 ) -> nn.Module:
-    """The network of one selection as a plain module: PyTorch's modules and the user's own, and nothing of cggd.
+    """Return the network of one selection as a plain module of PyTorch's and the user's classes, without cggd's.
 
-    Every module with a method ``plain(selection)`` is replaced by what that returns, weights copied; parts written in
-    cggd's own classes, such as the cells of `cggd_nas.spaces`, become `torch.fx` graph modules of the same layers.
+    Every module with a method ``plain(selection)`` is replaced by the result of this method, with copied weights. Parts
+    of cggd's own classes, such as the cells of `cggd_nas.spaces`, become `torch.fx` graph modules of the same layers.
 
-    Where widths are chosen, supernet and extracted network are compared first, on this selection and on a few drawn
-    ones, by copies with random weights; each selection is compared once.
+    If the supernet has choices of width, it is first compared with extracted networks, on this selection and on a few
+    random ones, by copies with weights moved at random. Each selection is compared once.
 
     Parameters
     ----------
     model : nn.Module or Supernet
-        Stays as it is.
+        It is not changed.
     selection : mapping of decision to option, or array-like of int, shape (n_decisions,)
     example : Tensor or sequence of Tensor, optional
-        Arguments of the network's forward, to compare by. By default those of `Costs` or of a forward pass, or ones
-        made from the shapes of the first layers.
+        Arguments of the network's forward for the comparison. By default those of `Costs` or of a forward pass, or
+        tensors made from the shapes of the first layers.
 
     Returns
     -------
     nn.Module
-        On the same device and in the same mode. In evaluation mode it returns what the network returns under
+        On the same device and in the same mode. In evaluation mode its outputs are those of the network under
         ``supernet.selected(selection)``.
 
     Raises
     ------
     ValueError
-        If the selection is not one of the supernet's space; if the extracted network computes something else than the
-        supernet, as where an activation with f(0) != 0 stands between a `ChannelChoice` and the next layer; if widths
-        are chosen and no example is known.
+        If the selection is not in the supernet's space; if the extracted network computes something else than the
+        supernet, for example because an activation with f(0) != 0 is between a `ChannelChoice` and the next layer; if
+        the supernet has choices of width and no example is known.
 
     Examples
     --------
@@ -74,15 +74,15 @@ def extract(
 
 @dataclass(frozen=True)
 class Architecture:
-    """What it takes to build an extracted network anew: the selection, and how its supernet was made.
+    """The specification of an extracted network: the selection, and how its supernet was made.
 
     Parameters
     ----------
     selection : dict of str to str
     builder : str
-        The function that makes the supernet, for people to find it.
+        Name of the function that makes the supernet, for information.
     arguments : dict
-        Its keyword arguments, of types that JSON knows.
+        Keyword arguments of this function, of types that JSON can hold.
 
     Examples
     --------
@@ -109,7 +109,7 @@ class Architecture:
 
     @classmethod
     def from_json(cls, text: str) -> Architecture:
-        """Read what `to_json` wrote."""
+        """Read the output of `to_json`."""
         try:
             read = parse_json(text)
         except ValueError as error:
@@ -124,7 +124,7 @@ class Architecture:
         return cls(**read)
 
     def build(self, factory: Callable[..., nn.Module], *, example: Example | None = None) -> nn.Module:
-        """The plain network with new weights, to be loaded with ``load_state_dict`` or trained.
+        """The plain network with new weights; load weights with ``load_state_dict``, or train it.
 
         Parameters
         ----------

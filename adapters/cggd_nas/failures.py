@@ -1,4 +1,4 @@
-"""Where in a network an error arose, for messages."""
+"""The place of an error in a network, for messages."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from cggd_nas.nested import tensors_in
 
 
 def place_of(error: BaseException, network: nn.Module) -> str:
-    """The innermost part of a network that an error passed through, and the shapes of what that was given.
+    """The innermost part of a network that an error passed through, and the shapes of its arguments.
 
     Examples
     --------
@@ -31,7 +31,7 @@ def place_of(error: BaseException, network: nn.Module) -> str:
             continue
         if callable(variant := getattr(part, "variant", None)) and isinstance(path := getattr(part, "path", None), str):
             made: Any = variant()
-            inner = made.module.named_modules()  # of a part that stands for others, see cggd_nas.tracer
+            inner = made.module.named_modules()  # of a unit, see cggd_nas.tracer
             paths |= {id(one): f"{path}.{name}" if name else path for name, one in inner}
         elif path := paths.get(id(part)):
             kind = str(part) if not part._modules else type(part).__name__

@@ -1,13 +1,13 @@
-"""Frank-Wolfe steps inside the polytope of expected costs, as HardCoRe-NAS takes them.
+"""Frank-Wolfe steps inside the polytope of expected costs, as in HardCoRe-NAS.
 
 Nayman et al., "HardCoRe-NAS: hard constrained differentiable neural architecture search", ICML 2021 (arXiv 2102.11646).
-The probabilities of the options stay in the polytope in which every expected cost keeps its bound: each step goes
-toward the vertex that a linear program finds for the gradient, and at the end another linear program makes the
-probabilities discrete. The paper's space has a second kind of probabilities, for depths, with which these alternate;
-here all decisions are of one kind.
+The probabilities of the options stay in the polytope in which every expected cost satisfies its bound. Each step moves
+toward the vertex that a linear program finds for the gradient. At the end another linear program makes the
+probabilities discrete. The paper alternates between these probabilities and a second kind for depths; here all
+decisions are of one kind.
 
 `FrankWolfe` is an optimizer: `cggd_nas.search(..., objective=unguided, architecture_optimizer=partial(FrankWolfe,
-constraints=bounds), relaxation=...)` searches with it, in place of the guide.
+constraints=bounds), relaxation=...)` searches with it instead of the guide.
 """
 
 from __future__ import annotations
@@ -29,33 +29,34 @@ from cggd.metrics import table_of
 from cggd_nas.penalties import expected_value, from_above
 from cggd_nas.supernet import Supernet, gathered
 
-# The largest step and the share of a new gradient in their mean: the middles of the scan in benchmarks/penalties.
+# Largest step, and share of a new gradient in the mean of gradients: the middle values of the scan in
+# benchmarks/penalties.
 LARGEST, MOMENTUM = 0.1, 0.1
 
-# Probabilities are kept above it, so that logits stay finite and gradients by logits can be divided by them.
+# Smallest probability, so that logits stay finite and gradients by logits can be divided by probabilities.
 FLOOR = 1e-6
 
-# What it costs to exceed a bound by its own size, in ranges of the gradient: a point that keeps all bounds is preferred
-# wherever there is one, and elsewhere the linear program still has a solution.
+# Cost of exceeding a bound by its own size, in ranges of the gradient. A point that satisfies all bounds is preferred
+# if there is one; otherwise the linear program still has a solution.
 EXCESS = 1e4
 
-# How often probabilities are made discrete, with costs linearised at the selection found before, until it keeps the
-# bounds; the first keeps one bound on a sum.
+# Largest number of attempts to make probabilities discrete, each with costs linearised at the last selection. The first
+# attempt satisfies a single bound on a sum.
 LINEARISED = 5
 
-# Entries of vertices are 0 or 1 up to the tolerance of the solver.
+# Tolerance of the solver for entries of vertices, which are 0 or 1.
 WHOLE = 1e-6
 
 
 def unguided(loss: Tensor, supernet: Supernet) -> Tensor:
-    """An objective for `cggd_nas.search` that is the task loss alone, so that the guide is off."""
+    """An objective for `cggd_nas.search`: the task loss alone, without the guide."""
     return loss
 
 
 def vertices(
     gradient: NDArray[np.float64], slopes: NDArray[np.float64], room: NDArray[np.float64], layout: Layout
 ) -> NDArray[np.float64]:
-    """The probabilities of least ``gradient . x`` whose costs ``slopes . x`` keep to the room; a run in each row.
+    """The probabilities with the smallest ``gradient . x`` whose costs ``slopes . x`` are at most `room`, for each run.
 
     Parameters
     ----------
@@ -67,8 +68,8 @@ def vertices(
     Returns
     -------
     ndarray of shape (n, n_options)
-        At most one decision per cost has more than one option. Where no probabilities keep to the room, those that
-        exceed it least.
+        At most one decision per cost has more than one option. If no probabilities are feasible, those with the
+        smallest violation.
 
     Examples
     --------
@@ -101,7 +102,7 @@ def vertices(
 
 
 def start(layout: Layout, slopes: NDArray[np.float64], room: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Even probabilities, moved toward the cheapest ones just as far as the room demands; a run in each row."""
+    """Uniform probabilities, moved toward the cheapest ones until costs are at most `room`, for each run."""
     even = np.broadcast_to(1.0 / layout.spread(layout.sizes.astype(float)), (len(room), len(layout.owner)))
     cheapest = vertices(slopes.sum(axis=1), slopes, room, layout)
     above = (slopes @ even[..., None])[..., 0] - room
@@ -115,10 +116,10 @@ def start(layout: Layout, slopes: NDArray[np.float64], room: NDArray[np.float64]
 def discretised(
     point: NDArray[np.float64], slopes: NDArray[np.float64], room: NDArray[np.float64], layout: Layout
 ) -> NDArray[np.int64]:
-    """Selections near probabilities, by the vertex of the largest total probability; a run in each row.
+    """Selections near probabilities, from the vertex with the largest total probability, for each run.
 
-    Where a decision of that vertex still mixes options, the cheapest of them is taken: for one bound on a sum the
-    selection then keeps it.
+    If a decision of that vertex still mixes options, the cheapest of them is taken. The selection then satisfies a
+    single bound on a sum.
 
     Examples
     --------
@@ -134,26 +135,26 @@ def discretised(
 
 
 class FrankWolfe(torch.optim.Optimizer):
-    """Frank-Wolfe steps of architecture parameters, whose softmax stays where expected costs keep their bounds.
+    """Frank-Wolfe steps of architecture parameters whose expected costs satisfy their bounds.
 
-    The logits are the logarithms of the probabilities, so relaxations must draw at a temperature of 1, such as
-    ``relaxation=lambda temperature: ProxylessTwoPath()``. The expected costs are exact for sums; those of other metrics
-    are linearised at the selection of the largest logits, and may be exceeded.
+    The logits are the logarithms of the probabilities, so relaxations must draw at a temperature of 1, for example
+    ``relaxation=lambda temperature: ProxylessTwoPath()``. Expected costs are exact for sums. Other metrics are
+    linearised at the selection of the largest logits, so they may exceed their bounds.
 
     Parameters
     ----------
     parameters : iterable of nn.Parameter
         Logits of all decisions, in order.
     constraints : sequence of Constraint
-        Bounds from above.
+        Upper bounds.
     largest : float
-        Step k goes ``2 largest / (k + 2)`` of the way to the vertex.
+        Step k covers the share ``2 largest / (k + 2)`` of the way to the vertex.
     momentum : float
-        Share of a new gradient in the mean that steps follow.
+        Share of a new gradient in the mean of gradients.
 
     References
     ----------
-    Nayman et al., ICML 2021; step sizes, mean of gradients and linear programs as in its program,
+    Nayman et al., ICML 2021; step sizes, mean of gradients and linear programs as in the paper's program,
     Alibaba-MIIL/HardCoReNAS, nas/src/optim/block_frank_wolfe.py.
 
     Examples
@@ -192,7 +193,7 @@ class FrankWolfe(torch.optim.Optimizer):
 
     @torch.no_grad()
     def step(self, closure: Any = None) -> Any:
-        """Go toward the vertex for the mean of the gradients."""
+        """Step toward the vertex for the mean of the gradients."""
         loss = None
         if closure is not None:
             with torch.enable_grad():
@@ -205,7 +206,7 @@ class FrankWolfe(torch.optim.Optimizer):
             state |= {"step": 0, "mean": torch.zeros(len(layout.owner), dtype=torch.float64)}
             point = start(layout, slopes[None], room[None])[0]
         by_logits = gathered([torch.zeros_like(p) if p.grad is None else p.grad for p in logits])
-        # By the chain rule through the softmax, up to a constant for each decision, which changes no vertex.
+        # By the chain rule through the softmax, up to a constant per decision, which does not change the vertex.
         gradient = by_logits / np.maximum(self._probabilities(), FLOOR)
         share = group["momentum"] if state["step"] else 1.0
         state["mean"] += share * (torch.from_numpy(gradient) - state["mean"])
@@ -219,8 +220,8 @@ class FrankWolfe(torch.optim.Optimizer):
     def selection(self) -> NDArray[np.int64]:
         """The discrete selection near the probabilities, shape (n_decisions,).
 
-        Costs that are not sums are linearised at the largest probabilities and, until every bound is kept, at the
-        selection found, a few times; the bounds may still be violated.
+        Costs that are not sums are linearised at the largest probabilities, then a few times at the selection found,
+        until all bounds are satisfied. The bounds may still be violated.
         """
         point, layout = self._probabilities()[None], self.bounds[0].space.layout
         found = layout.argmax(point[0])
@@ -240,7 +241,7 @@ class FrankWolfe(torch.optim.Optimizer):
         return gathered([logits.softmax(0) for logits in self._logits()])
 
     def _costs(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        """Costs as shares of their bounds, linear in the probabilities: slopes (n_costs, n_options), and the room."""
+        """Costs as shares of their bounds, linear in the probabilities: slopes (n_costs, n_options), and room."""
         logits, point = self._logits(), self._probabilities()
         selection = np.array([int(one.argmax()) for one in logits], dtype=np.int64)
         slopes = np.stack([table_of(c.metric, selection) / c.bound for c in self.bounds])

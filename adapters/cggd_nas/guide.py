@@ -2,8 +2,8 @@
 
 Between ``backward()`` and the optimizer's step, `TorchGuide.modify_gradients` changes the gradients of the architecture
 parameters as the paper does. For an optimizer whose step is not along the gradient, such as Adam, `TorchGuide.update`
-takes the step itself and adds the guide to it (decoupled guidance), with the guarantee of `cggd.Safeguard`. After the
-last step `TorchGuide.settle` leads back inside where that step left the bounds.
+takes the step itself and adds the guide to it (decoupled guidance), with the guarantee of `cggd.Safeguard`. If the last
+step violates a bound, `TorchGuide.settle` moves back to the last feasible selection.
 """
 
 from __future__ import annotations
@@ -22,33 +22,33 @@ from cggd.guide import Balance, Observation
 from cggd.guide.directions import Weights
 from cggd_nas.supernet import Supernet, collect, gathered, lifted
 
-# A learning rate that decays ends at 0, where no direction could act; as in `cggd.search`.
+# At a learning rate of 0, as at the end of a schedule, no direction would have an effect; as in `cggd.search`.
 SMALLEST_STEP = 1e-9
 
 
 class TorchGuide:
     r"""The guide of CGGD for a supernet: :math:`g' = g - R \max(\|g\|, \epsilon)\, d` over all logits.
 
-    Metrics are evaluated in numpy on the selection of the largest logits, outside every graph. Architecture parameters
-    are all that is ever touched. They may lie on several devices; keep them in single or double precision.
+    Metrics are evaluated in numpy on the selection of the largest logits, outside every graph. Only architecture
+    parameters are changed. They may be on several devices, and must be in single or double precision.
 
     Parameters
     ----------
     model : nn.Module or Supernet
     constraints : list of Constraint
-        Of metrics on the supernet's space, or on that of a part, such as ``Costs(model.backbone, example).macs()``.
+        On metrics of the supernet's space or of a part's space, such as ``Costs(model.backbone, example).macs()``.
     rescale, epsilon, weights, balance
         See `cggd.Guide`.
     patience : int
         Violated steps in a row after which `update` leads to the witness; see `cggd.Safeguard`.
     witness : mapping or array-like, optional
-        A selection known to satisfy every constraint, such as ``cggd.find_feasible(constraints).selection``, until
-        the guide meets one: from then on the last feasible selection met is the witness.
+        A selection known to satisfy every constraint, such as ``cggd.find_feasible(constraints).selection``. When the
+        guide visits a feasible selection, this becomes the witness.
     broadcast : bool
-        In a process group of several, rank 0 alone evaluates metrics, and sends every rank the step, so that noise in
-        measurements cannot move the ranks apart and a device is measured by one process. All ranks must then call
-        together. Without it each rank evaluates for itself, which gives equal steps only for deterministic metrics and
-        equal gradients.
+        In a process group of several, only rank 0 evaluates metrics and sends the step to all ranks. Noise in
+        measurements then cannot make the ranks differ, and only one process measures a device. All ranks must make each
+        call together. If False, each rank evaluates for itself, which gives equal steps only for deterministic metrics
+        and equal gradients.
 
     Attributes
     ----------
@@ -56,15 +56,16 @@ class TorchGuide:
     guide : Guide
         The numpy core.
     state : SafeguardState
-        What the guide remembers; belongs in checkpoints, and may be pickled.
+        The state to store in checkpoints; it can be pickled.
 
     Notes
     -----
-    ``DistributedDataParallel`` needs ``find_unused_parameters=True`` with relaxations that sample paths: weights of
-    other paths get no gradient. Ranks may draw different paths, since gradients are averaged; logits must start equal.
+    With relaxations that sample paths, ``DistributedDataParallel`` needs ``find_unused_parameters=True``, since weights
+    of other paths get no gradient. Ranks may draw different paths, since gradients are averaged. Logits must start
+    equal.
 
-    ``torch.compile`` of a whole network suits relaxations that run all paths. Sampled paths are decided outside the
-    graph, and each combination would be compiled anew; compile the options instead.
+    Use ``torch.compile`` on a whole network only with relaxations that run all paths. Paths are sampled outside the
+    graph, so each combination would be compiled again; compile the options instead.
 
     Examples
     --------
@@ -114,14 +115,14 @@ class TorchGuide:
         """Change the gradients of the architecture parameters; call it once per step, after the last ``backward()``.
 
         A parameter without gradient counts as one with a gradient of 0. With gradient accumulation, call it after the
-        last of the accumulated batches; with clipping, before it; with ``torch.compile``, outside what is compiled.
+        last accumulated batch; with clipping, before the clipping; with ``torch.compile``, outside of compiled code.
 
         Parameters
         ----------
         scaler : torch.amp.GradScaler, optional
-            Of automatic mixed precision. Gradients are unscaled first, unless they already are, and left alone where
-            they overflowed, since the scaler skips that step. Without it, scaled gradients would still get a direction
-            toward the feasible region, but epsilon would be too small by the scale.
+            For automatic mixed precision. Gradients are unscaled first unless they already are. If they overflowed,
+            they are not changed, since the scaler skips that step. Without it, scaled gradients would still get a
+            direction toward the feasible region, but epsilon would be too small by the factor of the scale.
         optimizer : torch.optim.Optimizer, optional
             The optimizer of the architecture parameters, with `scaler`.
 
@@ -133,7 +134,7 @@ class TorchGuide:
         Raises
         ------
         ValueError
-            If a gradient or a logit is not finite, but for gradients that `scaler` will skip.
+            If a gradient or a logit is not finite, except for gradients that `scaler` skips.
         """
         if scaler is not None:
             if not isinstance(scaler, torch.amp.GradScaler):
@@ -157,22 +158,22 @@ class TorchGuide:
         return step
 
     def update(self, optimizer: torch.optim.Optimizer, *, scaler: torch.amp.GradScaler | None = None) -> SafeguardStep:
-        """Take an optimizer's step, guided: what it adds to the logits is changed, whatever its rule is.
+        """Take an optimizer's step and change what it adds to the logits; this works for every optimizer.
 
-        Use it in place of ``modify_gradients()`` and ``optimizer.step()``. With a witness, each streak of violated
-        steps ends after finitely many (docs/convergence.md).
+        Use it instead of ``modify_gradients()`` and ``optimizer.step()``. With a witness, each sequence of violated
+        steps is finite (docs/convergence.md).
 
         Parameters
         ----------
         optimizer : torch.optim.Optimizer
-            It holds the architecture parameters, and may hold others, which it updates as always.
+            It holds the architecture parameters. Its other parameters are updated as usual.
         scaler : torch.amp.GradScaler, optional
             Steps the optimizer, or skips the step where gradients overflowed.
 
         Returns
         -------
         SafeguardStep
-            ``.feasible``, ``.mode`` and ``.seen``, of the selection that the step began with.
+            ``.feasible``, ``.mode`` and ``.seen`` of the selection before the step.
 
         Raises
         ------
@@ -194,16 +195,16 @@ class TorchGuide:
         return step
 
     def settle(self) -> Observation:
-        """End inside: if the selection violates a constraint, move the logits to the last feasible selection met.
+        """If the selection violates a constraint, move the logits to the last feasible selection visited.
 
-        Call it once, after the last step: near a tight bound a search moves in and out, and may stop outside. The
-        logits become the nearest ones with that selection; the weights stay.
+        Call it once, after the last step: near a tight bound a search enters and leaves the feasible region, and may
+        stop outside of it. The logits become the nearest ones with that selection. The weights do not change.
 
         Returns
         -------
         Observation
-            Of the selection that the supernet now has, freshly evaluated. Its ``.feasible`` is False where no feasible
-            selection was given or met, and may be where measurements are noisy.
+            A new evaluation of the selection that the supernet now has. Its ``.feasible`` is False if no feasible
+            selection was given or visited, and may be False if measurements are noisy.
         """
         before = self._logits()
         self.supernet.set_logits(self._agreed(lambda: self.safeguard.settle(before, self.state)))
@@ -225,7 +226,7 @@ class TorchGuide:
         return gathered(parameters)
 
     def _agreed(self, compute: Callable[[], Any]) -> Any:
-        """What `compute` returns, on every rank what it returned on rank 0."""
+        """The value that `compute` returns on rank 0."""
         if not (self.broadcast and distributed.is_available() and distributed.is_initialized()):
             return compute()
         message: list[Any] = [None, None]
@@ -233,7 +234,7 @@ class TorchGuide:
         if distributed.get_rank() == 0:
             try:
                 message[0] = compute()
-            except Exception as error:  # the others must not wait for ever
+            except Exception as error:  # the other ranks wait for a message
                 failure, message[1] = error, f"{type(error).__name__} on rank 0: {error}"
         distributed.broadcast_object_list(message, src=0)
         if failure is not None:
@@ -244,7 +245,7 @@ class TorchGuide:
 
 
 def check_precision(parameters: Sequence[nn.Parameter]) -> None:
-    """Raise where logits are in half precision."""
+    """Raise if logits are in half precision."""
     for parameter in parameters:
         if parameter.dtype not in (torch.float32, torch.float64):
             raise ValueError(

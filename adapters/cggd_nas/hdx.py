@@ -1,11 +1,11 @@
-"""HDX: the gradient of the architecture is changed as little as lets an exceeded cost fall.
+"""HDX: the smallest change of the architecture's gradient that lets an exceeded cost fall.
 
 Hong et al., "Enabling hard constraints in differentiable neural network and accelerator co-exploration",
-arXiv 2301.09312. While an expected cost exceeds its bound, HDX adds to the gradient g the least m for which
-``(g + m) . g_cost >= pull``; the pull grows by a factor ``1 + growth`` with each such step and is put back to its first
-value when the bound holds.
+arXiv 2301.09312. While an expected cost exceeds its bound, HDX adds to the gradient g the smallest m with
+``(g + m) . g_cost >= pull``. The pull grows by a factor ``1 + growth`` with each such step, and returns to its first
+value when the bound is satisfied.
 
-`cggd_nas.search(..., objective=hdx(constraints))` searches with it, in place of the guide.
+`cggd_nas.search(..., objective=hdx(constraints))` searches with it instead of the guide.
 """
 
 from __future__ import annotations
@@ -23,11 +23,11 @@ from cggd.constraints import Constraint
 from cggd_nas.penalties import expected_value, from_above
 from cggd_nas.supernet import Supernet, gathered
 
-# We could read the paper's abstract but not its settings. These are the middle of the scan in benchmarks/penalties, and
-# a first pull that is far below the length of any gradient; costs are given as shares of their bounds.
+# We know the paper's abstract but not its settings. The growth is the middle value of the scan in benchmarks/penalties,
+# and the first pull is far below the length of any gradient. Costs are shares of their bounds.
 HDX_GROWTH, HDX_PULL = 0.1, 1e-3
 
-# A pull that grows for ever would overflow. Beyond this one the direction of the gradient is that of the costs anyway.
+# Upper limit against overflow. At this pull the changed gradient already has the direction of the costs' gradients.
 LARGEST_PULL = 1e6
 
 # Sweeps of Hildreth's method over several costs; one is exact for a single cost.
@@ -35,18 +35,18 @@ SWEEPS = 30
 
 
 def least_change(gradient: ArrayLike, costs: ArrayLike, pulls: ArrayLike) -> NDArray[np.float64]:
-    """The least m with ``(gradient + m) . cost >= pull`` for each cost.
+    """The smallest m with ``(gradient + m) . cost >= pull`` for each cost.
 
     For one cost it is ``max(0, pull - gradient . cost) / |cost|^2 cost``. For several it is found by Hildreth's method,
-    coordinate ascent on their multipliers.
+    coordinate ascent on the multipliers.
 
     Parameters
     ----------
     gradient : array-like of shape (..., n)
     costs : array-like of shape (..., n_costs, n)
-        Gradients of the costs. One of length 0 asks for nothing.
+        Gradients of the costs. A gradient of length 0 has no effect.
     pulls : array-like of shape (..., n_costs)
-        ``-inf`` for a cost that asks for nothing.
+        ``-inf`` for a cost without effect.
 
     Returns
     -------
@@ -80,14 +80,14 @@ def hdx(
 ) -> Callable[[Tensor, Supernet], Tensor]:
     """An objective for `cggd_nas.search`: the task loss, with HDX's change of its gradient.
 
-    The costs are the expected values of the metrics as shares of their bounds. With several bounds exceeded, the change
-    is the least that satisfies the condition of each; the paper has one. The pulls are state of the objective: make it
-    anew for each search. A checkpoint does not hold them.
+    The costs are the expected values of the metrics as shares of their bounds. If several bounds are exceeded, the
+    change is the smallest that satisfies all conditions; the paper has one bound. The objective stores the pulls, so
+    make a new one for each search. They are not in checkpoints.
 
     Parameters
     ----------
     constraints : sequence of Constraint
-        Bounds from above.
+        Upper bounds.
     growth : float
         p: the pull grows by ``1 + p`` with each step in which the bound is exceeded.
     pull : float
@@ -96,7 +96,7 @@ def hdx(
     Returns
     -------
     callable
-        (task loss, supernet) to a loss whose gradient is the changed one.
+        From task loss and supernet to a loss with the changed gradient.
 
     References
     ----------
@@ -132,7 +132,7 @@ def hdx(
             gradient, [_gradient(share, parameters) for share in shares], np.where(exceeded, pulls, -np.inf)
         )
         pulls[:] = np.where(exceeded, np.minimum(pulls * (1 + growth), LARGEST_PULL), pull)
-        # Linear in the logits, so that its gradient is the changed one and the network is not run back twice.
+        # Linear in the logits with the changed gradient, so the network needs only one backward pass.
         linear = [
             (torch.as_tensor(part).to(logits) * (logits - logits.detach())).sum().to(loss.device)
             for part, logits in zip(supernet.cut(gradient + change), parameters, strict=True)
@@ -143,7 +143,7 @@ def hdx(
 
 
 def _gradient(value: Tensor, parameters: Sequence[Tensor]) -> NDArray[np.float64]:
-    """The gradient by the logits, flat; zero where the value does not depend on them."""
+    """The gradient with respect to the logits, flat; zero for logits without effect."""
     if not value.requires_grad:
         return gathered([torch.zeros_like(p) for p in parameters])
     return gathered(list(torch.autograd.grad(value, parameters, materialize_grads=True, allow_unused=True)))

@@ -1,4 +1,4 @@
-"""What a search records of each epoch, and what that says of its health."""
+"""The record of each epoch of a search."""
 
 from __future__ import annotations
 
@@ -29,13 +29,13 @@ class Epoch:
         Share of the steps of the architecture that began with a selection that satisfies every bound; NaN in the
         warm-up.
     changes : int
-        Decisions whose option with the largest logit is another than an epoch ago.
+        Number of decisions whose option with the largest logit changed in the epoch.
     least_margin, mean_margin : float
-        By how much the largest logit of a decision leads the second, over decisions with several options. Margins that
-        stay near 0 mean that nothing was decided.
+        Difference between the largest and the second logit of a decision, smallest and mean over decisions with several
+        options. Margins that stay near 0 mean that nothing was decided.
     skips : float
-        Share of the choices offering a skip connection (``nn.Identity``) that take it; a share that nears 1 is the
-        collapse known from DARTS. 0 where none offers one.
+        Share of the choices with a skip connection (``nn.Identity``) that select it. A share near 1 is the collapse
+        known from DARTS. 0 if no choice has a skip connection.
     values : tuple of float
         The constraints' metrics at the selection of the largest logits.
     selection : dict
@@ -56,13 +56,13 @@ class Epoch:
 
 
 def margins(supernet: Supernet) -> tuple[float, float]:
-    """Least and mean lead of the largest logits; infinite where no decision has two options."""
+    """Smallest and mean margin of the largest logits; infinite if no decision has two options."""
     leads = [np.diff(np.sort(part)[-2:])[0] for part in supernet.cut(supernet.logits()) if len(part) > 1]
     return (float(min(leads)), float(np.mean(leads))) if leads else (np.inf, np.inf)
 
 
 def skips(supernet: Supernet) -> float:
-    """Share of the choices offering a skip connection that take it at the selection of the largest logits."""
+    """Share of the choices with a skip connection that select it by their largest logit."""
     selection, taken = supernet.selection(), []
     for decision, shared in supernet.choices.items():
         for choice in shared.values():

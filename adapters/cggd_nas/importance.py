@@ -1,4 +1,4 @@
-"""How much channels, heads and features matter in a trained network."""
+"""The importance of channels, heads and features in a trained network."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from cggd_nas.units import Group
 
 KINDS = ("norm", "taylor", "activation")
 
-# For each owner, by its position, a number for each batch and index; weights alone count as one batch.
+# For each owner, by its position, a number for each batch and index; there is one batch without data.
 Signals = dict[int, NDArray[np.float64]]
 
 
@@ -29,18 +29,18 @@ def sort_units(
     batches: Iterable[Any] = (),
     loss: Callable[[Any, Any], Tensor] = nn.functional.cross_entropy,
 ) -> None:
-    """Put the units of each group into the order of their importance, the same in all layers that share them.
+    """Sort the units of each group by importance. The order is the same in all layers that share them.
 
     Parameters
     ----------
     model : nn.Module
-        Stays as it is.
+        It is not changed.
     found, groups
-        What hangs together in it.
+        Its coupled channels.
     kind : {"norm", "taylor", "activation"}
         As for `cggd_nas.prunable`.
     batches, loss
-        What "taylor" and "activation" are measured with.
+        Used by "taylor" and "activation".
     """
     if kind not in KINDS:
         raise ValueError(f"importance must be one of {', '.join(map(repr, KINDS))}, got {kind!r}")
@@ -64,7 +64,7 @@ def _norms(model: nn.Module, found: Coupling, batches: Any, loss: Any) -> Signal
 
 
 def _first_order(model: nn.Module, found: Coupling, batches: Sequence[Any], loss: Any) -> Signals:
-    """What each batch's loss changes to first order where the next layers no longer see an index."""
+    """The first-order change of each batch's loss if an index is removed from the inputs of the next layers."""
     twin, made = copy.deepcopy(model).eval(), list[Signals]()
     device = next(twin.parameters()).device
     for batch in checked(batches, "batches", twin):
@@ -76,7 +76,7 @@ def _first_order(model: nn.Module, found: Coupling, batches: Sequence[Any], loss
 
 
 def _activations(model: nn.Module, found: Coupling, batches: Sequence[Any], loss: Any) -> Signals:
-    """Squares of the weights that an index meets in the next layers, times those of what goes through it."""
+    """Squares of the next layers' weights of an index, times the squares of its values."""
     twin, power = copy.deepcopy(model).eval(), dict[str, Tensor]()
 
     def watch(path: str, dim: int) -> Callable[..., None]:
@@ -100,7 +100,7 @@ def _activations(model: nn.Module, found: Coupling, batches: Sequence[Any], loss
 
 
 def _of_weights(model: nn.Module, found: Coupling, value: Callable[[Tensor], Tensor], *, contracted: bool) -> Signals:
-    """Sums of a value of the weights over all dimensions but one, of all weights or those that take channels."""
+    """Sums of a value of the weights over all dimensions but one; if `contracted`, only over input channels."""
     made: Signals = {}
     for i, owner in enumerate(found.owners):
         weight = model.get_submodule(owner.path)._parameters.get(owner.name)

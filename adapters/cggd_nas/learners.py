@@ -1,4 +1,4 @@
-"""What learns in a search: the weights and the architecture of a supernet, in turn."""
+"""The optimizers of a supernet's weights and architecture."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class Learners:
     weight_optimizer, architecture_optimizer : callable
         From parameters to an optimizer.
     steps : int
-        Steps of the weights, over which their rate decays to 0 by a cosine.
+        Steps of the weights, over which their learning rate decays to 0 by a cosine.
     """
 
     def __init__(
@@ -37,24 +37,24 @@ class Learners:
         self.schedule = torch.optim.lr_scheduler.CosineAnnealingLR(self.optimizer, steps)
 
     def require(self, *, weights: bool, architecture: bool) -> None:
-        """Say which parameters get gradients."""
+        """Set which parameters get gradients."""
         for parameters, wanted in ((self.weights, weights), (self.architecture, architecture)):
             for parameter in parameters:
                 parameter.requires_grad_(wanted)
 
     def step_weights(self, loss: Tensor) -> None:
-        """One step of the weights against a loss."""
-        if loss.requires_grad:  # a path of skip connections alone may hold no weight
+        """One step of the weights for a loss."""
+        if loss.requires_grad:  # a path of skip connections may have no weights
             loss.backward()
             nn.utils.clip_grad_norm_(self.weights, CLIP)
             self.optimizer.step()
         self.schedule.step()
 
     def state(self) -> list[dict[str, Any]]:
-        """What a checkpoint holds of the optimizers."""
+        """The optimizers' state for a checkpoint."""
         return [part.state_dict() for part in (self.optimizer, self.chooser, self.schedule)]
 
     def restore(self, saved: Sequence[dict[str, Any]]) -> None:
-        """Take up what a checkpoint holds."""
+        """Restore the state from a checkpoint."""
         for part, state in zip((self.optimizer, self.chooser, self.schedule), saved, strict=True):
             part.load_state_dict(state)

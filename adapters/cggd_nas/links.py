@@ -1,8 +1,8 @@
 """Indices along the dimensions of tensors, and which of them are the same channel.
 
-Every index along every dimension of a weight is an *atom*. Operations say which atoms of their arguments and results
-are the same; connected atoms make a *unit*. A reshape leaves open which of its dimensions gets smaller; that is decided
-when the whole network has run.
+Every index along every dimension of a weight is an *atom*. Each operation links atoms of its arguments and results that
+are the same channel. Connected atoms form a *unit*. For a reshape, it is decided after the whole network has run which
+of its dimensions gets smaller.
 """
 
 from __future__ import annotations
@@ -20,16 +20,16 @@ from torch import Tensor
 
 Atoms = NDArray[np.int64]
 
-# The atom of everything that keeps its size because the example has it.
+# The atom of all dimensions whose size is fixed by the example.
 GIVEN = 0
 
 
 @dataclass(frozen=True, eq=False)
 class Owner:
-    """One dimension of a weight or buffer: `first` is the atom of its index 0.
+    """One dimension of a weight or buffer; `first` is the atom of its index 0.
 
-    `groups` is in how many groups of a convolution each index stands; `rows` are those of an embedding; buffers are no
-    `weight`.
+    `groups` is the number of convolution groups that contain each index. `rows` is true for the rows of an embedding.
+    `weight` is false for buffers.
     """
 
     path: str
@@ -58,7 +58,7 @@ class Product:
 
 @dataclass(frozen=True, eq=False)
 class Sized:
-    """A size that the code of the module at `path` may have written down, and the atoms of that dimension."""
+    """The atoms of a dimension whose size may be a constant in the code of the module at `path`."""
 
     path: str
     atoms: Atoms
@@ -66,13 +66,13 @@ class Sized:
 
 @dataclass(frozen=True, eq=False)
 class Split:
-    """A dimension that a reshape cut into several, or several that it joined: index = position in their product."""
+    """A dimension that a reshape split into several, or joined from several: index = position in their product."""
 
     whole: Atoms
     factors: tuple[Atoms, ...]
 
     def joined(self, factor: int) -> tuple[Atoms, Atoms]:
-        """Pairs of atoms that are the same if removing an index of this factor is how the whole gets smaller."""
+        """Pairs of atoms that are the same if the whole gets smaller by removing indices of this factor."""
         shape = tuple(map(len, self.factors))
         at = [1] * len(shape)
         at[factor] = shape[factor]
@@ -81,19 +81,19 @@ class Split:
 
 @dataclass(eq=False)
 class Coupling:
-    """What one run of a network showed.
+    """The result of one run of a network.
 
     Attributes
     ----------
     owners : list of Owner
     contracted : set of int
-        Positions of the owners over which products are summed, so that zeros there hide a channel.
+        Positions of the owners over which products are summed. Zeros there hide a channel.
     products : list of Product
     sizes : list of Sized
     residual : list of str
-        Paths of modules that add something to their argument and return the sum, as residual blocks do.
+        Paths of residual modules, which add something to their argument and return the sum.
     units : array of int
-        For each atom the number of its unit.
+        The number of each atom's unit.
     fixed : mapping of int to str
         Units that cannot be removed, and why.
     """
@@ -107,12 +107,12 @@ class Coupling:
     fixed: dict[int, str]
 
     def position(self, owner: Owner) -> int:
-        """Where an owner stands among all."""
+        """The position of an owner in `owners`."""
         return bisect.bisect_left(self.owners, owner.first, key=lambda one: one.first)
 
 
 class Links:
-    """The atoms of the dimensions of all tensors that a network makes, and what is found of them.
+    """The atoms of the dimensions of all tensors of a network, and the links between them.
 
     Attributes
     ----------
@@ -121,7 +121,7 @@ class Links:
     weights : set of int
         Ids of parameters, buffers and views of them.
     batches, repeated : list of array of int
-        Dimensions that products of matrices run over one by one, and those that only repeat others.
+        Batch dimensions of matrix products, and dimensions that only repeat values.
     """
 
     def __init__(self) -> None:
@@ -140,11 +140,11 @@ class Links:
     # -- atoms --------------------------------------------------------------------------------------------------------
 
     def given(self, n: int) -> Atoms:
-        """Atoms of a dimension that keeps its size."""
+        """Atoms of a dimension of fixed size."""
         return np.zeros(n, dtype=np.int64)
 
     def new(self, n: int) -> Atoms:
-        """Atoms that nothing is known of yet."""
+        """New atoms without links."""
         self.n += n
         return np.arange(self.n - n, self.n)
 
@@ -163,13 +163,13 @@ class Links:
         self._dims[id(x)] = list(dims)
 
     def of(self, x: Tensor) -> list[Atoms]:
-        """The atoms of a tensor's dimensions; those of a tensor made by the forward are new."""
+        """The atoms of a tensor's dimensions; new ones for a tensor that the forward made."""
         if id(x) not in self._dims:
             self.set(x, [self.new(n) if n > 1 else self.given(n) for n in x.shape])
         return self._dims[id(x)]
 
     def same(self, *dims: Atoms) -> None:
-        """The same channels."""
+        """Link atoms that are the same channel."""
         for other in dims[1:]:
             self.links.append((dims[0], other))
 
@@ -180,16 +180,16 @@ class Links:
                 self.same(atoms, np.full(len(atoms), self.new(1)[0]))
 
     def equally(self, atoms: Atoms, groups: int) -> None:
-        """Each of the groups keeps as many as the others, at the same positions."""
+        """Link the groups of a dimension, so that the same positions stay in each."""
         parts = atoms.reshape(groups, -1)
         self.same(*parts)
 
     def sized(self, *dims: Atoms) -> None:
-        """Sizes that the code may have written down."""
+        """Record dimensions whose sizes may be constants in the code."""
         self.found.sizes += [Sized(self.where, atoms) for atoms in dims if len(atoms) > 1 and atoms.any()]
 
     def contract(self, x: Tensor, dim: int) -> None:
-        """Products are summed over this dimension of what may be a weight."""
+        """Record that products are summed over this dimension, if `x` is a weight."""
         if id(x) in self.weights and len(atoms := self.of(x)[dim]):
             at = bisect.bisect_right(self.found.owners, int(atoms[0]), key=lambda owner: owner.first)
             self.found.contracted.add(at - 1)
@@ -222,9 +222,9 @@ class Links:
         return self.found
 
     def _decide_likeliest(self, splits: list[Split], choices: Mapping[int, list[int]], units: Atoms) -> list[Split]:
-        """Of several dimensions that can get smaller, take heads before features of a head, then the larger one.
+        """If several dimensions can get smaller, prefer heads to features of a head, then the larger dimension.
 
-        Where no split has a dimension that products of matrices run over one by one, decide the first one only.
+        If no split has a batch dimension of a matrix product, decide only the first split.
         """
         batch, owned, repeated = (np.zeros(len(units), dtype=bool) for _ in range(3))
         for flags, several in ((batch, self.batches), (repeated, self.repeated)):

@@ -1,4 +1,4 @@
-"""Look-up tables: what each part of a network costs on a device, measured once and written to a file."""
+"""Look-up tables: the cost of each part of a network on a device, measured once and written to a file."""
 
 from __future__ import annotations
 
@@ -32,14 +32,14 @@ from cggd_nas.tracer import Call, Tracer
 
 COLUMNS = ("module", "option", "input_shape", "value", "unit", "device", "date")
 
-# Random networks traced to find the parts to be measured, where parts interact. An option is missed by all of them with
-# probability (1 - 1/n)^200 for a decision of n options: 1e-19 for 5.
+# Random networks traced to find the parts to measure if parts interact. All of them miss an option with probability
+# (1 - 1/n)^200 for a decision of n options: 1e-19 for 5.
 SAMPLED = 200
 
 
 @dataclass(frozen=True)
 class Entry:
-    """A number of a look-up table, with its unit, the device it is from, and the day (ISO 8601) it was measured."""
+    """A number of a look-up table, with its unit, its device, and the date (ISO 8601) of the measurement."""
 
     value: float
     unit: str
@@ -49,24 +49,24 @@ class Entry:
 
 @dataclass(frozen=True, eq=False)
 class LookupTable:
-    """What parts of networks cost on one device.
+    """The costs of parts of networks on one device.
 
     The file is CSV (UTF-8, commas) with the header ``module,option,input_shape,value,unit,device,date``:
 
-    - ``module``: path of the part in the supernet, as ``named_modules`` has it;
-    - ``option``: label of the option that the part then is; empty for parts that are in every network; where the part
-      depends on several decisions, ``decision=label`` of each, sorted and joined by semicolons;
-    - ``input_shape``: shape of the tensor that it is given, as ``1x16x32x32``; of several, with blanks between. Empty
-      for a value that holds for every shape;
+    - ``module``: path of the part in the supernet, as in ``named_modules``;
+    - ``option``: label of the part's option. It is empty for parts that are in every network. If the part depends on
+      several decisions, it is ``decision=label`` for each, sorted and joined by semicolons;
+    - ``input_shape``: shape of the part's input, such as ``1x16x32x32``; shapes of several inputs are separated by
+      blanks. It is empty for a value that holds for every shape;
     - ``value``, ``unit``: a number with a decimal point, for example milliseconds, and its unit;
-    - ``device``, ``date``: what it was measured on, and when, as ``2026-01-31``.
+    - ``device``, ``date``: where and when it was measured, with dates such as ``2026-01-31``.
 
-    Text that a spreadsheet program would take for a formula has an apostrophe before it, as in `cggd.io.write_options`.
+    Text that a spreadsheet program would read as a formula starts with an apostrophe, as in `cggd.io.write_options`.
 
     Parameters
     ----------
     entries : mapping of Place to Entry
-        All of one unit and one device.
+        All with the same unit and device.
 
     Examples
     --------
@@ -109,12 +109,12 @@ class LookupTable:
 
     @classmethod
     def read(cls, path: StrPath) -> LookupTable:
-        """Read a table that `write` wrote, or that was made by hand or by a tool of a device's maker.
+        """Read a table written by `write`, by hand or by another program.
 
         Raises
         ------
         ValueError
-            If the file is not such a table; the message names the line.
+            If the file is not such a table. The message names the line.
         """
         reader = csv.reader(io.StringIO(read_text(path), newline=""), strict=True)
         entries: dict[Place, Entry] = {}
@@ -141,29 +141,29 @@ class LookupTable:
     ) -> Metric:
         """The sum of the values of all parts of a network, as a metric on the supernet's space.
 
-        What the network computes outside of its modules, such as a sum in a ``forward``, has no entry and counts 0.
+        Operations outside of modules, such as a sum in a ``forward``, have no entry and count 0.
 
         Parameters
         ----------
         model : nn.Module or Supernet
         example : Tensor or sequence of Tensor
-            Its shapes decide which entries are meant.
+            Its shapes determine which entries are used.
         name : str
         tracer : Tracer, optional
-            One of this supernet and example to be used again.
+            A tracer of this supernet and example to use again.
 
         Returns
         -------
         Additive, Interactions or Function
-            `cggd.Additive` where no part depends on more than one decision, `cggd.Interactions` where parts depend on a
-            few together and the table has all of them. Elsewhere an exact `cggd.Function`. Bounds on either allow for
-            the rounding of its sum.
+            `cggd.Additive` if each part depends on at most one decision, `cggd.Interactions` if parts depend on a few
+            decisions together and the table has all of them, otherwise an exact `cggd.Function`. Bounds allow for the
+            rounding of the sum.
 
         Raises
         ------
         ValueError
-            If entries are missing; the message names them. Where parts depend on several decisions, that is found when
-            a network that needs them is evaluated, and raised as `cggd.MetricError`.
+            If entries are missing. The message names them. If parts depend on several decisions, the error is a
+            `cggd.MetricError`, raised when a network that needs the entries is evaluated.
         """
         supernet = as_supernet(model)
         tracer = tracer or Tracer(supernet, example)
@@ -175,7 +175,7 @@ class LookupTable:
         try:
             tables = sum_of_operations(tracer, lambda traced: self._exact(traced.calls))
         except _MissingError:
-            tables = None  # that is said where such a network is evaluated
+            tables = None  # the error is raised when such a network is evaluated
         if tables is not None:
             return summed(tables, supernet.space, 1, name=name, unit=self.unit)
 
@@ -216,14 +216,14 @@ class _MissingError(Exception):
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Summed(Function):
-    """A function that adds up numbers of one sign, and whose bounds allow for the rounding of that sum.
+    """A function that adds numbers of one sign. Bounds on it allow for the rounding of the sum.
 
     Parameters
     ----------
     space, function, batch, repeats, cache, name, unit
         See `cggd.Function`.
     terms : int
-        How many numbers it adds at the most; 0 where all are whole, so that nothing is rounded.
+        Largest number of summands; 0 if all are whole numbers, so nothing is rounded.
     """
 
     terms: int = field(default=0, kw_only=True)
@@ -242,7 +242,7 @@ def measure_lookup(
     seed: int = 0,
     progress: Callable[[Place, Entry], None] | None = None,
 ) -> LookupTable:
-    """Measure every part that networks of a supernet are made of.
+    """Measure every part of a supernet's networks.
 
     Parts are the options of choices, each at the shape of its input, and the outermost modules outside of choices.
 
@@ -250,20 +250,20 @@ def measure_lookup(
     ----------
     model : nn.Module or Supernet
     example : Tensor or sequence of Tensor
-        The network's input; with a batch of 1, latencies of single inputs are measured.
+        The network's input. Use a batch of 1 for latencies of single inputs.
     measure : callable
-        Takes a plain module with random weights and a tuple of the tensors it is given, on the CPU, and returns a
-        `Measurement` of which the median is kept. By default `cggd_nas.measure.latency`; for a board, a function that
-        sends it there.
+        From a plain module with random weights and a tuple of its input tensors, on the CPU, to a `Measurement`, whose
+        median is stored. By default `cggd_nas.measure.latency`. For a board, give a function that runs the module
+        there.
     known : LookupTable, optional
-        What is measured already, and is kept.
+        Entries that are already measured; they are kept.
     selections : array-like of int, shape (n, n_decisions), optional
-        The networks whose parts to measure. By default all parts, where none depends on more than one decision;
-        elsewhere those of all networks, or of 200 random ones where there are more.
+        The networks whose parts are measured. By default all parts, if each depends on at most one decision. Otherwise
+        the parts of all networks, or of 200 random networks if there are more.
     seed : int
-        Of the random networks.
+        For the random networks.
     progress : callable, optional
-        Called with each place and entry that was measured.
+        Called with the place and entry of each measured part.
     """
     if not callable(measure):
         raise TypeError(f"measure must be a function of a module and a tuple of its arguments, got {measure!r}")
@@ -305,13 +305,13 @@ def _places(calls: Iterable[Call]) -> dict[Place, Call]:
 
 
 def check_table(table: Any, argument: str) -> None:
-    """Raise where something is not a look-up table; `argument` names it."""
+    """Raise if `table` is not a look-up table; `argument` names it."""
     if not isinstance(table, LookupTable):
         raise TypeError(f"{argument} must be a LookupTable, got {table!r}")
 
 
 def _real(module: nn.Module) -> nn.Module:
-    """A copy of a module of fake tensors with random weights: times do not depend on which."""
+    """A copy of a module of fake tensors with random weights; times do not depend on their values."""
     made = copy.deepcopy(module, replaced_tensors(module, _real_tensor))
     for part in made.modules():
         part._forward_pre_hooks.clear()
@@ -322,8 +322,8 @@ def _real(module: nn.Module) -> nn.Module:
 def _real_tensor(x: Tensor) -> Tensor:
     if not x.is_floating_point():
         return torch.zeros(x.shape, dtype=x.dtype)
-    # Positive, as running variances are, and so small that sums of many do not overflow. PyTorch's own generator is
-    # left alone, so that what is random after measuring does not depend on what had to be measured.
+    # Positive, as running variances are, and so small that sums of many do not overflow. PyTorch's own generator is not
+    # used, so later random numbers do not depend on the number of measured parts.
     return torch.rand(x.shape, dtype=x.dtype, generator=torch.Generator().manual_seed(0)) / 16
 
 

@@ -1,7 +1,7 @@
-"""What a plain network costs: parameters, size, multiply-accumulates, activation memory, and measured latency.
+"""Costs of a plain network: parameters, size, multiply-accumulates, activation memory, and measured latency.
 
-kB are 1024 bytes, as in the data sheets of microcontrollers. MACs are in millions (MMAC) where a metric has them as a
-unit, and plain counts here.
+A kB is 1024 bytes, as in the data sheets of microcontrollers. MACs are counts here; metrics have them in millions
+(MMAC).
 """
 
 from __future__ import annotations
@@ -27,8 +27,8 @@ BYTES_PER_KB = 1024
 # integer-arithmetic-only inference, CVPR 2018, section 2.4), since they are added to 32-bit accumulators.
 BIAS_BITS = 32
 
-# Median and quartiles of 50 runs differ by a few percent from those of the next 50; the first runs load code and
-# choose kernels (PyTorch's benchmark recipes warm up alike).
+# Median and quartiles of 50 runs differ by a few percent from those of the next 50. The first runs load code and
+# choose kernels; PyTorch's benchmark recipes also have warm-up runs.
 WARMUP = 10
 REPEATS = 50
 
@@ -44,10 +44,10 @@ class Measurement:
     iqr : float
         Distance between the quartiles, in ms.
     n : int
-        Runs behind them.
+        Number of runs.
     threads : int
     device : str
-        What it was measured on.
+        The device on which it was measured.
     unit : str
     """
 
@@ -65,7 +65,7 @@ class Measurement:
 
 
 def parameters(module: nn.Module) -> int:
-    """Number of parameters; one that is used in several places counts once.
+    """Number of parameters. A parameter that is used in several places counts once.
 
     Examples
     --------
@@ -76,11 +76,12 @@ def parameters(module: nn.Module) -> int:
 
 
 def size_kb(module: nn.Module, *, bits: int = 8) -> float:
-    """Size of the weights in kB (1024 bytes), as integer inference stores them.
+    """Size of the weights in kB (1024 bytes), as stored for integer inference.
 
-    Parameters of two or more dimensions take `bits` bits each; those of one dimension (biases, scales) take 32, since
-    they are added to 32-bit accumulators (Jacob et al., CVPR 2018). A batch norm is folded into the layer before it and
-    leaves one bias per channel. With ``bits=32``, and without batch norms, this is four bytes per parameter.
+    Parameters of two or more dimensions take `bits` bits each. Parameters of one dimension (biases, scales) take 32,
+    since they are added to 32-bit accumulators (Jacob et al., CVPR 2018). A batch norm is folded into the layer before
+    it, so only one bias per channel remains. With ``bits=32`` and without batch norms, this is four bytes per
+    parameter.
 
     Parameters
     ----------
@@ -100,7 +101,7 @@ def size_kb(module: nn.Module, *, bits: int = 8) -> float:
 
 
 def storage_bits(module: nn.Module, *, bits: int) -> int:
-    """Bits behind `size_kb`, a whole number."""
+    """Size of the weights in bits, see `size_kb`."""
     total, seen = 0, set[int]()
     for part in module.modules():
         if isinstance(part, nn.modules.batchnorm._BatchNorm):
@@ -115,9 +116,9 @@ def storage_bits(module: nn.Module, *, bits: int) -> int:
 def macs(module: nn.Module, example: Example) -> int:
     """Multiply-accumulates of one run on an example.
 
-    Counted where they are executed: convolutions (of any dimension, with groups, dilation or transposed), linear
-    layers, and every other product of matrices, attention included. Batch norms count 0, as they are folded into the
-    layer before; pooling, sums and activation functions count 0.
+    The count contains all executed convolutions (of any dimension, with groups, dilation or transposed), linear layers,
+    and other matrix products such as attention. Batch norms count 0, since they are folded into the layer before them.
+    Pooling, sums and activation functions count 0.
 
     Parameters
     ----------
@@ -136,10 +137,10 @@ def macs(module: nn.Module, example: Example) -> int:
 def peak_memory(module: nn.Module, example: Example, *, bits: int = 8) -> float:
     """Largest amount of activations alive at once, in kB (1024 bytes).
 
-    A tensor lives from the operation that makes it to the last one that uses it, in the order in which the network
-    executes; so a skip connection keeps its tensor alive. Views and results of operations in place share the memory
-    of what they are made from, and a batch norm takes the place of its input (it is folded into the layer before)
-    unless that is still needed. The example and the output count.
+    A tensor is alive from the operation that makes it to the last operation that uses it, in the order of execution. A
+    skip connection therefore keeps its tensor alive. Views and results of operations in place share memory with their
+    source. The output of a batch norm replaces its input, unless that is still needed (the batch norm is folded into
+    the layer before it). The example and the output count.
 
     Parameters
     ----------
@@ -170,11 +171,11 @@ def latency(
     module : nn.Module
         On the same device.
     example : Tensor or sequence of Tensor
-        Arguments of its forward; for the latency of a single input give a batch of 1.
+        Arguments of its forward. Use a batch of 1 for the latency of a single input.
     warmup, repeats : int
-        Runs before, and those that are measured.
+        Runs before the measurement, and measured runs.
     threads : int
-        Threads of PyTorch while it is measured.
+        Threads of PyTorch during the measurement.
     """
     arguments, before = tensors_of(example), torch.get_num_threads()
     whole(threads, "threads", least=1)
@@ -202,7 +203,7 @@ def onnx_latency(
     repeats: int = REPEATS,
     threads: int = 1,
 ) -> Measurement:
-    """Measured time of one run of an ONNX file in ONNX Runtime on the CPU; needs the package ``onnxruntime``.
+    """Measured time of one run of an ONNX file in ONNX Runtime on the CPU. Needs the package ``onnxruntime``.
 
     Parameters
     ----------
@@ -239,7 +240,7 @@ def onnx_inputs(session: Any, example: Example) -> dict[str, np.ndarray]:
 
 
 def device_name(device: torch.device) -> str:
-    """What a device is called in measurements."""
+    """The name of a device in measurements."""
     if device.type == "cuda":
         return torch.cuda.get_device_name(device)
     return f"{device.type} {platform.processor() or platform.machine()}"
@@ -247,7 +248,7 @@ def device_name(device: torch.device) -> str:
 
 @contextmanager
 def same_mode(module: nn.Module) -> Iterator[None]:
-    """Afterwards every part is in the mode, training or evaluation, in which it was."""
+    """Restore the mode, training or evaluation, of every part afterwards."""
     modes = [(part, part.training) for part in module.modules()]
     try:
         yield
@@ -258,7 +259,7 @@ def same_mode(module: nn.Module) -> Iterator[None]:
 
 @contextmanager
 def evaluating(module: nn.Module) -> Iterator[None]:
-    """Evaluation mode inside; afterwards every part is in the mode in which it was."""
+    """Evaluation mode inside; restores the mode of every part afterwards."""
     with same_mode(module):
         module.eval()
         yield

@@ -1,4 +1,4 @@
-"""Peak activation memory as a metric whose parts show a way out where several layers exceed a bound at once."""
+"""Peak activation memory as a metric with parts, for bounds that several layers exceed at once."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ from cggd_nas.trace import Trace
 class PeakMemory(Metric):
     """The largest amount of activations alive at once, from traces of networks; made by `Costs.peak_memory`.
 
-    Where several layers exceed a bound, no single switch lowers the peak. A decision's part of it
-    (`local_replacements`) is the largest amount alive while an operation of it runs (`Trace.peaks`), which a switch of
-    that decision does lower; 0 where it has none.
+    If several layers exceed a bound, no single switch lowers the peak. A decision's part (`local_replacements`) is the
+    largest amount alive while one of its operations runs (`Trace.peaks`); a switch of that decision can lower it. It is
+    0 for decisions without operations.
 
     Parameters
     ----------
@@ -47,7 +47,7 @@ class PeakMemory(Metric):
         return True
 
     def local_replacements(self, selection: NDArray[np.int64]) -> NDArray[np.float64]:
-        # Forbidden options are not traced, and have the part of the selection itself, as in `over_switches`.
+        # Forbidden options are not traced and have the part of the current selection, as in `over_switches`.
         table = self.space.layout.spread(self._peaks(selection)[1].astype(float))
         allowed = current_evaluation().allowed
         asked = np.arange(self.space.n_options) if allowed is None else np.flatnonzero(allowed)
@@ -57,7 +57,7 @@ class PeakMemory(Metric):
         return table * self.kb
 
     def _peaks(self, row: NDArray[np.int64]) -> tuple[int, NDArray[np.int64]]:
-        """Elements at the peak, and at the peak of each decision's part, shape (n_decisions,)."""
+        """Elements at the peak, and at the peak of each decision, shape (n_decisions,)."""
         key, evaluation = np.ascontiguousarray(row).tobytes(), current_evaluation()
         if key not in self._known or evaluation.fresh:
             evaluation.count([digest(row)], self)

@@ -28,21 +28,21 @@ from cggd_nas.tracer import Tracer
 
 Selection = Mapping[Hashable, Hashable]
 
-# Evaluations behind one measured value; their spread gives the standard error that bounds at a confidence use.
+# Evaluations per measured value. Their spread gives the standard error for bounds with a confidence.
 EVALUATIONS = 3
 
-# Drawn selections by which sums of products are compared with the networks themselves.
+# Random selections for which sums of products are compared with the networks.
 COMPARED = 3
 
 
 @dataclass(frozen=True, eq=False)
 class Costs:
-    """Metrics of a supernet's networks: exact ones found without computing anything, and measured ones.
+    """Metrics of a supernet's networks: exact metrics without running the networks, and measured metrics.
 
-    Parameters, size and MACs are `cggd.Additive` where no part of the network depends on more than one decision, which
-    is proved and not guessed. Where parts depend on a few decisions together, as where widths of neighbours multiply,
-    they are `cggd.Interactions`: exact sums of tables over those decisions, which solvers can bound. Elsewhere they are
-    exact `cggd.Function` values, remembered. All equal what `cggd_nas.measure` says of the extracted network.
+    Parameters, size and MACs are `cggd.Additive` if it is proved that each part of the network depends on at most one
+    decision. If parts depend on a few decisions together, such as on the product of two widths, they are
+    `cggd.Interactions`: exact sums of tables over those decisions, which solvers can bound. Otherwise they are a
+    `cggd.Function` with exact cached values. All values equal those of `cggd_nas.measure` for the extracted network.
 
     Parameters
     ----------
@@ -53,7 +53,7 @@ class Costs:
     Attributes
     ----------
     measures : dict of Metric to callable
-        For each metric made here, the function that measures the same on a plain module (`cggd_nas.export.verify`).
+        For each metric, the function that measures the same on a plain module (`cggd_nas.export.verify`).
 
     Examples
     --------
@@ -81,7 +81,7 @@ class Costs:
 
     @cached_property
     def tracer(self) -> Tracer:
-        """What the metrics are computed with."""
+        """The tracer that the metrics use."""
         return Tracer(self.supernet, self.example)
 
     # -- exact --------------------------------------------------------------------------------------------------------
@@ -93,7 +93,7 @@ class Costs:
         return self._counted(count, 1, name, "", lambda module: float(measure.parameters(module)), products)
 
     def size_kb(self, *, bits: int = 8, name: str = "size") -> Metric:
-        """Size of the weights in kB (1024 bytes), as `cggd_nas.measure.size_kb` has it."""
+        """Size of the weights in kB (1024 bytes), as in `cggd_nas.measure.size_kb`."""
         whole(bits, "bits", least=1)
         count = partial(measure.storage_bits, bits=bits)
         products = self._products("storage_bits", bits)
@@ -101,7 +101,7 @@ class Costs:
         return self._counted(count, 8 * measure.BYTES_PER_KB, name, "kB", again, products)
 
     def macs(self, *, name: str = "macs") -> Metric:
-        """Multiply-accumulates in millions, as `cggd_nas.measure.macs` counts them."""
+        """Multiply-accumulates in millions, counted as in `cggd_nas.measure.macs`."""
         tables = self._agreeing(self._products("macs"), lambda s: self._trace(s).macs)
         if tables is None:
             with self._lock:
@@ -110,7 +110,7 @@ class Costs:
         return self._known(metric, lambda module: measure.macs(module, self.example) / 1e6)
 
     def peak_memory(self, *, bits: int = 8, name: str = "memory") -> Metric:
-        """Largest amount of activations alive at once in kB (1024 bytes), as `cggd_nas.measure.peak_memory` has it."""
+        """Largest amount of activations alive at once in kB (1024 bytes), as in `cggd_nas.measure.peak_memory`."""
         whole(bits, "bits", least=1)
         kb = bits / (8 * measure.BYTES_PER_KB)
         metric = PeakMemory(self.supernet.space, self._trace, kb, name=name)
@@ -127,12 +127,12 @@ class Costs:
         threads: int = 1,
         name: str = "latency",
     ) -> Function:
-        """Measured time of the extracted network in ms on the device of the example, a noisy black box.
+        """Measured time of the extracted network in ms on the device of the example, a noisy metric.
 
         Parameters
         ----------
         evaluations : int
-            Measurements behind one value: the mean of their medians, and by their spread its standard error.
+            Measurements per value. The value is the mean of their medians; their spread gives its standard error.
         warmup, repeats, threads : int
             As for `cggd_nas.measure.latency`.
         name : str
@@ -149,7 +149,7 @@ class Costs:
         threads: int = 1,
         name: str = "onnx_latency",
     ) -> Function:
-        """Measured time of the extracted network in ONNX Runtime in ms, noisy; parameters are those of `latency`."""
+        """Measured time of the extracted network in ONNX Runtime in ms, a noisy metric; parameters as for `latency`."""
         settings = {"warmup": warmup, "repeats": repeats, "threads": threads}
 
         def timed(module: nn.Module) -> float:
@@ -193,12 +193,12 @@ class Costs:
         return self._known(metric, again)
 
     def _products(self, what: str, *arguments: Any) -> Sequence[Table] | None:
-        """Tables of products of sizes, of supernets whose widths `cggd_nas.prunable` found."""
+        """Tables of products of sizes, for supernets made by `cggd_nas.prunable`."""
         products = self.supernet.products
         return None if products is None else getattr(products, what)(*arguments)
 
     def _agreeing(self, tables: Sequence[Table] | None, slow: Callable[[Selection], float]) -> Sequence[Table] | None:
-        """Tables whose sum is what the networks of a few selections have."""
+        """The tables, if their sum is right for the networks of a few selections; otherwise None."""
         if tables is None:
             return None
         space = self.supernet.space
@@ -212,10 +212,10 @@ class Costs:
     def _summed(
         self, tables: Sequence[Table] | None, divisor: int, slow: Callable[[Selection], float], name: str, unit: str
     ) -> Metric:
-        """The sum of tables or, where there are none, the function that computes it for one network."""
+        """The sum of tables or, without tables, the function that computes it for one network."""
         space = self.supernet.space
         if tables is None:
-            slow(space.labels([0] * space.n_decisions))  # what cannot be run at all is said now
+            slow(space.labels([0] * space.n_decisions))  # raises now if the network cannot be run
             return Function(space, slow, name=name, unit=unit)
         return summed(tables, space, divisor, name=name, unit=unit)
 

@@ -1,4 +1,4 @@
-"""Growth: from the architectures that a search met to their neighbours, the best first, until enough are judged."""
+"""Growth: evaluate the architectures that a search visited, then neighbours of the best."""
 
 from __future__ import annotations
 
@@ -31,34 +31,34 @@ def grow(
     neighbours: bool = True,
     branches: int | None = None,
 ) -> list[tuple[Indices, float]]:
-    """Judge architectures within bounds: those to start with, and then, one switch at a time, neighbours of the best.
+    """Evaluate architectures within bounds: first the starts, then neighbours of the best, one switch away.
 
-    A search collects what it met, which lies close together. Shared weights that learnt little favour small networks;
-    where a budget is there to be used, rank by capacity as well.
+    The selections that a search visited are similar to each other; growth also evaluates others. After a short
+    training, shared weights favour small networks. Therefore also rank by capacity if the bounds leave room.
 
     Parameters
     ----------
     space : ChoiceSpace
     constraints : list of Constraint
-        What neighbours satisfy; starts that do not are left out.
+        Starts and neighbours that violate them are not evaluated.
     starts : iterable of selections as indices
     accuracy : callable
-        From a selection to how good it is, such as the accuracy that `cggd_nas.evaluate` finds.
+        From a selection to its quality, such as the accuracy of `cggd_nas.evaluate`.
     number : int
-        Different architectures to judge at the most.
+        Largest number of different architectures to evaluate.
     capacity : callable, optional
-        From a selection to how much it can learn, such as ``Costs.macs()``.
+        From a selection to its capacity, such as ``Costs.macs()``.
     weight : float
-        What the rank by capacity counts beside the rank by accuracy.
+        Weight of the rank by capacity; the rank by accuracy has weight 1.
     canonical : callable
-        From a selection to what is the same for all selections that compute the same; one of them is judged.
-        Neighbours of all are looked at: an edge that carries nothing has to be set before another makes it carry
-        something.
+        From a selection to a key that is equal for all selections that compute the same. Only one of them is evaluated,
+        but neighbours of all are considered: an option on an edge without effect can have an effect after another
+        switch.
     neighbours : bool
-        Whether to go beyond the starts.
+        Whether to evaluate neighbours.
     branches : int, optional
-        Of each architecture only so many neighbours are looked at, those of the largest capacity; by default all. Where
-        judging is dear, growth comes further with the same `number`.
+        Number of neighbours per architecture, those of the largest capacity; by default all. If evaluations are slow,
+        growth gets further with the same `number`.
 
     Returns
     -------
@@ -82,7 +82,7 @@ def grow(
     if capacity is not None:
         capacity = cache(capacity)  # each ranking asks for that of all
     judged: dict[Indices, float] = {}
-    same: dict[Hashable, list[Indices]] = {}  # of each architecture the selections met, the judged one first
+    same: dict[Hashable, list[Indices]] = {}  # the selections of each architecture, the evaluated one first
     met: set[Indices] = set()
     expanded: set[Indices] = set()
 
@@ -115,7 +115,7 @@ def grow(
 
 
 def best_first(accuracies: dict[Indices, float], capacity: Score | None = None, weight: float = 1.0) -> list[Indices]:
-    """Selections by their rank of accuracy and, with a weight, that of capacity."""
+    """Selections sorted by the rank of accuracy plus the weighted rank of capacity."""
     selections = list(accuracies)
     ranks = rankdata(list(accuracies.values()))
     if capacity is not None:

@@ -1,4 +1,4 @@
-"""Values that hold tensors in tuples, lists, mappings, dataclasses and any nesting of them."""
+"""Values with tensors in nested tuples, lists, mappings and dataclasses."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def tensors_in(value: Any) -> Iterator[Tensor]:
 
 
 def mapped(function: Callable[[Any], Any], value: Any) -> Any:
-    """A value with a function applied to all that holds nothing else: tensors, numbers, strings, None.
+    """Apply a function to all leaves of a value: tensors, numbers, strings, None.
 
     Examples
     --------
@@ -40,7 +40,7 @@ def mapped(function: Callable[[Any], Any], value: Any) -> Any:
 
 
 def moved(value: Any, device: torch.device) -> Any:
-    """A value with all its tensors on a device; what has a method ``to`` moves itself."""
+    """A value with all its tensors on a device; objects with a method ``to`` are moved by it."""
     if callable(to := getattr(value, "to", None)):
         return to(device)
     if (items := items_of(value)) is None:
@@ -71,5 +71,5 @@ def rebuilt(value: Any, items: Sequence[Any]) -> Any:
             made[key] = item
     else:
         for field, item in zip(fields(value), items, strict=True):
-            object.__setattr__(made, field.name, item)  # also where it is frozen
+            object.__setattr__(made, field.name, item)  # works for frozen dataclasses
     return made

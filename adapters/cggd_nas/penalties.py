@@ -1,8 +1,8 @@
-"""The losses of other hardware-aware searches, to compare with or to search by in place of the guide.
+"""Losses of other hardware-aware searches, for comparisons or as a replacement for the guide.
 
-Each takes the task loss, the expected value E of a metric under the relaxed choice and its target T, and returns the
-loss to be minimised. With several bounds apply one after another: what is added adds up, what multiplies multiplies.
-None of them keeps a bound; they trade the metric for the task at a rate that has to be tuned.
+Each function takes the task loss, the expected value E of a metric under the softmax of the logits, and its target T,
+and returns the loss to be minimised. For several bounds apply it to one after another. No such loss guarantees a bound:
+it exchanges the metric for the task loss at a rate that must be tuned.
 
 `cggd_nas.search(..., objective=penalized(constraints, tf_nas))` searches with one of them.
 """
@@ -34,15 +34,15 @@ TF_NAS_WEIGHT = 0.1
 # TAS, section 4: lambda_cost, and the tolerance t.
 TAS_WEIGHT, TAS_TOLERANCE = 2.0, 0.05
 
-# The step of the multipliers in the example of Cooper's README; violations are given as shares of their bounds.
+# Step of the multipliers in the example of Cooper's README; violations are shares of their bounds.
 DUAL_RATE = 1e-2
 
 
 class Penalty(Protocol):
-    """A loss that looks at one bound; every function of this module whose last argument is `actual` is one.
+    """A loss with a penalty for one bound, such as the functions of this module with an argument `actual`.
 
-    The functions work on scalars, or elementwise on tensors of one shape, such as many runs side by side. Their weights
-    and exponents may then be tensors of this shape, too.
+    The functions work on scalars, or elementwise on tensors of one shape, for example for many runs in parallel. Their
+    weights and exponents may then also be tensors of this shape.
     """
 
     def __call__(
@@ -73,7 +73,7 @@ def proxyless_linear(
     weight : float
         w.
     actual : float, optional
-        Not looked at.
+        Not used.
 
     References
     ----------
@@ -96,7 +96,7 @@ def proxyless_log(
     beta: float | Tensor = PROXYLESS_BETA,
     actual: float | Tensor | None = None,
 ) -> Tensor:
-    """``alpha L (log E / log T) ** beta``; E and T must exceed 1, in a unit that makes them so.
+    """``alpha L (log E / log T) ** beta``. E and T must exceed 1, so choose the unit accordingly.
 
     References
     ----------
@@ -119,7 +119,7 @@ def fbnet(
     beta: float | Tensor = FBNET_BETA,
     actual: float | Tensor | None = None,
 ) -> Tensor:
-    """``alpha L log(E) ** beta``: there is no T in it. E must exceed 1, in a unit that makes it so.
+    """``alpha L log(E) ** beta``, without T. E must exceed 1, so choose the unit accordingly.
 
     References
     ----------
@@ -141,7 +141,7 @@ def tf_nas(
     weight: float | Tensor = TF_NAS_WEIGHT,
     actual: float | Tensor | None = None,
 ) -> Tensor:
-    """``L + w |E / T - 1|``: a metric below its target costs as much as one above.
+    """``L + w |E / T - 1|``: a metric below its target is penalised like one above.
 
     References
     ----------
@@ -164,7 +164,7 @@ def tas(
     tolerance: float = TAS_TOLERANCE,
     actual: float | Tensor | None = None,
 ) -> Tensor:
-    """``L + w log E`` where F exceeds T, ``L - w log E`` where F is below ``(1 - tolerance) T``, else L.
+    """``L + w log E`` if F exceeds T, ``L - w log E`` if F is below ``(1 - tolerance) T``, otherwise L.
 
     Parameters
     ----------
@@ -172,14 +172,14 @@ def tas(
         As for `proxyless_linear`; E must be positive.
     weight : float
     tolerance : float
-        Width of the band below the target that is left alone, as a share of it.
+        Width of the band below the target without penalty, as a share of the target.
     actual : float, optional
-        F, the metric of the arg-max selection; the expected one where it is not given.
+        F, the metric of the arg-max selection; by default E.
 
     References
     ----------
-    Dong, Yang, "Network pruning via transformable architecture search", NeurIPS 2019, eq. 6; the band ends at T, as in
-    its program, and not at ``(1 + tolerance) T``.
+    Dong, Yang, "Network pruning via transformable architecture search", NeurIPS 2019, eq. 6. The band ends at T, as in
+    the paper's program, not at ``(1 + tolerance) T``.
 
     Examples
     --------
@@ -193,10 +193,10 @@ def tas(
 
 
 def expected_value(metric: Metric, parameters: Sequence[Tensor]) -> Tensor:
-    """The expectation of a metric under the softmax of architecture parameters, differentiable by them.
+    """The expectation of a metric under the softmax of architecture parameters, differentiable with respect to them.
 
-    Exact for sums, as look-up tables are. For any other metric it is the mean, over decisions, of the expectation over
-    one decision's options while the others stay at their arg max.
+    It is exact for sums, such as look-up tables. For other metrics it is the mean over decisions of the expectation
+    over one decision's options, with the other decisions at their arg max.
 
     Parameters
     ----------
@@ -208,7 +208,7 @@ def expected_value(metric: Metric, parameters: Sequence[Tensor]) -> Tensor:
     Returns
     -------
     Tensor
-        A scalar, in the metric's unit.
+        A scalar in the metric's unit.
 
     Examples
     --------
@@ -227,30 +227,29 @@ def expected_value(metric: Metric, parameters: Sequence[Tensor]) -> Tensor:
     )
     if not metric.separable:
         return means.mean()
-    # Each mean holds the whole metric with one decision relaxed.
+    # Each mean is the whole metric with an expectation over one decision.
     return means.sum() - (len(means) - 1) * metric(selection)
 
 
 def penalized(constraints: Sequence[Constraint], penalty: Penalty) -> Callable[[Tensor, Supernet], Tensor]:
-    """An objective for `cggd_nas.search`: the task loss with a penalty for each bound, in place of the guide.
+    """An objective for `cggd_nas.search`: the task loss with a penalty for each bound, instead of the guide.
 
     Parameters
     ----------
     constraints : sequence of Constraint
-        Bounds from above; each gives a metric and its target.
+        Upper bounds, whose values are the targets of their metrics.
     penalty : Penalty
-        `proxyless_linear`, `proxyless_log`, `fbnet`, `tf_nas`, `tas`; with weights of your own through
-        `functools.partial`.
+        `proxyless_linear`, `proxyless_log`, `fbnet`, `tf_nas`, `tas`. Use `functools.partial` for other weights.
 
     Returns
     -------
     callable
-        (task loss, supernet) to the loss to be minimised.
+        From task loss and supernet to the loss to be minimised.
 
     Raises
     ------
     ValueError
-        If a bound is one from below: none of the papers has such a penalty.
+        If a bound is a lower bound, since none of the papers has a penalty for these.
     """
     if not callable(penalty):
         raise TypeError(f"penalty must be a function such as tf_nas, got {penalty!r}")
@@ -271,16 +270,16 @@ def lagrangian(
 ) -> Callable[[Tensor, Supernet], Tensor]:
     """An objective for `cggd_nas.search`: Cooper's Lagrangian with a multiplier for each bound.
 
-    Gradients come from the violations of the expected metrics, multipliers grow by those of the arg-max selection
-    (Cooper's "strict" violations), both as shares of the bounds. A call first moves the multipliers, then returns the
-    Lagrangian, as Cooper's ``AlternatingDualPrimalOptimizer`` does; the step of the logits is the loop's.
-    The multipliers are state of the objective: make it anew for each search. A checkpoint does not hold them.
-    Needs the package ``cooper-optim``.
+    Gradients come from the violations of the expected metrics. Multipliers change by the violations of the arg-max
+    selection (Cooper's "strict" violations). Both are shares of the bounds. A call first updates the multipliers, then
+    returns the Lagrangian, as in Cooper's ``AlternatingDualPrimalOptimizer``; the search then takes the step of the
+    logits. The objective stores the multipliers, so make a new one for each search. They are not in checkpoints. Needs
+    the package ``cooper-optim``.
 
     Parameters
     ----------
     constraints : sequence of Constraint
-        Bounds from above.
+        Upper bounds.
     dual_rate : float
         Step size of the multipliers.
 
@@ -290,12 +289,12 @@ def lagrangian(
     """
     if not as_number(dual_rate, "dual_rate") > 0:
         raise ValueError(f"dual_rate must be greater than 0, got {dual_rate}")
-    # Its public names are not marked as such for type checkers.
+    # Cooper does not mark its public names for type checkers.
     cooper: Any = importlib.import_module("cooper")
     bounds = from_above(constraints)
 
     class Bounded(cooper.ConstrainedMinimizationProblem):
-        """Cooper asks for a class of its own."""
+        """The problem class that Cooper needs."""
 
         def __init__(self) -> None:
             super().__init__()
@@ -344,7 +343,7 @@ def _log(value: Tensor) -> Tensor:
 
 
 def from_above(constraints: Sequence[Constraint]) -> list[Constraint]:
-    """Checked constraints, all bounds from above and positive, which can be targets."""
+    """Checked constraints, all positive upper bounds, which can be targets."""
     bounds = list(constraints)
     check_constraints(bounds)
     for constraint in bounds:

@@ -1,4 +1,4 @@
-"""The plain network of one selection, as it is put together from the parts of a supernet."""
+"""The plain network of one selection, made from the parts of a supernet."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from torch import Tensor, fx, nn
 
 from cggd_nas.supernet import Supernet, collect
 
-# Packages whose classes must not stay in a network that is deployed.
+# Packages whose classes must not be in a deployed network.
 OURS = ("cggd", "cggd_nas")
 
 
 def plain_network(supernet: Supernet, labels: Mapping[Hashable, Hashable]) -> nn.Module:
-    """The network of a selection, weights copied; what `cggd_nas.extract` returns, and not compared with anything."""
+    """The network of a selection with copied weights, as from `cggd_nas.extract` but without comparisons."""
     memo = stripped(supernet.model)
-    # Only the weights that stay are copied, at the end.
+    # Only the remaining weights are copied, at the end.
     memo |= {id(tensor): tensor for tensor in (*supernet.model.parameters(), *supernet.model.buffers())}
     made = copy.deepcopy(_torch_only(_plain(copy.deepcopy(supernet.model, memo), labels, {}), {}))
     made.zero_grad(set_to_none=True)
@@ -26,15 +26,15 @@ def plain_network(supernet: Supernet, labels: Mapping[Hashable, Hashable]) -> nn
 
 
 def as_supernet(model: nn.Module | Supernet) -> Supernet:
-    """The supernet that a model stands for."""
+    """A model as a supernet."""
     return model if isinstance(model, Supernet) else collect(model)
 
 
 def stripped(model: nn.Module) -> dict[int, Any]:
-    """A memo with which a deep copy of a supernet leaves out what its choices drew, and the hook that draws.
+    """A memo for ``deepcopy`` that omits the mixings of a supernet's choices and the hook that draws them.
 
-    Weights that hooks compute before each call, as those of ``torch.nn.utils.weight_norm``, are copied without the
-    graph that they were computed in, which PyTorch refuses to copy.
+    Weights that hooks compute before each call, such as those of ``torch.nn.utils.weight_norm``, are copied without
+    their graph, which PyTorch cannot copy.
     """
     memo: dict[int, Any] = {}
     for module in model.modules():
@@ -61,8 +61,8 @@ def _plain(module: nn.Module, labels: Mapping, done: dict[int, tuple[nn.Module, 
     made: Any = module
     while changes(made):
         made = made.plain(labels)
-        made.training = module.training  # where it was made anew
-    done[id(module)] = module, made  # kept, so that no other module gets the same id
+        made.training = module.training  # for new modules
+    done[id(module)] = module, made  # stored, so that no other module gets the same id
     for name, child in made._modules.items():
         if child is not None:
             made._modules[name] = _plain(child, labels, done)
@@ -94,6 +94,6 @@ def _as_graph(module: nn.Module) -> fx.GraphModule:
     for node in graph.nodes:
         node.type = None  # annotations that are strings cannot be pickled
     made = fx.GraphModule(module, graph, class_name=type(module).__name__)
-    for path, part in made.named_modules():  # containers are made anew
+    for path, part in made.named_modules():  # containers are new modules
         part.training = module.get_submodule(path).training
     return made

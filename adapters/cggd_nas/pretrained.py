@@ -1,4 +1,4 @@
-"""A choice for weights that are trained already: by what each option does to the loss, without training."""
+"""Search with trained weights: by the effect of each option on the loss, without training."""
 
 from __future__ import annotations
 
@@ -22,21 +22,21 @@ from cggd_nas.result import NasResult
 from cggd_nas.retrain import Accuracy, Loss
 from cggd_nas.supernet import Supernet
 
-# Steps in which the bounds tighten from what the whole network has. The loss of many changes at once is far from the
-# sum of the single ones, so that each table may be used for a part of the way only. Fewer where finalists are
-# fine-tuned, which says more than losses before it.
+# Steps in which the bounds tighten, starting at the values of the whole network. The loss of many changes differs much
+# from the sum of single changes, so each table is used for only a part of the way. There are fewer steps if finalists
+# are fine-tuned, since losses after fine-tuning are more informative.
 STAGES, STAGES_BEFORE_TUNING = 5, 3
 
-# Samples on which each option is judged, and batches by which batch norms are recalibrated for it.
+# Samples on which each option is evaluated, and batches by which batch norms are recalibrated for it.
 SAMPLES, CALIBRATION = 256, 2
 
-# Selections measured at the end, by the improver for costly metrics.
+# Selections measured at the end by the improver for costly metrics.
 REFINED = 30
 
-# Seconds for each of the problems in between, which are sums of tables.
+# Seconds for each intermediate problem; their objectives are sums.
 SOLVE_SECONDS = 5.0
 
-# Of capacity beside loss, in finalists that are told apart by fine-tuning.
+# Weights of capacity relative to loss, for finalists that are compared by fine-tuning.
 SHARES = (1.0, 0.6, 0.3)
 
 Row = tuple[int, ...]
@@ -44,7 +44,7 @@ Row = tuple[int, ...]
 
 @dataclass(frozen=True)
 class Finals:
-    """How the answer is told from the other finalists: how many there are, and epochs of fine-tuning for each."""
+    """The number of finalists, and how they are compared."""
 
     finalists: int
     epochs: int
@@ -53,14 +53,14 @@ class Finals:
 
 @dataclass(frozen=True, eq=False)
 class Chooser:
-    """How the options of a supernet with trained weights are judged.
+    """Search in a supernet with trained weights.
 
     Parameters
     ----------
     supernet : Supernet
     constraints : list of Constraint
     train, val : batches
-        Batch norms are recalibrated by the first, losses are those of the second.
+        Batch norms are recalibrated on `train`, losses are measured on `val`.
     loss, metric : callable
     """
 
@@ -72,7 +72,7 @@ class Chooser:
     metric: Accuracy | None
 
     def choose(self, known: Feasibility, settings: Finals, seed: int) -> NasResult:
-        """The selection within the bounds that does best as far as it was measured."""
+        """The best measured selection that satisfies the bounds."""
         started, space = time.perf_counter(), self.supernet.space
         some = list(itertools.islice(in_order(self.val), self._few()))
         batches = list(itertools.islice(self.train, CALIBRATION))
@@ -114,9 +114,9 @@ class Chooser:
         )
 
     def _wide(self, table: NDArray[np.float64], seed: int) -> list[Row]:
-        """The selection that is as evenly wide as the bounds allow, and some between it and that of least loss.
+        """The most evenly wide selection within the bounds, and some between it and that of smallest loss.
 
-        After fine-tuning, wide networks do better than the loss before it says.
+        After fine-tuning, wide networks are better than their loss before it suggests.
         """
         space, products = self.supernet.space, self.supernet.products
         if products is None:
@@ -131,7 +131,7 @@ class Chooser:
         return rows
 
     def _tuned(self, final: Sequence[Candidate], first: Sequence[Any], epochs: int, seed: int) -> list[Candidate]:
-        """Finalists by their loss after a short fine-tuning of copies, the whole network being the teacher."""
+        """Finalists sorted by loss after a short fine-tuning of copies, with the whole network as teacher."""
         teacher = plain_network(self.supernet, self.supernet.space.labels(self._whole())).eval()
         scores = list[tuple[float, int]]()
         for n, candidate in enumerate(final):
@@ -150,9 +150,9 @@ class Chooser:
     def _stages(
         self, judged: Callable[[Any], float], known: Feasibility, stages: int, seed: int
     ) -> tuple[NDArray[np.int64] | None, NDArray[np.float64]]:
-        """Tighten the bounds step by step, each time by the table of losses of all single changes.
+        """Tighten the bounds step by step; minimise the table of losses of all single changes in each step.
 
-        Returns the last selection, and the sum of the tables.
+        Returns the last selection, and the mean of the tables.
         """
         space, current = self.supernet.space, self._whole()
         started = [float(constraint.values(current[None])[0]) for constraint in self.constraints]
@@ -176,7 +176,7 @@ class Chooser:
         return current, total
 
     def _whole(self) -> NDArray[np.int64]:
-        """The selection to start from: the whole network of `prunable`, else what the logits say."""
+        """The selection to start from: the whole network of `prunable`, otherwise that of the largest logits."""
         if self.supernet.products is None:
             return self.supernet.indices()
         return np.diff(self.supernet.space.offsets) - 1

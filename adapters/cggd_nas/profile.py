@@ -1,4 +1,4 @@
-"""What networks of a supernet cost, and whether bounds can be met, before anything is trained."""
+"""The costs of a supernet's networks, and whether bounds can be satisfied, before anything is trained."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class Range:
     ----------
     name, unit : str
     minimum, median, maximum : float
-        The median is that of the networks drawn.
+        The median is over the networks drawn.
     proved : (bool, bool)
         Whether no network has less than the minimum, and none more than the maximum.
     """
@@ -46,15 +46,15 @@ class Range:
 
 @dataclass(frozen=True, eq=False)
 class Bound:
-    """Whether a bound can be met by itself.
+    """Whether a single bound can be satisfied.
 
     Attributes
     ----------
     constraint : Constraint
     share : float
-        Share of the networks drawn that meet it.
+        Share of the networks drawn that satisfy it.
     tightest : SmallestBound
-        The tightest bound of its metric that was found to be met.
+        The tightest bound on its metric that was found to be satisfiable.
     """
 
     constraint: Constraint
@@ -63,7 +63,7 @@ class Bound:
 
     @property
     def satisfiable(self) -> bool | None:
-        """None where it is not known."""
+        """Whether the bound can be satisfied; None if unknown."""
         value, selection = self.tightest.value, self.tightest.selection
         if self.share > 0 or (selection is not None and self.constraint.report(selection).satisfied):
             return True
@@ -72,14 +72,14 @@ class Bound:
 
 @dataclass(frozen=True, eq=False)
 class Profile:
-    """What networks of a supernet cost; made by `profile`.
+    """The costs of a supernet's networks; made by `profile`.
 
     Attributes
     ----------
     ranges : sequence of Range
     bounds : sequence of Bound
     together : Diagnosis or None
-        Whether all bounds can be met by one network, and if not, which conflict; None without bounds.
+        Whether one network can satisfy all bounds, and if not, which bounds conflict; None without bounds.
     samples : int
         Networks drawn.
     """
@@ -113,7 +113,7 @@ class Profile:
         words = {True: "yes", False: "no", None: "unknown"}
         for bound in self.bounds:
             share = f"{bound.share:.0%}"
-            if share in ("0%", "100%"):  # none and all are said of none and all only
+            if share in ("0%", "100%"):  # only printed if exact
                 share = f"{100 * bound.share:.3g}%"
             table.add_row(str(bound.constraint), words[bound.satisfiable], share, str(bound.tightest))
         return table
@@ -127,7 +127,7 @@ class Profile:
 # A median over 200 draws lies within the middle 14 % of all networks with a probability of 95 % (binomial).
 SAMPLES = 200
 
-# What the search for an extreme value, or for a network that meets the bounds, may take.
+# Time limit of the search for an extreme value, or for a network that satisfies the bounds.
 SECONDS = 5.0
 
 
@@ -142,7 +142,7 @@ def profile(
     time_limit: float = SECONDS,
     show: bool = True,
 ) -> Profile:
-    """Say what networks of a supernet cost and whether bounds can be met, before anything is trained.
+    """Report the costs of a supernet's networks and whether bounds can be satisfied, before anything is trained.
 
     Parameters
     ----------
@@ -152,16 +152,16 @@ def profile(
     constraints : list of Constraint
         Bounds on metrics of this supernet, such as those of `Costs`.
     metrics : list of Metric, optional
-        By default parameters, size and peak memory at 8 bits, and MACs, without those whose names the constraints'
-        metrics have; the constraints' own come on top.
+        By default parameters, size and peak memory at 8 bits, and MACs, except those with the name of a constraint's
+        metric. The constraints' metrics are added.
     samples : int
-        Networks drawn uniformly and evaluated; all where there are no more.
+        Networks drawn uniformly and evaluated; all networks if the space has no more.
     seed : int
     time_limit : float
         Seconds for each search: two for each metric, and those of `cggd.diagnose`. Extremes of noisy metrics are not
         searched for.
     show : bool
-        Print it.
+        Print the profile.
 
     Examples
     --------

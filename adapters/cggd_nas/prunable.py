@@ -26,7 +26,7 @@ from cggd_nas.supernet import Supernet, collect
 from cggd_nas.trace import Example, tensors_of
 from cggd_nas.units import Group, Products, groups_of
 
-# Combinations of attributes that are tried where several could be the number of a layer's heads.
+# Combinations of attributes that are tried if several could be the number of a layer's heads.
 TRIED = 24
 
 
@@ -37,11 +37,11 @@ class Report:
     Attributes
     ----------
     widths : mapping of str to str
-        For each decision on a width its channels and the layers that share them.
+        For each decision on a width, its channels and the layers that share them.
     depths : tuple of str
         Blocks that can be left out.
     unpruned : mapping of str to str
-        Layers whose outputs keep their number, and why.
+        Layers whose number of outputs is fixed, and why.
     """
 
     widths: Mapping[str, str]
@@ -67,47 +67,47 @@ def prunable(
     batches: Any = (),
     loss: Callable[[Any, Any], Tensor] = nn.functional.cross_entropy,
 ) -> Supernet:
-    """A supernet of the networks that remain when channels, heads, features and blocks of a trained one are removed.
+    """Turn a trained network into a supernet whose channels, heads, features and blocks can be removed.
 
-    Nothing has to be marked. Which channels must go together is found from what the network executes: through residual
-    sums, concatenations, grouped convolutions, norms, recurrent layers, attention and reshapes. Each group of coupled
-    channels becomes a decision on its width, each residual block one on whether it stays. What is found is then
-    checked by running networks that are cut; what cannot be understood keeps its size and is named in the report.
+    Nothing has to be marked. Channels that must be removed together are found from the operations that the network
+    executes: residual sums, concatenations, grouped convolutions, norms, recurrent layers, attention and reshapes. Each
+    group of coupled channels becomes a decision on its width, and each residual block a decision on its presence. The
+    groups are then tested by running cut networks. A group that fails keeps its size and is named in the report.
 
     Parameters
     ----------
     model : nn.Module
-        Stays as it is; the supernet has a copy.
+        Not changed; the supernet has a copy.
     example : Tensor or sequence of Tensor
         Arguments of its forward.
     ratios : sequence of float
         Shares of the channels that can be kept.
     round_to : int
-        Numbers of channels are multiples of it, where there are so many.
+        Numbers of channels are multiples of it, except the full number. Groups with too few channels keep their size.
     depth : bool
         Whether blocks can be left out.
     alike : bool
-        Whether groups whose names differ by numbers only, as those of all layers of a transformer, share one decision.
-        `configured` needs that, since most configurations have one width for all layers.
+        Whether groups whose names differ only in numbers, such as those of all layers of a transformer, share one
+        decision. `configured` needs this, since most configurations have one width for all layers.
     importance : {"norm", "taylor", "activation"}
-        By what channels are sorted: those that matter least are removed first. "norm": the norms of their weights, each
-        weight's as shares of its mean (Li et al., ICLR 2017). "taylor": what a first-order estimate says of the change
-        of the loss (Molchanov et al., CVPR 2019). "activation": norms of weights times those of what goes through them.
+        The order of the channels; the least important are removed first. "norm": the norms of their weights, relative
+        to the mean norm in each weight (Li et al., ICLR 2017). "taylor": a first-order estimate of the change of the
+        loss (Molchanov et al., CVPR 2019). "activation": norms of weights times norms of their inputs.
     batches : iterable of batches
-        For "taylor" and "activation", as for `search`; a few suffice.
+        For "taylor" and "activation", as for `search`. A few are enough.
     loss : callable
         For "taylor".
 
     Returns
     -------
     Supernet
-        With all weights of the model; its attribute `report` says what was found. With all widths at their largest and
-        all blocks it is the model's function. Ready for `Costs`, `search`, `extract`, `finetune`.
+        With all weights of the model. Its attribute `report` lists what can be removed. With all widths at their
+        maximum and all blocks it computes the same as the model. Use it with `Costs`, `search`, `extract`, `finetune`.
 
     Raises
     ------
     ValueError
-        If nothing can be removed; the message says why.
+        If nothing can be removed. The message gives the reasons.
 
     Examples
     --------
@@ -174,7 +174,7 @@ def _supernet(plan: _Plan, blocks: Sequence[str], reasons: Mapping[str, str]) ->
 
 
 def _share(plan: _Plan) -> None:
-    """Give groups of the same kind in all layers one decision."""
+    """Let groups of the same kind in all layers share one decision."""
     names: dict[Any, str] = {}
     attributes: dict[str, list[tuple[str, list[Sizes]]]] = {}
     for group in plan.groups:
@@ -196,7 +196,7 @@ def _described(group: Group) -> str:
 
 @dataclass(eq=False)
 class _Plan:
-    """Groups of a model, and the attributes of its modules that say how large they are."""
+    """Groups of a model, and the attributes of its modules that hold their sizes."""
 
     model: nn.Module
     inputs: tuple[Tensor, ...]
@@ -235,7 +235,7 @@ class _Plan:
     # -- testing ------------------------------------------------------------------------------------------------------
 
     def tested(self) -> dict[str, str]:
-        """Leave out the groups that do not compute what they should when they are cut, and say why."""
+        """Remove the groups whose cut network computes something else; returns the reasons."""
         possible = {group.decision: list(itertools.islice(self._attributes(group), TRIED)) for group in self.groups}
         self.attributes = {decision: choices[0] for decision, choices in possible.items() if choices}
         if all(self._wrong(some) is None for some in _mixed(self.groups)):
@@ -262,10 +262,11 @@ class _Plan:
         return reasons
 
     def _wrong(self, groups: Sequence[Group]) -> str | None:
-        """What is wrong with networks in which half of these units are gone; None if nothing is.
+        """What is wrong with a network without half of these units; None if nothing is.
 
-        A network whose removed units are copies of those that stay, but go nowhere, computes the same as one without
-        them, means and norms over channels included. So does one whose removed units are 0, without means.
+        It is compared with two whole networks in which these units are hidden. In one they are copies of other units
+        without effect on later layers, which does not change means and norms over channels. In the other they are 0,
+        which is right for networks without such means.
         """
         base = moved_weights(copy.deepcopy(self.model).cpu().eval().double())
         inputs = [_filled(x) for x in self.inputs]
@@ -287,7 +288,7 @@ class _Plan:
         return None
 
     def _hidden(self, model: nn.Module, groups: Sequence[Group], copies: bool) -> nn.Module:
-        """The whole network with half of the units hidden: 0, or copies of those that stay that go nowhere."""
+        """The whole network with half of the units hidden: 0, or copies of the others without effect."""
         for group in groups:
             half = group.n - group.n // 2
             for owner, at in group.members:
@@ -302,7 +303,7 @@ class _Plan:
         return model
 
     def _attributes(self, group: Group) -> Any:
-        """Ways to tell modules how large the group is: for each size in their code the attribute that may say so."""
+        """Possible choices of the attributes that hold the sizes of the group, for each size in the code."""
         sizes = Products(self.found, [group], {}, self.model)
         places: dict[str, dict[int, int]] = {}
         for sized in self.found.sizes:
@@ -317,7 +318,7 @@ class _Plan:
             for size, each in known.items():
                 names = _named(module, size, heads=size != group.n * group.channels)
                 made = [(path, Sizes(name, size, {group.decision: (group.n, each)}, place)) for name, place in names]
-                if made:  # one of them says it, or all do, as where there are as many heads of keys as of queries
+                if made:  # one of them holds the size, or all do, such as equal numbers of key and query heads
                     slots.append([*([one] for one in made), *([made] if len(made) > 1 else [])])
         if not slots:
             yield []
@@ -328,7 +329,7 @@ class _Plan:
     # -- depth --------------------------------------------------------------------------------------------------------
 
     def blocks(self) -> list[str]:
-        """The innermost modules that add to what they are given, without those that cannot be left out."""
+        """The innermost residual modules, without those that cannot be left out."""
         paths = dict.fromkeys(self.found.residual)
         inner = [p for p in paths if not any(other.startswith(f"{p}.") for other in paths)]
         kept = []
@@ -350,7 +351,7 @@ class _Plan:
 
 
 def _mixed(groups: Sequence[Group]) -> Iterator[Sequence[Group]]:
-    """Sets of groups: all, and some such that of any two each is in one set without the other."""
+    """Sets of groups: all groups, and sets such that each of any two groups is in one set without the other."""
     if groups:
         yield groups
     for bit in range((len(groups) - 1).bit_length()):
@@ -359,7 +360,7 @@ def _mixed(groups: Sequence[Group]) -> Iterator[Sequence[Group]]:
 
 
 def _once(sizes: Sequence[Sizes]) -> list[Sizes]:
-    """One entry for each attribute and place, with all decisions that it follows."""
+    """One entry for each attribute and place, with all decisions that it depends on."""
     made: dict[tuple[str, int | None], Sizes] = {}
     for one in sizes:
         key = one.attribute, one.place
@@ -370,7 +371,7 @@ def _once(sizes: Sequence[Sizes]) -> list[Sizes]:
 
 
 def _standard(module: nn.Module, how: Cut, n: Mapping[str, int]) -> list[Sizes]:
-    """The sizes of PyTorch's layers that follow from those of their weights."""
+    """The attributes of PyTorch's layers that hold sizes of their weights."""
     made = []
     groups: Any = getattr(module, "groups", 1) if isinstance(module, nn.modules.conv._ConvNd) else 1
     for attribute, weight, dim, place in sizes_of(module):
@@ -398,7 +399,7 @@ def _standard(module: nn.Module, how: Cut, n: Mapping[str, int]) -> list[Sizes]:
 
 
 def _named(module: nn.Module, size: int, *, heads: bool) -> list[tuple[str, int | None]]:
-    """Attributes with this value, those first whose name says that they count heads if heads are meant."""
+    """Attributes with this value. If `heads`, names that suggest numbers of heads come first, otherwise last."""
     found: list[tuple[str, int | None]] = []
     for name, value in vars(module).items():
         if isinstance(value, int) and not isinstance(value, bool) and value == size:

@@ -1,4 +1,4 @@
-"""Batch norms of a supernet hold statistics of all paths together; those of one network have to be measured anew."""
+"""Recalibration: a supernet's batch norms hold statistics of all paths, so a single network needs its own."""
 
 from __future__ import annotations
 
@@ -15,18 +15,18 @@ from cggd_nas.measure import evaluating
 
 
 def recalibrate(model: nn.Module, batches: Iterable[Any]) -> None:
-    """Measure the running statistics of all batch norms anew, as means over batches; the mode is kept.
+    """Measure the running statistics of all batch norms again, as means over batches.
 
-    Batch norms that the model does not run in its present state are left as they are. Everything else, such as dropout,
-    is in evaluation mode meanwhile.
+    Batch norms that the model does not run in its present state are not changed. Everything else, such as dropout, is
+    in evaluation mode during the measurement. The mode of the model is restored.
 
     Parameters
     ----------
     model : nn.Module
         A supernet with one selection, see `cggd_nas.Supernet.selected`.
     batches : iterable of batches
-        As for `search`, moved to the model's device. Twenty of 64 samples are enough (Guo et al., ECCV 2020, use
-        10,000 images).
+        As for `search`; moved to the model's device. Twenty batches of 64 samples are enough (Guo et al., ECCV 2020,
+        use 10,000 images).
 
     Examples
     --------
@@ -65,7 +65,7 @@ def recalibrate(model: nn.Module, batches: Iterable[Any]) -> None:
 
 @contextmanager
 def recalibrated(model: nn.Module, batches: Iterable[Any]) -> Iterator[nn.Module]:
-    """`recalibrate` inside a ``with`` block; the former statistics come back after it."""
+    """`recalibrate` inside a ``with`` block. The former statistics are restored after it."""
     buffers = [buffer for norm in _norms(model) for buffer in norm.buffers(recurse=False)]
     former = [buffer.clone() for buffer in buffers]
     try:

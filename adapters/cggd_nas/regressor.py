@@ -1,4 +1,4 @@
-"""A regressor in the place of a metric that is slow or noisy: trained on sampled networks, its error reported."""
+"""A regressor that predicts a slow or noisy metric: trained on random networks, with its error on others."""
 
 from __future__ import annotations
 
@@ -13,22 +13,22 @@ from cggd.checks import as_number, whole
 from cggd.metrics import Metric, Predicted, one_hot, values_of
 from cggd.metrics.base import check_metric
 
-# Ridge penalties tried, relative to the mean of the kernel's diagonal: from next to none to one that leaves the mean.
+# Ridge penalties, relative to the mean of the kernel's diagonal: from almost no penalty to a constant prediction.
 PENALTIES = np.logspace(-8, 2, 21)
 
 
 @dataclass(frozen=True, eq=False)
 class Regressor:
-    """A regressor and how far it is off on networks that it has not seen.
+    """A regressor and its error on held-out networks.
 
     Attributes
     ----------
     metric : Predicted
-        To be bounded or minimised in the place of the metric it learnt.
+        The prediction, to be bounded or minimised instead of the metric itself.
     rmse : float
         Root mean squared error on the held-out networks, in the unit of the metric.
     kendall : float
-        Kendall's rank correlation (tau-b) on them; NaN where all have one value.
+        Kendall's rank correlation (tau-b) on them; NaN if all have the same value.
     n_train, n_test : int
     """
 
@@ -57,23 +57,23 @@ def fit_regressor(
 ) -> Regressor:
     """Train a regressor for a metric on networks drawn uniformly.
 
-    Ridge regression on one indicator per option and, with `pairs`, one per pair of options of different decisions, in
-    its dual form: two selections that agree in m decisions have m indicators and m (m - 1) / 2 pairs in common, so no
-    feature is ever written down. The penalty has the least leave-one-out error, which is exact for ridge regression
-    (Hastie, Tibshirani, Friedman, The elements of statistical learning, equation 7.64).
+    The model is ridge regression on one indicator per option and, with `pairs`, one per pair of options of different
+    decisions. It uses the dual form: two selections that agree in m decisions share m indicators and m (m - 1) / 2
+    pairs, so the features are never computed. The penalty minimises the leave-one-out error, for which ridge regression
+    has an exact formula (Hastie, Tibshirani, Friedman, The elements of statistical learning, equation 7.64).
 
     Parameters
     ----------
     metric : Metric
-        Evaluated on every sampled network; a measured latency for example.
+        Evaluated on every random network, for example a measured latency.
     samples : int
-        Networks, all different; somewhat fewer where the space has hardly more.
+        Number of different networks; somewhat fewer if the space has hardly more.
     held_out : float
-        Share of them that is only tested on.
+        Share of the networks that is used only for the test.
     pairs : bool
     seed : int
     name : str, optional
-        Of the prediction; by default the metric's.
+        Name of the prediction; by default that of the metric.
 
     Examples
     --------
@@ -91,7 +91,7 @@ def fit_regressor(
     whole(samples, "samples", least=4)
     rng = np.random.default_rng(whole(seed, "seed", least=0))
     space = metric.space
-    # Twice as many, since some are drawn twice.
+    # Twice as many, since some networks are drawn twice.
     rows = space.enumerate() if space.n_selections <= samples else np.unique(space.sample(2 * samples, rng), axis=0)
     rows = rng.permutation(rows)[:samples]
     values = values_of(metric, rows).astype(float)

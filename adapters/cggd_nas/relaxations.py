@@ -26,9 +26,9 @@ class Mixing:
     paths : tuple of int
         Options that are computed.
     weights : Tensor of shape (len(paths),), or None
-        Factors of their outputs, differentiable by the logits; None for a single path that is taken as it is.
+        Factors of their outputs, differentiable with respect to the logits. None for a single path without a factor.
     silent : tuple of int
-        Those of `paths` that are computed without gradients of their own.
+        Those of `paths` that are computed without gradients for their weights.
     """
 
     paths: tuple[int, ...]
@@ -36,7 +36,7 @@ class Mixing:
     silent: tuple[int, ...] = ()
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Mixing:
-        # Copies of a model must not reach into the graph of the last forward pass; the next one draws anew.
+        # Copies of a model must not refer to the graph of the last forward pass; the next pass draws again.
         return Mixing(self.paths, None if self.weights is None else self.weights.detach().clone(), self.silent)
 
 
@@ -56,11 +56,11 @@ class GumbelSoftmax:
     ----------
     temperature : float
     hard : bool
-        With it, only the sampled path i is computed. Its output is multiplied by ``1 + p_i - stop(p_i)``, which is 1,
-        so that the logits receive ``<dL/dy, y_i> dp_i/dlogits``: the straight-through estimator with outputs of paths
-        that were not computed taken as 0 (Dong & Yang, "GDAS", CVPR 2019, eq. 7; GDAS's program also adds the scalar
-        weights of the other paths to the output, and thus their gradient, which is left out here). It is biased, as
-        every straight-through estimator.
+        If True, only the sampled path i is computed. Its output is multiplied by ``1 + p_i - stop(p_i)``, which is 1,
+        so the logits receive the gradient ``<dL/dy, y_i> dp_i/dlogits``. This is the straight-through estimator with
+        outputs of 0 for the other paths (Dong & Yang, "GDAS", CVPR 2019, eq. 7). GDAS's program also adds the scalar
+        weights of the other paths to the output, and thus their gradient; this is omitted here. Like every
+        straight-through estimator it is biased.
 
     References
     ----------
@@ -122,13 +122,13 @@ class Darts:
 
 @dataclass(frozen=True, kw_only=True)
 class ProxylessTwoPath:
-    """Two paths drawn from the softmax; one of them is active, the other only tells the logits what it would have done.
+    """Two paths drawn from the softmax: the output is the active path's, the other is used for the logits' gradient.
 
-    With binary gates g the output is the active path's, and ``dL/dlogit_i = sum_j dL/dg_j dp_j/dlogit_i``, over the
-    two paths with their probabilities p normalised to 1 (Cai, Zhu, Han, "ProxylessNAS", ICLR 2019, eq. 4 and section
-    3.2.1). The inactive path is computed without gradients of its own, and not at all where the logits need none. What
-    the paper adds after its update, a common shift of the two logits that keeps the other probabilities, is left out:
-    the guide moves all logits.
+    With binary gates g, ``dL/dlogit_i = sum_j dL/dg_j dp_j/dlogit_i`` over the two paths, whose probabilities p are
+    normalised to a sum of 1 (Cai, Zhu, Han, "ProxylessNAS", ICLR 2019, eq. 4 and section 3.2.1). The inactive path is
+    computed without gradients for its weights, and is not computed if the logits need no gradient. After its update
+    the paper shifts the two logits so that the other probabilities do not change. This is omitted, since the guide
+    moves all logits.
 
     Parameters
     ----------
@@ -162,7 +162,7 @@ class ProxylessTwoPath:
 
 @dataclass(frozen=True)
 class UniformPath:
-    """A single path, each as likely as the other: trains all options evenly and gives the logits no gradient.
+    """A single path drawn uniformly: trains all options evenly and gives the logits no gradient.
 
     References
     ----------
@@ -181,11 +181,11 @@ class UniformPath:
 
 
 def mix(mixing: Mixing, run: Callable[[int], Any], labels: Sequence[str] = ()) -> Any:
-    """The output of a choice whose option i gives ``run(i)``, computing only the paths of the mixing.
+    """The output of a choice whose option i returns ``run(i)``. Only the paths of the mixing are computed.
 
-    Outputs are tensors, or tuples, lists, mappings and dataclasses of them. Floating-point tensors are weighted and
-    added; what is equal in all outputs stays as it is. The rest, such as states of different structure, cannot be
-    mixed: in its place stands an `Unmixed`.
+    Outputs are tensors, or tuples, lists, mappings and dataclasses of tensors. Floating-point tensors are weighted and
+    added. Parts that are equal in all outputs are returned unchanged. Other parts, such as states of different
+    structure, cannot be mixed and become `Unmixed`.
     """
     if mixing.weights is None:
         return run(mixing.paths[0])
@@ -197,7 +197,7 @@ def mix(mixing: Mixing, run: Callable[[int], Any], labels: Sequence[str] = ()) -
 
 
 class Unmixed:
-    """Stands for a part of outputs that cannot be mixed; whatever reads it gets an error.
+    """Placeholder for a part of outputs that cannot be mixed. Reading it raises an error.
 
     Examples
     --------
@@ -257,12 +257,12 @@ def _all(weights: Tensor) -> Mixing:
 
 
 def _wanted(logits: Tensor) -> bool:
-    """Whether the logits are to receive a gradient."""
+    """Whether the logits need a gradient."""
     return logits.requires_grad and torch.is_grad_enabled()
 
 
 def _gumbel(logits: Tensor, generator: torch.Generator | None) -> Tensor:
-    """Standard Gumbel noise; drawn on the CPU, so that a seed gives the same paths on every device."""
+    """Standard Gumbel noise, drawn on the CPU so that a seed gives the same paths on every device."""
     noise = torch.empty(logits.shape, dtype=logits.dtype).exponential_(generator=generator)
     return -noise.log().to(logits.device)
 

@@ -15,28 +15,28 @@ from cggd_nas.history import Epoch
 
 @dataclass(frozen=True, eq=False)
 class NasResult:
-    """What a search found. The supernet is left with this selection, its batch norms recalibrated for it.
+    """The result of a search. The supernet runs this selection, with batch norms recalibrated for it.
 
     Attributes
     ----------
     selection : dict
-        It satisfied every constraint when they were evaluated again before it was returned; see `remeasured`.
+        Constraints are evaluated again before a selection is returned; see `remeasured`.
     loss, accuracy : float
-        On all validation data, with the supernet's weights; NaN where the search failed before it was judged, and the
-        accuracy also where outputs are no tensor of classes.
+        On all validation data, with the supernet's weights. NaN if the search failed before the selection was
+        evaluated; the accuracy also if outputs are not a tensor of classes.
     constraints : list of Row
     candidates : list of Candidate
-        All candidates, the best first; those that saw all validation data come before the others.
+        All candidates, the best first. Those evaluated on all validation data come before the others.
     history : list of Epoch
     feasibility : Feasibility
-        What was known of the bounds before the training.
+        What was known about the bounds before the training.
     stopped : str
         Why the search ended.
     seconds : float
     remeasured : bool
-        False only in the result that a `cggd.SearchError` carries, where evaluating the constraints again failed: the
-        selection satisfied them when it was met during the search, and `constraints` holds the values of then (none
-        where they are not known).
+        False only in the result of a `cggd.SearchError`, if evaluating the constraints again failed. The selection
+        satisfied them when the search visited it, and `constraints` holds the values of that time (none if they are
+        not known).
     """
 
     selection: dict[Hashable, Hashable]

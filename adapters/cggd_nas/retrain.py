@@ -20,7 +20,7 @@ from cggd_nas.measure import evaluating
 
 Loss = Callable[[Any, Any], Tensor]
 
-# From outputs and targets of a batch to the number that scores call accuracy.
+# From outputs and targets of a batch to its accuracy.
 Accuracy = Callable[[Any, Any], Any]
 
 # NAS-Bench-201's training of all its networks (Dong and Yang, ICLR 2020, table 1): SGD with Nesterov momentum 0.9, a
@@ -29,24 +29,24 @@ LEARNING_RATE, MOMENTUM, WEIGHT_DECAY = 0.1, 0.9, 5e-4
 
 _CLASS_LOSSES = (nn.CrossEntropyLoss, nn.NLLLoss)
 
-# What BERT draws its embeddings with (Devlin et al., 2019), and vision transformers their tables of positions.
+# Standard deviation of BERT's initial embeddings (Devlin et al., 2019) and of vision transformers' positions.
 FREE_DEVIATION = 0.02
 
 
 @dataclass(frozen=True)
 class Scores:
-    """How a network does on a set of data.
+    """The loss and accuracy of a network on a data set.
 
     Attributes
     ----------
     loss : float
         Mean over the samples.
     accuracy : float
-        Share of targets, one for each sample or, as in segmentation, for each of its places, that are the class of the
-        largest output; between 0 and 1. NaN where targets are no classes or outputs no tensor with numbers for each
-        class, in the second dimension or in the last. With a `metric`, the mean of that over the samples.
+        Share of correct classes, between 0 and 1. There is one target for each sample or, as in segmentation, for each
+        position of a sample. NaN if targets are not classes, or if outputs are not a tensor with the classes in the
+        second or the last dimension. With a `metric`, its mean over the samples.
     n : int
-        Samples.
+        Number of samples.
     """
 
     loss: float
@@ -56,13 +56,13 @@ class Scores:
 
 @dataclass(frozen=True)
 class Retrained:
-    """What training came to: the scores after each epoch, on the validation data."""
+    """The scores after each epoch of a training, on the validation data."""
 
     epochs: tuple[Scores, ...]
 
     @property
     def final(self) -> Scores:
-        """The scores of the network as it is now."""
+        """The scores after the last epoch."""
         return self.epochs[-1]
 
 
@@ -78,13 +78,13 @@ def evaluate(
     Parameters
     ----------
     module : nn.Module
-        Keeps its mode.
+        Its mode is restored.
     loader : iterable of batches
-        As for `search`; moved to the device of the module.
+        As for `search`; batches are moved to the device of the module.
     loss : callable
-        From outputs and targets to the mean loss of a batch. Outputs are what the module returns, of whatever kind.
+        From outputs and targets to the mean loss of a batch. Outputs may be anything that the module returns.
     metric : callable, optional
-        From outputs and targets to the number of a batch that the scores have as accuracy.
+        From outputs and targets to the accuracy of a batch.
 
     Examples
     --------
@@ -116,13 +116,13 @@ def evaluate(
 
 
 def _dim_of_classes(outputs: Any, targets: Any, loss: Loss) -> int | None:
-    """The dimension of outputs that holds a number for each class of targets, if it is known."""
+    """The dimension of outputs for the classes of targets, if it is known."""
     if not isinstance(outputs, Tensor) or not isinstance(targets, Tensor):
         return None
     if targets.is_floating_point() or outputs.ndim != targets.ndim + 1:
         return None
     fitting = [d for d in dict.fromkeys((1, outputs.ndim - 1)) if outputs.select(d, 0).shape == targets.shape]
-    # PyTorch's losses have them in the second; sequences often have them in the last.
+    # PyTorch's losses have classes in the second dimension; sequences often have them in the last.
     by_torch = loss in (functional.cross_entropy, functional.nll_loss) or isinstance(loss, _CLASS_LOSSES)
     return fitting[0] if len(fitting) == 1 or (fitting and by_torch) else None
 
@@ -156,27 +156,26 @@ def retrain(
     metric : callable, optional
         As for `evaluate`.
     objective : callable, optional
-        From a batch (with attributes ``inputs``, ``named`` and ``targets``) and the outputs to what is minimised; by
-        default the `loss`.
+        From a batch (with attributes ``inputs``, ``named`` and ``targets``) and the outputs to the loss that is
+        minimised; by default `loss`.
     learning_rate : float
-        The largest one of the cycle.
+        The largest learning rate of the cycle.
     momentum, weight_decay : float
     fresh : bool
-        Draw all weights anew (`reinitialise`); otherwise start from those it has.
+        Start from new random weights (`reinitialise`); otherwise from the current weights.
     seed : int
-        The same seed gives the same weights, if the loader's order follows PyTorch's global generator or is fixed.
-        The global generator itself is left as it was.
+        The same seed gives the same weights, if the loader's order uses PyTorch's global generator or is fixed. The
+        global generator is restored.
     progress : callable, optional
-        Called after each epoch with its number from 1 and the scores.
+        Called after each epoch with its number, starting at 1, and the scores.
 
     Raises
     ------
     ValueError
-        If weights are to be drawn anew and `reinitialise` cannot.
+        If `fresh` is true and `reinitialise` fails.
     SearchError
-        If something fails after the first epoch: its ``result`` is the `Retrained` until then. The module keeps the
-        weights that it has. A batch of `val` is evaluated before the training, so that most of what cannot work is said
-        then.
+        If something fails after the first epoch. Its ``result`` is the `Retrained` so far, and the module keeps its
+        current weights. A batch of `val` is evaluated before the training, so most errors are raised at once.
     """
     whole(epochs, "epochs", least=1)
     if not isinstance(train, Sized) or not len(train):
@@ -216,7 +215,7 @@ def retrain(
 
 
 def _rehearse(module: nn.Module, val: Iterable[Any], loss: Loss, metric: Accuracy | None) -> None:
-    """Evaluate the first batch, with the order of all batches kept."""
+    """Evaluate the first batch without changing the order of later batches."""
     generator = generator_of(val)
     state = None if generator is None else generator.get_state()
     try:
@@ -227,15 +226,15 @@ def _rehearse(module: nn.Module, val: Iterable[Any], loss: Loss, metric: Accurac
 
 
 def reinitialise(module: nn.Module) -> None:
-    """Draw all weights of a module anew.
+    """Initialise all weights of a module again.
 
-    Parts draw theirs by ``reset_parameters``. Parameters of parts without it, such as tables of positions, are drawn
-    from a normal distribution of deviation 0.02, as transformers do.
+    Each part uses its ``reset_parameters``. Parameters of parts without this method, such as tables of positions, are
+    drawn from a normal distribution with standard deviation 0.02, as in transformers.
 
     Raises
     ------
     ValueError
-        If such a parameter has fewer than two dimensions: it may be a scale, which must not start near 0.
+        If such a parameter has fewer than two dimensions. It may be a scale, which must not start near 0.
     """
     for path, part in module.named_modules():
         reset: Any = getattr(part, "reset_parameters", getattr(part, "_reset_parameters", None))

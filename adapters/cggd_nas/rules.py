@@ -1,4 +1,4 @@
-"""For each operation of PyTorch, which indices of its arguments and results are the same channel."""
+"""Rules for PyTorch's operations: which indices of their arguments and results are the same channel."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ Rule = Callable[..., None]
 
 
 def pointwise(links: Links, result: Any, *inputs: Tensor) -> None:
-    """Elements of the same place, with broadcasting."""
+    """Link elements at the same position, with broadcasting."""
     for out in (x for x in pytree.tree_leaves(result) if isinstance(x, Tensor)):
         dims = []
         for back in range(1, out.ndim + 1):
@@ -44,7 +44,7 @@ def _pass(links: Links, result: Any, x: Tensor, *rest: Any, **named: Any) -> Non
 
 
 def _along(dims_kept: Callable[[Tensor, tuple], Iterable[int]]) -> Rule:
-    """A rule for operations that mix the elements of some dimensions, which then keep their size."""
+    """A rule for operations that mix the elements of some dimensions. These dimensions keep their size."""
 
     def rule(links: Links, result: Any, x: Tensor, *rest: Any, **named: Any) -> None:
         moved = {d % x.ndim for d in dims_kept(x, rest)}
@@ -127,7 +127,7 @@ def _view(links: Links, result: Tensor, x: Tensor, *rest: Any, **named: Any) -> 
 
 
 def _blocks(old: Sequence[int], new: Sequence[int]) -> Iterator[tuple[list[int], list[int]]]:
-    """Smallest runs of dimensions whose products are equal; those of size 1 are left out."""
+    """Smallest runs of dimensions with equal products, without dimensions of size 1."""
     a, b = [i for i, n in enumerate(old) if n != 1], [i for i, n in enumerate(new) if n != 1]
     while a and b:
         left, right = [a.pop(0)], [b.pop(0)]
@@ -143,7 +143,7 @@ def _blocks(old: Sequence[int], new: Sequence[int]) -> Iterator[tuple[list[int],
 
 
 def _merged(links: Links, dims: list[Atoms]) -> Atoms:
-    """One dimension for several; the one that they came from where they did."""
+    """The product of several dimensions; the original dimension if they were split from it."""
     if len(dims) == 1:
         return dims[0]
     size = int(np.prod([len(atoms) for atoms in dims]))
@@ -156,7 +156,7 @@ def _merged(links: Links, dims: list[Atoms]) -> Atoms:
 
 
 def _parted(links: Links, whole: Atoms, sizes: list[int]) -> list[Atoms]:
-    """Several dimensions for one; those that it came from where they are so large."""
+    """Factors of a dimension; the original ones if it was joined from dimensions of these sizes."""
     if len(sizes) == 1:
         return [whole]
     if not whole.any():
@@ -323,7 +323,7 @@ def _group_norm(
 ) -> None:
     channels = links.of(x)[1]
     links.same(channels, *(links.of(p)[0] for p in (weight, bias) if p is not None))
-    if groups < c:  # else each channel is a group, and their number follows
+    if groups < c:  # else each channel is a group, and the number of groups changes with it
         links.equally(channels, groups)
     links.set(result[0], links.of(x))
 
@@ -370,7 +370,7 @@ def _index(links: Links, result: Tensor, x: Tensor, indices: Sequence[Any]) -> N
     at = [d for d, i in enumerate(indices) if i is not None]
     dims = links.of(x)
     links.fix((dims[d] for d in at), "it is indexed")
-    # PyTorch puts what tensors index at the first of their places, or in front where something stands between.
+    # PyTorch puts indexed dimensions at the position of the first one, or in front if they are not adjacent.
     wide = result.ndim - (x.ndim - len(at))
     first = at[0] if at and at == list(range(at[0], at[-1] + 1)) else 0
     rest = [a for d, a in enumerate(dims) if d not in at]
@@ -387,7 +387,7 @@ def _kept(links: Links, result: Tensor, x: Tensor, *rest: Any) -> None:
 
 
 def _strided(links: Links, result: Tensor, x: Tensor, size: Sequence[int], *rest: Any) -> None:
-    """Another order in memory, as pooling puts its results of a channels-last input into."""
+    """Another order in memory, such as that of pooling on channels-last inputs."""
     if list(map(len, links.of(x))) != list(size):
         links.fix(links.of(x), "its memory is read in another shape")
         links.set(result, [links.given(n) for n in size])
@@ -396,7 +396,7 @@ def _strided(links: Links, result: Tensor, x: Tensor, size: Sequence[int], *rest
 
 
 def _gathered(links: Links, result: Tensor, x: Tensor, *rest: Any) -> None:
-    """Places around one another become channels, several for each."""
+    """Neighbouring positions become channels, several for each channel."""
     at = x.ndim - 3
     dims = [*links.of(x)[:at], np.repeat(links.of(x)[at], result.shape[at] // x.shape[at])]
     links.set(result, [*dims, *(links.given(n) for n in result.shape[at + 1 :])])

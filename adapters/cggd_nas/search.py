@@ -34,21 +34,21 @@ from cggd_nas.retrain import Accuracy, Loss
 from cggd_nas.supernet import Supernet, collect, lifted
 from cggd_nas.training import Judging, Objective, Reports, Run, Settings, Writer
 
-# The search of NAS-Bench-201 (Dong & Yang, ICLR 2020, appendix): SGD with Nesterov momentum and cosine decay for the
-# weights, Adam with little momentum for the architecture.
+# As in NAS-Bench-201 (Dong & Yang, ICLR 2020, appendix): SGD with Nesterov momentum and cosine decay for the weights,
+# Adam with low momentum for the architecture.
 WEIGHT_OPTIMIZER: OptimizerOf = partial(torch.optim.SGD, lr=0.025, momentum=0.9, weight_decay=5e-4, nesterov=True)
 
-# Its rate of 3e-4 is for 240 epochs; this one was feasible in every late epoch of 30 on the NATS supernet.
+# NAS-Bench-201 uses 3e-4 for 240 epochs. With 5e-3 every late epoch of 30 was feasible on the NATS supernet.
 ARCHITECTURE_OPTIMIZER: OptimizerOf = partial(torch.optim.Adam, lr=5e-3, betas=(0.5, 0.999))
 
-# Share of the epochs in which weights alone learn, on uniformly drawn paths: 8 of 30 on the NATS supernet.
+# Share of the epochs in which only the weights are trained, on paths drawn uniformly: 8 of 30 on the NATS supernet.
 WARMUP = 0.25
 
-# What the look for a feasible selection may take before the training.
+# Time limit of the search for a feasible selection before the training.
 CHECK_SECONDS = 10.0
 
 
-# Switches of the walk that looks for the nearest selection to bounds that cannot be met.
+# Patience of the local search for the nearest selection if the bounds cannot be satisfied.
 NEAREST_STEPS = 100
 
 
@@ -82,73 +82,74 @@ def search(
     writer: Writer | None = None,
     callback: Callable[[Epoch], Any] | None = None,
 ) -> NasResult:
-    """Find an architecture in a supernet that does its task well within bounds.
+    """Find an architecture in a supernet with a small loss that satisfies all bounds.
 
-    Each epoch goes through the training data, updating weights; after every `every` batches, one batch of validation
-    data updates the architecture, guided (`TorchGuide.update`). In the last third of the epochs each selection that
-    satisfies every bound becomes a candidate; selections drawn from the logits join them. At the end the
-    `candidates` likeliest are told apart by a part of the validation data, the best `finalists` by all of it, each with
-    batch norms recalibrated.
+    Each epoch updates the weights on the training data. After every `every` batches, one batch of validation data
+    updates the architecture with the guide (`TorchGuide.update`). In the last third of the epochs, each visited
+    selection that satisfies every bound becomes a candidate. At the end, feasible selections drawn from the logits are
+    added. The `candidates` likeliest are evaluated on a part of the validation data, and the best `finalists` of them
+    on all of it. Batch norms are recalibrated for each.
 
     Parameters
     ----------
     model : nn.Module or Supernet
-        It trains where its parameters are; data is moved there.
+        It is trained on the device of its parameters; data is moved there.
     train, val : DataLoader, (inputs, targets), (first, second, ..., targets) or mapping of tensors
-        A batch is a tuple or a mapping. The last part of a tuple is the target, of any kind, such as a list of boxes;
-        what stands before it goes to the model, a mapping by name. Of a mapping, the model gets what its ``forward``
-        takes; the loss gets its entry ``labels``, or the mapping if it has none. Tensors given in place of a
-        ``DataLoader`` are shuffled by `seed`. `val` should be data that weights do not learn from. Each epoch begins it
-        anew: where it has more batches than an epoch has steps of the architecture, a ``DataLoader`` should shuffle it.
+        A batch is a tuple or a mapping. The last part of a tuple is the target, of any kind, such as a list of boxes.
+        The parts before it go to the model, by name if they are one mapping. Of a mapping, the model gets the entries
+        that its ``forward`` takes, and the loss gets the entry ``labels``, or the whole mapping if there is none.
+        Tensors given instead of a ``DataLoader`` are shuffled by `seed`. `val` should not contain training data. Each
+        epoch starts at its beginning: if it has more batches than an epoch has steps of the architecture, a
+        ``DataLoader`` should shuffle it.
     constraints : list of Constraint
-        On metrics of the supernet's space, or on that of a part, such as ``Costs(model.backbone, example).macs()``.
+        On metrics of the supernet's space or of a part's space, such as ``Costs(model.backbone, example).macs()``.
     epochs : int
     loss : callable
-        From outputs and targets to the mean loss of a batch. Outputs are what the network returns, of whatever kind;
-        candidates are judged by this loss.
+        From outputs and targets to the mean loss of a batch. Outputs may be anything that the network returns.
+        Candidates are compared by this loss.
     metric : callable, optional
-        From outputs and targets to the number of a batch that results have as accuracy; its mean over the samples is
-        reported, and decides nothing. By default the share of right classes, and NaN for outputs that are no tensor.
+        From outputs and targets to the accuracy of a batch. Its mean over the samples is only reported. By default it
+        is the share of correct classes, or NaN if the outputs are not a tensor.
     objective : callable, optional
-        From the task loss and the supernet to what the architecture minimises, such as
-        ``penalized(constraints, tf_nas)``. With it the guide is off.
+        From the task loss and the supernet to the loss that the architecture minimises, such as
+        ``penalized(constraints, tf_nas)``. It replaces the guide.
     relaxation : callable
         From ``temperature=`` to a relaxation: `GumbelSoftmax`, `Darts`, `ProxylessTwoPath`, or
         ``functools.partial(GumbelSoftmax, hard=False)``. The temperature falls from 10 to 0.1 over the first two
         thirds of the epochs.
     warmup : int, optional
-        Epochs in which weights alone learn, on paths drawn uniformly. By default a quarter of all.
+        Epochs in which only the weights are trained, on paths drawn uniformly. By default a quarter of `epochs`.
     every : int
         Batches of training data per step of the architecture.
     batch_size : int
-        Where data is given as tensors.
+        For data given as tensors.
     weight_optimizer, architecture_optimizer : callable
-        From parameters to an optimizer, such as ``partial(torch.optim.SGD, lr=0.1)``. The rate of the weights' one
+        From parameters to an optimizer, such as ``partial(torch.optim.SGD, lr=0.1)``. The learning rate of the weights
         decays to 0 by a cosine.
     rescale, weights, patience
-        Of the guide, see `TorchGuide`.
+        Settings of the guide, see `TorchGuide`.
     candidates, finalists : int
     calibration : int
         Batches of training data by which batch norms are recalibrated.
     pretrained : bool
-        The weights are trained already, as those of `prunable` are, and stay as they are. From the whole network on,
-        the loss on `val` of each single change is measured, the sum of these tables is minimised under bounds that
-        tighten step by step, and a few more networks are measured around the answer (`cggd.Model`). Then `epochs` is
-        how long copies of the `finalists` are fine-tuned to tell which is best; with 0 the losses before it decide.
-        What else belongs to training has no meaning. `finetune` comes after it.
+        The weights are already trained, as after `prunable`, and are not changed. Starting from the whole network, the
+        search measures the loss on `val` of each single change and minimises the sum of these tables under bounds that
+        tighten step by step. If `epochs` is 0, it then measures a few more networks around the answer (`cggd.Model`)
+        and returns the one with the smallest loss. Otherwise copies of the `finalists` are fine-tuned for `epochs`
+        epochs and the best is returned. Other arguments about training are ignored. Call `finetune` afterwards.
     seed : int
-        Of paths, orders of tensors, and PyTorch's global generator, which is put back at the end. The same seed gives
-        the same search on the same machine, if what the data loaders do follows PyTorch's generators.
+        For paths, orders of tensors, and PyTorch's global generator, which is restored at the end. The same seed gives
+        the same search on the same machine if the data loaders use PyTorch's generators.
     checkpoint : path, optional
         Written after each epoch.
     resume : bool
-        Continue from `checkpoint` if that file exists; the result is that of an uninterrupted search.
+        Continue from `checkpoint` if the file exists. The result is that of an uninterrupted search.
     progress : bool
         Show a progress bar on the standard error stream.
     writer : object with ``add_scalar``, optional
         Such as TensorBoard's ``SummaryWriter``.
     callback : callable, optional
-        Called with the `Epoch` after each; a true return value ends the search.
+        Called with the `Epoch` after each epoch. A true return value ends the search.
 
     Returns
     -------
@@ -158,15 +159,15 @@ def search(
     Raises
     ------
     NoFeasibleArchitectureError
-        Before the training, if the bounds are proved to be out of reach; after it, if no selection that satisfies all
-        of them was met. It carries the nearest selection, and by how much it misses each bound.
+        Before the training, if it is proved that the bounds cannot be satisfied. After it, if the search visited no
+        selection that satisfies all of them. The error holds the nearest selection and its violations.
     SearchError
-        If something fails in an epoch or while candidates are told apart, such as a metric or a function given, and a
-        selection that satisfies every bound was met before; its ``result`` is the `NasResult` until then. Otherwise the
-        failure itself is raised. A checkpoint that cannot be written is no more than a warning.
+        If something fails in an epoch or while candidates are evaluated, such as a metric or a given function, after a
+        selection that satisfies every bound was visited. Its ``result`` is the `NasResult` so far. Before that, the
+        original error is raised. A checkpoint that cannot be written only causes a warning.
     ValueError, TypeError
-        If an argument is wrong, or a loss is not finite. The first batches of `train` and `val` are judged before the
-        training, so that a loss or data that do not work are said at once.
+        If an argument is wrong or a loss is not finite. The first batches of `train` and `val` are evaluated before the
+        training, so wrong losses and data raise an error at once.
 
     Examples
     --------
@@ -246,7 +247,7 @@ def search(
 
 
 def _check_relaxation(relaxation: Any, supernet: Supernet, *, needed: bool) -> None:
-    """Raise where it makes no relaxations or, where that is `needed`, some from which logits do not learn."""
+    """Raise if it makes no relaxations or, if `needed`, relaxations that give the logits no gradient."""
     logits = supernet.parameters[0].detach().clone().requires_grad_()
     try:
         drawn = relaxation(temperature=1.0).draw(logits, torch.Generator())
@@ -260,7 +261,7 @@ def _check_relaxation(relaxation: Any, supernet: Supernet, *, needed: bool) -> N
 
 
 def _checked(constraints: Sequence[Constraint], seed: int, console: Console) -> Feasibility:
-    """What is known of the bounds before the training; said, and an error where they are out of reach."""
+    """Find a feasible selection before the training and print it; raise if the bounds cannot be satisfied."""
     known = find_feasible(constraints, seed=seed, time_limit=CHECK_SECONDS)
     if known.status is Status.INFEASIBLE:
         nearest = _nearest(constraints, seed)
@@ -283,6 +284,6 @@ def _checked(constraints: Sequence[Constraint], seed: int, console: Console) -> 
 
 
 def _nearest(constraints: Sequence[Constraint], seed: int) -> NDArray[np.int64]:
-    """The selection of least violation on a walk."""
+    """The selection of smallest violation that a local search finds."""
     space, rng = constraints[0].space, np.random.default_rng(seed)
     return switches.search(space, constraints, None, rng, restarts=1, patience=NEAREST_STEPS).selection

@@ -1,4 +1,4 @@
-"""Sliced: a layer beside a `ChannelChoice`, which extraction cuts to the chosen channels."""
+"""Sliced: a layer next to a `ChannelChoice`, which extraction cuts to the chosen channels."""
 
 from __future__ import annotations
 
@@ -24,18 +24,18 @@ class Sliced(nn.Module):
     In the supernet it is the layer itself; `plain` cuts its weights to the chosen widths. A depthwise convolution and a
     batch norm have as many outputs as inputs: name their decision as `inputs`, as `outputs`, or as both.
 
-    Weights must be parameters, or have a parametrization that keeps weights that are cut as they are, such as
-    ``torch.nn.utils.parametrizations.weight_norm``. Those that a hook computes before each call, as the older
-    ``torch.nn.utils.weight_norm``, ``spectral_norm`` and pruning do, cannot be cut: the hook would undo it.
+    Weights must be parameters, or have a parametrization that does not change weights after they are cut, such as
+    ``torch.nn.utils.parametrizations.weight_norm``. Weights that a hook computes before each call cannot be cut, since
+    the hook would restore them. The older ``torch.nn.utils.weight_norm``, ``spectral_norm`` and pruning use such hooks.
 
     Parameters
     ----------
     module : nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.Linear, nn.BatchNorm1d, nn.BatchNorm2d or nn.BatchNorm3d
-        A layer norm is none of them: masked channels would count in its mean.
+        Layer norms are not supported, since masked channels would count in their mean.
     inputs, outputs : str, optional
-        The decision that the input (output) channels follow; without one they stay as they are.
+        The decision on the number of input (output) channels. Without a decision the number is fixed.
     features_per_channel : int
-        Input features of a linear layer that come from one channel, as height times width after ``nn.Flatten``.
+        Input features of a linear layer per channel, such as height times width after ``nn.Flatten``.
 
     Examples
     --------
@@ -78,11 +78,11 @@ class Sliced(nn.Module):
 
     @property
     def follows(self) -> tuple[str, ...]:
-        """The decisions that its channels follow."""
+        """The decisions on its numbers of channels."""
         return tuple(dict.fromkeys(decision for decision in (self.inputs, self.outputs) if decision is not None))
 
     def forward(self, x: Tensor) -> Tensor:
-        """What the layer makes of all channels."""
+        """The output of the layer for all channels."""
         return self.module(x)
 
     def plain(self, selection: Selection) -> nn.Module:
@@ -100,7 +100,7 @@ class Sliced(nn.Module):
 
 
 def depthwise(module: nn.Module) -> bool:
-    """Whether a module is a convolution of each channel by itself."""
+    """Whether a module is a depthwise convolution."""
     return isinstance(module, _CONVOLUTIONS) and module.groups == module.in_channels == module.out_channels > 1
 
 
@@ -145,7 +145,7 @@ def _cut(module: nn.Module, name: str, width: int, *, dim: int) -> None:
 
 
 def _set_parametrized(module: nn.Module, name: str, kept: Tensor) -> None:
-    """Set weights that a parametrization computes, and see whether it computes them."""
+    """Set weights that a parametrization computes, and check that it then computes them."""
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of buffers that PyTorch resizes
@@ -165,7 +165,7 @@ def _set_parametrized(module: nn.Module, name: str, kept: Tensor) -> None:
 
 
 def _check_weights(module: nn.Module) -> None:
-    """Raise where a layer's weights are computed anew before each call."""
+    """Raise if a hook computes a layer's weights before each call."""
     for name in ("weight", "bias"):
         value = getattr(module, name, None)
         if value is not None and name not in module._parameters and not parametrize.is_parametrized(module, name):

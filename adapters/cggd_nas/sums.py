@@ -1,7 +1,7 @@
-"""Sums over a network as tables over the few decisions that each of its parts depends on.
+"""Sums over a network as sums of tables, each over the few decisions that a part depends on.
 
-That a part depends on no other decisions is proved, not sampled: every combination of the decisions that it reads, and
-of those that the shapes of its arguments depend on, is traced.
+It is proved, not sampled, that a part depends on no other decisions: all combinations of the decisions that the part
+reads, and that the shapes of its arguments depend on, are traced.
 """
 
 from __future__ import annotations
@@ -25,19 +25,19 @@ from cggd.space import ChoiceSpace
 from cggd_nas.trace import Result, fake
 from cggd_nas.tracer import Region, Traced, Tracer, Unit
 
-# Combinations of options up to which a part is traced under each. It holds two widths and a kernel of six options.
+# Largest number of combinations of options for which a part is traced. Enough for two widths and a kernel of 6 options.
 COMBINATIONS = 256
 
-# Decisions, and an array of exact numbers (whole ones or fractions) with an axis for each.
+# Decisions, and an array of exact numbers (integers or fractions) with one axis per decision.
 Table = tuple[tuple[Hashable, ...], NDArray[np.object_]]
 
-# What may stand in outputs beside tensors.
+# Types that outputs may contain besides tensors.
 _PLAIN = (bool, int, float, str, type(None))
 
 
 @dataclass(frozen=True, eq=False)
 class Given:
-    """Arguments or outputs of a part, for every combination of options of the decisions that they depend on.
+    """Arguments or outputs of a part for every combination of options of the decisions that they depend on.
 
     Attributes
     ----------
@@ -50,12 +50,12 @@ class Given:
     cases: Mapping[tuple[Hashable, ...], Any]
 
     def at(self, selection: Mapping[Hashable, Hashable]) -> Any:
-        """Those of one selection."""
+        """The arguments or outputs of one selection."""
         return self.cases[tuple(selection[d] for d in self.decisions)]
 
 
 def summed(tables: Sequence[Table], space: ChoiceSpace, divisor: int, *, name: str, unit: str) -> Metric:
-    """The metric that is the sum of tables, each divided; `Additive` where none is over several decisions."""
+    """The sum of tables, divided by `divisor`, as a metric; `Additive` if no table has several decisions."""
     constant = sum(table[()] for decisions, table in tables if not decisions)
     merged = {decisions: np.zeros(table.shape, dtype=object) for decisions, table in tables if decisions}
     for decisions, table in (pair for pair in tables if pair[0]):
@@ -73,23 +73,23 @@ def summed(tables: Sequence[Table], space: ChoiceSpace, divisor: int, *, name: s
 
 
 def sum_of_operations(tracer: Tracer, value: Callable[[Traced], int | Fraction]) -> list[Table] | None:
-    """Tables whose sum is a sum over what a network executes; None where parts depend on too many decisions.
+    """Tables whose sum is the sum over a network's operations; None if parts depend on too many decisions.
 
     Parameters
     ----------
     tracer : Tracer
     value : callable
-        The sum over a part, which is exact: parts are told apart by differences.
+        The sum over a part. It must be exact, since values of parts are subtracted.
     """
     try:
         found = _Parts(tracer, value).tables(tracer.root.module, Given((), {(): (tracer.inputs, {})}))
-    except CannotRunError:  # some selection: whoever evaluates that one is told why
+    except CannotRunError:  # evaluating the failing selection raises the error
         return None
     return None if found is None else found[0]
 
 
 def sum_of_modules(tracer: Tracer, count: Callable[[nn.Module], int]) -> list[Table] | None:
-    """Tables whose sum is `Tracer.total`; None where parts depend on too many decisions or are shared by several."""
+    """Tables whose sum is `Tracer.total`; None if parts depend on too many decisions or are shared."""
     space = tracer.supernet.space
     base = space.labels([0] * space.n_decisions)
     inside = _modules_inside(tracer, tracer.root.units, base, count)
@@ -99,7 +99,7 @@ def sum_of_modules(tracer: Tracer, count: Callable[[nn.Module], int]) -> list[Ta
 def _modules_inside(
     tracer: Tracer, units: Sequence[Unit], base: Mapping[Hashable, Hashable], count: Callable[[nn.Module], int]
 ) -> tuple[list[Table], set[Unit]] | None:
-    """Tables of parts and of the parts inside them, and all of these; None where one is in several."""
+    """Tables of parts and of their inner parts, and all these parts; None if a part is in several others."""
     tables: list[Table] = []
     owned = set[Unit]()
     for unit in dict.fromkeys(units):
@@ -113,7 +113,7 @@ def _modules_inside(
 def _modules_by_variant(
     tracer: Tracer, unit: Unit, base: Mapping[Hashable, Hashable], count: Callable[[nn.Module], int]
 ) -> tuple[list[Table], set[Unit]] | None:
-    """The tables of each variant apart, such as of each number of blocks; None where several decisions are read."""
+    """Separate tables for each variant, such as each number of blocks; None if several decisions are read."""
     tracer.selection = base
     if len(own := unit.variant().reads) != 1:
         return None
@@ -136,7 +136,7 @@ def _modules_by_variant(
 def _modules_together(
     tracer: Tracer, unit: Unit, base: Mapping[Hashable, Hashable], count: Callable[[nn.Module], int]
 ) -> tuple[list[Table], set[Unit]] | None:
-    """One table over all decisions that a part and the parts inside it depend on."""
+    """One table over all decisions that a part and its inner parts depend on."""
     inside = set[Unit]()
 
     def case() -> tuple[int, set[Hashable], None]:
@@ -156,7 +156,7 @@ def _modules_together(
 
 
 def _only_at(place: int, n: int, decision: Hashable, table: Table) -> Table:
-    """A table that counts under one of the n options of another decision, as one over that as well."""
+    """A table that counts only for one of the n options of another decision, extended to that decision."""
     decisions, numbers = table
     whole = np.zeros((n, *numbers.shape), dtype=object)
     whole[place] = numbers
@@ -178,7 +178,7 @@ class _Parts:
         return space.labels([0] * space.n_decisions)
 
     def tables(self, module: nn.Module, given: Given) -> tuple[list[Table], Given] | None:
-        """The tables of a part that is given these arguments, and what it returns."""
+        """The tables of a part for these arguments, and its outputs."""
         if isinstance(module.__dict__.get("forward"), Region):
             single = all(len(arguments) == 1 and not named for arguments, named in given.cases.values())
             if _is_chain(module) and single and (found := self._chain(module, given)) is not None:
@@ -190,9 +190,9 @@ class _Parts:
         return self._together(module, given)
 
     def _by_variant(self, unit: Unit, given: Given) -> tuple[list[Table], Given] | None:
-        """A part with other parts in its variants, such as a number of blocks: the tables of each variant apart.
+        """Separate tables for each variant of a part, such as each number of blocks.
 
-        None where variants read several decisions, or others than the rest do, or return tensors of other shapes.
+        None if a variant reads several decisions, or if variants read different decisions or return different shapes.
         """
         tracer, space = self.tracer, self.tracer.supernet.space
         tracer.selection = self.base
@@ -207,7 +207,7 @@ class _Parts:
             variant = unit.variant()
             if variant.reads != (decision,):
                 return None
-            # A part without others in it is called itself, since a sum over calls counts it.
+            # A part without inner parts is called itself, since a sum over calls counts it.
             found = (
                 self.tables(variant.module, given) if variant.units else self._together(unit, given, {decision: label})
             )
@@ -225,7 +225,7 @@ class _Parts:
     def _together(
         self, module: nn.Module, given: Given, fixed: Mapping[Hashable, Hashable] = MappingProxyType({})
     ) -> tuple[list[Table], Given] | None:
-        """A part as one table over all decisions that it depends on, but for those that are fixed."""
+        """A part as one table over all decisions that it depends on, without fixed ones."""
 
         def case() -> tuple[int | Fraction, set[Hashable], Any]:
             traced = self._traced(module, given)
@@ -236,11 +236,11 @@ class _Parts:
         table, results = found
         leaves = pytree.tree_leaves(list(results.cases.values()))
         if not all(isinstance(x, (*_PLAIN, Result, Tensor)) for x in leaves):
-            return None  # what else they hold cannot be compared
+            return None  # other types cannot be compared
         return [table], _fewest(results)
 
     def _traced(self, function: Callable[..., Any], given: Given) -> Traced:
-        """What a part does under the tracer's selection; what it raises is its own."""
+        """The trace of a part under the tracer's selection."""
         try:
             return self.tracer.traced(function, *given.at(self.tracer.selection))
         except Exception as error:
@@ -260,7 +260,7 @@ class _Parts:
     def _glued(self, module: nn.Module, given: Given) -> tuple[list[Table], Given] | None:
         """A part whose forward calls other parts, if these return tensors of the same shapes under every selection.
 
-        Then what the forward does beside, and what it gives the parts, is the same under every selection as well.
+        Then the remaining operations of the forward, and the arguments of the parts, are also always the same.
         """
         tracer = self.tracer
         tracer.selection = self.base
@@ -282,7 +282,7 @@ class _Parts:
 def _every(
     tracer: Tracer, base: Mapping[Hashable, Hashable], decisions: Sequence[Hashable], case: Callable[[], tuple]
 ) -> tuple[Table, Given] | None:
-    """Number and result of every combination of the decisions that a case reads; None where they are too many.
+    """Number and result of every combination of the decisions that a case reads; None if there are too many.
 
     A case returns a number, the decisions that it read, and a result.
     """
@@ -313,7 +313,7 @@ def _narrowest(decisions: tuple[Hashable, ...], table: NDArray[np.object_]) -> T
 
 
 def _fewest(results: Given) -> Given:
-    """Results by the decisions on which their shapes depend, as fake tensors that no trace knows."""
+    """Results by the decisions that their shapes depend on, as new fake tensors."""
     decisions, cases = results.decisions, dict(results.cases)
     for axis in reversed(range(len(decisions))):
         kept: dict[tuple[Hashable, ...], Any] = {}
@@ -347,7 +347,7 @@ def _is_chain(module: nn.Module) -> bool:
 
 
 def _outermost(module: nn.Module) -> Iterator[nn.Module]:
-    """The parts of a module that depend on the selection, and stand in no other such part."""
+    """The outermost parts of a module that depend on the selection."""
     for part in module.children():
         if isinstance(part, Unit) or isinstance(part.__dict__.get("forward"), Region):
             yield part
@@ -357,7 +357,7 @@ def _outermost(module: nn.Module) -> Iterator[nn.Module]:
 
 @contextmanager
 def _overheard(module: nn.Module, called: list[tuple[nn.Module, Any]]) -> Iterator[None]:
-    """Note the calls of the parts of a module that depend on the selection, with fake arguments of their own."""
+    """Record calls of the outermost parts that depend on the selection, with new fake arguments."""
 
     def note(part: nn.Module, arguments: tuple[Any, ...], named: dict[str, Any]) -> None:
         called.append((part, _anew((arguments, named))))

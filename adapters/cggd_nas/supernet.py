@@ -38,14 +38,14 @@ class Supernet:
     parameters : list of nn.Parameter
         The logits, one per decision, in the order of ``space.decisions``.
     example : tuple of Tensor, or None
-        Arguments of a forward pass, floating-point ones without their numbers, by which `cggd_nas.extract` compares.
+        Arguments of a forward pass, by which `cggd_nas.extract` compares; only shapes of floating-point tensors.
     agreed : set of tuple of int
-        Selections of which supernet and extracted network were found to compute the same.
+        Selections for which supernet and extracted network compute the same.
     inside : bool
-        Whether it is a part of a network that was collected as well. Calls of that network draw for its parts; before
-        a call of the part alone, use `select` or `draw`.
+        Whether it is a part of a network that was also collected. A call of that network draws for its parts. Before a
+        call of the part alone, use `select` or `draw`.
     report : cggd_nas.Report, or None
-        What `cggd_nas.prunable` found, where it made the supernet.
+        What `cggd_nas.prunable` found, if it made the supernet.
 
     Examples
     --------
@@ -66,7 +66,7 @@ class Supernet:
         self.model, self.space, self.choices = model, space, choices
         self._how: Relaxation | tuple[int, ...] = GumbelSoftmax()
         self._generator: torch.Generator | None = None
-        # What extraction needs to know, see cggd_nas.agreement.
+        # For comparisons with extracted networks, see cggd_nas.agreement.
         self.example: tuple[Tensor, ...] | None = None
         self.agreed: set[tuple[int, ...]] = set()
         self.inside = False
@@ -80,7 +80,7 @@ class Supernet:
         return [next(iter(shared.values())).logits for shared in self.choices.values()]
 
     def architecture(self) -> Iterator[nn.Parameter]:
-        """The logits, for an optimizer of their own."""
+        """The logits, for their optimizer."""
         return iter(self.parameters)
 
     def weights(self) -> Iterator[nn.Parameter]:
@@ -95,7 +95,7 @@ class Supernet:
         return gathered(self.parameters)
 
     def set_logits(self, logits: ArrayLike) -> None:
-        """Set all logits, shape (n_options,); ``-inf`` forbids an option to the relaxations."""
+        """Set all logits, shape (n_options,). With ``-inf``, relaxations never draw the option."""
         flat = np.asarray(logits, dtype=float)
         if flat.shape != (self.space.n_options,):
             raise ValueError(f"logits must have shape ({self.space.n_options},), got {flat.shape}")
@@ -128,9 +128,9 @@ class Supernet:
         Parameters
         ----------
         relaxation : Relaxation
-            `GumbelSoftmax`, `Darts`, `ProxylessTwoPath`, `UniformPath`, or anything that draws.
+            `GumbelSoftmax`, `Darts`, `ProxylessTwoPath`, `UniformPath`, or any object with a method ``draw``.
         generator : torch.Generator, optional
-            On the CPU. Without one PyTorch's global one is used.
+            On the CPU. By default PyTorch's global generator.
         """
         if isinstance(relaxation, type) or not hasattr(relaxation, "draw"):
             raise TypeError(f"relaxation must be a Relaxation such as GumbelSoftmax(), got {relaxation!r}")
@@ -139,20 +139,20 @@ class Supernet:
         self._how, self._generator = relaxation, generator
 
     def select(self, selection: Mapping[Hashable, Hashable] | ArrayLike) -> None:
-        """Run one selection, given as labels or as indices, and nothing else, until `relax` is called."""
+        """Run only one selection, given as labels or as indices, until `relax` is called."""
         self._how = tuple(self.space.indices(selection).tolist())
         self.draw()
 
     @contextmanager
     def selected(self, selection: Mapping[Hashable, Hashable] | ArrayLike) -> Iterator[nn.Module]:
-        """Run one selection inside a ``with`` block, which gets the network; the former state comes back after it."""
+        """Run one selection inside a ``with`` block, which gets the network. The former state is restored after it."""
         with self.kept():
             self.select(selection)
             yield self.model
 
     @contextmanager
     def kept(self) -> Iterator[None]:
-        """Whatever is drawn, relaxed or selected inside a ``with`` block, the former state comes back after it."""
+        """Restore the former state after a ``with`` block that draws, relaxes or selects."""
         former, mixings = (self._how, self._generator), [choice.mixing for choice in self._modules()]
         try:
             yield
@@ -162,7 +162,7 @@ class Supernet:
                 choice.mixing = mixing
 
     def draw(self) -> None:
-        """Draw how choices mix in the next forward pass; calling the whole network does so by itself."""
+        """Draw how choices mix in the next forward pass. A call of the whole network does so automatically."""
         _draw_outside_graphs(self)
 
     def _modules(self) -> Iterator[ChoiceModule]:
@@ -189,7 +189,7 @@ def _draw(supernet: Supernet, args: tuple = (), named: Mapping[str, Any] | None 
 
 
 def _by_position(model: nn.Module, args: tuple, named: Mapping[str, Any]) -> tuple:
-    """Arguments of a forward by position; nothing where some can be given by name only."""
+    """Arguments of a forward by position; empty if some can only be given by name."""
     try:
         bound = inspect.signature(model.forward).bind(*args, **named)
     except TypeError:  # the call itself says what is wrong
@@ -198,40 +198,40 @@ def _by_position(model: nn.Module, args: tuple, named: Mapping[str, Any]) -> tup
 
 
 def _example(tensors: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
-    """Arguments of two samples; numbers only where they are indices or masks, which not all values may be."""
+    """Arguments of two samples: values of indices and masks, only shapes of floating-point tensors."""
     lengths = {len(x) if x.ndim else -1 for x in tensors}
     few = [x[:2] for x in tensors] if len(lengths) == 1 and lengths != {-1} else tensors
     return tuple(torch.empty_like(x, device="meta") if x.is_floating_point() else x.detach().clone() for x in few)
 
 
-# What is drawn depends on random numbers and on numbers in tensors, which no compiled graph may hold.
+# Drawing depends on random numbers and on values of tensors, which must not be part of a compiled graph.
 _draw_outside_graphs: Callable[..., None] = cast(Any, torch.compiler.disable(_draw))
 
 
 def collect(model: nn.Module, graph: nx.Graph | None = None) -> Supernet:
-    """Find the choices of a network; later calls on the same network return the same supernet.
+    """Find the choices of a network. Later calls with the same network return the same supernet.
 
-    Choices with one `decision` share it from now on, and share one parameter of logits: call it before optimizers are
-    made and before the network is wrapped or compiled. A choice without one is named by its path in the network.
+    Choices with the same `decision` then share one parameter of logits. Call it before optimizers are made and before
+    the network is wrapped or compiled. A choice without a decision is named by its path in the network.
 
     Parameters
     ----------
     model : nn.Module
-        Also one in ``DistributedDataParallel``, or compiled: what is inside is meant.
+        If it is in ``DistributedDataParallel`` or compiled, the network inside is used.
     graph : networkx graph, optional
-        A graph on which the decisions lie, kept in the space for drawing. Nodes or edges may carry the name of their
-        decision as attribute ``decision``; such a name must be one of the network's.
+        A graph whose nodes or edges are the decisions; the space keeps it for drawing and for path metrics. Nodes or
+        edges may have the name of their decision as attribute ``decision``, which must be a decision of the network.
 
     Returns
     -------
     Supernet
-        Its choices mix by hard `GumbelSoftmax` at temperature 1 until it is told otherwise.
+        Its choices mix by hard `GumbelSoftmax` at temperature 1 until `Supernet.relax` is called.
 
     Raises
     ------
     ValueError
-        If there is no choice; if choices of one decision have different options; if a choice stands inside an option of
-        its own decision; if a layer in `Sliced` follows a decision that there is not; if the model is in
+        If there is no choice; if choices of one decision have different options; if a choice is inside an option of
+        its own decision; if a layer in `Sliced` follows a decision that does not exist; if the model is in
         ``DataParallel`` over several devices.
     """
     if not isinstance(model, nn.Module):
@@ -275,7 +275,7 @@ def collect(model: nn.Module, graph: nx.Graph | None = None) -> Supernet:
     return supernet
 
 
-# The supernets that each choice was collected in; copies of a choice are in none.
+# The supernets of each choice; copies of a choice have none.
 _owners: weakref.WeakKeyDictionary[nn.Module, list[weakref.ref[Supernet]]] = weakref.WeakKeyDictionary()
 
 
@@ -286,13 +286,13 @@ def _lies_in_another(model: nn.Module, choice: ChoiceModule) -> bool:
 
 
 def _parts(model: nn.Module) -> Iterator[Supernet]:
-    """Supernets that parts of a network were collected as."""
+    """Supernets of parts of a network."""
     found = (_collected(module) for module in model.modules() if module is not model)
     return (part for part in found if part is not None)
 
 
 def lifted(constraints: Any, supernet: Supernet) -> Any:
-    """Constraints, with metrics of a part of the network as metrics of the whole.
+    """Constraints in which metrics of a part of the network became metrics of the whole network.
 
     Examples
     --------
@@ -317,8 +317,8 @@ def lifted(constraints: Any, supernet: Supernet) -> Any:
 
 
 def gathered(tensors: Sequence[Tensor]) -> NDArray[np.float64]:
-    """Tensors of shape (n,) each, on any devices, one after another on the CPU in double precision."""
-    # One transfer for all where they share a device.
+    """Tensors of shape (n,) on any devices, concatenated on the CPU in double precision."""
+    # One transfer for all if they share a device.
     device = tensors[0].device
     with torch.no_grad():
         together = torch.cat([x if x.device == device else x.to(device) for x in tensors])
@@ -326,7 +326,7 @@ def gathered(tensors: Sequence[Tensor]) -> NDArray[np.float64]:
 
 
 def unwrapped(model: nn.Module) -> nn.Module:
-    """The network inside of ``DistributedDataParallel`` and of what ``torch.compile`` returned."""
+    """The network inside of ``DistributedDataParallel`` or of a compiled module."""
     while True:
         if isinstance(model, DistributedDataParallel | nn.DataParallel):
             if isinstance(model, nn.DataParallel) and len(model.device_ids) > 1:

@@ -1,4 +1,4 @@
-"""What a network executes: its operations, their multiply-accumulates, and the tensors that they read and write."""
+"""The operations that a network executes, their multiply-accumulates, and the tensors that they read and write."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ Example = Tensor | Sequence[Tensor]
 
 aten = torch.ops.aten
 
-# What a batch norm dispatches to in evaluation; in deployed networks it is folded into the layer before it.
+# Operations of a batch norm in evaluation mode; in deployed networks it is folded into the layer before it.
 BATCH_NORMS = {aten.native_batch_norm, aten._native_batch_norm_legit_no_training, aten.cudnn_batch_norm}
 
 
@@ -43,7 +43,7 @@ def _bilinear(result: Any, a: Tensor, weight: Tensor, b: Tensor, *rest: Any) -> 
     return result.numel() // outputs * (weight.numel() + outputs * b.shape[-1])  # x' W of each output, then times y
 
 
-# What PyTorch's registry of operations lacks. Everything else (pooling, sums, activation functions, norms) counts as 0.
+# Operations that PyTorch's registry lacks. All others (pooling, sums, activation functions, norms) count as 0.
 _MACS: dict[Any, Callable[..., int]] = {
     aten.mv: _vector,
     aten.dot: _vector,
@@ -53,14 +53,14 @@ _MACS: dict[Any, Callable[..., int]] = {
 
 
 def _macs(packet: Any, result: Any, args: Any, kwargs: Any) -> int:
-    """Multiply-accumulates of an operation: half of what PyTorch counts, an addition with each multiplication."""
+    """Multiply-accumulates of an operation: half of PyTorch's count, which counts additions separately."""
     if (count := flop_registry.get(packet)) is not None:
         return count(*args, **kwargs, out_val=result) // 2
     own = _MACS.get(packet)
     return 0 if own is None else own(result, *args)
 
 
-# Questions that fake tensors ask.
+# Queries of fake tensors, which are no operations.
 _NOTHING = {torch.ops.prim.device}
 
 
@@ -71,16 +71,16 @@ class Operation:
     Attributes
     ----------
     name : str
-        As PyTorch calls it, for example ``aten::convolution``.
+        PyTorch's name, for example ``aten::convolution``.
     macs : int
         Multiply-accumulates.
     reads, writes : tuple of int
-        Numbers of the storages that it reads, and of those in which its results lie. Views, and operations in place,
-        write what they read. Weights have no number.
+        Numbers of the storages that it reads, and of the storages of its results. Views and operations in place write
+        the storages that they read. Weights have no number.
     folds : bool
         Whether it is a batch norm, which deployment folds into the layer before it.
     decisions : frozenset
-        In networks of a supernet: the decisions that the part which executes it depends on.
+        In networks of a supernet, the decisions of the part that executes it.
     """
 
     name: str
@@ -93,7 +93,7 @@ class Operation:
 
 @dataclass(frozen=True)
 class Result:
-    """A tensor that a traced network returned: where it lies in which storage."""
+    """A tensor that a traced network returned, as a view of a storage."""
 
     storage: int
     shape: tuple[int, ...]
@@ -102,7 +102,7 @@ class Result:
     dtype: torch.dtype
 
     def fake(self) -> Tensor:
-        """A fake tensor of this shape with memory of its own."""
+        """A fake tensor of this shape with its own memory."""
         with without_numbers():
             return torch.empty_strided(self.shape, self.stride, dtype=self.dtype)
 
@@ -119,7 +119,7 @@ class Trace:
     inputs : tuple of int
         Storages of the example's tensors, in order.
     result : Any
-        What the network returned, with a `Result` (or, for a weight, a tensor) in the place of each tensor.
+        The network's outputs, with a `Result` (for a weight, a tensor) instead of each tensor.
     """
 
     operations: Sequence[Operation]
@@ -134,7 +134,7 @@ class Trace:
 
     @property
     def outputs(self) -> tuple[int, ...]:
-        """Storages of what the network returned."""
+        """Storages of the network's outputs."""
         return tuple(leaf.storage for leaf in pytree.tree_leaves(self.result) if isinstance(leaf, Result))
 
     @cached_property
@@ -150,10 +150,10 @@ class Trace:
 
     @property
     def peaks(self) -> dict[Hashable, int]:
-        """For each decision, the most elements alive while an operation of it runs.
+        """For each decision, the most elements alive while one of its operations runs.
 
-        Operations outside of all parts that depend on decisions are of those whose results they use, directly if they
-        use any so.
+        An operation that is in no part with decisions belongs to the decisions whose results it uses: those that it
+        uses directly, or else those that it uses through other such operations.
         """
         peaks: dict[Hashable, int] = {}
         own: dict[int, frozenset[Hashable]] = {}
@@ -173,7 +173,7 @@ class Trace:
 
     @cached_property
     def _lives(self) -> tuple[dict[int, int], dict[int, int]]:
-        """The first and last operation while each storage is alive, without those that lie in the place of others."""
+        """The first and last operation while each storage is alive, without storages that replace others."""
         end = max(1, len(self.operations))
         last = dict.fromkeys(self.inputs, 0)
         read: set[int] = set()
@@ -199,16 +199,16 @@ class Trace:
 
 
 def trace(module: nn.Module, example: Example) -> Trace:
-    """Execute a network in evaluation mode and record what it does.
+    """Execute a network in evaluation mode and record its operations.
 
-    It runs as a copy with fake tensors of PyTorch, which have shapes and a device but no numbers: nothing is computed,
-    and the module stays as it is. Attention is executed as products of matrices, with the matrix of weights in memory,
-    as runtimes for small devices do, whatever fused kernels this machine has.
+    A copy runs on PyTorch's fake tensors, which have shapes and a device but no values. Nothing is computed, and the
+    module is not changed. Attention is executed as matrix products with the attention matrix in memory, as runtimes for
+    small devices do. Fused kernels of this machine are not used.
 
     Parameters
     ----------
     module : nn.Module
-        Its forward must not depend on the numbers in its tensors, unless it asks PyTorch first whether there are any.
+        Its forward must not depend on values of tensors, unless it first asks PyTorch whether tensors have values.
     example : Tensor or sequence of Tensor
         The arguments of its forward. Metrics are those of this batch; use a batch of 1.
 
@@ -225,7 +225,7 @@ def trace(module: nn.Module, example: Example) -> Trace:
 
 @contextmanager
 def running_on(arguments: Sequence[Tensor], network: nn.Module) -> Iterator[None]:
-    """Where a network cannot be run without numbers, say on what, in which part, and what may be wrong."""
+    """If a network cannot be run on fake tensors, raise an error with the example, the part and possible causes."""
     try:
         yield
     except Exception as error:
@@ -238,7 +238,7 @@ def running_on(arguments: Sequence[Tensor], network: nn.Module) -> Iterator[None
 
 
 def tensors_of(example: Example) -> tuple[Tensor, ...]:
-    """The arguments that an example stands for, checked."""
+    """The arguments in an example, checked."""
     arguments = (example,) if isinstance(example, Tensor) else example
     if not isinstance(arguments, Sequence) or not arguments or not all(isinstance(x, Tensor) for x in arguments):
         raise TypeError(f"example must be a tensor, or a sequence of the tensors that forward takes, got {example!r}")
@@ -246,12 +246,12 @@ def tensors_of(example: Example) -> tuple[Tensor, ...]:
 
 
 def fake_tensors(example: Example) -> tuple[Tensor, ...]:
-    """An example's tensors without their numbers."""
+    """An example's tensors as fake tensors."""
     return tuple(map(fake, tensors_of(example)))
 
 
 def fake_copy(module: nn.Module, memo: dict[int, Any] | None = None) -> nn.Module:
-    """A copy in evaluation mode whose parameters and buffers have shapes but no numbers; `memo` as of ``deepcopy``."""
+    """A copy in evaluation mode with fake parameters and buffers; `memo` as for ``deepcopy``."""
     if not isinstance(module, nn.Module):
         raise TypeError(f"module must be an nn.Module, got {module!r}")
     replaced = replaced_tensors(module, fake)
@@ -260,7 +260,7 @@ def fake_copy(module: nn.Module, memo: dict[int, Any] | None = None) -> nn.Modul
 
 
 def replaced_tensors(module: nn.Module, replacement: Callable[[Tensor], Tensor]) -> dict[int, Any]:
-    """A memo with which a deep copy of a module gets other tensors: parameters, buffers, and plain attributes."""
+    """A memo for ``deepcopy`` that replaces the tensors of a module: parameters, buffers, and plain attributes."""
     memo: dict[int, Any] = {}
     for part in module.modules():
         for x in (*part._parameters.values(), *part._buffers.values(), *vars(part).values()):
@@ -271,7 +271,7 @@ def replaced_tensors(module: nn.Module, replacement: Callable[[Tensor], Tensor])
 
 
 def trace_fake(module: nn.Module, arguments: Sequence[Tensor]) -> Trace:
-    """`trace` of a module that has fake tensors already."""
+    """`trace` of a module that already has fake tensors."""
     recorder = Recorder()
     inputs = tuple(recorder.number(x) for x in arguments)
     with recording(recorder):
@@ -284,13 +284,13 @@ class _Mode(FakeTensorMode):
         return self
 
 
-# One for all, because tensors of several cannot meet.
+# One mode for all fake tensors, because tensors of different modes cannot be combined.
 _MODE = _Mode()
 
 
 @contextmanager
 def without_numbers() -> Iterator[None]:
-    """Tensors that are made inside are fake: on the CPU for whoever asks, and without numbers."""
+    """Tensors that are made inside are fake: on the CPU, and without values."""
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "Accessing the data pointer of FakeTensor")  # by deepcopy
         with _MODE:
@@ -298,17 +298,17 @@ def without_numbers() -> Iterator[None]:
 
 
 def fake(x: Tensor) -> Tensor:
-    """A fake tensor like another one, with memory of its own."""
+    """A fake tensor like another one, with its own memory."""
     with without_numbers():
         return torch.empty_strided(x.shape, x.stride(), dtype=x.dtype)
 
 
 @contextmanager
 def recording(recorder: Recorder) -> Iterator[None]:
-    """Record what is executed inside, with every product of matrices in sight."""
+    """Record the operations inside, without fused operations that hide matrix products."""
     fast = torch.backends.mha.get_fastpath_enabled()
     torch.backends.mha.set_fastpath_enabled(False)
-    # oneDNN has recurrent layers that are one operation.
+    # oneDNN runs a recurrent layer as one operation.
     onednn = _set_onednn(False)
     try:
         with torch.no_grad(), without_numbers(), sdpa_kernel(SDPBackend.MATH), recorder:
@@ -319,19 +319,19 @@ def recording(recorder: Recorder) -> Iterator[None]:
 
 
 def _set_onednn(enabled: bool) -> bool:
-    """Switch oneDNN on or off, and nothing else of its settings; return how it was."""
+    """Switch oneDNN on or off without changing other settings; return the former state."""
     return torch.backends.mkldnn.set_flags(_enabled=enabled, _fp32_precision=cast(Any, None))[0]
 
 
 class Recorder(TorchDispatchMode):
-    """Sees every operation below autograd, where modules and functions have become the same few operations."""
+    """Records every operation below autograd, where all modules and functions use the same few operations."""
 
     def __init__(self) -> None:
         super().__init__()
         self.operations: list[Operation] = []
         self.elements: list[int] = []
         self._numbers: dict[int, int | None] = {}
-        # Storages are told apart by their address, which must not be used anew.
+        # Storages are identified by their address, so they are kept alive.
         self._alive: list[Any] = []
         self._paused = False
 
@@ -354,7 +354,7 @@ class Recorder(TorchDispatchMode):
         return result
 
     def _number(self, tensor: Tensor, *, new: bool) -> int | None:
-        """The number of a tensor's storage; one that is read before anything wrote it holds weights, and has none."""
+        """The number of a tensor's storage. A storage that is read before it is written holds weights and has none."""
         storage = tensor.untyped_storage()
         key = storage._cdata
         if key not in self._numbers:
@@ -374,7 +374,7 @@ class Recorder(TorchDispatchMode):
         return number
 
     def trace(self, inputs: tuple[int, ...], result: Any) -> Trace:
-        """What was recorded so far."""
+        """The trace of the operations recorded so far."""
 
         def described(x: Any) -> Any:
             if not isinstance(x, Tensor) or (storage := self._number(x, new=False)) is None:
@@ -384,13 +384,13 @@ class Recorder(TorchDispatchMode):
         return Trace(tuple(self.operations), tuple(self.elements), inputs, pytree.tree_map(described, result))
 
     def attribute(self, first: int, decisions: frozenset[Hashable]) -> None:
-        """Note that the operations from the given one on depend on decisions."""
+        """Add decisions to the operations from index `first` on."""
         for i, operation in enumerate(self.operations[first:], start=first):
             self.operations[i] = replace(operation, decisions=operation.decisions | decisions)
 
     @contextmanager
     def paused(self) -> Iterator[None]:
-        """What is executed inside is not recorded."""
+        """Do not record the operations inside."""
         before, self._paused = self._paused, True
         try:
             yield
@@ -400,10 +400,10 @@ class Recorder(TorchDispatchMode):
     def splice(
         self, part: Trace, arguments: Sequence[Tensor], decisions: frozenset[Hashable] = frozenset()
     ) -> tuple[Any, dict[int, int]]:
-        """Record what a part of the network executes, known from its own trace.
+        """Record the operations of a part of the network, from the part's own trace.
 
-        Its operations depend on `decisions`, besides those that they depend on already. Returns what the part returns,
-        and the number of each of its storages.
+        Adds `decisions` to the decisions of its operations. Returns the part's outputs and the number of each of its
+        storages.
         """
         numbers = dict(zip(part.inputs, (self.number(x) for x in arguments), strict=True))
         sources = dict(zip(part.inputs, arguments, strict=True))
@@ -419,7 +419,7 @@ class Recorder(TorchDispatchMode):
             if not isinstance(x, Result):
                 return x
             if x.storage not in sources:
-                # The result itself where it fills the storage: fake tensors are slow to view.
+                # Views of fake tensors are slow, so none is made if the result fills the storage.
                 extent = 1 + sum((n - 1) * step for n, step in zip(x.shape, x.stride, strict=True))
                 fills = x.offset == 0 and 0 not in x.shape and extent == part.elements[x.storage]
                 base = x.fake() if fills else torch.empty(part.elements[x.storage], dtype=x.dtype)

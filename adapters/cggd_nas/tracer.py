@@ -1,4 +1,4 @@
-"""What a supernet executes under a selection, put together from parts that are traced once."""
+"""Traces of a supernet under any selection, composed from parts that are traced once."""
 
 from __future__ import annotations
 
@@ -35,17 +35,17 @@ from cggd_nas.trace import (
 # Shape and type of each argument.
 Signature = tuple[tuple[torch.Size, torch.dtype], ...]
 
-# Combinations of options up to which parts with several decisions are remembered; a trace of 30 operations takes about
-# 10 kB. It holds pairs of widths and the layers of a transformer.
+# Largest number of combinations of options for which traces of a part with several decisions are stored. A trace of 30
+# operations takes about 10 kB. The number is enough for pairs of widths and the layers of a transformer.
 REMEMBERED = 256
 
 
 class Tracer:
-    """Runs networks of a supernet without numbers, each part that depends on the selection traced once per shape.
+    """Traces networks of a supernet on fake tensors. Each part that depends on the selection is traced once per shape.
 
-    The network of a selection is put together as `cggd_nas.extract` does it, with fake tensors. A part with a method
-    ``plain`` is a *unit*. Which decisions it depends on is seen from what its ``plain`` reads, so users' own choices
-    are understood as well. A unit that holds no other one is traced once per variant and shapes of its arguments.
+    The network of a selection is made as in `cggd_nas.extract`, with fake tensors. A part with a method ``plain`` is a
+    *unit*. It depends on the decisions that its ``plain`` reads, so users' own choices work as well. A unit without
+    other units in it is traced once per variant and shapes of its arguments.
 
     Parameters
     ----------
@@ -55,8 +55,8 @@ class Tracer:
     Raises
     ------
     ValueError
-        If extracted networks compute something else than the supernet (`check_agreement`), so that costs would be
-        those of other networks than it trains.
+        If extracted networks compute something else than the supernet (`check_agreement`). Costs would then belong to
+        other networks than those that are trained.
     """
 
     def __init__(self, supernet: Supernet, example: Example) -> None:
@@ -66,14 +66,14 @@ class Tracer:
         self._made: dict[int, tuple[nn.Module, nn.Module]] = {}
         self._recorder, self._calls, self._depth = Recorder(), list[Call](), 0
         self._reads: set[Hashable] = set()
-        self._lent = False  # whether weights of units are used outside of them
+        self._lent = False  # whether weights of units are used outside of the units
         self._segments: list[Segment] | None = None
         self._base: tuple[Trace, list[Segment]] | None = None
         whole = fake_copy(supernet.model, stripped(supernet.model))
         self.root = self.variant_of(whole, path="", option="", reads=())
 
     def variant_of(self, module: nn.Module, *, path: str, option: str, reads: tuple[Hashable, ...]) -> Variant:
-        """A module with units in the place of the parts that depend on the selection."""
+        """A module in which units replace the parts that depend on the selection."""
         made = self._with_units(module, path)
         units = tuple(_units_in(made))
         if units:
@@ -85,14 +85,14 @@ class Tracer:
             return module
         if id(module) not in self._made:
             for name, child in module._modules.items():
-                if child is not None:  # innermost first, so that a unit's variants hold units as well
+                if child is not None:  # innermost first, so that a unit's variants contain units as well
                     module._modules[name] = self._with_units(child, f"{path}.{name}" if path else name)
-            # Kept with the module, so that no other one gets the same id.
+            # Stored with the module, so that no other module gets the same id.
             self._made[id(module)] = module, Unit(self, path, module) if changes(module) else module
         return self._made[id(module)][1]
 
     def _watch(self, module: nn.Module, path: str, option: str) -> None:
-        """Note calls of the parts that are the same under every selection, outermost ones only; remember the rest."""
+        """Record calls of the outermost parts that do not depend on the selection, and make the others regions."""
         for name, part in module.named_modules():
             if type(part).forward is nn.Module.forward or isinstance(part, Unit):
                 continue
@@ -133,10 +133,10 @@ class Tracer:
         return self._whole(selection).calls
 
     def separated(self) -> Separated | None:
-        """The calls of all networks, if each depends on one decision at most; None where several act together.
+        """The calls of all networks if each depends on at most one decision; otherwise None.
 
-        That is proved and not sampled: where every option of a unit returns tensors of the same shapes as the others,
-        no unit's arguments depend on the selection, from the first call to the last.
+        This is proved, not sampled: if all options of every unit return tensors of the same shapes, no unit's arguments
+        depend on the selection, from the first call to the last.
         """
         space = self.supernet.space
         base = space.labels([0] * space.n_decisions)
@@ -171,11 +171,11 @@ class Tracer:
         return Separated(fixed, switched)
 
     def total(self, selection: Mapping[Hashable, Hashable], count: Callable[[nn.Module], int]) -> int:
-        """The sum over all parts of one selection's network of something counted on a part by itself."""
+        """The sum of `count` over all parts of one selection's network."""
         return sum(variant.count(count) for _, variant in self.variants(selection))
 
     def variants(self, selection: Mapping[Hashable, Hashable]) -> Iterator[tuple[Unit | None, Variant]]:
-        """The network outside of units (with None), and each unit that is part of it, once."""
+        """The network outside of units (with None), and each unit in it, once."""
         self.selection = selection
         yield None, self.root
         seen, todo = set[Unit](), list(self.root.units)
@@ -191,7 +191,7 @@ class Tracer:
             return self._traced(self.root.module, self.inputs)
 
     def _traced(self, function: Callable[..., Any], arguments: Sequence[Tensor]) -> Traced:
-        """What a function does, on a recorder of its own."""
+        """The trace of a function, with its own recorder."""
         outer = self._recorder, self._calls, self._reads, self._depth, self._segments
         self._recorder, self._calls, self._reads, self._depth, self._segments = Recorder(), [], set(), 0, []
         try:
@@ -210,7 +210,7 @@ class Tracer:
         decisions: frozenset[Hashable],
         again: Callable[[], tuple[Trace, frozenset[Hashable]] | None],
     ) -> Any:
-        """Record a part that was traced by itself, and what it is exchanged by; return what it returns."""
+        """Record a part that was traced by itself and how to replace it; returns the part's outputs."""
         first = len(self._recorder.operations)
         result, numbers = self._recorder.splice(part, arguments, decisions)
         if self._segments is not None:
@@ -218,7 +218,7 @@ class Tracer:
         return result
 
     def traced(self, function: Callable[..., Any], arguments: Any, named: Any) -> Traced:
-        """What a part of the network does with arguments of any structure, under the current selection."""
+        """The trace of a part for arguments of any structure, under the current selection."""
         leaves, structure = pytree.tree_flatten((arguments, named))
         tensors = [x for x in leaves if isinstance(x, Tensor)]
 
@@ -231,7 +231,7 @@ class Tracer:
         return self._traced(called, like(tensors))
 
     def run_region(self, region: Region, arguments: tuple[Any, ...]) -> Any:
-        """Execute a part with units in it, or what is remembered of it."""
+        """Execute a part with units in it, or use its stored trace."""
         given = signature(arguments)
         traced = self._region(region, given)
         self._calls += traced.calls
@@ -244,13 +244,13 @@ class Tracer:
         return self._spliced(traced.trace, arguments, nothing, again)
 
     def _region(self, region: Region, given: Signature) -> Traced:
-        """What a part with units in it does under the current selection."""
+        """The trace of a part with units in it under the current selection."""
         key = given, tuple(self.selection[d] for d in region.decisions)
         if (traced := region.known.get(key)) is None:
             with self._recorder.paused():
                 traced = self._traced(region.function, made_of(given))
             if new := tuple(traced.reads.difference(region.decisions)):
-                region.known.clear()  # what is known was told apart by too little
+                region.known.clear()  # the stored traces did not distinguish the new decisions
                 region.decisions += new
                 sizes = [len(self.supernet.space.option_labels(d)) for d in region.decisions]
                 region.open = prod(sizes) > REMEMBERED
@@ -269,7 +269,7 @@ class Tracer:
             if not variant.units:
                 self._calls.append(Call(unit.path, variant.option, variant.module, arguments, unit, named=named))
             first = len(self._recorder.operations)
-            self._segments = None  # what happens here cannot be exchanged
+            self._segments = None  # this part cannot be replaced
             result = variant.module(*arguments, **named)
             self._recorder.attribute(first, decisions)
             return result
@@ -285,7 +285,7 @@ class Tracer:
         return self._spliced(part, arguments, decisions, again)
 
     def attribute(self, unit: Unit, source: Any, name: str) -> Any:
-        """What others ask of a part, such as a weight that they use as well: that of the current variant."""
+        """An attribute of the current variant that another part reads, such as a shared weight."""
         value = getattr(source, name)
         if not self.selection or not isinstance(value, Tensor):
             return value
@@ -298,7 +298,7 @@ class Tracer:
 
 @dataclass(frozen=True, eq=False)
 class Call:
-    """A part of the network that was called, with fake tensors.
+    """A call of a part of the network with fake tensors.
 
     Attributes
     ----------
@@ -306,11 +306,11 @@ class Call:
         As in `Place`.
     module : nn.Module
     arguments, named : tuple, mapping
-        What it was given by position and by name.
+        Arguments by position and by name.
     unit : Unit or None
-        None for a part that is the same under every selection.
+        None for a part that does not depend on the selection.
     trace : Trace or None
-        None where it was not traced by itself.
+        None if it was not traced by itself.
     """
 
     path: str
@@ -323,16 +323,16 @@ class Call:
 
     @property
     def tensors(self) -> tuple[Tensor, ...]:
-        """The tensors that it was given."""
+        """The tensors in its arguments."""
         return tuple(x for x in pytree.tree_leaves((self.arguments, self.named)) if isinstance(x, Tensor))
 
     @property
     def place(self) -> Place:
-        """What a look-up table calls it."""
+        """Its key in a look-up table."""
         return Place(self.path, self.option, tuple(tuple(x.shape) for x in self.tensors))
 
     def part(self) -> nn.Module:
-        """The module as one that takes `tensors` alone."""
+        """The module as one that takes only `tensors`."""
         if not self.named and all(isinstance(x, Tensor) for x in self.arguments):
             return self.module
         return Partial(self.module, self.arguments, self.named)
@@ -345,16 +345,16 @@ class Separated:
     Attributes
     ----------
     fixed : sequence of Call
-        Those that are always made.
+        The calls that all networks make.
     switched : sequence of (decision, sequence of Call)
-        For each other one the decision, and the call that each of its options makes.
+        For each other call its decision, and the call of each option.
     """
 
     fixed: Sequence[Call]
     switched: Sequence[tuple[Hashable, Sequence[Call]]]
 
     def additive(self, space: ChoiceSpace, value: Callable[[Call], float]) -> tuple[NDArray[np.float64], float]:
-        """Values of calls summed per option, shape (n_options,), and those of the fixed calls."""
+        """Sums of the values of calls for each option, shape (n_options,), and for the fixed calls."""
         values = np.zeros(space.n_options)
         for decision, options in self.switched:
             first = int(space.offsets[space.position(decision)])
@@ -364,17 +364,17 @@ class Separated:
 
 @dataclass(frozen=True, eq=False)
 class Variant:
-    """What a unit is under one selection.
+    """A unit under one selection.
 
     Attributes
     ----------
     module : nn.Module
-        Plain but for the units in it.
+        Plain except for the units in it.
     units : tuple of Unit
     option : str
         As in `Place`.
     reads : tuple
-        The decisions that it depends on, those of the units in it aside.
+        The decisions that it depends on, without those of the units in it.
     """
 
     module: nn.Module
@@ -385,17 +385,17 @@ class Variant:
     _counts: dict[Any, int] = field(default_factory=dict)
 
     def trace(self, arguments: Sequence[Tensor]) -> Trace:
-        """What it executes on arguments of these shapes."""
+        """Its trace for arguments of these shapes."""
         return self.trace_of(signature(arguments))
 
     def trace_of(self, given: Signature) -> Trace:
-        """What it executes on arguments with this signature."""
+        """Its trace for arguments with this signature."""
         if given not in self._traces:
             self._traces[given] = trace_fake(self.module, made_of(given))
         return self._traces[given]
 
     def count(self, function: Callable[[nn.Module], int]) -> int:
-        """A function of the module, remembered."""
+        """A function of the module, cached."""
         if function not in self._counts:
             self._counts[function] = function(self.module)
         return self._counts[function]
@@ -403,9 +403,9 @@ class Variant:
 
 @dataclass(frozen=True, eq=False)
 class Traced:
-    """What a part with units in it does under one selection: also its calls, and the decisions that it depends on.
+    """The trace of a part with units in it under one selection, with its calls and the decisions that it depends on.
 
-    `segments` are the parts in it that can be exchanged; None where some cannot.
+    `segments` are the parts in it that can be replaced; None if some cannot.
     """
 
     trace: Trace
@@ -415,7 +415,7 @@ class Traced:
 
 
 class Region:
-    """The forward of a part with units in it, remembered per options of the decisions inside unless those are many."""
+    """The forward of a part with units in it; traces are stored unless it has too many combinations of options."""
 
     def __init__(self, tracer: Tracer, function: Callable[..., Any]) -> None:
         self.tracer, self.function = tracer, function
@@ -430,7 +430,7 @@ class Region:
 
 
 class Unit(nn.Module):
-    """Stands in a network for a part that depends on the selection."""
+    """Placeholder for a part of a network that depends on the selection."""
 
     def __init__(self, tracer: Tracer, path: str, source: nn.Module) -> None:
         super().__init__()
@@ -441,7 +441,7 @@ class Unit(nn.Module):
         self._variants: dict[tuple[Hashable, ...], Variant] = {}
 
     def __getattr__(self, name: str) -> Any:
-        """What others ask of the part, such as the decision of a choice."""
+        """Attributes of the part that other parts read, such as the decision of a choice."""
         try:
             return super().__getattr__(name)
         except AttributeError:
@@ -453,23 +453,23 @@ class Unit(nn.Module):
         return self
 
     def plain(self, selection: Any) -> nn.Module:
-        """A unit stays in the variants of the units around it."""
+        """The unit itself, which stays in the variants of outer units."""
         return self
 
     def forward(self, *arguments: Any, **named: Any) -> Any:
-        """What the current variant returns."""
+        """The outputs of the current variant."""
         return self._hidden[0].run(self, arguments, named)
 
     def variant(self) -> Variant:
-        """What it is under the tracer's current selection."""
+        """The variant under the tracer's current selection."""
         tracer, source = self._hidden
         key = tuple(tracer.selection[d] for d in self._decisions)
         if key not in self._variants:
             reads = _Reads(tracer.selection)
-            with without_numbers():  # for what it makes anew
+            with without_numbers():  # so that new tensors are fake
                 made = source.plain(reads)
             if new := tuple(d for d in reads.read if d not in self._decisions):
-                # Variants were told apart by too little.
+                # The stored variants did not distinguish the new decisions.
                 self._decisions += new
                 self._variants.clear()
                 key = tuple(tracer.selection[d] for d in self._decisions)
@@ -484,7 +484,7 @@ class Unit(nn.Module):
 
 
 class _Reads(Mapping[Hashable, Hashable]):
-    """A selection that remembers which decisions were read."""
+    """A selection that records which decisions were read."""
 
     def __init__(self, selection: Mapping[Hashable, Hashable]) -> None:
         self.selection, self.read = selection, dict[Hashable, None]()
@@ -508,7 +508,7 @@ def _units_in(module: nn.Module) -> Iterator[Unit]:
 
 
 def like(arguments: Sequence[Tensor]) -> list[Tensor]:
-    """Tensors of the same shapes and types, each with memory of its own."""
+    """Fake tensors of the same shapes and types, each with its own memory."""
     return made_of(signature(arguments))
 
 
@@ -519,10 +519,10 @@ def made_of(given: Signature) -> list[Tensor]:
 
 
 def signature(arguments: Sequence[Tensor]) -> Signature:
-    """What a trace depends on of the arguments."""
+    """The shapes and types of the arguments, on which a trace depends."""
     return tuple((x.shape, x.dtype) for x in arguments)
 
 
 def shapes_of_result(part: Trace) -> Any:
-    """What a trace returned, with shapes and types in the place of tensors."""
+    """The outputs of a trace, with shapes and types instead of tensors."""
     return pytree.tree_map(lambda x: (x.shape, x.dtype) if isinstance(x, Result) else x, part.result)

@@ -1,4 +1,4 @@
-"""The loop of a search: epochs that train weights and architecture in turn, and what is made of them at the end."""
+"""The loop of a search: epochs that train weights and architecture, and the choice of the result at the end."""
 
 from __future__ import annotations
 
@@ -40,18 +40,18 @@ from cggd_nas.visited import Visited
 
 Objective = Callable[[Tensor, Supernet], Tensor]
 
-# Share of the epochs after which the temperature is at its end, and candidates are collected (CONNAS, ICLR 2026).
+# Share of the epochs after which the temperature is constant and candidates are collected (CONNAS, ICLR 2026).
 LATE = 2 / 3
 
-# The number of the format of checkpoints; those of the first format had none.
+# Number of the checkpoint format; checkpoints of the first format have no number.
 FORMAT = 2
 
-# Batches of validation data that tell all candidates apart, before the best of them see all of it.
+# Batches of validation data on which all candidates are evaluated; finalists are evaluated on all.
 RANKING_BATCHES = 10
 
 
 class Writer(Protocol):
-    """What of TensorBoard's ``SummaryWriter`` a search uses."""
+    """The method of TensorBoard's ``SummaryWriter`` that a search uses."""
 
     def add_scalar(self, tag: str, scalar_value: float, global_step: int, /) -> Any:
         """Record a number."""
@@ -60,7 +60,7 @@ class Writer(Protocol):
 
 @dataclass(frozen=True, kw_only=True)
 class Judging:
-    """How many candidates and finalists are compared at the end, after how many batches of calibration."""
+    """Numbers of candidates and finalists at the end, and of batches for calibration."""
 
     candidates: int
     finalists: int
@@ -69,7 +69,7 @@ class Judging:
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class Reports:
-    """Where each epoch is reported to."""
+    """Where each epoch is reported."""
 
     checkpoint: Path | None
     resume: bool
@@ -79,7 +79,7 @@ class Reports:
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class Settings:
-    """What a search was asked for; see `cggd_nas.search`."""
+    """The settings of a search; see `cggd_nas.search`."""
 
     epochs: int
     warmup: int
@@ -95,7 +95,7 @@ class Settings:
 
 @dataclass
 class _Means:
-    """Sums over an epoch."""
+    """Values of an epoch's steps."""
 
     train: list[float] = field(default_factory=list)
     val: list[float] = field(default_factory=list)
@@ -103,7 +103,7 @@ class _Means:
 
 
 class Run:
-    """The state of a search, and what moves it."""
+    """A search and its state."""
 
     def __init__(
         self,
@@ -134,18 +134,18 @@ class Run:
 
     @property
     def constraints(self) -> Sequence[Constraint]:
-        """The constraints that the guide steers by."""
+        """The constraints of the guide."""
         return self.guide.guide.constraints
 
     @property
     def device(self) -> torch.device:
-        """Where the parameters are."""
+        """The device of the parameters."""
         return self.supernet.parameters[0].device
 
     # -- the loop -----------------------------------------------------------------------------------------------------
 
     def run(self, console: Console) -> NasResult:
-        """Search, and leave the network as it was but for its weights, logits and, at success, what it runs."""
+        """Search; changes only the network's weights and logits and, at success, the selection that it runs."""
         failure: BaseException | None = None
         begun = False
         with same_mode(self.model), self.supernet.kept():
@@ -161,7 +161,7 @@ class Run:
                 self.learners.require(weights=True, architecture=True)
                 self.model.zero_grad(set_to_none=True)
             if failure is not None and (not begun or self.epoch <= self.settings.warmup or not self.visited.feasible):
-                raise failure  # nothing was searched for yet
+                raise failure  # there is no result yet
             result, later = self._result(stopped)
         self.supernet.select(result.selection)
         try:
@@ -177,14 +177,14 @@ class Run:
         return result
 
     def _prepare(self) -> None:
-        """Whatever has to be right before anything is trained."""
+        """Checks before the training, and the checkpoint to resume from."""
         self._rehearse()
         path = self.settings.reports.checkpoint
         if path is not None and self.settings.reports.resume and path.exists():
             self._restore(_loaded(path), path)
 
     def _loop(self, console: Console) -> str:
-        """All epochs, and why they ended."""
+        """Run all epochs; returns why they ended."""
         path, callback = self.settings.reports.checkpoint, self.settings.reports.callback
         columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
         with Progress(*columns, console=console, disable=console.quiet) as bar:
@@ -199,10 +199,10 @@ class Run:
         return f"all {self.settings.epochs} epochs done"
 
     def _rehearse(self) -> None:
-        """Judge a batch of each kind without training, so that what cannot work is said before anything is trained.
+        """Evaluate one batch of each kind without training, so that errors are raised before the training.
 
-        In evaluation mode, in which candidates are judged at the end, and with paths mixed as after the warm-up: the
-        loss of either batch, the step of the architecture, and the judgement of a candidate.
+        This computes the loss of both batches, the gradient of the architecture and the loss of a candidate, in
+        evaluation mode and with paths mixed as after the warm-up.
         """
         s, generators = self.settings, self._generators()
         states = [generator.get_state() for generator in generators]
@@ -275,7 +275,7 @@ class Run:
         sums.feasible.append(seen.feasible)
 
     def _total(self, loss: Tensor) -> Tensor:
-        """What a step of the architecture minimises."""
+        """The loss that a step of the architecture minimises."""
         total = loss if self.settings.objective is None else self.settings.objective(loss, self.supernet)
         _check_gradient(total)
         return total
@@ -314,7 +314,7 @@ class Run:
     # -- the end ------------------------------------------------------------------------------------------------------
 
     def _result(self, stopped: str) -> tuple[NasResult, BaseException | None]:
-        """The best of the candidates, and what failed meanwhile; with what is known until then."""
+        """The result with the best candidate so far, and the error of a failure."""
         failure: BaseException | None = None
         cut_short, remeasured = True, True
         pool, judged, finals = list[tuple[int, ...]](), list[Candidate](), list[Candidate]()
@@ -363,7 +363,7 @@ class Run:
         return result, failure
 
     def _tell_apart(self, pool: list[tuple[int, ...]], judged: list[Candidate], finals: list[Candidate]) -> None:
-        """Fill the lists one after another: likely selections, those judged, and those judged by all of the data."""
+        """Fill the lists: likely selections, evaluated candidates, and those evaluated on all data."""
         judging, rng = self.settings.judging, np.random.default_rng(self.settings.seed)
         pool += likely(self.supernet, self.constraints, self.visited.feasible, number=judging.candidates, rng=rng)
         self.calibration = list(itertools.islice(self.train, judging.calibration))
@@ -380,7 +380,7 @@ class Run:
         return Candidate(self.supernet.space.labels(selection), selection, math.nan, math.nan, 0)
 
     def _remembered(self, candidate: Candidate) -> list[Row]:
-        """The report of a selection by the values of the constraints at its last visit."""
+        """The report of a selection from the values of the constraints at its last visit."""
         if (visit := self.visited.feasible.get(candidate.indices)) is None:
             return []
         return [constraint.row(value) for constraint, value in zip(self.constraints, visit.values, strict=True)]
@@ -390,14 +390,14 @@ class Run:
         if (nearest := self.visited.nearest) is None:
             return NoFeasibleArchitectureError(reason, None, self.known.constraints)
         indices, rows = np.array(nearest.indices), list[Row]()
-        with suppress(Exception):  # what fails here hides no more than the report
+        with suppress(Exception):  # without the report, the error is still useful
             rows = [constraint.report(indices) for constraint in self.constraints]
         return NoFeasibleArchitectureError(reason, self.supernet.space.labels(indices), rows)
 
     # -- checkpoints --------------------------------------------------------------------------------------------------
 
     def _signature(self) -> dict[str, Any]:
-        """What must not change between a search and its continuation."""
+        """Settings that must be equal in a search and its continuation."""
         s = self.settings
         return {
             "epochs": s.epochs,
@@ -414,11 +414,11 @@ class Run:
         return [self.paths, *(generator for generator in own if generator is not None)]
 
     def _saved(self, path: Path) -> None:
-        """Write a checkpoint; where that fails, as on a full disk, the search goes on without."""
+        """Write a checkpoint. If this fails, for example on a full disk, only warn."""
         try:
             with replacing(path) as file:
                 torch.save(self._state(), file)
-        except (OSError, RuntimeError) as error:  # PyTorch reports some failed writes as the latter
+        except (OSError, RuntimeError) as error:  # PyTorch reports some failed writes as RuntimeError
             warnings.warn(
                 f"checkpoint {path} was not written after epoch {self.epoch - 1}: {type(error).__name__}: {error}; the "
                 "search goes on",
@@ -476,7 +476,7 @@ class Run:
 def _loaded(path: Path) -> dict[str, Any]:
     try:
         with zipfile.ZipFile(path) as archive:
-            if (damaged := archive.testzip()) is not None:  # PyTorch reads on where a checksum is wrong
+            if (damaged := archive.testzip()) is not None:  # PyTorch does not check checksums
                 raise zipfile.BadZipFile(f"{damaged} is damaged")
         saved = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:
@@ -493,7 +493,7 @@ def _loaded(path: Path) -> dict[str, Any]:
 
 @contextmanager
 def _noting(note: str) -> Iterator[None]:
-    """Add a note to an error that comes from inside."""
+    """Add a note to an error raised inside."""
     try:
         yield
     except Exception as error:

@@ -1,4 +1,4 @@
-"""Groups of units that are alike, the widths among which each group chooses, and what sizes follow from them."""
+"""Groups of similar units, the widths that each group can have, and the sizes that follow from them."""
 
 from __future__ import annotations
 
@@ -15,28 +15,28 @@ from cggd_nas.links import Atoms, Coupling, Owner
 from cggd_nas.measure import BIAS_BITS
 from cggd_nas.sums import Table
 
-# A block that is left out counts, for the capacity of a network, as a layer of a quarter of its width.
+# For the capacity of a network, a block that is left out counts as a layer of a quarter of its width.
 LEFT_OUT = 0.25
 
 
 @dataclass(eq=False)
 class Group:
-    """Units that occupy the same dimensions of the same weights, one as many indices as another.
+    """Units in the same dimensions of the same weights, each with the same number of indices.
 
     Attributes
     ----------
     decision : str
-        The path of the first module whose outputs they are.
+        The path of the first module that has them as outputs.
     members : list of (Owner, array of int, shape (n_units, indices of a unit))
         The most important unit first.
     units : array of int
         Their numbers in `Coupling.units`.
     taken : sequence of int
-        Channels of a unit in each layer that takes them, in all groups of a convolution.
+        Channels of a unit in each layer that has them as inputs, in all groups of a convolution.
     options : dict of str to int
-        For each label of a width the number of units that stay.
+        The number of units for each label of a width.
     scores : array of float
-        How much each unit matters, in their order; empty before it is known.
+        Importance of each unit; empty until it is computed.
     """
 
     decision: str
@@ -53,17 +53,17 @@ class Group:
 
     @property
     def channels(self) -> int:
-        """Channels of a unit, as the layers that take them count them; without such, as few as any layer has."""
+        """Channels of a unit: the smallest number in layers that have them as inputs, or else in any layer."""
         return min(self.taken or [at.shape[1] for _, at in self.members])
 
     def sort(self, scores: NDArray[np.float64]) -> None:
-        """Put units into the order of their scores, the largest first."""
+        """Sort units by their scores, the largest first."""
         ranking = np.argsort(-scores, kind="stable")
         self.scores, self.units = scores[ranking], self.units[ranking]
         self.members = [(owner, at[ranking]) for owner, at in self.members]
 
     def offer(self, ratios: Sequence[float], round_to: int) -> None:
-        """Set the widths that can be chosen: multiples of `round_to` channels near the ratios."""
+        """Set the possible widths: multiples of `round_to` channels near the ratios."""
         step = max(1, round_to // self.channels)
         kept = {
             min(self.n, max(step, round(ratio * self.n / step) * step)) if ratio < 1 else self.n for ratio in ratios
@@ -72,7 +72,7 @@ class Group:
 
 
 def groups_of(found: Coupling) -> tuple[list[Group], dict[str, str]]:
-    """The groups of a network, and for the modules whose outputs belong to none the reason."""
+    """The groups of a network, and for each module whose outputs belong to no group the reason."""
     where: dict[int, list[tuple[int, Atoms]]] = {}
     for number, owner in enumerate(found.owners):
         units = found.units[owner.atoms]
@@ -115,7 +115,7 @@ class Products:
     found : Coupling
     groups : list of Group
     depths : mapping of str to (str, array)
-        For each block that can be left out its path, decision, and 1 for each option that keeps it.
+        For each block that can be left out its path, its decision, and 1 for each option that keeps it.
     """
 
     found: Coupling
@@ -124,7 +124,7 @@ class Products:
     model: nn.Module
 
     def capacity(self, space: ChoiceSpace) -> NDArray[np.float64]:
-        """For each option the logarithm of the share that stays; their sum is largest for evenly wide networks."""
+        """The logarithm of the remaining share for each option; the sum is largest for evenly wide networks."""
         made = np.zeros(space.n_options)
         shares = {group.decision: np.array(list(group.options.values())) / group.n for group in self.groups}
         shares |= {decision: np.where(kept > 0, 1.0, LEFT_OUT) for decision, kept in self.depths.values()}
@@ -138,7 +138,7 @@ class Products:
         return {int(unit): g for g, group in enumerate(self.groups) for unit in group.units}
 
     def size(self, atoms: Atoms) -> dict[int | None, int] | None:
-        """Size of a dimension: indices per unit of each group, and how many always stay; None if units differ."""
+        """Size of a dimension: indices per unit of each group, and the fixed number; None if units differ."""
         units, counts = np.unique(self.found.units[atoms], return_counts=True)
         total: dict[int | None, int] = {None: 0}
         seen: dict[int, list[int]] = {}
@@ -162,7 +162,7 @@ class Products:
         return self._weights({(path, name): 1 for path, name, _ in self._parameters()})
 
     def storage_bits(self, bits: int) -> list[Table] | None:
-        """Bits of the weights, as `cggd_nas.measure.storage_bits` counts them."""
+        """Bits of the weights, counted as in `cggd_nas.measure.storage_bits`."""
         value: dict[tuple[str, str], int] = {}
         for path, name, x in self._parameters():
             norm = isinstance(self.model.get_submodule(path), nn.modules.batchnorm._BatchNorm)
@@ -176,7 +176,7 @@ class Products:
         return [(path, name, x) for (path, _, name), x in named]
 
     def _weights(self, value: Mapping[tuple[str, str], int]) -> list[Table] | None:
-        """A value for each number of some parameters, by their paths and names."""
+        """The sum of the elements of parameters, each times its parameter's `value`."""
         owners: dict[tuple[str, str], list[Owner]] = {}
         for owner in self.found.owners:
             owners.setdefault((owner.path, owner.name), []).append(owner)

@@ -1,4 +1,4 @@
-"""The selections that a search visits: those that satisfy every constraint, and the nearest to them."""
+"""The selections that a search visits: the feasible ones, and the nearest one."""
 
 from __future__ import annotations
 
@@ -26,11 +26,11 @@ class Visited:
     Attributes
     ----------
     late : float
-        Selections visited before this epoch are kept only until a later one satisfies every constraint.
+        Selections visited before this epoch are kept only until a feasible one is visited in a later epoch.
     feasible : dict of selection to Visit
         The last visit of each selection that satisfies every constraint.
     nearest : Nearest or None
-        The selection of least excess.
+        The selection with the smallest excess.
     """
 
     late: float
@@ -51,7 +51,7 @@ class Visited:
             self.nearest = Nearest(selection, missed)
 
     def state(self) -> dict[str, Any]:
-        """What a checkpoint holds of it."""
+        """The state for a checkpoint."""
         nearest = self.nearest
         return {
             "met": [(selection, visit.epoch, visit.values) for selection, visit in self.feasible.items()],
@@ -59,6 +59,6 @@ class Visited:
         }
 
     def restored(self, saved: dict[str, Any]) -> Visited:
-        """The visits that a checkpoint holds."""
+        """The visits in a checkpoint."""
         feasible = {tuple(selection): Visit(at, tuple(values)) for selection, at, values in saved["met"]}
         return Visited(self.late, feasible, None if saved["nearest"] is None else Nearest(*saved["nearest"]))

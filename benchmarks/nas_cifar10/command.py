@@ -1,4 +1,4 @@
-"""``python -m benchmarks nas_cifar10``: all runs that are still missing, one row of a table for each as it ends."""
+"""``python -m benchmarks nas_cifar10``: makes all missing runs and appends a row of a table when each ends."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ CACHE = Path("out/nas_cifar10/cache")
 
 @dataclass(frozen=True)
 class Task:
-    """A run to be made; `weight` is NaN for methods without one."""
+    """A run; `weight` is NaN for methods without a weight."""
 
     setting: str
     method: str
@@ -45,7 +45,7 @@ class Task:
 
 
 def planned() -> Iterator[Task]:
-    """All runs, what is asked for first comes first."""
+    """All runs, the most important first."""
     five, three = range(5), range(3)
     for settings in (TOPOLOGY_NAMES[:3], SIZE_NAMES, TOPOLOGY_NAMES[3:]):
         yield from (Task(setting, "cggd", math.nan, seed) for seed in five for setting in settings)
@@ -60,14 +60,14 @@ def planned() -> Iterator[Task]:
 
 
 def ends() -> Iterator[Task]:
-    """The runs whose ends alone are compared, seed by seed."""
+    """The runs that are compared only by their ends, seed by seed."""
     for seed, setting, name in itertools.product(range(5), ("latency", "latency10"), ENDS):
         weight = METHODS[name].weight
         yield Task(setting, name, math.nan if weight is None else weight, seed)
 
 
 def end(setting: Setting, task: Task, recipe: Recipe, images: Images, cache: Path) -> dict[str, Any]:
-    """One run without a finish: the row of its end, and of the best of the selections that it met."""
+    """One run without a finish: a row with its end and the best selection that it visited."""
     weight = None if math.isnan(task.weight) else task.weight
     search = trained(setting, METHODS[task.method], weight, recipe, images, task.seed, cache)
     last = tuple(search.supernet.indices().tolist())
@@ -89,7 +89,7 @@ def end(setting: Setting, task: Task, recipe: Recipe, images: Images, cache: Pat
 
 
 def run(setting: Setting, task: Task, recipe: Recipe, images: Images, cache: Path) -> tuple[dict[str, Any], list[dict]]:
-    """One run: its row, and the rows of its trajectory."""
+    """One run: its row and the rows of its trajectory."""
     method = METHODS[task.method]
     weight = None if math.isnan(task.weight) else task.weight
     wall = time.perf_counter()
@@ -131,9 +131,9 @@ def run(setting: Setting, task: Task, recipe: Recipe, images: Images, cache: Pat
 def _starts(
     setting: Setting, task: Task, met: dict[Selection, None], logits: np.ndarray, recipe: Recipe
 ) -> Sequence[Selection]:
-    """The selections that a method answers with, the last met or the likeliest first, the largest, and some drawn.
+    """The selections that are evaluated: those visited last or the likeliest, the largest, and some random ones.
 
-    None at all where it met none that satisfies the bounds: the others are not its own.
+    Empty if the method visited no selection within the bounds, since the others are not its own.
     """
     method, rows = METHODS[task.method], setting.feasible()
     drawn = [tuple(row) for row in np.random.default_rng(task.seed).permutation(rows).tolist()]
@@ -148,7 +148,7 @@ def _starts(
 
 
 def append(path: Path, rows: Sequence[dict[str, Any]]) -> None:
-    """Add rows to a CSV file, with a head where it is new."""
+    """Add rows to a CSV file, with a header if it is new."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("a", newline="", encoding="utf-8") as stored:
         writer = csv.DictWriter(stored, list(rows[0]), lineterminator="\n")
@@ -158,7 +158,7 @@ def append(path: Path, rows: Sequence[dict[str, Any]]) -> None:
 
 
 def rows_of(path: Path) -> list[dict[str, str]]:
-    """The rows of a CSV file; none where it is not there."""
+    """The rows of a CSV file; empty if it does not exist."""
     if not path.is_file():
         return []
     with path.open(newline="", encoding="utf-8") as stored:
@@ -166,7 +166,7 @@ def rows_of(path: Path) -> list[dict[str, str]]:
 
 
 def main(arguments: Sequence[str] = ()) -> None:
-    """Make the runs that the results do not hold yet."""
+    """Make the runs that are missing in the results."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks nas_cifar10", description=__doc__)
     parser.add_argument("--quick", action="store_true", help="few small images, one seed, some methods: a smoke test")
     parser.add_argument("--settings", nargs="+", metavar="NAME", help=", ".join((*TOPOLOGY_NAMES, *SIZE_NAMES)))

@@ -1,4 +1,4 @@
-"""CIFAR-10 reduced to small images, decoded once and kept."""
+"""CIFAR-10 reduced to small images, decoded once and stored."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ FILE = "nas/cifar10_jpeg.npz"
 
 @dataclass(frozen=True, eq=False)
 class Images:
-    """Normalised images (n, 3, side, side) with their classes: weights learn on one part, choices on the other."""
+    """Normalised images (n, 3, side, side) with their classes: one part for weights, one for choices."""
 
     train: tuple[Tensor, Tensor]
     val: tuple[Tensor, Tensor]
@@ -29,7 +29,7 @@ class Images:
 
 
 def available() -> bool:
-    """Whether the file is there."""
+    """Whether the file exists."""
     folder = data_folder()
     return folder is not None and (folder / FILE).is_file()
 
@@ -46,7 +46,7 @@ def load(n_train: int, n_val: int, side: int, cache: Path) -> Images:
     with np.load(kept) as stored:
         x, y = torch.from_numpy(stored["pixels"]).float(), torch.from_numpy(stored["labels"])
     x = (x - x.mean((0, 1, 2))) / x.std((0, 1, 2))
-    # The memory stays in the order of (n, row, column, channel), which convolutions on a CPU prefer.
+    # The memory order stays (n, row, column, channel), in which convolutions on a CPU are fast.
     x = x.permute(0, 3, 1, 2)
     return Images((x[:n_train], y[:n_train]), (x[n_train:], y[n_train:]))
 

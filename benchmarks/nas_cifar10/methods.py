@@ -1,4 +1,4 @@
-"""The methods: cggd and its variations, the penalties of the literature, a search without bounds, random networks."""
+"""The methods: cggd and its variations, penalties of the literature, a search without bounds, random networks."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class Guided:
     ----------
     rescale, weights : see `cggd_nas.TorchGuide`
     safeguard : bool
-        Whether a witness is led to where the direction alone is not enough.
+        Whether the safeguard leads to a witness if the direction alone is not enough.
     decoupled : bool
         Whether the guide changes the optimizer's step (`TorchGuide.update`), or the gradient before it.
     """
@@ -46,7 +46,7 @@ class Method:
     ----------
     guided : Guided, optional
     penalty : callable, optional
-        From constraints and a weight to an objective in place of the task loss.
+        From constraints and a weight to an objective that replaces the task loss.
     weight : float, optional
         The published weight of the penalty.
     scan : tuple of float
@@ -54,14 +54,14 @@ class Method:
     relaxation : callable
         From ``temperature=`` to how options mix in steps of the choices.
     mixed : bool
-        Whether weights learn on that mixture as well, instead of on single paths drawn evenly.
+        Whether weights are also trained on that mixture, instead of on even paths.
     filtered : bool
-        Whether the answer is made of the likeliest selections that satisfy the bounds, instead of those met.
+        Whether the likeliest selections within the bounds are evaluated, instead of visited selections.
     random : bool
-        Whether no choice is trained, and the networks judged are drawn at random from those that satisfy the bounds.
+        Whether no choice is trained and the networks evaluated are random ones within the bounds.
     tabulated : bool
-        Whether choices learn from the replacement table of the loss at a drawn selection, as in `cggd.Descent`, instead
-        of a gradient through the network.
+        Whether choices are trained by the replacement table of the loss at a random selection, as in `cggd.Descent`,
+        instead of a gradient through the network.
     chooser : callable, optional
         From logits, constraints and the weight to the optimizer of the choices, instead of Adam.
     """
@@ -121,8 +121,8 @@ ABLATIONS = {
     "cggd own paths": replace(OURS, relaxation=GumbelSoftmax, mixed=True),
 }
 
-# Methods that are compared by their ends alone, beside some of the others; weights are those that served best under
-# latency on the tables (benchmarks/penalties).
+# Methods that are compared only by their ends, with some of the others. Their weights were the best ones under latency
+# on the tables (benchmarks/penalties).
 TABULATED = "cggd tables"
 RIVALS = {
     "hdx": Method(penalty=lambda constraints, weight: hdx(constraints, growth=weight), weight=1.0),

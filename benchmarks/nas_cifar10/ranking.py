@@ -1,4 +1,4 @@
-"""From the selections that a search met to its answer: judged by shared weights first, then by training alone."""
+"""The answer of a search: visited selections are evaluated with shared weights, the best also by training alone."""
 
 from __future__ import annotations
 
@@ -25,18 +25,18 @@ from cggd_nas.neighbours import best_first
 
 @dataclass(frozen=True)
 class Answer:
-    """What is left of a search's selections.
+    """The answer of a search.
 
     Attributes
     ----------
     shared : tuple of int
-        The best by shared weights.
+        The best selection by shared weights.
     alone : tuple of int
-        The best once the best were trained alone.
+        The best selection by training alone.
     judged, trained : int
-        Networks judged by shared weights, and trainings alone.
+        Number of networks evaluated with shared weights, and of trainings alone.
     seconds : float
-        CPU time of these, whether this run did them or one before it.
+        CPU time of both, also if an earlier run did them.
     """
 
     shared: Selection
@@ -57,20 +57,20 @@ def answer(
     *,
     neighbours: bool = True,
 ) -> Answer | None:
-    """The best network among selections that satisfy the bounds, and their neighbours; None where there is none.
+    """The best network among selections that satisfy the bounds and their neighbours; None if there is none.
 
     Parameters
     ----------
     starts : iterable of selection
-        At most ``recipe.judged`` of them are judged.
+        At most ``recipe.judged`` of them are evaluated.
     neighbours : bool
-        Whether neighbours of the best are judged too while fewer were judged.
+        Whether neighbours of the best are also evaluated, up to this number.
     """
     capacity = setting.family.capacity
     generator = torch.Generator().manual_seed(seed)
     calibration = list(islice(Shuffled(images.train, recipe.batch, generator), recipe.calibration))
     part = [(images.val[0][: recipe.ranking_images], images.val[1][: recipe.ranking_images])]
-    # Methods whose choices do not act on the weights end with the same weights, and share what these said.
+    # Methods whose choices do not affect the weights end with the same weights, and share these results.
     parts = [recipe.calibration, recipe.batch, recipe.ranking_images, seed, *map(_content, supernet.weights())]
     stored = Stored(cache / f"judged_{digest(parts)}.csv")
     spent: list[float] = []
@@ -101,7 +101,7 @@ def answer(
     shared, trainings = order[0], 0
     for networks, epochs in recipe.rounds:
         finalists = order[:networks]
-        longer = epochs * networks // len(finalists)  # where there are fewer
+        longer = epochs * networks // len(finalists)  # if there are fewer
         results = {s: alone(s, setting, longer, recipe, images, seed, cache) for s in finalists}
         spent += [result.seconds for result in results.values()]
         trainings += len(results)
@@ -111,7 +111,7 @@ def answer(
 
 @dataclass(frozen=True)
 class Scored:
-    """The accuracy of a network on validation images, and the CPU time that it took."""
+    """The accuracy of a network on validation images, and the CPU time of its evaluation."""
 
     accuracy: float
     seconds: float
@@ -130,10 +130,10 @@ class Stored:
         self.scores: dict[str, Scored] = {}
 
     def once(self, key: object, score: Callable[[], float]) -> Scored:
-        """What the file has for a key, or else what `score` gives."""
+        """The score stored for a key; otherwise the result of `score`, which is then stored."""
         name = repr(key)
         if name not in self.scores and self.path.is_file():
-            # Another process may have added it meanwhile.
+            # Another process may have added it.
             with self.path.open(newline="") as lines:
                 self.scores = {row[0]: Scored(*map(float, row[1:])) for row in csv.reader(lines)}
         if name not in self.scores:
@@ -158,7 +158,7 @@ def alone(
     seed: int,
     cache: Path,
 ) -> Scored:
-    """Train one network from scratch; what was trained before, for any search with this seed, is read from `cache`."""
+    """Train one network from scratch; scores of earlier searches with this seed are read from `cache`."""
     network = setting.family.canonical(selection)
     parts = [setting.family.name, recipe.alone_images, recipe.val_images, recipe.side]
     parts += [recipe.alone_channels, recipe.alone_cells, recipe.batch, epochs, seed, network]
@@ -170,7 +170,7 @@ def alone(
         x, y = (part[: recipe.alone_images] for part in images.train)
         batches = Shuffled((x, y), recipe.batch, torch.Generator().manual_seed(seed))
         with lean():
-            # Scores after each epoch are not needed, so that one image does.
+            # Scores after each epoch are not needed, so one image is enough.
             retrain(module, batches, [(x[:1], y[:1])], epochs, seed=seed)
             return evaluate(module, zip(images.val[0].split(500), images.val[1].split(500), strict=True)).accuracy
 

@@ -1,4 +1,4 @@
-"""How weights and choices are trained: the numbers that all methods share."""
+"""Settings of the training of weights and choices, shared by all methods."""
 
 from __future__ import annotations
 
@@ -7,39 +7,39 @@ from dataclasses import dataclass, replace
 
 @dataclass(frozen=True, kw_only=True)
 class Recipe:
-    """The training that every method gets.
+    """The training of every method.
 
     Attributes
     ----------
     images, val_images, side : int
-        Images that shared weights learn from, images that choices are made by, and their side in pixels.
+        Images for training the shared weights, images for validation, and their side in pixels.
     channels, cells : int
-        Of the topology supernet: channels of the first stage, cells per stage.
+        Channels of the first stage and cells per stage of the topology supernet.
     alone_channels, alone_cells : int
-        The same of cells trained alone: deep and narrow networks tell cells apart better, and learn too slowly to share
-        weights.
+        The same for cells trained alone. Deep and narrow networks are better for comparing cells, but learn too slowly
+        as a supernet.
     warmup, epochs : int
-        Epochs before choices move, and all.
+        Epochs before choices are trained, and all epochs.
     every : int
-        Steps of the weights for one of the choices.
+        Steps of the weights per step of the choices.
     tabulated : int
-        How much rarer, and larger, steps by replacement tables are: a table takes that many times longer.
+        Factor by which steps by replacement tables are rarer and larger, since a table takes that many times longer.
     batch : int
     shared_rate, choice_rate : float
         Learning rates: weights (SGD, cosine), choices (Adam).
     judged, drawn, largest, ranking_images : int
-        Networks that a method may judge by shared weights at its end; how many of them are drawn at random from those
-        that satisfy the bounds, and how many are the largest of those; and the validation images that it does so by.
+        Number of networks that a method may evaluate with shared weights at its end; how many of them are random
+        networks within the bounds, and how many are the largest of these; number of validation images.
     branches : int, optional
-        Neighbours of a network that are judged, those of the largest capacity; by default all.
+        Number of neighbours of a network that are evaluated, those of the largest capacity; by default all.
     calibration : int
-        Batches that batch norms are recalibrated with.
+        Batches by which batch norms are recalibrated.
     shared_capacity, alone_capacity : float
-        What the rank by `Family.capacity` counts beside the rank by accuracy, with shared weights and trained alone:
-        the shorter a training, the more it favours networks that learn fast over those that can hold more.
+        Weight of the rank by `Family.capacity` relative to the rank by accuracy, with shared weights and for networks
+        trained alone. Shorter trainings favour networks that learn fast over those with more capacity.
     rounds : tuple of (networks, epochs)
-        Networks that are trained alone in each round, the best of the round before. Where there are fewer, they share
-        the epochs of all.
+        Number of networks that are trained alone in each round, the best of the previous round. If there are fewer,
+        they share the epochs of all.
     alone_images : int
     """
 
@@ -71,7 +71,7 @@ class Recipe:
 
 FULL = Recipe()
 
-# A step of the size space's supernet takes six times as long. Widths are all that differs there, so they count more.
+# A step of the size space's supernet takes six times as long. Its networks differ only in widths, so these count more.
 SIZE_SPACE = replace(
     FULL,
     images=10_000,
@@ -86,7 +86,7 @@ SIZE_SPACE = replace(
     rounds=((5, 5),),
 )
 
-# What methods are compared by their ends with: an eighth of the images and three quarters of the epochs.
+# For comparisons of ends: an eighth of the images and three quarters of the epochs.
 ENDS = replace(FULL, images=2_560, val_images=2_000, warmup=6, epochs=9)
 
 QUICK = replace(

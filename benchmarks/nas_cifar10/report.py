@@ -1,4 +1,4 @@
-"""Tables and plots of what the runs found."""
+"""Tables and plots of the results."""
 
 from __future__ import annotations
 
@@ -23,10 +23,10 @@ MARK, ENDS_MARK = "nas_cifar10", "nas_ends"
 # The paper's regrets on CIFAR-10, in points of accuracy below the best feasible network (CONNAS, ICLR 2026).
 PAPER = {"latency": 1.08, "energy": 1.08, "both": 1.08, "memory": 0.14, "params": 1.0}
 
-# Where variations of cggd run: under a loose bound, and under one that is hard to keep.
+# Settings of cggd's variations: a loose bound, and a bound that is hard to satisfy.
 VARIED = ("latency", "latency10")
 
-# Where the plot of all networks begins, in %.
+# Lowest accuracy in the plot of all networks, in %.
 LOWEST = 84
 
 COLUMNS = (
@@ -86,7 +86,7 @@ def page(runs: Sequence[Row]) -> str:
 
 
 def ends_page(rows: Sequence[Row]) -> str:
-    """The table of searches that are compared by their ends alone, as Markdown."""
+    """The table of searches that are compared only by their ends, as Markdown."""
     heads = ("setting", "method", "runs", "end: satisfied", "end: accuracy", "end: regret", "best met: regret")
     lines = []
     for group in _grouped(rows, "setting", "method"):
@@ -110,7 +110,7 @@ def ends_page(rows: Sequence[Row]) -> str:
 
 
 def write(runs: Sequence[Row], trajectory: Sequence[Row], document: Path) -> None:
-    """Put the tables between the marks of a document, and the plots beside it."""
+    """Write the tables between the marks of a document, and the plots into its folder."""
     import matplotlib as mpl
 
     mpl.use("Agg")
@@ -215,7 +215,7 @@ def _answers(runs: Sequence[Row], ax) -> None:
     ax.axvspan(0, bounded.bound, color="tab:green", alpha=0.08, label="satisfies the bound")
 
     def places(rows: Sequence[Row], name: str) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        """Latencies and accuracies of networks, as far as the plot shows them."""
+        """Latencies and accuracies of networks in the range of the plot."""
         numbers = [setting.number(_selection(row, name)) for row in rows]
         return latency[numbers], np.maximum(accuracy[numbers], LOWEST)
 

@@ -1,4 +1,4 @@
-"""What is searched: the spaces with their supernets, the bounds on them, and the accuracies that judge the answers."""
+"""The settings: spaces with their supernets, the bounds, and the accuracies by which answers are evaluated."""
 
 from __future__ import annotations
 
@@ -33,11 +33,11 @@ class Family:
     build : callable
         From channels and cells per stage to the supernet's network.
     canonical : callable
-        From a selection to the one that stands for all networks which compute the same.
+        From a selection to a representative of all selections that compute the same.
     capacity : callable
-        From a selection to how much its network can hold; its order matters, its scale does not.
+        From a selection to the capacity of its network. Only the order of capacities matters.
     recipe : Recipe
-        How its supernet and its networks are trained.
+        The training of its supernet and its networks.
     """
 
     name: str
@@ -56,7 +56,7 @@ class Setting:
     name : str
     family : Family
     table : benchmarks.penalties.settings.Setting
-        The bounds on the stored tables, with the accuracy that judges.
+        The bounds on the stored tables, with the accuracy.
     """
 
     name: str
@@ -64,13 +64,13 @@ class Setting:
     table: tables.Setting
 
     def constraints(self, space: ChoiceSpace) -> list[Constraint]:
-        """The bounds, on the supernet's space; in units in which all costs exceed 1, as some penalties need."""
+        """The bounds on the supernet's space, in units in which all costs exceed 1, as some penalties need."""
         return [
             Table(space, FINE * every(c.metric), name=c.metric.name) <= FINE * c.bound for c in self.table.constraints
         ]
 
     def number(self, selection: Sequence[int]) -> int:
-        """Place of a selection in the order of `ChoiceSpace.enumerate`."""
+        """Position of a selection in the order of `ChoiceSpace.enumerate`."""
         return int(np.ravel_multi_index(tuple(selection), tuple(self.table.space.sizes)))
 
     def satisfied(self, selection: Sequence[int]) -> bool:
@@ -90,7 +90,7 @@ class Setting:
         return self.best - self.accuracy(selection)
 
     def by_network(self, rows: NDArray[np.int64]) -> dict[Selection, float]:
-        """Mean accuracy of those of some cells that compute the same, by the selection that stands for them."""
+        """Mean accuracy of the cells that compute the same, by their representative."""
         found: dict[Selection, list[float]] = {}
         for row in map(tuple, rows.tolist()):
             found.setdefault(self.family.canonical(row), []).append(self.accuracy(row))
@@ -107,7 +107,7 @@ class Setting:
         return max(self.networks[self.family.canonical(tuple(row))] for row in self.feasible().tolist())
 
     def network_regret(self, selection: Sequence[int]) -> float:
-        """Points of accuracy below the best network that satisfies the bounds, both as means over equal cells."""
+        """Points of accuracy below the best network within the bounds, both as means over equal cells."""
         return self.best_network - self.networks[self.family.canonical(tuple(selection))]
 
     def feasible(self) -> NDArray[np.int64]:
@@ -118,8 +118,8 @@ class Setting:
 def live(selection: Selection) -> Selection:
     """The topology cell without edges that carry nothing from the input to the output.
 
-    An edge whose source gets no input, or whose target leads nowhere, can be left out; where no edge joins the two
-    inner nodes, they may change places.
+    An edge is removed if its source gets no input or its target does not reach the output. Two inner nodes without an
+    edge between them are put into a fixed order.
 
     Examples
     --------
@@ -167,7 +167,7 @@ SIZE_NAMES = ("params", "memory")
 
 @cache
 def all_settings() -> dict[str, Setting]:
-    """All settings by name; those of the size space only where its file is here."""
+    """All settings by name; those of the size space only if its file exists."""
     named = [*zip(TOPOLOGY_NAMES, tables.topology(), strict=False)]
     found = {name: Setting(name, TOPOLOGY, table) for name, table in named}
     return found | {

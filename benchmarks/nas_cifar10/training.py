@@ -1,4 +1,4 @@
-"""Weights and choices trained together: one loop for all methods."""
+"""The training of weights and choices, in one loop for all methods."""
 
 from __future__ import annotations
 
@@ -32,16 +32,16 @@ from cggd_nas.learners import CLIP
 from cggd_nas.relaxations import Mixing
 from cggd_nas.training import LATE
 
-# Violated steps after which the safeguard leads to the witness, where there is one: that of `cggd_nas.search`.
+# Violated steps after which the safeguard leads to the witness, as in `cggd_nas.search`.
 PATIENCE, NEVER = 10, 10**9
 
 
 @contextlib.contextmanager
 def lean() -> Iterator[None]:
-    """Convolutions in bfloat16 where a block of code runs, on processors that compute in it.
+    """Run convolutions in a ``with`` block in bfloat16, on processors that support it.
 
-    The others emulate it, which takes twice as long as single precision. Weights change while a block runs, so that
-    casts of them must not be kept.
+    Other processors emulate it, which takes twice as long as single precision. Weights change inside the block, so
+    their casts must not be cached.
     """
     native = torch.cpu.get_capabilities().get("avx512_bf16", False)
     with torch.autocast("cpu", torch.bfloat16, enabled=native, cache_enabled=False):
@@ -49,13 +49,13 @@ def lean() -> Iterator[None]:
 
 
 def digest(parts: object) -> str:
-    """A short name for what a file of the cache depends on."""
+    """A short name of a cache file for everything that it depends on."""
     return hashlib.sha256(repr(parts).encode()).hexdigest()[:16]
 
 
 @dataclass
 class EvenPaths:
-    """Single paths on which each option of a decision is trained once before any is trained again.
+    """Single paths on which every option of a decision is trained once before any is trained again.
 
     References
     ----------
@@ -84,7 +84,7 @@ class Trained:
     seconds : float
         CPU time.
     direction : float
-        Share of the time of the choices' training that the guide took.
+        The guide's share of the time of the choices' training.
     """
 
     supernet: Supernet
@@ -97,7 +97,7 @@ class Trained:
 def trained(
     setting: Setting, method: Method, weight: float | None, recipe: Recipe, images: Images, seed: int, cache: Path
 ) -> Trained:
-    """Run one search; its warm-up, which all methods share, is kept in `cache`."""
+    """Run one search; its warm-up, which all methods share, is stored in `cache`."""
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         supernet = collect(setting.family.build(recipe.channels, recipe.cells))
@@ -119,7 +119,7 @@ class _Search:
         self.model, self.constraints = supernet.model, setting.constraints(supernet.space)
         self.model.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue] - missing in its overloads
         self.weights = list(supernet.weights())
-        # Draws for the choices are apart from those for the weights, which so learn the same beside any choices.
+        # Separate generators for choices and weights, so that the training of weights does not depend on the choices.
         self.paths, self.mixtures, order, other = (torch.Generator().manual_seed(seed) for _ in range(4))
         x, y = (part[: recipe.images] for part in images.train)
         self.train, self.val = Shuffled((x, y), recipe.batch, order), Shuffled(images.val, recipe.batch, other)
@@ -161,13 +161,13 @@ class _Search:
         share = self.guiding[0] / (time.perf_counter() - choosing)
         if self.method.guided is not None and self.method.guided.safeguard:
             self.guide.settle()
-        if isinstance(self.chooser, FrankWolfe):  # its probabilities are made discrete in its own way
+        if isinstance(self.chooser, FrankWolfe):  # it makes its probabilities discrete by a linear program
             self.supernet.set_logits(one_hot(self.chooser.selection(), self.supernet.space))
         direction = share if self.method.guided else math.nan
         return Trained(self.supernet, self.met, epochs, time.process_time() - began, direction)
 
     def _warm_up(self, cache: Path) -> float:
-        """Weights alone, on even paths; returns the CPU time that it takes, or took when it was kept."""
+        """Train weights alone on even paths; returns the CPU time, also if the result is read from the cache."""
         recipe = self.recipe
         parts = [recipe.images, recipe.val_images, recipe.side, recipe.channels, recipe.cells, recipe.warmup]
         parts += [recipe.epochs, recipe.batch, recipe.shared_rate, self.setting.family.name, self.seed]
@@ -187,7 +187,7 @@ class _Search:
         kept = torch.load(path, weights_only=True)
         for name, part in states.items():
             part.load_state_dict(kept[name])
-        # The same draws follow whether the warm-up was read or run.
+        # Later draws are the same whether the warm-up was read or run.
         self.paths.manual_seed(self.seed + 1)
         self.train.generator.manual_seed(self.seed + 1)
         self.even.decks.clear()
@@ -267,7 +267,7 @@ class _Search:
         return loss.item()
 
     def _tabulate(self, batch: tuple[Tensor, Tensor], temperature: float) -> float:
-        """One step of the choices by the losses of all switches of a drawn selection, with the weights as they are."""
+        """One step of the choices by the losses of all switches of a random selection, with fixed weights."""
         space, logits = self.supernet.space, self.supernet.logits()
         probabilities = softmax(logits / temperature, space.layout)
         noise = -torch.empty(len(logits)).exponential_(generator=self.mixtures).log().double().numpy()
@@ -300,14 +300,14 @@ class _Search:
 
 
 def one_hot(selection: NDArray[np.int64], space: ChoiceSpace) -> NDArray[np.float64]:
-    """Logits whose largest are those of a selection."""
+    """Logits whose largest entries are those of a selection."""
     logits = np.zeros(space.n_options)
     logits[space.layout.flat(selection)] = 1.0
     return logits
 
 
 def _timed(function: Callable[..., Any], clock: list[float]) -> Callable[..., Any]:
-    """The function, whose time is added to a clock."""
+    """The function, with its time added to a clock."""
 
     def run(*args: Any) -> Any:
         began = time.perf_counter()

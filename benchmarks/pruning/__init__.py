@@ -1,15 +1,16 @@
-"""A trained ResNet cut to shares of its multiply-accumulates or of its latency, by cggd and by others.
+"""A trained ResNet pruned to shares of its multiply-accumulates or of its latency, by cggd and other methods.
 
     python -m benchmarks pruning [--seeds 0 1 2] [--budgets macs:0.5 latency:0.3 ...] [--methods uniform ...]
                                  [--quick] [--tables]
 
-CIFAR-10 at 16 x 16 pixels, 4,000 images to train with. All methods start from the same trained network, are fine-tuned
-by the same number of steps (2 epochs, 124 steps of 64 images) with it as teacher, and are judged on the same 4,000 test
-images, before fine-tuning with batch norms recalibrated by the same batches. Latency is that of ONNX Runtime on one
-thread for a batch of 16, as a share of the whole network's, both taking turns. The networks of "from scratch" have the
-widths of "uniform", new weights, and train for as long as cggd takes to choose and to fine-tune, in processor time.
-Every budget is checked on the exported file: multiply-accumulates are counted in it, latency is measured. Rows that
-results/pruning.csv has are not made again. Needs nas/cifar10_jpeg.npz; Torch-Pruning takes part where it is installed.
+The data are CIFAR-10 at 16 x 16 pixels, 4,000 images for training. All methods start from the same trained network.
+Their networks are fine-tuned by the same number of steps (2 epochs, 124 steps of 64 images) with the original network
+as teacher, and evaluated on the same 4,000 test images. Before fine-tuning, batch norms are recalibrated by the same
+batches. Latency is measured in ONNX Runtime on one thread for a batch of 16, as a share of the original network's
+latency, in alternating runs. The networks of "from scratch" have the widths of "uniform" and new weights, and are
+trained for as much processor time as cggd needs for the search and fine-tuning. Every budget is checked on the exported
+file: multiply-accumulates are counted in it, and its latency is measured. Rows in results/pruning.csv are not made
+again. Needs nas/cifar10_jpeg.npz. Torch-Pruning is included if it is installed.
 """
 
 from __future__ import annotations
@@ -72,7 +73,7 @@ QUICK = Setting(train=512, val=128, test=256, widths=(8, 16), epochs=1, tuning=1
 
 @dataclass(frozen=True, eq=False)
 class Trained:
-    """A trained network and what it is judged by."""
+    """A trained network and its data."""
 
     model: nn.Module
     example: torch.Tensor
@@ -138,7 +139,7 @@ def row(
 
 
 def _epoch_seconds(network: nn.Module, base: Trained) -> float:
-    """Processor time of an epoch, from a few steps of a copy that is thrown away."""
+    """Processor time of an epoch, from a few steps of a copy."""
     twin, few = copy.deepcopy(network), list(base.train)[:10]
     began = time.process_time()
     retrain(twin, few, [(x[:2], y[:2]) for x, y in few[:1]], 1)
@@ -209,7 +210,7 @@ def main(arguments: Sequence[str] = ()) -> None:
 
 
 def rows_of(out: Path) -> list[dict]:
-    """The rows that are there already; delete some to make them again."""
+    """The rows of earlier runs; delete rows to make them again."""
     path = out / "pruning.csv"
     if not path.is_file():
         return []

@@ -1,4 +1,4 @@
-"""Budgets: a share of what the whole network takes, in multiply-accumulates or in measured latency."""
+"""Budgets: shares of the original network's multiply-accumulates or measured latency."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ from cggd import Constraint, Function
 from cggd_nas import Costs, Supernet, extract, fit_regressor, measure
 from cggd_nas.measure import evaluating, onnx_inputs, onnx_session
 
-# Pairs of runs behind a ratio of latencies; the lower quartile is taken, in processor time, since what else runs on a
-# machine only makes runs longer.
+# Pairs of runs for a ratio of latencies. The lower quartile of processor times is used, since other load on the machine
+# only makes runs longer.
 ROUNDS, QUARTILE = 40, 0.25
 
-# Latencies must stay this far below their bound when a network is chosen, so that they keep it when measured again.
+# Share by which latencies of chosen networks must be below their bound, so that later measurements satisfy it too.
 SLACK = 0.04
 
 # Networks measured for the prediction of latency.
@@ -37,18 +37,19 @@ class NoneFitsError(Exception):
 
 @dataclass(frozen=True, eq=False)
 class Budget:
-    """What a cut network may take.
+    """A bound on a pruned network.
 
     Attributes
     ----------
     kind : {"macs", "latency"}
     share : float
-        Of what the whole network takes.
+        Share of the original network's cost.
     whole : nn.Module
+        The original network.
     example : Tensor or tuple of Tensor
-        Of a batch of 1 for "macs"; latency is that of ONNX Runtime on one thread for this batch.
+        With a batch of 1 for "macs". Latency is that of ONNX Runtime on one thread for this batch.
     known : dict
-        What was measured for predictions; budgets of the same model and example may share it.
+        Measurements for predictions. Budgets of the same model and example can share it.
     """
 
     kind: str
@@ -58,7 +59,7 @@ class Budget:
     known: dict[Any, Any] = field(default_factory=dict)
 
     def used(self, network: nn.Module) -> float:
-        """The share that a network takes."""
+        """A network's cost as a share of the original network's."""
         if self.kind == "macs":
             return measure.macs(network, self.example) / self._macs
         with tempfile.TemporaryDirectory() as folder:
@@ -66,17 +67,17 @@ class Budget:
                                     self.example)  # fmt: skip
 
     def fits(self, network: nn.Module) -> bool:
-        """Whether a network keeps the budget, with the slack that measurements need."""
+        """Whether a network is within the budget; latencies with slack for other measurements."""
         return self.used(network) <= self.share * (1 if self.kind == "macs" else 1 - SLACK)
 
     def used_by_file(self, path: Path) -> float:
-        """The share that an exported file takes."""
+        """An exported file's cost as a share of the original network's."""
         if self.kind == "macs":
             return file_macs(path) / self._macs
         return relative_latency(path, self._session, self.example)
 
     def constraint(self, supernet: Supernet, share: float) -> Constraint:
-        """The bound as one on networks of a supernet; latency is predicted from some that are measured."""
+        """The bound as a constraint on a supernet's networks; latency is predicted from a few measured networks."""
         if self.kind == "macs":
             return Costs(supernet, self.example).macs() <= share * self._macs / 1e6
         measured = Function(supernet.space, lambda labels: self.used(extract(supernet, labels)), name="latency")
@@ -95,7 +96,7 @@ class Budget:
 
 
 def largest(cut: Callable[[float], nn.Module], budget: Budget, steps: int, finer: int = 1) -> nn.Module:
-    """The first of the networks cut(1), cut((steps - 1) / steps), ... that keeps the budget; then in finer steps."""
+    """The first of the networks cut(1), cut((steps - 1) / steps), ... within the budget; then in finer steps."""
     for step in range(steps, 0, -1):
         network = cut(step / steps)
         if budget.fits(network):
@@ -109,7 +110,7 @@ def largest(cut: Callable[[float], nn.Module], budget: Budget, steps: int, finer
 
 
 def relative_latency(path: Path, whole: Any, example: Any) -> float:
-    """Latency of a file as a share of that of a session, the runs of both taking turns."""
+    """Latency of a file as a share of a session's latency, in alternating runs."""
     sessions = [(session, onnx_inputs(session, example)) for session in (onnx_session(path), whole)]
     times = np.empty((ROUNDS + 5, 2))
     for row in times:
@@ -131,7 +132,7 @@ def quick_export(network: nn.Module, example: Any, path: Path) -> Path:
 
 
 def file_macs(path: Path) -> int:
-    """Multiply-accumulates of an ONNX file, from the shapes of its convolutions and products of matrices."""
+    """Multiply-accumulates of an ONNX file, from the shapes of its convolutions and matrix products."""
     graph = onnx.shape_inference.infer_shapes(onnx.load(str(path))).graph
     shapes = {w.name: list(w.dims) for w in graph.initializer}
     for value in (*graph.input, *graph.output, *graph.value_info):

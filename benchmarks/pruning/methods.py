@@ -1,4 +1,4 @@
-"""Ways to cut a trained network to a number of multiply-accumulates; each returns a plain network."""
+"""Methods that prune a trained network to a budget; each returns a plain network."""
 
 from __future__ import annotations
 
@@ -18,10 +18,11 @@ Batch = tuple[Tensor, Tensor]
 # Numbers of channels are multiples of this, for all.
 ROUND = 4
 
-# Ratios of uniform widths and of global pruning, which has three more in the last step.
+# Number of ratios of uniform widths and of global pruning, which tries three more in the last step.
 STEPS = 64
 
-# Finalists of cggd, each fine-tuned for an epoch; searches with tighter bounds where measurements exceed predictions.
+# Finalists of cggd, each fine-tuned for an epoch; number of searches with tighter bounds if measurements exceed
+# predictions, and factor of the bound.
 FINALISTS, TRIES, TIGHTER = 4, 4, 0.95
 
 
@@ -52,7 +53,7 @@ def resnet(widths: Sequence[int], blocks: int, classes: int = 10) -> nn.Module:
 
 
 def ours(model: nn.Module, budget: Budget, train: Sequence[Batch], val: Sequence[Batch]) -> nn.Module:
-    """`prunable` and `search(..., pretrained=True)`; predicted bounds are tightened until measurements keep them."""
+    """`prunable` and `search(..., pretrained=True)`; bounds are tightened until measurements satisfy the budget."""
     ratios = [i / 8 for i in range(1, 9)]
     supernet = prunable(model, budget.example, ratios, ROUND, importance="taylor", batches=train[:8])
     share = budget.share
@@ -67,12 +68,12 @@ def ours(model: nn.Module, budget: Budget, train: Sequence[Batch], val: Sequence
 
 
 def uniform(model: nn.Module, budget: Budget, train: Any, val: Any) -> nn.Module:
-    """The same share of all widths, the largest that fits; channels by the norm of their weights."""
+    """The same share of all widths, the largest within the budget; channels by the norm of their weights."""
 
     def cut(share: float) -> nn.Module:
         try:
             supernet = prunable(model, budget.example, [share], ROUND, depth=False)
-        except ValueError:  # all widths round to what they are
+        except ValueError:  # all widths are rounded to the full width
             return model
         return extract(supernet, [0] * len(supernet.space.decisions))
 
@@ -80,7 +81,7 @@ def uniform(model: nn.Module, budget: Budget, train: Any, val: Any) -> nn.Module
 
 
 def torch_pruning(kind: str) -> Callable[..., nn.Module]:
-    """Torch-Pruning's global pruning, at the least ratio that fits."""
+    """Torch-Pruning's global pruning, at the smallest pruning ratio within the budget."""
 
     def prune(model: nn.Module, budget: Budget, train: Sequence[Batch], val: Any) -> nn.Module:
         import torch_pruning as tp

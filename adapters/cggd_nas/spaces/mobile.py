@@ -1,4 +1,4 @@
-"""Stacks of inverted residual blocks: a MobileNet-style space, and that of FBNet."""
+"""Stacks of inverted residual blocks: a MobileNet-style space, and the space of FBNet."""
 
 from __future__ import annotations
 
@@ -49,9 +49,9 @@ def mobile_stack(
     Parameters
     ----------
     stages : sequence of (channels, blocks, stride)
-        A stage has from one to that many blocks; the first one changes channels and applies the stride.
+        A stage has from 1 to ``blocks`` blocks. The first block changes the channels and applies the stride.
     kernels, expansions : sequence of int
-        Sizes of the depthwise convolutions, odd, and by how much a block widens its channels.
+        Odd sizes of the depthwise convolutions, and factors by which blocks widen their channels.
     stem : int
         Channels after the first convolution.
     num_classes, in_channels : int
@@ -99,8 +99,8 @@ def mobile_stack(
 def fbnet(*, num_classes: int = 100, in_channels: int = 3) -> nn.Module:
     """The supernet of FBNet's space for images of 32 x 32, as HW-NAS-Bench built and measured it.
 
-    22 layers, each one of eight blocks or a skip: 9 ** 22 architectures. Where a layer changes channels or size, its
-    skip is a 1x1 convolution.
+    It has 22 layers, each with eight blocks and a skip as options: 9 ** 22 architectures. If a layer changes channels
+    or size, its skip is a 1x1 convolution.
 
     Parameters
     ----------
@@ -141,12 +141,12 @@ def fbnet_latency(supernet: Supernet, device: str, *, file: str | Path | None = 
     device : str
         ``"raspi4"``, ``"pixel3"``, ``"eyeriss"`` or ``"fpga"``.
     file : path, optional
-        The table; by default ``nas/fbnet_latency_lut.csv`` in the folder of data (`cggd.datasets.data_folder`).
+        The table; by default ``nas/fbnet_latency_lut.csv`` in the data folder (`cggd.datasets.data_folder`).
 
     Returns
     -------
     Additive
-        In ms, with the part that no decision changes.
+        In ms, including the fixed part of the network.
 
     Raises
     ------
@@ -171,9 +171,9 @@ def fbnet_latency(supernet: Supernet, device: str, *, file: str | Path | None = 
 
 
 class InvertedResidual(nn.Module):
-    """Widen, filter each channel, narrow; added to the input where shapes are equal.
+    """Pointwise, depthwise and pointwise convolution, with a residual sum if shapes are equal.
 
-    Pointwise convolutions in groups are followed by a shuffle of channels, so that groups mix.
+    A grouped pointwise convolution is followed by a channel shuffle, so that groups mix.
     """
 
     def __init__(

@@ -1,4 +1,4 @@
-"""The NATS size space: five widths of a network whose cell is fixed."""
+"""The NATS size space: five widths of a network with a fixed cell."""
 
 from __future__ import annotations
 
@@ -17,15 +17,15 @@ WIDTHS = (8, 16, 24, 32, 40, 48, 56, 64)
 def nats_size(*, widths: Sequence[int] = WIDTHS, num_classes: int = 10, in_channels: int = 3) -> nn.Module:
     """The supernet of the NATS size space; by default that of NATS-Bench on CIFAR-10, 32,768 architectures.
 
-    A stem, a cell of ``c0`` channels, a residual block that halves the image and has ``c1``, a cell of ``c2``, another
-    such block of ``c3``, a cell of ``c4``, and a linear classifier. The cell is the best one of the topology space on
-    CIFAR-100: 3x3 convolutions on all edges but the first to the last node, which is a skip, and a 1x1 convolution
-    where the cell changes its width.
+    It consists of a stem, a cell with ``c0`` channels, a residual block that halves the image with ``c1``, a cell with
+    ``c2``, another such block with ``c3``, a cell with ``c4``, and a linear classifier. The cell is the best cell of
+    the topology space on CIFAR-100. It has 3x3 convolutions on all edges except that from the first to the last node,
+    which is a skip, or a 1x1 convolution if the cell changes the width.
 
     Parameters
     ----------
     widths : sequence of int
-        What each of the five may be.
+        The possible values of each of the five widths.
     num_classes, in_channels : int
 
     Returns
@@ -36,8 +36,8 @@ def nats_size(*, widths: Sequence[int] = WIDTHS, num_classes: int = 10, in_chann
 
     Notes
     -----
-    Parameters and multiply-accumulates of all 32,768 networks equal NATS-Bench's own figures, which count, as
-    operations, the 10 additions of the classifier's bias as well (measured: tests/nas).
+    Parameters and multiply-accumulates of all 32,768 networks equal NATS-Bench's own figures, whose operations include
+    the 10 additions of the classifier's bias (measured: tests/nas).
 
     References
     ----------
@@ -68,7 +68,7 @@ def nats_size(*, widths: Sequence[int] = WIDTHS, num_classes: int = 10, in_chann
 
 
 class Widths:
-    """Makes the layers around the decisions on widths, each as wide as the widest."""
+    """Makes the layers around the decisions on widths, all with the largest width."""
 
     def __init__(self, widths: tuple[int, ...]) -> None:
         self.widths, self.most = widths, max(widths)
@@ -91,7 +91,7 @@ class Widths:
 
 
 class SizedCell(nn.Module):
-    """The fixed cell; what a node gives is masked once, after its sum."""
+    """The fixed cell; the output of each node is masked once, after its sum."""
 
     def __init__(self, widths: Widths, inputs: str, outputs: str) -> None:
         super().__init__()
@@ -107,7 +107,7 @@ class SizedCell(nn.Module):
 
 
 class SizedDownsampling(nn.Module):
-    """Two convolutions that halve the image, beside an average pool with a 1x1 convolution."""
+    """Two convolutions that halve the image, in parallel with an average pool and a 1x1 convolution."""
 
     def __init__(self, widths: Widths, inputs: str, outputs: str) -> None:
         super().__init__()
@@ -125,7 +125,7 @@ class SizedDownsampling(nn.Module):
 
 
 class Shortcut(nn.Module):
-    """The identity where input and output have the same width, a 1x1 convolution where they do not."""
+    """The identity if input and output have the same width, otherwise a 1x1 convolution."""
 
     def __init__(self, widths: Widths, inputs: str, outputs: str) -> None:
         super().__init__()
@@ -144,7 +144,7 @@ class Shortcut(nn.Module):
         return same * x + (1 - same) * self.project(x)
 
     def plain(self, selection: Selection) -> nn.Module:
-        """What the two widths ask for."""
+        """The identity or the convolution, by the two widths."""
         equal = selection[self.inputs.decision] == selection[self.outputs.decision]
         return nn.Identity() if equal else copy.deepcopy(self.project)
 

@@ -16,9 +16,9 @@ from cggd_nas.choices import Choice
 def nats_topology(*, C: int = 16, N: int = 5, num_classes: int = 10, in_channels: int = 3) -> nn.Module:
     """The supernet of the NATS topology space; by default the networks that NATS-Bench trained on CIFAR-10.
 
-    A stem, three stages of `N` cells with `C`, 2 `C` and 4 `C` channels, a residual block that halves the image before
-    the second and the third stage, and a linear classifier. All cells share six decisions, one for each edge of the
-    cell's graph: 15,625 architectures.
+    It consists of a stem, three stages of `N` cells with `C`, 2 `C` and 4 `C` channels, a residual block that halves
+    the image before the second and the third stage, and a linear classifier. All cells share six decisions, one for
+    each edge of the cell's graph: 15,625 architectures.
 
     Parameters
     ----------
@@ -34,12 +34,12 @@ def nats_topology(*, C: int = 16, N: int = 5, num_classes: int = 10, in_channels
     -------
     nn.Module
         Images (n, in_channels, height, width), sides divisible by 4, to (n, num_classes). Its decisions are named
-        ``"1<-0"`` to ``"3<-2"`` as in NATS-Bench: node 1 takes the input, node 3 gives the output.
+        ``"1<-0"`` to ``"3<-2"`` as in NATS-Bench. Node 0 is the input, node 3 the output.
 
     Notes
     -----
-    Parameters and multiply-accumulates of all 15,625 networks equal NATS-Bench's own figures, which count convolutions
-    and linear layers and, as operations, the 10 additions of the classifier's bias (measured: tests/nas).
+    Parameters and multiply-accumulates of all 15,625 networks equal NATS-Bench's own figures, whose operations are
+    those of convolutions and linear layers and the 10 additions of the classifier's bias (measured: tests/nas).
 
     References
     ----------
@@ -64,7 +64,7 @@ def nats_topology(*, C: int = 16, N: int = 5, num_classes: int = 10, in_channels
 
 
 def cell_graph() -> nx.DiGraph:
-    """The graph of the cell, its decisions on the edges, to be given to `cggd_nas.collect`."""
+    """The graph of the cell with decisions on its edges, an argument for `cggd_nas.collect`."""
     graph = nx.DiGraph()
     for source, target in NATS_EDGES:
         graph.add_edge(source, target, decision=decision(source, target))
@@ -72,12 +72,12 @@ def cell_graph() -> nx.DiGraph:
 
 
 def decision(source: int, target: int) -> str:
-    """Name of the decision on an edge of the cell, as NATS-Bench writes edges."""
+    """Name of the decision on an edge of the cell, as in NATS-Bench."""
     return f"{target}<-{source}"
 
 
 class Cell(nn.Module):
-    """Node 0 is the input; each other node sums what the edges from all earlier nodes make of them."""
+    """The cell: node 0 is the input, each other node is the sum of its edges from all earlier nodes."""
 
     def __init__(self, width: int) -> None:
         super().__init__()
@@ -124,7 +124,7 @@ OPERATIONS: dict[str, Callable[[int], nn.Module]] = {
 
 
 class ResidualDownsampling(nn.Module):
-    """Two convolutions that halve the image, beside an average pool with a 1x1 convolution."""
+    """Two convolutions that halve the image, in parallel with an average pool and a 1x1 convolution."""
 
     def __init__(self, inputs: int, outputs: int) -> None:
         super().__init__()

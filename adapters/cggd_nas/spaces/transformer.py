@@ -26,8 +26,8 @@ def transformer_encoder(
 ) -> nn.Module:
     """The supernet of a transformer encoder: heads and width of each layer's attention, and its feed-forward ratio.
 
-    Layers normalise before attention and before the feed-forward part ("pre-norm"). By default there are 27 ** 4 =
-    531,441 architectures.
+    Norms are before attention and before the feed-forward part ("pre-norm"). By default there are 27 ** 4 = 531,441
+    architectures.
 
     Parameters
     ----------
@@ -41,7 +41,7 @@ def transformer_encoder(
     ratios : sequence of int
         Features of the feed-forward part, in multiples of `model_width`.
     in_features : int
-        Features of each token as given.
+        Features of each input token.
     length : int
         Tokens in a sequence.
     num_classes : int
@@ -85,11 +85,11 @@ def transformer_encoder(
 
 
 class Positions(nn.Module):
-    """Adds a learned vector to the token of each place."""
+    """Adds a learned vector to the token at each position."""
 
     def __init__(self, length: int, width: int) -> None:
         super().__init__()
-        # 0.02 is what BERT's program draws its embeddings with (Devlin et al., 2019).
+        # 0.02 is the standard deviation of embeddings in BERT's program (Devlin et al., 2019).
         self.table = nn.Parameter(0.02 * torch.randn(length, width))
 
     def forward(self, x: Tensor) -> Tensor:
@@ -104,7 +104,7 @@ class MeanToken(nn.Module):
 
 
 class EncoderLayer(nn.Module):
-    """Attention and feed-forward part, each added to what comes in."""
+    """Attention and feed-forward part, each with a residual sum."""
 
     def __init__(
         self, name: str, model_width: int, heads: Sequence[int], widths: Sequence[int], features: Sequence[int]
@@ -148,8 +148,8 @@ class Attention(nn.Module):
 class Heads(nn.Module):
     """Attention over queries, keys and values, (n, length, width), in a number of heads.
 
-    Feature i belongs to head i modulo their number, so that the first features, which a mask of the width keeps, are
-    shared out evenly; and the scale is that of the full width, so that it does not depend on the mask.
+    Feature i belongs to head i modulo the number of heads. A mask of the width keeps the first features, which are then
+    distributed evenly. The scale is that of the full width, so it does not depend on the mask.
     """
 
     def __init__(self, heads: int, *, scale: float) -> None:
