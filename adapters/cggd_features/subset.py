@@ -185,7 +185,7 @@ def greedy(
 
 
 def filled(fit: Fit, limits: Limits, penalties: Penalties, stop: Callable[[], bool] = lambda: False) -> Fit:
-    """Add variables that fit, best gain for price first; with many columns selected, several per update of the gains."""
+    """Add variables that fit, best gain for price first; with many columns selected, several at a time."""
     while not stop():
         fits = limits.additions(fit.selected) & (fit.gains > penalties.of(fit) + EQUAL)
         if not fits.any():
