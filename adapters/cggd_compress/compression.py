@@ -237,7 +237,7 @@ class Compression:
             path = Path(log) / f"measurements-{digest.hexdigest()}.jsonl"
         self.measured = Measurement(self.choices.space, self.bench, units, log=path)
         known, means, _ = self.measured.known(self.kept[None])
-        if timed and known[0]:  # times in a log are multiples of this one
+        if timed and known[0]:  # times in a log are relative to this one
             self.bench.clock.original = float(means[0, list(units).index("latency")])
         self.metrics: dict[str, Metric] = {"size": self.choices.size, **self.measured.metrics}
         self.metrics |= {} if seen is None else workload(self.choices, seen)

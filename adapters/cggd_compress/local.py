@@ -104,7 +104,7 @@ class Scaled:
 
     @cached_property
     def chosen(self) -> NDArray[np.int64]:
-        """The option of each decision to measure, shape (n_decisions,): that of the median positive local error."""
+        """The option of each decision to measure, that of the median positive local error, shape (n_decisions,)."""
         return np.array([self._median(a, b) for a, b in pairwise(self.space.offsets)], dtype=np.int64)
 
     @property

@@ -511,7 +511,7 @@ class Recipe:
         """A regular expression for each tensor, which matches no later tensor."""
         found = {}
         for tensor in self.chosen:
-            # Capitals would be lowered, and blanks, commas and = end the name.
+            # Capitals would become lower case, and blanks, commas and = would end the name.
             plain = "".join(c if re.fullmatch(r"[a-z0-9_/-]", c) else r"\." if c == "." else "." for c in tensor)
             found[tensor] = f"^{plain}$"
             if any(re.search(found[tensor], other) for other in self.chosen if other != tensor and other not in found):

@@ -144,7 +144,7 @@ class SharedCost(Metric):
         return SumTable(np.column_stack([-saved, np.zeros(len(may))]).ravel(), value, abs(value))
 
     def expression(self, program: Program, sign: float) -> Expression | None:
-        """Each group with a selected member has a selected payer of the entry; at least cost, that of least entry."""
+        """One selected member of each group pays the entry price; at least cost, the one of least entry price."""
         alone = np.bincount(self.group)[self.group] == 1
         members = np.flatnonzero(~alone)
         if len(members) and (sign < 0 or self.entry[members].min() < 0):

@@ -112,7 +112,7 @@ class Gram:
         intercept: bool = True,
         pooled: bool = False,
     ) -> Gram:
-        """Make it from data.
+        """The Gram matrix of data.
 
         Parameters
         ----------
@@ -153,7 +153,7 @@ class Gram:
         alpha: float = 0.0,
         constant: NDArray[np.bool_] | None = None,
     ) -> Gram:
-        """Make it from products of columns, some of which may be constant."""
+        """The Gram matrix from products of columns, some of which may be constant."""
         spread = np.diag(matrix).copy()
         constant = spread <= 0 if constant is None else constant
         matrix = matrix.copy()
@@ -183,7 +183,7 @@ class Gram:
         alpha: float,
         constant: NDArray[np.bool_],
     ) -> Gram:
-        """Make it from centred columns and outputs; some columns may be constant."""
+        """The Gram matrix of centred columns and outputs; some columns may be constant."""
         if alpha == 0:
             rows = rows / np.where(constant, 1.0, np.linalg.norm(rows, axis=0))
         parts, doubtful = [], np.zeros(len(columns), dtype=bool)

@@ -56,7 +56,7 @@ class Penalties:
     logarithmic: bool = False
 
     def of(self, fit: Fit, *, out: bool = False) -> NDArray[np.float64]:
-        """R^2 that each variable must add to a fit, or lose if it is removed (`out`), shape (n_variables,)."""
+        """R^2 that each variable must add to enter a fit, or to stay in it (`out`), shape (n_variables,)."""
         if not self.logarithmic:
             return self.penalties
         return max(1.0 - fit.value, 0.0) * (np.expm1(self.penalties) if out else -np.expm1(-self.penalties))
