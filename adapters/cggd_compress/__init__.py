@@ -1,6 +1,6 @@
 """Formats for the weights of a trained network, within hard limits: of an ONNX file, or of a table from any tool.
 
-Names are loaded when they are used, so that the package can be imported without `onnx`.
+Names are loaded on first use, so that the package can be imported without `onnx`.
 """
 
 from importlib import import_module

@@ -1,4 +1,4 @@
-"""What a compression found: the file, its costs, and what was chosen for each weight and why."""
+"""The result of a compression: the file, its costs, and the option of each weight."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ class Row:
     size : int
         Bytes in the file.
     error : float or None
-        Error of the model with this option alone, scaled from another one's with ``quick=True``; None if not known.
+        Error of the model with this option alone, or an estimate with ``quick=True``; None if not known.
     latency : float or None
         Milliseconds of the model with this option alone.
     why_not : str
@@ -56,29 +56,29 @@ class Row:
 
 @dataclass(frozen=True, eq=False)
 class Compressed:
-    """The answer of `compress`.
+    """The result of `compress`.
 
     Attributes
     ----------
     status : Status
-        FEASIBLE: `data` satisfies every limit. INFEASIBLE: no selection of the options does, which is proved by costs
-        that add up. UNKNOWN: none was found.
+        FEASIBLE: `data` satisfies every limit. INFEASIBLE: no selection of options does, which is proved for costs that
+        add up. UNKNOWN: none was found.
     data : bytes or None
         The ONNX file.
     selection : dict of decision to option, or None
     costs : dict of name to float
-        Of `data`, measured on it.
+        Costs of `data`, measured on it.
     original : dict of name to float
-        Of the model as it was given.
+        Costs of the model as it was given.
     predicted : dict of name to float
-        What the sum over weights promised for the selection.
+        Costs of the selection predicted by sums over weights.
     limits : list of str
     rows : list of Row
         Every option of every decision.
     message : str
-        What is to be said besides: what would work, or how well the sum of errors predicted the joint error.
+        Further information: the bound that would work, or how well the sum of errors predicted the joint error.
     measurements : int
-        Models that were run.
+        Number of models that were run.
     """
 
     status: Status
@@ -98,7 +98,7 @@ class Compressed:
         return self.data is not None
 
     def save(self, path: str | PathLike[str]) -> None:
-        """Write the ONNX file; an existing one is replaced when the new one is complete."""
+        """Write the ONNX file; an existing file is replaced only once the new one is complete."""
         if self.data is None:
             raise ValueError(f"there is no file to save: {self.message}")
         with replacing(Path(path)) as file:
@@ -126,7 +126,7 @@ class Compressed:
         return "\n".join(lines)
 
     def to_dict(self) -> dict[str, Any]:
-        """The manifest: everything but the file, as JSON values."""
+        """The manifest as JSON values: everything except the file."""
         return {
             "format": FORMAT,
             "status": self.status.name,
@@ -145,7 +145,7 @@ class Compressed:
         return json.dumps(self.to_dict(), indent=1)
 
     def to_csv(self, path: str | PathLike[str] | None = None) -> str:
-        """The options as CSV, a row for each; also written to a path if one is given."""
+        """The options as CSV, one per row; with a path, also written to this file."""
         text = io.StringIO()
         writer = csv.DictWriter(text, list(Row.__dataclass_fields__), lineterminator="\n")
         writer.writeheader()

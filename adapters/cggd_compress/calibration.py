@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 from onnx import GraphProto, helper
 
-# Entry of the data that is no input of the model: the right class of each sample.
+# Entry of the data with the right class of each sample, unless it is an input of the model.
 LABELS = "labels"
 
 
@@ -31,7 +31,7 @@ class Input:
 
 @dataclass(frozen=True, eq=False)
 class Calibration:
-    """What a model is run on.
+    """Batches of inputs for a model.
 
     Attributes
     ----------
@@ -43,7 +43,7 @@ class Calibration:
     labels: NDArray | None = None
 
     def digest(self) -> str:
-        """A short text that differs for other data."""
+        """A hash of the data."""
         found = hashlib.blake2b(digest_size=8)
         arrays = [*self.batches, {} if self.labels is None else {LABELS: self.labels}]
         for name, array in (item for batch in arrays for item in sorted(batch.items())):
@@ -77,16 +77,16 @@ def model_inputs(graph: GraphProto) -> list[Input]:
 
 
 def as_batches(inputs: Sequence[Input], data: Mapping[str, Any], batch: int) -> Calibration:
-    """Cut arrays into batches, along the axis that the model leaves open.
+    """Cut arrays into batches, along the axis of samples.
 
     Parameters
     ----------
     inputs : list of Input
     data : mapping of name to array
-        Samples are along the first axis. Where that of an input has a name in the model, such as ``batch``, other
-        inputs are cut along the axis of that name; inputs without it are given whole to each run.
+        Samples are along the first axis. If the first axis of the first input has a name in the model, such as
+        ``batch``, other inputs are cut along the axis of that name; inputs without it are given whole to each run.
     batch : int
-        Samples in a run, where the model leaves that open.
+        Samples in a run, if the model does not fix their number.
     """
     arrays = {name: np.asarray(array) for name, array in data.items()}
     labels = arrays.pop(LABELS, None) if LABELS not in {i.name for i in inputs} else None
@@ -126,7 +126,7 @@ def _axis(one: Input, first: Input) -> int | None:
 
 
 def _checked(one: Input, array: NDArray) -> NDArray:
-    """An array of the type and shape of an input, or an error that says both."""
+    """An array of the type and shape of an input, or an error that names both."""
     if array.ndim != len(one.axes):
         raise ValueError(f"the array {one.name!r} must have {len(one.axes)} axes, got shape {array.shape}; it is {one}")
     for axis, length in enumerate(one.axes):

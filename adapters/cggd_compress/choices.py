@@ -1,4 +1,4 @@
-"""The choice of a format for each weight, and what each takes in the file."""
+"""The formats of each weight, and their bytes in the file."""
 
 from __future__ import annotations
 
@@ -20,19 +20,19 @@ from cggd_compress.runtime import Runtime, first_line
 
 @dataclass(frozen=True, eq=False)
 class Choices:
-    """What may be chosen for the weights of a network.
+    """The formats that may be chosen for the weights of a network.
 
     Attributes
     ----------
     network : Network
     space : ChoiceSpace
-        A decision for each weight, or for weights that must agree; its options are names of formats.
+        A decision for each weight or group of weights with the same format; its options are names of formats.
     members : mapping of decision to list of str
         The weights of each decision.
     fragments : mapping of (decision, option) to mapping of weight to Fragment
     bits : mapping of option to float
     refused : mapping of (decision, option) to str
-        Why an option cannot be chosen, where its maker or the runtime refused it.
+        Why an option could not be made or loaded.
     """
 
     network: Network
@@ -50,7 +50,7 @@ class Choices:
 
     @cached_property
     def size(self) -> Additive:
-        """Bytes of the file, exactly."""
+        """Exact bytes of the file."""
         rest = self.network.file_size(self.network.graph_size())
         return Additive(self.space, self.bytes_of, constant=rest, name="size", unit="B")
 
@@ -69,7 +69,7 @@ class Choices:
         keep : iterable of str
             Patterns of weights that stay as they are.
         bits : iterable of str
-            Texts such as ``embed*=8``: the weights take options of so many bits.
+            Texts such as ``embed*=8``: weights that match the pattern have only options of so many bits.
         """
         forbid: dict[Hashable, list[Hashable]] = {}
         for pattern in keep:
@@ -107,7 +107,7 @@ def choices_of(
     together: Iterable[str] = (),
     progress: Callable[[str, int, int], None] = lambda text, done, total: None,
 ) -> Choices:
-    """Make all options of all weights, and ask the runtime once whether it can load each.
+    """Make all options of all weights, and load each once in the runtime.
 
     Parameters
     ----------
@@ -115,9 +115,9 @@ def choices_of(
     options : list of Option
     runtime : Runtime
     together : iterable of str
-        Patterns; the weights that one matches are one decision.
+        Patterns; all weights that match one are one decision.
     progress : callable
-        Takes a text, and how many of how many steps are done.
+        Takes a text, the number of steps done and the number of all steps.
     """
     members = _grouped(network, together)
     fragments: dict[tuple[str, str], dict[str, Fragment]] = {}
@@ -142,12 +142,12 @@ def choices_of(
 
 
 def _made(network: Network, name: str, option: Option, runtime: Runtime) -> Fragment | None:
-    """The fragment of an option, None where it does not apply."""
+    """The fragment of an option; None if it does not apply."""
     place = list(network.parts).index(name)
     try:
         model = option.make(network.parts[name])
         fragment = None if model is None else network.fragment(name, model, f"w{place}.")
-    except (Invalid, ImportError):  # a package that is missing is no property of the weight
+    except (Invalid, ImportError):  # a missing package is not a property of the weight
         raise
     except Exception as error:
         raise Invalid(f"{type(error).__name__}: {first_line(error)}") from error
@@ -157,7 +157,7 @@ def _made(network: Network, name: str, option: Option, runtime: Runtime) -> Frag
 
 
 def _grouped(network: Network, together: Iterable[str]) -> dict[str, list[str]]:
-    """The weights of each decision, which has the name of its pattern or weight."""
+    """The weights of each decision; a decision has the name of its pattern or weight."""
     owner: dict[str, str] = {}
     for pattern in together:
         if not (found := [name for name in matching(network.parts, pattern) if name not in owner]):

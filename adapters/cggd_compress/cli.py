@@ -1,4 +1,4 @@
-"""``cggd compress MODEL``: a trained network into a file within limits, from the shell."""
+"""``cggd compress MODEL``: compress a trained network into a file within limits, from the shell."""
 
 from __future__ import annotations
 
@@ -65,9 +65,9 @@ def compress_command(
     as_json: Annotated[bool, typer.Option("--json", help="print the manifest as JSON and nothing else")] = False,
     quiet: Annotated[bool, typer.Option(help="show no progress")] = False,
 ) -> None:
-    """Choose a format for each weight of a model so that the written file keeps limits.
+    """Choose a format for each weight of a model so that the written file satisfies limits.
 
-    Exit status: 0 the file keeps every limit, 1 wrong input, 2 infeasible or unknown.
+    Exit status: 0 the file satisfies every limit, 1 wrong input, 2 infeasible or unknown.
     """
     if missing := [name for name in ("onnx", "onnxruntime") if importlib.util.find_spec(name) is None]:
         raise ImportError(f"compress needs {missing[0]}: pip install 'cggd[compress]'")
@@ -119,7 +119,7 @@ def compress_command(
 
 
 def _option(text: str) -> Any:
-    """An option by name, or of a function of the user's."""
+    """The name of an option, or an option from the user's function."""
     if ":" not in text:
         return text
     from cggd_compress.options import Option
@@ -143,7 +143,7 @@ def _function(text: str, argument: str) -> Any:
 
 @contextmanager
 def _bar(*, quiet: bool) -> Iterator[Callable[[str, int, int], None]]:
-    """A function that shows a text and how much is done: a bar on a terminal, elsewhere a line for each text."""
+    """A function that shows progress: a bar on a terminal, otherwise one line for each text."""
     if quiet:
         yield lambda text, done, total: None
     elif err.is_terminal:

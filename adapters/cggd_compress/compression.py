@@ -42,16 +42,16 @@ from cggd_compress.workload import Trace, trace, workload
 Progress = Callable[[str, int, int], None]
 Row64 = NDArray[np.int64]
 
-# Rounds in which the predicted error and time are scaled by what was measured, and the sum is minimised again.
+# Rounds that scale the predicted error and time to the measured ones, and minimise the sum again.
 ROUNDS = 4
 
-# Times of the file that is delivered: each must keep the limit.
+# Timings of the returned file: each must satisfy the limit.
 CHECKS = 3
 
 # Selections with less error than the least sum that are compared with it.
 CHECKED = 8
 
-# Seconds for the least sum of errors, which is usually solved exactly in much less.
+# Seconds for the least sum of errors, which usually takes much less to solve exactly.
 SUM_SECONDS = 10.0
 
 
@@ -72,9 +72,9 @@ class Bench:
     timed : bool
         Whether the time of a run is measured as well.
     command : Command or None
-        What measures it; None for ONNX Runtime on this machine.
+        Program that measures the time; None for ONNX Runtime on this machine.
     teacher : bytes or None
-        The model whose outputs are compared with; None for the original.
+        Model that outputs are compared with; None for the original.
     """
 
     choices: Choices
@@ -87,7 +87,7 @@ class Bench:
 
     @cached_property
     def session(self) -> Any:
-        """The original in the runtime."""
+        """Session of the original."""
         return self.runtime.session(self.choices.network.assemble({}))
 
     @cached_property
@@ -98,7 +98,7 @@ class Bench:
 
     @cached_property
     def clock(self) -> Clock:
-        """What measures times."""
+        """Measures times relative to the original."""
         return Clock(self.session, self.calibration.batches[0])
 
     def __call__(self, selection: Mapping[Any, Any]) -> dict[str, float]:
@@ -116,7 +116,7 @@ class Bench:
         return dict(zip(self.reference, outputs.values(), strict=True))
 
     def groups(self, selection: Mapping[Any, Any]) -> NDArray[np.float64] | None:
-        """Errors of a selection on groups of rows; None if the error is a function of the user's."""
+        """Errors of a selection on groups of rows; None if the user gave the error as a function."""
         outputs = self.runtime.outputs(self.runtime.session(self.choices.file(selection)), self.calibration.batches)
         return group_errors(self.error, self.calibration.labels, self.reference, self._paired(outputs))
 
@@ -133,17 +133,17 @@ class Bench:
 
 
 class Compression:
-    """A model with the options of its weights and their measurements: compress it under one limit after another.
+    """A model with the options of its weights and their measurements, for several compressions.
 
     Parameters
     ----------
     model : path, onnx.ModelProto or torch.nn.Module
-        Of a torch module, inputs have the names of the arguments of ``forward``.
+        The inputs of a torch module have the names of the arguments of ``forward``.
     data : path of an .npz file, or mapping of name to array
-        An array for each input of the model, samples along the first axis. An array ``labels`` that is no input holds
-        the right class of each sample, for ``error="labels"``.
+        An array for each input of the model, with samples along the first axis. For ``error="labels"``, an additional
+        array ``labels`` holds the right class of each sample.
     options : list of Option or str, optional
-        What may replace weights; by default `default_options`.
+        Formats that may replace weights; by default `default_options`.
     error : str or callable
         ``"relative"`` (mean square, as a share of that of the original), ``"mse"``, ``"cosine"``, ``"kl"``,
         ``"mismatch"`` (share of rows whose largest entry moves), ``"labels"`` (share of wrong rows), or a function of
@@ -151,30 +151,31 @@ class Compression:
     keep : list of str
         Patterns of weights that stay as they are.
     bits : list of str
-        Such as ``"embed*=8"``: weights that have options of so many bits only.
+        Such as ``"embed*=8"``: weights that match the pattern have only options of so many bits.
     together : list of str
-        Patterns of weights that must have the same option.
+        Patterns; all weights that match one have the same option.
     timed : bool
-        Whether the time of a run is measured; then options that save time are offered as well.
+        Measure the time of a run; the default options then include those that save time.
     command : str, optional
-        A program that times a file elsewhere, such as ``"./on_board.sh {model}"``; it prints ``latency=`` and
+        A program that times a file on another device, such as ``"./on_board.sh {model}"``; it prints ``latency=`` and
         milliseconds.
     batch : int
-        Samples in a run, where the model leaves that open.
+        Samples in a run, if the model does not fix their number.
     threads : int
-        Of ONNX Runtime.
+        Threads of ONNX Runtime.
     least : int
         Weights with fewer elements stay as they are.
     quick : bool
-        Measure the error of one format of each weight alone, and scale it for the others by what each does to the
-        outputs of the nodes that use the weight: for large models. Joint errors are measured as always.
+        For large models: measure the error of one format of each weight alone. Errors of its other formats are
+        estimated in proportion to the errors at the outputs of the nodes that use the weight. Joint errors are always
+        measured.
     teacher : path, onnx.ModelProto or torch.nn.Module, optional
-        The model that outputs are compared with, where `model` is a smaller one; by default `model`.
+        The model that outputs are compared with, if `model` is a smaller one; by default `model`.
     log : path of a folder, optional
-        Measurements are appended to a file there and are read from it by the next run with the same model, data and
-        options.
+        Measurements are appended to a file in this folder. The next run with the same model, data and options reads
+        them.
     progress : callable, optional
-        Takes a text, and how many of how many steps are done.
+        Takes a text, the number of steps done and the number of all steps.
 
     Attributes
     ----------
@@ -236,7 +237,7 @@ class Compression:
             path = Path(log) / f"measurements-{digest.hexdigest()}.jsonl"
         self.measured = Measurement(self.choices.space, self.bench, units, log=path)
         known, means, _ = self.measured.known(self.kept[None])
-        if timed and known[0]:  # times in a log are multiples of this one
+        if timed and known[0]:  # times in a log are relative to this one
             self.bench.clock.original = float(means[0, list(units).index("latency")])
         self.metrics: dict[str, Metric] = {"size": self.choices.size, **self.measured.metrics}
         self.metrics |= {} if seen is None else workload(self.choices, seen)
@@ -245,20 +246,20 @@ class Compression:
 
     @property
     def kept(self) -> Row64:
-        """The selection in which every weight stays as it is."""
+        """The selection that leaves every weight as it is."""
         space = self.choices.space
         return space.indices(dict.fromkeys(space.decisions, KEEP))
 
     @property
     def allowed(self) -> NDArray[np.bool_]:
-        """Options that the user does not rule out, shape (n_options,)."""
+        """Options that `keep` and `bits` allow, shape (n_options,)."""
         space = self.choices.space
         found = space.allowed(self.forbid or None)
         return np.ones(space.n_options, dtype=bool) if found is None else found
 
     @cached_property
     def singles(self) -> dict[str, NDArray[np.float64]]:
-        """Error and time with each option alone, shape (n_options,); NaN where it cannot run, or is ruled out."""
+        """Error and time with each option alone, shape (n_options,); NaN if it cannot run or is not allowed."""
         space, rows = self.choices.space, self.choices.space.switches(self.kept)
         found = {name: np.full(space.n_options, np.nan) for name in self.measured.units}
         usable = self.allowed | (rows == self.kept).all(axis=1)
@@ -276,7 +277,7 @@ class Compression:
         return found
 
     def _local(self) -> Scaled:
-        """Errors near each weight, of which one for each weight is measured."""
+        """Errors at the outputs of the nodes that use each weight, to be scaled to errors of the whole model."""
         space, bench = self.choices.space, self.bench
         self.progress("errors near each weight", 0, 1)
         near = np.where(self.allowed, local_errors(self.choices, bench.runtime, bench.calibration.batches[0]), np.nan)
@@ -292,7 +293,7 @@ class Compression:
         raise ValueError(f"the model itself cannot be measured: it has {numbers}")
 
     def predicted(self, scale: Mapping[str, float] | None = None) -> dict[str, Metric]:
-        """Every cost as a sum over weights; of measured ones, what each option alone adds, times a factor."""
+        """Every cost as a sum over weights; for measured costs, the change by each option alone, times `scale`."""
         space, found = self.choices.space, dict(self.metrics)
         at_start = space.offsets[:-1] + self.kept
         for name, values in self.singles.items():
@@ -302,7 +303,7 @@ class Compression:
         return found
 
     def runnable(self) -> NDArray[np.bool_]:
-        """Options that the user does not rule out and the runtime can run, shape (n_options,)."""
+        """Options that are allowed and that the runtime can run, shape (n_options,)."""
         return self.allowed & ~np.isnan(next(iter(self.singles.values())))
 
     # -- answers ------------------------------------------------------------------------------------------------------
@@ -316,7 +317,7 @@ class Compression:
             Such as ``["size<=6MB", latency <= 8]``.
         minimize : str or Cost
         measurements : int
-            Largest number of selections that are measured jointly, after those of single weights.
+            Largest number of joint measurements, after those of single weights.
         seed : int
         """
         goal, asked = cost_of(minimize, "minimize").name, self.bounds(limits)
@@ -346,18 +347,18 @@ class Compression:
         measurements: int = 32,
         seed: int = 0,
     ) -> Front:
-        """The best files within each of several bounds on a cost, never worse within a looser one.
+        """The best file within each of several bounds on a cost; a looser bound never gives a worse file.
 
         Parameters
         ----------
         cost : str or Cost
         bounds : list of float or str, or int
-            Upper bounds; texts such as ``"25%"`` are shares of the original. A whole number asks for that many, from
-            the least that works to that of the original.
+            Upper bounds; texts such as ``"25%"`` are shares of the original. An int is the number of bounds, from the
+            least that works to that of the original.
         limits, minimize, seed
             As for `solve`.
         measurements : int
-            Largest number of selections that are measured jointly for each bound.
+            Largest number of joint measurements for each bound.
         """
         swept, goal, fixed = cost_of(cost, "cost").name, cost_of(minimize, "minimize").name, self.bounds(limits)
         self._check_measured({swept, goal, *(limit.name for limit in fixed)})
@@ -374,7 +375,7 @@ class Compression:
         return sweep(self.metrics[goal], kept, self.metrics[swept], steps, improvers=[_Known(self.measured)], seed=seed)
 
     def explain(self, limits: Any = (), *, minimize: Any = "error", seed: int = 0, **options: Any) -> Explanation:
-        """What other options and other bounds would cost, by the sums over weights; see `cggd.explain`.
+        """Explain what other options and other bounds would cost, by the sums over weights; see `cggd.explain`.
 
         Parameters
         ----------
@@ -391,7 +392,7 @@ class Compression:
         return explain(found, seed=seed, **options)
 
     def _range(self, name: str) -> tuple[float, float]:
-        """The least of a cost as far as sums tell, rounded up, and that of the original."""
+        """The least value of a cost by the sums, rounded up, and that of the original."""
         metric = self.predicted()[name] if COSTS[name].costly else self.metrics[name]
         least = smallest_bound(metric, [], forbid=~self.runnable()).value
         high = float(self.metrics[name].evaluate(self.kept[None])[0])
@@ -403,7 +404,7 @@ class Compression:
             raise ValueError(f"{name} is not known here; {how}")
 
     def bounds(self, limits: Any) -> list[Limit]:
-        """Limits with bounds in units; shares are those of the original."""
+        """Limits with shares of the original converted to absolute bounds."""
         found = []
         for limit in as_limits(limits):
             if limit.share:
@@ -420,12 +421,12 @@ class Compression:
         return {name: float(m.evaluate(self.kept[None])[0]) for name, m in self.metrics.items()} | self.original
 
     def constraints(self, limits: Sequence[Limit], metrics: Mapping[str, Metric], *, costly: bool) -> list[Constraint]:
-        """Limits as constraints on metrics, with or without those that are measured."""
+        """Limits as constraints on metrics; with `costly`, also those on measured costs."""
         chosen = [limit for limit in limits if costly or not COSTS[limit.name].costly]
         return [Constraint(metrics[limit.name], limit.bound, limit.sense) for limit in chosen]
 
     def _impossible(self, limits: Sequence[Limit]) -> str | None:
-        """Why limits on sums cannot be kept, and what would work; None if they can be kept, as far as is known."""
+        """Why limits on sums are infeasible, and what would work; None if infeasibility is not proved."""
         cheap = self.constraints(limits, self.metrics, costly=False)
         if not cheap:
             return None
@@ -442,7 +443,7 @@ class Compression:
         return f"{' and '.join(str(c) for c in found.conflict)} cannot be kept: {', or '.join(works) or 'proved'}"
 
     def _unreached(self) -> str:
-        """A warning of weights that change nothing whatever their format, such as those of a branch never taken."""
+        """A warning about weights whose format never changes the error, such as those of a branch never taken."""
         space, errors = self.choices.space, self.singles["error"]
         first = float(errors[space.offsets[0] + self.kept[0]])
         spans = [errors[a:b] for a, b in zip(space.offsets[:-1], space.offsets[1:], strict=True)]
@@ -481,7 +482,7 @@ class Compression:
         )
 
     def _rows(self, row: Row64 | None) -> list[Row]:
-        """What is known of every option."""
+        """A row for every option."""
         space, refused = self.choices.space, self.choices.refused
         singles = self.__dict__.get("singles", {})
         allowed, sizes = self.allowed, self.choices.bytes_of
@@ -504,7 +505,7 @@ class Compression:
 
 @dataclass(frozen=True)
 class _Known:
-    """An improver that finds what was measured."""
+    """An improver that yields all measured selections."""
 
     measured: Measurement
 
@@ -519,7 +520,7 @@ class _Known:
 
 
 class _Refinement:
-    """Joint measurements around the least sum: it is scaled, started from elsewhere, and handed to the engine."""
+    """Joint measurements of the least sum, rescaled sums, uniform formats, and selections that the engine chooses."""
 
     def __init__(self, compression: Compression, goal: str, limits: Sequence[Limit], most: int, seed: int) -> None:
         self.compression, self.goal, self.limits, self.seed = compression, goal, limits, seed
@@ -530,7 +531,7 @@ class _Refinement:
         self.run()
 
     def run(self) -> None:
-        """Measure what promises most, until the number of measurements is used up."""
+        """Measure the most promising selections, until the number of measurements is used up."""
         scale: dict[str, float] = {}
         for round_ in range(ROUNDS):
             found = self._least_sum(scale)
@@ -546,7 +547,7 @@ class _Refinement:
             self._search()
 
     def _least_sum(self, scale: Mapping[str, float]) -> Row64 | None:
-        """The selection that the sums call best."""
+        """The best selection by the sums."""
         metrics = self.compression.predicted(scale)
         bounds = self.compression.constraints(self.limits, metrics, costly=True)
         found = search(
@@ -559,7 +560,7 @@ class _Refinement:
         return None if found.nearest is None else space.indices(found.nearest)
 
     def _take(self, row: Row64) -> bool:
-        """Measure a selection; false if it is known, or nothing may be measured."""
+        """Measure a selection; false if it was seen before, or no measurement is left."""
         if row.tobytes() in self.seen:
             return False
         if not self.compression.measured.known(row[None])[0][0]:
@@ -573,7 +574,7 @@ class _Refinement:
         return True
 
     def _scale(self, row: Row64) -> dict[str, float]:
-        """What the measured change of each cost is of the predicted one."""
+        """Ratio of the measured to the predicted change of each cost."""
         found, predicted = {}, self.compression.predicted()
         for name, metric in self.compression.measured.metrics.items():
             first = self.compression.original_costs[name]
@@ -583,7 +584,7 @@ class _Refinement:
         return found
 
     def _uniform(self) -> list[Row64]:
-        """The same option for every weight that has it, with the least that keeps the cheap limits for others."""
+        """The same option for every weight that has it, for each option; only selections within the cheap limits."""
         space = self.compression.choices.space
         cheap = self.compression.constraints(self.limits, self.compression.metrics, costly=False)
         rows = []
@@ -600,7 +601,7 @@ class _Refinement:
         return rows
 
     def _search(self) -> None:
-        """The engine, on the measured problem."""
+        """Run the engine for costly metrics on the measured problem."""
         if self.left < 1:
             return
         metrics = self.compression.metrics
@@ -622,7 +623,7 @@ class _Refinement:
         )
 
     def _ranked(self) -> list[tuple[float, float, Row64]]:
-        """What was measured: the total violation of the limits, and the cost that is minimised."""
+        """Measured selections with their total violation of the limits and their objective, the best first."""
         compression = self.compression
         rows = compression.measured.selections()
         space = compression.choices.space
@@ -635,7 +636,7 @@ class _Refinement:
         return sorted(found, key=lambda entry: entry[:2])
 
     def best(self) -> list[Row64]:
-        """Selections that keep every limit, the best ones first."""
+        """Measured selections that satisfy every limit, the best first."""
         return [row for violation, _, row in self._ranked() if violation == 0]
 
     def order(self) -> list[Row64]:
@@ -657,7 +658,7 @@ class _Refinement:
         return [sums[0], *rows]
 
     def nearest(self) -> str:
-        """What came nearest to the limits."""
+        """The costs of the selection nearest to the limits, as a text."""
         ranked = self._ranked()
         if not ranked:
             return "nothing could be measured"
@@ -665,7 +666,7 @@ class _Refinement:
         return "the nearest has " + ", ".join(f"{n} {amount(v, COSTS[n].unit)}" for n, v in costs.items())
 
     def additivity(self, row: Row64) -> str:
-        """How well the sum of errors predicted the joint error."""
+        """How well the sum of errors predicted the joint error, as a text."""
         predicted, measured = self.compression.predicted()["error"], self.compression.metrics["error"]
         promised, joint = (float(metric.evaluate(row[None])[0]) for metric in (predicted, measured))
         if not promised:
@@ -684,13 +685,13 @@ def compress(
     out: str | PathLike[str] | None = None,
     **options: Any,
 ) -> Compressed:
-    """Choose a format for each weight of a trained model so that the ONNX file keeps limits.
+    """Choose a format for each weight of a trained model so that the ONNX file satisfies limits.
 
     Parameters
     ----------
     model : path, onnx.ModelProto or torch.nn.Module, or a list of these
-        Of a list, the first is the original, and others are smaller ones, such as those that `cggd_nas.prunable` cuts
-        out of it: each is compressed, compared with the original, and the best file is the answer.
+        The first of a list is the original, and the others are smaller ones, such as those that `cggd_nas.prunable`
+        cuts out of it. Each is compressed and compared with the original, and the best file is returned.
     data : path of an .npz file, or mapping of name to array
         Calibration data; see `Compression`.
     limits : list of str or Limit
@@ -698,10 +699,10 @@ def compress(
     minimize : str or Cost
         ``"error"``, ``"size"`` or ``"latency"``.
     measurements : int
-        Largest number of selections that are measured jointly, after those of single weights.
+        Largest number of joint measurements, after those of single weights.
     seed : int
     out : path, optional
-        File to write, if there is an answer.
+        File to write, if there is one within the limits.
     **options
         Those of `Compression`: ``options``, ``error``, ``keep``, ``bits``, ``together``, ``log``, ...
 
@@ -755,7 +756,7 @@ def _check_runs(runtime: Runtime, data: bytes, calibration: Calibration) -> None
 
 
 def _trace(network: Network, calibration: Calibration) -> Trace | None:
-    """A run of the original that shows all values, where the runtime shows them."""
+    """A run of the original with all intermediate values; None if the runtime does not return them."""
     try:
         return trace(network.assemble({}), calibration.batches)
     except Invalid:
@@ -773,12 +774,12 @@ def _options(options: Sequence[Option | str], ranges: Mapping[str, tuple[float, 
 
 
 def _texts(choices: Choices) -> str:
-    """What the measurements depend on: formats and their bytes."""
+    """The formats and their bytes, on which the measurements depend."""
     return f"{[(d, list(choices.space.option_labels(d))) for d in choices.space.decisions]} {choices.bytes_of.tolist()}"
 
 
 def _violation(limits: Sequence[Limit], costs: Mapping[str, float]) -> float:
-    """Relative amounts by which limits are broken; 0 exactly if all are kept."""
+    """Sum of the relative violations of limits; 0 exactly if all are satisfied."""
     total = 0.0
     for limit in limits:
         if not _keeps(limit, costs):

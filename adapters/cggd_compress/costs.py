@@ -1,4 +1,4 @@
-"""Names of what can be bounded or minimised, and bounds on them as people write them."""
+"""The costs that can be bounded or minimised, and limits on them in text form."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any, Literal
 
-# Factors of units, to the unit of the cost.
+# Factors that convert each unit to the unit of the cost.
 UNITS: dict[str, dict[str, float]] = {
     "B": {"B": 1, "kB": 1e3, "MB": 1e6, "GB": 1e9, "KiB": 2**10, "MiB": 2**20, "GiB": 2**30},
     "ms": {"us": 1e-3, "ms": 1, "s": 1e3},
@@ -19,7 +19,7 @@ _LIMIT = re.compile(r"\s*(\w+)\s*(<=|>=)\s*([0-9.eE+-]+?)\s*([a-zA-Z%]*)\s*")
 
 @dataclass(frozen=True)
 class Limit:
-    """A bound on a cost of the delivered file.
+    """A bound on a cost of the written file.
 
     Attributes
     ----------
@@ -38,7 +38,7 @@ class Limit:
 
 @dataclass(frozen=True)
 class Cost:
-    """Something that a file costs; compared with a number it is a `Limit`.
+    """A cost of a file; comparing it with a number makes a `Limit`.
 
     Attributes
     ----------
@@ -76,7 +76,7 @@ COSTS = {cost.name: cost for cost in (size, memory, macs, traffic, latency, erro
 
 
 def as_limits(limits: Any) -> list[Limit]:
-    """Bounds from texts such as ``size<=6MB``, ``size<=50%`` (of the original) and from `Limit` objects.
+    """Limits from texts such as ``size<=6MB``, ``size<=50%`` (of the original) and from `Limit` objects.
 
     Examples
     --------
@@ -90,7 +90,7 @@ def as_limits(limits: Any) -> list[Limit]:
 
 
 def parse_limit(text: Any) -> Limit:
-    """A bound from a text."""
+    """A limit from a text."""
     found = _LIMIT.fullmatch(text) if isinstance(text, str) else None
     if found is None:
         raise ValueError(f"a limit must read like size<=6MB, latency<=8ms, size<=25% or error<=0.01, got {text!r}")
@@ -106,7 +106,7 @@ def parse_limit(text: Any) -> Limit:
 
 
 def cost_of(name: Any, argument: str) -> Cost:
-    """The cost of a name."""
+    """The cost with this name."""
     wanted = getattr(name, "name", name)
     if wanted not in COSTS:
         raise ValueError(f"{argument} must be of {', '.join(COSTS)}, got {wanted!r}")
@@ -114,7 +114,7 @@ def cost_of(name: Any, argument: str) -> Cost:
 
 
 def amount(value: float, unit: str) -> str:
-    """A cost as people read it.
+    """A cost in readable units.
 
     Examples
     --------

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 Outputs = Mapping[str, NDArray]
 
-# Groups of rows whose errors say how certain a difference of two models is.
+# Groups of rows, for the standard error of a difference between two models.
 GROUPS = 32
 
 
@@ -28,7 +28,7 @@ def cosine(reference: Outputs, outputs: Outputs) -> float:
     """Mean of 1 - cosine between rows."""
 
     def one(r: NDArray, y: NDArray) -> float:
-        # From the difference of unit vectors, which does not cancel where they are close.
+        # The difference of unit vectors avoids cancellation where they are close.
         def unit(rows: NDArray) -> NDArray:
             return rows / np.maximum(np.linalg.norm(rows, axis=1, keepdims=True), 1e-30)
 
@@ -38,7 +38,7 @@ def cosine(reference: Outputs, outputs: Outputs) -> float:
 
 
 def kl(reference: Outputs, outputs: Outputs) -> float:
-    """Mean Kullback-Leibler divergence of rows, which are probabilities or else logits."""
+    """Mean Kullback-Leibler divergence of rows; rows that are not probabilities count as logits."""
 
     def one(r: NDArray, y: NDArray) -> float:
         if (r >= 0).all() and np.allclose(r.sum(axis=1), 1, atol=1e-3):
@@ -52,7 +52,7 @@ def kl(reference: Outputs, outputs: Outputs) -> float:
 
 
 def mismatch(reference: Outputs, outputs: Outputs) -> float:
-    """Share of rows whose largest entry is at another place."""
+    """Share of rows whose largest entry moves."""
     return _mean(reference, outputs, lambda r, y: float((r.argmax(axis=1) != y.argmax(axis=1)).mean()))
 
 
@@ -66,7 +66,7 @@ ERRORS: dict[str, Callable[[Outputs, Outputs], float]] = {
 
 
 def error_function(error: Any, labels: NDArray | None) -> Callable[[Outputs, Outputs], float]:
-    """The function of an error: by name, ``"labels"``, or a function of yours."""
+    """The error function with this name; ``"labels"`` needs labels, and a callable is returned as it is."""
     if callable(error):
         return cast(Callable[[Outputs, Outputs], float], error)
     if error == "labels":
@@ -88,7 +88,7 @@ def error_function(error: Any, labels: NDArray | None) -> Callable[[Outputs, Out
 def group_errors(
     error: Any, labels: NDArray | None, reference: Outputs, outputs: Outputs
 ) -> NDArray[np.float64] | None:
-    """Errors of up to 32 groups of rows; None for a function of yours, which may need all rows at once."""
+    """Errors of up to 32 groups of rows; None for a user's function, which may need all rows at once."""
     if callable(error):
         return None
     n = min(GROUPS, *(len(rows) for rows in reference.values()))
@@ -99,9 +99,9 @@ def group_errors(
 
 
 def clearly_less(errors: NDArray[np.float64], others: NDArray[np.float64]) -> bool:
-    """Whether errors of groups are less than others: in sum, and by twice the standard error of the mean log ratio.
+    """Whether errors of groups are less than others, in sum and by twice the standard error of the mean log ratio.
 
-    A few groups often have most of the error, so that differences alone would say little.
+    The test uses log ratios because a few groups often have most of the error and would dominate differences.
     """
     if len(errors) < 2 or errors.sum() >= others.sum():
         return False

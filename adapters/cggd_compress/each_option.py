@@ -1,7 +1,7 @@
-"""EachOption: fix one decision to each of its options in turn, and solve what is left.
+"""EachOption: fix one decision to each of its options in turn, and solve the remaining problem.
 
-Where a decision takes part in products with others, as a cache that lies beside layers does, the problem is linear once
-that decision is fixed, and branch and bound solves it.
+If all products involve one decision, such as the cache in a recipe, the problem is linear once that decision is fixed,
+and branch and bound solves it.
 """
 
 from __future__ import annotations
@@ -25,14 +25,14 @@ from cggd.problem import Problem
 class EachOption:
     """Solves the problem once for each option of a decision.
 
-    The bound is the weakest of the options' bounds; infeasibility is proved where it is proved for every option.
+    The bound is the weakest of the options' bounds; infeasibility is proved if it is proved for every option.
 
     Parameters
     ----------
     decision : int
-        Its place in the space.
+        Index of the decision in the space.
     share : float
-        Share of the time left.
+        Share of the remaining time.
     """
 
     decision: int
@@ -45,9 +45,9 @@ class EachOption:
     def improve(
         self, problem: Problem, incumbent: Incumbent, budget: Budget, rng: np.random.Generator
     ) -> Iterator[Finding | None]:
-        """Yield the selections found for each option, and the bound of all.
+        """Yield the selections found for each option, and a bound over all options.
 
-        Options come in the order of their Lagrangian bounds, so that the first ones exclude many of the others.
+        Options are solved in the order of their Lagrangian bounds, so that the first ones exclude many of the others.
         """
         every, budget = self._options(problem), budget.part(share=self.share)
         for inner in every:
@@ -94,7 +94,7 @@ def _improve(
             if finding is not None:
                 inner.take(finding)
             yield None if finding is None or finding.selection is None else Finding(finding.selection)
-            # An option is settled too if nothing in it is better than what is known.
+            # Stop also if this option has nothing better than the best known selection.
             if budget.over() or inner.settled(budget) or (outer is not None and _no_better(inner, outer)):
                 return
 

@@ -1,4 +1,4 @@
-"""Errors of formats at the outputs of the nodes that use a weight, without a run of the whole model for each."""
+"""Errors of formats at the outputs of the nodes that use a weight, without runs of the whole model."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def local_errors(choices: Choices, runtime: Runtime, batch: Mapping[str, NDArray
     """Squared differences of the outputs of the nodes that use a weight, as a share of the squared outputs.
 
     The inputs of these nodes are those of the original model. While differences are small, the error of the whole model
-    grows in proportion to them, by a factor that is the weight's own.
+    is proportional to them, with a factor for each weight.
 
     Parameters
     ----------
@@ -52,7 +52,7 @@ def local_errors(choices: Choices, runtime: Runtime, batch: Mapping[str, NDArray
 
 
 def _inputs(choices: Choices, runtime: Runtime, batch: Mapping[str, NDArray]) -> dict[str, NDArray]:
-    """What the nodes that use weights get in a run of the original."""
+    """Inputs of the nodes that use weights, in a run of the original."""
     wanted = {value.name for part in choices.network.parts.values() for value in part.model.graph.input}
     model = onnx.ModelProto.FromString(choices.network.assemble({}))
     constants = {t.name: numpy_helper.to_array(t) for t in model.graph.initializer if t.name in wanted}
@@ -78,7 +78,7 @@ def _error(
     if fragment.model is part.model:
         return 0.0
     after = _run(runtime, fragment.model, values)
-    if part.places and not fragment.replaced:  # it makes the weight; the nodes that use it stay as they are
+    if part.places and not fragment.replaced:  # the fragment only computes the weight; its nodes stay as they are
         model = onnx.ModelProto()
         model.CopyFrom(part.model)
         model.graph.initializer[0].CopyFrom(numpy_helper.from_array(after[part.name], part.name))
@@ -90,13 +90,13 @@ def _error(
 
 @dataclass(frozen=True, eq=False)
 class Scaled:
-    """Errors of the whole model with single formats, from one that is measured for each decision.
+    """Errors of the whole model with single formats, estimated from one measured format for each decision.
 
     Attributes
     ----------
     space : ChoiceSpace
     near : ndarray, shape (n_options,)
-        Those of `local_errors`; NaN where an option cannot be chosen.
+        Errors by `local_errors`; NaN where an option cannot be chosen.
     """
 
     space: ChoiceSpace
@@ -104,18 +104,18 @@ class Scaled:
 
     @cached_property
     def chosen(self) -> NDArray[np.int64]:
-        """The option of each decision that is measured, shape (n_decisions,): of those with an error, the median."""
+        """The option of each decision to measure, that of the median positive local error, shape (n_decisions,)."""
         return np.array([self._median(a, b) for a, b in pairwise(self.space.offsets)], dtype=np.int64)
 
     @property
     def measured(self) -> NDArray[np.bool_]:
-        """Options that are measured, shape (n_options,); those without an error near the weight are the original."""
+        """Options to measure, shape (n_options,): the chosen ones, and those without a local error."""
         found = self.near == 0
         found[self.chosen] = True
         return found
 
     def errors(self, measured: NDArray[np.float64], original: NDArray[np.int64]) -> NDArray[np.float64]:
-        """Errors of all options from those of the measured ones, and of the original's option of each decision."""
+        """Errors of all options from the measured ones; `original` has the option of each decision that is kept."""
         decision = np.repeat(np.arange(self.space.n_decisions), self.space.sizes)
         first = measured[original][decision]
         near = np.where(self.near[self.chosen] > 0, self.near[self.chosen], 1)

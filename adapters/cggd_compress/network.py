@@ -1,4 +1,4 @@
-"""An ONNX model cut into pieces: weights, and what may stand in their places."""
+"""An ONNX model split into its weights and the fragments that may replace them."""
 
 from __future__ import annotations
 
@@ -16,41 +16,41 @@ from google.protobuf.message import DecodeError
 from numpy.typing import NDArray
 from onnx import numpy_helper
 
-# A file of protobuf holds fewer bytes than this.
+# Most bytes of a protobuf file.
 LARGEST = 2**31 - 1
 
-# Copies of the weights that are in memory at once: the model, its pieces, the options of them, and two sessions.
+# Copies of the weights in memory at once: the model, its parts, their options, and two sessions.
 COPIES = 5
 
-# The first version of the format in which initializers need not be inputs as well.
+# The first version of ONNX in which initializers need not be inputs as well.
 IR_VERSION = 4
 
 MICROSOFT = "com.microsoft"
 
-# The length of the graph is written in as many bytes whatever it is, so that sizes of files are sums.
+# The length of the graph always takes this many bytes, so that sizes of files are exact sums.
 LENGTH_BYTES = 5
 
 
 @dataclass(frozen=True, eq=False)
 class Part:
-    """A weight with the nodes that use it: a small model of its own, which an option replaces by another.
+    """A weight with the nodes that use it, as a small model that an option replaces by another model.
 
     Attributes
     ----------
     name : str
-        Of the weight.
+        Name of the weight.
     array : ndarray of float32
     model : onnx.ModelProto
-        Its initializer is the weight, its nodes are those that use the weight, and its inputs are what else they use.
-        Where these nodes must stay as they are, it has no nodes, and the weight is its output.
+        Its initializer is the weight, its nodes are those that use the weight, and its inputs are the other inputs of
+        these nodes. If these nodes must stay as they are, it has no nodes, and the weight is its output.
     places : tuple of int
-        Places of these nodes in the whole model.
+        Indices of these nodes in the whole model.
     users : tuple of onnx.NodeProto
-        The nodes that use the weight, those that must stay as they are included, but none inside branches and loops.
+        All nodes that use the weight, including those that must stay as they are, but none inside branches and loops.
 
     Examples
     --------
-    An option of your own is a function of a part that returns its replacement, or None where it does not apply.
+    An option of your own is a function that takes a part and returns its replacement, or None if it does not apply.
 
     >>> import numpy as np
     >>> from onnx import TensorProto, helper, numpy_helper
@@ -69,9 +69,9 @@ class Part:
     users: tuple[onnx.NodeProto, ...]
 
     def stored(self, nodes: Sequence[onnx.NodeProto], initializers: Sequence[onnx.TensorProto]) -> onnx.ModelProto:
-        """The weight stored in another way: nodes that compute it from initializers, and its users as they are.
+        """A replacement with nodes that compute the weight from initializers; the users of the weight stay as they are.
 
-        The last node that makes a value of the weight's name makes the weight; others of this name are renamed.
+        If several nodes have an output with the weight's name, the last one makes the weight, and others are renamed.
         """
         model = onnx.ModelProto()
         model.CopyFrom(self.model)
@@ -92,7 +92,7 @@ class Part:
 
 @dataclass(frozen=True, eq=False)
 class Fragment:
-    """What stands in the place of a weight in the file.
+    """The nodes and initializers that take the place of a weight in the file.
 
     Attributes
     ----------
@@ -100,7 +100,7 @@ class Fragment:
         Bytes in the file.
     model : onnx.ModelProto
     replaced : frozenset of int
-        Places of the nodes that it replaces.
+        Indices of the nodes that it replaces.
     """
 
     front: bytes
@@ -122,14 +122,14 @@ class Network:
     Parameters
     ----------
     model : onnx.ModelProto
-        It is changed: names of inner values that describe shapes are removed, equal weights become one.
+        It is changed in place: shape information of inner values is removed, and equal weights are merged.
     least : int
         Weights with fewer elements stay as they are.
 
     Attributes
     ----------
     parts : dict of name to Part
-        What can be replaced.
+        The weights that can be replaced.
     original : int
         Bytes of the model as it was given.
     """
@@ -151,16 +151,16 @@ class Network:
 
     @property
     def opsets(self) -> dict[str, int]:
-        """Version of each set of operators."""
+        """Version of each operator set."""
         return {o.domain: o.version for o in self._shell.opset_import}
 
     def fragment(self, name: str, model: onnx.ModelProto, prefix: str) -> Fragment:
-        """What a replacement of a part adds to the file.
+        """The fragment of the file for a replacement of a part.
 
         Raises
         ------
         ValueError
-            If the replacement does not compute what the part does, or needs operators of another version.
+            If the replacement lacks an output of the part, or needs operators of another version.
         """
         part = self.parts[name]
         given = {opset.domain: opset.version for opset in model.opset_import}
@@ -205,8 +205,8 @@ def read_model(path: Path) -> onnx.ModelProto:
     Raises
     ------
     ValueError
-        If the file is no ONNX model, its external data is missing, or all of it is too large; the message says how much
-        memory it would take.
+        If the file is not an ONNX model, its external data is missing, or the model is too large; the message then says
+        how much memory it would take.
     """
     try:
         model = onnx.load(str(path), load_external_data=False)
@@ -225,7 +225,7 @@ def read_model(path: Path) -> onnx.ModelProto:
 
 
 def too_large(size: int) -> str:
-    """What is said about a model above 2 GB."""
+    """The error message for a model above 2 GB."""
     return (
         f"the model has {size / 1e9:.2f} GB with its external data, and a file that holds its weights has at most "
         f"{LARGEST / 1e9:.2f} GB; compressing it would take about {COPIES * size / 1e9:.0f} GB of memory"
@@ -234,7 +234,7 @@ def too_large(size: int) -> str:
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """Silence the advice that exporters and quantisers log about how to prepare a model, which is prepared here."""
+    """Silence advice from exporters and quantisers about preparing a model; we prepare it already."""
     before = logging.root.manager.disable
     logging.disable(logging.WARNING)
     try:
@@ -276,7 +276,7 @@ def _all_tensors(graph: onnx.GraphProto) -> Iterator[onnx.TensorProto]:
 
 
 def _tidy(model: onnx.ModelProto, least: int) -> None:
-    """Turn large constants into initializers, make equal ones one, and remove what no run reads."""
+    """Turn large constants into initializers, merge equal ones, and remove everything that no run reads."""
     graph = model.graph
     model.ir_version = max(model.ir_version, IR_VERSION)
     if MICROSOFT not in {o.domain for o in model.opset_import}:
@@ -307,7 +307,7 @@ def _tidy(model: onnx.ModelProto, least: int) -> None:
 
 
 def _unite(graph: onnx.GraphProto, least: int) -> None:
-    """Make equal initializers one; they are tied weights that an exporter wrote twice."""
+    """Merge equal initializers, which are tied weights that an exporter wrote twice."""
     outputs = {o.name for o in graph.output}
     first: dict[Any, str] = {}
     renamed = {}
@@ -356,7 +356,7 @@ def _parts(model: onnx.ModelProto, least: int) -> Iterator[Part]:
     for name, tensor in weights.items():
         places = users.get(name, [])
         nodes = tuple(graph.node[place] for place in places)
-        # Two weights of one node would replace it twice.
+        # A node with two weights would be replaced twice.
         alone = name not in nested and not any(other in weights for n in nodes for other in n.input if other != name)
         yield _part(model, tensor, tuple(places) if alone else (), nodes, kinds)
 
@@ -385,7 +385,7 @@ def _part(
 
 
 def _kinds(model: onnx.ModelProto) -> dict[str, int]:
-    """Types of the elements of all values, as far as they can be inferred."""
+    """Element types of all values that shape inference knows."""
     try:
         graph = onnx.shape_inference.infer_shapes(model).graph
     except (onnx.shape_inference.InferenceError, ValueError, RuntimeError):
@@ -399,7 +399,7 @@ def _kinds(model: onnx.ModelProto) -> dict[str, int]:
 
 
 def _spliced(part: Part, model: onnx.ModelProto, prefix: str, nodes: Sequence[bytes]) -> Fragment:
-    """The replacement of a part, with names of its own, cut at the places of the nodes that it replaces."""
+    """The replacement of a part with unique names, split at the indices of the nodes that it replaces."""
     replacement = onnx.ModelProto()
     replacement.CopyFrom(model)
     graph = replacement.graph
@@ -417,7 +417,7 @@ def _spliced(part: Part, model: onnx.ModelProto, prefix: str, nodes: Sequence[by
     order = _order(own)
     makers = {name: i for i, node in enumerate(own) for name in node.output if name}
     constant = {t.name for t in graph.initializer} | {""}
-    # What depends on initializers alone stands first, where every use of it comes later.
+    # Nodes that depend only on initializers go first, before all uses.
     first = []
     for i in order:
         if set(own[i].input) <= constant and (stores or not set(own[i].output) & owed):
@@ -445,7 +445,7 @@ def _written(nodes: Sequence[onnx.NodeProto], chosen: Sequence[int]) -> bytes:
 
 
 def _needed(ends: Sequence[int], nodes: Sequence[onnx.NodeProto], makers: Mapping[str, int]) -> set[int]:
-    """Nodes, and those that they need."""
+    """These nodes and all nodes that they depend on."""
     found: set[int] = set()
     open_ = list(ends)
     while open_:
@@ -457,7 +457,7 @@ def _needed(ends: Sequence[int], nodes: Sequence[onnx.NodeProto], makers: Mappin
 
 
 def _renamed(graph: onnx.GraphProto, fixed: set[str], prefix: str) -> set[str]:
-    """Give values and initializers short names of their own; return all names."""
+    """Give values and initializers short unique names; return all new names."""
     new: dict[str, str] = {}
     for name in (*(t.name for t in graph.initializer), *(name for node in graph.node for name in node.output)):
         if name not in fixed and name not in new:
@@ -478,7 +478,7 @@ def _unknown(graph: onnx.GraphProto, fixed: set[str], names: set[str]) -> str:
 
 
 def _order(nodes: Sequence[onnx.NodeProto]) -> list[int]:
-    """Places of nodes, each after those that it needs."""
+    """Indices of nodes in topological order."""
     makers = {name: i for i, node in enumerate(nodes) for name in node.output if name}
     graph = nx.DiGraph()
     graph.add_nodes_from(range(len(nodes)))
@@ -505,5 +505,5 @@ def _long_varint(n: int) -> bytes:
 
 
 def _field(field: int, data: bytes) -> bytes:
-    """A field of a message of protobuf, as it stands in a file."""
+    """An encoded field of a protobuf message."""
     return _tag(field) + _varint(len(data)) + data

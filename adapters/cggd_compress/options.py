@@ -1,4 +1,4 @@
-"""What may stand in the place of a weight, made by ONNX Runtime's quantizers."""
+"""The formats that may replace a weight, most of them made by ONNX Runtime's quantizers."""
 
 from __future__ import annotations
 
@@ -27,10 +27,10 @@ class Option:
     ----------
     name : str
     bits : float
-        Bits of one number, for `bits=` and ``--bits``; of low-rank factors, those of their numbers.
+        Bits of each stored number, for `bits=` and ``--bits``.
     make : callable
-        Takes a `Part` and returns the onnx.ModelProto that replaces it, or None where the option does not apply. It
-        raises `cggd.Invalid` with the reason if it should apply but cannot.
+        Takes a `Part` and returns the onnx.ModelProto that replaces it, or None if the option does not apply. It raises
+        `cggd.Invalid` with the reason if it should apply but cannot.
     """
 
     name: str
@@ -39,14 +39,14 @@ class Option:
 
 
 def default_options(*, fast: bool = False, ranges: Mapping[str, tuple[float, float]] | None = None) -> list[Option]:
-    """The options of every weight besides the one to stay as it is.
+    """The default formats of every weight, without the one to leave it as it is.
 
     Parameters
     ----------
     fast : bool
-        With those that change what is computed, so that it may take less time: whole numbers, and low-rank factors.
+        Include formats that may take less time in a run: integer products and low-rank factors.
     ranges : mapping of name to (low, high), optional
-        Of activations on calibration data, for the option ``"int8 static"``.
+        Ranges of activations on calibration data, for the option ``"int8 static"``.
 
     Returns
     -------
@@ -64,10 +64,10 @@ def default_options(*, fast: bool = False, ranges: Mapping[str, tuple[float, flo
     return found + [Option(f"rank {share:g}", 16, partial(low_rank, share=share)) for share in RANKS]
 
 
-# Bits and weights that share a scale: with 128, scales take 1/8 bit of each weight, with 32 half a bit.
+# Bits, and number of weights that share a scale: scales take 1/8 bit per weight with 128, and half a bit with 32.
 FORMATS = ((8, 128), (4, 32), (4, 128), (2, 32))
 
-# Ranks, as shares of the full one: with half of it, square weights have as many numbers as before.
+# Ranks as shares of the full rank; at half of it, the factors of a square weight have as many numbers as the weight.
 RANKS = (0.375, 0.25, 0.125)
 
 
@@ -77,7 +77,7 @@ def named_options(names: Iterable[str], ranges: Mapping[str, tuple[float, float]
     Parameters
     ----------
     names : iterable of str
-        Those of ``default_options(fast=True, ranges=ranges)``.
+        Names of ``default_options(fast=True, ranges=ranges)``.
     ranges : mapping of name to (low, high), optional
     """
     known = {option.name: option for option in default_options(fast=True, ranges=ranges)}
@@ -90,7 +90,7 @@ def named_options(names: Iterable[str], ranges: Mapping[str, tuple[float, float]
 
 
 def float16(part: Part) -> onnx.ModelProto | None:
-    """Half precision in the file; the runtime makes it single precision when it loads the file."""
+    """Half precision in the file; the runtime converts it to single precision when it loads the file."""
     largest = np.abs(part.array).max(initial=0.0)
     if largest > np.finfo(np.float16).max:
         raise Invalid(f"{part.name} holds {largest:g}, which is too large for half precision")
@@ -99,11 +99,11 @@ def float16(part: Part) -> onnx.ModelProto | None:
 
 
 def blocks(part: Part, *, bits: int, block: int) -> onnx.ModelProto | None:
-    """Whole numbers with a scale for each block of weights, used by the runtime as they are where it can.
+    """Integers with a scale for each block of weights; the runtime computes with them directly where it can.
 
-    Where a product of matrices uses the weight, ``MatMulNBits`` computes with it; where rows are looked up, and the
-    runtime has it, ``GatherBlockQuantized`` unpacks the rows. Others are stored so, and unpacked when the runtime loads
-    the file.
+    If a matrix product uses the weight, ``MatMulNBits`` computes with the packed numbers. If rows are looked up and the
+    runtime has ``GatherBlockQuantized``, this operator unpacks the rows. Other weights are unpacked when the runtime
+    loads the file.
     """
     if (table := _rows(part, bits, block)) is not None:
         return table
@@ -114,13 +114,13 @@ def blocks(part: Part, *, bits: int, block: int) -> onnx.ModelProto | None:
 
 
 def products_unpacked(part: Part, *, bits: int, block: int) -> onnx.ModelProto | None:
-    """`unpacked`, where `blocks` would compute with packed numbers: larger in memory, and often faster."""
+    """`unpacked` for weights with which `blocks` computes in packed form: larger in memory, and often faster."""
     packed = _product(part) is not None or _rows(part, bits, block) is not None
     return unpacked(part, bits=bits, block=block) if packed else None
 
 
 def unpacked(part: Part, *, bits: int, block: int) -> onnx.ModelProto | None:
-    """Whole numbers with a scale for each block of weights, which the runtime unpacks when it loads the file."""
+    """Integers with a scale for each block of weights, which the runtime unpacks when it loads the file."""
     if part.array.ndim < 2:
         return None
     matrix, restore = _as_matrix(part)
@@ -159,7 +159,7 @@ def unpacked(part: Part, *, bits: int, block: int) -> onnx.ModelProto | None:
 
 
 def dynamic(part: Part) -> onnx.ModelProto | None:
-    """ONNX Runtime's ``quantize_dynamic``: int8 weights per channel, and activations quantised as they come."""
+    """ONNX Runtime's ``quantize_dynamic``: int8 weights per channel; ranges of activations are computed in each run."""
     from onnxruntime.quantization import QuantType, quantize_dynamic
 
     if not part.places or part.array.ndim < 2 or not _only(part, ("MatMul", "Gemm", "Gather", "Conv")):
@@ -172,7 +172,7 @@ def dynamic(part: Part) -> onnx.ModelProto | None:
 
 
 def static(part: Part, *, ranges: Mapping[str, tuple[float, float]]) -> onnx.ModelProto | None:
-    """ONNX Runtime's static quantiser: int8 weights per channel, and activations in ranges seen on calibration data."""
+    """ONNX Runtime's static quantiser: int8 weights per channel; ranges of activations come from calibration data."""
     from onnxruntime.quantization import QuantType
     from onnxruntime.quantization.calibrate import CalibrationMethod, TensorData, TensorsData
     from onnxruntime.quantization.qdq_quantizer import QDQQuantizer
@@ -196,7 +196,7 @@ def static(part: Part, *, ranges: Mapping[str, tuple[float, float]]) -> onnx.Mod
 
 
 def low_rank(part: Part, *, share: float) -> onnx.ModelProto | None:
-    """A product of two thin matrices in half precision, from the singular values, in place of a matrix."""
+    """Two low-rank factors in half precision in place of a matrix, by a truncated singular value decomposition."""
     model = _product(part)
     if model is None or len(used := {n.input[1] for n in model.graph.node if n.op_type == "MatMul"}) > 1:
         return None
@@ -234,14 +234,14 @@ def _matmul_nbits(model: onnx.ModelProto, bits: int, block: int) -> onnx.ModelPr
         quantizer = MatMulNBitsQuantizer(model, bits=bits, block_size=block)
         quantizer.process()
     found: Any = quantizer.model.model  # pyright: ignore[reportAttributeAccessIssue]
-    # Of several users, each brought its own copy of the same numbers.
+    # The quantiser adds a copy of the same numbers for each user.
     kept = {t.name: t for t in found.graph.initializer}
     used = {name for node in found.graph.node for name in node.input}
     return _with_graph(found, list(found.graph.node), [t for name, t in kept.items() if name in used])
 
 
 def _rows(part: Part, bits: int, block: int) -> onnx.ModelProto | None:
-    """A table of rows in blocks of 4 bits, where the runtime looks them up as they are; None elsewhere."""
+    """An embedding table in blocks of 4 bits, if the runtime can look up packed rows; otherwise None."""
     from onnxruntime.quantization.matmul_nbits_quantizer import MatMulNBitsQuantizer
 
     if bits != 4 or part.array.ndim != 2 or not _only(part, ("Gather",)) or not _runtime_has("GatherBlockQuantized"):
@@ -250,7 +250,7 @@ def _rows(part: Part, bits: int, block: int) -> onnx.ModelProto | None:
         return None
     model = onnx.ModelProto()
     model.CopyFrom(part.model)
-    for opset in model.opset_import:  # the quantiser wants a version with numbers of 4 bits; the runtime does not
+    for opset in model.opset_import:  # the quantiser needs a version with 4-bit types; the runtime does not
         opset.version = max(opset.version, 21) if not opset.domain else opset.version
     with quiet():
         quantizer = MatMulNBitsQuantizer(
@@ -265,14 +265,14 @@ def _rows(part: Part, bits: int, block: int) -> onnx.ModelProto | None:
 
 @cache
 def _runtime_has(operator: str) -> bool:
-    """Whether ONNX Runtime knows an operator of its own."""
+    """Whether ONNX Runtime has an operator."""
     from onnxruntime.capi import onnxruntime_pybind11_state as state  # pyright: ignore[reportAttributeAccessIssue]
 
     return any(schema.name == operator for schema in state.get_all_operator_schema())
 
 
 def _with_half_scales(model: onnx.ModelProto) -> onnx.ModelProto:
-    """Scales in half precision; the runtime makes them single precision when it loads the file."""
+    """Store scales in half precision; the runtime converts them to single precision when it loads the file."""
     nodes, arrays = list(model.graph.node), []
     for tensor in model.graph.initializer:
         if tensor.data_type == TensorProto.FLOAT and tensor.name.endswith("_scales"):
@@ -285,10 +285,7 @@ def _with_half_scales(model: onnx.ModelProto) -> onnx.ModelProto:
 
 
 def _product(part: Part) -> onnx.ModelProto | None:
-    """The part if it multiplies a matrix from the left with the weight; ``Gemm`` is split into a product and a sum.
-
-    None if it does something else.
-    """
+    """The part with ``Gemm`` split into a product and a sum; None unless all products have the weight on the right."""
     from onnxruntime.quantization.onnx_model import ONNXModel
 
     if part.array.ndim != 2 or not _only(part, ("MatMul", "Gemm")):
@@ -304,7 +301,7 @@ def _product(part: Part) -> onnx.ModelProto | None:
 
 
 def _block(rows: int, bits: int, block: int) -> int:
-    """The number of weights in a block, at most `block`, with which a row takes the least bytes, padding included."""
+    """The block size, at most `block`, that takes the fewest bytes including padding."""
     sizes = [1 << power for power in range(4, block.bit_length())]
     return min(sizes, key=lambda size: (-(-rows // size) * (size * bits / 8 + 2 + bits / 8), -size))
 
@@ -317,7 +314,7 @@ def _only(part: Part, kinds: tuple[str, ...]) -> bool:
 
 
 def _as_matrix(part: Part) -> tuple[NDArray[np.float32], Callable[[dict[str, Any], int], list[onnx.NodeProto]]]:
-    """A weight as a matrix, a column for each output channel, and the nodes that undo it after the blocks."""
+    """A weight as a matrix with a column for each output channel, and a function for nodes that restore its shape."""
     array = part.array
     products = {node.op_type for node in part.users} & {"MatMul"}
     turned = array.ndim == 2 and bool(products)
@@ -352,5 +349,5 @@ def _with_graph(
 
 
 def matching(names: Iterable[str], pattern: str) -> list[str]:
-    """Names that a pattern such as ``head*`` matches, letters of both cases alike."""
+    """Names that match a pattern such as ``head*``, ignoring case."""
     return [name for name in names if fnmatchcase(name.lower(), pattern.lower())]

@@ -1,9 +1,9 @@
 """Recipes from tables: a format and a device for each tensor, within the memory of every device.
 
-Decisions are the tensors, each with an option for every format and device that the table allows, and for a language
-model one for its key-value cache: its format and the length of the context. Bytes, damage and milliseconds are sums, so
-that the core proves its answers. The cache of a layer lies on the device of the layer, which makes tables of two
-decisions.
+Each tensor is a decision, with an option for every format and device that the table allows. A language model may have
+one more decision for its key-value cache: its format and the length of the context. Bytes, damage and milliseconds are
+sums, so the core can prove optimality. The cache of a layer is on the device of the layer, so the memory of a device is
+a sum of terms of one and two decisions.
 """
 
 from __future__ import annotations
@@ -52,12 +52,12 @@ _BYTES = re.compile(rf"(?<![\w.])(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?\s*({'|'.join(U
 
 @dataclass(frozen=True)
 class Cache:
-    """The key-value cache of a language model: what length of the context and what format may be chosen.
+    """The key-value cache of a language model: the context lengths and formats that may be chosen.
 
     Attributes
     ----------
     contexts : sequence of int
-        Numbers of tokens.
+        Context lengths, in tokens.
     formats : mapping of format to float
         The damage of each format of ggml.
     """
@@ -82,13 +82,13 @@ class Cache:
 
     @property
     def labels(self) -> list[str]:
-        """The options of the choice space."""
+        """The option labels in the choice space."""
         return [f"{tokens} x {name}" for tokens, name in self.options]
 
 
 @dataclass(frozen=True)
 class Choice:
-    """One format of one tensor on one device, with its numbers; `device` is empty where there is a single device."""
+    """One format of one tensor on one device, with its numbers; `device` is empty if there are no devices."""
 
     format: str
     device: str
@@ -96,7 +96,7 @@ class Choice:
 
     @property
     def label(self) -> str:
-        """The option of the choice space."""
+        """The option label in the choice space."""
         return f"{self.format}@{self.device}" if self.device else self.format
 
 
@@ -107,17 +107,17 @@ class Plan:
     Attributes
     ----------
     space : ChoiceSpace
-        A decision for each tensor, and ``cache`` where a cache is planned, with options such as ``8192 x q8_0``.
-        Options have the attributes ``format`` and ``device``, to which rules may refer.
+        A decision for each tensor, and ``cache`` if there is a cache, with options such as ``8192 x q8_0``. Options
+        have the attributes ``format`` and ``device``, which rules may use.
     metrics : mapping of str to Metric
-        ``size`` and ``damage``; where the table has them ``ms``, ``bpw`` (bits for each number) and other columns; the
-        bytes on each device by its name; ``context`` and ``cache``.
+        ``size`` and ``damage``; ``ms``, ``bpw`` (bits per weight) and other columns if the table has the numbers for
+        them; the bytes on each device under its name; ``context`` and ``cache`` if there is a cache.
     choices : mapping of tensor to sequence of Choice
-        What the options of each tensor are, in the order of the space.
+        The options of each tensor, in the order of the space.
     memory : mapping of device to float
-        Bytes that each device has.
+        Memory of each device, in bytes.
     notes : sequence of str
-        What of the table was left out.
+        What was left out of the table, and why.
     """
 
     space: ChoiceSpace
@@ -132,16 +132,16 @@ class Plan:
         return [self.metrics[device] <= room for device, room in self.memory.items() if np.isfinite(room)]
 
     def metric(self, name: str) -> Metric:
-        """The metric of a name; an error says which there are."""
+        """The metric of this name; an unknown name is an error that lists the known ones."""
         if name not in self.metrics:
             raise ValueError(f"there is no metric {name!r}; the table gives {', '.join(self.metrics)}")
         return self.metrics[name]
 
     def same(self, by: By, pattern: str) -> list[Rule]:
-        """Rules that tensors of a pattern have the same format, or are on the same device.
+        """Rules that the tensors that match a pattern have the same format, or are on the same device.
 
-        ``{}`` stands for a text without dots; the tensors for which it is the same text are one group. Other signs are
-        those of file names: ``blk.{}.ffn_*`` makes a group of each block.
+        ``{}`` stands for a text without dots; tensors with the same text form one group. Wildcards are those of file
+        names: ``blk.{}.ffn_*`` makes a group of each block.
         """
         expression = re.compile(translate(pattern).replace(r"\{\}", r"([^.]*)"))
         groups: dict[tuple[str, ...], list[str]] = {}
@@ -154,7 +154,7 @@ class Plan:
         return [core_rules.same(group, by=by).named(f"same {by}: {few(group)}") for group in several]
 
     def only(self, by: By, pattern: str, allowed: Iterable[str]) -> list[Rule]:
-        """Rules that tensors of a pattern have one of the formats, or are on one of the devices."""
+        """Rules that the tensors that match a pattern have one of the formats, or are on one of the devices."""
         names = [name for name in self.choices if re.fullmatch(translate(pattern), name)]
         if not names:
             raise ValueError(f"no tensor is called like {pattern!r}; there are {few(list(self.choices))}")
@@ -169,12 +169,12 @@ class Plan:
         return found
 
     def limit(self, text: str) -> list[Constraint]:
-        """Constraints of a text such as ``size <= 7.5MB``, ``5 <= ms <= 9`` or ``gpu + cpu <= 10GiB``."""
+        """Constraints from a text such as ``size <= 7.5MB``, ``5 <= ms <= 9`` or ``gpu + cpu <= 10GiB``."""
         return parse_bounds(_BYTES.sub(lambda match: str(bytes_of(match[0])), text), self.metrics)
 
 
 def bytes_of(text: str) -> float:
-    """The number of bytes of a text such as ``7.5MB`` (7,500,000) or ``8 GiB``; a number alone is in bytes.
+    """The number of bytes in a text such as ``7.5MB`` (7,500,000) or ``8 GiB``; a number without a unit is in bytes.
 
     Examples
     --------
@@ -197,18 +197,18 @@ def plan(
     *,
     cache: Cache | None = None,
 ) -> Plan:
-    """Make decisions and metrics of a table.
+    """Make the decisions and metrics of a table.
 
     Parameters
     ----------
     table : FormatTable
-        Each tensor needs bytes and damage in at least one format (`cggd_compress.read_formats`). Rows without damage
-        are left out where the tensor has others, with a note.
+        Each tensor needs bytes and damage in at least one format (`cggd_compress.read_formats`). Formats that lack one
+        of them are left out with a note if the tensor has complete ones.
     devices : mapping of name to bytes, or sequence of names, optional
-        Memory of each device, as a number or a text such as ``"8GiB"``; None for one without a bound. By default the
-        devices are those for which the table has milliseconds. Without any, only formats are chosen.
+        Memory of each device, as a number or a text such as ``"8GiB"``; None for no bound. By default the devices are
+        those for which the table has milliseconds. Without devices, only formats are chosen.
     cache : Cache, optional
-        The key-value cache. The table says beside which tensors it lies, and how many numbers are kept for a token.
+        The key-value cache. The table says which tensors it belongs to, and how many numbers are cached per token.
 
     Returns
     -------
@@ -336,7 +336,7 @@ class _Columns:
         return Additive(self.space, [*values.tolist(), *rest], constant, name=name, unit=unit)
 
     def _bits(self) -> Metric | None:
-        """Bits for each number of the model, where the numbers in each tensor are known."""
+        """Bits per weight of the model; None if the number of weights of some tensor is not known."""
         counts = [{choice.numbers.get("elements") for choice in some} for some in self.choices.values()]
         if any(None in some or len(some) > 1 for some in counts):
             return None
@@ -344,7 +344,7 @@ class _Columns:
         return self._sum("bpw", 8 * self._of("bytes") / total, "bit") if total else None
 
     def _on(self, device: str, here: NDArray[np.bool_]) -> Metric:
-        """Bytes on a device: its tensors, and the cache of the layers that lie there."""
+        """Bytes on a device: its tensors, and the cache of the layers on it."""
         held = self._sum(device, np.where(here, self._of("bytes"), 0.0), "B")
         if self.cache is None:
             return held
@@ -360,7 +360,7 @@ class _Columns:
 
     @cached_property
     def _cached(self) -> dict[str, NDArray[np.float64]]:
-        """Bytes of each option of the cache beside each tensor that has a part of it."""
+        """Bytes of the cache that belongs to each tensor, for each option of the cache."""
         assert self.cache is not None
         found = {}
         for tensor, choices in self.choices.items():
@@ -381,13 +381,13 @@ class _Columns:
 
 @dataclass(frozen=True, eq=False)
 class Recipe:
-    """What was chosen for each tensor, and what is known of it; `make_recipe` makes it.
+    """The format and device of each tensor, with totals and the status; `make_recipe` makes it.
 
     Attributes
     ----------
     plan : Plan
     result : Result
-        Its `status` says whether the answer is proved.
+        Its `status` says whether optimality or infeasibility is proved.
     """
 
     plan: Plan
@@ -400,26 +400,26 @@ class Recipe:
 
     @cached_property
     def chosen(self) -> dict[str, Choice]:
-        """The choice of each tensor; empty where nothing is within the limits."""
+        """The choice of each tensor; empty if no selection within the limits was found."""
         selection = self.result.selection or {}
         chosen = self.plan.choices.items() if selection else ()
         return {tensor: next(c for c in choices if c.label == selection[tensor]) for tensor, choices in chosen}
 
     @cached_property
     def totals(self) -> dict[str, float]:
-        """Every metric of the plan at the answer."""
+        """The value of every metric of the plan."""
         selection = self.result.selection
         return {} if selection is None else {name: metric(selection) for name, metric in self.plan.metrics.items()}
 
     @cached_property
     def diagnosis(self) -> Diagnosis | None:
-        """For limits that nothing meets: which conflict, and the least that works."""
+        """For infeasible limits: which of them conflict, and the least bound that works; otherwise None."""
         if self.result.status is not Status.INFEASIBLE:
             return None
         return diagnose(self.result.problem.constraints)
 
     def summary(self, *, tensors: int = 20) -> str:
-        """A few lines for people: status, totals, limits, and the choices, grouped where there are many tensors."""
+        """Status, limits, totals and choices as text; with more than `tensors` tensors, choices are counted."""
         result = self.result
         if self.diagnosis is not None:
             return f"status     {self.diagnosis}"
@@ -444,9 +444,9 @@ class Recipe:
         return "\n".join(lines)
 
     def to_csv(self, path: StrPath | None = None) -> str:
-        """The choices as CSV: ``tensor``, ``format``, ``device``, ``bytes``, ``damage`` and ``ms`` where it is known.
+        """The choices as CSV: ``tensor``, ``format``, ``device``, ``bytes``, ``damage`` and ``ms`` if it is known.
 
-        The text is written to a path if one is given.
+        With a path, the text is also written to this file.
         """
         timed = "ms" in self.plan.metrics
         text = io.StringIO()
@@ -460,7 +460,7 @@ class Recipe:
         return text.getvalue()
 
     def to_json(self) -> str:
-        """A manifest: what was asked, what is proved, and the choice of each tensor."""
+        """A manifest: limits, objective, what is proved, and the choice of each tensor."""
         result = self.result
         selection = result.selection or {}
         data = {
@@ -488,12 +488,12 @@ class Recipe:
     def tensor_types(self) -> list[str]:
         r"""Lines for ``llama-quantize --tensor-type-file``, one for each tensor: ``^blk\.0\.attn_q\.weight$=q8_0``.
 
-        llama-quantize takes the name as a regular expression in lower case, and the first line that matches.
+        llama-quantize reads the name as a regular expression in lower case, and uses the first line that matches.
 
         Raises
         ------
         ValueError
-            If a format is none of ggml, or a name cannot be told from another.
+            If a format is not one of ggml, or the expression of a tensor also matches another tensor.
         """
         for tensor, choice in self.chosen.items():
             if block_of(choice.format) is None:
@@ -503,15 +503,15 @@ class Recipe:
     def buffer_types(self) -> list[str]:
         r"""Values for ``--override-tensor`` of llama.cpp, one for each tensor: ``^blk\.0\.attn_q\.weight$=CUDA0``.
 
-        Devices must be called as llama.cpp calls its buffers, such as ``CPU`` and ``CUDA0``.
+        Devices must have the names of llama.cpp's buffers, such as ``CPU`` and ``CUDA0``.
         """
         return [f"{pattern}={self.chosen[tensor].device}" for tensor, pattern in self._patterns().items()]
 
     def _patterns(self) -> dict[str, str]:
-        """A regular expression for each tensor, which matches no other tensor before it."""
+        """A regular expression for each tensor, which matches no later tensor."""
         found = {}
         for tensor in self.chosen:
-            # Capitals would be lowered, and blanks, commas and = end the name.
+            # Capitals would become lower case, and blanks, commas and = would end the name.
             plain = "".join(c if re.fullmatch(r"[a-z0-9_/-]", c) else r"\." if c == "." else "." for c in tensor)
             found[tensor] = f"^{plain}$"
             if any(re.search(found[tensor], other) for other in self.chosen if other != tensor and other not in found):
@@ -540,15 +540,15 @@ def make_recipe(
     minimize, maximize : str, optional
         Name of the metric; by default the damage is minimized.
     then : list of (name, {"minimize", "maximize"})
-        Metrics to optimise next, within the best value before.
+        Metrics to optimise next, one after another, each without making the metrics before it worse.
     **options
         Those of `cggd.minimize`: ``time_limit``, ``seed``, ``gap``, ...
 
     Returns
     -------
     Recipe
-        Its result's status is OPTIMAL where the core proved that there is no better one, and INFEASIBLE where it
-        proved that nothing is within the limits; `Recipe.diagnosis` then names the least that works.
+        The status of its result is OPTIMAL if the core proved that no selection is better, and INFEASIBLE if it proved
+        that no selection is within the limits; `Recipe.diagnosis` then names the least bound that works.
 
     Examples
     --------
@@ -569,7 +569,7 @@ def make_recipe(
 
 
 def improvers_of(plan: Plan) -> list[Improver] | None:
-    """What solves a plan: with a cache, each of its options first; otherwise the portfolio of the core."""
+    """Improvers for a plan: with a cache, first each option of the cache; otherwise None, the core's portfolio."""
     if CACHE not in plan.space.decisions:
         return None
     return [EachOption(plan.space.decisions.index(CACHE)), *portfolio()]

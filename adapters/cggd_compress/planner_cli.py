@@ -125,7 +125,7 @@ def recipe_command(
 
 
 def _for_llama(found: Recipe, tensor_types: Path | None, buffer_types: Path | None) -> dict[Path | None, Any]:
-    """The files of llama.cpp; what cannot be written is an error before anything is written."""
+    """The files for llama.cpp; a choice that they cannot express raises an error before anything is written."""
     types = "\n".join(found.tensor_types()) + "\n" if tensor_types is not None else ""
     buffers = ",".join(found.buffer_types()) + "\n" if buffer_types is not None else ""
     return {
@@ -153,7 +153,7 @@ def _deliver(
 
 
 def _pair(text: str, argument: str) -> tuple[str, str]:
-    """Both sides of the last equals sign."""
+    """The two sides of the last equals sign."""
     left, sign, right = text.rpartition("=")
     if not sign or not left.strip() or not right.strip():
         raise ValueError(f"{argument} must have text on both sides of an equals sign, got {text!r}")

@@ -1,7 +1,7 @@
 """Tables of tensors, formats, bytes and damage, read from CSV, GGUF files, and the logs and measurements of quantisers.
 
-Each file may give a part: a GGUF file the shapes of the tensors, a table the damage of each format. `read_formats`
-reads several files and joins them.
+A file may hold only a part, such as a GGUF file with the shapes of the tensors and a table with the damage of each
+format. `read_formats` reads several files and joins them.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from cggd.io.sheets import sheet_rows
 from cggd.io.text import StrPath, csv_text, fail, not_a_number, read_text, to_number
 from cggd.space import few
 
-# Names of the columns that a planner needs, and what other tools call them.
+# Columns that a planner needs, and the headings that are read as them.
 NAMES = {
     "tensor": ("tensor", "decision", "layer", "name", "module"),
     "format": ("format", "option", "type", "quant", "dtype"),
@@ -53,24 +53,25 @@ Numbers = Mapping[str, float]
 
 @dataclass(frozen=True, eq=False)
 class FormatTable:
-    """What is known of each tensor in each format.
+    """A table of numbers for each tensor in each format.
 
     Attributes
     ----------
     rows : mapping of tensor to mapping of format to mapping of column to number
-        Columns are ``bytes``, ``damage``, ``elements`` (numbers in the tensor), ``cached`` (numbers that a model keeps
-        for each token beside this tensor), ``ms`` for all devices, ``ms gpu`` for the device ``gpu``, and any others.
+        Columns are ``bytes``, ``damage``, ``elements`` (numbers in the tensor), ``cached`` (numbers in the key-value
+        cache per token that belong to this tensor), ``ms`` for all devices, ``ms gpu`` for the device ``gpu``, and any
+        others.
     shapes : mapping of tensor to tuple of int
-        Sizes of its axes, the one whose numbers lie side by side first, as in a GGUF file.
+        Lengths of the axes, the contiguous axis first, as in a GGUF file.
     kept : mapping of tensor to str
-        The format that a tensor has where no damage is known.
+        The present format of a tensor; a tensor without known damage stays in it.
     cached : mapping of tensor to int
-        Numbers that a model keeps for each token beside this tensor, from the model's file.
+        Numbers in the key-value cache per token that belong to this tensor, from the model's file.
     header : int
-        Bytes of a file beside its tensors.
+        Bytes of a file without its tensors.
     units : mapping of column to str
     notes : sequence of str
-        What was left out.
+        What was left out, and why.
     """
 
     rows: Mapping[str, Mapping[str, Numbers]]
@@ -92,25 +93,25 @@ class FormatTable:
 
 
 def read_formats(paths: StrPath | Iterable[StrPath], *, columns: Mapping[str, str] | None = None) -> FormatTable:
-    r"""Read files and join what they say of the same tensors and formats.
+    r"""Read files and join their numbers for the same tensors and formats.
 
     Parameters
     ----------
     paths : path or list of paths
         Tables (`read_format_table`), GGUF files (`read_gguf`), logs of llama-quantize (`read_quantize_log`) and
-        measurements of ExLlamaV2 (`read_measurement`); what a file is, its ending and its first bytes say.
+        measurements of ExLlamaV2 (`read_measurement`). The kind of a file is recognised from its name and content.
     columns : mapping of heading to column, optional
-        What headings of tables mean, for headings that are not known.
+        Columns for other headings of tables.
 
     Returns
     -------
     FormatTable
-        A row of a tensor whose shape is known has bytes, if llama.cpp knows the format.
+        If the shape of a tensor is known, missing bytes are computed for formats of ggml.
 
     Raises
     ------
     ValueError
-        If a file is none of these, or files contradict each other.
+        If a file is of no known kind, or files contradict each other.
     ImportError
         If a GGUF file is given, or the size of a format is needed, and the package ``gguf`` is not installed.
 
@@ -147,7 +148,7 @@ def _read(path: StrPath, columns: Mapping[str, str]) -> FormatTable:
 
 
 def _joined(one: FormatTable, other: FormatTable, path: StrPath) -> FormatTable:
-    """Both tables; formats are the same in any capitals, and a number that both give must be the same."""
+    """Join two tables; names of formats ignore case, and a number that both tables have must be the same."""
     rows = {tensor: {name: dict(numbers) for name, numbers in formats.items()} for tensor, formats in one.rows.items()}
     for tensor, formats in other.rows.items():
         known = rows.setdefault(tensor, {})
@@ -177,7 +178,7 @@ def _joined(one: FormatTable, other: FormatTable, path: StrPath) -> FormatTable:
 
 
 def _with_sizes(table: FormatTable) -> FormatTable:
-    """The table with bytes and elements where shapes are known; formats that a shape does not allow are left out."""
+    """Add bytes and elements where shapes are known; leave out formats that a shape does not allow."""
     rows: dict[str, dict[str, Numbers]] = {}
     notes = list(table.notes)
     for tensor, formats in table.rows.items():
@@ -214,7 +215,7 @@ def _padded(shape: tuple[int, ...], block: tuple[int, int]) -> int:
 
 
 def block_of(name: str) -> tuple[int, int] | None:
-    """Numbers in a block of a format of ggml, and its bytes; None if ggml has no such format.
+    """Numbers in a block of a format of ggml, and bytes of the block; None if ggml has no such format.
 
     Examples
     --------
@@ -242,15 +243,15 @@ def read_format_table(path: StrPath, *, columns: Mapping[str, str] | None = None
     Columns: ``tensor`` (or ``decision``, ``layer``, ``name``, ``module``), ``format`` (``option``, ``type``, ``quant``,
     ``dtype``), ``bytes`` (``size``, with a unit in brackets: ``size [MB]``), ``damage`` (``error``, ``loss``, ``kl``),
     ``elements``, ``cached``, and milliseconds: ``ms`` or ``latency [ms]`` for all devices, ``ms gpu`` or ``gpu [ms]``
-    for one. An empty cell there says that the device cannot run the format. Other columns of numbers become metrics
-    of their name; columns of text are left out, with a note.
+    for one. If a cell of milliseconds is empty, the device cannot run the format. Other columns of numbers become
+    metrics of the same name; columns of text are left out, with a note.
 
     Parameters
     ----------
     path : path
         CSV with commas, semicolons, tabs or vertical bars, or ``.xlsx`` and ``.parquet``.
     columns : mapping of heading to column, optional
-        What other headings mean, such as ``{"kl [nats]": "damage"}``.
+        Columns for other headings, such as ``{"kl [nats]": "damage"}``.
 
     Examples
     --------
@@ -299,7 +300,7 @@ def _scaled(cell: str, factor: Decimal) -> float:
 
 
 def _records(path: StrPath) -> list[tuple[int, list[str]]]:
-    """Rows that are not blank, with their line numbers; the header is the first one."""
+    """Rows that are not blank, with their line numbers; the first is the header."""
     if str(path).lower().endswith((".xlsx", ".parquet")):
         return sheet_rows(path)
     text = read_text(path)
@@ -322,7 +323,7 @@ def _records(path: StrPath) -> list[tuple[int, list[str]]]:
 def _columns(
     path: StrPath, line: int, header: list[str], given: Mapping[str, str]
 ) -> tuple[list[str], dict[str, Decimal], dict[str, str]]:
-    """What each heading means (empty: nothing), the factor of each column, and the units of columns of other names."""
+    """The column of each heading, the factor of each column, and the units of further columns."""
     if missing := [name for name in given if name not in header]:
         fail(path, line, f"there is no column {missing[0]!r}; the header has {few(header)}")
     parts = [_heading(cell) for cell in header]
@@ -376,10 +377,10 @@ def _time(name: str, unit: str) -> str:
 
 
 def read_gguf(path: StrPath) -> FormatTable:
-    """Read the tensors of a GGUF file: names, shapes and present formats; no weights are read.
+    """Read names, shapes and present formats of the tensors of a GGUF file; no weights are read.
 
-    From the metadata of the model comes how many numbers it keeps for each token and layer (the KV cache): heads of
-    keys and values times their lengths. They are kept beside the layer's ``attn_k``, or its first tensor of attention.
+    The metadata give the size of the key-value cache per token and layer: the number of heads times the lengths of keys
+    and values. It is assigned to the ``attn_k`` tensor of the layer, or else to the layer's first attention tensor.
 
     Raises
     ------
@@ -401,7 +402,7 @@ def read_gguf(path: StrPath) -> FormatTable:
 
 
 def _cached(metadata: Mapping[str, Any], tensors: list[str]) -> tuple[dict[str, int], list[str]]:
-    """Numbers kept for each token, by the tensor beside which they are kept, and notes."""
+    """Numbers in the key-value cache per token, by the tensor that they are assigned to, and notes."""
     arch = metadata.get("general.architecture")
     about = {key.removeprefix(f"{arch}."): entry for key, entry in metadata.items() if key.startswith(f"{arch}.")}
     layers, heads = about.get("block_count"), about.get("attention.head_count")
@@ -422,7 +423,7 @@ def _cached(metadata: Mapping[str, Any], tensors: list[str]) -> tuple[dict[str, 
 
 
 def _shape(axes: Iterable[Any]) -> tuple[int, ...]:
-    """Sizes of axes without the ones at the end, which logs write and files leave out."""
+    """Lengths of axes without trailing ones, which logs write and files leave out."""
     shape = [int(n) for n in axes]
     while len(shape) > 1 and shape[-1] == 1:
         shape.pop()
@@ -436,8 +437,8 @@ def _each(value: Any, layer: int) -> int:
 def read_quantize_log(path: StrPath) -> FormatTable:
     """Read the lines that llama-quantize prints for each tensor, with or without ``--dry-run``.
 
-    Bytes come from the shape and the format. Of a format that the package ``gguf`` does not know, they are the
-    megabytes of the log, which are rounded there and are therefore rounded up here.
+    Bytes come from the shape and the format. If the package ``gguf`` does not know the format, they are the rounded
+    megabytes of the log, rounded up to the largest number of bytes that they may stand for.
     """
     text = read_text(path)
     found = list(_TENSOR.finditer(text))
@@ -455,7 +456,7 @@ def read_quantize_log(path: StrPath) -> FormatTable:
         elif same := _KEPT.search(after):
             chosen, megabytes = now, same[1]
         else:
-            continue  # the log ends in the midst of this tensor
+            continue  # the log ends within this tensor
         shapes[name] = _shape(axes.split(","))
         kept[name] = chosen
         if block_of(chosen) is None:

@@ -16,10 +16,10 @@ from cggd.measure import Program
 from cggd.metrics.base import Invalid
 from cggd.space import ChoiceSpace
 
-# Only fatal messages of the runtime are printed; errors are raised as well.
+# Print only fatal messages of the runtime; its errors are raised anyway.
 FATAL = 4
 
-# Runs that are timed, and before them those that are not.
+# Timed runs, and untimed ones before them.
 RUNS, WARM_UP = 15, 2
 
 
@@ -78,19 +78,19 @@ class Runtime:
 
 
 class Clock:
-    """Times of models, each in turns with the original, so that the load of the machine hardly matters.
+    """Times of models, each in alternation with the original, so that the load of the machine hardly matters.
 
     Parameters
     ----------
     session : onnxruntime.InferenceSession
-        Of the original.
+        Session of the original.
     batch : mapping of name to array
         Inputs of a run.
 
     Attributes
     ----------
     original : float or None
-        Milliseconds of the original, which other times are multiples of; measured with the first of them.
+        Milliseconds of the original, to which other times are scaled; measured with the first of them.
     """
 
     def __init__(self, session: Any, batch: Mapping[str, NDArray]) -> None:
@@ -100,8 +100,8 @@ class Clock:
     def time(self, session: Any, runs: int = RUNS) -> tuple[float, float]:
         """Median milliseconds of a run, and half the distance between the quartiles.
 
-        The median of a model's time is divided by that of the original's in the same seconds, and multiplied by what
-        the original took at first.
+        The median is divided by the median of the original over the same period, and multiplied by the first median of
+        the original.
         """
         both = np.empty((runs, 2))
         for i in range(-WARM_UP, runs):
@@ -118,12 +118,12 @@ class Clock:
 
 
 class Command:
-    """A program that runs a file elsewhere, such as on a device, and prints ``latency=`` and milliseconds.
+    """A program that runs a file on another device, and prints ``latency=`` and milliseconds.
 
     Parameters
     ----------
     command : str
-        Words in which ``{model}`` stands for the path of the ONNX file.
+        Command line in which ``{model}`` stands for the path of the ONNX file.
     """
 
     def __init__(self, command: str) -> None:
@@ -135,7 +135,7 @@ class Command:
         Raises
         ------
         Invalid
-            If the program fails, or does not print them.
+            If the program fails, or prints no latency.
         """
         with tempfile.TemporaryDirectory() as folder:
             path = Path(folder) / "model.onnx"

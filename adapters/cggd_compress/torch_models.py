@@ -13,12 +13,12 @@ from onnx import numpy_helper
 
 from cggd_compress.network import graphs, quiet
 
-# The version of the operators, the oldest that torch's exporter writes without a conversion.
+# The oldest version of the operators that torch's exporter writes without a conversion.
 OPSET = 18
 
 
 def export(module: Any, arrays: Mapping[str, Any]) -> onnx.ModelProto:
-    """Export a torch module with `torch.onnx`, its first axes open.
+    """Export a torch module with `torch.onnx`; the first axis of each input has no fixed length.
 
     Parameters
     ----------
@@ -36,7 +36,7 @@ def export(module: Any, arrays: Mapping[str, Any]) -> onnx.ModelProto:
     taken = [name for name in names if name in arrays]
     if not taken:
         raise ValueError(f"the data must have arrays named {', '.join(names)}, as forward takes them, got {[*arrays]}")
-    # Two samples: the exporter takes an axis of length one for a fixed one.
+    # Two samples, since the exporter fixes an axis of length one.
     example = {name: torch.from_numpy(np.asarray(arrays[name])[:2]) for name in taken}
     open_ = {name: {0: torch.export.Dim("batch")} for name in taken}
     trained = module.training
@@ -57,7 +57,7 @@ def export(module: Any, arrays: Mapping[str, Any]) -> onnx.ModelProto:
 
 
 def _named(model: onnx.ModelProto, module: Any) -> onnx.ModelProto:
-    """Give weights that the exporter turned and renamed the names that they have in the module."""
+    """Restore the module's names of weights that the exporter transposed or renamed."""
     known: dict[Any, str] = {}
     for name, tensor in module.state_dict().items():
         array = tensor.detach().cpu().numpy()

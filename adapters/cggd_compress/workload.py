@@ -1,4 +1,4 @@
-"""What a run takes: memory, multiply-accumulate operations, and bytes of weights that are read."""
+"""Cost of a run: memory, multiply-accumulate operations, and bytes of weights that are read."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ PRODUCTS = ("MatMul", "Gemm", "Conv")
 
 @dataclass(frozen=True)
 class Trace:
-    """Shapes and ranges of all values of a run, and the most bytes of activations that are alive at once."""
+    """Shapes and ranges of all values of a run, and the peak bytes of activations."""
 
     shapes: Mapping[str, tuple[int, ...]]
     ranges: Mapping[str, tuple[float, float]]
@@ -31,19 +31,19 @@ class Trace:
 
 
 def trace(data: bytes, batches: Sequence[Mapping[str, NDArray]]) -> Trace:
-    """Run a model without optimisations and look at every value.
+    """Run a model without optimisations and inspect every intermediate value.
 
     Parameters
     ----------
     data : bytes
         The ONNX file.
     batches : list of mapping of name to array
-        Shapes and the peak are those of the first; ranges are those of all.
+        Shapes and the peak are those of the first batch; ranges are those over all batches.
 
     Raises
     ------
     Invalid
-        If the runtime does not show the values.
+        If the runtime does not return the values.
     """
     import onnxruntime
 
@@ -74,7 +74,7 @@ def trace(data: bytes, batches: Sequence[Mapping[str, NDArray]]) -> Trace:
 
 
 def _peak(graph: onnx.GraphProto, sizes: Mapping[str, int], outputs: set[str]) -> int:
-    """The largest sum over steps of what is alive: from the step that makes it to the last that uses it."""
+    """Peak bytes: a value is alive from the step that makes it to the last step that uses it."""
     steps = len(graph.node)
     born = {name: i for i, node in enumerate(graph.node) for name in node.output if name}
     change = np.zeros(steps + 1, dtype=np.int64)
@@ -93,9 +93,9 @@ def _peak(graph: onnx.GraphProto, sizes: Mapping[str, int], outputs: set[str]) -
 def workload(choices: Choices, found: Trace) -> dict[str, Additive]:
     """Memory, operations and traffic of a run, as sums over weights.
 
-    Memory is that of the weights as the runtime holds them, unpacked where it unpacks them when it loads the file, and
-    the peak of the original's activations; those inside a format, such as between two low-rank factors, are left out.
-    Traffic is the bytes of weights that a run reads once.
+    Memory is that of the weights as the runtime holds them (unpacked if it unpacks them when it loads the file), plus
+    the peak of the original's activations. Activations inside a format, such as between two low-rank factors, are left
+    out. Traffic is the bytes of weights that a run reads, each once.
 
     Parameters
     ----------
@@ -131,7 +131,7 @@ def _bytes(tensor: onnx.TensorProto) -> int:
 
 
 def _of_activations(node: onnx.NodeProto, found: Trace, parts: Mapping[str, Part]) -> float:
-    """Operations of a product of two activations; of other nodes none, since weights count their own."""
+    """Operations of a product of two activations; 0 for other nodes, which are counted with their weights."""
     if node.op_type != "MatMul" or set(node.input) & parts.keys():
         return 0.0
     shape, right = (found.shapes.get(name, ()) for name in (node.output[0], node.input[1]))
@@ -147,7 +147,7 @@ def _held(part: Part, fragment: Fragment) -> int:
     read = 0
     for node in graph.node:
         if node.input and all(name in sizes or not name for name in node.input):
-            # Computed when the file is loaded: numbers of single precision.
+            # Computed when the file is loaded, in single precision.
             most = max(sizes[name][0] for name in node.input if name)
             sizes |= dict.fromkeys(node.output, (most, most * FLOAT_BYTES))
     constant = set(sizes)
@@ -175,7 +175,7 @@ def _operations(part: Part, fragment: Fragment, found: Trace) -> float:
 
 
 def _read(part: Part, held: int, found: Trace) -> float:
-    """Bytes of a weight that a run reads; of a table, the rows that are looked up."""
+    """Bytes of a weight that a run reads; for an embedding table, only the rows that are looked up."""
     if part.users and all(user.op_type == "Gather" for user in part.users):
         shapes: list[Any] = [found.shapes.get(user.output[0]) for user in part.users]
         if all(shape is not None for shape in shapes):

@@ -1,4 +1,4 @@
-"""What a user says about features, checked and put into decisions and constraints."""
+"""The arguments of a selector, checked and turned into decisions and constraints."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ from cggd.rounding import number_text, true_texts
 from cggd_features.costs import SharedCost
 from cggd_features.limits import Limits
 
-# Seconds for the question whether budgets can be met at all, where the empty selection does not answer it.
+# Seconds to look for a feasible selection, if the features that must be in are not feasible alone.
 SEEK_SECONDS = 10.0
 
-# The largest cost of which a sum is a number.
+# Sums of costs up to this one do not overflow.
 LARGEST = 1e290
 
 
@@ -32,15 +32,15 @@ class Variables:
     Attributes
     ----------
     names : list of str, or None
-        Of the columns, where they have any.
+        Names of the columns, if they have any.
     columns : list of ndarray of int
-        Columns of each variable; a variable stands where its first column does.
+        Columns of each variable; variables are in the order of their first columns.
     labels : dict of label to int
-        Numbers of the variables that were given a label.
+        Numbers of the variables that have a label.
     absent : frozenset
         Labels and members of groups that the data lack, such as levels that no sample has. They may have prices.
     patterns : list of str
-        Those of groups; names that match one and that the data lack may have prices, too.
+        Patterns of groups. Names that match one and that the data lack may have prices, too.
     """
 
     n_features: int
@@ -52,7 +52,7 @@ class Variables:
 
     @classmethod
     def of(cls, n_features: int, names: Sequence[str] | None, groups: Any) -> Variables:
-        """From the argument `groups` of a selector."""
+        """Make variables from the argument `groups` of a selector."""
         alone = cls(n_features, names, [np.array([c]) for c in range(n_features)], {})
         members: dict[Hashable, list[int]] = {}
         absent: set[Hashable] = set()
@@ -90,7 +90,7 @@ class Variables:
         return cls(n_features, names, sets, labels, frozenset(absent - set(alone._numbers)), patterns)
 
     def _members(self, keys: Any, argument: str) -> tuple[list[int], set[Hashable]]:
-        """Columns of a group, and those of its names that the data lack, about which a warning is issued."""
+        """Columns of a group, and its names that the data lack, with a warning."""
         if isinstance(keys, str):  # a pattern
             found = [column for column, name in enumerate(self.names or ()) if fnmatchcase(str(name), keys)]
             if not found:
@@ -103,7 +103,7 @@ class Variables:
             raise ValueError(f"{argument} has no feature")
         lacking: set[Hashable] = {key for key in listed if isinstance(key, str) and key not in self._numbers}
         if self.names is None or len(lacking) == len(listed):
-            lacking = set()  # no level of it is there, or nothing has a name: an error
+            lacking = set()  # all are missing, or columns have no names: an error below
         if lacking:
             names = ", ".join(sorted(map(repr, lacking)))
             warnings.warn(f"{argument} names features that X lacks, {names}; they are ignored", stacklevel=6)
@@ -114,7 +114,7 @@ class Variables:
 
     @cached_property
     def space(self) -> ChoiceSpace:
-        """One decision per variable: out, or in."""
+        """One decision per variable, with the options 0 (out) and 1 (in)."""
         return ChoiceSpace.from_sizes([2] * len(self))
 
     @cached_property
@@ -130,18 +130,18 @@ class Variables:
         return {name: column for column, name in enumerate(self.names or ())}
 
     def lacks(self, key: Any) -> bool:
-        """Whether something is a label or a member of a group that the data lack."""
+        """Whether a key is a label or a member of a group that the data lack."""
         if key in self.absent:
             return True
         matches = isinstance(key, str) and any(fnmatchcase(key, pattern) for pattern in self.patterns)
         return matches and key not in self._numbers and key not in self.labels
 
     def name(self, column: int) -> Hashable:
-        """What a user calls a column."""
+        """The name of a column, or its number if columns have no names."""
         return column if self.names is None else self.names[column]
 
     def column(self, key: Any, argument: str) -> int:
-        """Number of a column, from its name or its number."""
+        """Number of a column from its name or number."""
         key = _plain(key)
         if isinstance(key, Hashable) and key in self._numbers:
             return self._numbers[key]
@@ -155,22 +155,22 @@ class Variables:
         raise ValueError(f"{argument}: unknown feature {key!r}; features are {known}")
 
     def variable(self, key: Any, argument: str) -> int:
-        """Number of a variable, from its label or from the name or number of one of its columns."""
+        """Number of a variable from its label, or from the name or number of one of its columns."""
         key = _plain(key)
         if isinstance(key, Hashable) and key in self.labels:
             return self.labels[key]
         return int(self.owner[self.column(key, argument)])
 
     def support(self, selected: NDArray[np.bool_]) -> NDArray[np.bool_]:
-        """Columns of the selected variables, shape (n_variables,) to (n_features,)."""
+        """Mask of the columns of the selected variables, shape (n_variables,) to (n_features,)."""
         return selected[self.owner]
 
     def all_of(self, columns: NDArray[np.bool_]) -> NDArray[np.bool_]:
-        """Variables all of whose columns are among some, shape (n_features,) to (n_variables,)."""
+        """Mask of variables with all their columns in a mask, shape (n_features,) to (n_variables,)."""
         return np.array([columns[own].all() for own in self.columns])
 
     def some(self, keys: Any, argument: str) -> NDArray[np.bool_]:
-        """Variables named in a list, shape (n_variables,)."""
+        """Mask of the variables in a list, shape (n_variables,)."""
         out = np.zeros(len(self), dtype=bool)
         for key in _listed(keys, argument):
             out[self.variable(key, argument)] = True
@@ -189,7 +189,7 @@ def _plain(key: Any) -> Any:
 
 @dataclass(frozen=True, eq=False)
 class SubsetCost:
-    """A user's cost of a subset, asked with masks of columns for batches of selections."""
+    """A user's cost function, called with a mask of columns for each selection of a batch."""
 
     variables: Variables
     function: Callable[[NDArray[np.bool_]], float]
@@ -201,7 +201,7 @@ class SubsetCost:
 
 
 def cost_metric(variables: Variables, costs: Any, discounted: Any, name: str, unit: str) -> Metric:
-    """The metric of the arguments `costs` and `discounted` of a selector, for one budget."""
+    """Make the metric of one budget from the arguments `costs` and `discounted`."""
     space, argument = variables.space, name
     if callable(costs):
         if discounted:
@@ -241,7 +241,7 @@ def cost_metric(variables: Variables, costs: Any, discounted: Any, name: str, un
 
 
 def _full(variables: Variables, costs: Any, argument: str) -> NDArray[np.float64]:
-    """Price of each variable: that of its label, or the sum of those of its columns."""
+    """Price of each variable: the price of its label, or the sum of the prices of its columns."""
     if hasattr(costs, "iloc") and getattr(costs, "ndim", 1) == 2:
         column = next(iter(costs))
         raise TypeError(f"{argument} must be one column of a frame, such as {argument}[{column!r}], got all of it")
@@ -291,13 +291,13 @@ def _full_of_mapping(variables: Variables, costs: dict[Hashable, Any], argument:
 
 @dataclass(frozen=True, eq=False)
 class Arguments:
-    """Variables with what they cost and what may be bought, from the arguments of a selector.
+    """Variables, budgets and limits, from the arguments of a selector.
 
     Attributes
     ----------
     variables : Variables
     budgets : dict of name to Constraint
-        The name is None where there is one budget that was given as a number.
+        The name is None for a budget that was given as a number.
     limits : Limits
     """
 
@@ -333,12 +333,12 @@ class Arguments:
         return cls(variables, budgets, Limits(variables.space, list(budgets.values()), others, must, never))
 
     def start(self) -> NDArray[np.bool_]:
-        """A selection that satisfies everything.
+        """A selection within the limits.
 
         Raises
         ------
         ValueError
-            Where there is none, with the least possible cost.
+            If there is none; the message has the least possible cost.
         """
         limits = self.limits
         if limits.holds(limits.must):
@@ -360,13 +360,13 @@ class Arguments:
         raise ValueError(f"budgets, at_most and at_least cannot be met together: {diagnose(limits.constraints, **how)}")
 
     def cost(self, selected: NDArray[np.bool_]) -> float | dict[Hashable, float]:
-        """What a selection costs in all: a number, or one for each budget by its name."""
+        """Total cost of a selection: a number, or a number for each budget name."""
         row = selected.astype(np.int64)[None]
         total = {name: float(c.values(row)[0]) for name, c in self.budgets.items()}
         return total.get(None, total)
 
     def alone(self) -> NDArray[np.float64] | dict[Hashable, NDArray[np.float64]]:
-        """What each column costs if its variable is selected alone, shape (n_features,), or that for each budget."""
+        """Cost of each column's variable alone, shape (n_features,), or a mapping of budget names to it."""
         nothing = np.zeros(len(self.variables), dtype=np.int64)
         tables = {n: c.table(nothing).reshape(-1, 2)[:, 1][self.variables.owner] for n, c in self.budgets.items()}
         return tables.get(None, tables)

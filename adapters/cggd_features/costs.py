@@ -1,4 +1,4 @@
-"""What features cost: prices that add up, prices shared by a group, and tables of them."""
+"""Costs of features: prices shared by a group, and tables of prices."""
 
 from __future__ import annotations
 
@@ -20,22 +20,23 @@ from cggd.rounding import WHOLE, is_whole, sum_rounding
 
 @dataclass(frozen=True, eq=False, repr=False)
 class SharedCost(Metric):
-    """Prices of the selected variables, where the first one of a group costs more than those that follow.
+    """Total price of the selected variables, where the members of a group share an entry price.
 
-    Turney's (1995) costs of medical tests: a group is one visit, or one blood sample, which the first test pays for.
-    A variable costs its discounted price, and each group of which something is selected its entry besides, the least
-    ``full - discounted`` of the selected members, as who buys them in the cheapest order pays.
+    These are Turney's (1995) costs of medical tests: a group is one visit or one blood sample, and its first test pays
+    for it. The cost is the sum of the discounted prices of the selected variables, plus an entry price for each group
+    with a selected member: the smallest ``full - discounted`` among its selected members. This is the total when the
+    members are bought in the cheapest order.
 
     Parameters
     ----------
     space : ChoiceSpace
         One decision per variable, with the options 0 (out) and 1 (in).
     discounted : ndarray of shape (n_decisions,)
-        Price of each variable, without the entry to its group.
+        Price of each variable, without the entry price of its group.
     entry : ndarray of shape (n_decisions,)
-        ``full - discounted``.
+        Entry price, ``full - discounted``.
     group : ndarray of int, shape (n_decisions,)
-        Numbers of groups; a variable of its own has a group of its own.
+        Group number of each variable; a variable that shares no price has its own group.
 
     Examples
     --------
@@ -65,7 +66,7 @@ class SharedCost(Metric):
         return np.concatenate([own, np.reshape(entries, (len(selections), self._n_groups))], axis=1).sum(axis=1)
 
     def rounding_of(self, values: NDArray[np.float64]) -> Any:
-        """Of sums of prices, none of which is negative; 0 where all prices are whole numbers."""
+        """Rounding of sums of prices, none of which is negative; 0 if all prices are whole numbers."""
         whole = is_whole(self.discounted) and is_whole(self.entry)
         if whole and self.discounted.sum() + self.entry.sum() < WHOLE:
             return 0.0
@@ -86,7 +87,7 @@ class SharedCost(Metric):
         return table
 
     def _steps(self, selected: NDArray[np.bool_]) -> tuple[float, NDArray, NDArray, NDArray]:
-        """The cost, what it changes by without and with each variable, and the entry to its group without it."""
+        """The cost, its change without and with each variable, and the entry price of its group without it."""
         key = selected.tobytes()
         if key not in self._last:
             self._last.clear()
@@ -97,9 +98,9 @@ class SharedCost(Metric):
         least, second = self._two_least(selected)
         value = float(self.discounted[selected].sum()) + _paid(least)
         here, then = least[self.group], second[self.group]
-        only = selected & (self.entry == here)  # where two are least, the second one is no dearer
+        only = selected & (self.entry == here)  # if two are least, the second costs the same
         without = np.where(only, then, here)
-        # Without a variable its group's entry is the next one's; with another one, the lesser of both.
+        # Removing the member of least entry leaves the second least; adding a member takes the smaller of both.
         removed = np.where(selected, _finite(without) - _finite(here) - self.discounted, 0.0)
         joined = np.minimum(here, self.entry) - _finite(here)
         return value, removed, np.where(selected, 0.0, joined + self.discounted), without
@@ -112,19 +113,19 @@ class SharedCost(Metric):
         return _SharedState(self, selection)
 
     def moves(self, selection: NDArray[np.int64]) -> Iterator[list[Switch]]:
-        """Close a group of which something is selected; open one with all of its members."""
+        """Remove all members of a group that has some, or add all members of a group that has none."""
         inside = np.bincount(self.group, selection, minlength=self._n_groups)
         shared = np.bincount(self.group[self.entry > 0], minlength=self._n_groups) > 1
-        for group in np.flatnonzero(shared & (inside != 1)).tolist():  # one that has one member takes no compound move
+        for group in np.flatnonzero(shared & (inside != 1)).tolist():  # one selected member needs no compound move
             yield [(int(member), int(inside[group] == 0)) for member in np.flatnonzero(self.group == group)]
 
     def among(self, space: ChoiceSpace, kept: NDArray[np.int64]) -> SharedCost:
-        """The cost of some variables, all others being out."""
+        """The cost over some variables, with all others out."""
         group = np.unique(self.group[kept], return_inverse=True)[1]
         return SharedCost(space, self.discounted[kept], self.entry[kept], group, name=self.name, unit=self.unit)
 
     def least_with(self, sign: float, allowed: NDArray[np.bool_]) -> NDArray[np.float64]:
-        """Entries of groups of which something must be selected are paid at their least; other groups may stay shut."""
+        """Bound by the least entry price of each group that must have a member, and no entry price for other groups."""
         if sign < 0 or min(self.entry.min(), self.discounted.min()) < 0:
             return Metric.least_with(self, sign, allowed)
         out, may = allowed.reshape(-1, 2).T
@@ -135,7 +136,7 @@ class SharedCost(Metric):
         return least - 2 * self.rounding_of(least)
 
     def minorant(self, sign: float, allowed: NDArray[np.bool_]) -> SumTable | None:
-        """The cost of everything, less the full prices of what is left out: members save their entry at the most."""
+        """The cost of all variables less the full prices of those left out, as none saves more than its full price."""
         if sign < 0 or min(self.entry.min(), self.discounted.min()) < 0:
             return None
         may = allowed[1::2]
@@ -143,14 +144,14 @@ class SharedCost(Metric):
         return SumTable(np.column_stack([-saved, np.zeros(len(may))]).ravel(), value, abs(value))
 
     def expression(self, program: Program, sign: float) -> Expression | None:
-        """Each group with a selected member has a payer: a selected one, whose entry is least where costs are."""
+        """One selected member of each group pays the entry price; at least cost, the one of least entry price."""
         alone = np.bincount(self.group)[self.group] == 1
         members = np.flatnonzero(~alone)
         if len(members) and (sign < 0 or self.entry[members].min() < 0):
             return None
         prices = np.stack([np.zeros(len(alone)), self.discounted + np.where(alone, self.entry, 0.0)], axis=1)
         cost = program.sum(sign * prices.ravel())
-        # Where all entries of a group are equal, its first member stands for any payer.
+        # If all entry prices of a group are equal, its first member stands for any payer.
         least, most = np.full(self._n_groups, np.inf), np.full(self._n_groups, -np.inf)
         np.minimum.at(least, self.group, self.entry)
         np.maximum.at(most, self.group, self.entry)
@@ -167,7 +168,7 @@ class SharedCost(Metric):
         return 0.0
 
     def maximum(self) -> float:
-        """Sum over groups of the most that a part of the group costs: all members whose entry is at least some one."""
+        """Sum over groups of the largest cost of a subset, which has all members of at least some entry price."""
         total = 0.0
         for group in range(self._n_groups):
             at = np.flatnonzero(self.group == group)
@@ -184,7 +185,7 @@ class SharedCost(Metric):
         return np.lexsort((self.entry, self.group))
 
     def _two_least(self, selected: NDArray[np.bool_]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        """The least and the second least entry of each group among some variables; infinite where there is none."""
+        """The least and second least entry price of each group among some variables; infinite if there is none."""
         at = self._order[selected[self._order]]
         group, entry = self.group[at], self.entry[at]
         first = np.flatnonzero(np.diff(group, prepend=-1))
@@ -198,7 +199,7 @@ class SharedCost(Metric):
 
 
 class _SharedState(Recomputed):
-    """A shared cost at a selection; its table after a switch is as cheap as that before it."""
+    """State of a shared cost; the table after a switch is computed directly."""
 
     def __init__(self, metric: SharedCost, selection: NDArray[np.int64]) -> None:
         how = (partial(values_of, metric), partial(table_of, metric), partial(table_of, metric))
@@ -228,10 +229,10 @@ def prices(
     Parameters
     ----------
     table : mapping of feature to mapping, or DataFrame with the features as its index
-        What each feature costs, what it costs once another one of its group is bought, and the label of the group,
-        missing or None for a feature of its own.
+        The full price of each feature, its price once another one of its group is bought, and the label of its group
+        (missing or None for a feature without a group).
     full, discount, group : str
-        The names of the three columns.
+        Names of these three columns.
 
     Returns
     -------

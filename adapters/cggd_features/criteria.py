@@ -1,4 +1,4 @@
-"""Information criteria: when a feature is not worth having even where the budget pays for it."""
+"""Information criteria: which features to leave out although the budget pays for them."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ CRITERIA = get_args(Criterion)
 
 
 def penalty(criterion: Criterion | None, n_samples: int, n_features: int) -> float:
-    """What a column must lower the deviance by: by AIC (Akaike, 1974), BIC (Schwarz, 1978) or EBIC with gamma = 1.
+    """Penalty per column on the deviance, by AIC (Akaike, 1974), BIC (Schwarz, 1978) or EBIC with gamma = 1.
 
-    The extended BIC (Chen & Chen, 2008) counts how many models of a size there are to choose from.
+    The extended BIC (Chen & Chen, 2008) accounts for the number of models of each size.
 
     Examples
     --------

@@ -1,4 +1,4 @@
-"""What an engine finds."""
+"""The result of an engine."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from cggd import Status
 
 @dataclass(frozen=True, eq=False)
 class EngineResult:
-    """A selection of variables, and what is known about it.
+    """A selection of variables with its score, status and bound.
 
     Attributes
     ----------
@@ -21,9 +21,9 @@ class EngineResult:
     score : float
     status : Status
     bound : float or None
-        No selection within the limits scores more.
+        Upper bound on the score of every selection within the limits.
     met : list of (bool array, float)
-        Other selections with their scores, for a path of budgets; they need not satisfy the budgets.
+        Other visited selections with their scores, for a path of budgets; they need not satisfy the budgets.
     n_fits : int
         Fits of the user's estimator.
     """

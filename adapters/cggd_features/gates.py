@@ -1,14 +1,14 @@
-"""The gates engine: stochastic gates on the inputs of any torch module, the guide holding the budget.
+"""The gates engine: stochastic gates on the inputs of any torch module; the guide keeps them within the budget.
 
-Each variable has a gate that is open with a probability; training draws gates as relaxed Bernoulli samples (Maddison,
-Mnih & Teh, 2017), multiplies the inputs by them, and descends the loss in the module's weights and the gates' logits
-together (Yamada et al., 2020, train such gates with a penalty on how many are open). There is no penalty here: while
-the variables whose gates are more open than shut cost too much, the guide turns the gates' step toward what the budgets
-allow (`cggd.Safeguard`). Afterwards the core's search takes the trained module's loss on held-out samples, its other
-inputs set to their means, as the metric of each subset, and improves what the gates chose by switches.
+Each variable has a gate that is open with some probability. Training draws gates as relaxed Bernoulli samples
+(Maddison, Mnih & Teh, 2017), multiplies the inputs by them, and minimises the loss over the module's weights and the
+gates' logits together. Yamada et al. (2020) train such gates with a penalty on the number of open gates. Here there is
+no penalty: while the variables whose gates are more open than shut exceed a budget, the guide turns the step of the
+gates toward the budgets (`cggd.Safeguard`). Then the core's search improves the selection by switches. Its metric is
+the trained module's loss on held-out samples, with the inputs that are not selected set to their means.
 
-The score of a selection is the share by which it lowers that loss, from the loss of the module with every gate shut. It
-ranks subsets for the module as trained; train one on the selected features for a figure to be reported.
+The score of a selection is the share by which it lowers this loss, relative to the loss with every gate shut. It only
+ranks subsets for this module. To report a score, train a module on the selected features.
 """
 
 from __future__ import annotations
@@ -34,35 +34,35 @@ EPOCHS = 60
 BATCH = 128
 LEARNING_RATE = 3e-3
 
-# Size of the gates' steps at first, their gradient scaled to a root mean square of one; it falls to nothing.
+# First step size of the gates, with the gradient scaled to a root mean square of 1; it falls to 0.
 GATE_RATE = 0.1
 
 # Temperatures of the relaxed samples, from the first epoch to the last.
 HOT, COLD_GATES = 2.0, 0.3
 
-# Part of the samples on which subsets are compared, and the most of them.
+# Share of the samples held out to compare subsets, and their largest number.
 HELD_OUT = 0.25
 MOST_HELD_OUT = 2_000
 
-# Hidden units of the module that stands for None.
+# Hidden units of the default module.
 WIDTH = 64
 
-# Steps of the core's search on the trained module; its switches come after.
+# Steps of the core's descent on the trained module, before its switches.
 STEPS = 30
 
 
 @dataclass(frozen=True, eq=False, repr=False)
 class MaskedLoss(Metric):
-    """Share by which a trained module's loss falls when the selected variables are shown to it and the others are not.
+    """Share by which the selected variables lower a trained module's loss, with all other inputs at 0.
 
     Parameters
     ----------
     variables : Variables
     module : nn.Module
     X : Tensor of shape (n_samples, n_features)
-        Centred, so that 0 stands for a variable that is not shown.
+        Centred, so that 0 is the mean of each variable.
     loss : callable
-        Of the module's outputs, to a scalar.
+        Maps the module's outputs to a scalar.
     """
 
     variables: Variables
@@ -81,7 +81,7 @@ class MaskedLoss(Metric):
         return np.array([self.value(row.astype(bool)) for row in selections])
 
     def value(self, selected: NDArray[np.bool_]) -> float:
-        """Of one selection, shape (n_variables,)."""
+        """The value of one selection, shape (n_variables,)."""
         nothing = self._loss(np.zeros(len(self.variables), dtype=bool))
         return 1.0 - self._loss(selected) / max(nothing, 1e-12)
 
@@ -113,8 +113,8 @@ def solve(
     Parameters
     ----------
     module : nn.Module, callable or None
-        A module with one input per feature and an output per class or target, which is copied; a function of the
-        numbers of inputs and outputs that makes one; or None for two hidden layers.
+        A module with one input per feature and an output per class or target, which is copied; a function that makes
+        one from the numbers of inputs and outputs; or None for two hidden layers.
     X : ndarray of shape (n_samples, n_features)
     target : ndarray
         Numbers of classes, shape (n_samples,), or targets, shape (n_samples, n_outputs).
@@ -154,7 +154,7 @@ def solve(
         done = epoch / EPOCHS
         for first in range(0, len(train), BATCH):
             rows = train[first : first + BATCH]
-            if len(rows) < 2:  # normalisation over a batch needs two
+            if len(rows) < 2:  # batch normalisation needs two samples
                 continue
             optimizer.zero_grad()
             loss = loss_of(rows)(net(inputs[rows] * gates.draw(HOT * (COLD_GATES / HOT) ** done)))
@@ -198,7 +198,7 @@ class _Gates:
 
     @property
     def witness(self) -> NDArray[np.bool_]:
-        """The last selection that satisfied everything."""
+        """The last selection within all limits."""
         assert self.state.witness is not None
         return self.state.witness.astype(bool)
 
@@ -213,7 +213,7 @@ class _Gates:
         return torch.sigmoid((self.leaf + noise) / temperature)[self.owner]
 
     def step(self, size: float) -> None:
-        """Descend the loss in the logits, guided where the selected variables violate a bound."""
+        """Take a gradient step in the logits, guided if the selected variables violate a bound."""
         slope = np.zeros(len(self.logits)) if self.leaf.grad is None else self.leaf.grad.numpy().astype(float)
         slope[~self.limits.free] = 0.0
         scale = float(np.sqrt(np.mean(slope**2)))

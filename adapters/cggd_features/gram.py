@@ -1,10 +1,10 @@
-"""Products of columns with each other and with the target, from which any subset of features is fitted.
+"""Gram matrix: products of columns with each other and with the target, from which any subset of features is fitted.
 
-The columns are centred and of length 1; G and T are those of `cggd_features.least_squares`.
+The columns are centred and of length 1; G and T are defined in `cggd_features.least_squares`.
 
-Products of columns lose what two nearly equal columns differ in: of a difference of 1e-5, its square, 1e-10, is left
-with six digits, and of 1e-8 nothing. So T comes from the Cholesky factor of G only where that is well conditioned, and
-otherwise from a QR factor of the columns themselves (`Columns`), which are kept where G needs them.
+The Gram matrix loses digits of the difference between two nearly equal columns: a difference of 1e-5 enters as its
+square, 1e-10, with six digits left, and one of 1e-8 is lost. So T comes from the Cholesky factor of G only if that is
+well conditioned, and otherwise from a QR factor of the columns (`Columns`), which are stored if G is too inaccurate.
 """
 
 from __future__ import annotations
@@ -19,37 +19,37 @@ from numpy.typing import NDArray
 from scipy import linalg, sparse
 from scipy.linalg import get_lapack_funcs
 
-# The square of what is left of a column of length 1, once others are known. Products of columns hold it to 1e-15, so
-# that above CLEAR it has eleven digits. Below COLLINEAR it has six or fewer, and counts as nothing where products are
-# all there is. Where the columns themselves are at hand, it counts as nothing below NOISE, which is the rounding of
-# their entries, and is accurate above DECIDED; between the two nobody can say whether a column adds anything.
+# Thresholds for the squared norm that remains of a column of length 1 after projection on others. The Gram matrix has
+# it to 1e-15, so it has eleven digits above CLEAR. Below COLLINEAR it has at most six, and counts as 0 if only the Gram
+# matrix is known. If the columns are stored, it counts as 0 below NOISE, the rounding of their entries, and is accurate
+# above DECIDED; in between, rounding hides whether a column adds anything.
 CLEAR = 1e-4
 COLLINEAR = 1e-9
 DECIDED = 1e-20
 NOISE = 1e-27
 
-# A column of length 1 that varies by less than this is constant: 50 times the rounding of its entries. Where products
-# are all that is known of it, the rounding of those is what counts.
+# A column of length 1 that varies by less than this is constant: 50 times the rounding of its entries. If only products
+# are known, their rounding decides.
 CONSTANT = 1e-14
 CONSTANT_PRODUCTS = 1e-6
 
-# Up to so many columns they are kept themselves where products cannot tell them apart: a QR factor of 400 columns and
-# 5,000 samples takes 0.15 s.
+# Up to this many columns are stored if the Gram matrix is inaccurate: a QR factor of 400 columns and 5,000 samples
+# takes 0.15 s.
 MOST_EXACT = 400
 
-# Samples that are made dense at a time.
+# Sparse samples that are made dense at a time.
 CHUNK = 4_096
 
-# Magnitudes of data, the squares of which are summed.
+# Magnitudes of data whose squares can be summed.
 SMALLEST, LARGEST = 1e-130, 1e130
 
-# By name, since their module declares none of them.
+# Looked up by name, since type checkers do not find them in scipy.linalg.lapack.
 cholesky, pivoted_cholesky, solve_cholesky = get_lapack_funcs(("potrf", "pstrf", "potrs"), dtype=np.float64)
 
 
 @dataclass(frozen=True, eq=False)
 class Columns:
-    """The columns and the outputs that a Gram matrix has the products of, in as few rows as hold them.
+    """The columns and outputs of a Gram matrix, reduced to as few rows as possible.
 
     Attributes
     ----------
@@ -61,7 +61,7 @@ class Columns:
     target: NDArray[np.float64]
 
     def factor(self, inside: NDArray[np.int64]) -> tuple[NDArray, NDArray, NDArray[np.int64], bool]:
-        """A QR factor of some columns: Q, R, the places of the independent ones, and whether it is sure which are."""
+        """QR factor of some columns: Q, R, the indices of independent columns, and whether these are sure."""
         found: Any = linalg.qr(self.matrix[:, inside], mode="economic", pivoting=True, check_finite=False)
         q, r, order = found
         sizes = np.diag(r) ** 2
@@ -71,24 +71,25 @@ class Columns:
 
 @dataclass(frozen=True, eq=False)
 class Gram:
-    """Products of columns with each other and with the target, the columns of each variable made orthonormal.
+    """Products of columns with each other and with the target; the columns of each variable are made orthonormal.
 
     Attributes
     ----------
     matrix : ndarray of shape (n_columns, n_columns)
-        Of columns of length 1, the ridge penalty included.
+        Products of columns of length 1, including the ridge penalty.
     target : ndarray of shape (n_columns, n_outputs)
-        Products with outputs, each scaled so that what they explain adds up to R^2, averaged over outputs.
+        Products with the outputs, which are scaled so that explained sums of squares add up to R^2, averaged over
+        outputs.
     columns : list of ndarray of int
-        Columns of each variable, none where all of its columns are constant.
+        Columns of each variable; empty if all of its columns are constant.
     total : float
-        Sum of squares of the outputs, averaged over them; centred where there is an intercept.
+        Sum of squares of the outputs, averaged over them; centred if there is an intercept.
     stretch : float
-        What `total` is of the centred sum of squares, 1 where there is an intercept; see `score`.
+        Ratio of `total` to the centred sum of squares; 1 if there is an intercept. See `score`.
     exact : Columns or None
-        The columns, where products do not hold all subsets of them precisely and they are few.
+        The columns, if the Gram matrix is too inaccurate for some subset and there are few columns.
     doubtful : bool array of shape (n_variables,), or None
-        Variables of several columns of which it is not certain which add something to the others.
+        Variables of several columns for which rounding hides which columns add something to the others.
     """
 
     matrix: NDArray[np.float64]
@@ -111,20 +112,20 @@ class Gram:
         intercept: bool = True,
         pooled: bool = False,
     ) -> Gram:
-        """From data.
+        """The Gram matrix of data.
 
         Parameters
         ----------
         X : array or sparse matrix of shape (n_samples, n_features)
         y : ndarray of shape (n_samples, n_outputs)
         columns : list of ndarray of int
-            The columns of X that each variable has.
+            Columns of X of each variable.
         weights : ndarray of shape (n_samples,), optional
         alpha : float
-            Ridge penalty, of the columns as they are.
+            Ridge penalty, for columns in their original scale.
         intercept : bool
         pooled : bool
-            Measure all outputs in the same unit, so that the value is the share of their total sum of squares.
+            Scale all outputs alike, so that R^2 is the explained share of their total sum of squares.
         """
         _check_magnitude(X, "X")
         _check_magnitude(y, "y")
@@ -135,7 +136,7 @@ class Gram:
         scale = np.where(total > 0, scale * np.sqrt(1.0 / stretch), np.inf)
         known = {"total": float(total.mean()), "stretch": float(stretch.mean())}
         few = X.shape[1] <= MOST_EXACT
-        if not (few and sparse.issparse(X) and intercept):  # where a mean is taken off, sparse products cancel
+        if not (few and sparse.issparse(X) and intercept):  # subtracting means from sparse products loses digits
             matrix, target, constant = data.products()
             made = cls.from_products(matrix, target / scale, columns, alpha, constant)
             if not few or made.clear:
@@ -152,7 +153,7 @@ class Gram:
         alpha: float = 0.0,
         constant: NDArray[np.bool_] | None = None,
     ) -> Gram:
-        """From products of columns, some of which may be constant."""
+        """The Gram matrix from products of columns, some of which may be constant."""
         spread = np.diag(matrix).copy()
         constant = spread <= 0 if constant is None else constant
         matrix = matrix.copy()
@@ -163,7 +164,7 @@ class Gram:
                 matrix, target = matrix[np.ix_(order, order)], target[order]
             counts = np.ones(len(columns), dtype=np.int64)
         else:
-            if alpha == 0:  # then units of columns do not matter, and shall not
+            if alpha == 0:  # without a penalty, the scale of columns must not matter
                 length = 1.0 / np.sqrt(np.where(constant, 1.0, spread))
                 matrix, target = matrix * length * length[:, None], target * length[:, None]
             matrix, target, counts, doubtful = _rotated(matrix, target, columns, constant)
@@ -182,7 +183,7 @@ class Gram:
         alpha: float,
         constant: NDArray[np.bool_],
     ) -> Gram:
-        """From centred columns and outputs, some of which may be constant."""
+        """The Gram matrix of centred columns and outputs; some columns may be constant."""
         if alpha == 0:
             rows = rows / np.where(constant, 1.0, np.linalg.norm(rows, axis=0))
         parts, doubtful = [], np.zeros(len(columns), dtype=bool)
@@ -196,7 +197,7 @@ class Gram:
                 part = turned[:, kept] * sizes[kept]
             parts.append(part)
         turned = np.concatenate([rows[:, :0], *parts], axis=1)
-        if alpha > 0:  # as samples of their own, on which the outputs are 0
+        if alpha > 0:  # the ridge penalty as additional samples with outputs of 0
             turned = np.concatenate([turned, np.sqrt(alpha) * np.eye(turned.shape[1])])
             target = np.concatenate([target, np.zeros((turned.shape[1], target.shape[1]))])
         turned = turned / np.linalg.norm(turned, axis=0)
@@ -206,7 +207,7 @@ class Gram:
 
     @cached_property
     def clear(self) -> bool:
-        """Whether products hold every subset precisely: each column has more than `CLEAR` left beside all others."""
+        """Whether the Gram matrix is accurate for every subset: more than `CLEAR` remains of each column."""
         if self.doubtful is not None and self.doubtful.any():
             return False
         if len(self.matrix) == 0:
@@ -216,11 +217,11 @@ class Gram:
 
     @property
     def nothing(self) -> float:
-        """What is left of a column that adds nothing to others is below this."""
+        """A column adds nothing to others if less than this remains of it."""
         return COLLINEAR if self.exact is None else NOISE
 
     def score(self, value: float) -> float:
-        """R^2 as scikit-learn has it, about the mean of the outputs even where the model has no intercept."""
+        """R^2 as in scikit-learn: relative to the mean of the outputs even if the model has no intercept."""
         return value if self.stretch == 1 else 1.0 - (1.0 - value) * self.stretch
 
     @cached_property
@@ -230,7 +231,7 @@ class Gram:
 
     @cached_property
     def classes(self) -> Sequence[tuple[NDArray[np.int64], NDArray[np.int64]]]:
-        """Variables of one number of columns together: the variables, and their columns, shape (n, n_columns_each)."""
+        """Variables grouped by number of columns: the variables, and their columns, shape (n, n_columns_each)."""
         sizes = np.array([len(c) for c in self.columns], dtype=np.int64)
         found = []
         for size in np.unique(sizes[sizes > 0]).tolist():
@@ -248,7 +249,7 @@ class Gram:
         return self.measured(selected)[0]
 
     def measured(self, selected: NDArray[np.bool_]) -> tuple[float, bool]:
-        """R^2, and whether it is certain which of the selected columns add something to the others."""
+        """R^2, and whether it is sure which of the selected columns add something to the others."""
         inside = self.columns_of(selected)
         sure = self.doubtful is None or not self.doubtful[selected].any()
         factor, order, clear = factor_of(self.matrix, inside)
@@ -262,7 +263,7 @@ class Gram:
 
 
 def _places(counts: NDArray[np.int64]) -> list[NDArray[np.int64]]:
-    """Numbers of the columns of each variable, from how many it has."""
+    """Column numbers of each variable, from its number of columns."""
     ends = np.cumsum(counts)
     return [np.arange(end - count, end) for end, count in zip(ends.tolist(), counts.tolist(), strict=True)]
 
@@ -270,7 +271,7 @@ def _places(counts: NDArray[np.int64]) -> list[NDArray[np.int64]]:
 def factor_of(
     matrix: NDArray[np.float64], inside: NDArray[np.int64]
 ) -> tuple[NDArray[np.float64], NDArray[np.int64], bool]:
-    """Upper Cholesky factor of the columns inside that are independent, the places of those, and whether all are."""
+    """Upper Cholesky factor of the independent columns, their indices, and whether all are clearly independent."""
     if len(inside) == 0:
         return np.zeros((0, 0)), inside, True
     part = matrix[np.ix_(inside, inside)]
@@ -283,12 +284,12 @@ def factor_of(
 
 
 def solved(factor: NDArray[np.float64], right: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Solution of ``factor' factor x = right``; OpenBLAS waits on threads in trtrs and potri, even for 10 rows."""
+    """Solve ``factor' factor x = right`` by potrs; OpenBLAS waits on threads in trtrs and potri, even for 10 rows."""
     return solve_cholesky(factor, right, lower=0)[0] if len(factor) else right
 
 
 def _check_magnitude(data: Any, argument: str) -> None:
-    """That squares of numbers, and sums of them, are numbers."""
+    """Raise an error if sums of squares would overflow or underflow."""
     largest = max(float(data.max()), -float(data.min())) if data.size else 0.0
     if largest != 0 and not SMALLEST < largest < LARGEST:
         raise ValueError(
@@ -298,7 +299,7 @@ def _check_magnitude(data: Any, argument: str) -> None:
 
 @dataclass(frozen=True, eq=False)
 class _Data:
-    """Data of a weighted fit, with the means taken off where there is an intercept."""
+    """Data of a weighted fit, centred if there is an intercept."""
 
     X: Any
     y: NDArray[np.float64]
@@ -318,28 +319,28 @@ class _Data:
 
     @cached_property
     def outputs(self) -> NDArray[np.float64]:
-        """Outputs as they are fitted; those that do not vary are 0."""
+        """Weighted, centred outputs; those that do not vary are 0."""
         Y = self._centred(self.y) * self.root if self.intercept else self.y * self.root
         constant = (Y**2).sum(axis=0) <= CONSTANT**2 * ((self.y * self.root) ** 2).sum(axis=0)
         return np.where(constant, 0.0, Y)
 
     @cached_property
     def totals(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        """Sums of squares of the outputs as they are fitted, and what they are of the centred ones."""
+        """Sums of squares of the outputs, and their ratios to the centred sums of squares."""
         total = (self.outputs**2).sum(axis=0)
         centred = ((self._centred(self.y) * self.root) ** 2).sum(axis=0)
         varied = centred > CONSTANT**2 * ((self.y * self.root) ** 2).sum(axis=0)
         return total, np.where(self.intercept | ~varied, 1.0, total / np.where(varied, centred, 1.0))
 
     def _centred(self, numbers: NDArray[np.float64]) -> NDArray[np.float64]:
-        """Without the means; the second time takes off what rounding left of them."""
+        """Subtract the means, twice to remove rounding errors of the first time."""
         share = self.weights / self.weights.sum()
         numbers = numbers - share @ numbers
         numbers -= share @ numbers
         return numbers
 
     def products(self) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.bool_]]:
-        """Products of columns, with the outputs, and which columns are constant."""
+        """Products of columns with each other and with the outputs, and which columns are constant."""
         if sparse.issparse(self.X):
             Z = sparse.csc_array(self.X, dtype=float).multiply(self.root).tocsc()
             matrix = (Z.T @ Z).toarray()
@@ -347,7 +348,7 @@ class _Data:
             matrix -= self.weights.sum() * np.outer(self.centre, self.centre)
             return matrix, Z.T @ self.outputs, np.diag(matrix) <= CONSTANT_PRODUCTS**2 * sizes
         if self.intercept and isinstance(self.X, np.ndarray) and self.X.dtype == float:
-            # Means no larger than deviations are taken off the products, which keep their digits; this saves copies.
+            # If means are no larger than deviations, subtracting them from products keeps the digits and saves copies.
             Z = self.X if (self.weights == 1).all() else self.X * self.root
             sizes, off = np.einsum("ij,ij->j", Z, Z), self.weights.sum() * self.centre**2
             if (2 * off <= sizes).all() and (sizes > 0).all():
@@ -359,7 +360,7 @@ class _Data:
         return matrix, Z.T @ self.outputs, self._constant(np.diag(matrix))
 
     def rows(self) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.bool_]]:
-        """Columns and outputs in as many rows as there are of both, by QR factors, and which columns are constant."""
+        """Columns and outputs reduced by QR to at most as many rows as columns, and which columns are constant."""
         n, p = self.X.shape
         size = max(CHUNK, 4 * (p + self.y.shape[1])) if sparse.issparse(self.X) else n
         rows: NDArray[np.float64] = np.zeros((0, p + self.y.shape[1]))
@@ -371,7 +372,7 @@ class _Data:
         return rows[:, :p], rows[:, p:], self._constant((rows[:, :p] ** 2).sum(axis=0))
 
     def _dense(self, part: slice) -> NDArray[np.float64]:
-        """Some samples as they are fitted; of sparse data the mean is that of all samples as far as it is known."""
+        """Some samples, weighted and centred; chunks of sparse data use the means over all samples."""
         Z = self.X[part].toarray() if sparse.issparse(self.X) else np.asarray(self.X[part], dtype=float)
         if self.intercept:
             Z = Z - self.centre if sparse.issparse(self.X) else self._centred(Z)
@@ -387,7 +388,7 @@ def _rotated(
     columns: Sequence[NDArray[np.int64]],
     constant: NDArray[np.bool_],
 ) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.int64], NDArray[np.bool_]]:
-    """Products of the principal directions of each variable, how many there are, and where products do not tell."""
+    """Products of each variable's principal directions, their number, and variables where rounding hides it."""
     blocks, counts, doubtful = [], [], np.zeros(len(columns), dtype=bool)
     for variable, own in enumerate(columns):
         varied = own[~constant[own]]

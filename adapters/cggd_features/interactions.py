@@ -1,8 +1,8 @@
-"""Pairs of columns whose product explains the target: interactions, found without a fit.
+"""Interactions: pairs of columns whose product explains the target, found without a fit.
 
-The covariances of the target with the products of all pairs of columns are one matrix product, ``Z' diag(r) Z``. An
-exclusive or of two columns, of which neither alone says anything, has a correlation of 0.75 with the product of their
-ranks.
+The covariances of the target with the products of all pairs of columns are one matrix product, ``Z' diag(r) Z``. The
+exclusive or of two columns has a correlation of 0.75 with the product of their ranks, although neither column alone
+correlates with it.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import rankdata
 
-# Most columns whose pairs are looked at: with 5,000 samples 2,000 of them take a second.
+# With more columns, no pairs are computed: with 5,000 samples, 2,000 columns take a second.
 MOST_COLUMNS = 2_000
 
 
@@ -20,8 +20,8 @@ def interactions(
 ) -> NDArray[np.float64]:
     """The strongest correlation of a target with the product of two columns' ranks, for each pair of variables.
 
-    Correlations that the strongest of so many pairs reaches by chance count as 0: those below
-    ``sqrt(2 log(n_pairs) / n_samples)``.
+    Correlations below ``sqrt(2 log(n_pairs) / n_samples)`` count as 0, since the strongest of so many pairs reaches
+    this by chance.
 
     Parameters
     ----------

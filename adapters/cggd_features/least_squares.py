@@ -1,17 +1,16 @@
-"""R^2 of least squares as a metric, and what every addition, removal and swap would make of a fit on a subset.
+"""R^2 of least squares as a metric, and its change by every addition, removal and swap, in closed form.
 
-The columns X are centred and of length 1, G is their Gram matrix, and c their products with the target. For a subset S
-let T be a matrix for which the columns of ``X_S T`` are orthonormal, ``V = T' G_S.`` and ``w = T' c_S``. The subset
-explains ``w'w`` of the target's sum of squares. With the residuals ``r = c - V'w`` and ``D = G - V'V``,
+The columns X are centred and of length 1, G is their Gram matrix, and c their products with the target. For a subset S,
+let T be a matrix such that the columns of ``X_S T`` are orthonormal, ``V = T' G_S.`` and ``w = T' c_S``. The subset
+explains ``w'w`` of the target's sum of squares. With the residuals ``r = c - V'w`` and ``D = G - V'V``:
 
-- a block j of columns added explains ``r_j' inv(D_jj) r_j`` more, and adds rows to V and w,
-- a block i dropped explains ``|E'w|^2`` less, where E is an orthonormal basis of the rows of T that belong to i,
-- after dropping i, ``r + V'E E'w`` and ``D + V'E E'V`` take the places of r and D, and a reflection that turns E into
-  the last coordinates takes the rows out of V and w,
+- Adding a block j of columns explains ``r_j' inv(D_jj) r_j`` more, and adds rows to V and w.
+- Removing a block i explains ``|E'w|^2`` less, where E is an orthonormal basis of the rows of T that belong to i.
+- After removing i, ``r + V'E E'w`` and ``D + V'E E'V`` replace r and D. A reflection that maps E to the last
+  coordinates then removes the rows from V and w.
 
-so that all additions, all removals and all swaps cost O(s^2 p) together, without a refit (Furnival & Wilson, 1974;
-Golub & Van Loan, 2013, section 6.5, on updates of a QR factor). A ridge penalty adds alpha to the diagonal of G before
-it is scaled.
+So all additions, removals and swaps cost O(s^2 p) together, without a refit (Furnival & Wilson, 1974; Golub & Van Loan,
+2013, section 6.5, on updates of a QR factor). A ridge penalty adds alpha to the diagonal of G before G is scaled.
 """
 
 from __future__ import annotations
@@ -30,16 +29,16 @@ from cggd.metrics import State, SumTable
 from cggd.metrics.state import DEPTH, Switch
 from cggd_features.gram import CLEAR, COLLINEAR, Gram, factor_of, solved
 
-# Swaps are computed for so many pairs at a time, whose numbers the cache of a processor holds.
+# Pairs per block when swaps are computed, so that a block fits the processor's cache.
 BLOCK = 2**15
 
 # Error of R^2 in bounds: sums of squares of a fit without nearly dependent columns have eleven digits.
 ROUNDING = 1e-11
 
-# Columns of a fit up to which its eigenvalues are worth their time.
+# With more columns in a fit, its eigenvalues take too long.
 LARGEST = 200
 
-# A fit is computed anew after so many updates, since rounding adds up.
+# Updates after which a fit is recomputed, since rounding errors add up.
 UPDATES = 50
 
 
@@ -55,18 +54,18 @@ class Fit:
     basis : ndarray of shape (s, s)
         T of the formulas above: the columns of ``X_S T`` are orthonormal.
     rows, effects : ndarray of shape (s, n_columns) and (s, n_outputs)
-        V and w: products of those with all columns, and with the outputs.
+        V and w: products of the orthonormal columns with all columns, and with the outputs.
     residual : ndarray of shape (n_columns, n_outputs)
-        r, products of the columns with what is not explained.
+        r, products of the columns with the residuals.
     left : list of ndarray
         The blocks D_jj, for each class of variables in `Gram.classes`, shape (n, k, k).
     clear : bool
-        Whether each column inside has more than `CLEAR` left once those before it are known.
+        Whether more than `CLEAR` remains of each column after projection on those before it.
     sure : bool
-        Whether it is certain which columns add something to others.
+        Whether it is sure which columns add something to others.
     dependent : bool
-        Whether selected columns are combinations of other selected ones. Those then count as if they were not there,
-        so that `losses` and `swaps` may overstate what is lost with another one.
+        Whether some selected columns are combinations of other selected ones. They are left out of the fit, so `losses`
+        and `swaps` may overstate the loss of another column.
     """
 
     gram: Gram
@@ -83,7 +82,7 @@ class Fit:
 
     @classmethod
     def at(cls, gram: Gram, selected: NDArray[np.bool_]) -> Fit:
-        """The fit on the selected variables, shape (n_variables,), computed anew."""
+        """Compute the fit on the selected variables, shape (n_variables,)."""
         every = gram.columns_of(selected)
         sure = gram.doubtful is None or not gram.doubtful[selected].any()
         factor, order, clear = factor_of(gram.matrix, every)
@@ -125,7 +124,7 @@ class Fit:
         return float((self.effects**2).sum())
 
     def plus(self, variable: int) -> Fit:
-        """The fit with one more variable, in O(s p); computed anew where it is nearly a combination of the others."""
+        """The fit with one more variable, in O(s p); recomputed if it is nearly a combination of the others."""
         own = self.gram.columns[variable]
         if len(own) == 0 or not self.clear:
             return Fit.at(self.gram, _switched(self.selected, variable))
@@ -156,13 +155,13 @@ class Fit:
         )
 
     def minus(self, variable: int) -> Fit:
-        """The fit with one variable less, in O(s p); computed anew where it was nearly a combination of the others."""
+        """The fit without a variable, in O(s p); recomputed if it was nearly a combination of the others."""
         at = np.flatnonzero(self._owner == variable)
         if not self.clear or len(at) == 0:
             return Fit.at(self.gram, _switched(self.selected, variable))
         if (self.basis[at] ** 2).sum() >= 1 / CLEAR:
             return Fit.at(self.gram, _switched(self.selected, variable))
-        # Reflections turn the directions that the others do not span into the last ones, which then are left out.
+        # Reflections map the directions that the other columns do not span to the last coordinates, which are dropped.
         basis, rows, effects, kept = self.basis, self.rows, self.effects, len(self.inside)
         for place in at.tolist():
             across = basis[place, :kept] / np.linalg.norm(basis[place, :kept])
@@ -191,9 +190,9 @@ class Fit:
 
     @cached_property
     def _beside(self) -> tuple[Sequence[NDArray[np.float64]], NDArray[np.float64]]:
-        """`left` and `residual`, from the columns themselves where a column that stands alone has little left."""
+        """`left` and `residual`; for single columns of which little remains, computed from the stored columns."""
         exact, left, residual = self.gram.exact, list(self.left), self.residual
-        if exact is None or not self.clear:  # an unclear fit was computed from the columns
+        if exact is None or not self.clear:  # an unclear fit was already computed from the stored columns
             return left, residual
         for number, (variables, own) in enumerate(self.gram.classes):
             small = ~self.selected[variables] & (left[number][:, 0, 0] < CLEAR) & (own.shape[1] == 1)
@@ -209,7 +208,7 @@ class Fit:
 
     @cached_property
     def gains(self) -> NDArray[np.float64]:
-        """What each variable would add to R^2, shape (n_variables,); 0 for the selected."""
+        """Gain of R^2 by adding each variable, shape (n_variables,); 0 for selected ones."""
         gains = np.zeros(len(self.gram.columns))
         blocks, residual = self._beside
         for (variables, columns), left in zip(self.gram.classes, blocks, strict=True):
@@ -221,14 +220,14 @@ class Fit:
 
     @cached_property
     def losses(self) -> NDArray[np.float64]:
-        """What R^2 would lose with each variable, shape (n_variables,); 0 for those not selected."""
+        """Loss of R^2 by removing each variable, shape (n_variables,); 0 for those not selected."""
         losses = np.zeros(len(self.gram.columns))
         for variables, places in self._chosen:
             losses[variables] = ((np.swapaxes(self._across(places), 1, 2) @ self.effects) ** 2).sum(axis=(1, 2))
         return losses
 
     def _across(self, places: NDArray[np.int64]) -> NDArray[np.float64]:
-        """Orthonormal directions that only the columns at some places (i, k) span, shape (i, s, k)."""
+        """Orthonormal directions that only the columns at given indices (i, k) span, shape (i, s, k)."""
         turns = np.swapaxes(self.basis[places], 1, 2)
         if places.shape[1] == 1:
             return turns / np.linalg.norm(turns, axis=1, keepdims=True)
@@ -236,7 +235,7 @@ class Fit:
 
     @cached_property
     def _chosen(self) -> Sequence[tuple[NDArray[np.int64], NDArray[np.int64]]]:
-        """The selected variables by their number of columns, and the places of those among the columns inside."""
+        """The selected variables by number of columns, and the indices of their columns in `inside`."""
         place = np.full(len(self.gram.matrix), -1, dtype=np.int64)
         place[self.inside] = np.arange(len(self.inside))
         out = []
@@ -252,14 +251,14 @@ class Fit:
         return out
 
     def swaps(self) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
-        """What R^2 would gain if one variable took another's place.
+        """Change of R^2 if one variable replaces another.
 
         Returns
         -------
         out : ndarray of int, shape (n_out,)
             The selected variables that have columns.
         change : ndarray of shape (n_out, n_variables)
-            Of R^2 with the row's variable out and the column's one in; minus the row's loss for the selected.
+            With the row's variable out and the column's variable in. If the latter is selected, minus the row's loss.
         """
         outs = [variables for variables, _ in self._chosen]
         out = np.concatenate(outs) if outs else np.zeros(0, dtype=np.int64)
@@ -274,7 +273,7 @@ class Fit:
         return out, change
 
     def _explained_instead(self, places: NDArray[np.int64], out: NDArray[np.float64]) -> None:
-        """What each variable explains once those at some places, shape (i, k), are left out, shape (i, n_variables)."""
+        """What each variable explains after removing the columns at indices (i, k), shape (i, n_variables)."""
         across = np.swapaxes(self._across(places), 1, 2)  # (i, k, s)
         step = across @ self.effects
         effects = (across.reshape(-1, across.shape[2]) @ self.rows).reshape(*places.shape, -1)
@@ -295,7 +294,7 @@ class Fit:
             for row, number in np.argwhere(~clear & ~self.selected[variables]).tolist():
                 gone = _switched(self.selected, int(self._owner[places[row, 0]]))
                 swapped = _switched(gone, int(variables[number]))
-                # Below what is left with the variable out; the loss is taken off by the caller.
+                # The caller subtracts the loss.
                 loss = float((step[row] ** 2).sum())
                 out[row, variables[number]] = self.gram.explained(swapped) - self.value + loss
 
@@ -307,9 +306,9 @@ class Fit:
     def _quadratic(
         self, matrices: NDArray[np.float64], vectors: NDArray[np.float64]
     ) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
-        """Sums over outputs of ``v' inv(M) v``, (..., k, k) and (..., k, n_outputs) to (...), and where they are clear.
+        """Sums over outputs of ``v' inv(M) v``, (..., k, k) and (..., k, n_outputs) to (...), and which are clear.
 
-        Null directions count as nothing. What the columns themselves would say better is not clear.
+        Null directions count as 0. A value is not clear if the stored columns give a more accurate one.
         """
         nothing = self.gram.nothing
         if matrices.shape[-1] == 1:
@@ -332,7 +331,7 @@ def _switched(selected: NDArray[np.bool_], variable: int) -> NDArray[np.bool_]:
 
 @dataclass(frozen=True, eq=False, repr=False)
 class LeastSquares(Metric):
-    """R^2 of the least-squares fit on the selected variables, with the closed forms as its replacement table.
+    """R^2 of the least-squares fit on the selected variables, with a replacement table in closed form.
 
     Parameters
     ----------
@@ -366,7 +365,7 @@ class LeastSquares(Metric):
         return 0.0, 1.0
 
     def _most(self, allowed: NDArray[np.bool_]) -> Fit:
-        """The fit on all variables that may be in: no subset explains more (Furnival & Wilson, 1974)."""
+        """The fit on all variables that may be in; no subset explains more (Furnival & Wilson, 1974)."""
         key = allowed[1::2].tobytes()
         if key not in self._last:
             self._last.clear()
@@ -374,7 +373,7 @@ class LeastSquares(Metric):
         return self._last[key]
 
     def least_with(self, sign: float, allowed: NDArray[np.bool_]) -> NDArray[np.float64]:
-        """Without a variable, the fit on everything else is the best; no better bound than 1 where it is not sure."""
+        """Bounds by the fit on all other variables, or those of `Metric` if this fit is not sure."""
         fit = self._most(allowed) if sign < 0 else None
         if fit is None or not fit.sure:
             return Metric.least_with(self, sign, allowed)
@@ -382,10 +381,10 @@ class LeastSquares(Metric):
         return np.column_stack([losses, np.zeros_like(losses)]).ravel() - fit.value - ROUNDING
 
     def minorant(self, sign: float, allowed: NDArray[np.bool_]) -> SumTable | None:
-        """What is left out loses at least the sum of what each variable alone would lose, over an eigenvalue.
+        """Leaving out variables loses at least the sum of the losses of each alone, divided by an eigenvalue.
 
-        It is the largest eigenvalue of the inverse of the Gram matrix, scaled to blocks of identity for each variable;
-        that of the part left out is no larger.
+        This is the largest eigenvalue of the inverse Gram matrix, scaled so that the block of each variable is the
+        identity. The largest eigenvalue of the part left out is no larger.
         """
         fit = self._most(allowed) if sign < 0 else None
         if fit is None or fit.dependent or not fit.sure or len(fit.inside) > LARGEST:
@@ -404,7 +403,7 @@ class LeastSquares(Metric):
 
 
 class _FitState:
-    """A fit that variables enter and leave in O(s p), where s of p columns are inside."""
+    """State of a fit; adding or removing a variable takes O(s p), with s of p columns selected."""
 
     weights, sampled = None, False
 
@@ -434,7 +433,7 @@ class _FitState:
         self.past.append(self.fit)
         self.updates += len(switches)
         self.fit, self._table = self._after(switches), None
-        if self.updates >= UPDATES:  # rounding adds up
+        if self.updates >= UPDATES:  # rounding errors add up
             self.fit, self.updates = Fit.at(self.fit.gram, self.fit.selected), 0
 
     def undo(self) -> None:

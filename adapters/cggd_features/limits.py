@@ -1,4 +1,4 @@
-"""Which variables fit: constraints asked about additions, removals and swaps."""
+"""Which additions, removals and swaps of variables satisfy the constraints."""
 
 from __future__ import annotations
 
@@ -13,28 +13,28 @@ from cggd import Additive, ChoiceSpace, Constraint
 from cggd.program.presolve import limits_of, possible
 from cggd_features.costs import SharedCost
 
-# A selection whose cost exceeds a bound by less than its rounding satisfies it (`cggd.Constraint`). Sums that are
-# updated add up in another order than those that decide, so switches are taken up to this share of the rounding.
+# A cost may exceed a bound by its rounding error (`cggd.Constraint`). Sums in this module are added up in another order
+# than in the final check, so a switch may use only this share of the rounding error.
 INNER = 0.5
 
-# A bound below this share of what everything costs is nothing to measure costs in.
+# A bound below this share of the cost of all variables is not used as a unit of cost.
 TINY = 1e-9
 
 
 @dataclass(frozen=True, eq=False)
 class Limits:
-    """What may be selected together.
+    """The constraints on selections of variables.
 
     Attributes
     ----------
     space : ChoiceSpace
         One decision per variable, with the options 0 (out) and 1 (in).
     budgets : list of Constraint
-        Costs bounded from above, in which prices are measured.
+        Upper bounds on costs; prices are shares of these bounds.
     others : list of Constraint
-        At most and at least so many of a set.
+        Bounds on the number of selected variables of a set.
     must, never : bool array of shape (n_variables,)
-        Variables that every selection has, and that none has.
+        Variables that are always selected, and never.
     """
 
     space: ChoiceSpace
@@ -45,7 +45,7 @@ class Limits:
 
     @cached_property
     def constraints(self) -> list[Constraint]:
-        """All of them."""
+        """All constraints."""
         return [*self.budgets, *self.others]
 
     @cached_property
@@ -55,17 +55,17 @@ class Limits:
 
     @cached_property
     def forbidden(self) -> NDArray[np.bool_]:
-        """Options that may not be chosen, shape (n_options,), as `cggd.minimize` takes them."""
+        """Forbidden options, shape (n_options,), for `cggd.minimize`."""
         return np.column_stack([self.must, self.never]).ravel()
 
     @cached_property
     def unbudgeted(self) -> Limits:
-        """The same without budgets."""
+        """The same limits without budgets."""
         return replace(self, budgets=[])
 
     @cached_property
     def shared(self) -> list[tuple[NDArray[np.int64], float]]:
-        """Groups whose members share a price: the members, and the price as a share of the budget."""
+        """Groups whose members share a price: the members, and the shared price as a share of the budget."""
         out = []
         for c, size in zip(self.budgets, self._units, strict=True):
             if isinstance(c.metric, SharedCost):
@@ -76,26 +76,26 @@ class Limits:
         return out
 
     def spent(self, selected: NDArray[np.bool_]) -> float:
-        """Total cost, as the sum of shares of the budgets."""
+        """Total cost as a sum of shares of the budgets."""
         row = selected.astype(np.int64)[None]
         return sum(float(c.values(row)[0]) / size for c, size in zip(self.budgets, self._units, strict=True))
 
     @cached_property
     def _units(self) -> list[float]:
-        """What costs are measured in: the budget, or the cost of everything where that is nothing or no bound."""
+        """Unit of each cost: the budget, or the cost of all variables if the budget is tiny or infinite."""
         return [c.bound if TINY * s < c.bound < np.inf else s for c, s in zip(self.budgets, self._sizes, strict=True)]
 
     def without(self, variables: NDArray[np.bool_]) -> Limits:
-        """The same, with more variables that no selection has."""
+        """The same limits, with more variables that are never selected."""
         return replace(self, never=self.never | (variables & ~self.must))
 
     def scaled(self, share: float) -> Limits:
-        """The same with a share of each budget."""
+        """The same limits with a share of each budget."""
         return replace(self, budgets=[c.metric <= share * c.bound for c in self.budgets])
 
     @cached_property
     def _rounding(self) -> list[float]:
-        """Rounding of each constraint's sums, as a share of the sum."""
+        """Relative rounding error of each constraint's sums."""
         everything = np.ones((1, self.space.n_decisions), dtype=np.int64)
         out = []
         for c in self.constraints:
@@ -113,32 +113,32 @@ class Limits:
 
     @cached_property
     def affordable(self) -> NDArray[np.bool_]:
-        """Variables that some selection within the limits may have, as far as single bounds tell."""
+        """Variables that no single constraint excludes."""
         known = possible(self.space, limits_of(self.constraints), ~self.forbidden)
         return self.must.copy() if known is None else known[1::2]
 
     def holds(self, selected: NDArray[np.bool_]) -> bool:
-        """Whether a selection satisfies everything."""
+        """Whether a selection satisfies all limits."""
         row = selected.astype(np.int64)[None]
         known = not (self.must & ~selected).any() and not (self.never & selected).any()
         return known and all(bool(c.satisfied(c.values(row)[0])) for c in self.constraints)
 
     def additions(self, selected: NDArray[np.bool_]) -> NDArray[np.bool_]:
-        """Variables that fit besides the selected ones, shape (n_variables,)."""
+        """Variables that can be added, shape (n_variables,)."""
         fit = self.free & ~selected
         for _, _, within in self._tables(selected):
             fit &= within[:, 1]
         return fit
 
     def removals(self, selected: NDArray[np.bool_]) -> NDArray[np.bool_]:
-        """Selected variables without which the rest satisfies everything, shape (n_variables,)."""
+        """Variables that can be removed, shape (n_variables,)."""
         fit = self.free & selected
         for _, _, within in self._tables(selected):
             fit &= within[:, 0]
         return fit
 
     def swaps(self, selected: NDArray[np.bool_], out: NDArray[np.int64]) -> NDArray[np.bool_]:
-        """Whether each variable fits in the place of each of some selected ones, shape (n_out, n_variables)."""
+        """Whether each variable can replace each of the selected variables `out`, shape (n_out, n_variables)."""
         fit = np.outer(self.free[out], self.free & ~selected)
         for c, rounding in zip(self.constraints, self._rounding, strict=True):
             if isinstance(c.metric, Additive):
@@ -157,15 +157,12 @@ class Limits:
         return fit
 
     def price(self, selected: NDArray[np.bool_]) -> float:
-        """Total cost, as the sum over budgets of shares of the cost of everything."""
+        """Total cost as a sum, over budgets, of shares of the cost of all variables."""
         row = selected.astype(np.int64)[None]
         return sum(float(c.values(row)[0]) / size for c, size in zip(self.budgets, self._sizes, strict=True))
 
     def prices(self, selected: NDArray[np.bool_]) -> NDArray[np.float64]:
-        """What each variable costs on top of the selected ones, or saves if it is one of them and is left out.
-
-        As shares of the budgets, shape (n_variables,).
-        """
+        """Cost of adding each variable, or saving by removing it if selected, in shares of the budgets."""
         total = np.zeros(len(selected))
         for c, size in zip(self.budgets, self._units, strict=True):
             table = c.table(selected.astype(np.int64)).reshape(-1, 2)
@@ -178,7 +175,7 @@ class Limits:
         return [float(c.values(everything)[0]) or 1.0 for c in self.budgets]
 
     def excess(self, selected: NDArray[np.bool_]) -> tuple[float, NDArray[np.float64]]:
-        """By how much the bounds are missed, in shares of them, and by how much with each selected variable out."""
+        """Total violation in shares of the bounds, now and with each selected variable removed."""
         now, without = 0.0, np.zeros(len(selected))
         for c, table, within in self._tables(selected):
             size = abs(c.bound) if abs(c.bound) > TINY else 1.0
@@ -190,5 +187,5 @@ class Limits:
 
 
 def _within(c: Constraint, values: NDArray[np.float64], rounding: float) -> NDArray[np.bool_]:
-    """Whether values that may have been summed in another order satisfy a bound."""
+    """Whether values satisfy a bound, up to `INNER` of their rounding error."""
     return c.sign * values <= c.limit + INNER * rounding * np.abs(values)

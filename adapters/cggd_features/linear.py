@@ -19,22 +19,22 @@ from cggd_features.reduced import reduced
 from cggd_features.refine import refined
 from cggd_features.subset import EQUAL, POWERS, Penalties, along_rates, filled, greedy, promise, search
 
-# Up to so many columns branch and bound is asked for a proof, and each budget of the path gets a search of its own.
+# Up to this many columns, branch and bound looks for a proof, and each budget of the path is searched separately.
 PROVABLE = 40
 PATH_NODES = 100
 
 # Nodes of branch and bound: about a second for 40 variables.
 NODES = 1_000
 
-# Columns up to which the fit on all of them is worth its cost as a bound: a twentieth of a second.
+# Up to this many columns, the fit on all of them gives a bound; it takes a twentieth of a second.
 BOUNDED = 1_000
 
-# Where there are more variables than this, the most promising ones go on, after the falling rates have seen all.
+# With more variables than this, only the most promising ones are searched, after all took part in `along_rates`.
 PROMISING = 400
 
-# The core's search gets the selected variables and this many of the most promising others; its steps, each a
-# replacement table, are fewer where there are many columns, and none where many are inside. On designs of 2,000
-# variables its descent found nothing beyond what swaps had, but its pairs of switches did in 2 of 8 cases.
+# The core's search gets the selected variables and this many of the most promising others. Each of its steps is a
+# replacement table, so it takes fewer steps with many columns, and is skipped if many are selected. On designs of 2,000
+# variables its descent found nothing better than swaps did, but its pairs of switches did in 2 of 8 cases.
 CANDIDATES = 60
 STEPS = 60
 MOST_REFINED = 150
@@ -59,19 +59,19 @@ def solve(
     gram : Gram
     limits : Limits
     start : bool array of shape (n_variables,)
-        A selection that satisfies them.
+        A selection within the limits.
     shares : list of float
-        Shares of the budgets for which a subset is looked for too.
+        Further shares of the budgets to search.
     seed : int
     clock : Budget
     penalty : float
-        Of an information criterion: ``log(1 - R^2) + penalty * columns`` is to be least, and nothing is proved.
+        Penalty of an information criterion: ``log(1 - R^2) + penalty * columns`` is minimised, and nothing is proved.
     prove : bool
-        Ask branch and bound, where there are few columns, and give a bound.
+        Compute a bound, and use branch and bound if there are few columns.
 
     Notes
     -----
-    There is no proof and no bound where rounding hides whether a column adds anything to others (`Gram.measured`).
+    There is no proof and no bound if rounding hides whether a column adds anything to others (`Gram.measured`).
     """
     clock = Budget() if clock is None else clock
     sizes = np.array([len(c) for c in gram.columns])
@@ -82,7 +82,7 @@ def solve(
     everything = start | limits.free
     if penalty == 0 and limits.holds(everything):
         return _all(gram, limits, everything, met, clock, prove)
-    # Where prices are shared, greedy subsets of all variables may lie outside of what the rates find promising.
+    # With shared prices, greedy subsets may need variables that `along_rates` does not find promising.
     powers = POWERS if limits.shared else ()
     seeds = [greedy(Fit.at(gram, start), limits, power, penalties, clock.part(share=0.2).over) for power in powers]
     kept = _promising(limits, start, [*met, *seeds])
@@ -126,7 +126,7 @@ def solve(
 
 @dataclass(frozen=True, eq=False)
 class Proof:
-    """The best subset that branch and bound found, and what no subset within the limits exceeds, where that is sure."""
+    """The best subset by branch and bound, and an upper bound for all subsets within the limits; None if not sure."""
 
     selected: NDArray[np.bool_]
     value: float
@@ -134,14 +134,14 @@ class Proof:
 
     @property
     def optimal(self) -> bool:
-        """Whether no subset is better."""
+        """Whether the subset is proved optimal."""
         return self.bound is not None and self.bound <= self.value + EQUAL
 
 
 def proved(gram: Gram, limits: Limits, best: NDArray[np.bool_], clock: Budget, nodes: int = NODES) -> Proof:
-    """Look for a better subset than one that satisfies the limits, by branch and bound.
+    """Branch and bound from a subset within the limits.
 
-    There is no bound where rounding hides whether some column adds anything to others.
+    There is no bound if rounding hides whether some column adds anything to others.
     """
     how: dict[str, Any] = {"initial": best.astype(np.int64), "forbid": limits.forbidden}
     how["time_limit"] = max(clock.left, 1e-3) if clock.limited else None
@@ -156,7 +156,7 @@ def proved(gram: Gram, limits: Limits, best: NDArray[np.bool_], clock: Budget, n
 def _all(
     gram: Gram, limits: Limits, everything: NDArray[np.bool_], met: Sequence[Fit], clock: Budget, prove: bool
 ) -> EngineResult:
-    """The result where all variables are within the limits."""
+    """The result if all variables together are within the limits."""
     fit = Fit.at(gram, everything)
     selected = thrifty(fit, limits, clock.over).selected
     score = gram.score(gram.explained(selected))
@@ -165,7 +165,7 @@ def _all(
 
 
 def _promising(limits: Limits, start: NDArray[np.bool_], met: Sequence[Fit]) -> NDArray[np.int64]:
-    """Variables that a subset on the way has, or gains most from for their price, or that must be in."""
+    """Variables that some visited subset has, or that add most for their price to one, or that must be in."""
     worth = np.zeros(len(start))
     for fit in met:
         gains = promise(fit, limits)
@@ -176,14 +176,14 @@ def _promising(limits: Limits, start: NDArray[np.bool_], met: Sequence[Fit]) -> 
 
 
 def _whole(selected: NDArray[np.bool_], kept: NDArray[np.int64], like: NDArray[np.bool_]) -> NDArray[np.bool_]:
-    """A selection of all variables from one of those kept."""
+    """Extend a selection of the kept variables to all variables."""
     whole = np.zeros_like(like)
     whole[kept] = selected
     return whole
 
 
 def _searched(fit: Fit, limits: Limits, seed: int, clock: Budget, steps: int) -> NDArray[np.bool_]:
-    """What the core's search makes of a subset: descent under the guide, then switches in ones and twos."""
+    """Improve a subset by the core's search: guided descent, then switches of one or two variables."""
     worth = promise(fit, limits)
     worth[~limits.free] = 0.0
     candidates = np.argsort(-worth, kind="stable")[:CANDIDATES]
@@ -204,12 +204,12 @@ def _searched(fit: Fit, limits: Limits, seed: int, clock: Budget, steps: int) ->
 
 
 def no_penalties(limits: Limits) -> Penalties:
-    """The penalties of no criterion."""
+    """Penalties of 0."""
     return Penalties(np.zeros(limits.space.n_decisions))
 
 
 def thrifty(fit: Fit, limits: Limits, stop: Callable[[], bool] = lambda: False) -> Fit:
-    """Of subsets that explain the same the cheapest, then the smallest, then the one of lowest numbers, by switches."""
+    """Switch to a subset that explains the same: the cheapest, then the smallest, then that of lowest numbers."""
     while not stop():
         selected, saved = fit.selected, limits.prices(fit.selected)
         useless = limits.removals(selected) & (fit.losses <= EQUAL) & (saved >= 0)

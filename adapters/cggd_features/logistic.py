@@ -1,13 +1,13 @@
-"""The gram engine for logistic regression: closed forms of the quadratic model, and exact refits of what they propose.
+"""The gram engine for logistic regression: subset search on a quadratic model, confirmed by exact refits.
 
-At a fitted model the log-likelihood is, to second order, least squares of the working response under the working
-weights (IRLS). So the subset search runs on the Gram matrix of that, at the null model first and then at the model of
-the subset found, for as long as an exact refit confirms that this is better. Additions and swaps that the closed forms
-rank highest are then refitted one by one. Nothing is proved: the quadratic model bounds nothing.
+At a fitted model, the log-likelihood is to second order least squares of the working response with the working weights
+(IRLS). The subset search runs on the Gram matrix of this quadratic model, first at the null model, then at the fit of
+the subset found, as long as an exact refit confirms an improvement. Then the additions and swaps that the quadratic
+model ranks highest are refitted one by one. Nothing is proved, since the quadratic model gives no bound.
 
-For several classes the quadratic model of the multinomial likelihood has one curvature for all samples, the mean of
-theirs: least squares of working responses that are whitened by it. At the null model these are the classes' indicators
-(Rao's score statistic; Pillai's trace).
+For several classes, the quadratic model of the multinomial likelihood uses the mean curvature of all samples: it is
+least squares of working responses whitened by this curvature. At the null model, these are the class indicators (Rao's
+score statistic; Pillai's trace).
 """
 
 from __future__ import annotations
@@ -34,25 +34,25 @@ from cggd_features.linear import thrifty
 from cggd_features.refine import refined
 from cggd_features.subset import EQUAL, Penalties, along_rates, climb, force, search
 
-# Newton's method ends where the deviance changes by less than this share, or after so many steps.
+# Newton's method ends if the deviance changes by less than this share, or after ITERATIONS steps.
 CONVERGED = 1e-10
 ITERATIONS = 50
 
-# L-BFGS for several classes takes at most so many steps; orthogonal columns take a few dozen.
+# Most steps of L-BFGS for several classes; orthogonal columns take a few dozen.
 DESCENTS = 500
 
-# Directions of the selected columns that are below this share of the longest are rounding.
+# Singular values below this share of the largest are rounding.
 DEPENDENT = 3e-14
 
-# Working weights are at least this: a probability of 0 or 1 would count for nothing.
+# Lower bound on working weights, which are 0 at a probability of 0 or 1.
 SMALLEST_WEIGHT = 1e-6
 
-# New quadratic models before the subset counts as settled; the proposals refitted at each.
+# Most quadratic models of one search, and proposals that are refitted at each.
 ROUNDS = 5
 PROPOSALS = 12
 
-# Up to so many variables the core's search tries switches in ones and twos on exact refits of two classes as well;
-# those of several take a hundred times as long.
+# Up to this many variables, the core's search also tries switches of one or two variables on exact refits of two
+# classes; refits of several classes take a hundred times as long.
 SMALL = 20
 
 
@@ -65,7 +65,7 @@ class Explained(Metric):
     space : ChoiceSpace
         One decision per variable, with the options 0 (out) and 1 (in).
     columns : list of ndarray of int
-        Of X, for each variable.
+        Columns of X of each variable.
     X : array or sparse matrix of shape (n_samples, n_features)
     y : ndarray of shape (n_samples,)
         Numbers of classes from 0.
@@ -93,7 +93,7 @@ class Explained(Metric):
         return 0.0, 1.0
 
     def value(self, selected: NDArray[np.bool_]) -> float:
-        """Share of the deviance explained by a selection, shape (n_variables,), the penalty counted as deviance."""
+        """Share of the deviance explained by a selection, shape (n_variables,); the penalty counts as deviance."""
         return self._shares(selected)[0]
 
     def score(self, selected: NDArray[np.bool_]) -> float:
@@ -115,7 +115,7 @@ class Explained(Metric):
     @cached_property
     @abstractmethod
     def _null_of_shares(self) -> float:
-        """Deviance of the shares of the classes."""
+        """Deviance of the model that predicts the shares of the classes."""
 
     @abstractmethod
     def _deviances(self, selected: NDArray[np.bool_]) -> tuple[float, float]:
@@ -213,7 +213,7 @@ class Multinomial(Explained):
 
     @cached_property
     def _contrasts(self) -> NDArray[np.float64]:
-        """An orthonormal basis of coefficients of the classes that add up to 0, as they do at the optimum."""
+        """An orthonormal basis of class coefficients that add up to 0, as they do at the optimum."""
         n_classes = self._shares_of_classes.size
         return np.linalg.qr(np.eye(n_classes)[:, 1:] - 1.0 / n_classes)[0]
 
@@ -280,8 +280,8 @@ def solve(
 ) -> EngineResult:
     """The best subset found within the limits by the penalised likelihood of the training data.
 
-    Parameters are those of `cggd_features.linear.solve`, with the likelihood in place of the Gram matrix, and a penalty
-    on the deviance for each column.
+    The parameters are those of `cggd_features.linear.solve`, with the likelihood in place of the Gram matrix, and with
+    `penalty` on the deviance per column.
     """
     clock = Budget() if clock is None else clock
     task = _Task(likelihood, penalty * np.array([len(c) for c in likelihood.columns]), clock)
@@ -307,22 +307,22 @@ def solve(
 
 @dataclass(frozen=True, eq=False)
 class _Task:
-    """The likelihood with the penalties of a criterion, one for each variable."""
+    """The likelihood with a criterion's penalty for each variable."""
 
     likelihood: Likelihood | Multinomial
     penalties: NDArray[np.float64]
     clock: Budget
 
     def worth(self, selected: NDArray[np.bool_]) -> float:
-        """How good a selection is, in shares of the deviance."""
+        """Penalised share of the deviance explained by a selection."""
         return self.likelihood.value(selected) - float(self.penalties[selected].sum()) / self.likelihood.null
 
     def measured(self, gram: Gram) -> Penalties:
-        """The penalties, as a quadratic model measures them."""
+        """The penalties in units of a quadratic model."""
         return Penalties(self.penalties / gram.total)
 
     def settled(self, limits: Limits, selected: NDArray[np.bool_]) -> NDArray[np.bool_]:
-        """Quadratic models at the subset itself, searched for as long as refits confirm what they find."""
+        """Search on the quadratic model at the subset, and repeat as long as refits confirm an improvement."""
         for _ in range(ROUNDS):
             if self.clock.over():
                 break
@@ -342,7 +342,7 @@ class _Task:
 def _proposals(
     gram: Gram, limits: Limits, selected: NDArray[np.bool_], penalties: Penalties
 ) -> list[NDArray[np.bool_]]:
-    """The additions and swaps that fit and that the quadratic model ranks highest."""
+    """The additions and swaps within the limits that the quadratic model ranks highest."""
     fit = Fit.at(gram, selected)
     out, change = fit.swaps()
     change = np.vstack([np.where(limits.additions(selected), fit.gains - penalties.of(fit), -np.inf), change])
@@ -362,9 +362,9 @@ def _proposals(
 def _design(
     X: Any, columns: Sequence[NDArray[np.int64]], selected: NDArray[np.bool_], alpha: float, intercept: bool
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Orthogonal columns that span the selected ones, 1 first for an intercept, and the ridge penalty of each.
+    """Orthogonal columns that span the selected ones, after a column of 1 for an intercept, and their ridge penalties.
 
-    Singular vectors keep the penalty diagonal, and Newton's method and L-BFGS precise where columns are nearly equal.
+    With singular vectors the penalty is diagonal, and Newton's method and L-BFGS are accurate for nearly equal columns.
     """
     chosen = [columns[v] for v in np.flatnonzero(selected).tolist()]
     at = np.concatenate(chosen) if chosen else np.zeros(0, dtype=np.int64)
@@ -384,7 +384,7 @@ def _design(
 
 
 def indicators(y: NDArray[np.int64], weights: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Indicators of all classes but the first, of covariance one, shape (n_samples, n_classes - 1)."""
+    """Indicators of all classes but the first, whitened, shape (n_samples, n_classes - 1)."""
     known = (y[:, None] == np.unique(y)[None, 1:]).astype(float)
     centred = known - weights @ known / weights.sum()
     covariance = (centred * weights[:, None]).T @ centred / weights.sum()

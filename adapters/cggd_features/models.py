@@ -1,4 +1,4 @@
-"""What the features are for: the user's estimator, and what it makes of the target."""
+"""The user's estimator, its engine, and its view of the target."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ from sklearn.linear_model import LinearRegression, LogisticRegression, Ridge
 from sklearn.utils.class_weight import compute_class_weight
 from sklearn.utils.multiclass import check_classification_targets
 
-# Whole numbers are likely to be classes where they take at most so many values (the digits are ten), each of them by
-# so many samples on average; of two values R^2 does not depend on which numbers they are. Counts that take more values,
-# and small samples of whole numbers, are not worth a warning to everyone who has them.
+# Whole numbers probably are classes if they take at most MOST_CLASSES values (there are ten digits), with at least
+# LEAST_OF_A_CLASS samples each on average. With two values, R^2 does not depend on the numbers, so there is no warning.
+# Counts usually take more values, and small samples would cause too many false warnings.
 MOST_CLASSES = 10
 LEAST_OF_A_CLASS = 5
 
@@ -61,20 +61,20 @@ class Model:
         return numbers
 
     def weights(self, weights: NDArray[np.float64] | None, y: NDArray) -> NDArray[np.float64]:
-        """Weights of the samples, those of their classes included."""
+        """Weights of the samples, including class weights."""
         out = np.ones(len(y)) if weights is None else weights
         own = getattr(self.estimator, "class_weight", None)
         if own is None or not self.labels:
             return out
         known, numbers = np.unique(y, return_inverse=True)
-        # Since scikit-learn 1.7 classes are balanced by the weights of their samples.
+        # Since scikit-learn 1.7, balanced class weights depend on the sample weights.
         weighted = "sample_weight" in signature(compute_class_weight).parameters
         how = {"sample_weight": out} if weighted else {}
         return out * compute_class_weight(own, classes=known, y=y, **how)[numbers]
 
 
 def model_of(estimator: Any, y: NDArray, engine: str, *, plain: bool) -> Model:
-    """Check an estimator against the engine that was asked for; `plain` where neither scoring nor cv was given."""
+    """Check an estimator against the requested engine; `plain` if neither scoring nor cv was given."""
     if y.dtype.names is not None:
         if not hasattr(estimator, "fit") or engine in ("gram", "gates"):
             raise ValueError(
@@ -115,7 +115,7 @@ def _numeric(y: NDArray) -> bool:
 
 
 def _warn_of_labels(y: NDArray) -> None:
-    """Warn where whole numbers that nobody said to be quantities look like the numbers of classes."""
+    """Warn if a target of whole numbers looks like class numbers."""
     values = np.ravel(y).tolist() if np.ndim(y) == 1 else []
     if not all(isinstance(v, int | np.integer) for v in values):
         return
@@ -132,7 +132,7 @@ def _warn_of_labels(y: NDArray) -> None:
 
 
 def _penalty(estimator: Any) -> float | None:
-    """Ridge penalty of an estimator that the gram engine knows; None for all others."""
+    """Ridge penalty of an estimator that the gram engine supports; None for others."""
     kind = type(estimator)
     if kind in (LinearRegression, Ridge, LogisticRegression):
         estimator._validate_params()
@@ -146,7 +146,7 @@ def _penalty(estimator: Any) -> float | None:
 
 
 def numbers_of(X: Any) -> Any:
-    """Data as numbers for least squares: medians for what is missing, numbers for categories; sparse stays sparse."""
+    """Data as numbers for least squares: medians for missing values, codes for categories; sparse stays sparse."""
     if sparse.issparse(X):
         return X
     if hasattr(X, "iloc"):
@@ -172,7 +172,7 @@ def empty(X: Any) -> NDArray[np.bool_]:
 
 
 def codes(column: NDArray) -> NDArray[np.float64]:
-    """A column as numbers, its own or those of its labels, shape (n_samples,)."""
+    """A column as numbers, or as codes of its labels, shape (n_samples,)."""
     if column.dtype.kind in "mM":
         return np.where(np.isnat(column), np.nan, column.astype(np.int64).astype(float))
     try:
@@ -184,8 +184,8 @@ def codes(column: NDArray) -> NDArray[np.float64]:
 def outputs_of(y: NDArray) -> NDArray[np.float64]:
     """Any target as numbers for least squares, shape (n_samples, n_outputs).
 
-    An event and a time become the martingale residuals of the model without features: event less cumulative hazard
-    (Nelson-Aalen). Their products with a column are the score of the Cox model (Therneau, Grambsch & Fleming, 1990).
+    Events and times become the martingale residuals of the model without features: event minus cumulative hazard
+    (Nelson-Aalen). Their product with a column is the score of the Cox model (Therneau, Grambsch & Fleming, 1990).
     """
     if y.dtype.names is None:
         return np.column_stack([codes(output) for output in y.reshape(len(y), -1).T])
@@ -214,5 +214,5 @@ def _dated(column: Any) -> bool:
     if kind != "O":
         return kind in "mM"
     held = next((value for value in column if value is not None and value == value), None)
-    # pandas' periods have a start_time; they are no dates of Python.
+    # pandas periods are not Python dates, but have a start_time.
     return isinstance(held, date | time | timedelta | np.datetime64 | np.timedelta64) or hasattr(held, "start_time")

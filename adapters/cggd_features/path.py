@@ -11,19 +11,19 @@ from numpy.typing import NDArray
 from cggd import Constraint
 from cggd_features.arguments import Arguments
 
-# A score that is better by less is the same score.
+# Scores that differ by less are equal.
 EQUAL = 1e-10
 
 
 @dataclass(frozen=True, eq=False)
 class PathPoint:
-    """A subset that no other one found beats at its cost.
+    """The best subset found at its cost.
 
     Attributes
     ----------
     budget : float, or dict of budget name to float
-        The user's own for the subset that was selected; for others the user's, times the largest share of any that
-        the subset takes: with one budget, the cost.
+        For the selected subset, the user's budget. For other subsets, the user's budgets times the largest share of any
+        of them that the subset takes; with a single budget, this is the cost.
     cost : float, or dict of budget name to float
     score : float
     support : bool array of shape (n_features,)
@@ -38,7 +38,7 @@ class PathPoint:
 def path_of(
     arguments: Arguments, chosen: tuple[NDArray[np.bool_], float], met: Iterable[tuple[NDArray[np.bool_], float]]
 ) -> list[PathPoint]:
-    """Points of increasing cost and score, the chosen subset among them, of all subsets that were met."""
+    """Points of increasing cost and score from all visited subsets, including the chosen one."""
     own, best = _share(arguments, chosen[0]), chosen[1]
     rows = [(own, best, chosen[0])]
     for selected, score in met:
@@ -57,7 +57,7 @@ def path_of(
 
 
 def _part(c: Constraint, share: float, selected: NDArray[np.bool_]) -> float:
-    """A share of a budget, or the cost of the subset that takes just this share."""
+    """A share of a budget, without rounding if it is the cost of this subset."""
     cost = float(c.values(selected.astype(np.int64)[None])[0])
     if not np.isfinite(c.bound):
         return cost if share < 1 else c.bound
@@ -65,7 +65,7 @@ def _part(c: Constraint, share: float, selected: NDArray[np.bool_]) -> float:
 
 
 def _share(arguments: Arguments, selected: NDArray[np.bool_]) -> float:
-    """The largest share of a budget that a selection takes; of a budget of nothing or without end, none or all."""
+    """The largest share of a budget that a selection takes; a budget of 0 gives 0 or infinity, an infinite one 0."""
     row, shares = selected.astype(np.int64)[None], [0.0]
     for c in arguments.budgets.values():
         value = float(c.values(row)[0])
@@ -75,7 +75,7 @@ def _share(arguments: Arguments, selected: NDArray[np.bool_]) -> float:
 
 
 def ranking(points: Sequence[PathPoint], n_features: int) -> NDArray[np.int64]:
-    """Number of the first point, from 1, that has each feature; one more than the points where none has."""
+    """Number of the first point, from 1, that has each feature; the number of points plus 1 if none has it."""
     ranks = np.full(n_features, len(points) + 1, dtype=np.int64)
     for number, point in reversed(list(enumerate(points, start=1))):
         ranks[point.support] = number

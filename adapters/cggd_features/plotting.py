@@ -29,9 +29,9 @@ if TYPE_CHECKING:
     from cggd_features.path import PathPoint
     from cggd_features.selector import BudgetedSelector
 
-# Features named beside a point, and about what such a note takes of the axes' width and height.
+# Features named beside a point, and the approximate size of such a note as shares of the axes.
 MOST_NAMES, NOTE = 3, (0.36, 0.09)
-# More bars than this do not fit into a figure of a page's height.
+# More bars do not fit on a page.
 MOST_BARS = 30
 FAINT = "#777777"
 
@@ -39,11 +39,11 @@ FAINT = "#777777"
 def plot_budget_path(
     selector: BudgetedSelector, *, ax: Axes | None = None, budget: Hashable = None, unit: str = ""
 ) -> Axes:
-    """Draw what each budget buys: the best score found within it, and which features enter or leave.
+    """Draw the best score found within each budget, and which features enter or leave.
 
-    Each point of `path_` stands at its cost; the staircase is the score that one can have within a budget. The
-    dashed line is the user's budget, and the full point what was selected for it. Beside the points stands what
-    changes from one to the next, where there is room: ``+ chol, age`` enter, ``− thal`` leaves.
+    Each point of `path_` is drawn at its cost; the step line is the best score within a budget. The dashed line is the
+    user's budget, and the full point is the selection for it. Notes beside the points show what changes from one to the
+    next, if there is room: ``+ chol, age`` enter, ``− thal`` leaves.
 
     Parameters
     ----------
@@ -106,12 +106,12 @@ def plot_budget_path(
 
 
 def plot_costs(selector: BudgetedSelector, *, ax: Axes | None = None, budget: Hashable = None, unit: str = "") -> Axes:
-    """Draw what the features cost, one bought after the other, in the order in which they enter as the budget grows.
+    """Draw what each feature adds to the cost, in the order in which features enter as the budget grows.
 
-    Each full bar begins where the one above ends, so that the last one ends at the cost of the selection; the first
-    feature of a group that shares a price pays for it. Hollow bars are what any other feature would add, beyond the
-    dashed line of the budget where it cannot be paid. Of more than 30 features, the selected ones and those that enter
-    first are drawn.
+    Each full bar begins where the one above ends, so the last one ends at the cost of the selection. The first feature
+    of a group pays the shared price. Hollow bars show what each other feature would add; if it does not fit, the bar
+    ends beyond the dashed line of the budget. With more than 30 features, the selected ones and those that enter first
+    are drawn.
 
     Parameters
     ----------
@@ -119,7 +119,7 @@ def plot_costs(selector: BudgetedSelector, *, ax: Axes | None = None, budget: Ha
         Fitted.
     ax : matplotlib Axes, optional
     budget : hashable, optional
-        Which of several budgets' costs; the first one's by default.
+        Which of several budgets to draw the costs of; the first one by default.
     unit : str
         Of the costs, for the axis.
 
@@ -176,7 +176,7 @@ def plot_costs(selector: BudgetedSelector, *, ax: Axes | None = None, budget: Ha
 
 @dataclass(frozen=True)
 class _Bar:
-    """A variable: where on the axis of costs its bar begins, and what it adds there."""
+    """A variable: the start of its bar on the axis of costs, and what it adds to the cost."""
 
     name: Hashable
     selected: bool
@@ -185,7 +185,7 @@ class _Bar:
 
 
 def _bars(selector: BudgetedSelector, name: Hashable) -> list[_Bar]:
-    """Variables by the point of the path at which they enter, then by what they cost alone."""
+    """Variables in the order of the path points at which they enter, then of their cost alone."""
     variables, alone = selector._arguments_.variables, np.asarray(_of(selector.feature_costs_, name))
     labels = {number: label for label, number in variables.labels.items()}
     order = sorted(range(len(variables)), key=lambda v: _rank(selector.ranking_, alone, variables.columns[v]))
@@ -207,7 +207,7 @@ def _rank(ranking: NDArray[np.int64], alone: NDArray[np.float64], columns: NDArr
 
 
 def _budget_name(selector: BudgetedSelector, budget: Hashable) -> Hashable:
-    """The budget meant: None where there is only one, which has no name."""
+    """The name of the budget to draw; None if there is a single budget without a name."""
     if not isinstance(selector.budget, Mapping):
         if budget is not None:
             raise ValueError(f"budget must be left out, as the selector has a single one, got {budget!r}")
@@ -228,9 +228,9 @@ def _axis_text(name: Hashable, unit: str) -> str:
 
 
 def _write_changes(ax: Axes, points: Sequence[PathPoint], costs: Sequence[float], names: Sequence[Hashable]) -> None:
-    """Note what changes from point to point: on the left half below it, where the stairs leave room, else above.
+    """Annotate points with what changes: below the point on the left half, where the step line leaves room, else above.
 
-    Notes go to the points that gain most, as long as they do not cover each other.
+    Points of the largest gains come first; notes that would cover another note are left out.
     """
     scores, before = [point.score for point in points], np.zeros(len(names), dtype=bool)
     gains = np.diff(scores, prepend=scores[:1])

@@ -1,4 +1,4 @@
-"""A smaller problem of the variables that matter: all others are out."""
+"""A smaller problem with only some of the variables; all others are out."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from cggd_features.limits import Limits
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Embedded(Metric):
-    """A function of a space of variables, as a metric of some of them, the others being out.
+    """A metric restricted to some variables, with all others out.
 
     Parameters
     ----------
     space : ChoiceSpace
-        Of the variables that are left.
+        Space of the variables that are kept.
     metric : Metric
     kept : ndarray of int, shape (n_decisions,)
         Their numbers in the space of the metric.
@@ -39,14 +39,14 @@ class Embedded(Metric):
 
 
 def reduced(gram: Gram, limits: Limits, kept: NDArray[np.int64]) -> tuple[Gram, Limits]:
-    """The Gram matrix and the limits of some variables, all of those among them that must be in.
+    """The Gram matrix and the limits of some variables.
 
     Parameters
     ----------
     gram : Gram
     limits : Limits
     kept : ndarray of int
-        Numbers of the variables.
+        Numbers of the variables, including all that must be in.
     """
     space = ChoiceSpace.from_sizes([2] * len(kept))
 

@@ -1,4 +1,4 @@
-"""The core's search from a subset on, as every engine asks for it."""
+"""The core's search from a given subset, for all engines."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from cggd import Descent, Metric, Progress, Result, Start, Switches, maximize
 from cggd.budget import Budget
 from cggd_features.limits import Limits
 
-# A cold start stays near the subset that it begins with.
+# A low temperature keeps the search near its first subset.
 COLD = (0.5, 0.05)
 
 
@@ -26,12 +26,12 @@ def refined(
     patience: int | None = None,
     callback: Callable[[Progress], bool] | None = None,
 ) -> Result:
-    """What the core makes of a subset: one descent under the guide, then its polish.
+    """Improve a subset by the core's search: one guided descent, then switches.
 
     Parameters
     ----------
     metric : Metric
-        To be maximised, over the space of the limits.
+        Maximised over the space of the limits.
     limits : Limits
     begin : bool array of shape (n_variables,)
     steps, seed, callback

@@ -42,12 +42,12 @@ from cggd_features.interactions import interactions
 from cggd_features.models import date_columns, empty, model_of, numbers_of, outputs_of
 from cggd_features.path import path_of, ranking
 
-# Repeats of the 5 folds on which the wrapper judges the best subsets again.
+# Repeats of the 5 folds on which the wrapper scores the best subsets again.
 REPEATS = 3
 
 ENGINES = ("auto", "gram", "wrapper", "gates")
 
-# Shares of the budget of a path, where few features make it cheap; many get the subsets that the search meets anyway.
+# Shares of the budget in a path of few features; for many, the path has the subsets that the search visits anyway.
 SHARES = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.25, 1.5, 2.0)
 
 
@@ -57,87 +57,87 @@ class BudgetedSelector(MetaEstimatorMixin, SelectorMixin, BaseEstimator):
     Parameters
     ----------
     estimator : estimator, optional
-        What the features are for. By default `LinearRegression` where y is numeric and `LogisticRegression` where it
-        holds labels. With ``engine="gates"`` a torch module with one input per feature, or a function of their number
-        that makes one.
+        The model that will use the features. By default `LinearRegression` if y is numeric and `LogisticRegression` if
+        it holds labels. With ``engine="gates"``, a torch module with one input per feature, or a function that makes
+        one from the numbers of inputs and outputs.
     costs : number, array-like of shape (n_features,), mapping, or callable
-        What each feature costs: one number for each variable; a number per feature; a mapping by feature name, by
-        number or, for columns chosen together, by the label of the group, which is then the price of all of them
-        (otherwise their prices add up). A callable takes a bool mask of shape (n_features,) and returns the total cost
-        of that subset. With several budgets a mapping of their names to any of these.
+        What each feature costs: the same number for every variable; a number per feature; or a mapping by feature name
+        or number. For columns chosen together, the mapping may have the label of the group with one price for all of
+        them (otherwise their prices add up). A callable takes a bool mask of shape (n_features,) and returns the total
+        cost of that subset. With several budgets, a mapping of their names to any of these.
     budget : number, or mapping of name to number
-        What the selected features may cost: ``100``, or ``{"usd": 100, "ms": 5, "n": 10}``. ``"n"`` without costs of
-        its own counts variables.
+        Upper bound on the total cost: ``100``, or ``{"usd": 100, "ms": 5, "n": 10}``. ``"n"`` without costs of its own
+        counts variables.
     discounted : mapping of label to mapping of feature to number, optional
-        Groups that share a price: what each member costs once another member of its group is selected, as blood tests
-        that share the sample. `cggd_features.prices` reads both arguments from a table. With several budgets, a mapping
-        of their names to that.
+        Groups that share a price, such as blood tests that share the sample: what each member costs once another member
+        of its group is selected. `cggd_features.prices` reads `costs` and `discounted` from a table. With several
+        budgets, a mapping of their names to such mappings.
     groups : array-like of shape (n_features,), or mapping of label to features, optional
-        Columns of one variable, such as one-hot columns, that are chosen together: a label for each column, None for
-        one that stands alone, or for each label a list of columns or a pattern of their names, ``{"cp": "cp_*"}``.
-        Members that X lacks, as a level that no sample of a fold has, are ignored with a warning, and so are their
-        prices; patterns ignore them without one.
+        Columns of one variable, such as one-hot columns, that are chosen together: a label for each column (None for a
+        single column), or for each label a list of columns or a pattern of their names, ``{"cp": "cp_*"}``. Members
+        that X lacks, such as a level that no sample of a fold has, are ignored with a warning, and so are their prices.
+        Patterns ignore them without a warning.
     must_include, must_exclude : list of features
         By name or number, or by the label of a group.
     at_most, at_least : mapping of tuple of features to int, optional
-        ``{("ecg", "echo"): 1}``: at most (at least) so many of them. Instead of a tuple, the label of a discounted
-        group.
+        ``{("ecg", "echo"): 1}``: at most (at least) so many of these features are selected. A key may also be the label
+        of a discounted group.
     engine : {"auto", "gram", "wrapper", "gates"}
         ``"gram"`` works on the Gram matrix, without refits: for `LinearRegression`, `Ridge` and `LogisticRegression`
         with a ridge penalty. ``"wrapper"`` takes any estimator and scoring, by cross-validation. ``"gates"`` trains a
-        torch module with stochastic gates on its inputs. ``"auto"`` is the gram engine where the estimator allows it
-        and neither `scoring` nor `cv` is given, and otherwise the wrapper.
+        torch module with stochastic gates on its inputs. ``"auto"`` is the gram engine if it supports the estimator and
+        neither `scoring` nor `cv` is given, and otherwise the wrapper.
     scoring, cv
-        Of the wrapper, as in scikit-learn. Without `cv`, subsets are compared on 5 shuffled folds, and the best ones
-        are judged again on other shuffles of the data, up to 3 times 5 folds: the first one stays unless another one is
-        ahead by more than a standard error. With `cv` the best subset on its splits is taken.
+        For the wrapper, as in scikit-learn. Without `cv`, subsets are compared on 5 shuffled folds, and the best ones
+        are scored again on other shuffles of the data, up to 3 times 5 folds. The best one of the search stays unless
+        another one is ahead by more than a standard error. With `cv`, the best subset on its splits is returned.
     criterion : {"aic", "bic", "ebic"}, optional
-        Of the gram engine, whose score on the training data only rises with more features: by default it spends what
-        the budget allows on any gain. With a criterion it looks for the subset within the budget of the least
-        ``n log(1 - R^2) + penalty * n_columns``, or deviance with that penalty, where the penalty is 2, log n, or
-        log n + 2 log p (Chen & Chen, 2008). Give one where the budget pays for more features than the data can tell
-        from noise; on 2,000 features ``"ebic"`` was the best.
+        Information criterion of the gram engine. Its score on the training data only rises with more features, so by
+        default it adds every feature that improves the score and fits the budget. With a criterion, it minimises
+        ``n log(1 - R^2) + penalty * n_columns``, or the deviance with that penalty, within the budget; the penalty is
+        2, log n, or log n + 2 log p (Chen & Chen, 2008). Use one if the budget pays for more features than the data can
+        tell from noise; on 2,000 features ``"ebic"`` was the best.
     path : "auto", or list of numbers
-        Shares of the budget for which the best subset is looked for too, for `path_`. ``"auto"`` is a dozen from 0.1 to
-        2 where there are at most 40 columns, and otherwise what the search meets on its way.
+        Further shares of the budget to search, for `path_`. ``"auto"`` is a dozen shares from 0.1 to 2 if there are at
+        most 40 columns; otherwise `path_` has the subsets that the search visits.
     max_fits : int
-        Most fits of the estimator that the wrapper makes. The subset it has by then is returned.
+        Largest number of fits of the estimator by the wrapper. The best subset found by then is returned.
     time_limit : number, optional
-        Seconds, after which the best subset found until then is returned.
+        Seconds after which the best subset found so far is returned.
     n_jobs : int, optional
-        Of the wrapper.
+        Parallel jobs of the wrapper.
     random_state : int, RandomState or None
     verbose : int
 
     Attributes
     ----------
     support_ : bool array of shape (n_features,)
-        Which features are selected. Of subsets that score the same the cheapest, then the smallest, then the one of
-        lowest numbers.
+        Which features are selected. Of subsets with equal scores, the cheapest, then the smallest, then the one with
+        the lowest column numbers.
     total_cost_ : float, or dict of budget name to float
-        What they cost together.
+        Total cost of the selected features.
     feature_costs_ : float array of shape (n_features,), or dict of budget name to it
         What each feature costs alone; for columns chosen together, what all of them cost.
     score_ : float
-        Of the selected features. Gram, least squares: R^2 on the training data as `sklearn.metrics.r2_score` has it,
-        averaged over outputs; of ridge regression the penalty is counted as an error. Gram, classes: the share of the
+        Score of the selected features. Gram, least squares: R^2 on the training data as in `sklearn.metrics.r2_score`,
+        averaged over outputs; for ridge regression, the penalty counts as an error. Gram, classes: the share of the
         deviance on the training data that the fitted model explains, `sklearn.metrics.d2_log_loss_score`, with the
-        weights of samples and classes; a ridge penalty is part of what the search maximises, but not of this share.
-        Wrapper: mean cross-validated score, without `cv` that of the final judgement; scores of `path_` are those of
-        the search. Gates: see `cggd_features.gates`.
+        weights of samples and classes; the search maximises it less a ridge penalty, but this score has no penalty.
+        Wrapper: mean cross-validated score, without `cv` on the other shuffles; scores in `path_` are those of the
+        search. Gates: see `cggd_features.gates`.
     status_ : cggd.Status
-        OPTIMAL where it is proved that no subset within the budgets scores more; only for least squares on at most 40
-        columns, or where the budgets pay for everything. A column that is a combination of others up to the rounding
-        of its numbers counts as one; where rounding hides whether it is, nothing is proved.
+        OPTIMAL if it is proved that no subset within the budgets scores more. This is possible only for least squares,
+        on at most 40 columns or with budgets that pay for everything. A column that is a combination of others up to
+        the rounding of its numbers counts as a combination; if rounding hides whether it is, nothing is proved.
     bound_ : float or None
-        No subset within the budgets scores more, where such a number is known: of least squares on up to 1,000
-        columns, none of which are nearly combinations of others where there are more than 400.
+        Upper bound on the score of every subset within the budgets, if one is known: for least squares on up to 1,000
+        columns. With more than 400, no column may be nearly a combination of others.
     path_ : list of PathPoint
-        Subsets of increasing cost and score, the selected one among them, each the best found at its cost.
+        Subsets of increasing cost and score, including the selected one; each is the best found at its cost.
     cost_path_ : float array of shape (n_points,), or (n_points, n_budgets)
-        Their costs.
+        Costs of the points of `path_`.
     ranking_ : int array of shape (n_features,)
-        Number of the first point of the path, from 1, that has a feature; one more than points where none has.
+        Number of the first point of the path, from 1, that has the feature; the number of points plus 1 if none has it.
     engine_ : str
         The engine that was used.
     n_fits_ : int
@@ -147,9 +147,8 @@ class BudgetedSelector(MetaEstimatorMixin, SelectorMixin, BaseEstimator):
 
     Notes
     -----
-    Features that the budgets cannot pay for are never bought, and a budget that nothing meets is an error that names
-    the least possible cost. The wrapper leaves out columns that hold no value at all. Costs are evaluated again on
-    the selection before it is returned.
+    A budget that no selection satisfies is an error that names the least possible cost. The wrapper leaves out columns
+    that hold no value at all. Costs are evaluated again before the selection is returned.
 
     Examples
     --------
@@ -215,7 +214,7 @@ class BudgetedSelector(MetaEstimatorMixin, SelectorMixin, BaseEstimator):
         ----------
         X : array-like, sparse matrix or DataFrame of shape (n_samples, n_features)
         y : array-like of shape (n_samples,) or (n_samples, n_outputs)
-            For the wrapper also a structured array, such as events and times of a survival analysis.
+            The wrapper also takes a structured array, such as events and times of a survival analysis.
         sample_weight : array-like of shape (n_samples,), optional
             For the gram and gates engines, and for the wrapper's estimator.
         groups : array-like of shape (n_samples,), optional
@@ -230,7 +229,7 @@ class BudgetedSelector(MetaEstimatorMixin, SelectorMixin, BaseEstimator):
         Raises
         ------
         ValueError, TypeError
-            If an argument is wrong, or no selection meets the budgets; the message has the least possible cost.
+            If an argument is wrong, or no selection satisfies the budgets; the message has the least possible cost.
         """
         shares = self._checked()
         dates = self._dates(X)
@@ -371,7 +370,7 @@ class BudgetedSelector(MetaEstimatorMixin, SelectorMixin, BaseEstimator):
         return tags
 
     def get_metadata_routing(self) -> MetadataRouter:
-        """Which metadata the selector takes itself, and which go to the wrapper's estimator, splitter and scorer."""
+        """Metadata for the selector itself, and for the wrapper's estimator, splitter and scorer."""
         estimator = self.estimator if hasattr(self.estimator, "fit") else LinearRegression()
         return (
             MetadataRouter(owner=self)
@@ -388,7 +387,7 @@ class BudgetedSelector(MetaEstimatorMixin, SelectorMixin, BaseEstimator):
         )
 
     def _with(self, estimator) -> BudgetedSelector:
-        """The same selector, with the estimator that stands for None."""
+        """The same selector, with `estimator` in place of None."""
         if self.estimator is not None:
             return self
         other: Any = clone(self)
@@ -398,7 +397,7 @@ class BudgetedSelector(MetaEstimatorMixin, SelectorMixin, BaseEstimator):
         return check_cv(5 if self.cv is None else self.cv, y, classifier=is_classifier(estimator))
 
     def _dates(self, X) -> list[Any]:
-        """Columns that hold dates, which only a pipeline may have, as the wrapper's estimator."""
+        """Columns that hold dates, which only the wrapper with a pipeline as its estimator takes."""
         dates = date_columns(X)
         if dates and not (self.engine in ("auto", "wrapper") and isinstance(self.estimator, Pipeline)):
             first = dates[0]
@@ -410,7 +409,7 @@ class BudgetedSelector(MetaEstimatorMixin, SelectorMixin, BaseEstimator):
         return dates
 
     def _allows_nan(self) -> bool:
-        """Whether missing values may reach the estimator: the gram engine and gates take none."""
+        """Whether the estimator takes missing values; the gram engine and gates take none."""
         used = self.engine == "wrapper" or (self.engine == "auto" and self.estimator is not None)
         return used and self._of_estimator("allow_nan")
 
@@ -422,7 +421,7 @@ class BudgetedSelector(MetaEstimatorMixin, SelectorMixin, BaseEstimator):
     # -- arguments and results --------------------------------------------------------------------------------------
 
     def _checked(self) -> str | Sequence[float]:
-        """Check what the data have no part in; the shares of the path."""
+        """Check the arguments that do not depend on the data, and return the shares of the path."""
         if self.engine not in ENGINES:
             raise ValueError(f"engine must be one of {', '.join(map(repr, ENGINES))}, got {self.engine!r}")
         if self.criterion is not None and self.criterion not in criteria.CRITERIA:
@@ -456,7 +455,7 @@ class BudgetedSelector(MetaEstimatorMixin, SelectorMixin, BaseEstimator):
         )
 
     def _keep(self, arguments: Arguments, found: EngineResult) -> None:
-        """Verify what was found, and set the fitted attributes."""
+        """Check the selection against the limits, and set the fitted attributes."""
         if not arguments.limits.holds(found.selected):
             raise RuntimeError(
                 "the selection violates a bound when it is evaluated again; does a cost change its answer?"
@@ -473,12 +472,12 @@ class BudgetedSelector(MetaEstimatorMixin, SelectorMixin, BaseEstimator):
         self.n_fits_ = found.n_fits
 
     def cost_of(self, support) -> float | dict[Hashable, float]:
-        """What another subset would cost.
+        """The cost of another subset.
 
         Parameters
         ----------
         support : bool array of shape (n_features,), or list of features
-            Columns of one variable count if any of them is in it.
+            A variable counts if any of its columns is in it.
 
         Returns
         -------

@@ -1,9 +1,9 @@
-"""Subset search by least squares, on closed forms: paid for at a falling rate, repaired, swapped and forced.
+"""Subset search by least squares with closed forms: price weights, repair, swaps and forced additions.
 
-R^2 less a *rate* times the price is climbed at rates that fall until the budgets are exceeded, each from where the last
-one ended: the subsets met are best for what they cost (up to swaps), for budgets all along the way. The last one within
-the budgets is filled, the first one beyond is repaired, and both are improved by additions and swaps that fit. Then
-variables that look promising are forced in, one at a time, at the expense of others.
+For each price weight (*rate*) in a decreasing series, hill-climb R^2 - rate * price, each from the subset before, until
+the budgets are exceeded. This gives a subset that swaps do not improve for each of many budgets. Add variables to the
+last subset within the budgets, repair the first one beyond, and improve both by additions and swaps that fit. Then
+force promising variables in, one at a time, and remove others for them.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from cggd_features.gram import Gram
 from cggd_features.least_squares import UPDATES, Fit
 from cggd_features.limits import Limits
 
-# Powers of the price by which gains are divided in greedy starts.
+# Greedy starts rank variables by gain / price**power.
 POWERS = (0.0, 0.5, 1.0)
 
 # The rate falls by this factor. On designs of 2,000 variables 0.7 found no more than 0.5 on average (differences of R^2
@@ -28,14 +28,14 @@ FALL = 0.5
 # A change of R^2 below this is rounding.
 EQUAL = 1e-10
 
-# With more columns inside, swaps are no longer tried on all variables, and what fits is added many at a time.
+# With more columns selected, swaps are not tried on all variables, and variables are added in batches.
 MOST_INSIDE = 300
 BATCH = 0.25
 
-# Additions and swaps in a row at the most.
+# Most additions and swaps of one hill climb.
 SWITCHES = 2_000
 
-# Variables that are forced in before a subset counts as good, and the work, in entries of U, that all of it may take.
+# Variables to try to force in without success before `force` ends, and its total work, in entries of V.
 FORCED = 40
 WORK = 600_000
 LEAST_WORK = 2_000
@@ -43,20 +43,20 @@ LEAST_WORK = 2_000
 
 @dataclass(frozen=True, eq=False)
 class Penalties:
-    """What a variable must add to be worth having, by an information criterion; nothing by default.
+    """Penalty of each variable by an information criterion.
 
     Attributes
     ----------
     penalties : ndarray of shape (n_variables,)
     logarithmic : bool
-        Whether a fit is as good as ``-log(1 - R^2)`` less its penalties, or as R^2 less those.
+        Whether penalties are subtracted from ``-log(1 - R^2)`` instead of R^2.
     """
 
     penalties: NDArray[np.float64]
     logarithmic: bool = False
 
     def of(self, fit: Fit, *, out: bool = False) -> NDArray[np.float64]:
-        """In units of R^2 at a fit: what each variable must add, or must be worth to stay, shape (n_variables,)."""
+        """R^2 that each variable must add to enter a fit, or to stay in it (`out`), shape (n_variables,)."""
         if not self.logarithmic:
             return self.penalties
         return max(1.0 - fit.value, 0.0) * (np.expm1(self.penalties) if out else -np.expm1(-self.penalties))
@@ -66,13 +66,13 @@ class Penalties:
         return Penalties(self.penalties[kept], self.logarithmic)
 
     def worth(self, fit: Fit) -> float:
-        """How good a fit is."""
+        """Penalised quality of a fit."""
         good = -float(np.log(max(1.0 - fit.value, 1e-300))) if self.logarithmic else fit.value
         return good - float(self.penalties[fit.selected].sum())
 
     @property
     def free(self) -> bool:
-        """Whether there is none."""
+        """Whether all penalties are 0."""
         return not self.penalties.any()
 
 
@@ -85,7 +85,7 @@ def along_rates(
     most: float = 1.0,
     stop: Callable[[], bool] = lambda: False,
 ) -> Iterator[Fit]:
-    """Subsets that are best at falling rates, in the order of their price; the last exceeds `most` of the budgets."""
+    """Subsets for decreasing rates, in the order of their price; the last exceeds `most` of the budgets."""
     fit = Fit.at(gram, start)
     beyond = limits.scaled(most)
     price = np.maximum(limits.prices(fit.selected), 1e-9)
@@ -107,7 +107,7 @@ def along_rates(
 
 
 def paid(fit: Fit, limits: Limits, rate: float, penalties: Penalties, stop: Callable[[], bool] = lambda: False) -> Fit:
-    """Climb R^2 less a rate times the price, whatever the budgets: additions, removals, swaps and whole groups."""
+    """Hill-climb R^2 - rate * price without budgets, by additions, removals, swaps and whole groups."""
     shares = limits.unbudgeted
     while not stop() and len(fit.inside) <= MOST_INSIDE:
         selected = fit.selected
@@ -126,7 +126,7 @@ def paid(fit: Fit, limits: Limits, rate: float, penalties: Penalties, stop: Call
         if change.size and change.max() > EQUAL:
             i, j = np.unravel_index(np.argmax(change), change.shape)
             swapped = fit.minus(int(out[i])).plus(int(j))
-            # Prices of a pair add up only where no group shares them.
+            # The prices of a swap add up only if the two share no group.
             dearer = rate * (limits.spent(swapped.selected) - limits.spent(selected)) + own[j] - own[out[i]]
             if swapped.value - fit.value > dearer + EQUAL / 2:
                 fit = swapped
@@ -139,7 +139,7 @@ def paid(fit: Fit, limits: Limits, rate: float, penalties: Penalties, stop: Call
 
 
 def _regrouped(fit: Fit, limits: Limits, rate: float, penalties: NDArray[np.float64]) -> Fit | None:
-    """A fit with a group opened, or one closed, that is better at a rate; None where there is none."""
+    """A better fit at this rate with a group added or removed; None if there is none."""
 
     def net(changed: Fit) -> float:
         return changed.value - rate * limits.spent(changed.selected) - float(penalties[changed.selected].sum())
@@ -174,7 +174,7 @@ def _regrouped(fit: Fit, limits: Limits, rate: float, penalties: NDArray[np.floa
 def greedy(
     fit: Fit, limits: Limits, power: float, penalties: Penalties, stop: Callable[[], bool] = lambda: False
 ) -> Fit:
-    """Add the variable of greatest gain per power of its price that fits, until none does, or many are inside."""
+    """Add the variable of largest gain / price**power that fits, until none does or many are selected."""
     while not stop() and len(fit.inside) <= MOST_INSIDE:
         fits = limits.additions(fit.selected) & (fit.gains > penalties.of(fit) + EQUAL)
         if not fits.any():
@@ -185,7 +185,7 @@ def greedy(
 
 
 def filled(fit: Fit, limits: Limits, penalties: Penalties, stop: Callable[[], bool] = lambda: False) -> Fit:
-    """Add what fits, most gain for its price first; where many columns are inside, many before gains are looked at."""
+    """Add variables that fit, best gain for price first; with many columns selected, several at a time."""
     while not stop():
         fits = limits.additions(fit.selected) & (fit.gains > penalties.of(fit) + EQUAL)
         if not fits.any():
@@ -201,7 +201,7 @@ def filled(fit: Fit, limits: Limits, penalties: Penalties, stop: Callable[[], bo
 
 
 def climb(fit: Fit, limits: Limits, penalties: Penalties, stop: Callable[[], bool] = lambda: False) -> Fit:
-    """Add what fits, leave out what is not worth its penalties, and swap what is better, until none helps."""
+    """Hill-climb by additions and swaps that fit, and removals of variables that are not worth their penalties."""
     for update in range(1, SWITCHES):
         if stop():
             break
@@ -225,7 +225,7 @@ def climb(fit: Fit, limits: Limits, penalties: Penalties, stop: Callable[[], boo
 
 
 def repaired(fit: Fit, limits: Limits, keep: int | None = None) -> Fit | None:
-    """Leave out what is worth least for what it saves until all fits; None where that cannot be."""
+    """Remove the variables of least loss per cost saved until the limits hold; None if that is impossible."""
     while True:
         excess, without = limits.excess(fit.selected)
         if excess == 0:
@@ -241,7 +241,7 @@ def repaired(fit: Fit, limits: Limits, keep: int | None = None) -> Fit | None:
 
 
 def force(fit: Fit, limits: Limits, penalties: Penalties, stop: Callable[[], bool] = lambda: False) -> Fit:
-    """Put in the variables of greatest gain for their price at the expense of others, for as long as that helps."""
+    """Force in the variables of best gain for price and remove others for them, as long as that helps."""
     left = WORK
     while True:
         gain = promise(fit, limits)
@@ -278,9 +278,9 @@ def search(
     gram : Gram
     limits : Limits
     start : bool array of shape (n_variables,)
-        A selection that satisfies them.
+        A selection within the limits.
     met : list of Fit
-        Subsets best at some rates, in the order of their price, as `along_rates` gives them.
+        Subsets in the order of their price, as `along_rates` yields them.
     penalties : Penalties
     stop : callable
     seeds : list of Fit
@@ -297,10 +297,10 @@ def search(
 
 
 def promise(fit: Fit, limits: Limits) -> NDArray[np.float64]:
-    """What each variable would gain for the root of its price: between the best ones and the best for their price."""
+    """Gain of each variable per root of its price, a compromise between gain and gain per price."""
     return fit.gains / np.sqrt(np.maximum(limits.prices(fit.selected), 1e-9))
 
 
 def switched(fit: Fit, variable: int) -> Fit:
-    """The fit with a variable put in, or left out."""
+    """The fit with a variable added, or removed if it is selected."""
     return fit.minus(variable) if fit.selected[variable] else fit.plus(variable)

@@ -1,17 +1,17 @@
 """The wrapper engine: any estimator and any scoring, by cross-validation, within a number of fits.
 
-Fits are what costs, so each subset is scored once, in batches that run side by side. The search begins at subsets that
-least squares proposes for nothing, and, if the estimator is not linear, at those that it proposes itself: by its own
-importances, or by what permuting a column costs on held-out samples. The better half of the columns goes on to the next
-fit (recursive elimination; Gregorutti, Michel & Saint-Pierre, 2017). Pairs of columns whose product explains the target
-are proposed as well (`cggd_features.interactions`). The best proposal goes to the core's search, which takes
-replacement tables (a score for each variable put in or left out) and, at the end, switches in ones and twos.
+Almost all time goes into fits, so each subset is scored once, in parallel batches. The search starts from subsets that
+least squares proposes without a fit. If the estimator is not linear, it adds subsets by the estimator's importances, or
+by permutation importance on held-out samples; the better half of the columns goes on to the next fit (recursive
+elimination; Gregorutti, Michel & Saint-Pierre, 2017). It also proposes pairs of columns whose product explains the
+target (`cggd_features.interactions`). The core's search continues from the best proposal. It uses replacement tables
+(the score after each possible single change) and, at the end, switches of one or two variables.
 
-A search that compares hundreds of subsets on the same folds overfits these. Where the folds are not the user's own, the
-best subsets are judged again on folds that the search did not see. The search's own best one stays unless another one
-is ahead by more than a standard error of the difference. Taking the cheapest one within a standard error instead lost
-0.016, 0.015 and 0.016 of AUC at the three larger of five budgets for heart disease, and 0.056 at the two smaller ones:
-Cleveland, logistic regression, 250 fits, on the half of the patients left out, both ways, one seed
+A search that compares hundreds of subsets on the same folds overfits these folds. Unless the folds are the user's own,
+the best subsets are therefore scored again on folds that the search did not see. The best one of the search stays
+unless another one is ahead by more than a standard error of the difference. Taking the cheapest one within a standard
+error instead lost 0.016, 0.015 and 0.016 of AUC at the three larger of five budgets for heart disease, and 0.056 at the
+two smaller ones: Cleveland, logistic regression, 250 fits, on the half of the patients left out, both ways, one seed
 (benchmarks/features/judging.py).
 """
 
@@ -47,18 +47,19 @@ from cggd_features.linear import no_penalties
 from cggd_features.refine import refined
 from cggd_features.subset import EQUAL, along_rates, climb, repaired
 
-# A replacement table is a fit per variable and fold; variables are left out, those that least squares finds least
-# promising, until one takes no more than this share of the fits.
+# A replacement table takes a fit per variable and fold. The variables that least squares finds least promising are left
+# out, so that a table takes no more than this share of the fits; at least FEWEST are kept.
 TABLE_SHARE = 0.1
 FEWEST = 8
 
-# Steps of the descent; tables are computed anew only where the selection changed.
+# Steps of the descent; tables are recomputed only where the selection changed.
 STEPS = 60
 
 # Subsets that least squares proposes.
 PROPOSALS = 8
 
-# Share of the fits that permutations may take, splits for each stage, and repeats; one of each for many columns.
+# Permutation importance: its share of the fits, splits for each stage, and repeats; one split and repeat with more
+# columns than MANY_COLUMNS.
 IMPORTANCE_SHARE = 0.2
 IMPORTANCE_SPLITS = 2
 IMPORTANCE_REPEATS = 3
@@ -67,7 +68,7 @@ MANY_COLUMNS = 100
 # Pairs of variables that are proposed because their product explains the target.
 PAIRS = 4
 
-# Subsets that are judged again, and the share of the fits for it.
+# Subsets that are scored again on other splits, and the share of the fits reserved for it.
 JUDGED = 12
 JUDGING_SHARE = 0.2
 
@@ -84,7 +85,7 @@ class CrossValidation:
         ``scorer(estimator, X, y, **metadata)``.
     splits : list of (train, test)
     fit_params, score_params : dict
-        Metadata; arrays of one entry per sample are cut as the samples are.
+        Metadata; arrays with one entry per sample are split like the samples.
     """
 
     estimator: Any
@@ -96,10 +97,10 @@ class CrossValidation:
     score_params: Mapping[str, Any] = field(default_factory=dict)
 
     def score(self, columns: NDArray[np.int64], split: tuple[NDArray[np.int64], NDArray[np.int64]]) -> float:
-        """The score on one split of the estimator fitted on some columns of X."""
+        """Fit the estimator on some columns of X, and score it on one split."""
         train, test = split
         estimator, X, fit_params = restricted(self.estimator, self.X, columns), self.X, self.fit_params
-        if len(columns) == 0:  # what can be said without any feature
+        if len(columns) == 0:  # the score without any feature
             X, columns = np.zeros((_n_rows(X), 1)), np.array([0])
             if getattr(getattr(self.y, "dtype", None), "names", None) is None:
                 estimator = DummyClassifier(strategy="prior") if is_classifier(estimator) else DummyRegressor()
@@ -116,9 +117,9 @@ class CrossValidation:
     def importances(
         self, columns: NDArray[np.int64], split: tuple[NDArray[np.int64], NDArray[np.int64]], seed: int, repeats: int
     ) -> NDArray[np.float64] | None:
-        """How much the estimator uses each column, fitted on one split, shape (n_columns,); None if it is linear.
+        """Importance of each column for the estimator fitted on one split, shape (n_columns,); None if it is linear.
 
-        Its own importances, or what its score loses on the other samples if a column is permuted.
+        Its own feature importances, or permutation importance on the test samples.
         """
         train, test = split
         parts = [_safe_indexing(_safe_indexing(self.X, columns, axis=1), rows) for rows in split]
@@ -136,7 +137,7 @@ class CrossValidation:
 
 
 def restricted(estimator: Any, X: Any, columns: NDArray[np.int64]) -> Any:
-    """A clone for some columns of X: each `ColumnTransformer` in it takes those of its columns that are left."""
+    """A clone for some columns of X; each `ColumnTransformer` in it keeps only those of its columns."""
     estimator = clone(estimator)
     place = {column: number for number, column in enumerate(columns.tolist())}
     for part in [*estimator.get_params(deep=True).values(), estimator]:
@@ -146,7 +147,7 @@ def restricted(estimator: Any, X: Any, columns: NDArray[np.int64]) -> Any:
 
 
 def _left(own: Any, X: Any, place: Mapping[int, int]) -> Any:
-    """Columns of a transformer among those that are left, by their new numbers."""
+    """The columns of a transformer that are kept, by their new numbers."""
     if callable(own):
         return own
     left = [place[column] for column in _get_column_indices(X, own) if column in place]
@@ -157,7 +158,7 @@ def _left(own: Any, X: Any, place: Mapping[int, int]) -> Any:
 class CrossValidated(Metric):
     """Mean cross-validated score of an estimator on the selected variables; each subset is scored once.
 
-    When the fits are used up, subsets not scored yet count as the worst one seen.
+    When the fits are used up, a subset that has no score yet gets the lowest score so far.
 
     Parameters
     ----------
@@ -187,7 +188,7 @@ class CrossValidated(Metric):
 
     @property
     def n_fits(self) -> int:
-        """Fits made so far, those for `others` than scores included."""
+        """Fits made so far, including those for importances and for scoring again (`others`)."""
         return len(self.known) * self.n_splits + sum(self.others)
 
     def evaluate(self, selections: NDArray[np.int64]) -> NDArray[np.float64]:
@@ -245,18 +246,18 @@ def solve(
     metric : CrossValidated
     limits : Limits
     start : bool array of shape (n_variables,)
-        A selection that satisfies them.
+        A selection within the limits.
     gram : Gram
-        Of the data, for proposals.
+        Gram matrix of the data, for proposals.
     pairs : callable
         Returns the strength of the interaction of each pair of variables, shape (n_variables, n_variables); called if
         the estimator is not linear.
     shares : list of float
-        Shares of the budgets for which least squares proposes a subset too.
+        Further shares of the budgets for which least squares proposes a subset.
     seed : int
     clock : Budget
     fresh : list of (train, test)
-        Splits on which the best subsets are judged again; if there are none, the best one is taken.
+        Splits on which the best subsets are scored again; if there are none, the best one of the search is returned.
     verbose : int
     """
     clock = Budget() if clock is None else clock
@@ -297,7 +298,7 @@ def solve(
         warnings.warn(f"the search ended early: {error}", stacklevel=3)
         result = error.result
     if result.indices is not None:
-        best = max(best, result.indices.astype(bool), key=metric.value)  # of equals the one that was scored
+        best = max(best, result.indices.astype(bool), key=metric.value)  # of equal ones, the one that was scored
     met = metric.subsets()
     if fresh and not clock.over():
         best, score = _judged(metric, limits, best, fresh, clock)
@@ -319,7 +320,7 @@ def _judged(
     fresh: Sequence[tuple[NDArray[np.int64], NDArray[np.int64]]],
     clock: Budget,
 ) -> tuple[NDArray[np.bool_], float]:
-    """The search's best subset, or one that is clearly better on splits that the search did not see; and its score."""
+    """The best subset of the search, or one that is clearly better on splits it did not see; and its score."""
     held = sorted((row for row in metric.subsets() if limits.holds(row[0])), key=lambda row: -row[1])
     subsets = {s.tobytes(): s for s in (best, *(s for s, _ in held[:JUDGED]))}
     fits = metric.max_fits - metric.n_fits
@@ -338,10 +339,7 @@ def _judged(
 
 
 def _chosen(rows: Sequence[NDArray[np.bool_]], scores: NDArray[np.float64], limits: Limits) -> int:
-    """The first subset, or one that is ahead of it by more than a standard error; the cheapest of equal ones.
-
-    Scores have shape (n_subsets, n_splits).
-    """
+    """The first subset, or one that is ahead of it by more than a standard error; the cheapest of equal ones."""
     means = scores.mean(axis=1)
     ahead = scores[means.argmax()] - scores[0]
     clearly = ahead.mean() > ahead.std(ddof=1) / np.sqrt(scores.shape[1])
@@ -351,14 +349,14 @@ def _chosen(rows: Sequence[NDArray[np.bool_]], scores: NDArray[np.float64], limi
 
 
 def _ranks(worth: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Shares of the variables that are worth less; 0 for those that are worth nothing."""
+    """Ranks as shares of the number of variables; 0 for variables that are worth nothing."""
     return np.where(worth > 0, rankdata(worth) / len(worth), 0.0)
 
 
 def _by_importance(
     metric: CrossValidated, limits: Limits, start: NDArray[np.bool_], seed: int, clock: Budget
 ) -> tuple[list[NDArray[np.bool_]], NDArray[np.float64]]:
-    """Subsets of the columns that the estimator itself uses, and how promising it finds each variable."""
+    """Subsets by the estimator's importances, and how promising it finds each variable."""
     variables, validation = metric.variables, metric.validation
     alive, worth, proposals = start | limits.affordable, np.zeros(len(start)), []
     allowed = int(IMPORTANCE_SHARE * metric.max_fits)
@@ -373,7 +371,7 @@ def _by_importance(
         jobs = [delayed(validation.importances)(columns, split, *how) for split in splits]
         metric.others.append(len(jobs))
         known = [row for row in Parallel(n_jobs=metric.n_jobs)(jobs) if row is not None]
-        if not known:  # least squares proposes what a linear model would
+        if not known:  # a linear estimator, for which least squares has made the proposals
             break
         found = np.array(known, dtype=float).mean(axis=0)
         own = np.bincount(variables.owner[columns], found, minlength=len(start)).astype(float)
@@ -390,7 +388,7 @@ def _by_importance(
 def _by_interaction(
     limits: Limits, start: NDArray[np.bool_], pairs: NDArray[np.float64], worth: NDArray[np.float64]
 ) -> list[NDArray[np.bool_]]:
-    """The strongest pairs, each with what else the budgets pay for: partners first, then by another worth."""
+    """The strongest pairs, each filled up within the limits: first by interaction with the pair, then by `worth`."""
     proposals, upper = [], np.triu(pairs, 1)
     rest = worth / max(float(worth.max()), 1e-300) * pairs[pairs > 0].min(initial=1.0)
     for at in np.argsort(-upper, axis=None, kind="stable")[:PAIRS].tolist():
@@ -404,7 +402,7 @@ def _by_interaction(
 
 
 def _bought(limits: Limits, start: NDArray[np.bool_], worth: NDArray[np.float64]) -> NDArray[np.bool_]:
-    """The variables of greatest worth, one after another, as far as they are within the limits."""
+    """Add the variables of greatest worth, one after another, within the limits."""
     selected = start.copy()
     for variable in np.argsort(-worth, kind="stable").tolist():
         if worth[variable] <= 0:
@@ -416,7 +414,7 @@ def _bought(limits: Limits, start: NDArray[np.bool_], worth: NDArray[np.float64]
 def _proposals(
     gram: Gram, limits: Limits, start: NDArray[np.bool_], shares: Sequence[float]
 ) -> tuple[list[NDArray[np.bool_]], NDArray[np.float64]]:
-    """Subsets that least squares finds good, the start first, and how promising it finds each variable."""
+    """Subsets that least squares proposes, the start first, and how promising it finds each variable."""
     penalties = no_penalties(limits)
     met = list(along_rates(gram, limits, start, penalties))
     within = [fit for fit in met if limits.holds(fit.selected)]

@@ -1,4 +1,4 @@
-"""Trained networks within bytes, beside uniform formats, greedy, sums alone and ONNX Runtime's defaults."""
+"""Compressed networks: cggd compared with uniform formats, greedy, sums alone and ONNX Runtime's defaults."""
 
 from benchmarks.compress.command import main
 

@@ -23,7 +23,7 @@ class Layer(nn.Module):
 
 
 class Encoder(nn.Module):
-    """Sentences as unit vectors, from the tensors of the published file."""
+    """Maps sentences to unit vectors, with the tensors of the published file."""
 
     def __init__(self, tensors: dict, heads: int = 12) -> None:
         super().__init__()

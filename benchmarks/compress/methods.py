@@ -1,4 +1,4 @@
-"""What is compared: each takes the same options with the same measurements, and a bound on bytes or milliseconds."""
+"""The compared methods; all take the same options, the same measurements, and a bound on bytes or milliseconds."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ Method = Callable[[Compression, Limit], Selection]
 
 
 def uniform(names: tuple[str, ...]) -> Method:
-    """One of these formats for all weights that have it, the first that fits; a time is measured, not added up."""
+    """The first of these formats that fits, for all weights that have it; its time is measured, not predicted."""
 
     def method(compression: Compression, limit: Limit) -> Selection:
         space = compression.choices.space
@@ -32,7 +32,7 @@ def uniform(names: tuple[str, ...]) -> Method:
 
 
 def greedy(compression: Compression, limit: Limit) -> Selection:
-    """Switch the weight that adds the least error for what it saves, until the sum is within the bound."""
+    """Repeat the switch of least added error per unit saved, until the sum is within the bound."""
     space, errors = compression.choices.space, compression.singles["error"]
     spent, total = compression.predicted()[limit.name], 0.0
     row = compression.kept.copy()
@@ -50,7 +50,7 @@ def greedy(compression: Compression, limit: Limit) -> Selection:
 
 
 def plain_sum(compression: Compression, limit: Limit) -> Selection:
-    """The least sum of errors of single weights, by branch and bound (HiGHS), and nothing measured jointly."""
+    """The least sum of errors of single weights by HiGHS, without joint measurements."""
     space, errors = compression.choices.space, compression.singles["error"]
     spent = compression.predicted()[limit.name]
     decision = np.repeat(np.arange(space.n_decisions), space.sizes)
@@ -58,7 +58,7 @@ def plain_sum(compression: Compression, limit: Limit) -> Selection:
     usable = np.isfinite(errors)
     rows = [LinearConstraint(one, 1, 1), LinearConstraint(spent.values[None], -np.inf, limit.bound - spent.constant)]
     chosen, scale = None, float(np.nanmax(np.abs(errors))) or 1.0
-    for _ in range(3):  # HiGHS stops within 1e-6 of the optimum: again, in units of what was found
+    for _ in range(3):  # HiGHS stops within 1e-6 of the optimum, so solve again, scaled by the value found
         found = milp(
             np.where(usable, errors, 0) / scale, constraints=rows, integrality=np.ones(space.n_options),
             bounds=Bounds(0, usable.astype(float)), options={"mip_rel_gap": 0, "time_limit": 30},
@@ -79,7 +79,7 @@ def ours(compression: Compression, limit: Limit, measurements: int) -> bytes | N
 
 
 def runtime_default(model: object) -> bytes:
-    """ONNX Runtime's ``quantize_dynamic`` of the whole model, as it comes."""
+    """ONNX Runtime's ``quantize_dynamic`` of the whole model, with its defaults."""
     import onnx
     from onnxruntime.quantization import quantize_dynamic
 
@@ -107,6 +107,6 @@ LATENCY_METHODS: dict[str, Method] = {
     "sum alone": plain_sum,
 }
 METHODS = {"size": SIZE_METHODS, "latency": LATENCY_METHODS}
-# With a limit on time: formats with kernels of their own, and thin products.
+# With a limit on time: formats with their own kernels, and low-rank factors.
 TIMED_OPTIONS = ("4 bit/32", "int8 dynamic", "int8 static", "rank 0.25", "rank 0.125")
 OURS, QUICK, DEFAULT = "cggd compress", "cggd compress --quick", "quantize_dynamic"

@@ -1,9 +1,9 @@
 """``python -m benchmarks.compress.recipes``: recipes from a measured table, against greedy, uniform bits and HiGHS.
 
-The table is ``recipes/minilm.csv`` of the shared cases: tensors of a sentence encoder at 8 to 2 bits. Without a cache a
-recipe is a sum of damages within bytes. With one, tensors lie on two devices of 40 % and 30 % of the bytes at 8 bits,
-the cache (8 or 16 tokens for each number that a key or value keeps, in three formats) lies beside its layers, and a
-context of at least 8,192 is asked for; devices read 1 and 0.2 GB/s, which bounds the time.
+The table is ``recipes/minilm.csv`` of the shared cases: tensors of a sentence encoder at 8 to 2 bits. The first problem
+minimises the total damage within a number of bytes. The second has two devices with 40 % and 30 % of the bytes at 8
+bits, and a cache of 12 numbers per token for each key and value tensor, in one of three formats, on the device of its
+tensor. The context must be at least 8,192 tokens. The devices read 1 and 0.2 GB/s, and the total time is bounded.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ def main(arguments: list[str] | None = None) -> None:
 
 
 def sums(table: FormatTable) -> str:
-    """Damage within bytes, a row for each bound."""
+    """A table of the damage within each bound on bytes."""
     made = plan(table)
     rows = ["| size at most | recipe | CPU s | HiGHS, as scipy calls it | greedy by damage per byte | uniform |"]
     rows.append("|---|---|---|---|---|---|")
@@ -54,7 +54,7 @@ def sums(table: FormatTable) -> str:
 
 
 def by_highs(table: FormatTable, bound: float) -> float | None:
-    """The plain program, with the tolerances that scipy's `milp` has by default."""
+    """The integer linear program, by scipy's `milp` with its default tolerances."""
     flat = [(t, f) for t, formats in table.rows.items() for f in formats]
     damage, size = (np.array([table.rows[t][f][name] for t, f in flat]) for name in ("damage", "bytes"))
     one = np.array([[t == other for t, _ in flat] for other in table.rows], dtype=float)
@@ -64,7 +64,7 @@ def by_highs(table: FormatTable, bound: float) -> float | None:
 
 
 def greedy(table: FormatTable, bound: float) -> float | None:
-    """From the largest formats, the switch of least added damage for each byte that it saves, until it fits."""
+    """Start from the largest formats, and repeat the switch of least added damage per byte saved until it fits."""
     chosen = {t: max(formats.values(), key=lambda numbers: numbers["bytes"]) for t, formats in table.rows.items()}
     while sum(numbers["bytes"] for numbers in chosen.values()) + table.header > bound:
         rates = [
@@ -81,7 +81,7 @@ def greedy(table: FormatTable, bound: float) -> float | None:
 
 
 def uniform(table: FormatTable, bound: float) -> float | None:
-    """The format of least damage that fits when all tensors have it."""
+    """The format of least damage that fits if all tensors have it."""
     names = {f for formats in table.rows.values() for f in formats}
     alike = [[formats[f] for formats in table.rows.values()] for f in names if all(f in r for r in table.rows.values())]
     fit = [some for some in alike if sum(numbers["bytes"] for numbers in some) + table.header <= bound]
@@ -124,7 +124,7 @@ def two_devices(table: FormatTable) -> Plan:
 
 
 def one_program(made: Plan, most: float) -> tuple[float | None, float | None]:
-    """The same problem as one program with a variable for each pair of an option and a cache, for HiGHS."""
+    """The same problem for HiGHS, as one program with a variable for each pair of an option and a cache."""
     assert made.space.decisions[-1] == "cache"
     caches = [(n, f) for n, f in product((4096, 8192, 16384), FORMATS) if n >= 8192]
     flat = [(i, choice) for i, choices in enumerate(made.choices.values()) for choice in choices]

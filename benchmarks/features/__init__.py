@@ -1,10 +1,10 @@
-"""Feature selection under budgets: cggd and what users of scikit-learn would use instead, on equal terms."""
+"""Feature selection under budgets: cggd compared on equal terms with methods that scikit-learn users have."""
 
 from collections.abc import Sequence
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Run the benchmark; what it needs is imported then."""
+    """Run the benchmark; its dependencies are imported only now."""
     from benchmarks.features.compare import main as run
 
     run(arguments)

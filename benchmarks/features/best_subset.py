@@ -1,6 +1,6 @@
-"""abess: the best selection of a given number of features; the largest number that the budget pays.
+"""abess: the best selection of a given number of features.
 
-It knows no costs, and sees the features that the budget pays one by one.
+abess takes no costs. It sees only features that fit the budget alone.
 """
 
 from __future__ import annotations
@@ -11,21 +11,21 @@ from numpy.typing import NDArray
 
 from benchmarks.features.problem import Problem
 
-# Of up to so many features, selections of any number are tried.
+# Up to this many features, selections of any size are tried.
 SMALL = 100
-# Numbers of features tried at first, in about equal ratios.
+# Numbers of features to try first, in about equal ratios.
 TRIED = 12
 
 
 def abess(problem: Problem, seed: int, time_limit: float) -> NDArray[np.bool_]:
-    """The best of its affordable selections of some numbers, and of more numbers near the largest affordable one.
+    """The best affordable selection over several sizes, and over more sizes near the largest affordable one.
 
-    It ends by itself, and is given no limit of time.
+    The time limit is not used.
     """
     fit = LinearRegression if problem.task == "regression" else LogisticRegression
     met = [problem.empty()]
     seen = problem.fits(met[0])
-    # No selection is larger than one of the cheapest features, nor than abess tries by default.
+    # No size is tried above that of the cheapest features within the budget, or above the default limit of abess.
     cheapest = np.sort(problem.costs.prices[seen]).cumsum()
     n, p = len(problem.y), len(seen)
     most = p if p <= SMALL else int(n / (np.log(np.log(n)) * np.log(p)))

@@ -1,7 +1,7 @@
-"""Gradient boosting as the model: cggd's wrapper beside other selectors of the same model, and free linear ones.
+"""Gradient boosting as the model: cggd's wrapper, other selectors of the same model, and linear selectors.
 
 ``python -m benchmarks features --parts boosting``. Each selector sees half of the samples, at a price of 1 for each
-column; the model is fitted on what it selects and scored on the other half, both ways, for each seed.
+column. The model is fitted on the selected columns and scored on the other half, both ways, for each seed.
 """
 
 from __future__ import annotations
@@ -37,25 +37,25 @@ def _scoring(problem: Problem) -> str:
 
 
 def cggd(problem: Problem, seed: int, time_limit: float) -> NDArray[np.bool_]:
-    """The wrapper as it comes, with fewer fits than SFS makes."""
+    """The wrapper with its defaults, with fewer fits than SFS makes."""
     how: dict[str, Any] = {"scoring": _scoring(problem), "max_fits": FITS, "path": (), "random_state": seed}
     selector = BudgetedSelector(boosted(problem.task), **prices(problem.costs), budget=problem.budget, **how)
     return selector.fit(problem.X, problem.y).support_
 
 
 def sfs(problem: Problem, seed: int, time_limit: float) -> NDArray[np.bool_]:
-    """scikit-learn's forward selection around the model, 5 folds, of as many features as the budget pays."""
+    """scikit-learn's forward selection with the model and 5 folds, of as many features as the budget allows."""
     how: dict[str, Any] = {"n_features_to_select": int(problem.budget), "scoring": _scoring(problem), "cv": 5}
     return SequentialFeatureSelector(boosted(problem.task), **how).fit(problem.X, problem.y).get_support()
 
 
 def importances(problem: Problem, seed: int, time_limit: float) -> NDArray[np.bool_]:
-    """The columns of greatest permutation importance on a quarter held out, fitted on all of them."""
+    """The columns of largest permutation importance on a held-out quarter, for a fit on all columns."""
     return bought_in_order(problem, np.argsort(-_importance(problem, seed, np.arange(problem.p)), kind="stable"))
 
 
 def rfe(problem: Problem, seed: int, time_limit: float) -> NDArray[np.bool_]:
-    """Recursive elimination of the column of least permutation importance."""
+    """Recursive elimination of the column of smallest permutation importance."""
     left = np.arange(problem.p)
     while len(left) > problem.budget:
         left = np.delete(left, _importance(problem, seed, left).argmin())

@@ -1,12 +1,12 @@
-"""Feature selection under budgets, cggd beside what users would use instead: ``python -m benchmarks features --help``.
+"""Feature selection under budgets: cggd compared with other methods; see ``python -m benchmarks features --help``.
 
 Five parts. *optima*: budgets whose optimum was proved by enumeration. *design*: 2,000 correlated columns, 5,000
-samples, known truth. *clinical*: heart disease and diabetes with what each test costs, selected and fitted on half of
+samples, known truth. *clinical*: heart disease and diabetes with the price of each test, selected and fitted on half of
 the patients and scored on the other half, both ways, for each seed (5 x 2 cross-validation, Dietterich 1998).
 *bundled*: the same with tables that come with scikit-learn, where each feature costs 1. *boosting*: gradient boosting
-as the model, with selectors of the same model. In each run one method sees one problem; its clock, of processor time on
-one thread, covers everything from the data on. What it returns is priced and scored here. Results are appended to a CSV
-file, and what stands there is not run again.
+as the model, with selectors of the same model. Each run is one method on one problem. Its time is processor time on one
+thread and includes all preparation from the data. The costs and scores of the returned selections are computed here.
+Results are appended to a CSV file; runs that are in the file are not repeated.
 """
 
 from __future__ import annotations
@@ -36,17 +36,17 @@ from benchmarks.features.methods import BOOSTED, BOOSTING, BUNDLED, CLINICAL, DE
 from benchmarks.features.problem import Problem
 from benchmarks.suite import read
 
-# Budgets of the design as shares of what everything costs; the last does not bind.
+# Budgets of the design as shares of the cost of all columns; a share of 1 does not bind.
 SHARES = {"own prices": (0.003, 0.01, 0.02, 0.04, 1.0), "shared prices": (0.02, 0.05)}
 SENSORS = 200
 OUTER = 2
-# Seconds of processor time for one selection: methods that would go on for ever stop there.
+# Seconds of processor time for one selection, for methods without an end of their own.
 LIMITS = {OPTIMA: 2.0, DESIGN: 2.0, CLINICAL: 0.5, BUNDLED: 0.5, BOOSTING: 0.5}
 
 
 @dataclass(frozen=True)
 class Row:
-    """One run, as it stands in the CSV file."""
+    """One run, a row of the CSV file."""
 
     part: str
     data: str
@@ -80,7 +80,7 @@ class Task:
         return mine == (row["part"], row["seed"], row["fold"]) and row["data"].startswith(self.data)
 
     def rows(self) -> list[Row]:
-        """Run every method on everything that belongs to the task."""
+        """Run every method on all problems of the task."""
         runs = {OPTIMA: _optima, DESIGN: _design, CLINICAL: _nested, BUNDLED: _nested, BOOSTING: _nested}[self.part](
             self
         )
@@ -88,7 +88,7 @@ class Task:
 
 
 def tasks(parts: Sequence[str], seeds: Sequence[int], quick: bool, methods: Sequence[str] = ()) -> Iterator[Task]:
-    """What is to be run, for some methods or for all; parts whose data are missing are left out."""
+    """The tasks to run, for some or all methods; parts whose data are missing are left out."""
     tables = list(data.CLINICAL) if data.folder() else []
     if DESIGN in parts:
         for seed, (costs, shares) in product(seeds, SHARES.items()):
@@ -151,7 +151,7 @@ def _linear(task: str) -> Any:
 
 
 def _runs(task: Task, problem: Problem) -> Iterator[tuple[Row, NDArray[np.bool_]]]:
-    """Every method that takes part, on a problem; what it returns is checked, priced and scored."""
+    """Run every method of the part on a problem; check the selection, and compute its cost and score."""
     judge = replace(problem)
     for name, entrant in (BOOSTED if task.part == BOOSTING else ENTRANTS).items():
         if task.part not in entrant.parts or find_spec(entrant.package) is None:
@@ -160,7 +160,7 @@ def _runs(task: Task, problem: Problem) -> Iterator[tuple[Row, NDArray[np.bool_]
             continue
         method = entrant.load()
         began = time.process_time()
-        # A fresh copy: what one method computed on the way is not there for the next one.
+        # A new copy, so that no method uses cached results of another one.
         support = method(replace(problem), task.seed, LIMITS[task.part])
         seconds = time.process_time() - began
         cost = problem.costs.total(support)

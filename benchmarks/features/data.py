@@ -1,5 +1,5 @@
-"""The data: two clinical tables with Turney's prices, proved optima of both, tables that come with scikit-learn, and a
-large design with known truth."""
+"""The data: two clinical tables with Turney's prices and proved optima, tables that come with scikit-learn, and a large
+design with known truth."""
 
 from __future__ import annotations
 
@@ -18,16 +18,16 @@ from sklearn.datasets import make_friedman1
 from benchmarks.features.problem import Costs
 from cggd.datasets import data_folder
 
-# Of the clinical tables: the column to predict, what stands there for the healthy, and five budgets in CAD. Heart: the
-# history, blood and an ECG, one expensive test, two, everything. Pima: two questions, four, the glucose test with two
-# more, with six more, everything.
+# For each clinical table: the column to predict, its value for healthy patients, and five budgets in CAD. The budgets
+# pay for, heart: the history; blood and an ECG; one expensive test; two; all tests. Pima: two questions; four; the
+# glucose test with two more; with six more; all tests.
 CLINICAL = {
     "heart_cleveland": ("num", "0", (4.0, 35.0, 110.0, 205.0, 324.0)),
     "pima": ("class", "tested_negative", (2.0, 4.0, 20.0, 24.0, 45.0)),
 }
 
-# Tables that come with scikit-learn: its function, the class that is told from all others (None where y is a number),
-# and three budgets. Each feature costs 1, so that a budget is a number of features.
+# Tables that come with scikit-learn: the loading function, the positive class (None if y is numeric), and three
+# budgets. Each feature costs 1, so a budget is a number of features.
 BUNDLED = {
     "breast_cancer": ("load_breast_cancer", 1, (3.0, 6.0, 12.0)),
     "wine": ("load_wine", 1, (2.0, 4.0, 8.0)),
@@ -37,13 +37,13 @@ BUNDLED = {
     "diabetes": ("load_diabetes", None, (2.0, 4.0, 7.0)),
 }
 
-# Budgets with gradient boosting as the model: two of the tables above, and two with interactions that are drawn.
+# Budgets with gradient boosting as the model: two of the tables above, and two random ones with interactions.
 BOOSTING = {"diabetes": (4.0,), "breast_cancer": (3.0,), "friedman": (5.0,), "exclusive or": (3.0,)}
 
 
 @dataclass(frozen=True, eq=False)
 class Table:
-    """A clinical table as it stands in its file; what is missing is NaN."""
+    """A clinical table as in its file, with NaN for missing values."""
 
     name: str
     features: list[str]
@@ -132,7 +132,7 @@ def optima() -> Iterator[Optimum]:
 
 
 def standardised(X: NDArray[np.float64], like: NDArray[np.float64] | None = None) -> NDArray[np.float64]:
-    """Medians for what is missing, then mean 0 and variance 1; both of `like`, which is X itself by default."""
+    """Fill missing values with medians, then scale to mean 0 and variance 1, by the statistics of `like` (or X)."""
     like = X if like is None else like
     median = np.nanmedian(like, axis=0)
     whole, X = np.where(np.isnan(like), median, like), np.where(np.isnan(X), median, X)
@@ -155,13 +155,13 @@ class Design:
 def design(
     seed: int, *, n: int = 5000, p: int = 2000, informative: int = 50, sensors: int | None = None, noise: float = 0.5
 ) -> Design:
-    """Draw correlated columns of which some matter, with prices that do not say which.
+    """Draw correlated columns, some of them informative, with prices that do not depend on this.
 
     Neighbours correlate by 0.7, falling off geometrically; informative columns lie at equal distances, with weights of
     magnitude 0.5 to 1 and random signs (after Hastie, Tibshirani & Tibshirani, "Best subset, forward stepwise or
     lasso?", 2020, whose weights are equal). The noise has `noise` times the variance of the signal. Prices are
-    log-normal. With `sensors`, the columns come from that many devices, neighbours from one, and two thirds of what
-    a device's columns would cost together is the price of the device; a column itself then costs a third of its own.
+    log-normal. With `sensors`, the columns come from that many devices, neighbours from the same one. The price of a
+    device is two thirds of the total price of its columns, and each column then costs a third of its own price.
     """
     rng, prices = np.random.default_rng(1000 + seed), np.random.default_rng(7)
     weights, places = np.zeros(p), np.linspace(0, p - 1, informative).round().astype(int)
@@ -178,7 +178,7 @@ def design(
             column *= np.sqrt(1 - 0.7**2)
             column += 0.7 * before
         drawn.append(columns.T)
-    # The variance of the signal, from the law of the columns.
+    # The variance of the signal, from the covariance of the columns.
     apart = np.abs(places[:, None] - places[None])
     variance = weights[places] @ 0.7**apart @ weights[places]
     X, X_test = drawn

@@ -12,14 +12,14 @@ from scipy.sparse import csr_array, eye_array, hstack, vstack
 from benchmarks.features.least_squares import LeastSquares
 from benchmarks.features.problem import ROUNDING, Problem
 
-# The most features of which every selection is evaluated.
+# Largest number of features for which every selection is evaluated.
 MOST = 15
 # Selections evaluated at once.
 BATCH = 4096
-# The ridge that makes R^2 concave in the selection, as a share of a column's squares. Less changes R^2 less, and more
-# makes the cuts tighter.
+# Ridge that makes R^2 concave in the selection, as a share of a column's sum of squares. A smaller one changes R^2
+# less; a larger one makes the cuts tighter.
 RIDGE = 1e-2
-# Proved when no selection can be better than this.
+# A gap below this counts as a proof.
 GAP = 1e-6
 
 
@@ -36,16 +36,16 @@ def exhaustive(problem: Problem, seed: int, time_limit: float) -> NDArray[np.boo
 
 
 def cutting_planes(problem: Problem, seed: int, time_limit: float) -> NDArray[np.bool_]:
-    """Outer approximation by HiGHS, which solves linear but no quadratic mixed-integer programs.
+    """Outer approximation with HiGHS, which solves linear but not quadratic mixed-integer programs.
 
-    With a ridge, the R^2 of a selection is a concave function of its 0/1 vector, and each selection met gives a
-    linear bound on all of them (Bertsimas & Van Parys, "Sparse high-dimensional regression", Annals of Statistics
-    2020). Solving the linear program of all bounds so far gives the next selection. Of the selections met, the one of
-    the largest R^2 without ridge is kept.
+    With a ridge, R^2 is a concave function of the 0/1 vector of a selection, so each evaluated selection gives a linear
+    bound for all selections (Bertsimas & Van Parys, "Sparse high-dimensional regression", Annals of Statistics 2020).
+    The optimum of the mixed-integer linear program with all bounds so far is the next selection. The evaluated
+    selection of largest R^2 without ridge is returned.
     """
     until, data, costs = time.process_time() + time_limit, LeastSquares(problem.X, problem.y), problem.costs
     p, groups = problem.p, len(costs.surcharge)
-    # Variables: the features, the groups of which any is bought, and the value that the cuts bound.
+    # Variables: the features, the groups with a selected feature, and the value that the cuts bound.
     cost = np.concatenate([costs.prices, costs.surcharge, [0.0]])[None]
     rows, limits = [csr_array(cost)], [problem.budget + ROUNDING / 2]
     if groups:
@@ -81,7 +81,7 @@ def cutting_planes(problem: Problem, seed: int, time_limit: float) -> NDArray[np
 
 
 def _cut(data: LeastSquares, chosen: NDArray[np.int64]) -> tuple[float, NDArray[np.float64]]:
-    """R^2 with ridge of a selection, and its slope as each feature enters or leaves, shape (p,)."""
+    """R^2 with ridge of a selection, and its gradient with respect to the 0/1 vector, shape (p,)."""
     weights = np.linalg.solve(data.gram[np.ix_(chosen, chosen)] + RIDGE * np.eye(len(chosen)), data.moments[chosen])
     left = data.moments - data.gram[:, chosen] @ weights
     return float(data.moments[chosen] @ weights), left**2 / RIDGE

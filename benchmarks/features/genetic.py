@@ -21,7 +21,7 @@ from benchmarks.features.rankings import bought_in_order
 # Chu & Beasley, "A genetic algorithm for the multidimensional knapsack problem", J. Heuristics 1998: population, and
 # bits flipped per child.
 POPULATION, FLIPPED = 100, 2.0
-# Generations without anything better after which it ends before its time.
+# Generations without improvement after which the run ends.
 PATIENCE = 30
 
 
@@ -35,9 +35,9 @@ class _Bits(PymooProblem):
 
 
 class _Repair(Repair):
-    """Keeps what fits, in a random order that prefers the desirable; where more never hurts, fills up with the rest.
+    """Keeps the features that fit, in random order; in a regression, adds others that fit.
 
-    Desirable is a large squared correlation with y per price, times a random factor, so that children differ.
+    The order is that of the squared correlation with y per price, times a random factor so that children differ.
     """
 
     def __init__(self, problem: Problem, seed: int) -> None:

@@ -1,4 +1,4 @@
-"""Forward selection that skips what is too dear and goes on."""
+"""Forward selection that skips features that no longer fit the budget."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ NOTHING = 1e-12
 
 
 def by_gain(problem: Problem, seed: int, time_limit: float) -> NDArray[np.bool_]:
-    """The feature of the greatest gain that still fits, again and again."""
+    """Add the feature of largest gain that still fits, repeatedly."""
     return _forward(problem, time_limit, lambda gains, prices: gains)
 
 
 def by_gain_per_cost(problem: Problem, seed: int, time_limit: float) -> NDArray[np.bool_]:
-    """The feature of the greatest gain per what it would cost now; free ones first."""
+    """Add the feature of largest gain per additional cost that still fits, repeatedly; free ones first."""
     return _forward(problem, time_limit, lambda gains, prices: gains / np.maximum(prices, NOTHING))
 
 

@@ -1,8 +1,8 @@
-"""Which of the wrapper's subsets to return: its best one unless another is clearly ahead, or the cheapest one near it.
+"""Two rules for the wrapper's final subset: its best unless another is clearly ahead, or the cheapest near the best.
 
 ``python -m benchmarks.features.judging [SEEDS]``: heart disease (Cleveland), logistic regression, 250 fits, AUC on the
-half of the patients left out, both ways for each seed, at the budgets of the clinical part. Both rules judge the same
-subsets on the same fresh folds.
+half of the patients left out, both ways for each seed, at the budgets of the clinical part. Both rules compare the same
+subsets on the same new folds.
 """
 
 from __future__ import annotations

@@ -8,9 +8,9 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.linalg import cho_solve
 
-# Columns of which less than this share is left beside the selected ones add nothing but rounding.
+# If less than this share of a column remains after projection on the selected ones, it adds only rounding errors.
 DEPENDENT = 1e-9
-# Up to this many columns all selections of a batch are solved at once, each as a system over all columns.
+# Up to this many columns, all selections of a batch are solved at once, each as a system over all columns.
 SMALL = 20
 
 
@@ -79,7 +79,7 @@ class LeastSquaresForward:
     def __init__(self, problem: LeastSquares) -> None:
         self.gram, p = problem.gram, len(problem.moments)
         self.rows, self.size = np.empty((16, p)), 0
-        # Of each column, and of y's product with it, what the selected ones do not explain.
+        # The parts of each column, and of its product with y, that the selected columns do not explain.
         self.left, self.moments, self.score = np.diag(self.gram).copy(), problem.moments.copy(), 0.0
 
     def scores(self, candidates: NDArray[np.int64]) -> NDArray[np.float64]:

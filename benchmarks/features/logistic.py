@@ -14,19 +14,19 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import StratifiedKFold
 
 FOLDS = 5
-# Newton's method on a penalised log-likelihood of standardised columns is at rounding after about 6 steps.
+# With standardised columns and a penalty, Newton's method converges to rounding in about 6 steps.
 STEPS, CLOSE = 25, 1e-7
 # Selections solved at once: their weights per sample should stay in the cache.
 BATCH = 512
 
 
 def model() -> LogisticRegression:
-    """The model that is cross-validated, and fitted to what was selected."""
+    """The model that is cross-validated, and fitted on the selected features."""
     return LogisticRegression()
 
 
 class CrossValidatedAUC:
-    """Mean AUC over the folds; remembers what it has computed."""
+    """Mean AUC over the folds, with a cache."""
 
     def __init__(self, X: NDArray[np.float64], y: NDArray[np.float64]) -> None:
         self.X, self.y = X, y.astype(int)
@@ -80,7 +80,7 @@ def fitted(X: NDArray[np.float64], y: NDArray[np.int64], masks: NDArray[np.bool_
     penalty = np.append(0.0, np.ones(X.shape[1]))
     products = (columns[:, :, None] * columns[:, None, :]).reshape(len(X), -1)
     both = active[:, :, None] & active[:, None, :]
-    # What is not selected has a row of the identity, and so stays 0.
+    # Columns that are not selected have a row of the identity, so their weights stay 0.
     rest = np.eye(columns.shape[1]) * np.where(active, penalty, 1.0)[:, None, :]
     weights = np.zeros(active.shape)
     for _ in range(STEPS):

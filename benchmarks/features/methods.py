@@ -1,4 +1,4 @@
-"""cggd and the baselines, all of one signature: (problem, seed, time_limit) -> support."""
+"""cggd and the baselines, all with the signature (problem, seed, time_limit) -> support."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ NESTED = (CLINICAL, BUNDLED, BOOSTING)  # selected on half of the samples, score
 
 @dataclass(frozen=True)
 class Entrant:
-    """A method, the package without which it cannot run, and the parts of the benchmark in which it takes part."""
+    """A method, the package that it needs, and its parts of the benchmark."""
 
     module: str
     function: str
@@ -44,7 +44,7 @@ ENTRANTS = {
     "random": Entrant("rankings", "at_random"),
 }
 
-# With gradient boosting as the model; the last four know nothing of it.
+# Methods for gradient boosting as the model; the last four do not use this model.
 BOOSTED = {
     "cggd": Entrant("boosting", "cggd"),
     "SFS": Entrant("boosting", "sfs"),

@@ -1,4 +1,4 @@
-"""cggd's selector, as the baselines are called; it ends by itself, and is given no limit of time."""
+"""cggd's selector with the signature of the baselines; the time limit is not used."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from benchmarks.features.logistic import FOLDS, model
 from benchmarks.features.problem import Costs, Problem
 from cggd_features import BudgetedSelector
 
-# Fits of its estimator that the wrapper may make, that is 50 selections on 5 folds.
+# Fits that the wrapper may make: 50 selections on 5 folds.
 FITS = 250
 
 
 def cggd(problem: Problem, seed: int, time_limit: float) -> NDArray[np.bool_]:
-    """`BudgetedSelector` on the criterion that all maximise."""
+    """`BudgetedSelector` with the criterion that all methods maximise."""
     options: dict[str, Any] = {}
     if problem.task == "classification":
         options = {"estimator": model(), "scoring": "roc_auc", "cv": FOLDS, "max_fits": FITS}
@@ -24,12 +24,12 @@ def cggd(problem: Problem, seed: int, time_limit: float) -> NDArray[np.bool_]:
 
 
 def cggd_ebic(problem: Problem, seed: int, time_limit: float) -> NDArray[np.bool_]:
-    """`BudgetedSelector` that leaves money unspent where more features are not worth having."""
+    """`BudgetedSelector` with EBIC, which may leave part of the budget unspent."""
     return _selected(problem, seed, criterion="ebic")
 
 
 def cggd_deviance(problem: Problem, seed: int, time_limit: float) -> NDArray[np.bool_]:
-    """`BudgetedSelector` as it comes: the deviance of logistic regression on the data, or R^2, no cross-validation."""
+    """`BudgetedSelector` with its defaults: deviance of logistic regression, or R^2, without cross-validation."""
     return _selected(problem, seed, **({"estimator": model()} if problem.task == "classification" else {}))
 
 
@@ -39,7 +39,7 @@ def _selected(problem: Problem, seed: int, **options: Any) -> NDArray[np.bool_]:
 
 
 def prices(costs: Costs) -> dict[str, Any]:
-    """The costs as `BudgetedSelector` takes them."""
+    """The cost arguments of `BudgetedSelector`."""
     shared = {
         f"group {number}": {int(f): float(costs.prices[f]) for f in np.flatnonzero(costs.group == number)}
         for number in range(len(costs.surcharge))

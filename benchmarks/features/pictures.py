@@ -1,4 +1,4 @@
-"""Held-out score against money, for each data set."""
+"""Pictures of the held-out score against the budget, for each data set."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 OURS = "cggd"
-# Colours of their own; cggd is black, dashed in its other form, and the random floor dotted.
+# Each method has its own colour; cggd is black, its other form dashed, and the random baseline dotted.
 COLOURS = {
     "exhaustive": "#B8B8B8",
     "greedy, gain": "#0072B2",

@@ -1,4 +1,4 @@
-"""What is to be selected from: data, prices and a budget, and the criterion that every method maximises."""
+"""A problem: data, prices and a budget, and the criterion that every method maximises."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ from numpy.typing import NDArray
 from benchmarks.features.least_squares import LeastSquares
 from benchmarks.features.logistic import CrossValidatedAUC
 
-# A budget is met to within this, as sums of prices are rounded.
+# Tolerance of a budget, for the rounding of sums of prices.
 ROUNDING = 1e-9
 
 
 @dataclass(frozen=True, eq=False)
 class Costs:
-    """What features cost: each its own price, and a surcharge once for each group of which any is bought.
+    """Costs of features: a price for each, and a surcharge for each group with a selected feature.
 
-    Turney's prices read so: a test costs its discounted price, and the first of its group costs the difference to the
-    full price on top, which is the same for all of a group.
+    For Turney's prices, the price of a test is its discounted price, and the surcharge is the full price minus the
+    discounted one, which is the same for all tests of a group.
 
     Attributes
     ----------
@@ -42,7 +42,7 @@ class Costs:
 
     @classmethod
     def discounted(cls, full: NDArray[np.float64], discount: NDArray[np.float64], names: list[str | None]) -> Costs:
-        """Prices as Turney lists them; `names` are those of the groups."""
+        """From Turney's price lists; `names` are those of the groups."""
         groups = list(dict.fromkeys(name for name in names if name is not None))
         group = np.array([-1 if name is None else groups.index(name) for name in names])
         surcharge = np.zeros(len(groups))
@@ -59,7 +59,7 @@ class Costs:
 
     @property
     def full(self) -> NDArray[np.float64]:
-        """What each feature costs alone, shape (p,)."""
+        """Cost of each feature alone, shape (p,)."""
         return self.prices + np.append(self.surcharge, 0.0)[self.group]
 
     @property
@@ -67,11 +67,11 @@ class Costs:
         return self.total(np.ones(len(self.prices), dtype=bool))
 
     def total(self, support: NDArray[np.bool_]) -> float:
-        """What a selection costs."""
+        """Cost of a selection."""
         return float(self.prices[support].sum() + self.surcharge[self._bought(support)].sum())
 
     def added(self, support: NDArray[np.bool_]) -> NDArray[np.float64]:
-        """What each feature would cost in addition to those of a selection, shape (p,)."""
+        """Additional cost of each feature on top of a selection, shape (p,)."""
         owed = np.append(np.where(self._bought(support), 0.0, self.surcharge), 0.0)
         return self.prices + owed[self.group]
 
@@ -95,7 +95,7 @@ class Forward(Protocol):
 
 
 class Criterion(Protocol):
-    """What is maximised over selections."""
+    """The objective, maximised over selections."""
 
     def __call__(self, supports: NDArray[np.bool_]) -> NDArray[np.float64]:
         """The criterion of each selection, shape (n, p) to (n,)."""
@@ -108,7 +108,7 @@ class Criterion(Protocol):
 
 @dataclass(frozen=True, eq=False)
 class Problem:
-    """Features to be bought within a budget.
+    """Features to be selected within a budget.
 
     Attributes
     ----------
@@ -150,5 +150,5 @@ class Problem:
         return np.zeros(self.p, dtype=bool)
 
 
-# Every baseline, and cggd: what to buy, shape (p,), within about that many seconds of processor time.
+# A method: returns a selection, shape (p,), within about so many seconds of processor time.
 Method = Callable[[Problem, int, float], NDArray[np.bool_]]

@@ -1,4 +1,4 @@
-"""Methods that order the features without regard to costs, and buy in that order; a random order is the floor."""
+"""Methods that rank the features and add them in that order while they fit; a random order is the lower baseline."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from benchmarks.features.least_squares import LeastSquares
 from benchmarks.features.logistic import model
 from benchmarks.features.problem import ROUNDING, Problem
 
-# Steps of a lasso path; what has not entered by then is bought by its correlation.
+# Steps of a lasso path; the remaining features are ranked by their correlation with y.
 LONGEST_PATH = 300
-# Redundancies below this would make any feature the most desirable one.
+# Lower bound on redundancies, so that a tiny one does not decide the ranking.
 LEAST_REDUNDANCY = 1e-3
 
 
 def bought_in_order(problem: Problem, order: Iterable[int]) -> NDArray[np.bool_]:
-    """Every feature that still fits when its turn comes."""
+    """Add features in this order, and skip those that do not fit."""
     costs, support = problem.costs, problem.empty()
     prices, groups = costs.prices.tolist(), costs.group.tolist()
     owed, left = [*costs.surcharge.tolist(), 0.0], problem.budget + ROUNDING / 2
@@ -35,12 +35,12 @@ def bought_in_order(problem: Problem, order: Iterable[int]) -> NDArray[np.bool_]
 
 
 def at_random(problem: Problem, seed: int, time_limit: float) -> NDArray[np.bool_]:
-    """One random order."""
+    """Features in random order."""
     return bought_in_order(problem, np.random.default_rng(seed).permutation(problem.p).tolist())
 
 
 def mrmr(problem: Problem, seed: int, time_limit: float) -> NDArray[np.bool_]:
-    """Relevance to y over the mean redundancy with what is bought, both as absolute correlations.
+    """Relevance to y divided by the mean redundancy with the selected features, both as absolute correlations.
 
     The quotient form of Ding & Peng, "Minimum redundancy feature selection from microarray gene expression data", 2005.
     """
@@ -55,7 +55,7 @@ def mrmr(problem: Problem, seed: int, time_limit: float) -> NDArray[np.bool_]:
 
 
 def rfe(problem: Problem, seed: int, time_limit: float) -> NDArray[np.bool_]:
-    """scikit-learn's recursive elimination, one column at a time, of those that the budget pays alone."""
+    """scikit-learn's recursive elimination, one column at a time, among features that fit the budget alone."""
     seen = problem.fits(problem.empty())
     if len(seen) < 2:
         return bought_in_order(problem, seen.tolist())
@@ -65,9 +65,9 @@ def rfe(problem: Problem, seed: int, time_limit: float) -> NDArray[np.bool_]:
 
 
 def lasso(problem: Problem, seed: int, time_limit: float) -> NDArray[np.bool_]:
-    """Along the path of the lasso, plain and with penalties in proportion to prices; the better of both.
+    """Features in the order of the lasso path, with equal penalties or penalties in proportion to prices.
 
-    Everything is bought that enters and still fits.
+    The better of both selections is returned.
     """
     data, supports = LeastSquares(problem.X, problem.y), []
     prices = np.maximum(problem.costs.full, 1e-3 * problem.costs.full.max())

@@ -1,8 +1,8 @@
-"""Tables and pictures of what the comparison of feature selectors measured.
+"""Tables and pictures of the comparison of feature selectors.
 
 ``python -m benchmarks.features.report out/features/features.csv --out docs`` writes pictures into the folder and the
-tables into its ``features.md``, between two marks; what else stands in that file is kept. ``--results`` names the
-folder of the summary.
+tables into its ``features.md`` between two marks; the rest of that file is kept. ``--results`` names the folder of the
+summary.
 """
 
 from __future__ import annotations
@@ -41,8 +41,8 @@ def read(*paths: Path) -> pd.DataFrame:
 def summary(rows: pd.DataFrame) -> pd.DataFrame:
     """One line for each part, data, budget and method: means over seeds and folds.
 
-    ``better`` is the mean of how much better cggd is on the same data held out, ``error`` its standard error, and
-    ``stability`` the mean Jaccard index of what is selected in two runs.
+    ``better`` is the mean lead of cggd on the same held-out data, ``error`` is its standard error, and ``stability`` is
+    the mean Jaccard index of the selections of two runs.
     """
     keys = ["part", "data", "budget"]
     ours = rows[rows["method"] == OURS].set_index([*keys, "seed", "fold"])["test"]
@@ -64,10 +64,10 @@ def summary(rows: pd.DataFrame) -> pd.DataFrame:
 
 
 def standard_error(differences: np.ndarray, part: str) -> float:
-    """Of a mean over runs.
+    """Standard error of a mean over runs.
 
-    Where runs share patients, the variance counts for more, by the samples scored over those fitted, which are as many
-    here (Nadeau & Bengio, "Inference for the generalization error", Machine Learning 2003).
+    For runs that share patients, the factor 1/n of the variance grows by the ratio of scored to fitted samples, which
+    is 1 here (Nadeau & Bengio, "Inference for the generalization error", Machine Learning 2003).
     """
     n = len(differences)
     if n < 2:
@@ -77,7 +77,7 @@ def standard_error(differences: np.ndarray, part: str) -> float:
 
 
 def jaccard(supports: Iterable[frozenset[int]]) -> float:
-    """Mean over pairs of what both have, as a share of what either has."""
+    """Mean Jaccard index over pairs of selections."""
     pairs = [len(a & b) / len(a | b) if a | b else 1.0 for a, b in combinations(supports, 2)]
     return float(np.mean(pairs)) if pairs else np.nan
 
@@ -99,7 +99,7 @@ def optima_table(rows: pd.DataFrame) -> str:
 
 
 def held_out_table(lines: pd.DataFrame, value: str, *, paired: bool) -> str:
-    """One table: methods by budgets; cggd's own line first, the others relative to it or not."""
+    """A table of methods by budgets; with `paired`, other methods are shown relative to cggd."""
     budgets = lines["budget"].unique()
     out = []
     for method, group in lines.groupby("method", observed=True):
@@ -116,7 +116,7 @@ def held_out_table(lines: pd.DataFrame, value: str, *, paired: bool) -> str:
 
 
 def ranks_table(lines: pd.DataFrame) -> str:
-    """Of each method that took part everywhere: its mean rank on data held out, and how often it leads."""
+    """Mean rank on held-out data, and number of best results, of each method that ran on all problems."""
     means = lines.pivot(index=["part", "data", "budget"], columns="method", values="test").dropna(axis=1)
     ranks = means.rank(axis=1, ascending=False)
     best = means.ge(means.max(axis=1) - 5e-5, axis=0)
@@ -128,7 +128,7 @@ def ranks_table(lines: pd.DataFrame) -> str:
 
 
 def losses_table(lines: pd.DataFrame) -> str:
-    """Every budget at which a baseline's mean on data held out is better than cggd's."""
+    """Every budget at which a baseline has a better mean on held-out data than cggd."""
     better = lines[(lines["better"] < -5e-5) & ~lines["method"].str.startswith(OURS)]
     out = []
     for _, line in better.sort_values(["part", "data", "budget", "better"]).iterrows():
@@ -189,7 +189,7 @@ def markdown(rows: pd.DataFrame) -> str:
 
 
 def write(paths: Sequence[Path], folder: Path, results: Path | None = None) -> Path:
-    """Pictures and tables of comparisons, and in `results` (or `folder`) a summary as CSV; returns the page."""
+    """Write pictures and tables, and a summary as CSV in `results` (or `folder`); return the page."""
     rows, page = read(*paths), folder / "features.md"
     folder.mkdir(parents=True, exist_ok=True)
     lines = summary(rows)
@@ -202,7 +202,7 @@ def write(paths: Sequence[Path], folder: Path, results: Path | None = None) -> P
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Write a report anew."""
+    """Write a report."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("csv", nargs="+", type=Path)
     parser.add_argument("--out", type=Path, required=True, metavar="FOLDER")

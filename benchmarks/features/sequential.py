@@ -1,10 +1,10 @@
-"""scikit-learn's SequentialFeatureSelector, forwards, stopped by the budget.
+"""scikit-learn's SequentialFeatureSelector, forward, stopped by the budget.
 
-It evaluates each candidate by cross-validation and knows no costs: it sees the features that the budget pays one by
-one, and stops before the first that it does not pay in addition. Where the criterion is the cross-validated score
-itself, the number of features until then that scores best is taken, as a search over the number would. Its own code
-takes half a minute to a minute for each feature of 2,000 candidates on 5,000 samples, so its selections are computed
-here from residuals and, for classes, by batches; the tests compare them with scikit-learn's.
+It evaluates each candidate by cross-validation and takes no costs. It sees only features that fit the budget alone, and
+stops before the first one that does not fit in addition. If the criterion is the cross-validated score itself, the best
+number of features so far is returned, as a search over the number would do. scikit-learn's code takes half a minute to
+a minute for each feature of 2,000 candidates on 5,000 samples, so the selections are computed here from residuals and,
+for classes, in batches; the tests compare them with scikit-learn's.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from benchmarks.features.least_squares import DEPENDENT, LeastSquares
 from benchmarks.features.logistic import FOLDS, CrossValidatedAUC
 from benchmarks.features.problem import Problem
 
-# In a regression only so many features are looked at, those of the largest correlations with y.
+# In a regression, only this many features are candidates, those of the largest correlations with y.
 SCREENED = 200
 
 
@@ -53,7 +53,7 @@ class CrossValidatedR2:
         self.folds = []
         for train, test in KFold(FOLDS).split(X):
             columns, target = X - X[train].mean(axis=0), y - y[train].mean()
-            # Of every column, and of y, what the chosen ones do not explain; their coefficients are those of `train`.
+            # Residuals of every column and of y on the chosen columns, with coefficients fitted on `train`.
             left = np.column_stack([columns, target])
             total = ((y[test] - y[test].mean()) ** 2).sum()
             self.folds.append((left[train], left[test], total))
