@@ -182,9 +182,9 @@ class LinearProgram:
             self._tighten()
 
     def _tighten(self) -> None:
-        """Narrow the range of each auxiliary variable to what every row by itself leaves of it.
+        """Narrow the range of each auxiliary variable to the values that every single row allows.
 
-        With a ceiling, costs that alone exceed it vanish, and the scaling is that of the numbers that remain.
+        With a ceiling, costs that exceed it are removed, and the scaling is that of the remaining numbers.
         """
         program, n, reach = self.program, len(self.program.open), self.program.reach
         matrix = sparse.coo_array(self.rows.matrix(self.n_columns))
@@ -197,7 +197,7 @@ class LinearProgram:
         margin, binary = NEGLIGIBLE * reach, reach == 1
         lower, upper = np.maximum(lower - margin, 0.0), np.minimum(upper + margin, reach)
         lower, upper = np.where(binary, np.ceil(lower), lower), np.where(binary, np.floor(upper), upper)
-        upper = np.maximum(lower, upper)  # the rows remain, so that the solver finds what is impossible
+        upper = np.maximum(lower, upper)  # the rows remain, so the solver still detects infeasibility
         lower, share = np.append(np.zeros(n), lower), np.append(np.ones(n), (upper - lower) / reach)
         self.rows, self.cost = (_ranged(expression, lower, share) for expression in (self.rows, self.cost))
 
@@ -249,7 +249,7 @@ class LinearProgram:
         if rng is not None:
             columns = rng.permutation(columns)
             equal = cast(Any, equal)[rng.permutation(cast(Any, equal).shape[0])]
-        # The solver's objective lacks the constant, and its relative gap refers to what is left.
+        # The solver's objective and its relative gap do not include the constant.
         relative = gap * abs(near) / (abs(near - scaled.constant) or 1.0)
         options: dict[str, float] = {"mip_rel_gap": min(relative, 1.0)}
         if time_limit is not None:
@@ -376,7 +376,7 @@ class LinearProgram:
         n, cost, constant = len(program.open), np.zeros(self.n_columns), float(self.cost.constant[0])
         np.add.at(cost, self.cost.column, self.cost.coefficient)
         if n:
-            # A large number shared by all options of a decision would use up the solver's digits; it is subtracted.
+            # A large number common to all options of a decision would cost the solver precision; it is subtracted.
             least = np.minimum.reduceat(cost[:n], program.first)
             cost[:n] -= least[program.row]
             constant += float(least.sum())
@@ -428,7 +428,7 @@ class _Scaled:
 
     @property
     def smallest(self) -> float:
-        """The smallest number in rows and costs, without those so small that they may be rounding errors of 0."""
+        """The smallest number in rows and costs, except for numbers that may be rounding errors of 0."""
         limits = self.limits[np.diff(self.matrix.indptr) > 0]  # the solver ignores rows without coefficients
         numbers = np.abs(np.concatenate([self.matrix.data, limits, self.cost]))
         return float(numbers.min(initial=np.inf, where=numbers >= DROPPED))
@@ -452,14 +452,14 @@ class _Scaled:
 
 
 def _ranged(expression: Expression, lower: NDArray[np.float64], share: NDArray[np.float64]) -> Expression:
-    """The expression of variables that begin at `lower` and have a share of their former range."""
+    """The expression with variables that start at `lower` and are scaled by a share of their former range."""
     shifts = expression.coefficient * lower[expression.column]
     constant = expression.constant + np.bincount(expression.row, shifts, minlength=len(expression))
     return replace(expression, coefficient=expression.coefficient * share[expression.column], constant=constant)
 
 
 def _outcome(status: int) -> Outcome:
-    """What scipy's number for the end of a solver means."""
+    """The outcome for scipy's status number."""
     return {0: Outcome.OPTIMAL, 2: Outcome.INFEASIBLE}.get(status, Outcome.STOPPED)
 
 
