@@ -1,4 +1,4 @@
-"""Arguments that several commands share, and what they ask for: problems, bounds, rules and forbidden options."""
+"""Arguments that several commands share, and the problems, bounds, rules and forbidden options that they describe."""
 
 from __future__ import annotations
 
@@ -227,7 +227,7 @@ def further_objectives(
     """The objectives after the first one, in the order of their options on the command line."""
     names: dict[Any, Any] = {"minimize": iter(minimize), "maximize": iter(maximize)}
     order: list[Any] = [match[1] for word in words if (match := re.match(r"--then-(minimize|maximize)(?:=|$)", word))]
-    if len(order) < len(minimize) + len(maximize):  # the words are not those of the call
+    if len(order) < len(minimize) + len(maximize):  # sys.argv is not that of this call
         order = ["minimize"] * len(minimize) + ["maximize"] * len(maximize)
     return [(named_metric(metrics, next(names[sense]), str(path)), sense) for sense in order]
 

@@ -21,7 +21,7 @@ from cggd.rounding import number_text
 from cggd.series import Series, uninterrupted
 from cggd.solve import solve
 
-# Least seconds for one search within a time limit, as long as they are left.
+# Least seconds for one search within a time limit, if so many are left.
 LEAST_SECONDS = 0.5
 
 _T = TypeVar("_T")

@@ -24,11 +24,11 @@ from cggd.rounding import OPERATIONS, UNIT
 # Seconds per option for computing the grid of the objective, measured with 1e7 options at 2.5 GHz and rounded up.
 GRID_SECONDS = 5e-8
 
-# An exact solver whose cuts have closed this share of the gap between the relaxation and the best value is left the
-# rest of the time. On generalised assignment of type e they close 0.5 to 0.7, on others and on MMKP at most 0.3.
+# If the cuts of an exact solver close this share of the gap between the relaxation and the best value, it gets the rest
+# of the time. On generalised assignment of type e they close 0.5 to 0.7, on other types and on MMKP at most 0.3.
 CLOSED = 0.4
 
-# A bound that is a value minus the error of its proof is rounded.
+# Tolerance for the rounding of a bound that is a value minus the error of its proof.
 ROUNDED = 1.001
 
 
@@ -173,7 +173,7 @@ class Incumbent:
 
     @property
     def closing(self) -> bool:
-        """Whether the bound has left that of the relaxation by a share of `CLOSED` of the gap to the best selection."""
+        """Whether the bound has closed a share of `CLOSED` of the gap between relaxation and best selection."""
         if self.relaxed is None or self.value is None or self.bound is None:
             return False
         relaxed = self.problem.sign * self.relaxed.bound
@@ -219,7 +219,7 @@ class Incumbent:
             value = float(values_of(problem.objective, selection[None])[0])
             improved = problem.sign * value < self.cost
             if improved and finding.values is not None and finding.place is None:
-                # Wrong values must not hide feasible selections that come later. Those of a descent are of its guide.
+                # Wrong values must not hide feasible selections found later. A descent has the values of its guide.
                 values = problem.values(selection)
                 violations = problem.violations(values)
                 improved = not violations.any()
@@ -322,7 +322,7 @@ class Incumbent:
 
 
 def _kept(selection: NDArray[np.int64]) -> NDArray[np.int64]:
-    """A copy that neither its improver nor a callback can change."""
+    """A read-only copy, which improvers and callbacks cannot change."""
     kept = selection.copy()
     kept.setflags(write=False)
     return kept

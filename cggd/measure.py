@@ -39,7 +39,7 @@ from cggd.terminal import FEASIBLE, NOT_FEASIBLE, complain, say, say_json
 
 _LINE = re.compile(r"\s*([^=]+?)\s*=\s*(\S+)\s*")
 
-# What a program printed is shown in messages up to this length, and read up to the other one.
+# Largest numbers of characters of a program's output that messages show, and that are read.
 SHOWN, READ = 200, 10_000_000
 
 
@@ -114,9 +114,9 @@ def measure(
 
 
 def numbered(space: ChoiceSpace, metrics: Mapping[str, Additive]) -> tuple[ChoiceSpace, dict[str, Additive]]:
-    """A space whose labels are numbers where all options of a decision read like numbers, and its metrics.
+    """A space with numeric labels for each decision whose options are all written as numbers, and its metrics.
 
-    Numbers are ordered, which the model uses.
+    The model uses the order of numeric labels.
 
     Examples
     --------
@@ -150,7 +150,7 @@ class Program:
         Words in which ``{decision}`` stands for the chosen option.
     space : ChoiceSpace
     timeout : float, optional
-        Seconds after which the program is stopped, with all that it started.
+        Seconds after which the program and its child processes are stopped.
     names : sequence of str
         Numbers that it must print.
     """
@@ -158,7 +158,7 @@ class Program:
     def __init__(
         self, command: str, space: ChoiceSpace, timeout: float | None = None, names: Sequence[str] = ()
     ) -> None:
-        # Decisions become marks before the command is split, since their names may hold blanks and quotes.
+        # Decisions are replaced by marks before the command is split, as their names may contain blanks and quotes.
         self.decisions: Sequence[Hashable] = space.decisions
         self.names: Sequence[str] = names
         self.timeout: float | None = timeout
@@ -180,7 +180,7 @@ class Program:
             raise ValueError(f"--timeout must be more than 0 seconds, got {timeout:g}")
         if shutil.which(self.words[0]) is None and "\0" not in self.words[0]:
             raise ValueError(f"--command: {self.words[0]!r} is not a program that can be run")
-        # Number of runs that failed, and what the last of them said.
+        # Number of runs that failed, and the message of the last one.
         self.failed: int = 0
         self.said: str = ""
         self._running: set[subprocess.Popen] | None = set()
@@ -190,10 +190,10 @@ class Program:
         return " ".join(self.words)
 
     def __call__(self, selection: Mapping[Hashable, Hashable]) -> dict[str, float]:
-        """Run the program; raises `Invalid` if it ends with another status than 0, or takes too long."""
+        """Run the program; raises `Invalid` if its exit status is not 0 or it takes too long."""
         texts = [str(selection[decision]) for decision in self.decisions]
         words = [re.sub("\0(\\d+)\0", lambda match: texts[int(match[1])], word) for word in self.words]
-        # Files and not pipes, which stay open as long as anything that the program started.
+        # Files instead of pipes: a pipe stays open until all child processes of the program have ended.
         with TemporaryFile() as out, TemporaryFile() as err:
             status = self._status(words, out, err)
             printed, errors = _text_of(out), _text_of(err)
@@ -212,7 +212,7 @@ class Program:
         return numbers
 
     def _status(self, words: list[str], out: Any, err: Any) -> int | None:
-        """The exit status; None if the time was over."""
+        """The exit status; None after a timeout."""
         if self._running is None:
             raise RuntimeError("the search was stopped")
         process = subprocess.Popen(words, stdin=subprocess.DEVNULL, stdout=out, stderr=err, start_new_session=True)
@@ -229,7 +229,7 @@ class Program:
             if running is not None:
                 running.discard(process)
         if running is None:
-            raise RuntimeError("the search was stopped")  # and not: the selection is invalid
+            raise RuntimeError("the search was stopped")  # the selection is not invalid
         return status
 
     def __enter__(self) -> Program:
@@ -247,20 +247,20 @@ class Program:
 
 
 def _end(process: subprocess.Popen) -> None:
-    """End a program and what it started; nothing is left of its process group."""
+    """Kill a program and its process group."""
     with suppress(OSError):
         os.killpg(process.pid, signal.SIGKILL) if hasattr(os, "killpg") else process.kill()
     process.wait()
 
 
 def _text_of(file: IO[bytes]) -> str:
-    """What was written to a file, with signs in place of bytes that are not UTF-8."""
+    """The text of a file, with replacement characters for bytes that are not UTF-8."""
     file.seek(0)
     return file.read(READ).decode(errors="replace")
 
 
 def numbers_of(text: str) -> dict[str, float]:
-    r"""The numbers that a program printed, as JSON objects or lines ``name=value``; of several, the last one.
+    r"""The numbers that a program printed as JSON objects or lines ``name=value``; the last value of each name counts.
 
     Other lines are ignored. A JSON object begins on a line of its own.
 
@@ -289,7 +289,7 @@ def numbers_of(text: str) -> dict[str, float]:
 def _float(value: float) -> float:
     try:
         return float(value)
-    except OverflowError:  # a whole number beyond all floats
+    except OverflowError:  # a whole number larger than all floats
         return np.inf
 
 

@@ -111,7 +111,7 @@ class Problem:
         return replace(self, objective=twins[id(self.objective)], constraints=constraints)
 
     def ruled_out(self, selections: NDArray[np.int64], cost: float = np.inf) -> NDArray[np.bool_]:
-        """Which selections are known, without a call of a costly metric, to be no better answer.
+        """Which selections cannot be a better answer, as far as is known without a call of a costly metric.
 
         Parameters
         ----------

@@ -83,8 +83,8 @@ class Search:
     ) -> None:
         """Remember the numbers of a selection; None or an `Invalid` if it cannot be measured.
 
-        The selection need not have been asked for. What is known of it is kept, so that telling twice changes nothing.
-        With ``repeats``, measure each selection so many times, and tell each time.
+        The selection need not have been asked for. Known numbers are kept, so telling twice changes nothing. With
+        ``repeats``, measure each selection so many times, and tell each time.
         """
         row = self.problem.space.indices(selection)
         why = str(values) if isinstance(values, Exception) else ""

@@ -12,7 +12,7 @@ from cggd.result import Result, SearchError
 # A search: a problem and the options of `minimize` for one search.
 Search = Callable[..., Result]
 
-# After these a series does not go on.
+# Reasons to stop that end the whole series.
 ENDED = (Stop.CALLBACK, Stop.INTERRUPTED, Stop.FAILED)
 
 # A search makes at least one step, even if its share of the time is used up.
@@ -30,7 +30,7 @@ class Series:
     options : mapping
         Options of `minimize` for every search; ``time_limit`` and ``max_evaluations`` are for all of them together.
     least_seconds : float
-        Least time for one search, as long as it is left.
+        Least time for one search, if so much is left.
 
     Attributes
     ----------
@@ -38,7 +38,7 @@ class Series:
     left : int
         Number of searches that are still planned; each gets an equal share of what is left.
     stopped : Stop or None
-        Why the series does not go on: one of `ENDED`, or `Stop.EVALUATIONS`.
+        Why the series ended: one of `ENDED`, or `Stop.EVALUATIONS`.
     failure : SearchError or None
         The error that ended a search. Its result is that of the search.
     """

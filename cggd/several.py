@@ -19,7 +19,7 @@ from cggd.result import Result, SearchError, Status
 from cggd.series import Search, Series, uninterrupted
 from cggd.space import ChoiceSpace
 
-# Bound that every valid selection satisfies.
+# A bound that only invalid selections violate.
 VALID = 1e300
 
 
@@ -101,14 +101,14 @@ def _alike(space: ChoiceSpace, alike: Any) -> NDArray[np.int64]:
 def _apart(problem: Problem, selection: Any, differ: int, alike: NDArray[np.int64], number: int) -> Constraint:
     """The constraint that a selection differs from one answer in at least `differ` decisions.
 
-    Decisions that are alike differ by the options that they take together, in any order.
+    For decisions that are alike, only the multiset of their options counts.
     """
     space, name = problem.space, f"differences from answer {number}"
     if not len(alike):
         same = np.zeros(space.n_options)
         same[space.layout.flat(selection)] = 1.0
         return Additive(space, same, name=f"decisions as in answer {number}") <= space.n_decisions - differ
-    # A row per option that was chosen: how often it is missing now.
+    # One row per chosen option: how many times fewer it is chosen now.
     rows, most = [], []
     for place in np.setdiff1d(np.arange(space.n_decisions), alike).tolist():
         rows.append({int(space.offsets[place] + selection[place])})

@@ -137,8 +137,8 @@ def minimize(
     callback : callable, optional
         Called with a `Progress` after each step of an improver; a true return value stops the search.
     executor : object with the `concurrent.futures.Executor` interface, or function that makes one, optional
-        Runs the black-box calls of a batch in parallel, or, where a model chooses the selections, keeps as many in
-        progress as it has workers; then the trajectory depends on their times. A pool whose worker died is made anew
+        Runs the black-box calls of a batch in parallel. If a model chooses the selections, as many calls are in
+        progress as there are workers, and the trajectory depends on their times. A pool whose worker died is replaced
         (docs/device.md).
     checkpoint : path, optional
         File in which the search saves its state, every 30 seconds and when it stops. If the file cannot be written
@@ -149,9 +149,9 @@ def minimize(
         the function caches them. Costly metrics are not called again: the file has what they measured. Proofs and
         bounds are not stored; the search computes them again.
     answers : int
-        Number of answers. Those after the best one are `Result.alternatives`, in order. Each takes a search.
+        Number of answers. Those after the best one are `Result.alternatives`, in order. Each answer takes one search.
     differ : int
-        Number of decisions in which any two answers differ at least. With more than 1, each answer is the best one that
+        Least number of decisions in which any two answers differ. With more than 1, each answer is the best one that
         differs so much from those before it.
     alike : list of decisions or "*", optional
         Interchangeable decisions, such as the places of a team. Answers that give them the same options in another
@@ -450,13 +450,13 @@ class _Search:
         if not seen:
             return
         if any(metric.noisy and not metric.costly for metric in problem.metrics):
-            seen.clear()  # the best of many noisy values is so by chance
+            seen.clear()  # the best of many noisy values is best by chance
             return
         rows = np.unique(np.concatenate(seen), axis=0)
         seen.clear()
         for metric in problem.metrics:
             low, high = metric.between(rows)
-            rows = rows[low == high]  # not so if the value is not known, or invalid
+            rows = rows[low == high]  # values that are known and valid
         if len(rows):
             rows = rows[~problem.ruled_out(rows)]
         if len(rows):
@@ -470,7 +470,7 @@ class _Search:
         return self.incumbent.settled(self.budget) or self.budget.reason()
 
     def _glance(self) -> None:
-        """Evaluate one selection if no improver had time to, so that the result can report it; none that is costly."""
+        """Evaluate one selection for the result if no improver had time to, unless some metric is costly."""
         incumbent, space = self.incumbent, self.problem.space
         if self.problem.costly:
             return

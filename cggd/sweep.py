@@ -406,7 +406,7 @@ class _Sweep:
         return result
 
     def _best(self, limit: Constraint) -> Result | None:
-        """The best result whose selection meets a bound, whichever bound it was found under."""
+        """The best result of all searches whose selection satisfies a bound."""
         within = [r for _, r in self.found if r.feasible and limit.satisfied(_swept_value(r))]
         return min(within, key=lambda r: self.problem.sign * _value(r), default=None)
 
@@ -436,7 +436,7 @@ class _Sweep:
         )
 
     def _settled(self, limit: Constraint, own: Result, proved: float, infeasible: bool) -> Result:
-        """What a search under a bound found, with what is known from those under other bounds."""
+        """The result under a bound, improved by the results under other bounds."""
         bound, best = self.problem.sign * proved if np.isfinite(proved) else None, self._best(limit)
         if best is None:
             return replace(own, bound=bound, status=Status.INFEASIBLE if infeasible else own.status)
@@ -466,5 +466,5 @@ def _swept_value(result: Result) -> float:
 
 
 def _pair(bound: float, value: float | None) -> list[str]:
-    """A bound and the metric's value as text, with enough digits to show which one is larger."""
+    """A bound and the metric's value as text, with enough digits to distinguish them."""
     return [number_text(bound), "-"] if value is None else true_texts(bound, value)

@@ -1,4 +1,4 @@
-"""Chooses selections to measure: models of each costly metric and of validity decide.
+"""Choice of the selections to measure, by models of each costly metric and of validity.
 
 The first selections use the options about equally often. Then each costly metric, and whether a selection is valid, is
 modelled by a Gaussian process (`cggd.improve.gaussian`). The next selection has the greatest expected improvement over
@@ -28,21 +28,22 @@ from cggd.incumbent import Finding, Incumbent
 from cggd.metrics import Additive, Metric, one_hot, values_of
 from cggd.problem import Problem, nothing
 
-# Spaces of at most this many selections are listed, without those that cheap bounds rule out.
+# Spaces of at most this many selections are enumerated, without the selections that cheap bounds rule out.
 LISTED = 50_000
 
-# Numbers of candidates: random ones, best selections whose switches are tried, mixtures, and those whose covariances
-# are computed.
+# Numbers of candidates: random selections, best selections whose switches are tried, mixtures, and candidates whose
+# covariances are computed.
 RANDOM = 500
 CENTRES = 4
 MIXED = 300
 SHORT = 150
 
-# Kernels are fitted again when the number of measurements has grown by this factor; they are compared up to COMPARED.
+# Kernels are fitted again when the number of measurements has grown by this factor. Different kernels are compared up
+# to COMPARED measurements.
 GROWTH = 1.25
 COMPARED = 130
 
-# How often the parameters of the models are drawn around the fitted ones.
+# Share of the measurements for which the parameters of the models are drawn at random around the fitted ones.
 DRAWS = 1 / 3
 
 # Variance of a valid selection's score, so that a few measurements do not make validity certain.
@@ -59,8 +60,8 @@ MODELLED = 1500
 STRENGTHS = np.array([1e-6, 1e-2, 0.1, 1.0, 10.0])
 LINEAR = 1000
 
-# One selection more is asked for at once for each QUICK measurements and metrics, and variances of few candidates are
-# computed above WORK numbers of candidates, measurements and metrics.
+# The batch grows by one selection for each QUICK measurements times metrics. If candidates times measurements times
+# metrics exceed WORK, variances are computed only for a few candidates.
 QUICK = 250
 WORK = 300_000
 
@@ -71,7 +72,7 @@ CLIMBED = 3
 NODES = 20
 FINDINGS = 2000
 
-# Share of the time left in which the exact solver may prove that the cheap bounds cannot be met.
+# Share of the time left in which the exact solver may prove that no selection satisfies the cheap bounds.
 REFUTING = 0.3
 
 
@@ -130,7 +131,7 @@ class Advisor:
         return self._admitted(self.problem.space.enumerate())
 
     def _admitted(self, rows: Rows) -> Rows:
-        """Those of allowed options that cheap bounds do not rule out."""
+        """The selections of allowed options that cheap bounds do not rule out."""
         rows = rows[self.problem.permits(rows)]
         for c in self.cheap:
             if len(rows):
@@ -152,7 +153,7 @@ class Advisor:
         return next((k for k, output in enumerate(self.outputs) if output.metric is metric), None)
 
     def best_known(self) -> Rows:
-        """Of the selections measured before, the best one that satisfies the constraints, if any."""
+        """The best measured selection that satisfies the constraints, if any."""
         rows = self._admitted(self.measured.rows[self.measured.complete])
         rows = rows[~self.problem.ruled_out(rows)] if len(rows) else rows
         if len(rows) == 0:
@@ -219,10 +220,10 @@ class Advisor:
         return max(self.least_batch, 1 + len(self.measured.rows) * len(self.outputs) // QUICK)
 
     def _fresh(self, rows: Rows) -> Rows:
-        """Without repetitions, what was asked for before, and what known values rule out."""
+        """Selections without repetitions, those asked for before, and those that known values rule out."""
         rows, closed = np.unique(rows, axis=0), self.measured.closed
         rows = rows[np.array([row.tobytes() not in closed for row in rows], dtype=bool)]
-        # Of these, one costly metric is known and another one is not.
+        # For these selections, some costly metrics are known and others are not.
         partly = np.array([row in self.measured for row in rows], dtype=bool)
         if partly.any():
             partly[partly] = self.problem.ruled_out(rows[partly])
@@ -253,7 +254,7 @@ class Advisor:
         return rows if len(rows) else self._solved_rules(min(n, 8))
 
     def _solved_rules(self, n: int) -> Rows:
-        """Selections within the cheap bounds, found by the solver, where random ones break them."""
+        """Selections within the cheap bounds, found by the solver if random ones violate them."""
         space = self.problem.space
         rows = []
         for _ in range(n):
@@ -268,9 +269,9 @@ class Advisor:
         return self._admitted(np.stack(rows)) if rows else np.zeros((0, space.n_decisions), dtype=np.int64)
 
     def _search(self, problem: Problem, *, provable: bool = False) -> Incumbent:
-        """What the exact solver, or else a short local search, finds for a problem without costly metrics.
+        """Solve a problem without costly metrics by the exact solver, or else by a short local search.
 
-        With `provable`, it ends at a proof that no selection satisfies the constraints.
+        With `provable`, the search ends with a proof that no selection satisfies the constraints.
         """
         incumbent, budget = Incumbent(problem), Budget()
         for improver in (Multipliers(), Exact(nodes=NODES), Switches(feasible=True)):
@@ -285,7 +286,7 @@ class Advisor:
     def _spread(self, n: int) -> list[Rows]:
         """Selections of options that were measured least often, as in a Latin hypercube.
 
-        Neighbouring options count as one where a decision has more options than the design has selections.
+        If a decision has more options than the design has selections, neighbouring options count as one.
         """
         space, parts = self.problem.space, np.minimum(self.problem.space.sizes, max(self.design, n))
         pool = self._fresh(np.concatenate([self._random(RANDOM), self._admitted(self._partly())]))
@@ -336,7 +337,7 @@ class Advisor:
         output.posterior = Gaussian(kernel, rows, values)
 
     def _part(self, n: int, values: NDArray[np.float64], most: int = FITTED) -> NDArray[np.int64]:
-        """Which measurements the parameters are fitted to: the best third, and others at random."""
+        """The measurements to which the parameters are fitted: the best third, and random others."""
         if n <= most:
             return np.arange(n)
         order = np.argsort(values * self.problem.sign)
@@ -363,7 +364,7 @@ class Advisor:
         return self._diverse(rows[np.argsort(-score)[: 1 if n == 1 else SHORT]], n, cost)
 
     def _ranked(self) -> Rows:
-        """Measured selections, the best first: feasible ones by cost, then others by their violations."""
+        """Measured selections, best first: feasible ones by cost, then others by violation."""
         problem, complete = self.problem, self.measured.complete
         rows, values = self.measured.rows[complete], self.measured.values[complete]
         wrong = np.zeros(len(rows))
@@ -375,7 +376,7 @@ class Advisor:
         return rows[np.lexsort((costs, wrong))]
 
     def _mixed(self, good: Rows) -> Rows:
-        """Mixtures of two good selections, and good ones with two or three decisions drawn again."""
+        """Mixtures of two good selections, and good selections with two or three decisions drawn again."""
         space, rng = self.problem.space, self.rng
         if len(good) == 0:
             return good
@@ -395,7 +396,7 @@ class Advisor:
         return np.concatenate([centres, *(space.switches(r, o) for r, o in zip(centres, some, strict=True))])
 
     def _linear(self) -> Rows | None:
-        """The best selection by linear models of everything, with bounds moved by a random confidence."""
+        """The best selection by linear models of all metrics, with bounds shifted by a random confidence."""
         space, problem, known = self.problem.space, self.problem, self.measured
         complete = known.complete
         if space.n_options > LINEAR or complete.sum() < 3:
@@ -427,7 +428,7 @@ class Advisor:
     def _score(self, rows: Rows, cost: float) -> NDArray[np.float64]:
         """Logarithm of the expected improvement times the probability that all bounds hold, shape (n,).
 
-        Variances are computed only of the selections that are promising by their means.
+        Variances are computed only for selections with promising means.
         """
         models = self._posteriors()
         means = {key: output.posterior.mean(rows) for key, output in models.items()}
@@ -476,7 +477,7 @@ class Advisor:
         return score
 
     def _diverse(self, rows: Rows, n: int, cost: float) -> list[Rows]:
-        """The best candidates one after another, each chosen as if those before it had been measured."""
+        """The best candidates, each chosen as if those before it had been measured."""
         if n == 1 or len(rows) <= 1:
             return list(rows[:1])
         models = self._posteriors()

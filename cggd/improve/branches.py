@@ -52,7 +52,7 @@ class Node:
 
 @dataclass(frozen=True)
 class Branches:
-    """Branch and bound for metrics that bound themselves.
+    """Branch and bound with bounds that the metrics supply.
 
     Parameters
     ----------
@@ -103,7 +103,7 @@ class Branches:
 
 
 def node_of(problem: Problem, limits: Sequence[Limit], allowed: NDArray[np.bool_], cost: float) -> Node | None:
-    """Narrow a mask and bound it; None if no selection in it is feasible and has less than a cost."""
+    """Narrow a mask and bound it; None if no feasible selection in it costs less than `cost`."""
     space, layout = problem.space, problem.space.layout
     before = possible(space, limits, allowed)
     if before is None:
@@ -124,7 +124,7 @@ def node_of(problem: Problem, limits: Sequence[Limit], allowed: NDArray[np.bool_
             other, selection = lagrangian(space, mask, line, use, limit)
             bound = max(bound, other)
             found += [] if selection is None else [selection]
-    # What costs most to give up is decided first.
+    # Branch first on the decision whose best option costs most to exclude.
     rest = table.copy()
     rest[layout.flat(found[0])] = np.inf
     regret = np.zeros(space.n_decisions)
@@ -147,10 +147,10 @@ def halves(space: ChoiceSpace, node: Node) -> list[NDArray[np.bool_]]:
 def lagrangian(
     space: ChoiceSpace, mask: NDArray[np.bool_], cost: SumTable, use: SumTable, limit: float
 ) -> tuple[float, NDArray[np.int64] | None]:
-    """The least of one sum over selections for which another is within a limit: a bound, and a selection within it.
+    """A lower bound on one sum, over selections for which another sum is within a limit, and such a selection.
 
-    The bound is that of the linear relaxation: the largest, over weights, of the least ``cost + weight * (use -
-    limit)``. It is concave and piecewise linear in the weight, and is climbed from the lines at two weights.
+    The bound is that of the linear relaxation: the maximum over the weight of the least ``cost + weight * (use -
+    limit)``. This function is concave and piecewise linear; it is maximised by intersecting its lines at two weights.
     """
     layout, n = space.layout, space.n_decisions + 2
 
@@ -186,7 +186,7 @@ def lagrangian(
         if high is None:
             weight *= 8.0
             continue
-        # Where the lines of both ends meet, the bound is at most their height.
+        # The bound is at most the height at which the lines of both ends intersect.
         step = (high[1] - low[1] - high[2] * (high[0] - low[0])) / (low[2] - high[2])
         if low[1] + low[2] * step <= best + 1e-9 * abs(best):
             break

@@ -44,8 +44,8 @@ CORES = (25, 200)
 
 # A last core of more options than this beyond one per decision is not tried: with many constraints it does not finish
 # within a minute. It is tried, however, if the solver's cuts have closed much of the gap (`Incumbent.closing`), or if
-# the relative gap of the relaxation is more than WEAK, so that its reduced costs tell little; not of more than LARGEST
-# options.
+# the relative gap of the relaxation is more than WEAK, so that its reduced costs are of little use. It never has more
+# than LARGEST options.
 PROVABLE = 400
 WEAK = 0.05
 LARGEST = 20_000
@@ -158,7 +158,7 @@ class _Cores:
         self.findings: queue.SimpleQueue[Finding | BaseException] = queue.SimpleQueue()
 
     def run(self, seed: int, workers: int, *, whole: bool = False, wait: bool = True) -> Iterator[Finding | None]:
-        """Solve cores until the budget is over; `whole` if a last core of many options is worth while."""
+        """Solve cores until the budget is over; with `whole`, even a last core of many options is solved."""
         generators = [np.random.default_rng([seed, worker]) for worker in range(workers)]
         work = [lambda: self._grow(generators[0], whole=whole)]
         if self.budget.limited:
@@ -314,7 +314,7 @@ class _Cores:
         layout = self.problem.space.layout
         chosen = layout.flat(self.best)
         draws = rng.random(len(chosen))
-        # Some times, decisions whose option has a large reduced cost come first.
+        # In a share of the calls, decisions whose option has a large reduced cost come first.
         score = draws * self.reduced[chosen] if rng.random() < LED else draws
         free = np.zeros(len(chosen), dtype=bool)
         free[np.lexsort((draws, score))[-max(int(share * len(chosen)), 2) :]] = True

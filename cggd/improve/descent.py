@@ -48,7 +48,8 @@ STEP_SECONDS = 1e-7
 # Descents on large sums end 0.5 to 2% above the bound. If the relative gap is at most NEAR, no descent is begun.
 NEAR = 1e-3
 
-# Share of the time left for descents if a relaxation and a feasible selection are known. Others are faster then.
+# Share of the time left for descents if a relaxation and a feasible selection are known. Then other improvers are
+# faster.
 SETTLED_SHARE = 0.1
 
 # Standard deviation of the initial logits; this noise only breaks ties.
@@ -89,8 +90,8 @@ class Start:
         own(self, temperature=ends)
 
 
-# The paper's rule suits small spaces with interacting decisions, the other one large additive spaces. Neither is always
-# best (MMKP I01 and I02 need the paper's), so starts mix both, and the more suitable one comes more often.
+# The paper's rule suits small spaces with interacting decisions, the other rule suits large additive spaces. Neither is
+# always best (MMKP I01 and I02 need the paper's), so the starts mix both; the more suitable one is used more often.
 PAPER = Start()
 ADDITIVE = Start(weights="difference", balance="violation")
 SEPARABLE = (ADDITIVE, PAPER, ADDITIVE)
@@ -361,7 +362,7 @@ class _Steps:
 
     @property
     def too_slow(self) -> bool:
-        """Whether there is no time for the fewest steps that are worth it."""
+        """Whether there is no time for the least number of steps."""
         fewest = min(self.descent.fewest_steps, self.descent.steps)
         seconds = self.step_seconds
         return seconds is not None and (fewest - self.course.step) * seconds > self.budget.left

@@ -54,7 +54,7 @@ class Enumerate:
         at_once = AT_ONCE if closed else CALLS_AT_ONCE
         calls = 0 if closed else problem.calls_each * len(selections)
         if calls > budget.evaluation.left + budget.evaluation.reserved:
-            return  # the first selections of a list are not the best ones to try
+            return  # other improvers use a few evaluations better than the first selections of a list
         found, least, start = None, np.inf, 0
         while start < len(selections):
             rows, began, before = selections[start : start + at_once], budget.seconds, start
@@ -78,7 +78,7 @@ class Enumerate:
         if found is None:
             yield Finding(proof=f"all {len(selections)} selections were evaluated")
         else:
-            # A batch may round differently from a single evaluation, and the value of the latter is used.
+            # A batch may round differently from a single evaluation; the value of the single evaluation is used.
             cost = incumbent.cost
             rounding = OPERATIONS * UNIT * max(abs(least), abs(cost))
             yield Finding(bound=problem.sign * (least if least < cost - rounding else cost))

@@ -15,15 +15,15 @@ from cggd.program.bounds import open_cost
 from cggd.program.highs import LinearProgram, Outcome, Solution
 from cggd.program.settle import Settled, linear_part, settle
 
-# Share of the gap asked for that is given to the solver, because its bound is loosened by its tolerances afterwards.
+# Share of the requested gap that is passed to the solver, because its tolerances loosen its bound afterwards.
 GAP_SHARE = 0.9
 
 # Seconds beyond its time limit after which the solver is abandoned. It checks the limit only from time to time.
 GRACE_SECONDS = 1.0
 
-# If it may use only a part of the time, a first attempt gets FIRST_SHARE. It shows whether the solver's cuts close much
-# of the gap; then `Cores` goes on. A second attempt must have LONGER times the seconds of the first. In less than
-# FIRST_SECONDS the cuts are not made.
+# If the solver may use only a part of the time, a first attempt gets FIRST_SHARE. It shows whether the solver's cuts
+# close much of the gap; if they do, `Cores` goes on. A second attempt needs LONGER times the seconds of the first. In
+# less than FIRST_SECONDS the cuts are not made.
 FIRST_SHARE = 0.1
 FIRST_SECONDS = 0.5
 LONGER = 1.5

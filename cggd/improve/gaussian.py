@@ -40,15 +40,15 @@ FALL = 1.5
 PRIOR = (1.0, 2.0, 0.5, 3e-3)
 SPREAD = (1.5, 1.25, 1.5, 2.5)
 
-# Ends of the logarithms. Noise below 1e-6 of the variance is rounding.
+# Range of the logarithms. Noise below 1e-6 of the variance is attributed to rounding.
 ENDS = ((-12.0, 5.0), (-9.0, 4.0), (-12.0, 5.0), (-14.0, 0.0))
 
 # Positive numbers that differ by more than this factor may be modelled by their logarithms.
 WIDE = 3.0
 
-# Parameters are drawn around the fitted ones: means and standard deviations of the changes of the logarithms of
-# weights, distances and product part. Greater distances mean less certainty far from measurements. On measured kernels
-# other than those of the benchmark, such draws for every third measurement lowered the losses most.
+# Means and standard deviations of random changes of the fitted parameters: of the logarithms of weights, distances and
+# product part. Greater distances mean less certainty far from measurements. On measured kernels other than those of the
+# benchmark, such changes for every third measurement lowered the losses most.
 DRAWN = ((0.0, 0.7), (0.5, 1.0), (0.3, 0.7))
 
 # A product part of less variance than this is left out.
@@ -73,7 +73,7 @@ class Posterior(Protocol):
 
 @dataclass(frozen=True, eq=False)
 class Feature:
-    """A kind of distance between the options of a decision, from 0 to 1, and the similarity that belongs to it."""
+    """A distance between the options of a decision, from 0 to 1, and the corresponding similarity."""
 
     decision: int
     far: NDArray[np.float64]
@@ -105,7 +105,7 @@ class Encoding:
 
     @cached_property
     def groups(self) -> NDArray[np.int64]:
-        """Number of the parameter that each feature has; neighbouring decisions share one if there are many."""
+        """Index of each feature's parameter; neighbouring decisions share one if there are many."""
         n = len(self.features)
         return np.arange(n) if n <= SEPARATE else np.arange(n) * SEPARATE // n
 
@@ -174,9 +174,9 @@ class Transform:
 def transforms(values: NDArray[np.float64]) -> dict[str, Transform]:
     """Transformations to standardised numbers by name.
 
-    "linear" is always there. "logarithmic" is there for positive numbers of several magnitudes, and "bent" compresses
-    both tails. "low" and "high" compress the worse half if small or large numbers are wanted: how bad the bad ones are
-    says little about the best. They begin with the logarithm where there is one.
+    "linear" is always present, and "logarithmic" for positive numbers of several magnitudes. "bent" compresses both
+    tails. "low" and "high" compress the worse half if small or large numbers are wanted, because differences between
+    bad values say little about the best one. They are applied to the logarithm if "logarithmic" is present.
     """
 
     def standardised(of: Callable[[NDArray[np.float64]], NDArray[np.float64]], slopes: Any = 0.0) -> Transform:
@@ -222,9 +222,9 @@ def choices(better: int) -> list[str]:
 
 @dataclass(frozen=True, eq=False)
 class Kernel:
-    """Parameters of a covariance, and how good they are.
+    """Parameters of a covariance, and their likelihood.
 
-    They are the logarithms of the weights and rates of the features, of the product part's variance and of the noise.
+    The parameters are logarithms: of the weights and rates of the features, the product part's variance, and the noise.
     """
 
     encoding: Encoding
@@ -252,7 +252,7 @@ class Kernel:
         return float(np.exp(self.parameters[-1]))
 
     def drawn(self, rng: np.random.Generator) -> Kernel:
-        """A kernel with parameters drawn around these, which few measurements determine only roughly."""
+        """A kernel with parameters drawn at random around these."""
         n = int(self.encoding.groups.max()) + 1
         means, deviations = (np.repeat(column, [n, n, 1]) for column in zip(*DRAWN, strict=True))
         change = np.append(rng.normal(means, deviations), 0.0)
@@ -260,7 +260,7 @@ class Kernel:
 
 
 def fitted(kernel: Kernel, rows: NDArray[np.int64], values: NDArray[np.float64], slopes: float) -> Kernel:
-    """Parameters of the greatest posterior density given values of mean 0 and variance 1, from given ones."""
+    """Parameters of the greatest posterior density for values of mean 0 and variance 1, starting from a kernel."""
     n, n_groups = len(rows), int(kernel.encoding.groups.max()) + 1
     far, near = kernel.encoding.pairs(rows)
     repeats = [n_groups, n_groups, 1, 1]
@@ -311,7 +311,7 @@ def best_kernel(
     known: Kernel | None = None,
     names: Sequence[str] = ("linear",),
 ) -> Kernel:
-    """Fit the parameters, beginning at known ones, and compare the transformations of these names that there are."""
+    """Fit the parameters for each of the named transformations that is present, and return the best kernel."""
     known, options = known or first_kernel(encoding), transforms(values)
     kernels = [
         fitted(replace(known, transform=name), rows, options[name].of(values), options[name].slopes)

@@ -1,4 +1,4 @@
-"""What is known of selections that a search of costly metrics has asked for."""
+"""Known values of the selections that a search with costly metrics has asked for."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ class Measured:
         return self._asked | keys(self.rows[self.judged])
 
     def add(self, rows: Rows) -> None:
-        """Add selections of which something may be known."""
+        """Add selections whose values may be known."""
         new = {key: row for row in rows if (key := row.tobytes()) not in self._places}
         if new:
             self._places.update({key: len(self._places) + i for i, key in enumerate(new)})
@@ -54,7 +54,7 @@ class Measured:
             self.values = np.concatenate([self.values, np.full((len(new), len(self.metrics)), np.nan)])
 
     def learn(self) -> None:
-        """Look up what has been measured, by this search or by others."""
+        """Look up the values measured by this search or by others."""
         for metric in self.metrics:
             self.add(metric.remembered())
         for k, metric in enumerate(self.metrics):
@@ -78,10 +78,10 @@ class Measured:
         return self.complete | np.logical_or.reduce(np.isinf(self.values), axis=1)
 
     def failures(self, rows: Rows, sizes: NDArray[np.int64]) -> NDArray[np.int64]:
-        """How often a pair of options was invalid that was never valid; the largest such number, shape (n,).
+        """Largest number of failures of a pair of options that was never valid, shape (n,).
 
-        The rules of devices often concern two decisions, and a few failures show it. Only the first `PAIRED` decisions
-        are looked at.
+        The rules of devices often concern two decisions, so that a few failures reveal them. Only the first `PAIRED`
+        decisions are examined.
         """
         known, valid = self.rows[self.judged], self.complete[self.judged]
         most = np.zeros(len(rows), dtype=np.int64)

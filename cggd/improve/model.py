@@ -1,4 +1,4 @@
-"""The improver for costly metrics: what `cggd.improve.advisor` asks for is measured, one at a time or in flight."""
+"""The improver for costly metrics: it measures the selections that `cggd.improve.advisor` chooses."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ from cggd.metrics import MetricError
 from cggd.metrics.evaluation import OutOfCalls
 from cggd.problem import Problem
 
-# With an executor: how often to look whether a call has begun, and after how many lost measurements in a row the search
-# ends with the error.
+# With an executor: interval of the checks whether a call has begun, and number of lost measurements in a row that end
+# the search with the error.
 STARTED_SECONDS = 1e-3
 LOST = 5
 
@@ -35,17 +35,17 @@ class Model:
     design : int
         Number of selections measured first; they use the options about equally often.
     batch : int, optional
-        Number of selections chosen at once, and with an executor the number of calls in flight. A batch is diverse:
-        each selection is chosen as if those before it were measured. By default 1, or the number of workers of the
-        executor if it is a pool of the standard library.
+        Number of selections chosen at once, and with an executor the number of calls in progress. Each selection of a
+        batch is chosen as if those before it were measured, so that they differ. By default 1, or the number of workers
+        of the executor if it is a pool of the standard library.
     evaluations : int
         Number of measurements after which the improver ends if the search has no limit of its own.
     regressor : object with ``fit`` and ``predict``, optional
         Your own model, such as a scikit-learn or LightGBM regressor, in place of the Gaussian process. Copies of it are
         fitted to one-hot columns of the options and the places of numeric labels.
     complete : bool
-        Whether every costly metric is evaluated for each selection. By default none is once a bound is known to be
-        violated.
+        Whether every costly metric is evaluated for each selection. By default, the remaining ones are not evaluated
+        once a bound is known to be violated.
 
     Examples
     --------
@@ -79,7 +79,7 @@ class Model:
         return problem.costly
 
     def advisor(self, problem: Problem, rng: np.random.Generator) -> Advisor:
-        """What chooses the measurements of a problem."""
+        """The object that chooses the measurements of a problem."""
         return Advisor(problem, rng, design=self.design, batch=self.batch or 1, regressor=self.regressor)
 
     def improve(
@@ -109,7 +109,7 @@ class Model:
     def _in_flight(
         self, advisor: Advisor, incumbent: Incumbent, budget: Budget, limit: float, first: Rows | None
     ) -> Iterator[Finding]:
-        """Keep several measurements in flight; one that raises is lost, and the search goes on without it."""
+        """Keep several measurements in progress. If one raises an error, the search goes on without it."""
         batch = self.batch or getattr(budget.evaluation.executor, "number", 1)
 
         running: dict[Future[None], Rows] = {}
@@ -146,7 +146,7 @@ class Model:
                     yield Finding(row)
         except GeneratorExit:
             if not budget.asked_to_stop:
-                wait(running)  # their calls count; the search looks at what they measured
+                wait(running)  # their calls count, and the search uses their values
             raise
         finally:
             pool.shutdown(wait=False, cancel_futures=True)

@@ -72,7 +72,7 @@ def _as_sum(metric: Metric, selection: NDArray[np.int64], probes: NDArray[np.int
         return metric
     values = values_of(metric, probes.reshape(-1, probes.shape[-1])).astype(float).reshape(4, -1)
     if not np.abs(values[0] + values[1] - values[2] - values[3]).max() <= SAME * np.abs(values).max():
-        return metric  # also if a selection is invalid
+        return metric  # not a sum, or a selection is invalid
     row, value = state.table(), state.value
     if np.isnan(row).any():
         return metric

@@ -90,7 +90,7 @@ CLOSE = 1e-6
 # Seconds per option until the first check of the budget, measured with 2e6 options and rounded up.
 SWITCHES_SECONDS = 1e-6
 
-# A turn that no walk reaches.
+# Number of a turn that no walk reaches.
 FOREVER = np.iinfo(np.int64).max
 
 
@@ -377,7 +377,7 @@ class Surroundings:
     def look_after(
         self, first: Switch, options: NDArray[np.int64]
     ) -> tuple[NDArray[np.float64], NDArray[np.float64]] | None:
-        """`look` after a switch, for options of other decisions; None if a state cannot tell without making it."""
+        """`look` after a switch, for options of other decisions; None if a state would have to make the switch."""
         if (table := self.aim.state.exchanges(first)) is None:
             return None
         wrong = np.zeros(len(options))
@@ -388,7 +388,7 @@ class Surroundings:
         return wrong, self.aim.sign * table[options]
 
     def back(self, switches: Sequence[Switch]) -> list[Switch]:
-        """The switches that take others back."""
+        """The switches that undo others."""
         return [(decision, int(self.selection[decision])) for decision, _ in switches]
 
     def move(self, switches: Sequence[Switch]) -> None:
@@ -489,9 +489,9 @@ def walk(
     *,
     tenure: int = TENURE,
 ) -> Iterator[bool]:
-    """Make switches without end; yield after each one whether the selection is the best so far.
+    """Make switches repeatedly; yield after each one whether the selection is the best so far.
 
-    Each switch is the best one that is not tabu, or any that leads to a new best feasible selection.
+    Each switch is the best one that is not tabu, or one that leads to a new best feasible selection.
     """
     space, tabu = around.space, _Tabu(around.space, around.selection, best.problem.allowed, tenure)
     owner, first, sampled = space.layout.owner, space.offsets.tolist(), around.sampled
@@ -582,7 +582,7 @@ def exchange(around: Surroundings, best: Best, rng: np.random.Generator) -> Iter
     firsts = some()
     wrong, cost = around.look(firsts)
     order = np.lexsort((wrong + around.aim.scale * cost, cost >= best.visit.value))
-    told = True  # whether states tell what two switches do together
+    told = True  # whether states give the effect of two switches together
     for first in firsts[order][:PAIRS].tolist():
         decision = int(owner[first])
         switch = (decision, first - offsets[decision])
@@ -636,7 +636,7 @@ def compound(around: Surroundings, best: Best, rng: np.random.Generator) -> Iter
 
 
 def _offered(around: Surroundings, best: Best) -> tuple[bool, float]:
-    """Whether the selection is better than the best one, which it then becomes; and its weighted violation."""
+    """Offer the selection as the best one; return whether it is better, and its weighted violation."""
     over = np.maximum(around.excess, 0.0)
     return best.offer(around.selection, float(over @ around.units), around.aim.cost), float(over @ around.weights)
 
@@ -653,7 +653,7 @@ def _proposed(problem: Problem, selection: NDArray[np.int64]) -> list[Sequence[S
 
 
 def _followed(around: Surroundings, best: Best, switches: Sequence[Switch], rng: np.random.Generator) -> bool:
-    """Make a compound move and the switches that follow it; take all back unless the best selection is better."""
+    """Make a compound move and the switches that follow it; undo all of them unless they improve the best selection."""
     space, owner = around.space, around.space.layout.owner
     allowed, before = best.problem.allowed, around.selection.copy()
     around.move(switches)
@@ -821,7 +821,7 @@ def swap(
     patience : int, optional
         Number of switches without a better selection after which a walk ends.
     budget : Budget, optional
-        Of the relaxation of black boxes that seem to be sums.
+        Budget for the relaxation of black boxes that seem to be sums.
     """
     known = Best(problem, Visit(best, 0.0, problem.cost(best)))
     for better in improve(problem, known, rng, again=again, reduced=reduced, patience=patience, budget=budget):

@@ -31,10 +31,10 @@ class MetricError(RuntimeError):
 
 
 class Invalid(Exception):  # noqa: N818 - not an error of the program, but an answer
-    """Raised by a function for a selection without a value: it does not compile, or runs out of memory.
+    """Raised by a function for a selection without a value, for example one that does not compile.
 
-    To return inf or NaN says the same. An invalid selection violates every bound on the metric, is never an answer, and
-    is not evaluated again.
+    Returning inf or NaN has the same effect. An invalid selection violates every bound on the metric, is never an
+    answer, and is not evaluated again.
 
     Examples
     --------
@@ -86,8 +86,8 @@ class SumTable:
     values : ndarray of shape (n_options,)
     constant : float
     lost : float
-        Total size of added numbers that the values do not show, such as the constant and terms that cancel; used to
-        estimate rounding errors.
+        Total magnitude of added numbers that the values do not contain, such as the constant and terms that cancel;
+        used to estimate rounding errors.
     """
 
     values: NDArray[Any]
@@ -162,16 +162,16 @@ class Metric(Protocol):
 
     @property
     def components(self) -> Sequence[Metric]:
-        """The metrics that this one is computed from; it is costly, noisy and remembers as they do. None by default."""
+        """The metrics that this one is computed from, by default none. Cost, noise and memory follow from them."""
         return ()
 
     @property
     def costly(self) -> bool:
-        """Whether an evaluation is expensive: it is counted, avoided where cheap bounds decide, and never repeated."""
+        """Whether evaluations are expensive. They are counted, never repeated, and avoided if cheap bounds decide."""
         return any(metric.costly for metric in self.components)
 
     def as_costly(self) -> Metric:
-        """The metric with the black boxes in it as costly ones, which share their memory; by default itself."""
+        """The metric with its black boxes as costly metrics, which share their memory; by default the metric itself."""
         return self
 
     @property
@@ -197,7 +197,7 @@ class Metric(Protocol):
         return np.concatenate([nothing, *(metric.remembered() for metric in self.components)])
 
     def memories(self) -> Sequence[Memory]:
-        """What costly metrics remember of their calls, for checkpoints and for `cggd.Search`."""
+        """The memories of costly metrics, for checkpoints and for `cggd.Search`."""
         return [memory for metric in self.components for memory in metric.memories()]
 
     def replacements(self, selection: NDArray[np.int64]) -> NDArray[np.float64]:
@@ -271,7 +271,7 @@ class Metric(Protocol):
     def over_switches(
         self, function: Callable[[NDArray[np.int64]], NDArray[Any]], selection: NDArray[np.int64]
     ) -> NDArray[Any]:
-        """A function of selections at every switch, shape (n_options,); at forbidden options, of the selection."""
+        """A function of selections after every switch, shape (n_options,); of the selection at forbidden options."""
         switches, allowed = self.space.switches(selection), current_evaluation().allowed
         if allowed is None:
             return function(switches)
@@ -442,7 +442,7 @@ class Metric(Protocol):
         unit = f" [{self.unit}]" if self.unit else ""
         return f"{type(self).__name__}({self.name}{unit}, {self.space})"
 
-    # With it, numpy scalars leave `3.0 * metric` and `np.float64(5) >= metric` to the metric.
+    # With this priority, numpy scalars leave `3.0 * metric` and `np.float64(5) >= metric` to the metric.
     __array_ufunc__ = None
 
     def __add__(self, other: Metric | float) -> Metric:

@@ -147,7 +147,7 @@ class Combination(Metric):
 
     def expression(self, program: Program, sign: float) -> Expression | None:
         counted = [(abs(w), m, math.copysign(1.0, w * sign)) for w, m in self.terms if w]
-        # The parts of a maximum stay apart, unless something else is added to it.
+        # The parts of a maximum remain separate rows, unless something else is added to it.
         form = program.of if len(counted) == 1 else program.linear
         total = Expression.of(sign * self.constant)
         for weight, metric, direction in counted:
@@ -176,7 +176,7 @@ class Combination(Metric):
         ends = [sorted((w * low, w * high)) for w, (low, high) in ((w, m.limits()) for w, m in self.terms) if w]
         return self.constant + sum(low for low, _ in ends), self.constant + sum(high for _, high in ends)
 
-    # A single scaled metric has the extremes of that metric; a real sum has its own.
+    # The extremes of a single scaled metric follow from that metric; those of a sum do not.
     def minimum(self) -> float:
         (weight, metric), *others = self.terms
         if others:
@@ -347,7 +347,7 @@ def combine(left: Metric, right: Metric | float) -> Metric:
         values = np.add(one.values, other.values, dtype=float)
         return Additive(left.space, values, one.constant + other.constant, name=name, unit=unit)
     a, b = _terms(left), _terms(right)
-    # A metric that occurs twice is one term, since its errors are not independent of themselves.
+    # A metric that occurs twice is one term, because its errors are not independent.
     weights: dict[int, float] = {}
     for weight, metric in (*a.terms, *b.terms):
         weights[id(metric)] = weights.get(id(metric), 0.0) + weight
@@ -371,7 +371,7 @@ def scale(metric: Metric, factor: float) -> Metric:
 
 
 def _exact_table(metric: Metric) -> SumTable | None:
-    """The sum table of a metric, unless terms cancel in it or it has standard errors."""
+    """The sum table of a metric; None if terms cancel in it or it has standard errors."""
     table = metric.sum_table()
     if table is None or metric.noisy or table.lost > abs(table.constant):
         return None

@@ -1,4 +1,4 @@
-"""How black boxes are called: through which executor, for which options, and how often they were."""
+"""Calls of black boxes: the executor, the options to evaluate, and the number of calls."""
 
 from __future__ import annotations
 
@@ -34,16 +34,16 @@ class OutOfCalls(BaseException):
 
 
 def digest(row: NDArray[np.int64]) -> bytes:
-    """What stands for a selection where there may be many; 16 bytes."""
+    """A hash of a selection, 16 bytes."""
     return hashlib.blake2b(row.tobytes(), digest_size=16).digest()
 
 
 @dataclass
 class Tally:
-    """How often black boxes were called.
+    """Number of calls of black boxes.
 
-    With a limit, a selection counts as often as the black box called most often on it: several numbers of one selection
-    are one evaluation.
+    With a limit, a selection counts as often as the black box called most often for it. Several numbers of one
+    selection are therefore one evaluation.
     """
 
     calls: int = 0
@@ -51,7 +51,7 @@ class Tally:
     _each: dict[tuple[bytes, int], int] = field(default_factory=dict, repr=False)
 
     def price(self, key: bytes, caller: object, calls: int) -> int:
-        """By how much the count grows if a black box is called for a selection."""
+        """Increase of the count by calls of a black box for a selection."""
         made = self._each.get((key, id(caller)), 0) + calls
         return max(made - self._selections.get(key, 0), 0)
 
@@ -62,7 +62,7 @@ class Tally:
         self._each[key, id(caller)] = self._each.get((key, id(caller)), 0) + 1
 
     def remove(self, key: bytes, caller: object) -> None:
-        """Take one call back."""
+        """Undo the count of one call."""
         self._each[key, id(caller)] -= 1
         most = max(made for (one, _), made in self._each.items() if one == key)
         self.calls -= self._selections[key] - most
@@ -71,7 +71,7 @@ class Tally:
 
 @dataclass
 class Evaluation:
-    """How black boxes are called while it is in force, and how often they were.
+    """How black boxes are called while it is active, and the number of calls.
 
     Attributes
     ----------
@@ -80,15 +80,15 @@ class Evaluation:
     allowed : bool array of shape (n_options,), or None
         The options that replacement tables must hold; a forbidden one may be impossible to evaluate.
     fresh : bool
-        Call again even what a cache knows.
+        Call black boxes even for selections in their caches.
     admit : callable, optional
         Called before each call of a black box; it may raise to refuse it.
     most : int or None
         Largest number of `calls`.
     reserved : int
-        Calls of these that are kept for the end, to evaluate the answer again.
+        Number of these calls that are reserved for evaluating the answer again.
     costly : bool
-        Count only the calls of costly metrics (`Metric.costly`); the others are then cheap rules.
+        Count only the calls of costly metrics (`Metric.costly`).
     seen : list of arrays of selections, or None
         If it is a list, black boxes append the selections that they were called with.
     tally : Tally
@@ -106,7 +106,7 @@ class Evaluation:
 
     @property
     def calls(self) -> int:
-        """Calls made so far; with a limit, selections that black boxes were called for, and repeats (`Tally`)."""
+        """Number of calls so far; with a limit, the count of `Tally`."""
         return self.tally.calls
 
     @calls.setter
@@ -120,11 +120,11 @@ class Evaluation:
 
     @property
     def left(self) -> float:
-        """How many calls may still be made; infinite without a limit."""
+        """Number of calls left; infinite without a limit."""
         return np.inf if self.most is None else self.most - self.reserved - self.calls
 
     def grant(self, keys: Sequence[bytes], caller: object, *, repeats: int = 1, costly: bool = False) -> int:
-        """For how many of the selections, in their order, a black box may be called; `OutOfCalls` if for none.
+        """Number of the first selections for which a black box may be called; raises `OutOfCalls` if there are none.
 
         Parameters
         ----------
@@ -146,7 +146,7 @@ class Evaluation:
         return len(keys)
 
     def count(self, keys: Sequence[bytes], caller: object, *, costly: bool = False) -> None:
-        """Count a call for each selection, which is about to be made; raises `OutOfCalls` if there are none left."""
+        """Count a call for each selection before it is made; raises `OutOfCalls` if no calls are left."""
         self.grant(keys, caller, costly=costly)
         if self.admit is not None:
             self.admit()
@@ -160,7 +160,7 @@ class Evaluation:
                     self.tally.add(key, caller)
 
     def uncount(self, key: bytes, caller: object) -> None:
-        """Take back the count of a costly call that did not begin."""
+        """Undo the count of a costly call that did not begin."""
         with _counting:
             if self.most is None:
                 self.calls -= 1
@@ -178,7 +178,7 @@ _current: ContextVar[Evaluation | None] = ContextVar("evaluation", default=None)
 
 @contextmanager
 def evaluating(evaluation: Evaluation) -> Iterator[Evaluation]:
-    """Put an evaluation in force for every metric, however deeply composed."""
+    """Make an evaluation active for all metrics, including the parts of composed ones."""
     token = _current.set(evaluation)
     try:
         yield evaluation
@@ -188,11 +188,11 @@ def evaluating(evaluation: Evaluation) -> Iterator[Evaluation]:
 
 @contextmanager
 def afresh() -> Iterator[None]:
-    """Call black boxes again even where a cache knows, through the executor in force, and count the calls there."""
+    """Evaluate without the caches of black boxes, with the active executor, and count these calls."""
     with evaluating(replace(current_evaluation(), fresh=True, admit=None, seen=None)):
         yield
 
 
 def current_evaluation() -> Evaluation:
-    """The evaluation in force, or one that changes nothing."""
+    """The active evaluation, or one with the defaults."""
     return _current.get() or Evaluation()

@@ -1,4 +1,4 @@
-"""Measurements: one costly call gives several numbers, or says that a selection is invalid."""
+"""Measurements: one costly call gives several numbers, or finds that a selection is invalid."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class Ended:
 
 
 class Measurement:
-    """A costly call that gives several numbers of a selection, with a memory shared by its metrics.
+    """A costly function that gives several numbers for a selection, with a memory shared by its metrics.
 
     ``measurement["latency"]`` is a metric. All metrics of a measurement share one call per selection, and no selection
     is measured twice. The memory may be used by several threads, and with `log` by several processes.
@@ -43,7 +43,7 @@ class Measurement:
     space : ChoiceSpace
     run : callable
         Takes one labelled selection (a dict) and returns a mapping of metric names to numbers. It raises
-        `cggd.Invalid` if the selection cannot be measured; this is remembered. Further numbers in the mapping are only
+        `cggd.Invalid` if the selection cannot be measured; this is remembered. Other numbers in the mapping are only
         logged. None if the measurements are made elsewhere (`cggd.Search`).
     metrics : mapping of name to unit, or list of names
     log : path, optional
@@ -52,13 +52,13 @@ class Measurement:
     repeats : int
         Calls per selection, for a noisy device. The mean is the value; the spread gives standard errors.
     timeout : float, optional
-        Seconds after which a call is given up, and its selection is invalid. The thread of the call is left alone. With
-        an executor, it also tells how long to wait for a worker that died without a word.
+        Seconds after which a call is given up and its selection is invalid. The thread of the call goes on. With an
+        executor, it also limits the wait for a worker whose death is not reported.
     retries : int
-        How often a call is repeated that raised something other than `Invalid`. Then the search ends with that error;
-        nothing is remembered about the selection.
+        Number of repetitions of a call that raises an error other than `Invalid`. If all fail, the search ends with the
+        error, and nothing is remembered about the selection.
     limits : mapping of name to (low, high), optional
-        Bounds on the values that are known beforehand. Selections that these bounds rule out are not measured.
+        Known bounds on the values. Selections that these bounds rule out are not measured.
 
     Attributes
     ----------
@@ -140,9 +140,9 @@ class Measurement:
     def known(
         self, selections: NDArray[np.int64]
     ) -> tuple[NDArray[np.bool_], NDArray[np.float64], NDArray[np.float64]]:
-        """Which selections are measured, and means and standard errors, (n,) and twice (n, n_metrics).
+        """Which selections are measured, shape (n,), and means and standard errors, twice shape (n, n_metrics).
 
-        Numbers of invalid selections, and of those that are not measured, are NaN.
+        Numbers of selections that are invalid or not measured are NaN.
         """
         shape = (len(selections), len(self.units))
         found, means, errors = np.zeros(len(selections), dtype=bool), np.full(shape, np.nan), np.full(shape, np.nan)
@@ -158,7 +158,7 @@ class Measurement:
         return found, means, errors
 
     def measure(self, selections: NDArray[np.int64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        """Means and standard errors, twice shape (n, n_metrics); what is not known is measured first."""
+        """Means and standard errors, twice shape (n, n_metrics); unknown selections are measured first."""
         selections = np.ascontiguousarray(selections, dtype=np.int64)
         known, means, errors = self.known(selections)
         if not known.all():
@@ -176,7 +176,7 @@ class Measurement:
         return means, errors
 
     def record(self, selection: NDArray[np.int64], values: Mapping[str, Any] | None, why: str = "") -> None:
-        """Remember one call that was made elsewhere; None for an invalid selection. What is known is kept."""
+        """Remember a call made elsewhere; None for an invalid selection. Values that are already known are kept."""
         ended = Ended(None, why or "invalid", 0.0) if values is None else Ended(self._numbers(values), "", 0.0)
         self.refresh()
         if not self.known(selection[None])[0][0]:
@@ -192,7 +192,7 @@ class Measurement:
     # -- calls --------------------------------------------------------------------------------------------------------
 
     def _measure(self, rows: Sequence[NDArray[np.int64]]) -> None:
-        """Measure selections at the same time, without those that another thread or process measures meanwhile."""
+        """Measure selections, except for those that another thread or process measures at the same time."""
         evaluation, keys = current_evaluation(), [row.tobytes() for row in rows]
         with ExitStack() as claims:
             self._claim(keys)
@@ -210,12 +210,12 @@ class Measurement:
 
     def _one_by_one(self, jobs: Sequence[NDArray[np.int64]]) -> None:
         for row in jobs:
-            if not self._complete(self._calls.get(row.tobytes(), ())):  # so if invalid in a repeat before
+            if not self._complete(self._calls.get(row.tobytes(), ())):  # complete if an earlier repeat was invalid
                 current_evaluation().count([digest(row)], self, costly=True)
                 self._keep(row, self._ended(self.space.labels(row), None))
 
     def _together(self, jobs: Sequence[NDArray[np.int64]], evaluation: Evaluation) -> None:
-        """Make calls in the executor. All that have begun are waited for, even if one fails or the time is over."""
+        """Make calls in the executor. Wait for all that have begun, even after an error or the time limit."""
         assert evaluation.executor is not None
         failure: BaseException | None = None
         begun: list[tuple[NDArray[np.int64], Any]] = []
@@ -247,7 +247,7 @@ class Measurement:
             raise failure
 
     def _ended(self, labels: dict[Hashable, Hashable], future: Any) -> Ended:
-        """Wait for a call, and repeat it as often as the rule allows if it fails."""
+        """Wait for a call; repeat it up to `retries` times if it fails."""
         for left in range(self.retries, -1, -1):
             try:
                 ended = call(self.run, labels, self.timeout) if future is None else future.result(self.timeout)
@@ -257,7 +257,7 @@ class Measurement:
             except Exception as error:
                 text = f"{type(error).__name__}: {error}"
                 if self.log is not None:
-                    with suppress(OSError):  # a full disk; the error itself is told
+                    with suppress(OSError):  # such as a full disk; the error of the call is raised below
                         self.log.append(labels, error=text, time=_now())
                 if left == 0:
                     message = f"the measurement of {short(labels)} raised {text}"
@@ -276,7 +276,7 @@ class Measurement:
             raise ValueError(f"there is no value of {missing[0]!r} among the numbers, got {short(dict(values))}")
         asked = {name: values[name] for name in self.units}
         numbers = {n: as_number(x, f"{n!r} of a measurement", finite=False, nan=True) for n, x in asked.items()}
-        # Further numbers are logged for measurements that ask for them.
+        # Other numbers are logged, for later measurements that use them.
         others = {str(name): x for name, x in values.items() if name not in numbers}
         return {**numbers, **{name: float(x) for name, x in others.items() if _is_number(x)}}
 
@@ -313,7 +313,7 @@ class Measurement:
                 self.refresh()  # reads the line just written
 
     def _claim(self, keys: Sequence[bytes]) -> None:
-        """Wait until no other thread measures one of the selections, and keep others from it."""
+        """Reserve selections for this thread; wait while another thread measures one of them."""
         with self._lock:
             self._lock.wait_for(lambda: self._claimed.isdisjoint(keys))
             self._claimed.update(keys)
@@ -343,7 +343,7 @@ class Measurement:
                     self._add(row, None if np.isnan(values).all() else dict(zip(self.units, values, strict=True)))
 
     def __getstate__(self) -> dict[str, Any]:
-        """What determines the numbers, for checkpoints; the memory and its locks belong to one process."""
+        """The data that determine the numbers, for checkpoints; without the memory and its locks."""
         return {"units": self.units, "repeats": self.repeats, "limits": self.limits}
 
     def __reduce__(self) -> Any:
@@ -415,7 +415,7 @@ class Measured(Metric):
 
 
 def call(run: Callable[[Any], Any], labels: dict[Hashable, Hashable], timeout: float | None) -> Ended:
-    """Make one call, in this process or in a worker; a call that takes too long is left to a daemon thread."""
+    """Make one call, in this process or in a worker; after the timeout it goes on in a daemon thread."""
     began = time.perf_counter()
     results: list[Any] = []
 

@@ -20,22 +20,22 @@ from cggd.space import ChoiceSpace
 
 try:
     import fcntl
-except ImportError:  # Windows: threads of one process are still safe
+except ImportError:  # Windows: the log is safe between threads, but not between processes
     fcntl = None
 
 # Keys of a line.
 KEYS = ("selection", "values", "invalid", "error", "seconds", "time")
 
-# Claims of selections lock one byte each, of this many. Two selections that share a byte only wait for each other.
+# Number of lock bytes. To claim a selection locks one of them; two selections with the same byte wait for each other.
 CLAIMS = 1 << 40
 
 
 class RunLog:
     """A file of measurements.
 
-    The first line names the space and the metrics. Each further line is one call: the labels of the selection, and the
-    numbers or the reason why the selection is invalid, the seconds that it took and the time at which it ended. Lines
-    are written under a lock and synchronised to the disk. A last line that was cut off by a crash is removed.
+    The first line has the space and the metrics. Each further line is one call: the labels of the selection, the
+    numbers or the reason why the selection is invalid, the duration in seconds, and the time of the end. Lines are
+    written under a lock and flushed to the disk. An incomplete last line, left by a crash, is removed.
 
     Parameters
     ----------
@@ -61,7 +61,7 @@ class RunLog:
             raise ValueError(f"log {self.path}: two decisions have the same name as text; rename one")
         self._head = json.loads(self._line({"space": self._labels(), "metrics": self.units}))
         self._place = self._lines = 0
-        # The byte locks of claims are in a file of their own, which is never written.
+        # The byte locks of claims are in a separate file, which is never written.
         self._claims = os.open(f"{self.path}.lock", os.O_RDWR | os.O_CREAT, 0o666)
 
     def close(self) -> None:
@@ -76,13 +76,13 @@ class RunLog:
         return json.dumps(data, default=label_to_json, ensure_ascii=False, allow_nan=False)
 
     def read(self) -> Iterator[tuple[NDArray[np.int64], dict[str, float] | None]]:
-        """Calls that were added since the last reading: the selection, and its numbers, or None if it is invalid."""
+        """Calls added since the last reading: the selection, and its numbers, or None if it is invalid."""
         if not self.path.exists():
             return
         with self.path.open("rb") as file:
             file.seek(self._place)
             text = file.read()
-        whole = text[: text.rfind(b"\n") + 1]  # a line without an end is being written, or was cut off
+        whole = text[: text.rfind(b"\n") + 1]  # without a last line that is being written or was cut off
         self._place += len(whole)
         for line in whole.splitlines():
             self._lines += 1
@@ -98,7 +98,7 @@ class RunLog:
             if "invalid" not in data:
                 values = self._values(data, where)
                 if any(name not in values for name in self.units):
-                    continue  # written by a measurement of other numbers
+                    continue  # written by a measurement with other metrics
             yield row, values
 
     def _check_head(self, data: Any) -> None:
@@ -143,18 +143,18 @@ class RunLog:
 
     @staticmethod
     def _repair(file: Any) -> None:
-        """Remove a last line without an end: its writer was stopped, as only one writes at a time."""
+        """Remove an incomplete last line. Only one process writes at a time, so its writer was stopped."""
         file.seek(0)
         file.truncate(file.read().rfind(b"\n") + 1)
         file.seek(0, os.SEEK_END)
 
     @contextmanager
     def claim(self, keys: list[bytes]) -> Iterator[None]:
-        """Keep other processes from measuring selections at the same time; a process that dies releases them."""
+        """Reserve selections for this process; if the process dies, they are released."""
         places = sorted({int.from_bytes(key[:8], "little") % CLAIMS for key in keys})
         held = []
         try:
-            for place in places:  # in one order, so that no two processes wait for each other
+            for place in places:  # sorted, so that no two processes wait for each other
                 _byte_lock(self._claims, place, lock=True)
                 held.append(place)
             yield
@@ -185,7 +185,7 @@ def _locked(file: int) -> Iterator[None]:
 
 
 def _byte_lock(file: int, place: int, *, lock: bool) -> None:
-    """Lock or release one byte; where the system has them, with locks that two logs of one process respect too."""
+    """Lock or release one byte, if possible with locks that also work between two logs of one process."""
     if fcntl is None:
         return
     if hasattr(fcntl, "F_OFD_SETLKW"):

@@ -1,4 +1,4 @@
-"""Workers: an executor that is made anew when it breaks, so that a worker that dies costs one call at most."""
+"""Workers: an executor that is replaced when it breaks, so that a worker that dies costs at most one call."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from concurrent.futures import BrokenExecutor, ProcessPoolExecutor
 from contextlib import contextmanager, nullcontext, suppress
 from typing import Any
 
-# A call that was in progress when this many pools broke is given up: it is likely to be what kills the workers.
+# A call that was in progress when this many pools broke is given up, because it probably kills the workers.
 BREAKS = 3
 
-# Seconds that a cluster may take to pass on a call and its answer, beside the time of the calls themselves.
+# Seconds that a cluster may take to transfer a call and its answer, in addition to the time of the calls.
 PASSING_SECONDS = 60.0
 
 EXECUTOR_WANTED = "executor must have a submit method as in concurrent.futures, or be a function that makes an executor"
@@ -22,14 +22,14 @@ EXECUTOR_WANTED = "executor must have a submit method as in concurrent.futures, 
 class Workers:
     """An executor, or a function that makes one, with a `submit` that survives the death of workers.
 
-    If a process of a process pool dies, the whole pool breaks, and all calls in progress are lost. Then another pool is
-    made, and the lost calls are made again, one at a time. A call during which three pools broke raises
-    `concurrent.futures.BrokenExecutor`. `Call.result` has a timeout for executors that fall silent.
+    If a process of a process pool dies, the whole pool breaks, and all calls in progress are lost. Then a new pool is
+    made, and the lost calls are repeated, one at a time. A call during which three pools broke raises
+    `concurrent.futures.BrokenExecutor`. `Call.result` has a timeout for executors that do not report dead workers.
 
     Parameters
     ----------
     executor : Executor, or callable without parameters that makes one
-        An executor that is no process pool of the standard library is made anew only if a callable is given.
+        Other executors than process pools of the standard library are replaced only if a callable is given.
 
     Raises
     ------
@@ -58,7 +58,7 @@ class Workers:
 
     @property
     def number(self) -> int:
-        """Number of calls that run at the same time, as far as the executor says so; otherwise 1."""
+        """Number of calls that run at the same time; 1 if the executor does not tell."""
         number = getattr(self._pool, "_max_workers", None)
         client: Any = getattr(self._pool, "_client", None)
         if number is None and hasattr(client, "nthreads"):  # of a Dask cluster
@@ -70,7 +70,7 @@ class Workers:
         return Call(self, fn, args)
 
     def start(self, fn: Callable, args: tuple[Any, ...]) -> tuple[Any, Any]:
-        """The pool and the future of a call; another pool is made if this one is broken."""
+        """The pool and the future of a call; a broken pool is replaced first."""
         for left in range(BREAKS, -1, -1):  # another call may break the new pool at once
             pool = self._pool
             try:
@@ -101,7 +101,7 @@ class Workers:
             raise BrokenExecutor(
                 f"{error}; to go on with another executor, give executor= a function that makes one"
             ) from error
-        # A pool does not say officially how it was made.
+        # There is no public access to the arguments of a pool.
         names = ("max_workers", "mp_context", "initializer", "initargs", "max_tasks_per_child")
         same: dict[str, Any] = {name: getattr(broken, f"_{name}") for name in names if hasattr(broken, f"_{name}")}
         pool = ProcessPoolExecutor(**same)
@@ -109,7 +109,7 @@ class Workers:
         return pool
 
     def close(self) -> None:
-        """Close the pools made here; that of the user is theirs."""
+        """Close the pools made here, but not the user's own."""
         for pool in self._own:
             with suppress(Exception):
                 pool.shutdown(wait=False)
@@ -118,7 +118,7 @@ class Workers:
 
 @contextmanager
 def shared(executor: Any) -> Iterator[Any]:
-    """Workers for one search or for several; None and workers, which the caller shares, stay as they are."""
+    """Make workers from an executor, and close them at the end; None and shared workers are yielded unchanged."""
     if executor is None or isinstance(executor, Workers):
         yield executor
         return
@@ -133,7 +133,7 @@ NUMBERS = itertools.count()
 
 
 def once(number: int, fn: Callable, /, *args: Any) -> Any:
-    """Call a function. The number makes calls differ: Dask answers equal calls with one result."""
+    """Call a function. The number makes each call different, because Dask computes equal calls only once."""
     return fn(*args)
 
 
@@ -147,18 +147,18 @@ class Call:
         workers.waiting.add(self)
 
     def result(self, timeout: float | None = None) -> Any:
-        """What the call returns; a call that is lost because its pool broke is made again.
+        """The result of the call; a call that is lost because its pool broke is repeated.
 
         Parameters
         ----------
         timeout : float, optional
-            Seconds that one call takes at most. The wait is so long for this call, and for each one that
-            was waiting when it was submitted.
+            Largest number of seconds of one call. The wait may take this time for this call, and for each call that was
+            waiting when this one was submitted.
 
         Raises
         ------
         TimeoutError
-            If there is no answer: a worker died, and the executor does not say so.
+            If there is no answer, for example because a worker died and the executor does not report it.
         """
         try:
             for breaks in range(1, BREAKS + 1):
@@ -172,7 +172,7 @@ class Call:
                         if breaks == BREAKS:
                             raise BrokenExecutor(f"its worker died, {BREAKS} times; {error}") from error
                         if not _broken(self._pool):
-                            raise  # of a pool that the function itself uses
+                            raise  # the broken pool is one that the function itself uses
             raise AssertionError
         finally:
             self._workers.waiting.discard(self)
@@ -185,7 +185,7 @@ class Call:
             return self._future.result(max(self._began + patience - time.monotonic(), 0.0))
         except TimeoutError as error:
             if self._future.done():
-                raise  # of the function itself
+                raise  # raised by the function itself
             self._future.cancel()
             raise TimeoutError(f"no answer from the executor within {patience:g} s") from error
 
@@ -196,7 +196,7 @@ class Call:
 
 
 def _broken(pool: Any) -> bool:
-    """Whether a pool takes no more calls since workers died."""
+    """Whether a pool accepts no more calls because workers died."""
     try:
         pool.submit(int)
     except BrokenExecutor:

@@ -16,14 +16,14 @@ from cggd.program.highs import LinearProgram, NotLinearError, Outcome
 from cggd.program.presolve import limits_of, possible
 from cggd.program.sum_tables import Tables
 
-# Up to this many options, those that the bounds rule out are removed first. That takes a few passes over all tables.
+# Up to this many options, the options that the bounds rule out are removed first, in a few passes over all tables.
 PRESOLVED = 1_000_000
 
-# The relaxation is solved a second time, without the options that are worse than the selection found, if that makes
-# some sum smaller by this factor.
+# The relaxation is solved again, without the options that are worse than the selection found, if this makes some sum
+# smaller by this factor.
 LIGHTER = 10.0
 
-# Relative gap to which the Lagrangian dual is solved, or this share of the gap that is asked for.
+# Relative gap to which the Lagrangian dual is solved, or this share of the requested gap.
 TOLERANCE = 1e-6
 GAP_SHARE = 0.1
 
@@ -129,7 +129,7 @@ def relax(
 
 
 def _led_by_constraints(problem: Problem, sums: lagrangian.Relaxation, budget: Budget) -> lagrangian.Relaxation:
-    """Where every selection has the same objective, the multipliers of all constraints together lead the repair."""
+    """With a constant objective, repair with the multipliers for the sum of all constraints as the objective."""
     tables = Tables.of(problem, problem.allowed)
     if tables is None or tables.spread[0] > tables.noise[0] or not problem.constraints:
         return sums

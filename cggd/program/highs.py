@@ -24,33 +24,34 @@ from cggd.rounding import OPERATIONS, UNIT
 from cggd.space import ChoiceSpace
 
 # Absolute tolerances of HiGHS, at scipy's defaults. GAP: branches that improve the best known selection by less are
-# pruned. FEASIBLE: by how much a row or the range of a variable may be violated. REDUCED: the same for a reduced cost.
+# pruned. FEASIBLE: largest violation of a row or of the range of a variable. REDUCED: largest error of a reduced cost.
 GAP = 1e-6
 FEASIBLE = 1e-6
 REDUCED = 1e-7
 
 # Rows and costs are scaled by a power of two, to a largest coefficient between LARGEST / 2 and LARGEST. The solver's
-# absolute tolerances are then relative ones of 1e-9. Coefficients below DROPPED are removed from rows, and the rows are
-# loosened by what they could add, so that every remaining coefficient is at least a hundred tolerances. HiGHS has
-# called feasible programs infeasible that had coefficients of 1e-9.
+# absolute tolerances then correspond to relative ones of 1e-9. Coefficients below DROPPED are removed from rows, and
+# the rows are loosened by the largest possible contribution of these, so that every remaining coefficient is at least a
+# hundred tolerances. HiGHS has called feasible programs with coefficients of 1e-9 infeasible.
 DROPPED = 100 * FEASIBLE
 
-# Rounds of narrowing the ranges of auxiliary variables: a ceiling narrows that of the objective, which narrows others.
+# Rounds of narrowing the ranges of auxiliary variables. A ceiling narrows the range of the objective, which narrows
+# others.
 TIGHTENED = 3
 
-# The tolerance, in place of FEASIBLE, of a program that is to prove that its ceiling cannot be reached. HiGHS accepts
-# variables and rows that are off by it; with 1e-6, selections that do not exist reach ceilings 1e-7 below the optimum.
+# Tolerance, in place of FEASIBLE, for proving that a ceiling cannot be reached. HiGHS accepts violations of variables
+# and rows up to the tolerance; with 1e-6, selections that do not exist reach ceilings 1e-7 below the optimum.
 PRECISE = 1e-9
 
 # Scaled rows whose rounding error is larger than this are loosened by it. Smaller errors are covered by the solver's
 # tolerances, which are larger. (A margin of 1e-6 to 1e-3 in every row makes HiGHS 1.12 lose optima.)
 NEGLIGIBLE = 1e-8
 
-# Verdicts of HiGHS 1.12 are no proofs for programs that have auxiliary variables and, in rows, costs or the value of an
-# epigraph variable, numbers below TRUSTED. There it loses optima by more than its tolerances, with presolve (5 of 400
-# programs with a peak or a longest path of numbers up to 1e9) and without it (2 of 1357). Smaller coefficients of
-# variables that are 0 or 1 are therefore removed from their rows as well. This makes the bound worse by about 1e-6 of
-# the largest number for each.
+# Verdicts of HiGHS 1.12 are not used as proofs for programs with auxiliary variables and with numbers below TRUSTED in
+# rows, costs or the value of an epigraph variable. There it loses optima by more than its tolerances, with presolve (5
+# of 400 programs with a peak or a longest path of numbers up to 1e9) and without it (2 of 1357). Smaller coefficients
+# of variables that are 0 or 1 are therefore removed from their rows as well. This makes the bound worse by about 1e-6
+# of the largest number for each.
 TRUSTED = 1e-3
 
 
@@ -133,7 +134,7 @@ class LinearProgram:
 
     Notes
     -----
-    An option that breaks a bound or the ceiling, whatever the other decisions choose, gets no variable either
+    An option that violates a bound or the ceiling for every choice of the other decisions gets no variable either
     (`cggd.program.presolve`).
 
     Raises
@@ -182,9 +183,9 @@ class LinearProgram:
             self._tighten()
 
     def _tighten(self) -> None:
-        """Narrow the range of each auxiliary variable to what every row by itself leaves of it.
+        """Narrow the range of each auxiliary variable to the values that every single row allows.
 
-        With a ceiling, costs that alone exceed it vanish, and the scaling is that of the numbers that remain.
+        With a ceiling, costs that exceed it are removed, and the scaling is that of the remaining numbers.
         """
         program, n, reach = self.program, len(self.program.open), self.program.reach
         matrix = sparse.coo_array(self.rows.matrix(self.n_columns))
@@ -197,7 +198,7 @@ class LinearProgram:
         margin, binary = NEGLIGIBLE * reach, reach == 1
         lower, upper = np.maximum(lower - margin, 0.0), np.minimum(upper + margin, reach)
         lower, upper = np.where(binary, np.ceil(lower), lower), np.where(binary, np.floor(upper), upper)
-        upper = np.maximum(lower, upper)  # the rows remain, so that the solver finds what is impossible
+        upper = np.maximum(lower, upper)  # the rows remain, so the solver still detects infeasibility
         lower, share = np.append(np.zeros(n), lower), np.append(np.ones(n), (upper - lower) / reach)
         self.rows, self.cost = (_ranged(expression, lower, share) for expression in (self.rows, self.cost))
 
@@ -249,7 +250,7 @@ class LinearProgram:
         if rng is not None:
             columns = rng.permutation(columns)
             equal = cast(Any, equal)[rng.permutation(cast(Any, equal).shape[0])]
-        # The solver's objective lacks the constant, and its relative gap refers to what is left.
+        # The solver's objective and its relative gap do not include the constant.
         relative = gap * abs(near) / (abs(near - scaled.constant) or 1.0)
         options: dict[str, float] = {"mip_rel_gap": min(relative, 1.0)}
         if time_limit is not None:
@@ -293,7 +294,7 @@ class LinearProgram:
         # A column may move over its whole range at a reduced cost within the tolerance.
         moved = len(self.program.first) + float(self.program.reach.sum())
         error = GAP + REDUCED * moved if scaled.cost.any() else 0.0
-        # Each continuous variable may be off by the tolerance, and so may those that one with a cost depends on.
+        # Each continuous variable may have an error of the tolerance, also those on which one with a cost depends.
         error += FEASIBLE * np.count_nonzero(~scaled.whole) * float(np.abs(scaled.cost[~scaled.whole]).sum())
         lower = (bound - error) / scaled.unit + scaled.constant - float(self.cost.rounding[0])
         return Solution(outcome, found, lower, int(getattr(result, "mip_node_count", None) or 0))
@@ -376,7 +377,7 @@ class LinearProgram:
         n, cost, constant = len(program.open), np.zeros(self.n_columns), float(self.cost.constant[0])
         np.add.at(cost, self.cost.column, self.cost.coefficient)
         if n:
-            # A large number shared by all options of a decision would use up the solver's digits; it is subtracted.
+            # A large number common to all options of a decision would cost the solver precision; it is subtracted.
             least = np.minimum.reduceat(cost[:n], program.first)
             cost[:n] -= least[program.row]
             constant += float(least.sum())
@@ -428,7 +429,7 @@ class _Scaled:
 
     @property
     def smallest(self) -> float:
-        """The smallest number in rows and costs, without those so small that they may be rounding errors of 0."""
+        """The smallest number in rows and costs, except for numbers that may be rounding errors of 0."""
         limits = self.limits[np.diff(self.matrix.indptr) > 0]  # the solver ignores rows without coefficients
         numbers = np.abs(np.concatenate([self.matrix.data, limits, self.cost]))
         return float(numbers.min(initial=np.inf, where=numbers >= DROPPED))
@@ -452,14 +453,14 @@ class _Scaled:
 
 
 def _ranged(expression: Expression, lower: NDArray[np.float64], share: NDArray[np.float64]) -> Expression:
-    """The expression of variables that begin at `lower` and have a share of their former range."""
+    """The expression with variables that start at `lower` and are scaled by a share of their former range."""
     shifts = expression.coefficient * lower[expression.column]
     constant = expression.constant + np.bincount(expression.row, shifts, minlength=len(expression))
     return replace(expression, coefficient=expression.coefficient * share[expression.column], constant=constant)
 
 
 def _outcome(status: int) -> Outcome:
-    """What scipy's number for the end of a solver means."""
+    """The outcome for scipy's status number."""
     return {0: Outcome.OPTIMAL, 2: Outcome.INFEASIBLE}.get(status, Outcome.STOPPED)
 
 

@@ -44,8 +44,8 @@ SMALLEST_RADIUS = 1e-12
 # Of at least LARGE decisions, a sample of SCREENED is solved again after each pass over all of them, with limits that
 # are corrected by what the pass found. Each of these ROUNDS leaves about a tenth of the violation before. The
 # sample is solved to a relative gap of EXACTLY, at which few of its decisions are undecided. Limits are tightened by a
-# share of SPARE of the violation, or of LATE when the time is over, so that the minimiser is feasible soon. Where it is
-# not near enough, the best REPAIRED ones are repaired before the dual is solved on all decisions.
+# share of SPARE of the violation, or of LATE after the time limit, so that the minimiser is soon feasible. If its gap
+# is too large, the minimisers of the best REPAIRED points are repaired before the dual is solved on all decisions.
 LARGE = 250_000
 SCREENED = 65_536
 ROUNDS = 8
@@ -53,10 +53,10 @@ EXACTLY = 1e-7
 SPARE, LATE = 0.1, 1.0
 REPAIRED = 2
 
-# Repairs end at a gap of this share of the one that is asked for.
+# Repairs end at a gap of this share of the requested one.
 NEAR = 0.9
 
-# Number of best multipliers whose minimisers are repaired in turn.
+# Number of the best multipliers whose minimisers are repaired.
 TRIED = 8
 
 
@@ -171,7 +171,7 @@ def relax(
 
 
 class _Found:
-    """The best feasible selection so far, and whether it is near enough to the dual's value."""
+    """The best feasible selection so far; `near` is the relative gap to the dual at which it is good enough."""
 
     def __init__(self, problem: Problem, near: float) -> None:
         self.problem, self.near = problem, near
@@ -191,13 +191,13 @@ class _Found:
             self.selection, self.cost = selection, cost
 
     def close(self, dual: _Dual) -> bool:
-        """Whether the gap is near enough."""
+        """Whether the relative gap is at most `near`."""
         return self.selection is not None and self.cost - dual.points[0].value <= self.near * abs(self.cost)
 
 
 @dataclass(frozen=True, eq=False)
 class _Dual:
-    """The best points, best first; whether infeasibility is proved; and the number of passes."""
+    """The best points in order, whether infeasibility is proved, and the number of passes."""
 
     points: Sequence[Point]
     infeasible: bool
@@ -232,9 +232,9 @@ def _sampled(
 def _screened(
     tables: Tables, near: float, over: Callable[[], bool], rng: np.random.Generator
 ) -> tuple[_Dual, NDArray[np.int64] | None]:
-    """Of many decisions: points of the dual, and the best minimiser that is feasible; few passes over all of them.
+    """Points of the dual and the best feasible minimiser, for many decisions, with few passes over all tables.
 
-    A feasible minimiser costs more than the dual's value by what its multipliers pay for the unused rest of the limits.
+    The cost of a feasible minimiser minus the dual's value is the unused part of each limit times its multiplier.
     """
     n = tables.layout.n_decisions
     if n < LARGE:
@@ -258,10 +258,10 @@ def _screened(
         if (slope <= 0).all() and cost < least:
             best, least = selection, cost
         bound = max(point.value for point in points)
-        late = over()  # a feasible minimiser is worth being late
+        late = over()  # go on after the time limit until a minimiser is feasible
         if part.infeasible or (best is not None and (late or least - bound <= near * abs(least))):
             break
-        # At these prices the sample violates its limits as all decisions do, in proportion.
+        # New limits, such that at these prices the sample violates them in proportion to all decisions.
         violated = slope + (LATE if late else SPARE) * np.abs(slope)
         now = np.where(finite, sample.minimise(prices)[0].slope, 0.0)
         limits = sample.limits + now - share * violated

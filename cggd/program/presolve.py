@@ -60,7 +60,7 @@ def possible(
 
 
 def impossible(constraint: Constraint, allowed: NDArray[np.bool_] | None = None) -> str | None:
-    """Why no selection satisfies a constraint, where the metric's own extremes prove it."""
+    """Why no selection satisfies a constraint, if the metric's own extremes prove it; None otherwise."""
     if constraint.confidence is not None:
         return None
     low, high = constraint.metric.limits()

@@ -39,7 +39,7 @@ def repair(
     best, least = None, math.inf
     for point in points:
         point, selection = tables.minimise(point.multipliers)
-        # What rounding may have added is no violation at first, so that limits can be met without slack.
+        # A violation within the rounding errors is ignored at first, so that limits without slack can be satisfied.
         for noise in (-tables.noise[1:], tables.noise[1:]):
             for repaired in _repairs(tables, point, selection, point.slope + noise, over):
                 value = problem.cost(repaired)

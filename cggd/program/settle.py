@@ -21,9 +21,9 @@ EXCLUDED = 12
 # Relative gap up to which the value and the bound of a finished exact solver (HiGHS) differ by its tolerances only.
 PRECISION = 2e-6
 
-# A value is proved optimal if HiGHS, with a tolerance of 1e-9, finds no selection that is better by a share of CLOSED
-# of it. The share is less where a quarter of the smallest difference between numbers of the objective is, and more than
-# MARGIN times the rounding error of the objective; otherwise there is no such proof.
+# A value is proved optimal if HiGHS, with a tolerance of 1e-9, finds no selection that is better by more than an error:
+# a share of CLOSED of the value, but at most a quarter of the smallest difference between numbers of the objective. The
+# error must exceed MARGIN times the rounding error of the objective; otherwise there is no such proof.
 CLOSED = 1e-11
 MARGIN = 4.0
 
@@ -68,7 +68,7 @@ class Settled:
         Whether it is proved that no better selection exists.
     outcome : Outcome
     error : float
-        What is proved is that no selection is better by as much as this; 0 if there is no better selection.
+        No selection is better by this amount or more; 0 if it is proved that none is better at all.
     """
 
     selection: NDArray[np.int64] | None
@@ -195,7 +195,7 @@ def resolution(problem: Problem, cost: float) -> float:
     assert expression is not None
     numbers = np.unique(np.abs(np.append(expression.coefficient, 0.0)))
     apart = np.diff(numbers)
-    apart = apart[apart > OPERATIONS * UNIT * numbers[1:]]  # what differs by rounding is the same
+    apart = apart[apart > OPERATIONS * UNIT * numbers[1:]]  # without differences due to rounding
     error = min(CLOSED * abs(cost), float(apart.min(initial=np.inf)) / 4)
     return float(error) if error > MARGIN * float(expression.rounding.max()) else 0.0
 
@@ -203,7 +203,7 @@ def resolution(problem: Problem, cost: float) -> float:
 def _polished(
     problem: Problem, best: NDArray[np.int64], allowed: NDArray[np.bool_] | None
 ) -> tuple[NDArray[np.int64], float]:
-    """Change single decisions as long as that improves the objective by what the solver does not see."""
+    """Change single decisions while that improves the objective; such changes may be below the solver's tolerances."""
     space, cost = problem.space, problem.cost(best)
     for _ in range(POLISHED):
         costs = problem.sign * np.asarray(problem.objective.replacements(best), dtype=float)

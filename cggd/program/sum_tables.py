@@ -1,4 +1,4 @@
-"""Problems of sums: tables of numbers per option that are added, mixed by multipliers and minimised, in blocks."""
+"""Problems whose metrics are sums: their tables are weighted by multipliers, added and minimised, block by block."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from cggd.rounding import OPERATIONS
 
 @dataclass(frozen=True, eq=False)
 class Point:
-    """Multipliers, the dual's value there, and its slope: by how much the minimiser violates each constraint."""
+    """Multipliers, the value of the dual, and its slope: the amount by which the minimiser violates each constraint."""
 
     multipliers: NDArray[np.float64]
     value: float
@@ -27,7 +27,7 @@ class Point:
 
 @dataclass(frozen=True, eq=False)
 class Extent:
-    """Of each table: the least and the greatest sum that a selection has, and the greatest of absolute numbers."""
+    """For each table: the least and the greatest sum over selections, and the greatest sum of absolute values."""
 
     low: NDArray[np.float64]
     high: NDArray[np.float64]
@@ -36,7 +36,7 @@ class Extent:
 
 @dataclass(frozen=True, eq=False)
 class Tables:
-    """``sign * table`` summed: the objective's first, to be minimised, then the constraints', to be at most limits."""
+    """Tables of the objective, to be minimised, and of the constraints, whose sums ``sign * table`` have limits."""
 
     layout: Layout
     tables: Sequence[NDArray[Any]]
@@ -62,7 +62,7 @@ class Tables:
         return cls(problem.space.layout, tables, signs, limits, problem.sign * constants[0], sizes, allowed)
 
     def sample(self, n: int, rng: np.random.Generator) -> Tables:
-        """The same of a random choice of decisions, with limits in proportion."""
+        """The tables of a random sample of n decisions, with limits in proportion."""
         layout = self.layout
         decisions = np.sort(rng.choice(layout.n_decisions, n, replace=False))
         offsets = np.concatenate([[0], np.cumsum(layout.sizes[decisions])])
@@ -77,7 +77,7 @@ class Tables:
 
     @cached_property
     def extent(self) -> Extent:
-        """Least and greatest sums of each table, and what it is good for otherwise, found in one walk."""
+        """The extent of the tables, from one pass over them; the size is used as the error bound."""
         low, high, size = np.zeros((3, len(self.tables)))
         for decisions, options, _ in self.layout.blocks:
             starts = self.layout.offsets[decisions] - options.start
@@ -93,7 +93,7 @@ class Tables:
         return Extent(low, high, size + self.sizes)
 
     def mixed(self, multipliers: NDArray[np.float64]) -> Iterator[tuple[slice, slice, NDArray[np.float64]]]:
-        """Block by block, the objective of each option with what it uses, paid for; the array is used again."""
+        """For each block, the options' objective plus multipliers times uses; the next block reuses the array."""
         weights = self.signs * np.concatenate([[1.0], multipliers])
         used = [t for t, weight in enumerate(weights) if weight]
         longest = max(options.stop - options.start for _, options, _ in self.layout.blocks)
@@ -109,7 +109,7 @@ class Tables:
             yield decisions, options, total[:n]
 
     def minimise(self, multipliers: NDArray[np.float64]) -> tuple[Point, NDArray[np.int64]]:
-        """The dual at some multipliers, and the selection that is best there."""
+        """The dual at given multipliers, and the selection that minimises it."""
         selection = np.empty(self.layout.n_decisions, dtype=np.int64)
         parts: list[float] = []
         uses: list[NDArray[np.float64]] = []
@@ -141,15 +141,15 @@ class Tables:
 
     @property
     def spread(self) -> NDArray[np.float64]:
-        """By how much sums of each table differ at the most."""
+        """Largest difference between two sums of each table."""
         return self.extent.high - self.extent.low
 
     @property
     def noise(self) -> NDArray[np.float64]:
-        """What rounding may change in a sum of each table."""
+        """Bound on the rounding error of a sum of each table."""
         return OPERATIONS * np.finfo(float).eps * self.extent.size
 
     def rounding(self, multipliers: NDArray[np.float64]) -> float:
-        """What rounding may add to the dual, or take off a selection's own sums, at the most (Higham, 2002, ch. 4)."""
+        """Bound on the rounding error of the dual minus a selection's own sums (Higham, 2002, ch. 4)."""
         paid = float(self.noise[0] + multipliers @ self.noise[1:])
         return 2 * (1 + len(self.tables) / OPERATIONS) * paid

@@ -15,7 +15,7 @@ from cggd.program.silence import compiled_code_silenced
 # Interval at which the search checks whether to abandon a running solver. A solver that ends earlier causes no waiting.
 POLL_SECONDS = 0.05
 
-# How long the process waits at its end for abandoned solvers, which stop at their own time limits.
+# Seconds that the process waits at its end for abandoned solvers, which stop at their own time limits.
 EXIT_SECONDS = 2.0
 
 
