@@ -40,7 +40,6 @@ from cggd.improve import cores
 from cggd.improve.switches import swap
 from cggd.program.bounds import Relaxed, relax
 from cggd.program.grid import grid, proved
-from cggd.program.highs import Outcome, Solution
 from cggd.testing import choice_spaces, problems
 from tests.test_highs import kept, masks
 
@@ -303,28 +302,6 @@ def test_the_exact_solver_ends_within_the_gap_asked_for(problem, gap):
     assert result.bound is None or problem.sign * result.bound <= optimum + error
     if result.stopped is Stop.GAP:
         assert abs(result.value - result.bound) <= gap * abs(result.bound) + error
-
-
-@pytest.mark.parametrize(
-    ("limit", "share", "closing", "shares"),
-    [(100, 0.3, False, [0.1, 0.27]), (100, 0.3, True, [0.1]), (100, 1.0, True, [1.0]), (1, 0.3, False, [0.3])],
-)
-def test_a_first_attempt_shows_whether_more_time_is_of_use(monkeypatch, limit, share, closing, shares):
-    given, clock = [], [0.0]
-
-    def solve(program, *, time_limit, **options):
-        given.append(time_limit)
-        clock[0] += time_limit
-        return Solution(Outcome.STOPPED, None, -np.inf)
-
-    monkeypatch.setattr("cggd.budget.time.perf_counter", lambda: clock[0])
-    monkeypatch.setattr("cggd.improve.exact.LinearProgram.solve", solve)
-    monkeypatch.setattr(Incumbent, "closing", closing)
-    monkeypatch.setattr("cggd.improve.exact.SMALL", 0)
-    space = ChoiceSpace.from_sizes([2, 2])
-    problem = Problem(Additive(space, [1, 2, 3, 4]), [Additive(space, [1, 0, 1, 0]) <= 1])
-    list(Exact(share=share).improve(problem, Incumbent(problem), Budget(limit), np.random.default_rng(0)))
-    assert given == pytest.approx([limit * part for part in shares])
 
 
 def test_progress_says_which_improver_is_at_work():

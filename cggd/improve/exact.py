@@ -13,20 +13,13 @@ from cggd.incumbent import Finding, Incumbent
 from cggd.problem import Problem
 from cggd.program.bounds import open_cost
 from cggd.program.highs import LinearProgram, Outcome, Solution
-from cggd.program.settle import Settled, linear_part, settle
+from cggd.program.settle import linear_part, settle
 
 # Share of the requested gap that is passed to the solver, because its tolerances loosen its bound afterwards.
 GAP_SHARE = 0.9
 
 # Seconds beyond its time limit after which the solver is abandoned. It checks the limit only from time to time.
 GRACE_SECONDS = 1.0
-
-# If the solver may use only a part of the time, a first attempt gets FIRST_SHARE. It shows whether the solver's cuts
-# close much of the gap; if they do, `Cores` goes on. A second attempt needs LONGER times the seconds of the first. In
-# less than FIRST_SECONDS the cuts are not made.
-FIRST_SHARE = 0.1
-FIRST_SECONDS = 0.5
-LONGER = 1.5
 
 # Programs of at most SMALL coefficients may use SHORT_SHARE of the time left, up to SHORT_SECONDS, if that is more than
 # their share. With a short limit, the share may end just before they are solved.
@@ -64,28 +57,7 @@ class Exact:
         part = linear_part(problem)
         if part is None:
             return
-        twice = FIRST_SHARE < self.share < 1 and FIRST_SECONDS <= FIRST_SHARE * budget.left < np.inf
-        shares = [FIRST_SHARE, self.share] if twice else [self.share]
-        spent = 0.0
-        for share in shares:
-            if share * budget.left < LONGER * spent or (spent and incumbent.closing):
-                return
-            began = budget.seconds
-            settled = self._settled(problem, part, incumbent, budget, share)
-            spent = budget.seconds - began
-            if settled.proved and settled.selection is None:
-                yield Finding(proof="proved by mixed-integer programming (HiGHS)")
-                return
-            bound = problem.sign * settled.bound if np.isfinite(settled.bound) else None
-            complete = settled.outcome is Outcome.OPTIMAL and part.objective is problem.objective
-            found = settled.nearest if settled.selection is None else settled.selection
-            yield Finding(found, bound, error=settled.error if complete or settled.error else None)
-            if settled.outcome is not Outcome.STOPPED:
-                return
-
-    def _settled(self, problem: Problem, part: Problem, incumbent: Incumbent, budget: Budget, share: float) -> Settled:
-        """The result of the solver within a share of the time left."""
-        mine = budget.part(share=share)
+        mine = budget.part(share=self.share)
         short = budget.part(seconds=min(SHORT_SHARE * budget.left, SHORT_SECONDS))
 
         def solve(program: LinearProgram) -> Solution:
@@ -104,4 +76,11 @@ class Exact:
             relaxed = incumbent.relaxed
             allowed = relaxed.reduced() <= open_cost(incumbent.cost, problem.sign * relaxed.bound, step)
             allowed[problem.space.layout.flat(known)] = True
-        return settle(problem, part, allowed=allowed, known=known, step=step, gap=budget.gap, solve=solve)
+        settled = settle(problem, part, allowed=allowed, known=known, step=step, gap=budget.gap, solve=solve)
+        if settled.proved and settled.selection is None:
+            yield Finding(proof="proved by mixed-integer programming (HiGHS)")
+            return
+        bound = problem.sign * settled.bound if np.isfinite(settled.bound) else None
+        complete = settled.outcome is Outcome.OPTIMAL and part.objective is problem.objective
+        found = settled.nearest if settled.selection is None else settled.selection
+        yield Finding(found, bound, error=settled.error if complete or settled.error else None)

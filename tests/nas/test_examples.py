@@ -30,8 +30,10 @@ def test_the_tutorial(tmp_path, monkeypatch):
     assert len(BLOCKS) == 6
     names = {}
     for number, (code, output) in enumerate(BLOCKS):
+        # Proofs take longer where the machine is busy.
+        patient = code.replace("epochs=30", "epochs=3").replace("show=False)", "show=False, time_limit=60)")
         with redirect_stdout(StringIO()) as printed:
-            exec(code.replace("epochs=30", "epochs=3"), names)
+            exec(patient, names)
         if number < 3:  # what follows depends on the training
             assert same_on_every_machine(printed.getvalue()) == same_on_every_machine(output)
     assert (tmp_path / "digits.onnx").is_file()
