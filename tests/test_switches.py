@@ -468,7 +468,7 @@ def test_reduced_costs_lead_to_better_selections(seed):
     knapsack = mmkp("I04")
     problem = Problem(knapsack.value, knapsack.constraints, "maximize")
     relaxed = lagrangian.relax(problem)
-    lightest = knapsack.space.layout.argmax(-sum(c.metric.sum_table()[1] for c in knapsack.constraints))
+    lightest = knapsack.space.layout.argmax(-sum(c.metric.sum_table().values for c in knapsack.constraints))
     guided = improved(problem, lightest, 3000, seed, reduced=relaxed.reduced())
     assert guided < problem.cost(lightest)
     assert -guided >= 0.995 * knapsack.best_known
