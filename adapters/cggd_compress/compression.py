@@ -721,16 +721,15 @@ def compress(
         raise ValueError("model is an empty list; give at least one model")
     options["timed"] = options.get("timed", False) or "latency" in {goal.name, *(limit.name for limit in asked)}
     best: Compressed | None = None
-    original: Mapping[str, float] = {}
+    original: dict[str, float] = {}
     for i, one in enumerate(models):
         made = Compression(one, data, teacher=models[0] if i else None, **options)
         if i == 0:
-            asked, original = made.bounds(asked), made.original
+            asked = made.bounds(asked)
         found = made.solve(asked, minimize=goal, measurements=measurements, seed=seed)
         if len(models) > 1:
-            facts = dict(made.original_costs if i == 0 else original)
-            original = facts if i == 0 else original
-            found = replace(found, message=f"model {i + 1} of {len(models)}; {found.message}", original=facts)
+            original = original or made.original_costs
+            found = replace(found, message=f"model {i + 1} of {len(models)}; {found.message}", original=original)
         if best is None or (found.feasible and not best.costs.get(goal.name, np.inf) <= found.costs[goal.name]):
             best = found
     assert best is not None

@@ -58,7 +58,7 @@ class EachOption:
         for done, inner in enumerate(every):
             part = budget.part(share=1 / (len(every) - done))
             if not budget.over() and not _no_better(inner, incumbent):
-                yield from _improve([Exact(share=1.0), Cores(beside=Switches())], inner, part, rng, incumbent)
+                yield from _improve([Exact(), Cores(beside=Switches())], inner, part, rng, incumbent)
         left = [inner for inner in every if inner.proof is None]
         if not left:
             yield Finding(proof=f"each option of {problem.space.decisions[self.decision]!r} was ruled out")

@@ -77,8 +77,6 @@ class Branches:
     ) -> Iterator[Finding | None]:
         """Yield better selections, and finally a bound, or a proof of infeasibility."""
         mine, limits, ties = budget.part(share=self.share), limits_of(problem.constraints), count()
-        if incumbent.selection is None and incumbent.start is not None and problem.permits(incumbent.start[None])[0]:
-            yield Finding(incumbent.start)
         everything = np.ones(problem.space.n_options, dtype=bool)
         parent, children = -np.inf, [everything if problem.allowed is None else problem.allowed]
         heap: list[tuple[float, int, Node]] = []
