@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import select
 import sys
 from concurrent.futures import ThreadPoolExecutor
 
@@ -316,7 +318,11 @@ def test_what_a_hanging_program_started_is_ended_too(folder):
     program = Program("sh hang.sh {x}", ChoiceSpace({"x": [1, 2]}), timeout=0.5)
     with pytest.raises(Invalid, match=r"no answer within 0\.5 s"):
         program({"x": 1})
-    with open(f"/proc/{(folder / 'child').read_text().strip()}/stat") as file:  # gone, or not yet waited for
+    child = (folder / "child").read_text().strip()
+    ended = os.pidfd_open(int(child))
+    select.select([ended], [], [], 10.0)  # a signal takes effect a moment after it was sent
+    os.close(ended)
+    with open(f"/proc/{child}/stat") as file:  # gone, or not yet waited for
         assert file.read().split()[2] == "Z"
 
 
