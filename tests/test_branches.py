@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cggd import Additive, Branches, ChoiceSpace, Function, Interactions, Metric, Problem, Status, solve
+from cggd import Additive, Branches, ChoiceSpace, Function, Interactions, Metric, Peak, Problem, Status, solve
 from cggd.improve.branches import lagrangian
 from cggd.testing import check_improver
 from cggd.testing.strategies import problems
@@ -20,6 +20,13 @@ def test_every_finding_is_true(problem):
     if improver.suits(problem):
         check_improver(improver, problem)
         check_improver(Branches(nodes=2), problem)
+
+
+def test_it_ends_when_its_budget_is_over():
+    # The children of the first node each have a better selection.
+    space = ChoiceSpace.from_sizes([2, 2, 2, 2])
+    peak, cost = Peak(space, [0, 0, 0, 0, 0, 0, 1, 0]), Additive(space, [0, -1, 0, 0, 0, 0, 0, -1])
+    check_improver(Branches(), Problem(peak, [cost <= -1, Peak(space, np.zeros(8)) >= 0], "maximize"))
 
 
 @settings(max_examples=25, deadline=None)

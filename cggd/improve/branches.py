@@ -81,14 +81,14 @@ class Branches:
         parent, children = -np.inf, [everything if problem.allowed is None else problem.allowed]
         heap: list[tuple[float, int, Node]] = []
         for branched in count():
+            better: list[NDArray[np.int64]] = []
             for mask in children:
                 node = node_of(problem, limits, mask, incumbent.cost - self.tolerance)
-                for selection in () if node is None else node.found:
-                    if problem.cost(selection) < incumbent.cost and problem.satisfied(selection):
-                        yield Finding(selection)
-                if node is not None and max(parent, node.bound) < incumbent.cost - self.tolerance:
+                if node is not None:
                     heapq.heappush(heap, (max(parent, node.bound), next(ties), node))
-            yield None
+                    better += [one for one in node.found if problem.cost(one) < incumbent.cost]
+            best = min(filter(problem.satisfied, better), key=problem.cost, default=None)
+            yield None if best is None else Finding(best)
             if not heap or heap[0][0] >= incumbent.cost - self.tolerance or branched >= self.nodes or mine.over():
                 break
             parent, _, node = heapq.heappop(heap)
