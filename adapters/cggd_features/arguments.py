@@ -95,7 +95,10 @@ class Variables:
             found = [column for column, name in enumerate(self.names or ()) if fnmatchcase(str(name), keys)]
             if not found:
                 if self.names is None:
-                    raise ValueError(f"{argument} = {keys!r} needs feature names; give a DataFrame, or column numbers")
+                    raise ValueError(
+                        f"{argument} = {keys!r} needs feature names; give a DataFrame (in a pipeline, "
+                        "set_output(transform='pandas')), or column numbers"
+                    )
                 warnings.warn(f"{argument}: no feature matches {keys!r}; the group is left out", stacklevel=6)
             return found, set()
         listed = _listed(keys, argument)

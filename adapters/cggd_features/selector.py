@@ -28,6 +28,7 @@ from sklearn.utils.validation import (
     _check_sample_weight,
     check_consistent_length,
     check_is_fitted,
+    column_or_1d,
     has_fit_parameter,
     validate_data,
 )
@@ -113,7 +114,8 @@ class BudgetedSelector(MetaEstimatorMixin, SelectorMixin, BaseEstimator):
     ----------
     support_ : bool array of shape (n_features,)
         Which features are selected. Of subsets with equal scores, the cheapest, then the smallest, then the one with
-        the lowest column numbers.
+        the lowest column numbers. The wrapper prefers, before the cheapest, the one with the best BIC of least squares,
+        as many subsets have equal scores once an AUC or an accuracy is 1.
     total_cost_ : float, or dict of budget name to float
         Total cost of the selected features.
     feature_costs_ : float array of shape (n_features,), or dict of budget name to it
@@ -247,6 +249,8 @@ class BudgetedSelector(MetaEstimatorMixin, SelectorMixin, BaseEstimator):
         else:
             checked: Any = validate_data(self, X, y, multi_output=True, **how)
             X, y = checked
+            if y.ndim == 2 and y.shape[1] == 1 and (is_classifier(self.estimator) or y.dtype.kind not in "fiu"):
+                y = column_or_1d(y, warn=True)
         model = model_of(self.estimator, y, self.engine, plain=self.scoring is None and self.cv is None)
         if model.engine != "wrapper" and frame is not None:
             X = check_array(X, accept_sparse=True)
@@ -315,10 +319,11 @@ class BudgetedSelector(MetaEstimatorMixin, SelectorMixin, BaseEstimator):
             fit_params, score_params = {}, {}
             split_params = {"groups": metadata["groups"]} if "groups" in metadata else {}
             if "sample_weight" in metadata:
-                if not has_fit_parameter(estimator, "sample_weight"):
-                    raise TypeError(f"sample_weight was given, but {estimator!r} takes none")
-                fit_params = {"sample_weight": weights}
-                score_params = fit_params if _takes_weights(scorer, estimator) else {}
+                step, last = estimator.steps[-1] if isinstance(estimator, Pipeline) else ("", estimator)
+                if not has_fit_parameter(last, "sample_weight"):
+                    raise TypeError(f"sample_weight was given, but {last!r} takes none")
+                fit_params = {f"{step}__sample_weight" if step else "sample_weight": weights}
+                score_params = {"sample_weight": weights} if _takes_weights(scorer, estimator) else {}
         splits, fresh = list(cv.split(X, y, **split_params)), []
         if self.cv is None and "groups" not in split_params:
             kind = RepeatedStratifiedKFold if is_classifier(estimator) and y.ndim == 1 else RepeatedKFold

@@ -20,6 +20,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -299,18 +300,22 @@ def solve(
         result = error.result
     if result.indices is not None:
         best = max(best, result.indices.astype(bool), key=metric.value)  # of equal ones, the one that was scored
-    met = metric.subsets()
+    met, order = metric.subsets(), partial(_order, gram, limits, _n_rows(metric.validation.X))
     if fresh and not clock.over():
-        best, score = _judged(metric, limits, best, fresh, clock)
+        best, score = _judged(metric, limits, best, fresh, clock, order)
     else:
         score = metric.value(best)
         equal = [s for s, other in met if other >= score - EQUAL and limits.holds(s)]
-        best = min([best, *equal], key=lambda s: _thrift(limits, s))
+        best = min([best, *equal], key=order)
     return EngineResult(best, score, met=met, n_fits=metric.n_fits)
 
 
-def _thrift(limits: Limits, selected: NDArray[np.bool_]) -> tuple[float, int, list[int]]:
-    return round(limits.price(selected), 12), int(selected.sum()), np.flatnonzero(selected).tolist()
+def _order(gram: Gram, limits: Limits, n: int, selected: NDArray[np.bool_]) -> tuple[float, float, int, list[int]]:
+    """Order of subsets with equal scores: by BIC of least squares, then by cost, size, and column numbers."""
+    unexplained = max(1.0 - gram.explained(selected), 1e-12)
+    bic = n * np.log(unexplained) + len(gram.columns_of(selected)) * np.log(n)
+    chosen = np.flatnonzero(selected).tolist()
+    return round(float(bic), 6), round(limits.price(selected), 12), len(chosen), chosen
 
 
 def _judged(
@@ -319,9 +324,11 @@ def _judged(
     best: NDArray[np.bool_],
     fresh: Sequence[tuple[NDArray[np.int64], NDArray[np.int64]]],
     clock: Budget,
+    order: Callable[[NDArray[np.bool_]], Any],
 ) -> tuple[NDArray[np.bool_], float]:
     """The best subset of the search, or one that is clearly better on splits it did not see; and its score."""
-    held = sorted((row for row in metric.subsets() if limits.holds(row[0])), key=lambda row: -row[1])
+    held = [row for row in metric.subsets() if limits.holds(row[0])]
+    held.sort(key=lambda row: (-round(row[1], 10), order(row[0])))
     subsets = {s.tobytes(): s for s in (best, *(s for s, _ in held[:JUDGED]))}
     fits = metric.max_fits - metric.n_fits
     if clock.limited:
@@ -334,18 +341,20 @@ def _judged(
     jobs = [delayed(metric.validation.score)(own, split) for own in columns for split in splits]
     scores = np.array(Parallel(n_jobs=metric.n_jobs)(jobs), dtype=float).reshape(len(rows), len(splits))
     metric.others.append(len(jobs))
-    chosen = _chosen(rows, scores, limits)
+    chosen = _chosen(rows, scores, order)
     return rows[chosen], float(scores[chosen].mean())
 
 
-def _chosen(rows: Sequence[NDArray[np.bool_]], scores: NDArray[np.float64], limits: Limits) -> int:
-    """The first subset, or one that is ahead of it by more than a standard error; the cheapest of equal ones."""
+def _chosen(
+    rows: Sequence[NDArray[np.bool_]], scores: NDArray[np.float64], order: Callable[[NDArray[np.bool_]], Any]
+) -> int:
+    """The first subset, or one that is ahead of it by more than a standard error; of equal ones, the first in order."""
     means = scores.mean(axis=1)
     ahead = scores[means.argmax()] - scores[0]
     clearly = ahead.mean() > ahead.std(ddof=1) / np.sqrt(scores.shape[1])
     score = float(means.max() if clearly else means[0])
     equal = np.flatnonzero(np.abs(means - score) <= EQUAL).tolist()
-    return min(equal, key=lambda i: _thrift(limits, rows[i]))
+    return min(equal, key=lambda i: order(rows[i]))
 
 
 def _ranks(worth: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -25,6 +25,7 @@ def abess(problem: Problem, seed: int, time_limit: float) -> NDArray[np.bool_]:
     fit = LinearRegression if problem.task == "regression" else LogisticRegression
     met = [problem.empty()]
     seen = problem.fits(met[0])
+    seen = seen[np.ptp(problem.X[:, seen], axis=0) > 0]  # abess refuses constant columns
     # No size is tried above that of the cheapest features within the budget, or above the default limit of abess.
     cheapest = np.sort(problem.costs.prices[seen]).cumsum()
     n, p = len(problem.y), len(seen)

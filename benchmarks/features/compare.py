@@ -77,7 +77,8 @@ class Task:
     def holds(self, row: dict[str, str]) -> bool:
         """Whether a row of the CSV file is one of this task."""
         mine = self.part, str(self.seed), str(self.fold)
-        return mine == (row["part"], row["seed"], row["fold"]) and row["data"].startswith(self.data)
+        named = row["data"].startswith(f"{self.data}, ") if self.part == OPTIMA else row["data"] == self.data
+        return named and mine == (row["part"], row["seed"], row["fold"])
 
     def rows(self) -> list[Row]:
         """Run every method on all problems of the task."""
@@ -99,7 +100,8 @@ def tasks(parts: Sequence[str], seeds: Sequence[int], quick: bool, methods: Sequ
     for part, names in ((CLINICAL, tables), (BUNDLED, bundled), (BOOSTING, boosting)):
         if part in parts:
             folds = range(1 if quick else OUTER)
-            yield from (Task(part, *run, quick, methods) for run in product(names, seeds, folds))
+            runs = product(seeds, names, folds)  # a run that ends early has whole seeds
+            yield from (Task(part, name, seed, fold, quick, methods) for seed, name, fold in runs)
 
 
 def _optima(task: Task) -> Iterator[Row]:

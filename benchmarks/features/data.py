@@ -26,15 +26,15 @@ CLINICAL = {
     "pima": ("class", "tested_negative", (2.0, 4.0, 20.0, 24.0, 45.0)),
 }
 
-# Tables that come with scikit-learn: the loading function, the positive class (None if y is numeric), and three
+# Tables that come with scikit-learn: the loading function, the positive class (None if y is numeric), and five
 # budgets. Each feature costs 1, so a budget is a number of features.
 BUNDLED = {
-    "breast_cancer": ("load_breast_cancer", 1, (3.0, 6.0, 12.0)),
-    "wine": ("load_wine", 1, (2.0, 4.0, 8.0)),
+    "breast_cancer": ("load_breast_cancer", 1, (2.0, 3.0, 6.0, 12.0, 20.0)),
+    "wine": ("load_wine", 1, (1.0, 2.0, 4.0, 6.0, 8.0)),
     "iris": ("load_iris", 1, (1.0, 2.0, 3.0)),
-    "digits": ("load_digits", 8, (5.0, 10.0, 20.0)),
-    "digits, 3": ("load_digits", 3, (5.0, 10.0, 20.0)),
-    "diabetes": ("load_diabetes", None, (2.0, 4.0, 7.0)),
+    "digits": ("load_digits", 8, (3.0, 5.0, 10.0, 20.0, 30.0)),
+    "digits, 3": ("load_digits", 3, (3.0, 5.0, 10.0, 20.0, 30.0)),
+    "diabetes": ("load_diabetes", None, (1.0, 2.0, 3.0, 5.0, 7.0)),
 }
 
 # Budgets with gradient boosting as the model: two of the tables above, and two random ones with interactions.

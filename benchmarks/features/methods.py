@@ -30,7 +30,7 @@ class Entrant:
 ENTRANTS = {
     "cggd": Entrant("ours", "cggd"),
     "cggd, EBIC": Entrant("ours", "cggd_ebic", parts={DESIGN}),
-    "cggd, deviance": Entrant("ours", "cggd_deviance", parts=NESTED),
+    "cggd, AUC": Entrant("ours", "cggd_auc", parts=NESTED),
     "exhaustive": Entrant("exact", "exhaustive", parts={OPTIMA, CLINICAL}),
     "greedy, gain": Entrant("greedy", "by_gain"),
     "greedy, gain per cost": Entrant("greedy", "by_gain_per_cost"),

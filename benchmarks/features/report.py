@@ -2,7 +2,7 @@
 
 ``python -m benchmarks.features.report out/features/features.csv --out docs`` writes pictures into the folder and the
 tables into its ``features.md`` between two marks; the rest of that file is kept. ``--results`` names the folder of the
-summary.
+summary, of which ``--keep`` keeps the parts that the files lack.
 """
 
 from __future__ import annotations
@@ -139,9 +139,9 @@ def losses_table(lines: pd.DataFrame) -> str:
     return table(header, out) if out else "None."
 
 
-def markdown(rows: pd.DataFrame) -> str:
-    """All tables."""
-    parts, lines = [], summary(rows)
+def markdown(rows: pd.DataFrame, lines: pd.DataFrame) -> str:
+    """All tables, from the rows of proved optima and the summary of all parts."""
+    parts = []
     if len(proved := rows[rows["part"] == OPTIMA]):
         parts += [
             "### Budgets with a proved optimum",
@@ -158,7 +158,7 @@ def markdown(rows: pd.DataFrame) -> str:
             f"### {data}",
             "AUC on patients left out, and of the others the mean difference to cggd with its standard error (in how "
             "many of the runs they were better : worse); above 0 they are better. Then the cross-validated AUC on "
-            "the patients seen, which all but `cggd, deviance`, mRMR, lasso and abess maximise.",
+            "the patients seen, which all but `cggd`, mRMR, lasso and abess maximise.",
             held_out_table(group, "test", paired=True),
             held_out_table(group, "train", paired=False),
         ]
@@ -188,16 +188,21 @@ def markdown(rows: pd.DataFrame) -> str:
     return "\n\n".join(parts)
 
 
-def write(paths: Sequence[Path], folder: Path, results: Path | None = None) -> Path:
-    """Write pictures and tables, and a summary as CSV in `results` (or `folder`); return the page."""
-    rows, page = read(*paths), folder / "features.md"
+def write(paths: Sequence[Path], folder: Path, results: Path | None = None, *, keep: bool = False) -> Path:
+    """Write pictures and tables, and a summary as CSV in `results` (or `folder`); return the page.
+
+    With `keep`, parts that the comparisons lack keep their lines of an earlier summary there.
+    """
+    rows, page, out = read(*paths), folder / "features.md", (results or folder) / "features_summary.csv"
     folder.mkdir(parents=True, exist_ok=True)
     lines = summary(rows)
-    lines.to_csv(
-        (results or folder) / "features_summary.csv", index=False, float_format="%.5g", quoting=csv.QUOTE_MINIMAL
-    )
+    if keep:
+        before = pd.read_csv(out)
+        lines = pd.concat([before[~before["part"].isin(set(lines["part"]))], lines], ignore_index=True)
+        lines["method"] = pd.Categorical(lines["method"], list(ENTRANTS | BOOSTED))
+    lines.to_csv(out, index=False, float_format="%.5g", quoting=csv.QUOTE_MINIMAL)
     images = "\n".join(f"![{drawn.stem}]({drawn.name})" for drawn in pictures.draw(lines, folder))
-    insert(f"{markdown(rows)}\n\n{images}", page, MARK)
+    insert(f"{markdown(rows, lines)}\n\n{images}", page, MARK)
     return page
 
 
@@ -207,8 +212,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("csv", nargs="+", type=Path)
     parser.add_argument("--out", type=Path, required=True, metavar="FOLDER")
     parser.add_argument("--results", type=Path, metavar="FOLDER", help="of the CSV file; by default --out")
+    parser.add_argument("--keep", action="store_true", help="parts that the files lack keep their earlier summary")
     asked = parser.parse_args(arguments)
-    print(f"wrote {write(asked.csv, asked.out, asked.results)}")
+    print(f"wrote {write(asked.csv, asked.out, asked.results, keep=asked.keep)}")
 
 
 if __name__ == "__main__":

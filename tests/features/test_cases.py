@@ -8,8 +8,10 @@ import pytest
 from sklearn.base import BaseEstimator
 from sklearn.compose import ColumnTransformer, make_column_selector
 from sklearn.ensemble import RandomForestRegressor
+from sklearn.exceptions import DataConversionWarning
 from sklearn.linear_model import LinearRegression, LogisticRegression
 from sklearn.model_selection import GridSearchCV, KFold, cross_val_score
+from sklearn.neighbors import KNeighborsClassifier
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import FunctionTransformer, OneHotEncoder, StandardScaler
 
@@ -231,3 +233,29 @@ def test_several_classes_are_searched_by_the_multinomial_likelihood(seed):
             logs = model.predict_log_proba(X[:, [i, j]])[np.arange(200), np.searchsorted(model.classes_, y)]
             shares[j, i] = logs.sum()
     assert tuple(selector.get_support(indices=True).tolist()) == max(shares, key=shares.get)
+
+
+def labelled():
+    rng = np.random.default_rng(0)
+    X = rng.normal(size=(60, 3))
+    return X, np.where(X[:, 1] + 0.3 * rng.normal(size=60) > 0, "yes", "no")
+
+
+@pytest.mark.parametrize("engine", ["gram", "wrapper"])
+def test_labels_in_one_column_are_labels(engine):
+    X, y = labelled()
+    selector = BudgetedSelector(LogisticRegression(), costs=1, budget=1, engine=engine, max_fits=60, random_state=0)
+    with pytest.warns(DataConversionWarning, match="column-vector"):
+        column = selector.fit(X, y[:, None]).support_
+    np.testing.assert_array_equal(column, selector.fit(X, y).support_)
+
+
+def test_weights_reach_the_last_step_of_a_pipeline():
+    X, y = labelled()
+    weights = np.where(X[:, 2] > 0, 5.0, 0.1)
+    how = {"costs": 1, "budget": 1, "scoring": "neg_log_loss", "cv": KFold(3), "max_fits": 60}
+    alone = BudgetedSelector(LogisticRegression(), **how).fit(X, y, sample_weight=weights)
+    piped = BudgetedSelector(make_pipeline("passthrough", LogisticRegression()), **how).fit(X, y, sample_weight=weights)
+    assert piped.score_ == pytest.approx(alone.score_)
+    with pytest.raises(TypeError, match=r"KNeighborsClassifier.* takes none"):
+        BudgetedSelector(make_pipeline("passthrough", KNeighborsClassifier()), **how).fit(X, y, sample_weight=weights)

@@ -215,3 +215,16 @@ def test_the_best_subsets_are_judged_on_other_folds():
     own = BudgetedSelector(LinearRegression(), cv=KFold(5), **how).fit(X, y)
     assert own.score_ == pytest.approx(cross_val_score(LinearRegression(), X[:, [0, 3]], y, cv=KFold(5)).mean())
     assert own.score_ != selector.score_
+
+
+@pytest.mark.parametrize("cv", [None, 3])
+def test_of_equal_scores_the_one_that_explains_more_and_no_noise(cv):
+    rng = np.random.default_rng(0)
+    y = np.arange(90) % 2
+    X = rng.normal(size=(90, 4))
+    X[:, :2] = 0.2 * X[:, :2] + y[:, None]  # each of the two separates the classes: every score is 1
+    selector = BudgetedSelector(LogisticRegression(), costs=[1, 2, 1, 1], budget=5, cv=cv, scoring="roc_auc")
+    assert selector.fit(X, y).score_ == 1
+    assert selector.get_support(indices=True).tolist() == [0, 1]
+    X[:, 1] = X[:, 0]  # the same again: the cheaper one
+    assert selector.fit(X, y).get_support(indices=True).tolist() == [0]
