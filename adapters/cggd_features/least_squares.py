@@ -127,12 +127,12 @@ class Fit:
         """The fit with one more variable, in O(s p); recomputed if it is nearly a combination of the others."""
         own = self.gram.columns[variable]
         if len(own) == 0 or not self.clear:
-            return Fit.at(self.gram, _switched(self.selected, variable))
+            return self.anew(variable)
         used = self.rows[:, own]
         rest = self.gram.matrix[own] - used.T @ self.rows
         sizes, directions = np.linalg.eigh(rest[:, own]) if len(own) > 1 else (rest[0, own], np.ones((1, 1)))
         if sizes.min() <= CLEAR:
-            return Fit.at(self.gram, _switched(self.selected, variable))
+            return self.anew(variable)
         turn = directions / np.sqrt(sizes)
         new, step = turn.T @ rest, turn.T @ self.residual[own]
         n = len(used)
@@ -145,7 +145,7 @@ class Fit:
             left.append(block - np.einsum("kvi,kvj->vij", new[:, columns], new[:, columns]))
         return replace(
             self,
-            selected=_switched(self.selected, variable),
+            selected=switched(self.selected, variable),
             inside=np.concatenate([self.inside, own]),
             basis=basis,
             rows=np.concatenate([self.rows, new]),
@@ -158,9 +158,9 @@ class Fit:
         """The fit without a variable, in O(s p); recomputed if it was nearly a combination of the others."""
         at = np.flatnonzero(self._owner == variable)
         if not self.clear or len(at) == 0:
-            return Fit.at(self.gram, _switched(self.selected, variable))
+            return self.anew(variable)
         if (self.basis[at] ** 2).sum() >= 1 / CLEAR:
-            return Fit.at(self.gram, _switched(self.selected, variable))
+            return self.anew(variable)
         # Reflections map the directions that the other columns do not span to the last coordinates, which are dropped.
         basis, rows, effects, kept = self.basis, self.rows, self.effects, len(self.inside)
         for place in at.tolist():
@@ -179,7 +179,7 @@ class Fit:
             left.append(block + np.einsum("kvi,kvj->vij", lost[:, columns], lost[:, columns]))
         return replace(
             self,
-            selected=_switched(self.selected, variable),
+            selected=switched(self.selected, variable),
             inside=np.delete(self.inside, at),
             basis=np.delete(basis[:, :kept], at, axis=0),
             rows=rows[:kept],
@@ -187,6 +187,14 @@ class Fit:
             residual=self.residual + lost.T @ step,
             left=left,
         )
+
+    def switched(self, variable: int) -> Fit:
+        """The fit with a variable added, or removed if it is selected."""
+        return self.minus(variable) if self.selected[variable] else self.plus(variable)
+
+    def anew(self, *variables: int) -> Fit:
+        """The fit with some variables switched, computed from the Gram matrix."""
+        return Fit.at(self.gram, switched(self.selected, *variables))
 
     @cached_property
     def _beside(self) -> tuple[Sequence[NDArray[np.float64]], NDArray[np.float64]]:
@@ -214,7 +222,7 @@ class Fit:
         for (variables, columns), left in zip(self.gram.classes, blocks, strict=True):
             gains[variables], clear = self._quadratic(left, residual[columns])
             for variable in variables[~clear & ~self.selected[variables]].tolist():
-                gains[variable] = self.gram.explained(_switched(self.selected, variable)) - self.value
+                gains[variable] = self.gram.explained(switched(self.selected, variable)) - self.value
         gains[self.selected] = 0.0
         return gains
 
@@ -292,8 +300,7 @@ class Fit:
             spread = left[None] + np.einsum("ikjl,ikjn->ijln", effect, effect, optimize=True)
             out[:, variables], clear = self._quadratic(spread, residual)
             for row, number in np.argwhere(~clear & ~self.selected[variables]).tolist():
-                gone = _switched(self.selected, int(self._owner[places[row, 0]]))
-                swapped = _switched(gone, int(variables[number]))
+                swapped = switched(self.selected, int(self._owner[places[row, 0]]), int(variables[number]))
                 # The caller subtracts the loss.
                 loss = float((step[row] ** 2).sum())
                 out[row, variables[number]] = self.gram.explained(swapped) - self.value + loss
@@ -323,9 +330,10 @@ class Fit:
         return out, clear
 
 
-def _switched(selected: NDArray[np.bool_], variable: int) -> NDArray[np.bool_]:
+def switched(selected: NDArray[np.bool_], *variables: int) -> NDArray[np.bool_]:
+    """A selection with some variables added, or removed if they are selected."""
     out = selected.copy()
-    out[variable] = not out[variable]
+    out[list(variables)] ^= True
     return out
 
 
@@ -434,7 +442,7 @@ class _FitState:
         self.updates += len(switches)
         self.fit, self._table = self._after(switches), None
         if self.updates >= UPDATES:  # rounding errors add up
-            self.fit, self.updates = Fit.at(self.fit.gram, self.fit.selected), 0
+            self.fit, self.updates = self.fit.anew(), 0
 
     def undo(self) -> None:
         if not self.past:
@@ -445,5 +453,5 @@ class _FitState:
         fit = self.fit
         for variable, option in switches:
             if fit.selected[variable] != option:
-                fit = fit.plus(variable) if option else fit.minus(variable)
+                fit = fit.switched(variable)
         return fit

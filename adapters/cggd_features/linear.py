@@ -13,11 +13,11 @@ from cggd import Branches, Status, maximize
 from cggd.budget import Budget
 from cggd_features.engine_result import EngineResult
 from cggd_features.gram import Gram
-from cggd_features.least_squares import Fit, LeastSquares
+from cggd_features.least_squares import Fit, LeastSquares, switched
 from cggd_features.limits import Limits
 from cggd_features.reduced import reduced
 from cggd_features.refine import refined
-from cggd_features.subset import EQUAL, POWERS, Penalties, along_rates, filled, greedy, promise, search
+from cggd_features.subset import EQUAL, MOST_INSIDE, POWERS, Penalties, along_rates, greedy, promise, search
 
 # Up to this many columns, branch and bound looks for a proof, and each budget of the path is searched separately.
 PROVABLE = 40
@@ -84,7 +84,8 @@ def solve(
         return _all(gram, limits, everything, met, clock, prove)
     # With shared prices, greedy subsets may need variables that `along_rates` does not find promising.
     powers = POWERS if limits.shared else ()
-    seeds = [greedy(Fit.at(gram, start), limits, power, penalties, clock.part(share=0.2).over) for power in powers]
+    first, stop = Fit.at(gram, start), clock.part(share=0.2).over
+    seeds = [greedy(first, limits, penalties, stop, power=power, most=MOST_INSIDE) for power in powers]
     kept = _promising(limits, start, [*met, *seeds])
     small, narrow = (gram, limits) if len(kept) == len(start) else reduced(gram, limits, kept)
     near, begin, own = [Fit.at(small, fit.selected[kept]) for fit in met], start[kept], penalties.among(kept)
@@ -101,7 +102,7 @@ def solve(
         selected, bound = proof.selected, proof.bound
         status = Status.OPTIMAL if proof.optimal else status
     else:
-        selected = filled(Fit.at(gram, selected), limits, penalties, clock.over).selected
+        selected = greedy(Fit.at(gram, selected), limits, penalties, clock.over).selected
         if prove and len(gram.matrix) <= BOUNDED:
             most, sure = gram.measured(limits.affordable)
             bound = most if sure else None
@@ -215,23 +216,17 @@ def thrifty(fit: Fit, limits: Limits, stop: Callable[[], bool] = lambda: False) 
         useless = limits.removals(selected) & (fit.losses <= EQUAL) & (saved >= 0)
         if useless.any():
             at = np.flatnonzero(useless)
-            fit = Fit.at(fit.gram, _flipped(selected, int(at[np.lexsort((-at, -saved[at]))[0]])))
+            fit = fit.anew(int(at[np.lexsort((-at, -saved[at]))[0]]))
             continue
         out, change = fit.swaps()
         same = limits.swaps(selected, out) & (np.abs(change) <= EQUAL)
         best: tuple[float, int, int] | None = None
         for i, j in np.argwhere(same).tolist():
-            swapped = _flipped(_flipped(selected, out[i]), j)
+            swapped = switched(selected, int(out[i]), j)
             cheaper = limits.price(swapped) - limits.price(selected)
             if cheaper < -1e-12 or (cheaper <= 1e-12 and j < out[i]):
                 best = min(best or (np.inf, 0, 0), (cheaper, int(j), int(out[i])))
         if best is None:
             return fit
-        fit = Fit.at(fit.gram, _flipped(_flipped(selected, best[2]), best[1]))
+        fit = fit.anew(*best[1:])
     return fit
-
-
-def _flipped(selected: NDArray[np.bool_], variable: int) -> NDArray[np.bool_]:
-    out = selected.copy()
-    out[variable] = not out[variable]
-    return out

@@ -10,9 +10,7 @@ from numpy.typing import NDArray
 
 from cggd import Constraint
 from cggd_features.arguments import Arguments
-
-# Scores that differ by less are equal.
-EQUAL = 1e-10
+from cggd_features.subset import EQUAL
 
 
 @dataclass(frozen=True, eq=False)

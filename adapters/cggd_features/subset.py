@@ -118,7 +118,7 @@ def paid(fit: Fit, limits: Limits, rate: float, penalties: Penalties, stop: Call
         drop = np.where(shares.removals(selected), saved - fit.losses, -np.inf)
         if max(add.max(), drop.max()) > EQUAL:
             better = add if add.max() >= drop.max() else drop
-            fit = switched(fit, int(np.argmax(better)))
+            fit = fit.switched(int(np.argmax(better)))
             continue
         out, change = fit.swaps()
         change += price[out][:, None] - price
@@ -172,31 +172,28 @@ def _regrouped(fit: Fit, limits: Limits, rate: float, penalties: NDArray[np.floa
 
 
 def greedy(
-    fit: Fit, limits: Limits, power: float, penalties: Penalties, stop: Callable[[], bool] = lambda: False
+    fit: Fit,
+    limits: Limits,
+    penalties: Penalties,
+    stop: Callable[[], bool] = lambda: False,
+    *,
+    power: float = 0.5,
+    most: float = np.inf,
 ) -> Fit:
-    """Add the variable of largest gain / price**power that fits, until none does or many are selected."""
-    while not stop() and len(fit.inside) <= MOST_INSIDE:
-        fits = limits.additions(fit.selected) & (fit.gains > penalties.of(fit) + EQUAL)
-        if not fits.any():
-            break
-        price = np.maximum(limits.prices(fit.selected), 1e-9) ** power if power else 1.0
-        fit = fit.plus(int(np.argmax(np.where(fits, fit.gains / price, -np.inf))))
-    return fit
+    """Add variables of largest gain / price**power that fit; with many columns selected, several at a time.
 
-
-def filled(fit: Fit, limits: Limits, penalties: Penalties, stop: Callable[[], bool] = lambda: False) -> Fit:
-    """Add variables that fit, best gain for price first; with many columns selected, several at a time."""
-    while not stop():
-        fits = limits.additions(fit.selected) & (fit.gains > penalties.of(fit) + EQUAL)
-        if not fits.any():
+    It ends if no more variable fits, or if more than `most` columns are selected.
+    """
+    while not stop() and len(fit.inside) <= most:
+        at = np.flatnonzero(limits.additions(fit.selected) & (fit.gains > penalties.of(fit) + EQUAL))
+        if len(at) == 0:
             break
-        worth = promise(fit, limits)
-        at = np.flatnonzero(fits)
-        some = at[np.argsort(-worth[at], kind="stable")][: max(1, int(BATCH * (len(fit.inside) - MOST_INSIDE)))]
+        worth = promise(fit, limits, power)[at]
+        some = at[np.argsort(-worth, kind="stable")][: max(1, int(BATCH * (len(fit.inside) - MOST_INSIDE)))].tolist()
         selected = fit.selected.copy()
-        for variable in some.tolist():
+        for variable in some:
             selected[variable] = limits.additions(selected)[variable]
-        fit = fit.plus(int(some[0])) if len(some) == 1 else Fit.at(fit.gram, selected)
+        fit = fit.plus(some[0]) if len(some) == 1 else Fit.at(fit.gram, selected)
     return fit
 
 
@@ -206,13 +203,13 @@ def climb(fit: Fit, limits: Limits, penalties: Penalties, stop: Callable[[], boo
         if stop():
             break
         if update % UPDATES == 0:
-            fit = Fit.at(fit.gram, fit.selected)
+            fit = fit.anew()
         selected, own = fit.selected, penalties.of(fit)
         add = np.where(limits.additions(selected), fit.gains - own, -np.inf)
         saved = penalties.of(fit, out=True)
         drop = np.where(limits.removals(selected), saved - fit.losses, -np.inf) if not penalties.free else add
         if max(add.max(), drop.max()) > EQUAL:
-            fit = switched(fit, int(np.argmax(add if add.max() >= drop.max() else drop)))
+            fit = fit.switched(int(np.argmax(add if add.max() >= drop.max() else drop)))
             continue
         out, change = fit.swaps()
         change += own[out][:, None] - own
@@ -291,16 +288,12 @@ def search(
     beyond = [fit for fit in met if not limits.holds(fit.selected)]
     ends = [first, *within[-1:], *(repaired(fit, limits) for fit in beyond[:1])]
     climbed = [climb(fit, limits, penalties, stop) for fit in ends[1:] if fit is not None]
-    seeds = seeds or [greedy(first, limits, power, penalties, stop) for power in POWERS]
+    greedily = (greedy(first, limits, penalties, stop, power=power, most=MOST_INSIDE) for power in POWERS)
+    seeds = seeds or list(greedily)
     best = max([first, *climbed, *seeds], key=penalties.worth)
     return force(climb(Fit.at(gram, best.selected), limits, penalties, stop), limits, penalties, stop)
 
 
-def promise(fit: Fit, limits: Limits) -> NDArray[np.float64]:
-    """Gain of each variable per root of its price, a compromise between gain and gain per price."""
-    return fit.gains / np.sqrt(np.maximum(limits.prices(fit.selected), 1e-9))
-
-
-def switched(fit: Fit, variable: int) -> Fit:
-    """The fit with a variable added, or removed if it is selected."""
-    return fit.minus(variable) if fit.selected[variable] else fit.plus(variable)
+def promise(fit: Fit, limits: Limits, power: float = 0.5) -> NDArray[np.float64]:
+    """Gain of each variable / price**power; the root of the price is a compromise of gain and gain per price."""
+    return fit.gains / np.maximum(limits.prices(fit.selected), 1e-9) ** power if power else fit.gains.copy()

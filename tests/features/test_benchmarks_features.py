@@ -346,6 +346,26 @@ def test_it_runs_and_keeps_the_page(tmp_path, capsys, monkeypatch):
     assert all(sum(map(task.holds, found)) == len(found) / 7 for task in parts)
 
 
+def test_a_table_is_not_taken_for_one_whose_name_begins_with_its_own():
+    done = {"part": "bundled", "data": "digits, 3", "seed": "0", "fold": "0"}
+    held = [task.data for task in compare.tasks(["bundled"], [0], quick=False) if task.holds(done)]
+    assert held == ["digits, 3"]
+    done |= {"part": "optima", "data": "pima, own prices, hard"}
+    assert compare.Task("optima", "pima", 0).holds(done)
+    assert not compare.Task("optima", "heart_cleveland", 0).holds(done)
+
+
+def test_a_summary_keeps_the_parts_that_were_not_run_again(tmp_path):
+    paths = [tmp_path / "first.csv", tmp_path / "second.csv"]
+    row = compare.Row("bundled", "wine", 2.0, 0, 0, "cggd", 2.0, 2, 0.9, 0.8, None, 0.1, "0 1")
+    compare.write([row, replace(row, part="clinical", data="pima", test=0.7)], paths[0])
+    compare.write([replace(row, test=0.9)], paths[1])
+    report.write(paths[:1], tmp_path)
+    report.write(paths[1:], tmp_path, keep=True)
+    lines = pd.read_csv(tmp_path / "features_summary.csv")
+    assert lines.set_index("data")["test"].to_dict() == {"pima": 0.7, "wine": 0.9}
+
+
 def test_unknown_parts_are_refused(capsys):
     with pytest.raises(SystemExit):
         compare.main(["--parts", "clinic"])

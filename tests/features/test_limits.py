@@ -115,7 +115,7 @@ def test_the_engine_finds_the_optimum_without_a_proof_nearly_always_and_with_one
     assert max(gram.explained(rows[0]), 0.8 * optimum) <= found.score + 1e-9 <= optimum + 2e-9
     start = Fit.at(gram, rows[0])
     for power in POWERS:
-        assert found.score >= greedy(start, limits, power, no_penalties(limits)).value - 1e-9
+        assert found.score >= greedy(start, limits, no_penalties(limits), power=power).value - 1e-9
 
 
 @settings(max_examples=30, deadline=None)
