@@ -32,8 +32,8 @@ BUNDLED = {
     "breast_cancer": ("load_breast_cancer", 1, (2.0, 3.0, 6.0, 12.0, 20.0)),
     "wine": ("load_wine", 1, (1.0, 2.0, 4.0, 6.0, 8.0)),
     "iris": ("load_iris", 1, (1.0, 2.0, 3.0)),
-    "digits": ("load_digits", 8, (3.0, 5.0, 10.0, 20.0, 30.0)),
-    "digits, 3": ("load_digits", 3, (3.0, 5.0, 10.0, 20.0, 30.0)),
+    "digits": ("load_digits", 8, (2.0, 3.0, 5.0, 8.0, 12.0)),
+    "digits, 3": ("load_digits", 3, (2.0, 3.0, 5.0, 8.0, 12.0)),
     "diabetes": ("load_diabetes", None, (1.0, 2.0, 3.0, 5.0, 7.0)),
 }
 

@@ -15,12 +15,13 @@ NESTED = (CLINICAL, BUNDLED, BOOSTING)  # selected on half of the samples, score
 
 @dataclass(frozen=True)
 class Entrant:
-    """A method, the package that it needs, and its parts of the benchmark."""
+    """A method, the package that it needs, its parts of the benchmark, and whether it ends soon on a few columns."""
 
     module: str
     function: str
     package: str = "sklearn"
     parts: Collection[str] = PARTS
+    ends: bool = False
 
     def load(self) -> Method:
         """Import what it needs."""
@@ -32,9 +33,9 @@ ENTRANTS = {
     "cggd, EBIC": Entrant("ours", "cggd_ebic", parts={DESIGN}),
     "cggd, AUC": Entrant("ours", "cggd_auc", parts=NESTED),
     "exhaustive": Entrant("exact", "exhaustive", parts={OPTIMA, CLINICAL}),
-    "greedy, gain": Entrant("greedy", "by_gain"),
-    "greedy, gain per cost": Entrant("greedy", "by_gain_per_cost"),
-    "SFS": Entrant("sequential", "sfs"),
+    "greedy, gain": Entrant("greedy", "by_gain", ends=True),
+    "greedy, gain per cost": Entrant("greedy", "by_gain_per_cost", parts={OPTIMA, DESIGN, CLINICAL}, ends=True),
+    "SFS": Entrant("sequential", "sfs", ends=True),
     "RFE": Entrant("rankings", "rfe", parts=NESTED),
     "mRMR": Entrant("rankings", "mrmr"),
     "lasso path": Entrant("rankings", "lasso"),
