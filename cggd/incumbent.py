@@ -174,7 +174,9 @@ class Incumbent:
     @property
     def closing(self) -> bool:
         """Whether the bound has closed a share of `CLOSED` of the gap between linear relaxation and best selection."""
-        linear = None if self.relaxed is None else self.relaxed.bound if self.relaxed.linear is None else self.relaxed.linear
+        linear = (
+            None if self.relaxed is None else self.relaxed.bound if self.relaxed.linear is None else self.relaxed.linear
+        )
         return linear is not None and self._closed(linear)
 
     @property

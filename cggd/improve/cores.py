@@ -122,7 +122,7 @@ class Cores:
             return
         mine, step = budget.part(share=self.share), incumbent.step(budget)
         shared = _Cores(problem, incumbent, incumbent.relaxed, step, mine)
-        # If the gap to the linear relaxation is nearly closed, the solver's neighbourhoods are better than local search.
+        # If much of the gap is closed, the solver's neighbourhoods are better than local search.
         if self.beside is None or not budget.limited or incumbent.closing:
             yield from shared.run(seed_of(rng), WORKERS, whole=incumbent.cutting)
             return

@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from cggd.problem import Problem
 from cggd.program import lagrangian
 from cggd.program.bounds import Relaxed, open_cost
-from cggd.program.grid import proved
+from cggd.program.grid import grid, proved
 from cggd.program.sum_tables import Tables
 from cggd.rounding import OPERATIONS, UNIT
 
@@ -55,11 +55,11 @@ class Knapsack:
     capacity: int
 
     @classmethod
-    def of(cls, weights: NDArray[np.float64], limit: float, most: int) -> Knapsack:
-        """The knapsack of a sum with a limit; of its options, at most `most` are chosen."""
+    def of(cls, weights: NDArray[np.float64], limit: float, most: int, step: float) -> Knapsack:
+        """The knapsack of a sum with a limit, of whose options at most `most` are chosen; `step` divides weights."""
         options = np.flatnonzero(weights)
-        weights = weights[options]
-        unit = max(_unit(weights), limit / FINEST)
+        weights = weights[options] if limit == 0 else np.minimum(weights[options], 2 * limit)
+        unit = max(step, limit / FINEST) or float(weights.min())
         units = weights / unit
         near = np.rint(units)
         whole = np.where(np.abs(units - near) <= WHOLE * np.maximum(near, 1.0), near, np.floor(units))
@@ -101,7 +101,9 @@ class Knapsack:
     def _sums(self, costs: NDArray[np.float64], at: NDArray[np.int64]) -> NDArray[np.float64]:
         """The least sums of the first options of `at`, for each number of them and each capacity."""
         sums = np.zeros((len(at) + 1, self.capacity + 1))
-        for k, (weight, cost) in enumerate(zip(self.weights[at].tolist(), costs[self.options[at]].tolist(), strict=True)):
+        for k, (weight, cost) in enumerate(
+            zip(self.weights[at].tolist(), costs[self.options[at]].tolist(), strict=True)
+        ):
             before, now = sums[k], sums[k + 1]
             now[:weight] = before[:weight]
             np.minimum(before[weight:], before[: self.capacity + 1 - weight] + cost, out=now[weight:])
@@ -142,7 +144,10 @@ class _Dual:
         costs = self.costs - multipliers[self.owner]
         n = len(multipliers)
         inside, outside = np.full(len(costs), np.inf), np.zeros(len(costs))
-        inside[self.others], outside[self.others] = np.maximum(costs[self.others], 0.0), -np.minimum(costs[self.others], 0)
+        inside[self.others], outside[self.others] = (
+            np.maximum(costs[self.others], 0.0),
+            -np.minimum(costs[self.others], 0),
+        )
         total = self.constant + float(multipliers.sum()) - float(outside[self.others].sum())
         for knapsack in self.knapsacks:
             least, inside[knapsack.options], outside[knapsack.options] = knapsack.penalties(costs)
@@ -154,9 +159,7 @@ class _Dual:
         return total + inside + others - error
 
 
-def tighten(
-    problem: Problem, cost: float, step: float, *, over: Callable[[], bool] = lambda: False
-) -> Relaxed | None:
+def tighten(problem: Problem, cost: float, step: float, *, over: Callable[[], bool] = lambda: False) -> Relaxed | None:
     """Bound and reduced costs by knapsacks; None if fewer than two constraints share no options.
 
     Parameters
@@ -176,7 +179,7 @@ def tighten(
     >>> space = ChoiceSpace.from_sizes([2, 2, 2])
     >>> effort = Additive(space, [1.0, 2.0, 1.0, 2.0, 1.0, 2.0])
     >>> first, second = (Additive(space, [a, b] * 3) for a, b in ((2.0, 0.0), (0.0, 2.0)))
-    >>> tighten(Problem(effort, [first <= 3.0, second <= 5.0]), np.inf, 0.0).bound.__round__(6)
+    >>> tighten(Problem(effort, [first <= 3.0, second <= 5.0]), np.inf, 0.0).bound.__round__(3)
     5.0
     """
     start = _start(problem)
@@ -210,9 +213,11 @@ def tighten(
         multipliers = multipliers + length * hoped / max(float(kept @ kept), 1.0) * kept
     else:
         totals = np.maximum(totals, dual.totals(known))
-    bound = float(layout.reduce(np.minimum, totals).max())
+    bound = min(float(layout.reduce(np.minimum, totals).max()), cost)
+    if bound == np.inf:
+        return None  # no option of some decision is within the limits, which `Presolve` finds
     reduced = np.maximum(totals - bound, 0.0)
-    return Relaxed(problem.sign * min(bound, cost), lambda: reduced)
+    return Relaxed(problem.sign * bound, lambda: reduced)
 
 
 def _start(problem: Problem) -> tuple[_Dual, NDArray[np.float64]] | None:
@@ -222,7 +227,9 @@ def _start(problem: Problem) -> tuple[_Dual, NDArray[np.float64]] | None:
     if tables is None or relaxation is None or relaxation.infeasible:
         return None
     layout, prices = problem.space.layout, relaxation.multipliers
-    rows = np.array([sign * np.asarray(table, dtype=float) for sign, table in zip(tables.signs, tables.tables, strict=True)])
+    rows = np.array(
+        [sign * np.asarray(table, dtype=float) for sign, table in zip(tables.signs, tables.tables, strict=True)]
+    )
     costs, rows = rows[0], rows[1:]
     chosen = _disjoint(rows, tables.limits, layout.owner)
     if len(chosen) < 2:
@@ -231,7 +238,10 @@ def _start(problem: Problem) -> tuple[_Dual, NDArray[np.float64]] | None:
     priced[chosen] = 0.0
     finite = np.where(priced > 0, tables.limits, 0.0)
     costs, constant = costs + priced @ rows, tables.constant - float(priced @ finite)
-    knapsacks = [Knapsack.of(rows[j], float(tables.limits[j]), layout.n_decisions) for j in chosen]
+    knapsacks = [
+        Knapsack.of(rows[j], float(tables.limits[j]), layout.n_decisions, grid(problem.constraints[j].metric))
+        for j in chosen.tolist()
+    ]
     if problem.allowed is not None:
         costs = np.where(problem.allowed, costs, np.inf)
     others = np.flatnonzero(~(rows[chosen] != 0).any(axis=0))
@@ -250,12 +260,3 @@ def _disjoint(rows: NDArray[np.float64], limits: NDArray[np.float64], owner: NDA
             taken |= used
             chosen.append(j)
     return np.array(sorted(chosen), dtype=np.int64)
-
-
-def _unit(weights: NDArray[np.float64]) -> float:
-    """The largest number of which all weights are multiples, if it is one of some decimal places; otherwise 0."""
-    for places in range(4):
-        scaled = weights * 10.0**places
-        if (np.abs(scaled - np.rint(scaled)) <= WHOLE).all() and scaled.max() < 2**40:
-            return float(np.gcd.reduce(np.rint(scaled).astype(np.int64))) / 10.0**places
-    return 0.0
