@@ -136,7 +136,8 @@ class _Dual:
         parts = [knapsack.least(costs) for knapsack in self.knapsacks]
         taken = np.concatenate([self.others[costs[self.others] < 0], *(options for _, options in parts)])
         total = self.constant + float(multipliers.sum()) + float(np.minimum(costs[self.others], 0.0).sum())
-        slope = 1.0 - np.bincount(self.owner[taken], minlength=len(multipliers))
+        slope = np.ones(len(multipliers))
+        np.subtract.at(slope, self.owner[taken], 1.0)
         return total + sum(least for least, _ in parts), slope
 
     def totals(self, multipliers: NDArray[np.float64]) -> NDArray[np.float64]:
