@@ -77,8 +77,7 @@ class Limits:
 
     def spent(self, selected: NDArray[np.bool_]) -> float:
         """Total cost as a sum of shares of the budgets."""
-        row = selected.astype(np.int64)[None]
-        return sum(float(c.values(row)[0]) / size for c, size in zip(self.budgets, self._units, strict=True))
+        return self._total(selected, self._units)
 
     @cached_property
     def _units(self) -> list[float]:
@@ -158,8 +157,11 @@ class Limits:
 
     def price(self, selected: NDArray[np.bool_]) -> float:
         """Total cost as a sum, over budgets, of shares of the cost of all variables."""
+        return self._total(selected, self._sizes)
+
+    def _total(self, selected: NDArray[np.bool_], units: Sequence[float]) -> float:
         row = selected.astype(np.int64)[None]
-        return sum(float(c.values(row)[0]) / size for c, size in zip(self.budgets, self._sizes, strict=True))
+        return sum(float(c.values(row)[0]) / unit for c, unit in zip(self.budgets, units, strict=True))
 
     def prices(self, selected: NDArray[np.bool_]) -> NDArray[np.float64]:
         """Cost of adding each variable, or saving by removing it if selected, in shares of the budgets."""

@@ -73,6 +73,9 @@ PAIRS = 4
 JUDGED = 12
 JUDGING_SHARE = 0.2
 
+# Numbers of the training and the test samples.
+Split = tuple[NDArray[np.int64], NDArray[np.int64]]
+
 
 @dataclass(frozen=True, eq=False)
 class CrossValidation:
@@ -93,11 +96,11 @@ class CrossValidation:
     X: Any
     y: Any
     scorer: Any
-    splits: Sequence[tuple[NDArray[np.int64], NDArray[np.int64]]]
+    splits: Sequence[Split]
     fit_params: Mapping[str, Any] = field(default_factory=dict)
     score_params: Mapping[str, Any] = field(default_factory=dict)
 
-    def score(self, columns: NDArray[np.int64], split: tuple[NDArray[np.int64], NDArray[np.int64]]) -> float:
+    def score(self, columns: NDArray[np.int64], split: Split) -> float:
         """Fit the estimator on some columns of X, and score it on one split."""
         train, test = split
         estimator, X, fit_params = restricted(self.estimator, self.X, columns), self.X, self.fit_params
@@ -116,7 +119,7 @@ class CrossValidation:
         return float(score)
 
     def importances(
-        self, columns: NDArray[np.int64], split: tuple[NDArray[np.int64], NDArray[np.int64]], seed: int, repeats: int
+        self, columns: NDArray[np.int64], split: Split, seed: int, repeats: int
     ) -> NDArray[np.float64] | None:
         """Importance of each column for the estimator fitted on one split, shape (n_columns,); None if it is linear.
 
@@ -197,14 +200,17 @@ class CrossValidated(Metric):
         new = {key: row for key, row in zip(keys, selections, strict=True) if key not in self.known}
         affordable = (self.max_fits - self.n_fits) // self.n_splits
         todo = list(new.items())[: max(affordable, 0)]
-        columns = [np.flatnonzero(self.variables.support(row.astype(bool))) for _, row in todo]
-        jobs = [delayed(self.validation.score)(own, split) for own in columns for split in self.validation.splits]
-        scores = np.array(Parallel(n_jobs=self.n_jobs)(jobs), dtype=float)
-        current_evaluation().calls += len(jobs)
-        for (key, _), values in zip(todo, scores.reshape(len(todo), self.n_splits), strict=True):
-            self.known[key] = float(values.mean())
+        scores = self.scores([row for _, row in todo], self.validation.splits)
+        current_evaluation().calls += scores.size
+        self.known.update(zip([key for key, _ in todo], scores.mean(axis=1).tolist(), strict=True))
         worst = min(self.known.values())
         return np.array([self.known.get(key, worst) for key in keys])
+
+    def scores(self, selections: Sequence[NDArray[Any]], splits: Sequence[Split]) -> NDArray[np.float64]:
+        """Scores of fits on each split, shape (n_selections, n_splits)."""
+        columns = [np.flatnonzero(self.variables.support(row.astype(bool))) for row in selections]
+        jobs = [delayed(self.validation.score)(own, split) for own in columns for split in splits]
+        return np.array(Parallel(n_jobs=self.n_jobs)(jobs), dtype=float).reshape(len(columns), len(splits))
 
     def value(self, selected: NDArray[np.bool_]) -> float:
         """Score of a selection, shape (n_variables,)."""
@@ -237,7 +243,7 @@ def solve(
     shares: Sequence[float] = (),
     seed: int = 0,
     clock: Budget | None = None,
-    fresh: Sequence[tuple[NDArray[np.int64], NDArray[np.int64]]] = (),
+    fresh: Sequence[Split] = (),
     verbose: int = 0,
 ) -> EngineResult:
     """The best subset found within the limits by cross-validation.
@@ -322,7 +328,7 @@ def _judged(
     metric: CrossValidated,
     limits: Limits,
     best: NDArray[np.bool_],
-    fresh: Sequence[tuple[NDArray[np.int64], NDArray[np.int64]]],
+    fresh: Sequence[Split],
     clock: Budget,
     order: Callable[[NDArray[np.bool_]], Any],
 ) -> tuple[NDArray[np.bool_], float]:
@@ -337,10 +343,8 @@ def _judged(
     rows = list(subsets.values())[: fits // len(splits)]
     if len(rows) < 2 or len(splits) < 2:
         return best, metric.value(best)
-    columns = [np.flatnonzero(metric.variables.support(row)) for row in rows]
-    jobs = [delayed(metric.validation.score)(own, split) for own in columns for split in splits]
-    scores = np.array(Parallel(n_jobs=metric.n_jobs)(jobs), dtype=float).reshape(len(rows), len(splits))
-    metric.others.append(len(jobs))
+    scores = metric.scores(rows, splits)
+    metric.others.append(scores.size)
     chosen = _chosen(rows, scores, order)
     return rows[chosen], float(scores[chosen].mean())
 

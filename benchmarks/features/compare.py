@@ -41,7 +41,7 @@ SHARES = {"own prices": (0.003, 0.01, 0.02, 0.04, 1.0), "shared prices": (0.02, 
 SENSORS = 200
 OUTER = 2
 # Seconds of processor time for one selection, for methods without an end of their own.
-LIMITS = {OPTIMA: 2.0, DESIGN: 2.0, CLINICAL: 0.5, BUNDLED: 1.0, BOOSTING: 0.5}
+LIMITS = {OPTIMA: 2.0, DESIGN: 2.0, CLINICAL: 0.5, BUNDLED: 0.5, BOOSTING: 0.5}
 
 
 @dataclass(frozen=True)
