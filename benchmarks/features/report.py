@@ -108,7 +108,8 @@ def held_out_table(lines: pd.DataFrame, value: str, *, paired: bool) -> str:
             if paired and method != OURS and line["wins"] == line["losses"] == 0:
                 cells.append("equal")
             elif paired and method != OURS:
-                cells.append(f"{-line['better']:+.3f} ± {line['error']:.3f} ({line['losses']:.0f}:{line['wins']:.0f})")
+                error = f" ± {line['error']:.3f}" if line["error"] == line["error"] else ""
+                cells.append(f"{-line['better']:+.3f}{error} ({line['losses']:.0f}:{line['wins']:.0f})")
             else:
                 cells.append(f"{line[value]:.3f}")
         out.append([str(method), *cells, f"{group['seconds'].mean():.2f}", f"{group['stability'].mean():.2f}"])
