@@ -249,7 +249,8 @@ class BudgetedSelector(MetaEstimatorMixin, SelectorMixin, BaseEstimator):
         else:
             checked: Any = validate_data(self, X, y, multi_output=True, **how)
             X, y = checked
-            if y.ndim == 2 and y.shape[1] == 1 and (is_classifier(self.estimator) or y.dtype.kind not in "fiu"):
+            labels = y.dtype.kind not in "fiu" or (hasattr(self.estimator, "fit") and is_classifier(self.estimator))
+            if labels and y.ndim == 2 and y.shape[1] == 1:
                 y = column_or_1d(y, warn=True)
         model = model_of(self.estimator, y, self.engine, plain=self.scoring is None and self.cv is None)
         if model.engine != "wrapper" and frame is not None:

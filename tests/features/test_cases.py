@@ -242,12 +242,15 @@ def labelled():
 
 
 @pytest.mark.parametrize("engine", ["gram", "wrapper"])
-def test_labels_in_one_column_are_labels(engine):
+@pytest.mark.parametrize("estimator", [None, LogisticRegression()])
+def test_labels_in_one_column_are_labels(engine, estimator):
     X, y = labelled()
-    selector = BudgetedSelector(LogisticRegression(), costs=1, budget=1, engine=engine, max_fits=60, random_state=0)
+    selector = BudgetedSelector(estimator, costs=1, budget=1, engine=engine, max_fits=60, random_state=0)
     with pytest.warns(DataConversionWarning, match="column-vector"):
         column = selector.fit(X, y[:, None]).support_
     np.testing.assert_array_equal(column, selector.fit(X, y).support_)
+    numbers = BudgetedSelector(costs=1, budget=1, engine=engine, max_fits=60).fit(X, X[:, [2]])
+    assert numbers.get_support(indices=True).tolist() == [2]
 
 
 def test_weights_reach_the_last_step_of_a_pipeline():
