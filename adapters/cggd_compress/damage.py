@@ -8,6 +8,8 @@ from typing import Any, cast
 import numpy as np
 from numpy.typing import NDArray
 
+from cggd.metrics.base import Invalid
+
 Outputs = Mapping[str, NDArray]
 
 # Groups of rows, for the standard error of a difference between two models.
@@ -52,8 +54,9 @@ def kl(reference: Outputs, outputs: Outputs) -> float:
 
 
 def mismatch(reference: Outputs, outputs: Outputs) -> float:
-    """Share of rows whose largest entry moves."""
-    return _mean(reference, outputs, lambda r, y: float((r.argmax(axis=1) != y.argmax(axis=1)).mean()))
+    """Share of rows whose largest entry moves, or of whole numbers that change."""
+    kinds = "f" if any(rows.dtype.kind == "f" for rows in reference.values()) else "iu"
+    return _mean(reference, outputs, lambda r, y: float((_classes(r) != _classes(y)).mean()), kinds)
 
 
 ERRORS: dict[str, Callable[[Outputs, Outputs], float]] = {
@@ -77,7 +80,7 @@ def error_function(error: Any, labels: NDArray | None) -> Callable[[Outputs, Out
             rows = next(iter(outputs.values()))
             if len(rows) != len(labels):
                 raise ValueError(f"labels must have one entry for each of {len(rows)} rows of the first output")
-            return float((rows.argmax(axis=1) != labels.ravel()).mean())
+            return float((_classes(rows) != labels.ravel()).mean())
 
         return wrong
     if error not in ERRORS:
@@ -110,11 +113,24 @@ def clearly_less(errors: NDArray[np.float64], others: NDArray[np.float64]) -> bo
     return bool(ratio.mean() > 2 * ratio.std(ddof=1) / np.sqrt(len(ratio)))
 
 
-def _mean(reference: Outputs, outputs: Outputs, one: Callable[[NDArray, NDArray], float]) -> float:
-    pairs = [(reference[n], outputs[n]) for n in reference if reference[n].dtype.kind == "f"]
+def _classes(rows: NDArray) -> NDArray:
+    """The class of each row: its largest entry, or the whole number that it is."""
+    if rows.shape[1] > 1:
+        return rows.argmax(axis=1)
+    if rows.dtype.kind == "f":
+        raise ValueError("an output has one number for each sample and no largest entry; give another error")
+    return rows[:, 0]
+
+
+def _mean(reference: Outputs, outputs: Outputs, one: Callable[[NDArray, NDArray], float], kinds: str = "f") -> float:
+    pairs = [(reference[n], outputs[n]) for n in reference if reference[n].dtype.kind in kinds]
     if not pairs:
-        raise ValueError("the model has no output of floats to compare; give error= a function of yours")
-    return float(np.mean([one(r.astype(np.float64), y.astype(np.float64)) for r, y in pairs]))
+        raise ValueError("the model has no output of floats to compare; give a function of yours as error")
+    for r, y in pairs:
+        if r.shape != y.shape:
+            raise Invalid(f"an output has {y.shape} numbers instead of the original's {r.shape}")
+    wide = [tuple(a.astype(np.float64) if a.dtype.kind == "f" else a for a in pair) for pair in pairs]
+    return float(np.mean([one(r, y) for r, y in wide]))
 
 
 def _share(part: float, whole: float) -> float:

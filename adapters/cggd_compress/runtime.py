@@ -60,17 +60,20 @@ class Runtime:
         Invalid
             If the runtime fails, or an output is not finite.
         """
-        names = [output.name for output in session.get_outputs()]
-        rows: dict[str, list[NDArray]] = {name: [] for name in names}
+        shapes = {output.name: output.shape or [] for output in session.get_outputs()}
+        rows: dict[str, list[NDArray]] = {name: [] for name in shapes}
         for batch in batches:
             try:
                 values = session.run(None, dict(batch))
             except Exception as error:
                 raise Invalid(f"ONNX Runtime cannot run it: {first_line(error)}") from None
-            for name, value in zip(names, values, strict=True):
-                value = np.asarray(value)
-                if value.dtype.kind in "fiub":
-                    rows[name].append(value.reshape(-1, value.shape[-1] if value.ndim else 1))
+            for (name, shape), value in zip(shapes.items(), values, strict=True):
+                if getattr(value, "dtype", np.dtype(object)).kind in "fiub":  # sequences and texts have no distance
+                    # Numbers along one axis of no fixed length, such as that of samples, are rows of one.
+                    whole = value.ndim > 1 or (value.ndim == 1 and isinstance((shape or [""])[0], int))
+                    rows[name].append(value.reshape(-1, value.shape[-1] if whole else 1))
+        if uneven := [name for name, parts in rows.items() if len({part.shape[1] for part in parts}) > 1]:
+            raise Invalid(f"the last axis of output {uneven[0]!r} is not as long in each batch")
         found = {name: np.concatenate(parts) for name, parts in rows.items() if parts}
         if wrong := [n for n, value in found.items() if value.dtype.kind == "f" and not np.isfinite(value).all()]:
             raise Invalid(f"output {wrong[0]!r} is not finite")

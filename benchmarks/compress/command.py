@@ -39,7 +39,7 @@ class Row:
 
 def main(arguments: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks compress", description=__doc__)
-    parser.add_argument("models", nargs="*", help="small, magika, silero, minilm; by default the last three")
+    parser.add_argument("models", nargs="*", help="small, magika, silero, minilm, lite0; by default all but the first")
     parser.add_argument("--cost", choices=list(BUDGETS), default="size", help="what is bounded")
     parser.add_argument("--budgets", help="per cent of the original's bytes or time")
     parser.add_argument("--measurements", type=int, default=32, help="selections measured jointly for each budget")
@@ -55,7 +55,7 @@ def main(arguments: list[str] | None = None) -> None:
             return
     from benchmarks.compress.cases import CASES, MissingError
 
-    names = asked.models or (["small"] if asked.quick else ["magika", "silero", "minilm"])
+    names = asked.models or (["small"] if asked.quick else ["magika", "silero", "minilm", "lite0"])
     budgets = [50.0, 20.0] if asked.quick else list(BUDGETS[asked.cost])
     budgets = [float(text) for text in asked.budgets.split(",")] if asked.budgets else budgets
     if unknown := [name for name in names if name not in CASES]:
