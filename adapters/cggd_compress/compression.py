@@ -31,7 +31,7 @@ from cggd_compress.answer import KEEP, Compressed, Row
 from cggd_compress.calibration import Calibration, as_batches, model_inputs, read_data
 from cggd_compress.choices import Choices, choices_of
 from cggd_compress.costs import COSTS, Limit, amount, as_limits, cost_of, parse_limit
-from cggd_compress.damage import clearly_less, error_function, group_errors
+from cggd_compress.damage import error_function, group_errors, likely_ratios
 from cggd_compress.local import Scaled, local_errors
 from cggd_compress.network import Network, read_model
 from cggd_compress.options import Option, default_options, named_options
@@ -51,8 +51,8 @@ CHECKS = 3
 # Margin for the largest ratio of the sum of errors to the joint error, beyond those of measured selections.
 PLAUSIBLE = 1.5
 
-# Selections with less error than the least sum that are compared with it.
-CHECKED = 8
+# Measured selections of least error that are compared with the least sum.
+CHECKED = 16
 
 # Seconds for the least sum of errors, which usually takes much less to solve exactly.
 SUM_SECONDS = 10.0
@@ -679,22 +679,21 @@ class _Refinement:
         return [row for violation, _, row in self._ranked() if violation == 0]
 
     def order(self) -> list[Row64]:
-        """`best`, led by the least sum unless another selection is clearly better.
+        """`best`, led by the selection of least error according to both measurements and sums.
 
         The least of many measured errors is often least by chance of the calibration data.
         """
         rows = self.best()
         sums = [row for row in rows if row.tobytes() in self.sums]
-        bench, space = self.compression.bench, self.compression.choices.space
-        if self.goal != "error" or not sums or (errors := bench.groups(space.labels(sums[0]))) is None:
+        if self.goal != "error" or not sums:
             return rows
-        for row in rows[:CHECKED]:
-            if row.tobytes() in self.sums:
-                break
-            others = bench.groups(space.labels(row))
-            if others is not None and clearly_less(others, errors):
-                return [row, *rows]
-        return [sums[0], *rows]
+        checked = [sums[0], *(row for row in rows[:CHECKED] if row is not sums[0])]
+        space, summed = self.compression.choices.space, self.compression.predicted()["error"]
+        found = [self.compression.bench.groups(space.labels(row)) for row in checked]
+        promised = np.array([float(summed.evaluate(row[None])[0]) for row in checked])
+        if any(errors is None or errors.min() <= 0 for errors in found) or promised.min() <= 0:
+            return rows if found[0] is None else [sums[0], *rows]
+        return [checked[int(likely_ratios(np.stack(cast(Any, found)), promised).argmin())], *rows]
 
     def nearest(self, checked: Sequence[Mapping[str, float]]) -> str:
         """The least that works, as a text: each costly limit with its least cost where the other limits are kept.

@@ -97,7 +97,8 @@ def compared(case, cost: str, budgets: list[float], measurements: int, log: Path
         for method in (OURS, *([QUICK] if quick else []), *METHODS[cost], DEFAULT):
             began = time.perf_counter()
             if method in (OURS, QUICK):
-                data = ours(compression if method == OURS or quick is None else quick, limit, measurements)
+                data, message = ours(compression if method == OURS or quick is None else quick, limit, measurements)
+                print(f"  {method}: {message}")
             elif method == DEFAULT:
                 data = default if default_judged.share <= budget / 100 else None
             else:
