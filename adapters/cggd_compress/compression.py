@@ -109,7 +109,8 @@ class Bench:
 
     def __call__(self, selection: Mapping[Any, Any]) -> dict[str, float]:
         """Error of a selection, and the median time of a run on the first batch."""
-        found, outputs = self._run(self.choices.file(selection))
+        original = all(option == KEEP for option in selection.values())
+        found, outputs = self._run(self.choices.file(selection), original=original)
         errors = group_errors(self.error, self.calibration.labels, self.reference, self._paired(outputs))
         self.grouped[frozenset(selection.items())] = errors
         return found
@@ -135,15 +136,19 @@ class Bench:
         """Error of a file, and the largest of several measured times."""
         return self._run(data, checks)[0]
 
-    def _run(self, data: bytes, checks: int = 1) -> tuple[dict[str, float], Mapping[str, NDArray]]:
-        """Costs and outputs of a file."""
+    def _run(
+        self, data: bytes, checks: int = 1, *, original: bool = False
+    ) -> tuple[dict[str, float], Mapping[str, NDArray]]:
+        """Costs and outputs of a file; the time of the original is what other times are multiples of."""
         session = self.runtime.session(data)
         outputs = self.runtime.outputs(session, self.calibration.batches)
         found = {"error": self.distance(outputs)}
         if self.timed and self.command is not None:
             found["latency"] = max(self.command.time(data) for _ in range(checks))
         elif self.timed:
-            found["latency"], found["spread"] = max(self.clock.time(session) for _ in range(checks))
+            found["latency"], found["spread"] = max(
+                self.clock.time(None if original else session) for _ in range(checks)
+            )
         return found, outputs
 
 
