@@ -101,7 +101,8 @@ def group_errors(
     pairs = [[{name: both[side][i] for name, both in cut.items()} for side in (0, 1)] for i in range(n)]
     if error == "relative":  # squares are shares of those of all rows
         whole = {name: float((rows.astype(np.float64) ** 2).sum()) or 1.0 for name, rows in reference.items()}
-        return np.array([np.mean([_squares(*(side[n] for side in pair)) / whole[n] for n in whole]) for pair in pairs])
+        shares = [sum(_squares(*(side[n] for side in pair)) / whole[n] for n in whole) for pair in pairs]
+        return np.array(shares) / len(whole)
     sizes = np.array([len(next(iter(pair[1].values()))) for pair in pairs])
     errors = np.array([error_function(error, classes[i])(*pair) for i, pair in enumerate(pairs)])
     return errors * sizes / sizes.sum()
