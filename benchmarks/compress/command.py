@@ -22,7 +22,7 @@ RUNS = 61
 
 @dataclass(frozen=True)
 class Row:
-    """The result of one method for a model and a budget in per cent of the original's bytes or time."""
+    """The result of one method for a model and a budget in per cent of the original's bytes or time; why if none."""
 
     model: str
     cost: str
@@ -35,6 +35,7 @@ class Row:
     judged: float
     task: float
     seconds: float
+    note: str = ""
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -98,13 +99,14 @@ def compared(case, cost: str, budgets: list[float], measurements: int, log: Path
             began = time.perf_counter()
             if method in (OURS, QUICK):
                 data, message = ours(compression if method == OURS or quick is None else quick, limit, measurements)
-                print(f"  {method}: {message}")
             elif method == DEFAULT:
                 data = default if default_judged.share <= budget / 100 else None
             else:
                 labels = METHODS[cost][method](compression, limit)
                 data = None if labels is None else compression.choices.file(labels)
             row = Row(case.name, cost, budget, method, False, 0, *[np.nan] * 4, time.perf_counter() - began)
+            if data is None and method == OURS:
+                row = replace(row, note=message)
             if data is not None:
                 found, judged = bench.distance(runtime.outputs(runtime.session(data), judge.seen)), judge(data)
                 row = replace(row, kept=judged.share <= budget / 100, bytes=len(data), error=found, **asdict(judged))
@@ -158,7 +160,7 @@ class Judge:
 def read(path: Path) -> list[Row]:
     if not path.exists():
         return []
-    kinds = {"model": str, "cost": str, "method": str, "kept": lambda text: text == "True", "bytes": int}
+    kinds = {"model": str, "cost": str, "method": str, "kept": lambda text: text == "True", "bytes": int, "note": str}
     with path.open(encoding="utf-8", newline="") as file:
         return [Row(**{k: kinds.get(k, float)(v) for k, v in row.items()}) for row in csv.DictReader(file)]
 
@@ -175,7 +177,7 @@ def write(rows: list[Row], path: Path) -> None:
 def line(row: Row) -> str:
     start = f"{row.model} {row.cost} {row.budget:g} %: {row.method}:"
     if not row.bytes:
-        return f"{start} nothing fits"
+        return f"{start} nothing fits; {row.note}".rstrip("; ")
     return f"{start} {row.bytes} B, {row.share:.1%}, error {row.error:.3g}, {row.judged:.3g}, task {row.task:.3f}"
 
 
@@ -211,6 +213,7 @@ def tables(rows: list[Row]) -> str:
         parts += [f"## {model}, {cost}", "\n".join("| " + " | ".join(cells) + " |" for cells in table)]
         kept = [row for row in mine if row.method == OURS and row.bytes]
         parts.append(f"Files of {OURS} within the bound: {sum(row.kept for row in kept)} of {len(kept)}.")
+        parts += [f"{OURS} at {row.budget:g} %: {row.note}." for row in mine if row.note]
         parts.append("Ahead of ours on that data: " + ("; ".join(lost) if lost else "none") + ".")
     return "\n\n".join(parts) + "\n"
 
