@@ -12,6 +12,7 @@ from cggd.improve.cores import Cores
 from cggd.improve.descent import Descent, Start
 from cggd.improve.enumerate import Enumerate
 from cggd.improve.exact import Exact
+from cggd.improve.knapsacks import Knapsacks
 from cggd.improve.model import Model
 from cggd.improve.multipliers import Multipliers
 from cggd.improve.presolve import Presolve
@@ -64,6 +65,7 @@ __all__ = [
     "Incumbent",
     "Interactions",
     "Invalid",
+    "Knapsacks",
     "LongestPath",
     "Measurement",
     "Metric",

@@ -173,11 +173,22 @@ class Incumbent:
 
     @property
     def closing(self) -> bool:
-        """Whether the bound has closed a share of `CLOSED` of the gap between relaxation and best selection."""
-        if self.relaxed is None or self.value is None or self.bound is None:
+        """Whether the bound has closed a share of `CLOSED` of the gap between linear relaxation and best selection."""
+        linear = (
+            None if self.relaxed is None else self.relaxed.bound if self.relaxed.linear is None else self.relaxed.linear
+        )
+        return linear is not None and self._closed(linear)
+
+    @property
+    def cutting(self) -> bool:
+        """Whether an exact solver has closed this share of the gap between the best relaxation and best selection."""
+        return self.relaxed is not None and self._closed(self.relaxed.bound)
+
+    def _closed(self, relaxed: float) -> bool:
+        if self.value is None or self.bound is None:
             return False
-        relaxed = self.problem.sign * self.relaxed.bound
-        return self.problem.sign * self.bound - relaxed >= CLOSED * (self.cost - relaxed)
+        sign = self.problem.sign
+        return sign * (self.bound - relaxed) >= CLOSED * (self.cost - sign * relaxed)
 
     def take(self, finding: Finding, seconds: float = 0.0) -> bool:
         """Update the incumbent; return whether the finding's selection is the new best one.

@@ -8,6 +8,7 @@ from cggd.improve.cores import Cores
 from cggd.improve.descent import Descent
 from cggd.improve.enumerate import Enumerate
 from cggd.improve.exact import Exact
+from cggd.improve.knapsacks import Knapsacks
 from cggd.improve.model import Model
 from cggd.improve.multipliers import Multipliers
 from cggd.improve.presolve import Presolve
@@ -57,8 +58,8 @@ def portfolio(
     Examples
     --------
     >>> [type(improver).__name__ for improver in portfolio()]  # doctest: +NORMALIZE_WHITESPACE
-    ['Presolve', 'Enumerate', 'Multipliers', 'Exact', 'Enumerate', 'Descent', 'Switches', 'Descent', 'Cores',
-    'Switches']
+    ['Presolve', 'Enumerate', 'Multipliers', 'Exact', 'Knapsacks', 'Enumerate', 'Descent', 'Switches', 'Descent',
+    'Cores', 'Switches']
     """
     if costly:
         return [Presolve(), Model(complete=complete)]
@@ -70,6 +71,7 @@ def portfolio(
         Enumerate(FEW_SELECTIONS, few_calls),  # milliseconds, and a proof
         Multipliers(),  # a bound, reduced costs and a selection, in linear time
         Exact(share=EXACT_SHARE),  # branch and bound; solves many problems quickly
+        Knapsacks(),  # a better relaxation of assignment problems
         Enumerate(),  # larger spaces, about a second at most
         replace(descent, last=1),  # needs nothing but evaluations
         Switches(feasible=True),  # only if no feasible selection is known yet

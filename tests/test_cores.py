@@ -40,6 +40,7 @@ from cggd.improve import cores
 from cggd.improve.switches import swap
 from cggd.program.bounds import Relaxed, relax
 from cggd.program.grid import grid, proved
+from cggd.program.highs import LinearProgram
 from cggd.testing import choice_spaces, problems
 from tests.test_highs import kept, masks
 
@@ -399,3 +400,15 @@ def test_an_infinite_time_limit_is_none():
     knapsack = mmkp("I04")
     improvers = [Multipliers(), Cores()]
     assert maximize(knapsack.value, knapsack.constraints, time_limit=np.inf, improvers=improvers).feasible
+
+
+@settings(max_examples=10, deadline=None)
+@given(st.floats(0.5, 100.0))
+def test_the_solver_ends_before_the_search_does(limit):
+    # What a solver returns after the end of the search is lost.
+    space = ChoiceSpace.from_sizes([2, 2])
+    problem = Problem(Additive(space, [1, 2, 3, 4]), [Additive(space, [1, 0, 1, 0]) <= 1])
+    budget = Budget(limit)
+    with patch.object(LinearProgram, "solve", autospec=True, side_effect=LinearProgram.solve) as solving:
+        list(Exact().improve(problem, Incumbent(problem), budget, np.random.default_rng(0)))
+    assert solving.call_args.kwargs["time_limit"] < budget.left

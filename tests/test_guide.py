@@ -72,6 +72,15 @@ def test_the_step_points_into_the_feasible_region_whatever_the_gradient(gradient
         assert -step.gradient @ step.direction > 0
 
 
+@given(logits, st.sampled_from(["equal", "violation"]))
+def test_satisfied_constraints_do_not_change_the_direction(position, balance):
+    alone = Guide([COST <= 1.5], balance=balance).step(np.zeros(5), position)
+    # Each option of `a` in turn would raise the size, but not above 9; the second constraint is satisfied.
+    both = Guide([COST <= 1.5, SIZE <= 9.0], balance=balance).step(np.zeros(5), position)
+    assert both.direction == pytest.approx(alone.direction)
+    assert np.linalg.norm(alone.direction) == pytest.approx(1.0)
+
+
 def test_violation_balance_weighs_by_deviations_of_the_tables():
     position = np.array([0.0, 0.0, 1.0, 0.0, 1.0])  # z, y
     guide = Guide([COST <= 6.9, SIZE <= 0.0], balance="violation")

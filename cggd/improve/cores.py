@@ -43,7 +43,7 @@ SMALL = 3
 CORES = (25, 200)
 
 # A last core of more options than this beyond one per decision is not tried: with many constraints it does not finish
-# within a minute. It is tried, however, if the solver's cuts have closed much of the gap (`Incumbent.closing`), or if
+# within a minute. It is tried, however, if the solver's cuts have closed much of the gap (`Incumbent.cutting`), or if
 # the relative gap of the relaxation is more than WEAK, so that its reduced costs are of little use. It never has more
 # than LARGEST options.
 PROVABLE = 400
@@ -122,9 +122,9 @@ class Cores:
             return
         mine, step = budget.part(share=self.share), incumbent.step(budget)
         shared = _Cores(problem, incumbent, incumbent.relaxed, step, mine)
-        # If the solver closes the gap, its neighbourhoods are better than local search.
+        # If much of the gap is closed, the solver's neighbourhoods are better than local search.
         if self.beside is None or not budget.limited or incumbent.closing:
-            yield from shared.run(seed_of(rng), WORKERS, whole=incumbent.closing)
+            yield from shared.run(seed_of(rng), WORKERS, whole=incumbent.cutting)
             return
         second, known = iter(()), np.nan
         for finding in shared.run(seed_of(rng), WORKERS - 1, wait=False):

@@ -21,6 +21,10 @@ GAP_SHARE = 0.9
 # Seconds beyond its time limit after which the solver is abandoned. It checks the limit only from time to time.
 GRACE_SECONDS = 1.0
 
+# The solver's limit ends this share of the time left, and at most this many seconds, before the end of the search: what
+# it returns later is lost.
+EARLY_SHARE, EARLY_SECONDS = 0.05, 0.1
+
 # Programs of at most SMALL coefficients may use SHORT_SHARE of the time left, up to SHORT_SECONDS, if that is more than
 # their share. With a short limit, the share may end just before they are solved.
 SMALL = 2500
@@ -63,6 +67,7 @@ class Exact:
         def solve(program: LinearProgram) -> Solution:
             small = len(program.rows.coefficient) <= SMALL
             left = max(mine.left, short.left) if small else mine.left
+            left = min(left, budget.left - min(EARLY_SHARE * budget.left, EARLY_SECONDS))
             # At its time limit the solver returns its best selection. It is abandoned only if it does not stop in time.
             late = budget.seconds + left + GRACE_SECONDS
             limits: dict[str, Any] = {"time_limit": left} if mine.limited else {"node_limit": self.nodes}

@@ -47,12 +47,15 @@ class Relaxed:
         A selection that satisfies the constraints, if the relaxation found one.
     proof : str or None
         Why no selection satisfies the constraints, if that is proved.
+    linear : float or None
+        Bound of the linear relaxation, if `bound` is a better one.
     """
 
     bound: float
     reduced: Callable[[], NDArray[np.float64]]
     selection: NDArray[np.int64] | None = None
     proof: str | None = None
+    linear: float | None = None
 
     @property
     def infeasible(self) -> bool:
