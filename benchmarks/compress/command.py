@@ -225,10 +225,12 @@ def draw(rows: list[Row], path: Path) -> None:
 
     pyplot = load_plain_pyplot()
     panels = list(dict.fromkeys((row.model, row.cost) for row in rows))
-    figure, axes = pyplot.subplots(
-        1, len(panels), figsize=(3.6 * len(panels), 3.4), layout="constrained", squeeze=False
-    )
-    for ax, panel in zip(axes[0], panels, strict=True):
+    wide = min(len(panels), 4)
+    high = -(-len(panels) // wide)
+    figure, axes = pyplot.subplots(high, wide, figsize=(3.6 * wide, 3.4 * high), layout="constrained", squeeze=False)
+    for ax in axes.flat[len(panels) :]:
+        ax.set_axis_off()
+    for ax, panel in zip(axes.flat, panels, strict=False):
         mine = [row for row in rows if (row.model, row.cost) == panel and row.bytes and row.judged > 0]
         points = sorted((100 * row.share, row.judged) for row in mine if row.method == OURS)
         ax.plot(*zip(*points, strict=True), "o", label=OURS)
@@ -239,7 +241,8 @@ def draw(rows: list[Row], path: Path) -> None:
         ax.set_yscale("log")
         ax.set_title(panel[0])
         ax.set_xlabel(f"{panel[1]}, % of the original")
-    axes[0, 0].set_ylabel("error on other data")
+    for ax in axes[:, 0]:
+        ax.set_ylabel("error on other data")
     axes[0, 0].legend(fontsize="small")
     save_picture(figure, path)
     pyplot.close(figure)
