@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import zipfile
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,14 +19,20 @@ LABELS = "labels"
 
 @dataclass(frozen=True)
 class Input:
-    """An input of a model: its name, type, and length or name of each axis."""
+    """An input of a model: its name, type, length or name of each axis, and whether it may have any shape instead."""
 
     name: str
     dtype: np.dtype
     axes: tuple[int | str, ...]
+    any_shape: bool = False
+
+    def fitted(self, array: NDArray) -> Input:
+        """The input with as many axes as the array, if the model leaves them open."""
+        return replace(self, axes=("?",) * array.ndim) if self.any_shape else self
 
     def __str__(self) -> str:
-        return f"{self.name} ({self.dtype}, shape [{', '.join(map(str, self.axes))}])"
+        shape = "any shape" if self.any_shape else f"shape [{', '.join(map(str, self.axes))}]"
+        return f"{self.name} ({self.dtype}, {shape})"
 
 
 @dataclass(frozen=True, eq=False)
@@ -65,14 +71,17 @@ def read_data(path: Path) -> dict[str, NDArray]:
 
 
 def model_inputs(graph: GraphProto) -> list[Input]:
-    """The inputs of a model."""
-    found = []
+    """The inputs of a model that data must give: those without an initializer."""
+    known, found = {tensor.name for tensor in graph.initializer}, []
     for value in graph.input:
+        if value.name in known:
+            continue
         kind = value.type.tensor_type
         if not kind.elem_type:
             raise ValueError(f"input {value.name!r} of the model is no tensor, which compress cannot feed")
         axes = tuple(d.dim_value or d.dim_param or "?" for d in kind.shape.dim)
-        found.append(Input(value.name, helper.tensor_dtype_to_np_dtype(kind.elem_type), axes))
+        dtype = helper.tensor_dtype_to_np_dtype(kind.elem_type)
+        found.append(Input(value.name, dtype, axes, not kind.HasField("shape")))
     return found
 
 
@@ -95,6 +104,7 @@ def as_batches(inputs: Sequence[Input], data: Mapping[str, Any], batch: int) -> 
         raise ValueError(f"the data has no array {missing[0]!r}; the model takes {asked}")
     if extra := sorted(arrays.keys() - {i.name for i in inputs}):
         raise ValueError(f"the data has an array {extra[0]!r}, which is no input; the model takes {asked}")
+    inputs = [i.fitted(arrays[i.name]) for i in inputs]
     checked = {i.name: _checked(i, arrays[i.name]) for i in inputs}
     first = next((i for i in inputs if i.axes), None)
     if first is None:
@@ -132,8 +142,8 @@ def _checked(one: Input, array: NDArray) -> NDArray:
     for axis, length in enumerate(one.axes):
         if axis and isinstance(length, int) and array.shape[axis] != length:
             raise ValueError(f"axis {axis} of the array {one.name!r} must be {length} long, got {array.shape}")
-    if array.dtype == one.dtype:
-        return array
+    if array.dtype == one.dtype or (one.dtype == object and array.dtype.kind == "U"):
+        return array.astype(one.dtype)
     if array.dtype.kind not in "biuf" or not np.can_cast(array.dtype, one.dtype, "same_kind"):
         whole = array.dtype.kind in "iu" and one.dtype.kind in "iuf"
         if not whole or not np.array_equal(array.astype(one.dtype), array):

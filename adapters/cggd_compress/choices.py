@@ -146,7 +146,7 @@ def _made(network: Network, name: str, option: Option, runtime: Runtime) -> Frag
     place = list(network.parts).index(name)
     try:
         model = option.make(network.parts[name])
-        fragment = None if model is None else network.fragment(name, model, f"w{place}.")
+        fragment = None if model is None else network.fragment(name, model, f"{network.prefix}{place}.")
     except (Invalid, ImportError):  # a missing package is not a property of the weight
         raise
     except Exception as error:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from os import PathLike
 from pathlib import Path
@@ -31,7 +31,7 @@ from cggd_compress.answer import KEEP, Compressed, Row
 from cggd_compress.calibration import Calibration, as_batches, model_inputs, read_data
 from cggd_compress.choices import Choices, choices_of
 from cggd_compress.costs import COSTS, Limit, amount, as_limits, cost_of, parse_limit
-from cggd_compress.damage import clearly_less, error_function, group_errors
+from cggd_compress.damage import error_function, group_errors, likely_ratios
 from cggd_compress.local import Scaled, local_errors
 from cggd_compress.network import Network, read_model
 from cggd_compress.options import Option, default_options, named_options
@@ -48,8 +48,11 @@ ROUNDS = 4
 # Timings of the returned file: each must satisfy the limit.
 CHECKS = 3
 
-# Selections with less error than the least sum that are compared with it.
-CHECKED = 8
+# Margin for the largest ratio of the sum of errors to the joint error, beyond those of measured selections.
+PLAUSIBLE = 1.5
+
+# Measured selections of least error that are compared with the least sum.
+CHECKED = 16
 
 # Seconds for the least sum of errors, which usually takes much less to solve exactly.
 SUM_SECONDS = 10.0
@@ -75,6 +78,8 @@ class Bench:
         Program that measures the time; None for ONNX Runtime on this machine.
     teacher : bytes or None
         Model that outputs are compared with; None for the original.
+    grouped : dict of selection to errors
+        Errors on groups of rows of selections that ran; None if the user gave the error as a function.
     """
 
     choices: Choices
@@ -84,6 +89,7 @@ class Bench:
     timed: bool
     command: Command | None = None
     teacher: bytes | None = None
+    grouped: dict[frozenset[Any], NDArray[np.float64] | None] = field(default_factory=dict)
 
     @cached_property
     def session(self) -> Any:
@@ -103,7 +109,11 @@ class Bench:
 
     def __call__(self, selection: Mapping[Any, Any]) -> dict[str, float]:
         """Error of a selection, and the median time of a run on the first batch."""
-        return self.of_file(self.choices.file(selection))
+        original = all(option == KEEP for option in selection.values())
+        found, outputs = self._run(self.choices.file(selection), original=original)
+        errors = group_errors(self.error, self.calibration.labels, self.reference, self._paired(outputs))
+        self.grouped[frozenset(selection.items())] = errors
+        return found
 
     def distance(self, outputs: Mapping[str, NDArray]) -> float:
         """Error of outputs on the calibration data."""
@@ -117,19 +127,29 @@ class Bench:
 
     def groups(self, selection: Mapping[Any, Any]) -> NDArray[np.float64] | None:
         """Errors of a selection on groups of rows; None if the user gave the error as a function."""
-        outputs = self.runtime.outputs(self.runtime.session(self.choices.file(selection)), self.calibration.batches)
-        return group_errors(self.error, self.calibration.labels, self.reference, self._paired(outputs))
+        key = frozenset(selection.items())
+        if key not in self.grouped:  # measured by an earlier run, whose log has no groups
+            self(selection)
+        return self.grouped[key]
 
     def of_file(self, data: bytes, checks: int = 1) -> dict[str, float]:
         """Error of a file, and the largest of several measured times."""
+        return self._run(data, checks)[0]
+
+    def _run(
+        self, data: bytes, checks: int = 1, *, original: bool = False
+    ) -> tuple[dict[str, float], Mapping[str, NDArray]]:
+        """Costs and outputs of a file; the time of the original is what other times are multiples of."""
         session = self.runtime.session(data)
         outputs = self.runtime.outputs(session, self.calibration.batches)
         found = {"error": self.distance(outputs)}
         if self.timed and self.command is not None:
             found["latency"] = max(self.command.time(data) for _ in range(checks))
         elif self.timed:
-            found["latency"], found["spread"] = max(self.clock.time(session) for _ in range(checks))
-        return found
+            found["latency"], found["spread"] = max(
+                self.clock.time(None if original else session) for _ in range(checks)
+            )
+        return found, outputs
 
 
 class Compression:
@@ -217,10 +237,12 @@ class Compression:
         whole_file = proto.SerializeToString()
         taught = None if teacher is None else _model(teacher, arrays).SerializeToString()
         digest = hashlib.blake2b(whole_file + (taught or b""), digest_size=8)
-        _check_runs(runtime, whole_file, calibration)
+        _check_runs(runtime, whole_file, calibration, error)
         network = Network(proto, whole(least, "least", least=1))
         if not network.parts:
-            raise ValueError(f"the model has no weights of {least} and more single-precision numbers")
+            kinds = network.kinds(least)
+            others = f"; its weights are {', '.join(kinds)}, which stay as they are" if kinds else ""
+            raise ValueError(f"the model has no weights of {least} and more single-precision numbers{others}")
         seen = _trace(network, calibration)
         ranges = None if seen is None else seen.ranges
         wanted = default_options(fast=timed, ranges=ranges) if options is None else _options(options, ranges)
@@ -327,6 +349,7 @@ class Compression:
         if (message := self._impossible(asked)) is not None:
             return self._answer(Status.INFEASIBLE, None, asked, message)
         run = _Refinement(self, goal, asked, whole(measurements, "measurements", least=1), seed)
+        checked: list[dict[str, float]] = []
         for row in run.order():
             data = self.choices.file(self.choices.space.labels(row))
             summed = {n: float(self.metrics[n].evaluate(row[None])[0]) for n in self.metrics if not COSTS[n].costly}
@@ -334,7 +357,8 @@ class Compression:
             if all(_keeps(limit, costs) for limit in asked):
                 message = run.additivity(row) + self._unreached()
                 return self._answer(Status.FEASIBLE, row, asked, message, data, costs)
-        message = "no selection that was measured keeps every limit; " + run.nearest()
+            checked.append(costs)
+        message = "no selection that was measured keeps every limit; " + run.nearest(checked)
         return self._answer(Status.UNKNOWN, None, asked, message)
 
     def sweep(
@@ -493,7 +517,7 @@ class Compression:
                 numbers = {n: float(v[at]) for n, v in singles.items() if not np.isnan(v[at])}
                 why_not = "" if allowed[at] else "ruled out by keep or bits"
                 if not why_not and singles and "error" not in numbers:
-                    why_not = "the runtime cannot run it"
+                    why_not = "it could not be measured"
                 chosen = row is not None and bool(row[place] == index)
                 size, error, latency = int(sizes[at]), numbers.get("error"), numbers.get("latency")
                 found.append(Row(str(decision), str(option), chosen, size, error, latency, why_not))
@@ -539,20 +563,26 @@ class _Refinement:
                 break
             self.sums.add(found.tobytes())
             scale = self._scale(found)
-            if not any(COSTS[limit.name].costly for limit in self.limits) and round_ == 0:
+            if not self.costly and round_ == 0:
                 break
-        if self.goal != "size" or any(COSTS[limit.name].costly for limit in self.limits):
-            for row in self._uniform():
+        if self.goal != "size" or self.costly:
+            least = [self._least_sum(scale, limit.name) for limit in self.costly]
+            for row in [*(row for row in least if row is not None), *self._uniform()]:
                 self._take(row)
             self._search()
 
-    def _least_sum(self, scale: Mapping[str, float]) -> Row64 | None:
-        """The best selection by the sums."""
+    @property
+    def costly(self) -> list[Limit]:
+        """Limits on costs that are measured."""
+        return [limit for limit in self.limits if COSTS[limit.name].costly]
+
+    def _least_sum(self, scale: Mapping[str, float], limited: str = "") -> Row64 | None:
+        """The best selection by the sums, or the one of the least limited cost within the other limits."""
         metrics = self.compression.predicted(scale)
-        bounds = self.compression.constraints(self.limits, metrics, costly=True)
-        found = search(
-            metrics[self.goal], bounds, forbid=~self.allowed, seed=self.seed, time_limit=SUM_SECONDS, gap=0.0
-        )
+        limits = [limit for limit in self.limits if limit.name != limited]
+        bounds = self.compression.constraints(limits, metrics, costly=True)
+        goal, forbid = metrics[limited or self.goal], ~self.allowed
+        found = search(goal, bounds, forbid=forbid, seed=self.seed, time_limit=SUM_SECONDS, gap=0.0)
         return found.indices if found.indices is not None else self._nearest(found)
 
     def _nearest(self, found: Result) -> Row64 | None:
@@ -612,15 +642,29 @@ class _Refinement:
             done = len(self.compression.measured) - began
             self.compression.progress("joint measurements", len(self.seen) + done, len(self.seen) + self.left)
 
+        limits = self.compression.constraints(self.limits, metrics, costly=True)
         search(
             metrics[self.goal],
-            self.compression.constraints(self.limits, metrics, costly=True),
+            limits if start is None else [*limits, *self._promising(start)],
             forbid=~self.allowed,
             initial=start,
             max_evaluations=self.left,
             seed=self.seed,
             callback=show,
         )
+
+    def _promising(self, best: Row64) -> list[Constraint]:
+        """A limit on the sum of errors, beyond which a joint error below the best one is implausible.
+
+        The joint error of such a selection would have to be a smaller share of its sum than that of any measured one.
+        """
+        if self.goal != "error":
+            return []
+        summed = self.compression.predicted()["error"]
+        pairs = [(float(summed.evaluate(row[None])[0]), joint) for _, joint, row in self._ranked()]
+        ratios = [promised / joint for promised, joint in pairs if promised > 0 and joint > 0]
+        joint = float(self.compression.metrics["error"].evaluate(best[None])[0])
+        return [summed <= PLAUSIBLE * max(ratios) * joint] if ratios and joint > 0 else []
 
     def _ranked(self) -> list[tuple[float, float, Row64]]:
         """Measured selections with their total violation of the limits and their objective, the best first."""
@@ -630,7 +674,7 @@ class _Refinement:
         rows = rows[self.allowed[space.offsets[:-1] + rows].all(axis=1)]
         found = []
         for row in rows:
-            costs = {name: float(metric.evaluate(row[None])[0]) for name, metric in compression.metrics.items()}
+            costs = self._costs(row)
             if all(np.isfinite(list(costs.values()))):
                 found.append((_violation(self.limits, costs), costs[self.goal], row))
         return sorted(found, key=lambda entry: entry[:2])
@@ -640,30 +684,50 @@ class _Refinement:
         return [row for violation, _, row in self._ranked() if violation == 0]
 
     def order(self) -> list[Row64]:
-        """`best`, led by the least sum unless another selection is clearly better.
+        """`best`, led by the selection of least error according to both measurements and sums.
 
         The least of many measured errors is often least by chance of the calibration data.
         """
         rows = self.best()
         sums = [row for row in rows if row.tobytes() in self.sums]
-        bench, space = self.compression.bench, self.compression.choices.space
-        if self.goal != "error" or not sums or (errors := bench.groups(space.labels(sums[0]))) is None:
+        if self.goal != "error" or not sums:
             return rows
-        for row in rows[:CHECKED]:
-            if row.tobytes() in self.sums:
-                break
-            others = bench.groups(space.labels(row))
-            if others is not None and clearly_less(others, errors):
-                return [row, *rows]
-        return [sums[0], *rows]
+        checked = [sums[0], *(row for row in rows[:CHECKED] if row is not sums[0])]
+        space, summed = self.compression.choices.space, self.compression.predicted()["error"]
+        found = [self.compression.bench.groups(space.labels(row)) for row in checked]
+        promised = np.array([float(summed.evaluate(row[None])[0]) for row in checked])
+        if any(errors is None or errors.min() <= 0 for errors in found) or promised.min() <= 0:
+            return rows if found[0] is None else [sums[0], *rows]
+        return [checked[int(likely_ratios(np.stack(cast(Any, found)), promised).argmin())], *rows]
 
-    def nearest(self) -> str:
-        """The costs of the selection nearest to the limits, as a text."""
-        ranked = self._ranked()
-        if not ranked:
+    def nearest(self, checked: Sequence[Mapping[str, float]]) -> str:
+        """The least that works, as a text: each costly limit with its least cost where the other limits are kept.
+
+        Parameters
+        ----------
+        checked : list of dict of name to float
+            Costs of files that violated a limit when they were checked.
+        """
+        measured = [self._costs(row) for violation, _, row in self._ranked() if violation > 0]
+        every = [*measured, *checked]
+        if not every:
             return "nothing could be measured"
-        costs = {n: float(m.evaluate(ranked[0][2][None])[0]) for n, m in self.compression.metrics.items()}
-        return "the nearest has " + ", ".join(f"{n} {amount(v, COSTS[n].unit)}" for n, v in costs.items())
+        texts = []
+        for limit in self.costly:
+            others = [other for other in self.limits if other is not limit]
+            found = [costs[limit.name] for costs in every if _violation(others, costs) == 0]
+            if found and limit.sense == "<=":
+                least, whole = min(found), self.compression.original_costs[limit.name]
+                share = f" ({least / whole:.1%} of the original's)" if whole else ""
+                unit = COSTS[limit.name].unit
+                rest = ", with every other limit kept," if others else ""
+                texts.append(f"the least measured {limit.name}{rest} is {amount(least, unit)}{share}")
+        costs = min(every, key=lambda costs: _violation(self.limits, costs))
+        near = ", ".join(f"{n} {amount(v, COSTS[n].unit)}" for n, v in costs.items() if n in COSTS)
+        return "; ".join([*texts, f"the nearest has {near}"])
+
+    def _costs(self, row: Row64) -> dict[str, float]:
+        return {name: float(metric.evaluate(row[None])[0]) for name, metric in self.compression.metrics.items()}
 
     def additivity(self, row: Row64) -> str:
         """How well the sum of errors predicted the joint error, as a text."""
@@ -746,12 +810,14 @@ def _model(model: Any, arrays: Mapping[str, Any]) -> onnx.ModelProto:
     return export(model, arrays)
 
 
-def _check_runs(runtime: Runtime, data: bytes, calibration: Calibration) -> None:
-    """Raise a ValueError if ONNX Runtime cannot run the model as it was given."""
+def _check_runs(runtime: Runtime, data: bytes, calibration: Calibration, error: Any) -> None:
+    """Raise a ValueError if ONNX Runtime cannot run the model as it was given, or its outputs have no such error."""
     try:
-        runtime.outputs(runtime.session(data), calibration.batches[:1])
-    except Invalid as error:
-        raise ValueError(f"the model itself does not work: {error}") from None
+        found = runtime.outputs(runtime.session(data), calibration.batches[:1])
+    except Invalid as reason:
+        raise ValueError(f"the model itself does not work: {reason}") from None
+    if not callable(error):
+        error_function("mismatch" if error == "labels" else error, None)(found, found)
 
 
 def _trace(network: Network, calibration: Calibration) -> Trace | None:

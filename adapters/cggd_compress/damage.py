@@ -8,6 +8,8 @@ from typing import Any, cast
 import numpy as np
 from numpy.typing import NDArray
 
+from cggd.metrics.base import Invalid
+
 Outputs = Mapping[str, NDArray]
 
 # Groups of rows, for the standard error of a difference between two models.
@@ -16,7 +18,7 @@ GROUPS = 32
 
 def relative(reference: Outputs, outputs: Outputs) -> float:
     """Mean over outputs of the squared difference, as a share of the squared reference."""
-    return _mean(reference, outputs, lambda r, y: _share(float(((y - r) ** 2).sum()), float((r**2).sum())))
+    return _mean(reference, outputs, lambda r, y: _squares(r, y) / (float((r**2).sum()) or 1.0))
 
 
 def mse(reference: Outputs, outputs: Outputs) -> float:
@@ -52,8 +54,9 @@ def kl(reference: Outputs, outputs: Outputs) -> float:
 
 
 def mismatch(reference: Outputs, outputs: Outputs) -> float:
-    """Share of rows whose largest entry moves."""
-    return _mean(reference, outputs, lambda r, y: float((r.argmax(axis=1) != y.argmax(axis=1)).mean()))
+    """Share of rows whose largest entry moves, or of whole numbers that change."""
+    kinds = "f" if any(rows.dtype.kind == "f" for rows in reference.values()) else "iu"
+    return _mean(reference, outputs, lambda r, y: float((_classes(r) != _classes(y)).mean()), kinds)
 
 
 ERRORS: dict[str, Callable[[Outputs, Outputs], float]] = {
@@ -77,7 +80,7 @@ def error_function(error: Any, labels: NDArray | None) -> Callable[[Outputs, Out
             rows = next(iter(outputs.values()))
             if len(rows) != len(labels):
                 raise ValueError(f"labels must have one entry for each of {len(rows)} rows of the first output")
-            return float((rows.argmax(axis=1) != labels.ravel()).mean())
+            return float((_classes(rows) != labels.ravel()).mean())
 
         return wrong
     if error not in ERRORS:
@@ -88,37 +91,72 @@ def error_function(error: Any, labels: NDArray | None) -> Callable[[Outputs, Out
 def group_errors(
     error: Any, labels: NDArray | None, reference: Outputs, outputs: Outputs
 ) -> NDArray[np.float64] | None:
-    """Errors of up to 32 groups of rows; None for a user's function, which may need all rows at once."""
+    """Shares of up to 32 groups of rows in the error, which is their sum; None for a user's function."""
     if callable(error):
         return None
     n = min(GROUPS, *(len(rows) for rows in reference.values()))
+    reference = {name: rows for name, rows in reference.items() if error != "relative" or rows.dtype.kind == "f"}
     cut = {name: (np.array_split(reference[name], n), np.array_split(outputs[name], n)) for name in reference}
     classes = [None] * n if labels is None else np.array_split(labels, n)
     pairs = [[{name: both[side][i] for name, both in cut.items()} for side in (0, 1)] for i in range(n)]
-    return np.array([error_function(error, classes[i])(*pair) for i, pair in enumerate(pairs)])
+    if error == "relative":  # squares are shares of those of all rows
+        whole = {name: float((rows.astype(np.float64) ** 2).sum()) or 1.0 for name, rows in reference.items()}
+        shares = [sum(_squares(*(side[n] for side in pair)) / whole[n] for n in whole) for pair in pairs]
+        return np.array(shares) / len(whole)
+    sizes = np.array([len(next(iter(pair[1].values()))) for pair in pairs])
+    errors = np.array([error_function(error, classes[i])(*pair) for i, pair in enumerate(pairs)])
+    return errors * sizes / sizes.sum()
 
 
-def clearly_less(errors: NDArray[np.float64], others: NDArray[np.float64]) -> bool:
-    """Whether errors of groups are less than others, in sum and by twice the standard error of the mean log ratio.
+def likely_ratios(groups: NDArray[np.float64], promised: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Logs of the errors of selections on other data, relative to the first one: between measured and promised ones.
 
-    The test uses log ratios because a few groups often have most of the error and would dominate differences.
+    Measured errors scatter, since the calibration data are few; promised errors (sums over weights) leave out what
+    formats do to each other. Each measured ratio counts the more, the less it scatters compared with how much measured
+    and promised ratios differ beyond that scatter (empirical Bayes).
+
+    Parameters
+    ----------
+    groups : ndarray, shape (n_selections, n_groups)
+        Errors on groups of the data, all positive.
+    promised : ndarray, shape (n_selections,)
+        Sums of errors of single weights, all positive.
     """
-    if len(errors) < 2 or errors.sum() >= others.sum():
-        return False
-    tiny = 1e-12 * max(float(others.max()), 1e-300)
-    ratio = np.log(np.maximum(others, 0) + tiny) - np.log(np.maximum(errors, 0) + tiny)
-    return bool(ratio.mean() > 2 * ratio.std(ddof=1) / np.sqrt(len(ratio)))
+    total = groups.sum(axis=1)
+    measured, summed = (np.log(values / values[0]) for values in (total, promised))
+    n = groups.shape[1]
+    if n < 2:
+        return summed
+    without = np.log(total[:, None] - groups) - np.log(total[0] - groups[0])
+    scatter = (n - 1) / n * ((without - without.mean(axis=1, keepdims=True)) ** 2).sum(axis=1)  # by the jackknife
+    differ = measured - summed
+    beyond = max(float((differ[1:] ** 2 - scatter[1:]).mean()), 0.0) if len(differ) > 1 else 0.0
+    weight = np.divide(beyond, beyond + scatter, out=np.ones_like(scatter), where=beyond + scatter > 0)
+    return summed + weight * differ
 
 
-def _mean(reference: Outputs, outputs: Outputs, one: Callable[[NDArray, NDArray], float]) -> float:
-    pairs = [(reference[n], outputs[n]) for n in reference if reference[n].dtype.kind == "f"]
+def _classes(rows: NDArray) -> NDArray:
+    """The class of each row: its largest entry, or the whole number that it is."""
+    if rows.shape[1] > 1:
+        return rows.argmax(axis=1)
+    if rows.dtype.kind == "f":
+        raise ValueError("an output has one number for each sample and no largest entry; give another error")
+    return rows[:, 0]
+
+
+def _mean(reference: Outputs, outputs: Outputs, one: Callable[[NDArray, NDArray], float], kinds: str = "f") -> float:
+    pairs = [(reference[n], outputs[n]) for n in reference if reference[n].dtype.kind in kinds]
     if not pairs:
-        raise ValueError("the model has no output of floats to compare; give error= a function of yours")
-    return float(np.mean([one(r.astype(np.float64), y.astype(np.float64)) for r, y in pairs]))
+        raise ValueError("the model has no output of floats to compare; give a function of yours as error")
+    for r, y in pairs:
+        if r.shape != y.shape:
+            raise Invalid(f"an output has {y.shape} numbers instead of the original's {r.shape}")
+    wide = [tuple(a.astype(np.float64) if a.dtype.kind == "f" else a for a in pair) for pair in pairs]
+    return float(np.mean([one(r, y) for r, y in wide]))
 
 
-def _share(part: float, whole: float) -> float:
-    return part / whole if whole else part
+def _squares(r: NDArray, y: NDArray) -> float:
+    return float(((y.astype(np.float64) - r) ** 2).sum())
 
 
 def _log_sum(rows: NDArray) -> NDArray:

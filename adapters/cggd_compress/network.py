@@ -130,6 +130,8 @@ class Network:
     ----------
     parts : dict of name to Part
         The weights that can be replaced.
+    prefix : str
+        Beginning of the names inside fragments; no name of the model begins like it.
     original : int
         Bytes of the model as it was given.
     """
@@ -145,6 +147,7 @@ class Network:
         del graph.node[:], graph.initializer[:]
         self._arrays = {t.name: _field(5, t.SerializeToString()) for t in model.graph.initializer}
         self.parts = {part.name: part for part in _parts(model, least)}
+        self.prefix = _free_prefix(model.graph)
         self._own = graph.SerializeToString()
         self._shell.ClearField("graph")
         self._header = self._shell.SerializeToString()
@@ -172,6 +175,15 @@ class Network:
     def kept(self, name: str) -> Fragment:
         """The weight as it is."""
         return Fragment(b"", {}, self._arrays[name], self.parts[name].model, frozenset(), 0)
+
+    def kinds(self, least: int) -> list[str]:
+        """Types of the initializers with at least so many elements."""
+        sizes = [(onnx.TensorProto.DataType.Name(t.data_type).lower(), int(np.prod(t.dims))) for t in self._tensors()]
+        return sorted({kind for kind, size in sizes if size >= least})
+
+    def _tensors(self) -> Iterator[onnx.TensorProto]:
+        """Initializers of the outer graph."""
+        return (onnx.GraphProto.FromString(data).initializer[0] for data in self._arrays.values())
 
     def graph_size(self) -> int:
         """Bytes of the graph without the weights of its parts."""
@@ -276,11 +288,44 @@ def _all_tensors(graph: onnx.GraphProto) -> Iterator[onnx.TensorProto]:
 
 
 def _tidy(model: onnx.ModelProto, least: int) -> None:
-    """Turn large constants into initializers, merge equal ones, and remove everything that no run reads."""
+    """Turn large constants into initializers of the outer graph, merge equal ones, and remove what no run reads."""
     graph = model.graph
     model.ir_version = max(model.ir_version, IR_VERSION)
     if MICROSOFT not in {o.domain for o in model.opset_import}:
         model.opset_import.append(onnx.helper.make_opsetid(MICROSOFT, 1))
+    for inner in list(graphs(graph)):
+        _store_constants(inner, least)
+    _lift(graph, least)
+    names = {t.name for t in graph.initializer}
+    inputs = [i for i in graph.input if i.name not in names]
+    del graph.input[:]
+    graph.input.extend(inputs)
+    _unite(graph, least)
+    used = {o.name for o in graph.output} | {name for inner in graphs(graph) for name in _read(inner)}
+    _keep(graph.initializer, [t for t in graph.initializer if t.name in used])
+    for inner in graphs(graph):
+        del inner.value_info[:]
+        for node in inner.node:  # exporters write whole stack traces here
+            node.ClearField("doc_string")
+            del node.metadata_props[:]
+    model.ClearField("training_info")
+
+
+def _keep(field: Any, chosen: Sequence[Any]) -> None:
+    """Leave only some entries in a repeated field."""
+    if len(chosen) < len(field):
+        copies = [type(entry).FromString(entry.SerializeToString()) for entry in chosen]
+        del field[:]
+        field.extend(copies)
+
+
+def _read(graph: onnx.GraphProto) -> set[str]:
+    """Names that the nodes and outputs of a graph read, without those of graphs inside it."""
+    return {name for node in graph.node for name in node.input} | {output.name for output in graph.output}
+
+
+def _store_constants(graph: onnx.GraphProto, least: int) -> None:
+    """Turn large constants of one graph into its initializers."""
     kept = []
     for node in graph.node:
         value = node.attribute[0].t if node.op_type == "Constant" and node.attribute[0].HasField("t") else None
@@ -289,21 +334,46 @@ def _tidy(model: onnx.ModelProto, least: int) -> None:
             graph.initializer.append(value)
         else:
             kept.append(node)
-    if len(kept) < len(graph.node):
-        copies = [onnx.NodeProto.FromString(node.SerializeToString()) for node in kept]
-        del graph.node[:]
-        graph.node.extend(copies)
-    names = {t.name for t in graph.initializer}
-    inputs = [i for i in graph.input if i.name not in names]
-    del graph.input[:]
-    graph.input.extend(inputs)
-    _unite(graph, least)
+    _keep(graph.node, kept)
+
+
+def _lift(graph: onnx.GraphProto, least: int) -> None:
+    """Move large initializers of branches and loops to the graph around them, where they are weights like others."""
+    taken = _names(graph)
+    for inner in list(graphs(graph))[1:]:
+        fixed = {value.name for value in (*inner.input, *inner.output)}
+        large = [t for t in inner.initializer if int(np.prod(t.dims)) >= least and t.name not in fixed]
+        new: dict[str, str] = {}
+        for tensor in large:
+            new[tensor.name] = f"{tensor.name}.{len(taken)}"
+            while new[tensor.name] in taken:
+                new[tensor.name] += "_"
+            taken.add(new[tensor.name])
+            graph.initializer.append(tensor)
+            graph.initializer[-1].name = new[tensor.name]
+        _keep(inner.initializer, [t for t in inner.initializer if t.name not in new])
+        for below in graphs(inner) if new else ():
+            for node in below.node:
+                node.input[:] = [new.get(name, name) for name in node.input]
+            for value in below.output:
+                value.name = new.get(value.name, value.name)
+
+
+def _names(graph: onnx.GraphProto) -> set[str]:
+    """All names of values in a graph and those inside it."""
+    found = set()
     for inner in graphs(graph):
-        del inner.value_info[:]
-        for node in inner.node:  # exporters write whole stack traces here
-            node.ClearField("doc_string")
-            del node.metadata_props[:]
-    model.ClearField("training_info")
+        found |= {value.name for value in (*inner.input, *inner.output, *inner.initializer)}
+        found |= {name for node in inner.node for name in (*node.input, *node.output)}
+    return found
+
+
+def _free_prefix(graph: onnx.GraphProto) -> str:
+    """The shortest row of letters w that is no beginning of a name."""
+    names, prefix = _names(graph), "w"
+    while any(name.startswith(prefix) for name in names):
+        prefix += "w"
+    return prefix
 
 
 def _unite(graph: onnx.GraphProto, least: int) -> None:
@@ -318,9 +388,7 @@ def _unite(graph: onnx.GraphProto, least: int) -> None:
                 renamed[tensor.name] = known
     if not renamed:
         return
-    kept = [onnx.TensorProto.FromString(t.SerializeToString()) for t in graph.initializer if t.name not in renamed]
-    del graph.initializer[:]
-    graph.initializer.extend(kept)
+    _keep(graph.initializer, [t for t in graph.initializer if t.name not in renamed])
     for inner in graphs(graph):
         for node in inner.node:
             node.input[:] = [renamed.get(name, name) for name in node.input]

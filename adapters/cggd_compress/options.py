@@ -67,6 +67,9 @@ def default_options(*, fast: bool = False, ranges: Mapping[str, tuple[float, flo
 # Bits, and number of weights that share a scale: scales take 1/8 bit per weight with 128, and half a bit with 32.
 FORMATS = ((8, 128), (4, 32), (4, 128), (2, 32))
 
+# Relative error of rounding to half precision, for numbers that are neither too large nor too small for it.
+HALF_ROUNDING = 2.0**-10
+
 # Ranks as shares of the full rank; at half of it, the factors of a square weight have as many numbers as the weight.
 RANKS = (0.375, 0.25, 0.125)
 
@@ -130,12 +133,9 @@ def unpacked(part: Part, *, bits: int, block: int) -> onnx.ModelProto | None:
     n_blocks = packed.shape[1]
     digits = np.arange(256)[:, None] >> (bits * np.arange(per_byte)) & (2**bits - 1)
     zeros = digits[zeros.reshape(columns, -1)].reshape(columns, -1)[:, :n_blocks]
-    half = scales.reshape(columns, n_blocks, 1).astype(np.float16)
-    if not np.isfinite(half).all():
-        raise Invalid(f"scales of {part.name} are too large for half precision")
     arrays: dict[str, NDArray] = {
         "packed": packed.reshape(columns, n_blocks, -1),
-        "scales": half,
+        "scales": _half_or_single(scales.reshape(columns, n_blocks, 1)),
         "zeros": zeros.astype(np.uint8).reshape(columns, n_blocks, 1),
     }
     nodes, last = [], "packed"
@@ -276,12 +276,21 @@ def _with_half_scales(model: onnx.ModelProto) -> onnx.ModelProto:
     nodes, arrays = list(model.graph.node), []
     for tensor in model.graph.initializer:
         if tensor.data_type == TensorProto.FLOAT and tensor.name.endswith("_scales"):
-            half = numpy_helper.to_array(tensor).astype(np.float16)
-            if np.isfinite(half).all():
+            half = _half_or_single(numpy_helper.to_array(tensor))
+            if half.dtype == np.float16:
                 nodes.insert(0, helper.make_node("Cast", [f"{tensor.name}_half"], [tensor.name], to=TensorProto.FLOAT))
                 tensor = numpy_helper.from_array(half, f"{tensor.name}_half")
         arrays.append(tensor)
     return _with_graph(model, nodes, arrays)
+
+
+def _half_or_single(scales: NDArray) -> NDArray:
+    """Scales in half precision, unless one is so large or so small that it would lose more than rounding does."""
+    with np.errstate(over="ignore"):
+        half = scales.astype(np.float16)
+    # Where scales are small beside the others, so is the error.
+    near = np.abs(half.astype(np.float64) - scales) <= HALF_ROUNDING * np.maximum(np.abs(scales), np.median(scales))
+    return half if near.all() else scales.astype(np.float32)
 
 
 def _product(part: Part) -> onnx.ModelProto | None:

@@ -22,6 +22,9 @@ FATAL = 4
 # Timed runs, and untimed ones before them.
 RUNS, WARM_UP = 15, 2
 
+# Fast models run for so many milliseconds, but no more often than that.
+LEAST_TIMED, MOST_RUNS = 50.0, 300
+
 
 @dataclass(frozen=True)
 class Runtime:
@@ -48,7 +51,7 @@ class Runtime:
         options.intra_op_num_threads, options.inter_op_num_threads = self.threads, 1
         options.log_severity_level = FATAL
         try:
-            return onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+            return onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"], enable_fallback=0)
         except Exception as error:
             raise Invalid(f"ONNX Runtime cannot load it: {first_line(error)}") from None
 
@@ -60,17 +63,20 @@ class Runtime:
         Invalid
             If the runtime fails, or an output is not finite.
         """
-        names = [output.name for output in session.get_outputs()]
-        rows: dict[str, list[NDArray]] = {name: [] for name in names}
+        shapes = {output.name: output.shape or [] for output in session.get_outputs()}
+        rows: dict[str, list[NDArray]] = {name: [] for name in shapes}
         for batch in batches:
             try:
                 values = session.run(None, dict(batch))
             except Exception as error:
                 raise Invalid(f"ONNX Runtime cannot run it: {first_line(error)}") from None
-            for name, value in zip(names, values, strict=True):
-                value = np.asarray(value)
-                if value.dtype.kind in "fiub":
-                    rows[name].append(value.reshape(-1, value.shape[-1] if value.ndim else 1))
+            for (name, shape), value in zip(shapes.items(), values, strict=True):
+                if getattr(value, "dtype", np.dtype(object)).kind in "fiub":  # sequences and texts have no distance
+                    # Numbers along one axis of no fixed length, such as that of samples, are rows of one.
+                    whole = value.ndim > 1 or (value.ndim == 1 and isinstance((shape or [""])[0], int))
+                    rows[name].append(value.reshape(-1, value.shape[-1] if whole else 1))
+        if uneven := [name for name, parts in rows.items() if len({part.shape[1] for part in parts}) > 1]:
+            raise Invalid(f"the last axis of output {uneven[0]!r} is not as long in each batch")
         found = {name: np.concatenate(parts) for name, parts in rows.items() if parts}
         if wrong := [n for n, value in found.items() if value.dtype.kind == "f" and not np.isfinite(value).all()]:
             raise Invalid(f"output {wrong[0]!r} is not finite")
@@ -90,31 +96,41 @@ class Clock:
     Attributes
     ----------
     original : float or None
-        Milliseconds of the original, to which other times are scaled; measured with the first of them.
+        Milliseconds of the original, to which other times are scaled; measured before the first of them.
     """
 
     def __init__(self, session: Any, batch: Mapping[str, NDArray]) -> None:
         self.session, self.batch = session, dict(batch)
         self.original: float | None = None
 
-    def time(self, session: Any, runs: int = RUNS) -> tuple[float, float]:
-        """Median milliseconds of a run, and half the distance between the quartiles.
+    def time(self, session: Any | None = None, runs: int = RUNS) -> tuple[float, float]:
+        """Median milliseconds of a run, and half the distance between the quartiles; of the original without a session.
 
-        The median is divided by the median of the original over the same period, and multiplied by the first median of
-        the original.
+        The median is that of the ratios to runs of the original just after, multiplied by the original's first median.
+        Fast models run more often, so that a disturbance does not last for most of the runs.
         """
-        both = np.empty((runs, 2))
+        if self.original is None:
+            alone = self._pairs([self.session], runs)
+            self.original = float(np.median(self._pairs([self.session], self._enough(runs, float(np.median(alone))))))
+        if session is None:
+            return self.original, 0.0
+        both = self._pairs([session, self.session], self._enough(runs, self.original))
+        low, median, high = np.percentile(both[:, 0] / both[:, 1], [25, 50, 75]) * self.original
+        return float(median), float(high - low) / 2
+
+    def _enough(self, runs: int, milliseconds: float) -> int:
+        return max(runs, min(int(LEAST_TIMED / max(milliseconds, 1e-3)), MOST_RUNS))
+
+    def _pairs(self, sessions: Sequence[Any], runs: int) -> NDArray[np.float64]:
+        """Milliseconds of runs of each session in turn, shape (runs, sessions)."""
+        found = np.empty((runs, len(sessions)))
         for i in range(-WARM_UP, runs):
-            for column, one in enumerate((session, self.session)):
+            for column, one in enumerate(sessions):
                 began = time.perf_counter()
                 one.run(None, self.batch)
                 if i >= 0:
-                    both[i, column] = 1e3 * (time.perf_counter() - began)
-        beside = float(np.median(both[:, 1]))
-        if self.original is None:
-            self.original = beside
-        low, median, high = np.percentile(both[:, 0], [25, 50, 75]) * self.original / beside
-        return float(median), float(high - low) / 2
+                    found[i, column] = 1e3 * (time.perf_counter() - began)
+        return found
 
 
 class Command:

@@ -22,7 +22,7 @@ RUNS = 61
 
 @dataclass(frozen=True)
 class Row:
-    """The result of one method for a model and a budget in per cent of the original's bytes or time."""
+    """The result of one method for a model and a budget in per cent of the original's bytes or time; why if none."""
 
     model: str
     cost: str
@@ -35,11 +35,12 @@ class Row:
     judged: float
     task: float
     seconds: float
+    note: str = ""
 
 
 def main(arguments: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks compress", description=__doc__)
-    parser.add_argument("models", nargs="*", help="small, magika, silero, minilm; by default the last three")
+    parser.add_argument("models", nargs="*", help="small, magika, silero, minilm, lite0; by default all but the first")
     parser.add_argument("--cost", choices=list(BUDGETS), default="size", help="what is bounded")
     parser.add_argument("--budgets", help="per cent of the original's bytes or time")
     parser.add_argument("--measurements", type=int, default=32, help="selections measured jointly for each budget")
@@ -55,7 +56,7 @@ def main(arguments: list[str] | None = None) -> None:
             return
     from benchmarks.compress.cases import CASES, MissingError
 
-    names = asked.models or (["small"] if asked.quick else ["magika", "silero", "minilm"])
+    names = asked.models or (["small"] if asked.quick else ["magika", "silero", "minilm", "lite0"])
     budgets = [50.0, 20.0] if asked.quick else list(BUDGETS[asked.cost])
     budgets = [float(text) for text in asked.budgets.split(",")] if asked.budgets else budgets
     if unknown := [name for name in names if name not in CASES]:
@@ -97,13 +98,15 @@ def compared(case, cost: str, budgets: list[float], measurements: int, log: Path
         for method in (OURS, *([QUICK] if quick else []), *METHODS[cost], DEFAULT):
             began = time.perf_counter()
             if method in (OURS, QUICK):
-                data = ours(compression if method == OURS or quick is None else quick, limit, measurements)
+                data, message = ours(compression if method == OURS or quick is None else quick, limit, measurements)
             elif method == DEFAULT:
                 data = default if default_judged.share <= budget / 100 else None
             else:
                 labels = METHODS[cost][method](compression, limit)
                 data = None if labels is None else compression.choices.file(labels)
             row = Row(case.name, cost, budget, method, False, 0, *[np.nan] * 4, time.perf_counter() - began)
+            if data is None and method == OURS:
+                row = replace(row, note=message)
             if data is not None:
                 found, judged = bench.distance(runtime.outputs(runtime.session(data), judge.seen)), judge(data)
                 row = replace(row, kept=judged.share <= budget / 100, bytes=len(data), error=found, **asdict(judged))
@@ -157,7 +160,7 @@ class Judge:
 def read(path: Path) -> list[Row]:
     if not path.exists():
         return []
-    kinds = {"model": str, "cost": str, "method": str, "kept": lambda text: text == "True", "bytes": int}
+    kinds = {"model": str, "cost": str, "method": str, "kept": lambda text: text == "True", "bytes": int, "note": str}
     with path.open(encoding="utf-8", newline="") as file:
         return [Row(**{k: kinds.get(k, float)(v) for k, v in row.items()}) for row in csv.DictReader(file)]
 
@@ -174,7 +177,7 @@ def write(rows: list[Row], path: Path) -> None:
 def line(row: Row) -> str:
     start = f"{row.model} {row.cost} {row.budget:g} %: {row.method}:"
     if not row.bytes:
-        return f"{start} nothing fits"
+        return f"{start} nothing fits; {row.note}".rstrip("; ")
     return f"{start} {row.bytes} B, {row.share:.1%}, error {row.error:.3g}, {row.judged:.3g}, task {row.task:.3f}"
 
 
@@ -210,6 +213,7 @@ def tables(rows: list[Row]) -> str:
         parts += [f"## {model}, {cost}", "\n".join("| " + " | ".join(cells) + " |" for cells in table)]
         kept = [row for row in mine if row.method == OURS and row.bytes]
         parts.append(f"Files of {OURS} within the bound: {sum(row.kept for row in kept)} of {len(kept)}.")
+        parts += [f"{OURS} at {row.budget:g} %: {row.note}." for row in mine if row.note]
         parts.append("Ahead of ours on that data: " + ("; ".join(lost) if lost else "none") + ".")
     return "\n\n".join(parts) + "\n"
 
@@ -221,10 +225,12 @@ def draw(rows: list[Row], path: Path) -> None:
 
     pyplot = load_plain_pyplot()
     panels = list(dict.fromkeys((row.model, row.cost) for row in rows))
-    figure, axes = pyplot.subplots(
-        1, len(panels), figsize=(3.6 * len(panels), 3.4), layout="constrained", squeeze=False
-    )
-    for ax, panel in zip(axes[0], panels, strict=True):
+    wide = min(len(panels), 4)
+    high = -(-len(panels) // wide)
+    figure, axes = pyplot.subplots(high, wide, figsize=(3.6 * wide, 3.4 * high), layout="constrained", squeeze=False)
+    for ax in axes.flat[len(panels) :]:
+        ax.set_axis_off()
+    for ax, panel in zip(axes.flat, panels, strict=False):
         mine = [row for row in rows if (row.model, row.cost) == panel and row.bytes and row.judged > 0]
         points = sorted((100 * row.share, row.judged) for row in mine if row.method == OURS)
         ax.plot(*zip(*points, strict=True), "o", label=OURS)
@@ -235,7 +241,8 @@ def draw(rows: list[Row], path: Path) -> None:
         ax.set_yscale("log")
         ax.set_title(panel[0])
         ax.set_xlabel(f"{panel[1]}, % of the original")
-    axes[0, 0].set_ylabel("error on other data")
+    for ax in axes[:, 0]:
+        ax.set_ylabel("error on other data")
     axes[0, 0].legend(fontsize="small")
     save_picture(figure, path)
     pyplot.close(figure)

@@ -73,9 +73,10 @@ def plain_sum(compression: Compression, limit: Limit) -> Selection:
     return None if chosen is None else space.labels(chosen - space.offsets[:-1])
 
 
-def ours(compression: Compression, limit: Limit, measurements: int) -> bytes | None:
-    """The file of `Compression.solve`."""
-    return compression.solve([limit], measurements=measurements).data
+def ours(compression: Compression, limit: Limit, measurements: int) -> tuple[bytes | None, str]:
+    """The file of `Compression.solve`, and its message."""
+    found = compression.solve([limit], measurements=measurements)
+    return found.data, found.message
 
 
 def runtime_default(model: object) -> bytes:

@@ -13,7 +13,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from cggd import Status, commands
 from cggd_compress import KEEP, Compression, Option, compress, error, size
-from cggd_compress.damage import clearly_less
+from cggd_compress.damage import error_function, group_errors, likely_ratios
 from cggd_compress.runtime import Runtime
 from tests.compress.models import network
 
@@ -69,16 +69,32 @@ def test_quick_errors_rank_formats_like_measured_ones_do(compression):
         Compression(network(), {}, quick=True, timed=True)
 
 
-def test_a_difference_is_clear_only_beyond_its_error():
+@pytest.mark.parametrize("name", ["relative", "mse", "cosine", "kl", "mismatch", "labels"])
+def test_errors_of_groups_sum_to_the_error(name):
     rng = np.random.default_rng(0)
-    noise, base = np.exp(rng.standard_normal((200, 32)) / 5), rng.random(32)
-    assert np.mean([clearly_less(base * row, base) for row in noise]) < 0.1
-    assert all(clearly_less(0.7 * base * row, base) for row in noise)
-    assert not clearly_less(base, base)
-    assert not clearly_less(base[:1] / 2, base[:1])
-    zero = np.zeros(32)
-    assert not clearly_less(zero, zero)
-    assert clearly_less(zero, base)
+    reference, outputs = ({"y": rng.standard_normal((41, 5)), "z": rng.random((41, 3))} for _ in range(2))
+    labels = rng.integers(0, 5, 41)
+    groups = group_errors(name, labels, reference, outputs)
+    assert groups.shape == (32,)
+    assert groups.sum() == pytest.approx(error_function(name, labels)(reference, outputs))
+    assert group_errors(error_function("mse", None), None, reference, outputs) is None
+
+
+def test_of_many_selections_the_likely_best_is_nearer_the_best_than_the_least_measured():
+    """Errors of groups scatter; with sums that are nearly right, and with sums that say little."""
+    rng = np.random.default_rng(0)
+    for beyond, scatter in ((0.01, 2.0), (1.0, 0.1)):
+        chosen = []
+        for _ in range(100):
+            promised = np.exp(rng.random(16))
+            truth = promised * np.exp(beyond * rng.standard_normal(16))
+            groups = truth[:, None] * np.exp(scatter * rng.standard_normal((16, 32)) - scatter**2 / 2)
+            ratios = likely_ratios(groups, promised)
+            assert ratios[0] == 0
+            chosen.append([truth[i] for i in (ratios.argmin(), groups.sum(axis=1).argmin(), promised.argmin())])
+        likely, measured, summed = np.log(chosen).mean(axis=0)
+        assert likely <= min(measured, summed) + 0.05
+    np.testing.assert_array_equal(likely_ratios(np.ones((2, 1)), np.array([1.0, 2.0])), [0, np.log(2)])
 
 
 def test_an_impossible_limit_is_named_with_the_least_that_works(compression):
