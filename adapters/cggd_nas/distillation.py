@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import torch
@@ -75,6 +75,16 @@ def finetune(
         raise ValueError(f"share must lie between 0 and 1, got {share!r}")
     if not temperature > 0:
         raise ValueError(f"temperature must be above 0, got {temperature!r}")
+    objective = distilled(teacher, loss, share, temperature)
+    return retrain(
+        module, train, val, epochs, loss=loss, objective=objective, learning_rate=learning_rate, fresh=False, **options
+    )
+
+
+def distilled(
+    teacher: nn.Module | None, loss: Loss, share: float = SHARE, temperature: float = TEMPERATURE
+) -> Callable[[Batch, Any], Tensor]:
+    """The total loss of a batch and the outputs for it; see `finetune`."""
     classes = loss is functional.cross_entropy or isinstance(loss, nn.CrossEntropyLoss)
 
     def objective(batch: Batch, outputs: Any) -> Tensor:
@@ -90,9 +100,7 @@ def finetune(
         )
         return (1 - share) * own + share * far
 
-    return retrain(
-        module, train, val, epochs, loss=loss, objective=objective, learning_rate=learning_rate, fresh=False, **options
-    )
+    return objective
 
 
 def _apart(outputs: Tensor, wanted: Tensor, temperature: float | None) -> Tensor:

@@ -10,16 +10,18 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from cggd import Additive, Constraint, Feasibility, Function, minimize
-from cggd_nas.batches import Batches, in_order
+from cggd_nas.batches import Batches, checked, in_order
 from cggd_nas.candidates import Candidate, NoFeasibleArchitectureError, holds, judge, losses_of_switches, ranked
-from cggd_nas.distillation import finetune
+from cggd_nas.distillation import distilled, finetune
+from cggd_nas.measure import evaluating
 from cggd_nas.plain import plain_network
 from cggd_nas.recalibration import recalibrate
 from cggd_nas.result import NasResult
-from cggd_nas.retrain import Accuracy, Loss
+from cggd_nas.retrain import Accuracy, Loss, device_of
 from cggd_nas.supernet import Supernet
 
 # Steps in which the bounds tighten, starting at the values of the whole network. The loss of many changes differs much
@@ -131,16 +133,28 @@ class Chooser:
         return rows
 
     def _tuned(self, final: Sequence[Candidate], first: Sequence[Any], epochs: int, seed: int) -> list[Candidate]:
-        """Finalists sorted by loss after a short fine-tuning of copies, with the whole network as teacher."""
+        """Finalists after a short fine-tuning of copies, sorted by the loss of distillation from the whole network.
+
+        The loss by the targets alone misleads where the whole network is overconfident: it may then be larger than that
+        of a network that knows nothing.
+        """
         teacher = plain_network(self.supernet, self.supernet.space.labels(self._whole())).eval()
+        objective = distilled(teacher, self.loss)
         scores = list[tuple[float, int]]()
         for n, candidate in enumerate(final):
             network = plain_network(self.supernet, candidate.selection)
             recalibrate(network, first)
-            tuned = finetune(network, self.train, in_order(self.val), epochs, teacher=teacher, loss=self.loss,
-                             metric=self.metric, seed=seed)  # fmt: skip
-            scores.append((tuned.final.loss, n))
-        return [final[n] for _, n in sorted(scores, key=lambda pair: (math.isnan(pair[0]), pair))]
+            finetune(network, self.train, in_order(self.val), epochs, teacher=teacher, loss=self.loss,
+                     metric=self.metric, seed=seed)  # fmt: skip
+            total = samples = 0.0
+            with evaluating(network), torch.no_grad():
+                for batch in checked(in_order(self.val), "val", network):
+                    batch = batch.to(device_of(network))
+                    total += float(objective(batch, batch.outputs(network))) * batch.samples
+                    samples += batch.samples
+            score = total / samples
+            scores.append((score if math.isfinite(score) else math.inf, n))
+        return [final[n] for _, n in sorted(scores)]
 
     def _few(self) -> int:
         first = next(iter(in_order(self.val)))

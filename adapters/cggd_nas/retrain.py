@@ -92,7 +92,7 @@ def evaluate(
     >>> evaluate(nn.Identity(), [batch]).accuracy
     0.5
     """
-    device = _device(module)
+    device = device_of(module)
     total, measured, right, n, decided = 0.0, 0.0, 0, 0, 0
     classes = set[int | None]()
     with evaluating(module), torch.no_grad():
@@ -183,7 +183,7 @@ def retrain(
     if isinstance(val, Iterator):
         raise TypeError(f"val is gone through after each epoch, and must be a DataLoader or a list, got {val!r}")
     seed = whole(seed, "seed", least=0)
-    device, scores = _device(module), list[Scores]()
+    device, scores = device_of(module), list[Scores]()
     with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []), fast_depthwise(module):
         _rehearse(module, val, loss, metric)
         torch.manual_seed(seed)
@@ -250,5 +250,6 @@ def reinitialise(module: nn.Module) -> None:
             nn.init.normal_(parameter, std=FREE_DEVIATION)
 
 
-def _device(module: nn.Module) -> torch.device:
+def device_of(module: nn.Module) -> torch.device:
+    """The device of the first parameter."""
     return next((parameter.device for parameter in module.parameters()), torch.device("cpu"))

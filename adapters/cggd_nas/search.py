@@ -136,7 +136,8 @@ def search(
         search measures the loss on `val` of each single change and minimises the sum of these tables under bounds that
         tighten step by step. If `epochs` is 0, it then measures a few more networks around the answer (`cggd.Model`)
         and returns the one with the smallest loss. Otherwise copies of the `finalists` are fine-tuned for `epochs`
-        epochs and the best is returned. Other arguments about training are ignored. Call `finetune` afterwards.
+        epochs, and the one with the smallest loss of `finetune` is returned. Other arguments about training are
+        ignored. Call `finetune` afterwards.
     seed : int
         For paths, orders of tensors, and PyTorch's global generator, which is restored at the end. The same seed gives
         the same search on the same machine if the data loaders use PyTorch's generators.

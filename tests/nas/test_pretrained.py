@@ -97,6 +97,24 @@ def test_finalists_are_told_apart_by_fine_tuning(trained):
     assert all(bound.metric(candidate.indices) <= 0.0006 for candidate in result.candidates)
 
 
+def test_an_overconfident_network_is_not_replaced_by_one_that_knows_nothing(trained, monkeypatch):
+    """Wrong targets in the validation data: the surer a network is, the larger is its loss by the targets."""
+    model, batches = trained
+    model = copy.deepcopy(model)
+    with torch.no_grad():
+        model[-1].weight *= 10
+    supernet = prunable(model, batches[0][0][:1])
+    wrong = [(x, (model(x).argmax(1) + 1) % 3) for x, _ in batches]
+    bound = Costs(supernet, batches[0][0][:1]).macs() <= 0.0008
+    monkeypatch.setattr("cggd_nas.pretrained.finetune", lambda *_, **__: None)
+    result = search(supernet, batches, wrong, [bound], epochs=1, finalists=4, pretrained=True, progress=False)
+    networks = [extract(supernet, candidate.selection).eval() for candidate in result.candidates]
+    x = torch.cat([x for x, _ in batches])
+    alike = [float((network(x).argmax(1) == model(x).argmax(1)).float().mean()) for network in networks]
+    by_targets = [evaluate(network, wrong).loss for network in networks]
+    assert alike[0] == max(alike) > alike[int(np.argmin(by_targets))]
+
+
 def test_bounds_out_of_reach(trained):
     model, batches = trained
     supernet = prunable(model, batches[0][0][:1])
