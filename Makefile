@@ -10,6 +10,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 demo: $(VENV)/.installed-plot
 	$(BIN)/cggd demo --out out
+	@echo "your own table: $(BIN)/cggd solve table.csv --minimize price (README.md, docs/start.md)"
 
 # Without the tests marked slow, which take more than two seconds of one core or repeat quicker cases, and with a quarter
 # of the random examples; `make test-all` runs all.

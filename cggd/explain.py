@@ -167,6 +167,8 @@ class Explanation:
         lines += [_bound_line(bound, unit) for bound in self.bounds]
         if not self.complete:
             lines.append("the time was over, or the evaluations, before everything was computed")
+        if self.result.selection is None:
+            lines.append("no selection is known; cggd.diagnose shows whether the constraints can be satisfied")
         return "\n".join(lines)
 
 

@@ -30,8 +30,8 @@ FEWEST_STEPS = 100
 # Black boxes are enumerated up to this many selections: a single step of a descent takes one call for each option.
 FEW_BLACK_BOXES = 1000
 
-# With a limit of at most this many evaluations, each selection for black boxes is chosen by a model, which takes about
-# 10 ms.
+# With a limit of at most this many evaluations, each selection for black boxes is chosen by a model, which takes
+# 10 to 150 ms.
 FEW_EVALUATIONS = 1000
 
 # A search for a feasible selection enumerates black boxes up to this many selections. A search by replacement tables

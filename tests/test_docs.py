@@ -8,6 +8,9 @@ from pathlib import Path
 
 import pytest
 
+from cggd import Problem
+from cggd.testing import check_improver
+
 DOCS = Path(__file__).parents[1] / "docs"
 GUIDE = sorted(f"guide/{page.name}" for page in (DOCS / "guide").glob("*.md"))
 PAGES = ("improvers.md", "start.md", "choose.md", "method.md", *GUIDE)
@@ -63,3 +66,13 @@ def test_the_page_about_compression_does_what_it_says(tmp_path, monkeypatch):
         with redirect_stdout(StringIO()) as printed:
             exec(code, names)
         assert printed.getvalue().strip() == output.strip()
+
+
+@pytest.mark.parametrize("name", ["RandomRestarts", "Annealing"])
+def test_the_improvers_of_the_page_keep_the_law(name):
+    page = (DOCS / "improvers.md").read_text(encoding="utf-8")
+    (code,) = (block for block in re.findall(r"```python\n(.*?)```", page, re.DOTALL) if f"class {name}" in block)
+    names: dict = {}
+    with redirect_stdout(StringIO()):
+        exec(code, names)
+    check_improver(names[name](), Problem(names["value"], [names["weight"] <= 25], "maximize"))

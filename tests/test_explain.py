@@ -7,7 +7,21 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cggd import Additive, ChoiceSpace, Function, Problem, Result, Status, explain, maximize, minimize, rules, solve
+from cggd import (
+    Additive,
+    ChoiceSpace,
+    Explanation,
+    Function,
+    Presolve,
+    Problem,
+    Result,
+    Status,
+    explain,
+    maximize,
+    minimize,
+    rules,
+    solve,
+)
 from cggd.testing.strategies import problems
 
 SPACE = ChoiceSpace({"cpu": ["slow", "fast"], "disk": ["small", "large", "huge"]})
@@ -135,3 +149,12 @@ def test_explanations_of_costly_metrics_keep_to_a_limit_of_calls(most):
     assert len(found.choices) == space.n_options
     assert ("or the evaluations" in str(found)) == (not found.complete)
     json.dumps(found.to_dict(), allow_nan=False)
+
+
+def test_without_a_selection_the_text_says_so():
+    space = ChoiceSpace.from_sizes([2, 2])
+    value = Additive(space, [1, 2, 3, 4])
+    result = maximize(value, [value <= 3], improvers=[Presolve()])
+    text = str(Explanation(result, (), (), None, complete=True))
+    assert result.selection is None
+    assert text == "no selection is known; cggd.diagnose shows whether the constraints can be satisfied"
