@@ -174,10 +174,10 @@ class Incumbent:
     @property
     def closing(self) -> bool:
         """Whether the bound has closed a share of `CLOSED` of the gap between linear relaxation and best selection."""
-        linear = (
-            None if self.relaxed is None else self.relaxed.bound if self.relaxed.linear is None else self.relaxed.linear
-        )
-        return linear is not None and self._closed(linear)
+        if self.relaxed is None:
+            return False
+        linear = self.relaxed.linear
+        return self._closed(self.relaxed.bound if linear is None else linear)
 
     @property
     def cutting(self) -> bool:

@@ -143,7 +143,7 @@ def _checked(one: Input, array: NDArray) -> NDArray:
         if axis and isinstance(length, int) and array.shape[axis] != length:
             raise ValueError(f"axis {axis} of the array {one.name!r} must be {length} long, got {array.shape}")
     if array.dtype == one.dtype or (one.dtype == object and array.dtype.kind == "U"):
-        return array.astype(one.dtype)
+        return array.astype(one.dtype, copy=False)
     if array.dtype.kind not in "biuf" or not np.can_cast(array.dtype, one.dtype, "same_kind"):
         whole = array.dtype.kind in "iu" and one.dtype.kind in "iuf"
         if not whole or not np.array_equal(array.astype(one.dtype), array):

@@ -156,7 +156,7 @@ def _mean(reference: Outputs, outputs: Outputs, one: Callable[[NDArray, NDArray]
 
 
 def _squares(r: NDArray, y: NDArray) -> float:
-    return float(((y.astype(np.float64) - r) ** 2).sum())
+    return float(((y.astype(np.float64, copy=False) - r) ** 2).sum())
 
 
 def _log_sum(rows: NDArray) -> NDArray:

@@ -127,12 +127,12 @@ class Fit:
         """The fit with one more variable, in O(s p); recomputed if it is nearly a combination of the others."""
         own = self.gram.columns[variable]
         if len(own) == 0 or not self.clear:
-            return self.anew(variable)
+            return self.recomputed(variable)
         used = self.rows[:, own]
         rest = self.gram.matrix[own] - used.T @ self.rows
         sizes, directions = np.linalg.eigh(rest[:, own]) if len(own) > 1 else (rest[0, own], np.ones((1, 1)))
         if sizes.min() <= CLEAR:
-            return self.anew(variable)
+            return self.recomputed(variable)
         turn = directions / np.sqrt(sizes)
         new, step = turn.T @ rest, turn.T @ self.residual[own]
         n = len(used)
@@ -158,9 +158,9 @@ class Fit:
         """The fit without a variable, in O(s p); recomputed if it was nearly a combination of the others."""
         at = np.flatnonzero(self._owner == variable)
         if not self.clear or len(at) == 0:
-            return self.anew(variable)
+            return self.recomputed(variable)
         if (self.basis[at] ** 2).sum() >= 1 / CLEAR:
-            return self.anew(variable)
+            return self.recomputed(variable)
         # Reflections map the directions that the other columns do not span to the last coordinates, which are dropped.
         basis, rows, effects, kept = self.basis, self.rows, self.effects, len(self.inside)
         for place in at.tolist():
@@ -192,7 +192,7 @@ class Fit:
         """The fit with a variable added, or removed if it is selected."""
         return self.minus(variable) if self.selected[variable] else self.plus(variable)
 
-    def anew(self, *variables: int) -> Fit:
+    def recomputed(self, *variables: int) -> Fit:
         """The fit with some variables switched, computed from the Gram matrix."""
         return Fit.at(self.gram, switched(self.selected, *variables))
 
@@ -442,7 +442,7 @@ class _FitState:
         self.updates += len(switches)
         self.fit, self._table = self._after(switches), None
         if self.updates >= UPDATES:  # rounding errors add up
-            self.fit, self.updates = self.fit.anew(), 0
+            self.fit, self.updates = self.fit.recomputed(), 0
 
     def undo(self) -> None:
         if not self.past:

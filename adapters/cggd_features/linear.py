@@ -216,7 +216,7 @@ def thrifty(fit: Fit, limits: Limits, stop: Callable[[], bool] = lambda: False) 
         useless = limits.removals(selected) & (fit.losses <= EQUAL) & (saved >= 0)
         if useless.any():
             at = np.flatnonzero(useless)
-            fit = fit.anew(int(at[np.lexsort((-at, -saved[at]))[0]]))
+            fit = fit.recomputed(int(at[np.lexsort((-at, -saved[at]))[0]]))
             continue
         out, change = fit.swaps()
         same = limits.swaps(selected, out) & (np.abs(change) <= EQUAL)
@@ -228,5 +228,5 @@ def thrifty(fit: Fit, limits: Limits, stop: Callable[[], bool] = lambda: False) 
                 best = min(best or (np.inf, 0, 0), (cheaper, int(j), int(out[i])))
         if best is None:
             return fit
-        fit = fit.anew(*best[1:])
+        fit = fit.recomputed(*best[1:])
     return fit

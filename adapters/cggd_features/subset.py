@@ -203,7 +203,7 @@ def climb(fit: Fit, limits: Limits, penalties: Penalties, stop: Callable[[], boo
         if stop():
             break
         if update % UPDATES == 0:
-            fit = fit.anew()
+            fit = fit.recomputed()
         selected, own = fit.selected, penalties.of(fit)
         add = np.where(limits.additions(selected), fit.gains - own, -np.inf)
         saved = penalties.of(fit, out=True)

@@ -28,7 +28,7 @@ from cggd_nas.batches import Batch
 from cggd_nas.candidates import NoFeasibleArchitectureError, holds, losses_of_switches
 from cggd_nas.choices import Choice
 from cggd_nas.extract import extract
-from cggd_nas.measure import evaluating
+from cggd_nas.measure import device_of, evaluating
 from cggd_nas.nested import mapped, tensors_in
 from cggd_nas.retrain import Loss, evaluate
 from cggd_nas.supernet import Supernet, collect
@@ -251,7 +251,7 @@ def _recorded(model: nn.Module, blocks: Iterable[str], train: Iterable[Any]) -> 
 
         block = model.get_submodule(path)
         hooks += [block.register_forward_pre_hook(before, with_kwargs=True), block.register_forward_hook(after)]
-    device = next((p.device for p in model.parameters()), torch.device("cpu"))
+    device = device_of(model)
     try:
         with torch.no_grad(), evaluating(model):
             for raw in train:

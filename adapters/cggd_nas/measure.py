@@ -265,6 +265,11 @@ def evaluating(module: nn.Module) -> Iterator[None]:
         yield
 
 
+def device_of(module: nn.Module) -> torch.device:
+    """The device of the first parameter; the CPU if there is none."""
+    return next((parameter.device for parameter in module.parameters()), torch.device("cpu"))
+
+
 def _timed(run: Callable[[], Any], warmup: int, repeats: int) -> np.ndarray:
     whole(warmup, "warmup", least=0)
     whole(repeats, "repeats", least=1)

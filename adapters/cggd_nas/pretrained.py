@@ -10,18 +10,16 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from cggd import Additive, Constraint, Feasibility, Function, minimize
-from cggd_nas.batches import Batches, checked, in_order
+from cggd_nas.batches import Batches, in_order
 from cggd_nas.candidates import Candidate, NoFeasibleArchitectureError, holds, judge, losses_of_switches, ranked
 from cggd_nas.distillation import distilled, finetune
-from cggd_nas.measure import evaluating
 from cggd_nas.plain import plain_network
 from cggd_nas.recalibration import recalibrate
 from cggd_nas.result import NasResult
-from cggd_nas.retrain import Accuracy, Loss, device_of
+from cggd_nas.retrain import Accuracy, Loss, evaluate
 from cggd_nas.supernet import Supernet
 
 # Steps in which the bounds tighten, starting at the values of the whole network. The loss of many changes differs much
@@ -146,13 +144,7 @@ class Chooser:
             recalibrate(network, first)
             finetune(network, self.train, in_order(self.val), epochs, teacher=teacher, loss=self.loss,
                      metric=self.metric, seed=seed)  # fmt: skip
-            total = samples = 0.0
-            with evaluating(network), torch.no_grad():
-                for batch in checked(in_order(self.val), "val", network):
-                    batch = batch.to(device_of(network))
-                    total += float(objective(batch, batch.outputs(network))) * batch.samples
-                    samples += batch.samples
-            score = total / samples
+            score = evaluate(network, in_order(self.val), metric=self.metric, objective=objective).loss
             scores.append((score if math.isfinite(score) else math.inf, n))
         return [final[n] for _, n in sorted(scores)]
 

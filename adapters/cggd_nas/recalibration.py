@@ -11,7 +11,7 @@ from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from cggd_nas.batches import checked
-from cggd_nas.measure import evaluating
+from cggd_nas.measure import device_of, evaluating
 
 
 def recalibrate(model: nn.Module, batches: Iterable[Any]) -> None:
@@ -40,7 +40,7 @@ def recalibrate(model: nn.Module, batches: Iterable[Any]) -> None:
     if not norms:
         return
     momenta = {norm: norm.momentum for norm in norms}
-    device = next((p.device for p in model.parameters()), torch.device("cpu"))
+    device = device_of(model)
     met: set[nn.Module] = set()
 
     def begin(norm: nn.Module, _: object) -> None:

@@ -16,7 +16,7 @@ from cggd import SearchError
 from cggd.checks import whole
 from cggd_nas.batches import Batch, checked, generator_of
 from cggd_nas.depthwise import fast_depthwise
-from cggd_nas.measure import evaluating
+from cggd_nas.measure import device_of, evaluating
 
 Loss = Callable[[Any, Any], Tensor]
 
@@ -72,6 +72,7 @@ def evaluate(
     *,
     loss: Loss = functional.cross_entropy,
     metric: Accuracy | None = None,
+    objective: Callable[[Batch, Any], Tensor] | None = None,
 ) -> Scores:
     """Loss and accuracy of a network in evaluation mode.
 
@@ -85,6 +86,8 @@ def evaluate(
         From outputs and targets to the mean loss of a batch. Outputs may be anything that the module returns.
     metric : callable, optional
         From outputs and targets to the accuracy of a batch.
+    objective : callable, optional
+        From a batch and the outputs for it to its mean loss; used instead of `loss`.
 
     Examples
     --------
@@ -99,7 +102,7 @@ def evaluate(
         for batch in checked(loader, "loader", module):
             batch = batch.to(device)
             outputs, targets, samples = batch.outputs(module), batch.targets, batch.samples
-            total += float(loss(outputs, targets)) * samples
+            total += float(loss(outputs, targets) if objective is None else objective(batch, outputs)) * samples
             n += samples
             if metric is not None:
                 measured += float(metric(outputs, targets)) * samples
@@ -248,8 +251,3 @@ def reinitialise(module: nn.Module) -> None:
                     f"{tuple(parameter.shape)} may be a scale; draw the weights yourself and give fresh=False"
                 )
             nn.init.normal_(parameter, std=FREE_DEVIATION)
-
-
-def device_of(module: nn.Module) -> torch.device:
-    """The device of the first parameter."""
-    return next((parameter.device for parameter in module.parameters()), torch.device("cpu"))

@@ -39,6 +39,6 @@ class Knapsacks:
         linear = incumbent.relaxed
         if linear is None:
             return
-        tight = tighten(problem, incumbent.cost, incumbent.step(budget), over=budget.part(share=self.share).over)
+        tight = tighten(problem, incumbent.cost, incumbent.step(budget), budget.part(share=self.share))
         if tight is not None and problem.sign * tight.bound > problem.sign * linear.bound:
             yield Finding(bound=tight.bound, relaxed=replace(tight, linear=linear.bound))

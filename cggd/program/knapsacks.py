@@ -13,12 +13,12 @@ generalised assignment often within 0.1 % of the optimum. Options that cannot be
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
+from cggd.budget import Budget
 from cggd.problem import Problem
 from cggd.program import lagrangian
 from cggd.program.bounds import Relaxed, open_cost
@@ -38,7 +38,7 @@ EVALUATIONS = 300
 
 # Polyak steps: the dual is expected to grow to the best known cost, or by a share of HOPED if that is less. After
 # PATIENCE evaluations without a better bound the steps are multiplied by SHORTER; after steps below SHORTEST the ascent
-# ends. A share of KEPT of the former direction is added to each slope.
+# ends. To each slope, a share of KEPT of the previous direction is added.
 HOPED = 0.01
 PATIENCE = 8
 SHORTER = 0.7
@@ -145,10 +145,8 @@ class _Dual:
         costs = self.costs - multipliers[self.owner]
         n = len(multipliers)
         inside, outside = np.full(len(costs), np.inf), np.zeros(len(costs))
-        inside[self.others], outside[self.others] = (
-            np.maximum(costs[self.others], 0.0),
-            -np.minimum(costs[self.others], 0),
-        )
+        inside[self.others] = np.maximum(costs[self.others], 0.0)
+        outside[self.others] = np.maximum(-costs[self.others], 0.0)
         total = self.constant + float(multipliers.sum()) - float(outside[self.others].sum())
         for knapsack in self.knapsacks:
             least, inside[knapsack.options], outside[knapsack.options] = knapsack.penalties(costs)
@@ -160,7 +158,7 @@ class _Dual:
         return total + inside + others - error
 
 
-def tighten(problem: Problem, cost: float, step: float, *, over: Callable[[], bool] = lambda: False) -> Relaxed | None:
+def tighten(problem: Problem, cost: float, step: float, budget: Budget | None = None) -> Relaxed | None:
     """Bound and reduced costs by knapsacks; None if fewer than two constraints share no options.
 
     Parameters
@@ -171,8 +169,8 @@ def tighten(problem: Problem, cost: float, step: float, *, over: Callable[[], bo
         selections.
     step : float
         Lower bound on the difference between any two different objectives; 0 where none is known.
-    over : callable
-        Ends the ascent where it returns true.
+    budget : Budget, optional
+        When it is over, the best bound so far is returned.
 
     Examples
     --------
@@ -183,19 +181,20 @@ def tighten(problem: Problem, cost: float, step: float, *, over: Callable[[], bo
     >>> tighten(Problem(effort, [first <= 3.0, second <= 5.0]), np.inf, 0.0).bound.__round__(3)
     5.0
     """
-    start = _start(problem)
+    budget = budget or Budget()
+    start = _start(problem, budget)
     if start is None:
         return None
     dual, multipliers = start
     layout = problem.space.layout
-    best, known, kept, totals = -np.inf, multipliers, 0.0 * multipliers, np.full(layout.n_options, -np.inf)
-    length, stalled, rated = 1.0, 0, -np.inf
-    for _ in range(EVALUATIONS):
+    best, known, totals = -np.inf, multipliers, np.full(layout.n_options, -np.inf)
+    direction, length, stalled, rated = np.zeros_like(multipliers), 1.0, 0, -np.inf
+    for left in reversed(range(EVALUATIONS)):
         value, slope = dual.value(multipliers)
         stalled += 1
         if value > best:
             best, known, stalled = value, multipliers, 0
-        ended = over() or not slope.any() or length < SHORTEST
+        ended = left == 0 or budget.over() or not slope.any() or length < SHORTEST
         if stalled >= PATIENCE or ended:
             if best > rated:
                 totals, rated = np.maximum(totals, dual.totals(known)), best
@@ -205,15 +204,13 @@ def tighten(problem: Problem, cost: float, step: float, *, over: Callable[[], bo
                 dual = dual.close(totals <= bound + open_cost(cost, bound, step))
             if ended:
                 break
-            length, stalled, kept = SHORTER * length, 0, 0.0 * kept
-            value, slope = dual.value(known)
-            best = max(best, value)
+            direction, length, stalled = np.zeros_like(direction), SHORTER * length, 0
             multipliers = known
-        kept = slope + KEPT * kept
+            value, slope = dual.value(known)  # without the options just closed
+            best = max(best, value)
+        direction = slope + KEPT * direction
         hoped = min(cost, best + HOPED * abs(best)) - value
-        multipliers = multipliers + length * hoped / max(float(kept @ kept), 1.0) * kept
-    else:
-        totals = np.maximum(totals, dual.totals(known))
+        multipliers = multipliers + length * hoped / max(float(direction @ direction), 1.0) * direction
     bound = min(float(layout.reduce(np.minimum, totals).max()), cost)
     if bound == np.inf:
         return None  # no option of some decision is within the limits, which `Presolve` finds
@@ -221,20 +218,20 @@ def tighten(problem: Problem, cost: float, step: float, *, over: Callable[[], bo
     return Relaxed(problem.sign * bound, lambda: reduced)
 
 
-def _start(problem: Problem) -> tuple[_Dual, NDArray[np.float64]] | None:
+def _start(problem: Problem, budget: Budget) -> tuple[_Dual, NDArray[np.float64]] | None:
     """The dual, and multipliers at which it is at least the Lagrangian relaxation."""
-    tables = Tables.of(problem, problem.allowed)
-    relaxation = None if tables is None else lagrangian.relax(problem, repair=False)
-    if tables is None or relaxation is None or relaxation.infeasible:
+    layout, tables = problem.space.layout, Tables.of(problem, problem.allowed)
+    if tables is None:
         return None
-    layout, prices = problem.space.layout, relaxation.multipliers
     rows = np.array(
         [sign * np.asarray(table, dtype=float) for sign, table in zip(tables.signs, tables.tables, strict=True)]
     )
     costs, rows = rows[0], rows[1:]
     chosen = _disjoint(rows, tables.limits, layout.owner)
-    if len(chosen) < 2:
+    relaxation = None if len(chosen) < 2 else lagrangian.relax(problem, budget, repair=False)
+    if relaxation is None or relaxation.infeasible:
         return None
+    prices = relaxation.multipliers
     priced = prices.copy()
     priced[chosen] = 0.0
     finite = np.where(priced > 0, tables.limits, 0.0)
