@@ -307,12 +307,10 @@ def solve(
     if result.indices is not None:
         best = max(best, result.indices.astype(bool), key=metric.value)  # of equal ones, the one that was scored
     met, order = metric.subsets(), partial(_order, gram, limits, _n_rows(metric.validation.X))
+    score = metric.value(best)
+    best = min([best, *(s for s, other in met if other >= score - EQUAL and limits.holds(s))], key=order)
     if fresh and not clock.over():
         best, score = _judged(metric, limits, best, fresh, clock, order)
-    else:
-        score = metric.value(best)
-        equal = [s for s, other in met if other >= score - EQUAL and limits.holds(s)]
-        best = min([best, *equal], key=order)
     return EngineResult(best, score, met=met, n_fits=metric.n_fits)
 
 
