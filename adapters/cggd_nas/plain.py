@@ -75,7 +75,9 @@ def _torch_only(module: nn.Module, done: dict[int, nn.Module]) -> nn.Module:
     for name, child in module._modules.items():
         if child is not None:
             module._modules[name] = _torch_only(child, done)
-    done[id(module)] = _as_graph(module) if is_ours(module) else module
+    made = _as_graph(module) if is_ours(module) else module
+    restored = getattr(module, "restored", None)
+    done[id(module)] = made if restored is None else restored(made)
     return done[id(module)]
 
 
@@ -84,13 +86,12 @@ def is_ours(module: nn.Module) -> bool:
     return type(module).__module__.partition(".")[0] in OURS
 
 
-class _Tracer(fx.Tracer):
-    def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
-        return True
-
-
 def _as_graph(module: nn.Module) -> fx.GraphModule:
-    graph = _Tracer().trace(module)
+    class Tracer(fx.Tracer):  # local, so that it is not pickled: networks are loaded without this package
+        def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
+            return True
+
+    graph = Tracer().trace(module)
     for node in graph.nodes:
         node.type = None  # annotations that are strings cannot be pickled
     made = fx.GraphModule(module, graph, class_name=type(module).__name__)
