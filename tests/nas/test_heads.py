@@ -118,6 +118,33 @@ assert (network.train()(x) - network(x)).abs().max() > 0  # its dropout
     subprocess.run([sys.executable, "-c", code], check=True)
 
 
+class Padded(nn.Module):
+    """The mean of an encoder's outputs where the input is not padded."""
+
+    def __init__(self):
+        super().__init__()
+        layer = nn.TransformerEncoderLayer(WIDTH, HEADS, 16, batch_first=True)
+        self.first, self.encoder, self.last = nn.Linear(3, WIDTH), nn.TransformerEncoder(layer, 2), nn.Linear(WIDTH, 3)
+
+    def forward(self, x, gone):
+        y = self.encoder(self.first(x), src_key_padding_mask=gone)
+        return self.last(y.masked_fill(gone[:, : y.shape[1], None], 0.0).sum(1))
+
+
+@pytest.mark.filterwarnings("ignore:.*nested tensors")
+def test_encoders_with_padding():
+    """PyTorch runs them without gradients as fused layers on nested tensors."""
+    torch.manual_seed(0)
+    model, x = Padded().eval(), torch.randn(2, LENGTH, 3)
+    gone = torch.arange(LENGTH) >= torch.tensor([[LENGTH], [2]])
+    supernet = prunable(model, (x, gone), (0.5, 1.0), 1)
+    for grad in (True, False):
+        with torch.set_grad_enabled(grad), supernet.selected(largest(supernet)) as same:
+            torch.testing.assert_close(same(x, gone), model(x, gone), rtol=1e-5, atol=1e-6)
+    for _ in random_networks(supernet, (x, gone), 4):
+        pass
+
+
 def test_a_removed_head_is_called_in_one_way_only():
     call, how = CALLS["plain"]
     model, x = Block(call, **how).eval(), torch.randn(2, LENGTH, 3)
