@@ -103,9 +103,11 @@ def _parameters(module: nn.Module) -> list[Parameter]:
     if isinstance(own := getattr(module, "arguments", None), Arguments):
         return list(own.known)  # a choice takes the arguments of its options
     parameters = [p.replace(annotation=p.empty) for p in inspect.signature(module.forward).parameters.values()]
-    if type(module).__module__.startswith("torch.nn."):  # such as output_size of transposed convolutions
-        return [p for p in parameters if p.default is p.empty]
-    return parameters
+    needed = [p for p in parameters if p.default is p.empty]
+    # PyTorch's layers with a single further argument, such as output_size of transposed convolutions, are rarely given
+    # it; those with several, such as the masks of transformer layers, are.
+    single = type(module).__module__.startswith("torch.nn.") and len(parameters) == len(needed) + 1
+    return needed if single else parameters
 
 
 def _taken(own: Sequence[Parameter], known: Sequence[Parameter]) -> tuple[str, ...] | None:

@@ -9,6 +9,7 @@ from typing import Any
 
 from torch import Tensor, fx, nn
 
+from cggd_nas.relaxations import Mixing
 from cggd_nas.supernet import Supernet, collect
 
 # Packages whose classes must not be in a deployed network.
@@ -42,7 +43,7 @@ def stripped(model: nn.Module) -> dict[int, Any]:
         others = {key: hook for key, hook in hooks.items() if not isinstance(getattr(hook, "__self__", None), Supernet)}
         if len(others) < len(hooks):
             memo[id(hooks)] = OrderedDict(others)
-        if (drawn := getattr(module, "mixing", None)) is not None:
+        if isinstance(drawn := vars(module).get("mixing"), Mixing):  # users' modules may have such an attribute
             memo[id(drawn)] = None
         for value in vars(module).values():
             if isinstance(value, Tensor) and not value.is_leaf:
@@ -75,7 +76,9 @@ def _torch_only(module: nn.Module, done: dict[int, nn.Module]) -> nn.Module:
     for name, child in module._modules.items():
         if child is not None:
             module._modules[name] = _torch_only(child, done)
-    done[id(module)] = _as_graph(module) if is_ours(module) else module
+    made = _as_graph(module) if is_ours(module) else module
+    restored = getattr(module, "restored", None) if made is not module else None
+    done[id(module)] = made if restored is None else restored(made)
     return done[id(module)]
 
 
@@ -84,13 +87,12 @@ def is_ours(module: nn.Module) -> bool:
     return type(module).__module__.partition(".")[0] in OURS
 
 
-class _Tracer(fx.Tracer):
-    def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
-        return True
-
-
 def _as_graph(module: nn.Module) -> fx.GraphModule:
-    graph = _Tracer().trace(module)
+    class Tracer(fx.Tracer):  # local, so that it is not pickled: networks are loaded without this package
+        def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
+            return True
+
+    graph = Tracer().trace(module)
     for node in graph.nodes:
         node.type = None  # annotations that are strings cannot be pickled
     made = fx.GraphModule(module, graph, class_name=type(module).__name__)

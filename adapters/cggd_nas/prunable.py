@@ -18,6 +18,7 @@ from cggd_nas.agreement import ROUNDING, apart, check_agreement, moved_weights, 
 from cggd_nas.choices import Choice
 from cggd_nas.coupling import coupling
 from cggd_nas.cut import Axis, Cut, Sizes, Width, cut, placed, sizes_of
+from cggd_nas.heads import with_heads
 from cggd_nas.importance import sort_units
 from cggd_nas.links import Coupling
 from cggd_nas.plain import stripped
@@ -130,7 +131,7 @@ def prunable(
         raise ValueError(f"ratios must be shares of the channels above 0 and at most 1, got {ratios!r}")
     round_to = whole(round_to, "round_to", least=1)
     inputs = tensors_of(example)
-    model = copy.deepcopy(model, stripped(model))
+    model = with_heads(copy.deepcopy(model, stripped(model)), inputs)
     found = coupling(model, inputs)
     groups, reasons = groups_of(found)
     for group in groups:

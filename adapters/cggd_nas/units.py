@@ -185,6 +185,7 @@ class Products:
     def _tables(self, terms: Iterable[tuple[str, int, Sequence[Atoms]]]) -> list[Table] | None:
         tables: dict[tuple[Hashable, ...], NDArray[np.object_]] = {}
         known: dict[int, dict[int | None, int] | None] = {}
+        terms = list(terms)  # kept until the end: another array may get the id of one that is freed
         for path, factor, dims in terms:
             polynomial: dict[tuple[int, ...], int] = {(): factor}
             for atoms in dims:

@@ -429,6 +429,56 @@ class Detector(nn.Module):
         return {"boxes": boxes[..., :4].exp(), "scores": boxes[..., 4:].sigmoid()}
 
 
+class Residual(nn.Module):
+    """Radford et al., ICML 2021: PyTorch's attention, with the sequence in the first dimension."""
+
+    def __init__(self, width, heads):
+        super().__init__()
+        self.norm1, self.attention, self.norm2 = (
+            nn.LayerNorm(width),
+            nn.MultiheadAttention(width, heads),
+            nn.LayerNorm(width),
+        )
+        self.mlp = nn.Sequential(nn.Linear(width, 2 * width), nn.GELU(), nn.Linear(2 * width, width))
+
+    def forward(self, x, mask):
+        y = self.norm1(x)
+        x = x + self.attention(y, y, y, need_weights=False, attn_mask=mask.to(x.dtype))[0]
+        return x + self.mlp(self.norm2(x))
+
+
+class TextTower(nn.Module):
+    def __init__(self, width=16, length=8):
+        super().__init__()
+        self.words, self.places = nn.Embedding(50, width), nn.Parameter(0.02 * torch.randn(length, width))
+        self.blocks = nn.ModuleList([Residual(width, 4) for _ in range(2)])
+        self.norm, self.projection = nn.LayerNorm(width), nn.Parameter(torch.randn(width, 12))
+        self.register_buffer("mask", torch.full((length, length), -torch.inf).triu(1), persistent=False)
+
+    def forward(self, ids):
+        x = (self.words(ids) + self.places).transpose(0, 1)
+        for block in self.blocks:
+            x = block(x, self.mask)
+        x = self.norm(x.transpose(0, 1))
+        return x[torch.arange(len(x)), ids.argmax(-1)] @ self.projection
+
+
+class SetDetector(nn.Module):
+    """Carion et al., ECCV 2020: queries of a transformer become boxes."""
+
+    def __init__(self, width=16):
+        super().__init__()
+        self.body = nn.Sequential(conv_bn(3, 8, stride=2), conv_bn(8, width, stride=2))
+        self.mixing = nn.Transformer(width, 4, 1, 2, 32, dropout=0.1)
+        self.queries, self.places = nn.Parameter(torch.rand(6, width)), nn.Parameter(torch.rand(16, width))
+        self.classes, self.boxes = nn.Linear(width, 4), nn.Linear(width, 4)
+
+    def forward(self, x):
+        h = self.places[:, None] + self.body(x).flatten(2).permute(2, 0, 1)
+        found = self.mixing(h, self.queries[:, None].repeat(1, len(x), 1)).transpose(0, 1)
+        return {"classes": self.classes(found), "boxes": self.boxes(found).sigmoid()}
+
+
 def image(side=16):
     return (torch.randn(2, 3, side, side),)
 
@@ -452,4 +502,6 @@ MODELS = {
     "mobilenet_v3": (mobilenet_v3, image),
     "convnext": (convnext, image),
     "detector": (Detector, image),
+    "text_tower": (TextTower, words),
+    "set_detector": (SetDetector, image),
 }

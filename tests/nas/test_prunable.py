@@ -47,10 +47,11 @@ def made(name):
     return model, inputs, prunable(model, inputs, round_to=4)
 
 
-QUICK = ["shufflenet_v1", "shufflenet_v2", "tcn", "vit"]
+QUICK = ["shufflenet_v1", "shufflenet_v2", "tcn", "text_tower", "vit"]
 SLOW = [pytest.param(name, marks=pytest.mark.slow) for name in MODELS if name not in QUICK]
 
 
+@pytest.mark.filterwarnings("ignore:enable_nested_tensor")
 @pytest.mark.parametrize("name", QUICK + SLOW)
 def test_networks_from_papers(name, tmp_path):
     model, inputs, supernet = made(name)
