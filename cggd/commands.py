@@ -94,8 +94,9 @@ def options_of_all(
 ) -> None:
     """Choose one option for each decision so that an objective is as good as possible within given bounds.
 
-    Exit status: 0 a feasible selection was found; 1 the input is wrong or a file cannot be written; 2 no selection
-    satisfies the bounds, or none was found.
+    Ctrl-C ends a search; the best result so far is printed and written. Exit status: 0 a feasible selection was found;
+    1 the input is wrong or a file cannot be written; 2 no selection satisfies the bounds, or none was found; 130 Ctrl-C
+    was pressed before or after a search.
     """
 
 
@@ -483,6 +484,7 @@ def _run(arguments: list[str]) -> int:
     except BrokenPipeError:
         return _close_output()
     except (KeyboardInterrupt, typer.Abort):
+        complain("interrupted before there was a result")
         return INTERRUPTED
     except (ValueError, TypeError, OSError, ImportError) as error:
         complain(f"error: {error}")

@@ -340,6 +340,8 @@ class _Search:
         try:
             if prepared:
                 self._save()
+            if prepared and stopped is Stop.INTERRUPTED and self.incumbent.nearest is None:
+                self._evaluating(self._evaluate_first)
         except KeyboardInterrupt:
             stopped, note = Stop.INTERRUPTED, ""
         except Exception as error:
@@ -389,7 +391,7 @@ class _Search:
         if stop is not Stop.CALLBACK:
             self._harvest()
         if stop is not Stop.INFEASIBLE and stop is not Stop.CALLBACK:
-            self._glance()
+            self._evaluate_first()
         if stop is None:
             stop = Stop.TIME if self.budget.refused else Stop.DONE
         error = self.incumbent.error
@@ -469,21 +471,27 @@ class _Search:
             return Stop.CALLBACK
         return self.incumbent.settled(self.budget) or self.budget.reason()
 
-    def _glance(self) -> None:
-        """Evaluate one selection for the result if no improver had time to, unless some metric is costly."""
-        incumbent, space = self.incumbent, self.problem.space
-        if self.problem.costly:
+    def _evaluate_first(self) -> None:
+        """Evaluate one selection if no feasible one is known: the first of a descent, else the first allowed options.
+
+        No call of a costly metric is made, and no call of a black box after the time limit if a selection is known.
+        """
+        incumbent, problem, space = self.incumbent, self.problem, self.problem.space
+        if incumbent.candidates or self.budget.evaluation.exhausted:
             return
-        known = incumbent.candidates or incumbent.nearest is not None
-        if known or self.budget.evaluation.exhausted or not self.budget.fits(LOOK_SECONDS * space.n_options, late=True):
+        if self.budget.left == 0 and incumbent.nearest is not None and problem.calls_each:
+            return
+        if not self.budget.fits(LOOK_SECONDS * space.n_options, late=True):
             return
         scores = np.zeros(space.n_options)
         if incumbent.initial is not None:
             given = np.flatnonzero(incumbent.initial >= 0)
             scores[space.offsets[given] + incumbent.initial[given]] = 1.0
-        if self.problem.allowed is not None:
-            scores[~self.problem.allowed] = -1.0
-        incumbent.take(Finding(space.layout.argmax(scores) if incumbent.first is None else incumbent.first))
+        if problem.allowed is not None:
+            scores[~problem.allowed] = -1.0
+        first = space.layout.argmax(scores) if incumbent.first is None else incumbent.first
+        if not problem.costly or problem.ruled_out(first[None])[0]:
+            incumbent.take(Finding(first))
 
     def _progress(self, finding: Finding | None) -> Progress:
         incumbent = self.incumbent

@@ -364,6 +364,19 @@ def test_problem_as_json(cggd, table, tmp_path, name):
     assert cggd("solve", path, "--maximize", "accuracy")[0] == 1
 
 
+def test_metrics_that_a_problem_does_not_use_can_be_bounded(cggd, table, tmp_path):
+    _, metrics = read_options(table)
+    path = tmp_path / "problem.json"
+    write_problem(Problem(metrics["accuracy"], (), "maximize"), path, metrics=metrics.values())
+    for command in (["solve", path], ["check", path], ["sweep", path, "--metric", "latency", "--bounds", "9"]):
+        code, out, err = cggd(*command, "--limit", "weight<=100", "--limit", "latency + 1 <= 6.3")
+        assert (code, err) == (0, "")
+    assert "accuracy = 5.6 %" in cggd("solve", path, "--limit", "latency<=5.3")[1]
+    code, _, err = cggd("solve", path, "--limit", "power<=5")
+    assert code == 1
+    assert "known are 'accuracy', 'latency', 'weight'" in plain(err)
+
+
 def test_check_bounds_the_objective_of_a_problem_too(cggd, table, tmp_path):
     _, metrics = read_options(table)
     path = tmp_path / "problem.json"

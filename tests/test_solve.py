@@ -309,6 +309,15 @@ def test_a_real_ctrl_c_returns():
     assert result.feasible
 
 
+@pytest.mark.parametrize(("at", "costly"), [(1, False), (2, False), (1, True)])
+def test_ctrl_c_before_the_first_feasible_selection_has_a_nearest_one(at, costly):
+    error = Function(SPACE, lambda s: float(ERROR(s)), name="error", costly=costly)
+    result = minimize(error, [Breaking(at, KeyboardInterrupt()) <= 0], improvers=None if costly else [Descent()])
+    assert (result.stopped, result.status) == (Stop.INTERRUPTED, Status.UNKNOWN)
+    assert LATENCY(result.nearest) == result.constraints[0].value
+    assert "violated by" in result.summary()
+
+
 @pytest.mark.parametrize("at", [1, 80, 200])
 def test_an_exception_carries_the_best_so_far(at):
     with pytest.raises(SearchError, match="ZeroDivisionError: no power") as caught:

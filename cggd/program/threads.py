@@ -69,6 +69,7 @@ def run_interruptibly(work: Callable[[], Any], stop: Callable[[], bool]) -> Any:
     """Run HiGHS in a thread, as it does not react to Ctrl-C; None if `stop` ended the waiting."""
     results: list[Any] = []
     failures: list[BaseException] = []
+    done = threading.Event()
 
     def run() -> None:
         try:
@@ -76,12 +77,15 @@ def run_interruptibly(work: Callable[[], Any], stop: Callable[[], bool]) -> Any:
                 results.append(work())
         except BaseException as error:
             failures.append(error)
+        finally:
+            done.set()
 
-    thread = background.start(run)
-    if thread is None:
+    if background.start(run) is None:
         return None
-    while thread.is_alive() and not stop():
-        thread.join(POLL_SECONDS)
+    # An event, because `Thread.join` marks a running thread as ended if Ctrl-C interrupts it (CPython up to 3.12); the
+    # thread would not be waited for at the end of the process, which would then abort.
+    while not stop() and not done.wait(POLL_SECONDS):
+        pass
     if failures:
         raise failures[0]
     return results[0] if results else None
