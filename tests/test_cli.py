@@ -369,7 +369,7 @@ def test_metrics_that_a_problem_does_not_use_can_be_bounded(cggd, table, tmp_pat
     path = tmp_path / "problem.json"
     write_problem(Problem(metrics["accuracy"], (), "maximize"), path, metrics=metrics.values())
     for command in (["solve", path], ["check", path], ["sweep", path, "--metric", "latency", "--bounds", "9"]):
-        code, out, err = cggd(*command, "--limit", "weight<=100", "--limit", "latency + 1 <= 6.3")
+        code, _, err = cggd(*command, "--limit", "weight<=100", "--limit", "latency + 1 <= 6.3")
         assert (code, err) == (0, "")
     assert "accuracy = 5.6 %" in cggd("solve", path, "--limit", "latency<=5.3")[1]
     code, _, err = cggd("solve", path, "--limit", "power<=5")

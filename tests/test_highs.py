@@ -243,8 +243,8 @@ def test_a_solver_that_ctrl_c_abandons_is_waited_for_at_the_end(monkeypatch):
     monkeypatch.setattr(threads, "background", background)
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
+        threading.Timer(0.02, os.kill, (os.getpid(), signal.SIGINT)).start()
         with pytest.raises(KeyboardInterrupt):
-            threading.Timer(0.02, os.kill, (os.getpid(), signal.SIGINT)).start()
             threads.run_interruptibly(ended.wait, bool)
     finally:
         signal.signal(signal.SIGINT, before)

@@ -252,7 +252,7 @@ def test_your_own_improver_takes_nothing_from_what_every_search_does(data, probl
 def test_what_every_search_does_keeps_the_limits(limits, calls):
     made = []
     weight = Function(SPACE, lambda s: made.append(s) or sum(s.values()), name="weight")
-    result = minimize(COST, [weight <= 0], improvers=[Given(SPACE.enumerate()[1:])], **limits)
+    result = minimize(COST, [weight <= -1], improvers=[Given(SPACE.enumerate()[1:])], **limits)
     assert not result.feasible
     assert len(made) <= calls
 
