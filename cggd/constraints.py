@@ -195,7 +195,7 @@ class Constraint:
         )
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Row:
     """One line of a constraint report.
 
@@ -212,6 +212,9 @@ class Row:
     satisfied: bool
     confidence: float | None = None
     words: str = ""
+
+    def __repr__(self) -> str:
+        return f"Row({self})"
 
     def __str__(self) -> str:
         if np.isnan(self.value):
@@ -296,7 +299,8 @@ def check_constraints(
     if isinstance(constraints, Constraint) or (hasattr(constraints, "on") and not isinstance(constraints, Metric)):
         constraints = [cast(Any, constraints)]
     if isinstance(constraints, str | Metric) or not isinstance(constraints, Iterable):
-        raise TypeError(f"constraints must be a list of constraints such as [metric <= 5], got {constraints!r}")
+        hint = "; of a function f give [Function(space, f) <= 5]" if callable(constraints) else ""
+        raise TypeError(f"constraints must be a list of constraints such as [metric <= 5], got {constraints!r}{hint}")
     given = list(constraints)
     if space is None:
         space = next((c.space for c in given if isinstance(c, Constraint)), None)
@@ -308,6 +312,9 @@ def check_constraints(
             one = cast(Rule, one).on(space)
         if not isinstance(one, Constraint):
             hint = "; for metric == 5 give metric <= 5 and metric >= 5" if isinstance(one, bool) else ""
+            if callable(one):
+                hint = "; of a function f that returns numbers give Function(space, f) <= 5, of one that returns "
+                hint += "bools cggd.rules.holds(f)"
             raise TypeError(f"constraints must hold constraints such as metric <= 5, got {one!r}{hint}")
         if one.space is not space:
             raise ValueError(

@@ -19,7 +19,8 @@ from cggd.checks import as_amount, check_time_limit, whole
 from cggd.constraints import Constraint, Rule
 from cggd.defaults import default_options
 from cggd.incumbent import Candidate, Finding, Improver, Incumbent
-from cggd.metrics import Executor, Metric, afresh, evaluating, values_of
+from cggd.metrics import Executor, Metric, evaluating, values_of, without_cache
+from cggd.metrics.base import check_metric
 from cggd.metrics.evaluation import OutOfCalls, OutOfTime
 from cggd.metrics.workers import EXECUTOR_WANTED, shared
 from cggd.outputs import check_writable
@@ -208,6 +209,8 @@ def _optimise(objective: Any, constraints: Any, sense: Literal["minimize", "maxi
         return solve(Problem(objective, constraints, sense), **options)
     if not objective:
         raise ValueError("objective is an empty list; give at least one metric")
+    for place, one in enumerate(objective):
+        check_metric(one, f"objective[{place}]")
     return solve_in_order(Problem(objective[0], constraints, sense), [(one, sense) for one in objective[1:]], **options)
 
 
@@ -265,7 +268,8 @@ def check_options(**options: Any) -> dict[str, Any]:
     if out["max_evaluations"] is not None:
         out["max_evaluations"] = whole(out["max_evaluations"], "max_evaluations", least=1)
     check_time_limit(out["time_limit"])
-    as_amount(out["gap"], "gap")
+    if as_amount(out["gap"], "gap") >= 1:
+        raise ValueError(f"gap is a share of the bound and must be less than 1, got {out['gap']}; 0.05 means 5 %")
     if out["callback"] is not None and not callable(out["callback"]):
         raise TypeError(f"callback must be callable, got {out['callback']!r}")
     if out["executor"] is not None and not (hasattr(out["executor"], "submit") or callable(out["executor"])):
@@ -521,7 +525,7 @@ class _Search:
 
         `checking` is the candidate being evaluated; `run` reports it after an interruption or an error.
         """
-        with afresh():
+        with without_cache():
             for candidate in reversed(self.incumbent.candidates):
                 self.checking = candidate
                 fresh = self._evaluated(candidate)

@@ -53,7 +53,7 @@ class SweepProgress:
     search: Progress
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Point:
     """One bound of a trade-off curve, and the result under it.
 
@@ -68,13 +68,16 @@ class Point:
     bound: float
     result: Result
 
+    def __repr__(self) -> str:
+        return f"Point(bound={number_text(self.bound)}, {self.result!r})"
+
     @property
     def metric_value(self) -> float | None:
         """The metric of the selection; None where there is none."""
         return _swept_value(self.result) if self.result.selection is not None else None
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Front:
     """A trade-off curve: the best objective for each bound on a metric. It is monotone.
 
@@ -109,6 +112,11 @@ class Front:
     note: str
     evaluations: int
     seconds: float
+
+    def __repr__(self) -> str:
+        return on_one_line(
+            f"Front({self.sense} {self.objective} for {len(self.points)} bounds on {self.metric}, {self.stopped.value})"
+        )
 
     @property
     def bounds(self) -> NDArray[np.float64]:

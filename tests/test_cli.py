@@ -101,6 +101,36 @@ def test_result_file_json_and_plot(cggd, table, tmp_path):
     assert (tmp_path / "r.png").stat().st_size > 10_000
 
 
+@pytest.mark.parametrize("decimal", [".", ","])
+@pytest.mark.parametrize("top", [1, 3])
+def test_csv_has_what_each_option_adds_and_totals(cggd, table, tmp_path, decimal, top):
+    saved, given = tmp_path / "r.csv", tmp_path / "options.csv"
+    if decimal == ",":
+        given.write_text(TABLE.replace(",", ";").replace(".", ","))
+    options = ["--limit", "latency<=6", "--csv", saved, "--decimal", decimal, "--top", top, "--json"]
+    code, out, _ = cggd("solve", given, "--maximize", "accuracy", *options)
+    assert code == 0
+    rows = list(csv.DictReader(saved.read_text().splitlines(), delimiter=";" if decimal == "," else ","))
+    answers = json.loads(out)
+    for number, answer in enumerate([answers, *answers.get("alternatives", [])], start=1):
+        own = [row for row in rows if row.get("answer", "1") == str(number)]
+        assert [[row["decision"], row["option"]] for row in own[:-1]] == answer["selection"]
+        numbers = {name: [float(row[name].replace(",", ".")) for row in own] for name in list(own[0])[-3:]}
+        assert list(numbers) == ["accuracy [%]", "latency [ms]", "weight"]
+        assert all(sum(column[:-1]) == pytest.approx(column[-1]) for column in numbers.values())
+        assert (own[-1]["decision"], numbers["accuracy [%]"][-1]) == ("total", answer["value"])
+
+
+def test_check_leaves_forbidden_options_out(cggd, table):
+    code, out, _ = cggd("check", table, "--limit", "latency<=5.3", "--forbid", "head=small")
+    assert code == 0
+    assert "all together: 25.00% of all 4 selections" in out
+    assert "latency <= 5 ms is the tightest bound that works" in out
+    code, out, _ = cggd("check", table, "--limit", "latency<=4", "--forbid", "head=small", "--forbid", "stem=conv3")
+    assert code == 2
+    assert "no selection has less than 7" in out
+
+
 def test_infeasible_is_2_and_proved(cggd, table):
     code, out, _ = cggd("solve", table, "--maximize", "accuracy", "--limit", "latency<=1")
     assert code == 2
@@ -263,7 +293,7 @@ def test_missing_file_is_1(cggd, tmp_path):
 def test_check(cggd, table):
     code, out, _ = cggd("check", table, "--limit", "latency<=5.3", "--limit", "weight>=0")
     assert code == 0
-    assert "can be met" in out
+    assert "feasible" in out
     assert "always met" in out
     assert "all 8 selections" in out
     assert cggd("check", table)[0] == 1
@@ -293,7 +323,7 @@ def test_check_names_what_conflicts_and_what_would_work(cggd, table):
     assert "weight >= 30 is the tightest bound that works" in remedies
     code, out, _ = cggd("check", table, "--limit", "latency<=1")
     assert code == 2
-    assert "cannot be met" in out
+    assert "infeasible" in out
     assert "latency <= 3.5 ms is the tightest bound that works" in out
 
 

@@ -154,7 +154,7 @@ def test_a_conflict_of_a_large_space_is_proved_before_any_descent():
     gain, cost = Additive(space, [0, 3] * 40), Additive(space, [0, 2] * 40)
     result = minimize(cost, [gain >= 60, cost <= 39])
     assert result.status is Status.INFEASIBLE
-    assert "the bounds cannot be met together" in result.note
+    assert "the bounds are infeasible" in result.note
     assert len(result.history) == 0
 
 

@@ -146,11 +146,17 @@ def write_text(path: StrPath, text: str) -> None:
         raise type(error)(f"{path}: cannot be written: {error.strerror or error}") from None
 
 
-def write_csv(path: StrPath, rows: Iterable[Iterable[Any]]) -> None:
-    """Write rows as CSV; strings are written by `csv_cell`, numbers as they are."""
+def write_csv(path: StrPath, rows: Iterable[Iterable[Any]], *, decimal: str = ".") -> None:
+    """Write rows as CSV; strings are written by `csv_cell`, numbers as they are, or with commas, and semicolons."""
     table = io.StringIO(newline="")
-    writer = csv.writer(table, lineterminator="\n")
-    writer.writerows([csv_cell(cell) if isinstance(cell, str) else cell for cell in row] for row in rows)
+    writer = csv.writer(table, lineterminator="\n", delimiter="," if decimal == "." else ";")
+
+    def written(cell: Any) -> Any:
+        if isinstance(cell, str):
+            return csv_cell(cell)
+        return str(cell).replace(".", ",") if decimal == "," and cell is not None else cell
+
+    writer.writerows([written(cell) for cell in row] for row in rows)
     write_text(path, table.getvalue())
 
 

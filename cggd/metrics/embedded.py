@@ -14,7 +14,7 @@ from scipy import sparse
 
 from cggd.checks import own
 from cggd.expressions import Expression, Program
-from cggd.metrics.base import Metric, SumTable, check_metric, table_of
+from cggd.metrics.base import Metric, SumTable, check_metric, sum_table_of, table_of
 from cggd.metrics.evaluation import current_evaluation, evaluating
 from cggd.space import ChoiceSpace, check_space
 
@@ -153,7 +153,7 @@ class Embedded(Metric):
         return self._spread(least, least[first][allowed[self.taken][first]].min())
 
     def sum_table(self) -> SumTable | None:
-        table = self.metric.sum_table()
+        table = sum_table_of(self.metric)
         return None if table is None else SumTable(self._spread(table.values, 0.0), table.constant, table.lost)
 
     def expression(self, program: Program, sign: float) -> Expression | None:
