@@ -52,7 +52,7 @@ from cggd.measure import measure
 from cggd.metrics import Metric, values_of
 from cggd.metrics.base import CHUNK
 from cggd.outputs import check_outputs, check_writable, writing
-from cggd.plotting import plot_budgets, plot_search
+from cggd.plotting import plot_answer, plot_budgets, plot_search
 from cggd.plotting.pictures import check_picture, draw_into, load_plain_pyplot, save_picture
 from cggd.printable import in_columns, on_one_line
 from cggd.problem import Problem
@@ -302,13 +302,13 @@ def plot(
         Path | None, typer.Option("--out", help="picture to write; if left out, a PNG file beside the result")
     ] = None,
 ) -> None:
-    """Draw the course of a search and how much of each bound the selection uses."""
+    """Draw how much of each bound the selection uses, and the course of the search or, without steps, the selection."""
     path = save or Path(str(result).removesuffix(".gz")).with_suffix(".png")
     check_outputs([result], {"--out": path})
     check_picture(path, "--out")
     found = read_result(result)
     figure, (left, right) = load_plain_pyplot().subplots(1, 2, figsize=(13, 5), layout="constrained")
-    plot_search(found, ax=left)
+    (plot_search if len(found.history) else plot_answer)(found, ax=left)
     plot_budgets(found, ax=right)
     save_picture(figure, path)
     say(path)
