@@ -595,6 +595,10 @@ class Check:
 
         return Constraint(Function(space, broken, name=self.words), 0, "<=", words=self.words)
 
+    def named(self, words: str) -> Check:
+        """The same rule under another name."""
+        return replace(self, words=words)
+
     def __repr__(self) -> str:
         return f"Rule({self.words})"
 
