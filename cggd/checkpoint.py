@@ -118,8 +118,8 @@ def _feed(put: Callable[[bytes], Any], thing: Any, above: tuple[int, ...]) -> No
         parts("set", *sorted(digest(member) for member in thing))
     elif is_dataclass(thing) and not isinstance(thing, type):
         # A field that is not an argument and begins empty is a cache, and is left out.
-        told = [field for field in fields(thing) if field.init or field.default_factory is MISSING]
-        parts(type(thing).__qualname__, *(getattr(thing, field.name, None) for field in told))
+        stored = [field for field in fields(thing) if field.init or field.default_factory is MISSING]
+        parts(type(thing).__qualname__, *(getattr(thing, field.name, None) for field in stored))
     elif isinstance(thing, Mapping):
         parts("mapping", *thing.keys(), *thing.values())
     elif isinstance(thing, list | tuple):

@@ -105,7 +105,7 @@ def _difference(name: str, stored: Any, here: Any) -> str:
         return f"{name} is {stored!r}, here it is {here!r}"
     texts = [[str(one).rsplit(" ", 2 if name == "constraints" else 1)[0] for one in some] for some in (stored, here)]
     if texts[0] == texts[1]:
-        return f"{name} have the same names, but other numbers"
+        return f"{name} read alike, but their parameters or numbers differ"
     before, now = (", ".join(some) or "none" for some in texts)
     return f"{name} are {before}, here they are {now}"
 

@@ -18,9 +18,9 @@ from cggd.metrics.state import Recomputed, State, Switch
 from cggd.space import ENUMERABLE, ChoiceSpace, count
 
 # Methods that describe the values of `evaluate`; they hold only for the `evaluate` of their own class.
-SAID_OF_VALUES = ("replacements", "local_replacements", "shifted", "separable", "parted", "rounded", "rounded_table")
-SAID_OF_VALUES += ("rounding_of", "limits", "least_with", "addends", "minimum", "maximum", "quantile")
-SAID_OF_VALUES += ("sum_table", "minorant", "expression", "within", "closed_form", "state", "between")
+VALUE_METHODS = ("replacements", "local_replacements", "shifted", "separable", "parted", "rounded", "rounded_table")
+VALUE_METHODS += ("rounding_of", "limits", "least_with", "addends", "minimum", "maximum", "quantile")
+VALUE_METHODS += ("sum_table", "minorant", "expression", "within", "closed_form", "state", "between")
 
 # Numbers that a batch of sampled selections may hold (32 MB of int64).
 CHUNK = 4_000_000
@@ -158,7 +158,7 @@ class Metric(Protocol):
         def where(name: str) -> int:
             return next(i for i, one in enumerate(order) if name in vars(one))
 
-        for name in SAID_OF_VALUES:
+        for name in VALUE_METHODS:
             if where("evaluate") < where(name):
                 setattr(cls, name, getattr(Metric, name))
         # A state holds replacement tables, so a class that overrides these needs its own state.

@@ -414,7 +414,7 @@ def _check_one(
     norm = float(np.linalg.norm(direction))
     if value <= c.limit:
         if norm:
-            raise fail("a constraint that is met must give no direction")
+            raise fail("a constraint that is satisfied must give no direction")
         return direction
     if abs(norm - 1) > CLOSE and norm != 0:
         raise fail(f"a direction must have norm 1 or 0, got {norm}")
