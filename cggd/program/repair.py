@@ -82,7 +82,7 @@ class _Core:
     """Options of least reduced cost, without decisions that have only one such option.
 
     Options are numbered by their positions in the core. `start` holds the position of each decision's option in the
-    selection around which the core was built. `repaired` and `fill` take the excess of each constraint at that selection.
+    selection around which the core was built. `repaired` and `fill` take the excess of each constraint there.
     """
 
     decisions: NDArray[np.int64]
