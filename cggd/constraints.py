@@ -12,7 +12,7 @@ from numpy.typing import ArrayLike, NDArray
 from cggd.checks import as_amount, as_number, own
 from cggd.metrics import Additive, Metric, maximum
 from cggd.metrics.base import check_metric, operators, worsened
-from cggd.rounding import OPERATIONS, UNIT, number_text, snapped, true_texts
+from cggd.rounding import OPERATIONS, UNIT, bound_text, number_text, snapped, true_texts
 from cggd.space import ChoiceSpace
 
 
@@ -186,7 +186,7 @@ class Constraint:
     def __str__(self) -> str:
         if self.words:
             return self.words
-        return _bound_text(self.metric.name, self.sense, number_text(self.bound), self.metric.unit, self.confidence)
+        return _bound_text(self.metric.name, self.sense, bound_text(self.bound), self.metric.unit, self.confidence)
 
     def __bool__(self) -> bool:
         raise TypeError(
@@ -218,7 +218,7 @@ class Row:
 
     def __str__(self) -> str:
         if np.isnan(self.value):
-            bound = number_text(self.bound)
+            bound = bound_text(self.bound)
             return f"{self.words or _bound_text(self.name, self.sense, bound, self.unit, self.confidence)}: not valid"
         if self.words:
             unit = f" {self.unit}" if self.unit else ""
@@ -227,6 +227,7 @@ class Row:
                 f"kept{left}" if self.satisfied else f"violated by {number_text(-self.slack)}{unit}"
             )
         value, bound = true_texts(self.value, self.bound)
+        bound = max(bound, bound_text(self.bound), key=len)
         fact = f"{number_text(self.slack)} left" if self.satisfied else f"violated by {number_text(-self.slack)}"
         return f"{_bound_text(self.name, self.sense, bound, self.unit, self.confidence)}: {value}, {fact}"
 

@@ -18,7 +18,7 @@ from cggd.portfolio import FEW_CALLS, feasibility_portfolio, portfolio
 from cggd.printable import html_table
 from cggd.problem import Problem, nothing
 from cggd.result import Result, Status
-from cggd.rounding import number_text
+from cggd.rounding import bound_text, number_text
 from cggd.series import Series
 from cggd.solve import solve
 from cggd.space import ChoiceSpace
@@ -92,7 +92,7 @@ class SmallestBound:
         if self.value is None:
             return f"no bound on {name} works" if self.proved else f"no bound on {name} that works was found"
         known = "is the tightest bound that works" if self.proved else "works, and is the tightest found"
-        return f"{name} {self.sense} {number_text(self.value)}{unit} {known}"
+        return f"{name} {self.sense} {bound_text(self.value, self.sense)}{unit} {known}"
 
 
 @dataclass(frozen=True, eq=False, repr=False)
