@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, Protocol, Self, runtime_checkable
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -141,7 +141,7 @@ class Metric(Protocol):
     name: str
     unit: str
 
-    def __new__(cls, *args: Any, **kwargs: Any) -> Metric:
+    def __new__(cls, *args: Any, **kwargs: Any) -> Self:
         """Raise a TypeError if the class has no `evaluate`; without this, the first search would fail."""
         if cls.evaluate is Metric.evaluate:
             raise TypeError(
