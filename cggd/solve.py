@@ -344,13 +344,18 @@ class _Search:
         try:
             if prepared:
                 self._save()
-            if prepared and stopped is Stop.INTERRUPTED and self.incumbent.nearest is None:
-                self._evaluating(self._evaluate_first)
+                self.budget.evaluation.admit = None
+                if failure is None and stopped not in (Stop.INFEASIBLE, Stop.CALLBACK):
+                    self._evaluating(lambda: self._evaluate_first(interrupted=stopped is Stop.INTERRUPTED))
+        except OutOfCalls:
+            pass
         except KeyboardInterrupt:
             stopped, note = Stop.INTERRUPTED, ""
         except Exception as error:
-            failure = failure or error
-        self.budget.evaluation.admit = None
+            if stopped is Stop.INTERRUPTED:
+                note = f"then {_text(error)}"
+            elif failure is None:
+                failure, stopped, note = error, Stop.FAILED, _text(error)
         self.budget.evaluation.reserved = 0
         try:
             chosen = self._evaluating(self._verified)
@@ -394,8 +399,6 @@ class _Search:
         self.budget.evaluation.admit = None
         if stop is not Stop.CALLBACK:
             self._harvest()
-        if stop is not Stop.INFEASIBLE and stop is not Stop.CALLBACK:
-            self._evaluate_first()
         if stop is None:
             stop = Stop.TIME if self.budget.refused else Stop.DONE
         error = self.incumbent.error
@@ -475,15 +478,16 @@ class _Search:
             return Stop.CALLBACK
         return self.incumbent.settled(self.budget) or self.budget.reason()
 
-    def _evaluate_first(self) -> None:
+    def _evaluate_first(self, *, interrupted: bool) -> None:
         """Evaluate one selection if no feasible one is known: the first of a descent, else the first allowed options.
 
-        No call of a costly metric is made, and no call of a black box after the time limit if a selection is known.
+        It is not in the checkpoint, so that a resumed search takes the same steps. No call of a costly metric is made;
+        and if some selection is known, none of a black box after the time limit, and nothing after Ctrl-C.
         """
         incumbent, problem, space = self.incumbent, self.problem, self.problem.space
         if incumbent.candidates or self.budget.evaluation.exhausted:
             return
-        if self.budget.left == 0 and incumbent.nearest is not None and problem.calls_each:
+        if incumbent.nearest is not None and (interrupted or (self.budget.left == 0 and problem.calls_each)):
             return
         if not self.budget.fits(LOOK_SECONDS * space.n_options, late=True):
             return

@@ -862,3 +862,30 @@ def test_an_executor_whose_pool_is_closed_is_named():
         pass
     with pytest.raises(SearchError, match="cannot schedule new futures"):
         minimize(function(lambda s: 1.0), [LAT <= 7], executor=pool)
+
+
+def test_a_selection_that_every_search_evaluates_does_not_change_a_resumed_one(tmp_path):
+    # Only the first selection is feasible, and the descent begins elsewhere.
+    path = tmp_path / "search.ckpt"
+    weight = Function(SPACE, lambda s: float(s != {"stem": "a", "body": "a", "head": "a"}), name="weight")
+    start = {"stem": "c", "body": "b", "head": "c"}
+    how = {"improvers": [Descent(steps=4, starts=1)], "initial": start, "seed": 3}
+    stopped = minimize(ERROR, [weight <= 0], checkpoint=path, max_evaluations=None, time_limit=1e-9, **how)
+    resumed = minimize(ERROR, [weight <= 0], checkpoint=path, resume=True, **how)
+    whole = minimize(ERROR, [weight <= 0], **how)
+    assert not stopped.history
+    np.testing.assert_array_equal(resumed.history.value, whole.history.value)
+    assert resumed.selection == whole.selection
+
+
+def test_an_error_after_ctrl_c_raises_nothing():
+    class Twice(Breaking):
+        def evaluate(self, selections):
+            if self.left <= 1:
+                self.error = ValueError("gone") if self.left < 1 else self.error
+                self.left -= 1
+                raise self.error
+            return super().evaluate(selections)
+
+    result = minimize(ERROR, [Twice(1, KeyboardInterrupt()) <= 9], **descent())
+    assert (result.stopped, result.status) == (Stop.INTERRUPTED, Status.UNKNOWN)
