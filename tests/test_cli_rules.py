@@ -263,7 +263,14 @@ def test_sheets_are_read(cggd, tmp_path):
     code, _, err = cggd("solve", path, "--maximize", "speed")
     assert code == 1
     assert "line 3: the cell of column 'decision' is empty" in " ".join(err.split())
-    polars = pytest.importorskip("polars")
     frame.iloc[1, 0] = "cpu"
+    titled = pandas.DataFrame(
+        [["My parts", *[None] * (len(frame.columns) - 1)], frame.columns.tolist(), *frame.values.tolist()]
+    )
+    titled.to_excel(path, index=False, header=False)
+    code, _, err = cggd("solve", path, "--maximize", "speed")
+    assert code == 1
+    assert "line 2 has these headings, so delete the lines above it" in " ".join(err.split())
+    polars = pytest.importorskip("polars")
     polars.DataFrame(frame.to_dict("list")).write_parquet(tmp_path / "parts.parquet")
     assert solved(cggd, tmp_path / "parts.parquet")[1]["value"] == 13

@@ -9,7 +9,7 @@ from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Seq
 from contextlib import suppress
 from dataclasses import dataclass
 from itertools import chain
-from typing import Any, Literal
+from typing import Any, Literal, NoReturn
 from unicodedata import normalize
 
 import numpy as np
@@ -364,7 +364,10 @@ def _table(
 ) -> tuple[str, Iterator[tuple[int, list[str]]]]:
     """The delimiter, and the rows that are not blank with their line numbers, the header first."""
     if str(path).lower().endswith((".xlsx", ".parquet")):
-        return "", iter(sheet_rows(path))
+        rows = sheet_rows(path)
+        if not _is_header(rows[0][1], decision_column):
+            _fail_without_header(path, *rows[0], decision_column, rows)
+        return "", iter(rows)
     text = read_text(path, note)
     if note is not None:
         text = normalize("NFC", text)
@@ -389,7 +392,6 @@ def _place(header: list[str], name: str) -> int:
 def _delimiter(path: StrPath, text: str, decision_column: str) -> str:
     """The separator that divides the header into fields with ``decision`` and ``option`` among them."""
     headers = []
-    wanted = (decision_column, "option")
     for delimiter in ",;\t|":
         try:
             line, header = next(_records(path, text, delimiter))
@@ -397,29 +399,37 @@ def _delimiter(path: StrPath, text: str, decision_column: str) -> str:
             fail(path, 1, "the file is empty; expected a header such as decision,option,latency [ms]")
         except ValueError:
             continue
-        if {name.lower() for name in wanted} <= {cell.lower() for cell in header}:
+        if _is_header(header, decision_column):
             return delimiter
         headers.append((len(header), line, header))
     if not headers:
         next(_records(path, text, ","))
     _, line, header = max(headers)
-    missing = [name for name in wanted if name.lower() not in [cell.lower() for cell in header]]
+    _fail_without_header(path, line, header, decision_column, _rows_of_any(path, text))
+
+
+def _is_header(cells: Iterable[str], decision_column: str) -> bool:
+    return {decision_column.lower(), "option"} <= {cell.lower() for cell in cells}
+
+
+def _rows_of_any(path: StrPath, text: str) -> Iterator[tuple[int, list[str]]]:
+    """Rows of a text by each delimiter in turn, as far as it can be read."""
+    for delimiter in ",;\t|":
+        with suppress(ValueError):
+            yield from _records(path, text, delimiter)
+
+
+def _fail_without_header(
+    path: StrPath, line: int, header: list[str], decision_column: str, rows: Iterable[tuple[int, list[str]]]
+) -> NoReturn:
+    """Raise an error about a first row that is no header, and say whether a later one is, as below a title."""
+    missing = [name for name in (decision_column, "option") if name.lower() not in [cell.lower() for cell in header]]
     hint = "; --decision-column (decision_column) gives it another name" if missing == [decision_column] else ""
-    if (place := _header_below(path, text, {name.lower() for name in wanted})) is not None:
-        hint = f"; line {place} has these headings, so delete the lines above it"
+    if (below := next((line for line, cells in rows if _is_header(cells, decision_column)), None)) is not None:
+        hint = f"; line {below} has these headings, so delete the lines above it"
     elif "option" in missing:
         hint = f"; rename the headings of the columns that hold them to {' and '.join(map(repr, missing))}"
     fail(path, line, f"expected a header with a column {' and '.join(map(repr, missing))}, got {few(header)}{hint}")
-
-
-def _header_below(path: StrPath, text: str, wanted: set[str]) -> int | None:
-    """The line of a header that is not on the first line, as below a title; None if there is none."""
-    for delimiter in ",;\t|":
-        with suppress(ValueError):
-            for line, cells in _records(path, text, delimiter):
-                if wanted <= {cell.lower() for cell in cells}:
-                    return line
-    return None
 
 
 def _headings(
