@@ -499,6 +499,8 @@ def _run(arguments: list[str]) -> int:
     try:
         given = sys.argv[1:] if arguments is None else arguments
         status = command.main(arguments, prog_name="cggd", standalone_mode=False, obj=given)
+        if status == INTERRUPTED:  # the parser has caught the KeyboardInterrupt
+            raise KeyboardInterrupt
         return status if isinstance(status, int) else FEASIBLE
     except BrokenPipeError:
         return _close_output()

@@ -18,6 +18,7 @@ from cggd import (
     Diagnosis,
     Feasibility,
     Multipliers,
+    Presolve,
     Problem,
     Result,
     SearchError,
@@ -135,6 +136,23 @@ def test_infeasible_is_2_and_proved(cggd, table):
     code, out, _ = cggd("solve", table, "--maximize", "accuracy", "--limit", "latency<=1")
     assert code == 2
     assert "infeasible: no selection satisfies the constraints (proved)" in out
+
+
+def test_ctrl_c(cggd, table, monkeypatch):
+    def interrupted(*_, **__):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Presolve, "improve", interrupted)
+        code, out, _ = cggd("solve", table, "--maximize", "accuracy", "--limit", "latency<=1")
+        assert code == 2
+        assert "unknown: no selection" in out
+        assert "latency <= 1 ms: 4.5, violated by 3.5" in out  # the first selection
+        assert cggd("solve", table, "--maximize", "accuracy", "--limit", "latency<=9")[0] == 0
+    monkeypatch.setattr(commands, "read_question", interrupted)
+    code, _, err = cggd("solve", table, "--maximize", "accuracy")
+    assert code == 130
+    assert "interrupted before there was a result" in err
 
 
 def test_unknown_is_2(cggd, table):
