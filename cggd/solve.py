@@ -127,7 +127,8 @@ def minimize(
         `improvers` are given. If some metric is costly, only its calls count; these are made once per
         selection. Several answers and objectives share the limit.
     gap : float
-        Relative gap to the bound at which the search stops; with 0 it continues to the optimum.
+        Share of the bound, less than 1: the search stops when the value is this close to the bound. With 0 it continues
+        to the optimum.
     initial : mapping or array-like, optional
         A selection to start from: a mapping of labels for some or all decisions, or option indices for all.
     forbid : mapping of decision to options, or bool array of shape (n_options,), optional

@@ -889,3 +889,11 @@ def test_an_error_after_ctrl_c_raises_nothing():
 
     result = minimize(ERROR, [Twice(1, KeyboardInterrupt()) <= 9], **descent())
     assert (result.stopped, result.status) == (Stop.INTERRUPTED, Status.UNKNOWN)
+
+
+@pytest.mark.parametrize("gap", [1, 1.0, 5, 100])
+def test_a_gap_is_a_share(gap):
+    with pytest.raises(
+        ValueError, match=rf"gap is a share of the bound and must be less than 1, got {gap}; 0.05 means 5"
+    ):
+        minimize(ERROR, gap=gap)
