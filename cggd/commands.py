@@ -228,7 +228,10 @@ def sweep_command(
     except SweepError as error:
         complain(f"error: {error}")
         front = error.front
-    files = {table: lambda path: front.to_csv(path, selections=True), picture: lambda path: draw_into(path, front.plot)}
+    files = {
+        table: lambda path: front.to_csv(path, selections=True, decimal=wishes.decimal),
+        picture: lambda path: draw_into(path, front.plot),
+    }
     files |= {save: lambda path: write_text(path, front.to_json())}
     _deliver(front, files, front.to_json() if json else None)
 

@@ -202,6 +202,15 @@ def test_sweep(cggd, table, tmp_path):
     assert len(json.loads(files["--out"].read_text())["points"]) == 4
 
 
+def test_a_sweep_of_a_table_with_decimal_commas_writes_one(cggd, tmp_path):
+    given, saved = tmp_path / "options.csv", tmp_path / "f.csv"
+    given.write_text(TABLE.replace(",", ";").replace(".", ","))
+    ask = ["--maximize", "accuracy", "--metric", "latency", "--bounds", "3.5:8:4", "--decimal", ","]
+    assert cggd("sweep", given, *ask, "--csv", saved)[0] == 0
+    rows = list(csv.DictReader(saved.read_text().splitlines(), delimiter=";"))
+    assert [row["bound"] for row in rows[::3]] == ["3,5", "5,0", "6,5", "8,0"]
+
+
 def test_sweep_of_spread_bounds_from_below_as_json(cggd, table):
     code, out, err = cggd(
         "sweep", table, "--minimize", "latency", "--metric", "accuracy", "--at-least", "--bounds", "3", "--json"

@@ -303,8 +303,6 @@ def write_answers(
     wheels,standard,60,1700
     total,,460,2650
     """
-    if decimal not in (".", ","):
-        raise ValueError(f'decimal must be "." or ",", got {decimal!r}')
     problem = result.problem
     columns: list[Metric] = [] if problem is None else [problem.objective]
     columns += [] if problem is None else [c.metric for c in problem.constraints if not c.words]

@@ -146,8 +146,13 @@ def write_text(path: StrPath, text: str) -> None:
         raise type(error)(f"{path}: cannot be written: {error.strerror or error}") from None
 
 
-def write_csv(path: StrPath, rows: Iterable[Iterable[Any]], *, decimal: str = ".") -> None:
-    """Write rows as CSV; strings are written by `csv_cell`, numbers as they are, or with commas, and semicolons."""
+def write_csv(path: StrPath | None, rows: Iterable[Iterable[Any]], *, decimal: str = ".") -> str:
+    """Rows as CSV, also written to `path` if it is given; strings become `csv_cell`, numbers stay as they are.
+
+    With decimal commas, cells are separated by semicolons.
+    """
+    if decimal not in (".", ","):
+        raise ValueError(f'decimal must be "." or ",", got {decimal!r}')
     table = io.StringIO(newline="")
     writer = csv.writer(table, lineterminator="\n", delimiter="," if decimal == "." else ";")
 
@@ -157,7 +162,9 @@ def write_csv(path: StrPath, rows: Iterable[Iterable[Any]], *, decimal: str = ".
         return str(cell).replace(".", ",") if decimal == "," and cell is not None else cell
 
     writer.writerows([written(cell) for cell in row] for row in rows)
-    write_text(path, table.getvalue())
+    if path is not None:
+        write_text(path, table.getvalue())
+    return table.getvalue()
 
 
 def number_rows(path: StrPath, first: str) -> list[tuple[int, list[float]]]:
