@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import numpy as np
@@ -40,7 +40,7 @@ def alongside(
         budget.wait(until - budget.seconds)
 
 
-def in_background(work: Callable[[Callable[[], bool]], Iterator[Finding]], alone: float) -> Iterator[Finding | None]:
+def in_background(work: Callable[[Callable[[], bool]], Iterable[Finding]], alone: float) -> Iterator[Finding | None]:
     """Run work in a thread, and yield its findings at its end, and None until then.
 
     Parameters
