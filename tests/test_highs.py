@@ -248,9 +248,10 @@ def test_a_solver_that_ctrl_c_abandons_is_waited_for_at_the_end(monkeypatch):
             threads.run_interruptibly(ended.wait, bool)
     finally:
         signal.signal(signal.SIGINT, before)
-    assert [thread.is_alive() for thread in background.threads] == [True]
+    assert [done.is_set() for done in background.running.values()] == [False]
     ended.set()
     background.close()
+    assert [done.is_set() for done in background.running.values()] == [True]
 
 
 def test_the_optimum_of_a_knapsack():
