@@ -172,7 +172,7 @@ class Gram:
         length = 1.0 / np.sqrt(np.diag(matrix))
         matrix *= length
         matrix *= length[:, None]
-        return cls(matrix, target * length[:, None], _places(counts), doubtful=doubtful)
+        return cls(matrix, target * length[:, None], places_of(counts), doubtful=doubtful)
 
     @classmethod
     def from_rows(
@@ -203,7 +203,7 @@ class Gram:
         turned = turned / np.linalg.norm(turned, axis=0)
         counts = np.array([part.shape[1] for part in parts])
         exact = Columns(turned, target)
-        return cls(turned.T @ turned, turned.T @ target, _places(counts), exact=exact, doubtful=doubtful)
+        return cls(turned.T @ turned, turned.T @ target, places_of(counts), exact=exact, doubtful=doubtful)
 
     @cached_property
     def clear(self) -> bool:
@@ -262,7 +262,7 @@ class Gram:
         return float((target * solved(factor, target)).sum()), sure and clear
 
 
-def _places(counts: NDArray[np.int64]) -> list[NDArray[np.int64]]:
+def places_of(counts: NDArray[np.int64]) -> list[NDArray[np.int64]]:
     """Column numbers of each variable, from its number of columns."""
     ends = np.cumsum(counts)
     return [np.arange(end - count, end) for end, count in zip(ends.tolist(), counts.tolist(), strict=True)]

@@ -105,9 +105,7 @@ class Limits:
     def _tables(self, selected: NDArray[np.bool_]) -> Iterator[tuple[Constraint, NDArray, NDArray[np.bool_]]]:
         """Each constraint with its replacement table, shape (n_variables, 2), and which entries satisfy it."""
         for c, rounding in zip(self.constraints, self._rounding, strict=True):
-            row = selected.astype(np.int64)
-            table = c.metric.replacements(row) if c.metric.closed_form else c.table(row)  # formulas need no check
-            table = table.reshape(-1, 2)
+            table = _table(c, selected)
             yield c, table, _within(c, table, rounding)
 
     @cached_property
@@ -160,14 +158,16 @@ class Limits:
         return self._total(selected, self._sizes)
 
     def _total(self, selected: NDArray[np.bool_], units: Sequence[float]) -> float:
-        row = selected.astype(np.int64)[None]
-        return sum(float(c.values(row)[0]) / unit for c, unit in zip(self.budgets, units, strict=True))
+        row, total = selected.astype(np.int64)[None], 0.0
+        for c, unit in zip(self.budgets, units, strict=True):
+            total += float((c.metric.evaluate if c.metric.closed_form else c.values)(row)[0]) / unit
+        return total
 
     def prices(self, selected: NDArray[np.bool_]) -> NDArray[np.float64]:
         """Cost of adding each variable, or saving by removing it if selected, in shares of the budgets."""
         total = np.zeros(len(selected))
         for c, size in zip(self.budgets, self._units, strict=True):
-            table = c.table(selected.astype(np.int64)).reshape(-1, 2)
+            table = _table(c, selected)
             total += (table[:, 1] - table[:, 0]) / size
         return total
 
@@ -186,6 +186,12 @@ class Limits:
             now += float(missed[0, int(selected[0])])
             without += missed[:, 0]
         return now, np.where(selected & self.free, without, np.inf)
+
+
+def _table(c: Constraint, selected: NDArray[np.bool_]) -> NDArray[np.float64]:
+    """Replacement table of a constraint, shape (n_variables, 2); those of formulas need no check."""
+    row = selected.astype(np.int64)
+    return (c.metric.replacements(row) if c.metric.closed_form else c.table(row)).reshape(-1, 2)
 
 
 def _within(c: Constraint, values: NDArray[np.float64], rounding: float) -> NDArray[np.bool_]:

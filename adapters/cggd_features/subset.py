@@ -141,33 +141,37 @@ def paid(fit: Fit, limits: Limits, rate: float, penalties: Penalties, stop: Call
 def _regrouped(fit: Fit, limits: Limits, rate: float, penalties: NDArray[np.float64]) -> Fit | None:
     """A better fit at this rate with a group added or removed; None if there is none."""
 
-    def net(changed: Fit) -> float:
-        return changed.value - rate * limits.spent(changed.selected) - float(penalties[changed.selected].sum())
+    def net(value: float, selected: NDArray[np.bool_]) -> float:
+        return value - rate * limits.spent(selected) - float(penalties[selected].sum())
 
-    prices, spent = limits.prices(fit.selected), limits.spent(fit.selected)
+    prices, spent, now = limits.prices(fit.selected), limits.spent(fit.selected), net(fit.value, fit.selected)
     for members, entry in limits.shared:
-        inside = members[fit.selected[members]]
+        selected, inside = fit.selected.copy(), members[fit.selected[members]]
         if len(inside) == 0:
             price = rate * np.maximum(prices[members] - entry, 0.0) + penalties[members]
-            worth = fit.gains[members] - price
-            if np.maximum(worth, 0.0).sum() <= rate * entry:
+            if np.maximum(fit.gains[members] - price, 0.0).sum() <= rate * entry:
                 continue
-            changed = fit
+            part = fit.remainder(members)
             while True:
-                left = np.where(limits.unbudgeted.additions(changed.selected), changed.gains, 0.0)[members] - price
-                if left.max() <= EQUAL:
+                left = np.where(limits.unbudgeted.additions(selected)[members], part.gains, 0.0) - price
+                best = int(np.argmax(left))
+                if left[best] <= EQUAL:
                     break
-                changed = changed.plus(int(members[np.argmax(left)]))
+                part, selected[members[best]] = part.plus(best), True
+            value = fit.value + part.value
         else:
-            if limits.must[inside].any() or fit.losses[inside].max() > rate * spent:
+            selected[inside] = False
+            saved = rate * (spent - limits.spent(selected)) + float(penalties[inside].sum())
+            if limits.must[inside].any() or fit.losses[inside].max() > saved or not limits.unbudgeted.holds(selected):
                 continue
-            changed = fit
+            part = fit.light
             for member in inside.tolist():
-                changed = changed.minus(member)
-            if not limits.unbudgeted.holds(changed.selected):
-                continue
-        if net(changed) > net(fit) + EQUAL:
-            return changed
+                part = part.minus(member)
+            value = part.value
+        if net(value, selected) > now + EQUAL:
+            changed = Fit.at(fit.gram, selected)
+            if net(changed.value, selected) > now + EQUAL:
+                return changed
     return None
 
 
@@ -223,6 +227,7 @@ def climb(fit: Fit, limits: Limits, penalties: Penalties, stop: Callable[[], boo
 
 def repaired(fit: Fit, limits: Limits, keep: int | None = None) -> Fit | None:
     """Remove the variables of least loss per cost saved until the limits hold; None if that is impossible."""
+    fit = fit.light
     while True:
         excess, without = limits.excess(fit.selected)
         if excess == 0:
@@ -244,10 +249,10 @@ def force(fit: Fit, limits: Limits, penalties: Penalties, stop: Callable[[], boo
         gain = promise(fit, limits)
         gain[fit.selected | ~limits.free] = 0.0
         for variable in np.argsort(-gain, kind="stable")[:FORCED].tolist():
-            left -= max(fit.rows.size, LEAST_WORK)
+            left -= max(len(fit.inside) * len(fit.gram.matrix), LEAST_WORK)
             if stop() or left < 0 or gain[variable] <= 0:
                 return fit
-            candidate = repaired(fit.plus(variable), limits, variable)
+            candidate = repaired(fit.light.plus(variable), limits, variable)
             if candidate is None:
                 continue
             candidate = climb(candidate, limits, penalties, stop)
