@@ -77,12 +77,17 @@ class Limits:
 
     def spent(self, selected: NDArray[np.bool_]) -> float:
         """Total cost as a sum of shares of the budgets."""
-        return self._total(selected, self._units)
+        row, total = selected.astype(np.int64)[None], 0.0
+        for c, unit in zip(self.budgets, self._units, strict=True):
+            total += float((c.metric.evaluate if c.metric.closed_form else c.values)(row)[0]) / unit
+        return total
 
     @cached_property
     def _units(self) -> list[float]:
         """Unit of each cost: the budget, or the cost of all variables if the budget is tiny or infinite."""
-        return [c.bound if TINY * s < c.bound < np.inf else s for c, s in zip(self.budgets, self._sizes, strict=True)]
+        everything = np.ones((1, self.space.n_decisions), dtype=np.int64)
+        sizes = [float(c.values(everything)[0]) or 1.0 for c in self.budgets]
+        return [c.bound if TINY * s < c.bound < np.inf else s for c, s in zip(self.budgets, sizes, strict=True)]
 
     def without(self, variables: NDArray[np.bool_]) -> Limits:
         """The same limits, with more variables that are never selected."""
@@ -120,19 +125,16 @@ class Limits:
         known = not (self.must & ~selected).any() and not (self.never & selected).any()
         return known and all(bool(c.satisfied(c.values(row)[0])) for c in self.constraints)
 
-    def additions(self, selected: NDArray[np.bool_]) -> NDArray[np.bool_]:
-        """Variables that can be added, shape (n_variables,)."""
-        fit = self.free & ~selected
+    def switches(self, selected: NDArray[np.bool_]) -> NDArray[np.bool_]:
+        """Variables that can be added or, if they are selected, removed, shape (n_variables,)."""
+        fit = self.free.copy()
         for _, _, within in self._tables(selected):
-            fit &= within[:, 1]
+            fit &= np.where(selected, within[:, 0], within[:, 1])
         return fit
 
-    def removals(self, selected: NDArray[np.bool_]) -> NDArray[np.bool_]:
-        """Variables that can be removed, shape (n_variables,)."""
-        fit = self.free & selected
-        for _, _, within in self._tables(selected):
-            fit &= within[:, 0]
-        return fit
+    def additions(self, selected: NDArray[np.bool_]) -> NDArray[np.bool_]:
+        """Variables that can be added, shape (n_variables,)."""
+        return self.switches(selected) & ~selected
 
     def swaps(self, selected: NDArray[np.bool_], out: NDArray[np.int64]) -> NDArray[np.bool_]:
         """Whether each variable can replace each of the selected variables `out`, shape (n_out, n_variables)."""
@@ -153,16 +155,6 @@ class Limits:
                 fit[row] &= _within(c, table[:, 1], rounding)
         return fit
 
-    def price(self, selected: NDArray[np.bool_]) -> float:
-        """Total cost as a sum, over budgets, of shares of the cost of all variables."""
-        return self._total(selected, self._sizes)
-
-    def _total(self, selected: NDArray[np.bool_], units: Sequence[float]) -> float:
-        row, total = selected.astype(np.int64)[None], 0.0
-        for c, unit in zip(self.budgets, units, strict=True):
-            total += float((c.metric.evaluate if c.metric.closed_form else c.values)(row)[0]) / unit
-        return total
-
     def prices(self, selected: NDArray[np.bool_]) -> NDArray[np.float64]:
         """Cost of adding each variable, or saving by removing it if selected, in shares of the budgets."""
         total = np.zeros(len(selected))
@@ -170,11 +162,6 @@ class Limits:
             table = _table(c, selected)
             total += (table[:, 1] - table[:, 0]) / size
         return total
-
-    @cached_property
-    def _sizes(self) -> list[float]:
-        everything = np.ones((1, self.space.n_decisions), dtype=np.int64)
-        return [float(c.values(everything)[0]) or 1.0 for c in self.budgets]
 
     def excess(self, selected: NDArray[np.bool_]) -> tuple[float, NDArray[np.float64]]:
         """Total violation in shares of the bounds, now and with each selected variable removed."""

@@ -2,40 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
+from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
 
-from cggd import Additive, ChoiceSpace, Constraint, Metric
+from cggd import Additive, ChoiceSpace, Constraint, Function, Metric
 from cggd_features.costs import SharedCost
 from cggd_features.gram import Columns, Gram
 from cggd_features.limits import Limits
-
-
-@dataclass(frozen=True, eq=False, repr=False)
-class Embedded(Metric):
-    """A metric restricted to some variables, with all others out.
-
-    Parameters
-    ----------
-    space : ChoiceSpace
-        Space of the variables that are kept.
-    metric : Metric
-    kept : ndarray of int, shape (n_decisions,)
-        Their numbers in the space of the metric.
-    """
-
-    space: ChoiceSpace
-    metric: Metric
-    kept: NDArray[np.int64]
-    name: str = field(default="embedded", kw_only=True)
-    unit: str = field(default="", kw_only=True)
-
-    def evaluate(self, selections: NDArray[np.int64]) -> NDArray[np.float64]:
-        whole = np.zeros((len(selections), self.metric.space.n_decisions), dtype=np.int64)
-        whole[:, self.kept] = selections
-        return self.metric.evaluate(whole)
 
 
 def reduced(gram: Gram, limits: Limits, kept: NDArray[np.int64]) -> tuple[Gram, Limits]:
@@ -57,8 +33,8 @@ def reduced(gram: Gram, limits: Limits, kept: NDArray[np.int64]) -> tuple[Gram, 
             metric: Metric = Additive(space, values[kept].ravel(), c.metric.constant + out, name=c.metric.name)
         elif isinstance(c.metric, SharedCost):
             metric = c.metric.among(space, kept)
-        else:
-            metric = Embedded(space, c.metric, kept, name=c.metric.name)
+        else:  # a user's function
+            metric = Function(space, partial(_extended, c.metric, kept), batch=True, name=c.metric.name)
         return replace(c, metric=metric)
 
     columns = [gram.columns[v] for v in kept.tolist()]
@@ -74,3 +50,10 @@ def reduced(gram: Gram, limits: Limits, kept: NDArray[np.int64]) -> tuple[Gram, 
     )
     budgets, others = ([smaller(c) for c in constraints] for constraints in (limits.budgets, limits.others))
     return small, Limits(space, budgets, others, limits.must[kept], limits.never[kept])
+
+
+def _extended(metric: Metric, kept: NDArray[np.int64], selections: NDArray[np.int64]) -> NDArray[np.float64]:
+    """A metric at selections of the kept variables, with all others out."""
+    whole = np.zeros((len(selections), metric.space.n_decisions), dtype=np.int64)
+    whole[:, kept] = selections
+    return metric.evaluate(whole)

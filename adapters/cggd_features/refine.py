@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable
 
 import numpy as np
 from numpy.typing import NDArray
 
-from cggd import Descent, Metric, Progress, Result, Start, Switches, maximize
+from cggd import Descent, Metric, Progress, SearchError, Start, Switches, maximize
 from cggd.budget import Budget
 from cggd_features.limits import Limits
+
+# A smaller difference of scores is rounding.
+EQUAL = 1e-10
 
 # A low temperature keeps the search near its first subset.
 COLD = (0.5, 0.05)
@@ -25,7 +29,7 @@ def refined(
     clock: Budget,
     patience: int | None = None,
     callback: Callable[[Progress], bool] | None = None,
-) -> Result:
+) -> NDArray[np.bool_]:
     """Improve a subset by the core's search: one guided descent, then switches.
 
     Parameters
@@ -34,19 +38,32 @@ def refined(
         Maximised over the space of the limits.
     limits : Limits
     begin : bool array of shape (n_variables,)
+        It is returned unless a better subset is found.
     steps, seed, callback
         See `cggd.maximize`.
     clock : Budget
     patience : int, optional
         See `cggd.Switches`.
     """
-    return maximize(
-        metric,
-        limits.constraints,
-        initial=begin.astype(np.int64),
-        forbid=limits.forbidden,
-        improvers=[Descent(steps, [Start(temperature=COLD)], share=0.8), Switches(patience=patience)],
-        seed=seed,
-        time_limit=max(clock.left, 1e-3) if clock.limited else None,
-        callback=callback,
-    )
+    row = begin.astype(np.int64)
+    try:
+        result = maximize(
+            metric,
+            limits.constraints,
+            initial=row,
+            forbid=limits.forbidden,
+            improvers=[Descent(steps, [Start(temperature=COLD)], share=0.8), Switches(patience=patience)],
+            seed=seed,
+            time_limit=max(clock.left, 1e-3) if clock.limited else None,
+            callback=callback,
+        )
+    except SearchError as error:
+        if not error.result.feasible:
+            cause = error.__cause__
+            raise (cause.__cause__ if cause is not None and cause.__cause__ is not None else error) from None
+        warnings.warn(f"the search ended early: {error}", stacklevel=4)
+        result = error.result
+    if result.indices is None:
+        return begin
+    before, after = metric.evaluate(np.stack([row, result.indices]))
+    return result.indices.astype(bool) if after > before + EQUAL else begin

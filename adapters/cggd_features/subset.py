@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from cggd_features.gram import Gram
 from cggd_features.least_squares import UPDATES, Fit
 from cggd_features.limits import Limits
+from cggd_features.refine import EQUAL
 
 # Greedy starts rank variables by gain / price**power.
 POWERS = (0.0, 0.5, 1.0)
@@ -24,9 +25,6 @@ POWERS = (0.0, 0.5, 1.0)
 # The rate falls by this factor. On designs of 2,000 variables 0.7 found no more than 0.5 on average (differences of R^2
 # below 0.0005 either way), and took a quarter more time.
 FALL = 0.5
-
-# A change of R^2 below this is rounding.
-EQUAL = 1e-10
 
 # With more columns selected, swaps are not tried on all variables, and variables are added in batches.
 MOST_INSIDE = 300
@@ -70,11 +68,6 @@ class Penalties:
         good = -float(np.log(max(1.0 - fit.value, 1e-300))) if self.logarithmic else fit.value
         return good - float(self.penalties[fit.selected].sum())
 
-    @property
-    def free(self) -> bool:
-        """Whether all penalties are 0."""
-        return not self.penalties.any()
-
 
 def along_rates(
     gram: Gram,
@@ -93,7 +86,7 @@ def along_rates(
     rate = float(np.max(worth, initial=0.0))
     last = None
     while rate > 0 and not stop():
-        fit = paid(Fit.at(gram, fit.selected), limits, rate, penalties, stop)
+        fit = climb(Fit.at(gram, fit.selected), limits, penalties, stop, rate=rate)
         if last is None or not np.array_equal(fit.selected, last):
             yield fit
             if not beyond.holds(fit.selected):
@@ -106,19 +99,27 @@ def along_rates(
             return
 
 
-def paid(fit: Fit, limits: Limits, rate: float, penalties: Penalties, stop: Callable[[], bool] = lambda: False) -> Fit:
-    """Hill-climb R^2 - rate * price without budgets, by additions, removals, swaps and whole groups."""
-    shares = limits.unbudgeted
-    while not stop() and len(fit.inside) <= MOST_INSIDE:
-        selected = fit.selected
-        own = penalties.of(fit)
-        price = rate * limits.prices(selected) + own
-        add = np.where(shares.additions(selected), fit.gains - price, -np.inf)
-        saved = price - own + penalties.of(fit, out=True)
-        drop = np.where(shares.removals(selected), saved - fit.losses, -np.inf)
-        if max(add.max(), drop.max()) > EQUAL:
-            better = add if add.max() >= drop.max() else drop
-            fit = fit.switched(int(np.argmax(better)))
+def climb(
+    fit: Fit, limits: Limits, penalties: Penalties, stop: Callable[[], bool] = lambda: False, *, rate: float = 0.0
+) -> Fit:
+    """Hill-climb R^2 less penalties, by additions, removals and swaps within the limits.
+
+    With a rate, hill-climb R^2 - rate * price less penalties, without budgets, also by adding or removing whole groups.
+    """
+    shares = limits.unbudgeted if rate else limits
+    for update in range(1, SWITCHES):
+        if stop() or (rate and len(fit.inside) > MOST_INSIDE):
+            break
+        if update % UPDATES == 0:
+            fit = fit.recomputed()
+        selected, own = fit.selected, penalties.of(fit)
+        price = own + rate * limits.prices(selected) if rate else own
+        gain = fit.gains - price
+        saved = (price - own + penalties.of(fit, out=True))[selected]
+        gain[selected] = saved - fit.losses[selected] if saved.any() else -np.inf
+        gain[~shares.switches(selected)] = -np.inf
+        if gain.max() > EQUAL:
+            fit = fit.switched(int(np.argmax(gain)))
             continue
         out, change = fit.swaps()
         change += price[out][:, None] - price
@@ -127,11 +128,11 @@ def paid(fit: Fit, limits: Limits, rate: float, penalties: Penalties, stop: Call
             i, j = np.unravel_index(np.argmax(change), change.shape)
             swapped = fit.minus(int(out[i])).plus(int(j))
             # The prices of a swap add up only if the two share no group.
-            dearer = rate * (limits.spent(swapped.selected) - limits.spent(selected)) + own[j] - own[out[i]]
-            if swapped.value - fit.value > dearer + EQUAL / 2:
+            dearer = rate * (limits.spent(swapped.selected) - limits.spent(selected)) if rate else 0.0
+            if swapped.value - fit.value > dearer + own[j] - own[out[i]] + EQUAL / 2:
                 fit = swapped
                 continue
-        regrouped = _regrouped(fit, limits, rate, own)
+        regrouped = _regrouped(fit, limits, rate, own) if rate else None
         if regrouped is None:
             return fit
         fit = regrouped
@@ -201,30 +202,6 @@ def greedy(
     return fit
 
 
-def climb(fit: Fit, limits: Limits, penalties: Penalties, stop: Callable[[], bool] = lambda: False) -> Fit:
-    """Hill-climb by additions and swaps that fit, and removals of variables that are not worth their penalties."""
-    for update in range(1, SWITCHES):
-        if stop():
-            break
-        if update % UPDATES == 0:
-            fit = fit.recomputed()
-        selected, own = fit.selected, penalties.of(fit)
-        add = np.where(limits.additions(selected), fit.gains - own, -np.inf)
-        saved = penalties.of(fit, out=True)
-        drop = np.where(limits.removals(selected), saved - fit.losses, -np.inf) if not penalties.free else add
-        if max(add.max(), drop.max()) > EQUAL:
-            fit = fit.switched(int(np.argmax(add if add.max() >= drop.max() else drop)))
-            continue
-        out, change = fit.swaps()
-        change += own[out][:, None] - own
-        change[~limits.swaps(selected, out)] = -np.inf
-        if change.size == 0 or change.max() <= EQUAL:
-            break
-        i, j = np.unravel_index(np.argmax(change), change.shape)
-        fit = fit.minus(int(out[i])).plus(int(j))
-    return fit
-
-
 def repaired(fit: Fit, limits: Limits, keep: int | None = None) -> Fit | None:
     """Remove the variables of least loss per cost saved until the limits hold; None if that is impossible."""
     fit = fit.light
@@ -267,7 +244,7 @@ def search(
     gram: Gram,
     limits: Limits,
     start: NDArray[np.bool_],
-    met: Sequence[Fit],
+    path: Sequence[Fit],
     penalties: Penalties,
     stop: Callable[[], bool] = lambda: False,
     *,
@@ -281,7 +258,7 @@ def search(
     limits : Limits
     start : bool array of shape (n_variables,)
         A selection within the limits.
-    met : list of Fit
+    path : list of Fit
         Subsets in the order of their price, as `along_rates` yields them.
     penalties : Penalties
     stop : callable
@@ -289,8 +266,8 @@ def search(
         Further subsets within the limits; greedy ones by default.
     """
     first = Fit.at(gram, start)
-    within = [fit for fit in met if limits.holds(fit.selected)]
-    beyond = [fit for fit in met if not limits.holds(fit.selected)]
+    within = [fit for fit in path if limits.holds(fit.selected)]
+    beyond = [fit for fit in path if not limits.holds(fit.selected)]
     ends = [first, *within[-1:], *(repaired(fit, limits) for fit in beyond[:1])]
     climbed = [climb(fit, limits, penalties, stop) for fit in ends[1:] if fit is not None]
     greedily = (greedy(first, limits, penalties, stop, power=power, most=MOST_INSIDE) for power in POWERS)
