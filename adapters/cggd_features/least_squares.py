@@ -139,14 +139,8 @@ class Fit:
         basis[n:, n:] = turn
         if self._has_rows:
             updated = np.concatenate([self.rows, turn.T @ (gram.matrix[own] - used.T @ self.rows)])
-        return replace(
-            self,
-            selected=switched(self.selected, variable),
-            inside=np.concatenate([self.inside, own]),
-            basis=basis,
-            effects=np.concatenate([self.effects, turn.T @ (gram.target[own] - used.T @ self.effects)]),
-            updated=updated,
-        )
+        effects = np.concatenate([self.effects, turn.T @ (gram.target[own] - used.T @ self.effects)])
+        return self._with(variable, np.concatenate([self.inside, own]), basis, effects, updated)
 
     def minus(self, variable: int) -> Fit:
         """The fit without a variable, in O(s p); recomputed if it was nearly a combination of the others."""
@@ -163,14 +157,13 @@ class Fit:
             """A matrix of shape (s, m) in the reflected coordinates."""
             return ormqr("R", "N", reflections, scales, matrix.T, LANES * matrix.shape[1])[0].T[len(at) :]
 
-        return replace(
-            self,
-            selected=switched(self.selected, variable),
-            inside=self.inside[others],
-            basis=kept(self.basis.T).T[others],
-            effects=kept(self.effects),
-            updated=kept(self.rows) if self._has_rows else None,
-        )
+        updated = kept(self.rows) if self._has_rows else None
+        return self._with(variable, self.inside[others], kept(self.basis.T).T[others], kept(self.effects), updated)
+
+    def _with(self, variable: int, inside: NDArray, basis: NDArray, effects: NDArray, updated: NDArray | None) -> Fit:
+        """An updated fit with a variable switched."""
+        selected = switched(self.selected, variable)
+        return Fit(self.gram, selected, inside, basis, effects, self.clear, self.sure, self.dependent, None, updated)
 
     def remainder(self, variables: NDArray[np.int64]) -> Fit:
         """A fit on none of some variables, with what this fit leaves of their columns and of the outputs."""
@@ -235,6 +228,9 @@ class Fit:
     def losses(self) -> NDArray[np.float64]:
         """Loss of R^2 by removing each variable, shape (n_variables,); 0 for those not selected."""
         losses = np.zeros(len(self.gram.columns))
+        if all(columns.shape[1] == 1 for _, columns in self.gram.classes):
+            losses[self._owner] = ((self.basis @ self.effects) ** 2).sum(axis=1) / (self.basis**2).sum(axis=1)
+            return losses
         for variables, places in self._chosen:
             losses[variables] = ((np.swapaxes(self._across(places), 1, 2) @ self.effects) ** 2).sum(axis=(1, 2))
         return losses

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 
@@ -107,12 +107,6 @@ class Limits:
             out.append(float(np.max(rounding)) / abs(float(value[0])) if value[0] else 0.0)
         return out
 
-    def _tables(self, selected: NDArray[np.bool_]) -> Iterator[tuple[Constraint, NDArray, NDArray[np.bool_]]]:
-        """Each constraint with its replacement table, shape (n_variables, 2), and which entries satisfy it."""
-        for c, rounding in zip(self.constraints, self._rounding, strict=True):
-            table = _table(c, selected)
-            yield c, table, _within(c, table, rounding)
-
     @cached_property
     def affordable(self) -> NDArray[np.bool_]:
         """Variables that no single constraint excludes."""
@@ -128,8 +122,9 @@ class Limits:
     def switches(self, selected: NDArray[np.bool_]) -> NDArray[np.bool_]:
         """Variables that can be added or, if they are selected, removed, shape (n_variables,)."""
         fit = self.free.copy()
-        for _, _, within in self._tables(selected):
-            fit &= np.where(selected, within[:, 0], within[:, 1])
+        for c, rounding in zip(self.constraints, self._rounding, strict=True):
+            table = _table(c, selected)
+            fit &= _within(c, np.where(selected, table[:, 0], table[:, 1]), rounding)
         return fit
 
     def additions(self, selected: NDArray[np.bool_]) -> NDArray[np.bool_]:
@@ -166,12 +161,14 @@ class Limits:
     def excess(self, selected: NDArray[np.bool_]) -> tuple[float, NDArray[np.float64]]:
         """Total violation in shares of the bounds, now and with each selected variable removed."""
         now, without = 0.0, np.zeros(len(selected))
-        for c, table, within in self._tables(selected):
+        for c, rounding in zip(self.constraints, self._rounding, strict=True):
+            table = _table(c, selected)
+            values = np.append(table[:, 0], table[0, int(selected[0])])
             size = abs(c.bound) if abs(c.bound) > TINY else 1.0
             with np.errstate(invalid="ignore"):  # inf - inf, of a bound that never binds
-                missed = np.where(within, 0.0, c.sign * (table - c.bound)) / size
-            now += float(missed[0, int(selected[0])])
-            without += missed[:, 0]
+                missed = np.where(_within(c, values, rounding), 0.0, c.sign * (values - c.bound)) / size
+            now += float(missed[-1])
+            without += missed[:-1]
         return now, np.where(selected & self.free, without, np.inf)
 
 
