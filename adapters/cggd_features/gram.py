@@ -250,16 +250,43 @@ class Gram:
 
     def measured(self, selected: NDArray[np.bool_]) -> tuple[float, bool]:
         """R^2, and whether it is sure which of the selected columns add something to the others."""
-        inside = self.columns_of(selected)
+        _, _, effects, _, sure, _, _ = self.factored(selected)
+        return float((effects**2).sum()), sure
+
+    def factored(
+        self, selected: NDArray[np.bool_]
+    ) -> tuple[NDArray[np.int64], NDArray, NDArray, bool, bool, bool, NDArray | None]:
+        """The least-squares fit on the selected variables, shape (n_variables,).
+
+        Returns
+        -------
+        inside : ndarray of int, shape (s,)
+            The columns X_S in the fit; combinations of others are left out.
+        basis : ndarray of shape (s, s)
+            T: the columns of ``X_S T`` are orthonormal.
+        effects : ndarray of shape (s, n_outputs)
+            Products of the orthonormal columns with the outputs.
+        clear : bool
+            Whether more than `CLEAR` remains of each column after projection on those before it.
+        sure : bool
+            Whether it is sure which columns add something to others.
+        dependent : bool
+            Whether some selected columns are combinations of other selected ones.
+        orthonormal : ndarray of shape (n_rows, s), or None
+            ``X_S T``, if it was computed from the stored columns.
+        """
+        every, q = self.columns_of(selected), None
         sure = self.doubtful is None or not self.doubtful[selected].any()
-        factor, order, clear = factor_of(self.matrix, inside)
+        factor, order, clear = factor_of(self.matrix, every)
+        decided = clear
         if not clear and self.exact is not None:
-            q, _, _, decided = self.exact.factor(inside)
-            return float(((q.T @ self.exact.target) ** 2).sum()), sure and decided
-        if len(order) == 0:
-            return 0.0, sure
-        target = self.target[inside[order]]
-        return float((target * solved(factor, target)).sum()), sure and clear
+            q, factor, order, decided = self.exact.factor(every)
+            basis = linalg.solve_triangular(factor, np.eye(len(factor)), check_finite=False)
+            effects = q.T @ self.exact.target
+        else:
+            basis = solved(factor, factor.T)  # the inverse of the factor
+            effects = basis.T @ self.target[every[order]]
+        return every[order], basis, effects, clear, sure and decided, len(order) < len(every), q
 
 
 def places_of(counts: NDArray[np.int64]) -> list[NDArray[np.int64]]:

@@ -22,13 +22,12 @@ from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import linalg
 from scipy.linalg import get_lapack_funcs
 
 from cggd import ChoiceSpace, Metric
 from cggd.metrics import State, SumTable
 from cggd.metrics.state import DEPTH, Switch
-from cggd_features.gram import CLEAR, COLLINEAR, Gram, factor_of, places_of, solved
+from cggd_features.gram import CLEAR, COLLINEAR, Gram, places_of
 
 # Pairs per block when swaps are computed, so that a block fits the processor's cache.
 BLOCK = 2**15
@@ -54,21 +53,8 @@ class Fit:
     Attributes
     ----------
     selected : bool array of shape (n_variables,)
-    inside : ndarray of int, shape (s,)
-        The columns X_S in the fit, in the order of the rows of T.
-    basis : ndarray of shape (s, s)
-        T of the formulas above: the columns of ``X_S T`` are orthonormal.
-    effects : ndarray of shape (s, n_outputs)
-        w, products of the orthonormal columns with the outputs.
-    clear : bool
-        Whether more than `CLEAR` remains of each column after projection on those before it.
-    sure : bool
-        Whether it is sure which columns add something to others.
-    dependent : bool
-        Whether some selected columns are combinations of other selected ones. They are left out of the fit, so `losses`
-        and `swaps` may overstate the loss of another column.
-    orthonormal : ndarray of shape (n_rows, s), or None
-        ``X_S T``, if it was computed from the stored columns.
+    inside, basis, effects, clear, sure, dependent, orthonormal
+        See `Gram.factored`. If columns are dependent, `losses` and `swaps` may overstate the loss of another column.
     updated : ndarray of shape (s, n_columns), or None
         `rows`, if they were updated.
     """
@@ -87,19 +73,7 @@ class Fit:
     @classmethod
     def at(cls, gram: Gram, selected: NDArray[np.bool_]) -> Fit:
         """Compute the fit on the selected variables, shape (n_variables,)."""
-        every = gram.columns_of(selected)
-        sure, q = gram.doubtful is None or not gram.doubtful[selected].any(), None
-        factor, order, clear = factor_of(gram.matrix, every)
-        decided = clear
-        if not clear and gram.exact is not None:
-            q, factor, order, decided = gram.exact.factor(every)
-            basis = linalg.solve_triangular(factor, np.eye(len(factor)), check_finite=False)
-            effects = q.T @ gram.exact.target
-        else:
-            basis = solved(factor, factor.T)  # the inverse of the factor
-            effects = basis.T @ gram.target[every[order]]
-        dependent = len(order) < len(every)
-        return cls(gram, selected.copy(), every[order], basis, effects, clear, sure and decided, dependent, q)
+        return cls(gram, selected.copy(), *gram.factored(selected))
 
     @cached_property
     def rows(self) -> NDArray[np.float64]:

@@ -266,14 +266,19 @@ def search(
         Further subsets within the limits; greedy ones by default.
     """
     first = Fit.at(gram, start)
-    within = [fit for fit in path if limits.holds(fit.selected)]
-    beyond = [fit for fit in path if not limits.holds(fit.selected)]
-    ends = [first, *within[-1:], *(repaired(fit, limits) for fit in beyond[:1])]
-    climbed = [climb(fit, limits, penalties, stop) for fit in ends[1:] if fit is not None]
+    climbed = [climb(fit, limits, penalties, stop) for fit in ends(path, limits)]
     greedily = (greedy(first, limits, penalties, stop, power=power, most=MOST_INSIDE) for power in POWERS)
     seeds = seeds or list(greedily)
     best = max([first, *climbed, *seeds], key=penalties.worth)
     return force(climb(Fit.at(gram, best.selected), limits, penalties, stop), limits, penalties, stop)
+
+
+def ends(path: Sequence[Fit], limits: Limits) -> list[Fit]:
+    """The last subset of a path within the limits, and the first one beyond, repaired."""
+    within = [fit for fit in path if limits.holds(fit.selected)]
+    beyond = [fit for fit in path if not limits.holds(fit.selected)]
+    found = [*within[-1:], *(repaired(fit, limits) for fit in beyond[:1])]
+    return [fit for fit in found if fit is not None]
 
 
 def promise(fit: Fit, limits: Limits, power: float = 0.5) -> NDArray[np.float64]:

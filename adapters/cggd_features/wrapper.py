@@ -45,7 +45,7 @@ from cggd_features.least_squares import Fit
 from cggd_features.limits import Limits
 from cggd_features.linear import no_penalties
 from cggd_features.refine import refined
-from cggd_features.subset import EQUAL, along_rates, climb, repaired
+from cggd_features.subset import EQUAL, along_rates, climb, ends
 
 # A replacement table takes a fit per variable and fold. The variables that least squares finds least promising are left
 # out, so that a table takes no more than this share of the fits; at least FEWEST are kept.
@@ -417,11 +417,8 @@ def _proposals(
     penalties = no_penalties(limits)
     path = list(along_rates(gram, limits, start, penalties))
     within = [fit for fit in path if limits.holds(fit.selected)]
-    ends = [
-        fit for fit in (*within[-1:], *(repaired(fit, limits) for fit in path[len(within) :][:1])) if fit is not None
-    ]
     first = Fit.at(gram, start)
-    filled = [climb(fit, limits, penalties) for fit in (*ends, first)]
+    filled = [climb(fit, limits, penalties) for fit in (*ends(path, limits), first)]
     for share in shares:
         scaled = limits.scaled(share)
         if share != 1 and scaled.holds(start):
