@@ -153,10 +153,9 @@ class Gram:
         alpha: float = 0.0,
         constant: NDArray[np.bool_] | None = None,
     ) -> Gram:
-        """The Gram matrix from products of columns, some of which may be constant."""
+        """The Gram matrix from products of columns, which it overwrites; some columns may be constant."""
         spread = np.diag(matrix).copy()
         constant = spread <= 0 if constant is None else constant
-        matrix = matrix.copy()
         doubtful = None
         if all(len(c) == 1 for c in columns) and not constant.any():
             order = np.concatenate(columns)

@@ -145,7 +145,7 @@ class Fit:
         columns = [gram.columns[v] for v in variables.tolist()]
         at = np.concatenate([self.inside[:0], *columns])
         matrix = gram.matrix[np.ix_(at, at)] - self.rows[:, at].T @ self.rows[:, at]
-        target, counts = self._beside[1][at], np.array([len(own) for own in columns])
+        target, counts = self._residuals[1][at], np.array([len(own) for own in columns])
         return Fit.at(Gram(matrix, target, places_of(counts)), np.zeros(len(variables), dtype=bool))
 
     def switched(self, variable: int) -> Fit:
@@ -157,7 +157,7 @@ class Fit:
         return Fit.at(self.gram, switched(self.selected, *variables))
 
     @cached_property
-    def _beside(self) -> tuple[Sequence[NDArray[np.float64]], NDArray[np.float64]]:
+    def _residuals(self) -> tuple[Sequence[NDArray[np.float64]], NDArray[np.float64]]:
         """The blocks D_jj, shape (n, k, k) for each class in `Gram.classes`, and r, shape (n_columns, n_outputs).
 
         For single columns of which little remains, both are computed from the stored columns, if there are any.
@@ -190,7 +190,7 @@ class Fit:
     def gains(self) -> NDArray[np.float64]:
         """Gain of R^2 by adding each variable, shape (n_variables,); 0 for selected ones."""
         gains = np.zeros(len(self.gram.columns))
-        blocks, residual = self._beside
+        blocks, residual = self._residuals
         for (variables, columns), left in zip(self.gram.classes, blocks, strict=True):
             gains[variables], clear = self._quadratic(left, residual[columns])
             for variable in variables[~clear & ~self.selected[variables]].tolist():
@@ -260,18 +260,18 @@ class Fit:
         across = np.swapaxes(self._across(places), 1, 2)  # (i, k, s)
         step = across @ self.effects
         effects = (across.reshape(-1, across.shape[2]) @ self.rows).reshape(*places.shape, -1)
-        blocks, beside = self._beside
+        blocks, products = self._residuals
         for (variables, columns), left in zip(self.gram.classes, blocks, strict=True):
             if columns.shape[1] == 1 and places.shape[1] == 1:
                 effect = effects[:, 0, columns[:, 0]]  # (i, j)
                 spread = left[:, 0, 0] + effect**2
                 explained = np.zeros_like(effect)
-                for output in range(beside.shape[1]):
-                    explained += (beside[columns[:, 0], output] + step[:, :, output] * effect) ** 2
+                for output in range(products.shape[1]):
+                    explained += (products[columns[:, 0], output] + step[:, :, output] * effect) ** 2
                 out[:, variables] = explained / np.where(spread > self.gram.nothing, spread, np.inf)
                 continue
             effect = effects[:, :, columns]  # (i, k, j, l)
-            residual = beside[columns][None] + np.einsum("ikjl,ikq->ijlq", effect, step)
+            residual = products[columns][None] + np.einsum("ikjl,ikq->ijlq", effect, step)
             spread = left[None] + np.einsum("ikjl,ikjn->ijln", effect, effect, optimize=True)
             out[:, variables], clear = self._quadratic(spread, residual)
             for row, number in np.argwhere(~clear & ~self.selected[variables]).tolist():
