@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable
 
 import numpy as np
 from numpy.typing import NDArray
 
-from cggd import Descent, Metric, Progress, SearchError, Start, Switches, maximize
+from cggd import Descent, Metric, Progress, Result, Start, Switches, maximize
 from cggd.budget import Budget
 from cggd_features.limits import Limits
 
@@ -45,25 +44,22 @@ def refined(
     patience : int, optional
         See `cggd.Switches`.
     """
-    row = begin.astype(np.int64)
-    try:
-        result = maximize(
-            metric,
-            limits.constraints,
-            initial=row,
-            forbid=limits.forbidden,
-            improvers=[Descent(steps, [Start(temperature=COLD)], share=0.8), Switches(patience=patience)],
-            seed=seed,
-            time_limit=max(clock.left, 1e-3) if clock.limited else None,
-            callback=callback,
-        )
-    except SearchError as error:
-        if not error.result.feasible:
-            cause = error.__cause__
-            raise (cause.__cause__ if cause is not None and cause.__cause__ is not None else error) from None
-        warnings.warn(f"the search ended early: {error}", stacklevel=4)
-        result = error.result
+    result = maximize(
+        metric,
+        limits.constraints,
+        initial=begin.astype(np.int64),
+        forbid=limits.forbidden,
+        improvers=[Descent(steps, [Start(temperature=COLD)], share=0.8), Switches(patience=patience)],
+        seed=seed,
+        time_limit=max(clock.left, 1e-3) if clock.limited else None,
+        callback=callback,
+    )
+    return better(metric, begin, result)
+
+
+def better(metric: Metric, begin: NDArray[np.bool_], result: Result) -> NDArray[np.bool_]:
+    """The subset of a result, or `begin` if the metric finds it no worse."""
     if result.indices is None:
         return begin
-    before, after = metric.evaluate(np.stack([row, result.indices]))
+    before, after = metric.evaluate(np.stack([begin.astype(np.int64), result.indices]))
     return result.indices.astype(bool) if after > before + EQUAL else begin

@@ -17,6 +17,7 @@ two smaller ones: Cleveland, logistic regression, 250 fits, on the half of the p
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
@@ -35,7 +36,7 @@ from sklearn.pipeline import Pipeline
 from sklearn.utils import _safe_indexing
 from sklearn.utils._indexing import _get_column_indices
 
-from cggd import ChoiceSpace, Metric, Progress
+from cggd import ChoiceSpace, Metric, Progress, SearchError
 from cggd.budget import Budget
 from cggd.metrics.evaluation import current_evaluation
 from cggd_features.arguments import Variables
@@ -44,7 +45,7 @@ from cggd_features.gram import Gram
 from cggd_features.least_squares import Fit
 from cggd_features.limits import Limits
 from cggd_features.linear import no_penalties
-from cggd_features.refine import refined
+from cggd_features.refine import better, refined
 from cggd_features.subset import EQUAL, along_rates, climb, ends
 
 # A replacement table takes a fit per variable and fold. The variables that least squares finds least promising are left
@@ -292,8 +293,15 @@ def solve(
             print(f"[BudgetedSelector] {metric.n_fits} fits, best score {progress.best}")
         return metric.n_fits + metric.n_splits + reserved > metric.max_fits
 
-    part = clock.part(share=0.8 if fresh else 1.0)
-    best = refined(metric, limits.without(dropped), best, steps=STEPS, seed=seed, clock=part, callback=report)
+    part, kept = clock.part(share=0.8 if fresh else 1.0), limits.without(dropped)
+    try:
+        best = refined(metric, kept, best, steps=STEPS, seed=seed, clock=part, callback=report)
+    except SearchError as error:
+        if not error.result.feasible:
+            cause = error.__cause__
+            raise (cause.__cause__ if cause is not None and cause.__cause__ is not None else error) from None
+        warnings.warn(f"the search ended early: {error}", stacklevel=3)
+        best = better(metric, best, error.result)
     visited, order = metric.subsets(), partial(_order, gram, limits, _n_rows(metric.validation.X))
     score = metric.value(best)
     best = min([best, *(s for s, other in visited if other >= score - EQUAL and limits.holds(s))], key=order)
