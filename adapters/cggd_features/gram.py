@@ -243,6 +243,19 @@ class Gram:
         chosen = [self.columns[v] for v in np.flatnonzero(selected).tolist()]
         return np.concatenate(chosen) if chosen else np.zeros(0, dtype=np.int64)
 
+    def among(self, kept: NDArray[np.int64]) -> Gram:
+        """The Gram matrix of some variables."""
+        columns = [self.columns[v] for v in kept.tolist()]
+        at = np.concatenate(columns)
+        return replace(
+            self,
+            matrix=self.matrix[np.ix_(at, at)],
+            target=self.target[at],
+            columns=places_of(np.array([len(own) for own in columns])),
+            exact=None if self.exact is None else replace(self.exact, matrix=self.exact.matrix[:, at]),
+            doubtful=None if self.doubtful is None else self.doubtful[kept],
+        )
+
     def explained(self, selected: NDArray[np.bool_]) -> float:
         """R^2 of the least-squares fit on the selected variables, shape (n_variables,)."""
         return self.measured(selected)[0]

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cached_property, partial
 
 import numpy as np
 from numpy.typing import NDArray
 
-from cggd import Additive, ChoiceSpace, Constraint
+from cggd import Additive, ChoiceSpace, Constraint, Function, Metric
 from cggd.program.presolve import limits_of, possible
 from cggd_features.costs import SharedCost
 
@@ -93,6 +93,12 @@ class Limits:
         """The same limits, with more variables that are never selected."""
         return replace(self, never=self.never | (variables & ~self.must))
 
+    def among(self, kept: NDArray[np.int64]) -> Limits:
+        """The limits on some variables, which include all that must be in; all others are out."""
+        space = ChoiceSpace.from_sizes([2] * len(kept))
+        budgets, others = ([_among(c, space, kept) for c in some] for some in (self.budgets, self.others))
+        return Limits(space, budgets, others, self.must[kept], self.never[kept])
+
     def scaled(self, share: float) -> Limits:
         """The same limits with a share of each budget."""
         return replace(self, budgets=[c.metric <= share * c.bound for c in self.budgets])
@@ -170,6 +176,26 @@ class Limits:
             now += float(missed[-1])
             without += missed[:-1]
         return now, np.where(selected & self.free, without, np.inf)
+
+
+def _among(c: Constraint, space: ChoiceSpace, kept: NDArray[np.int64]) -> Constraint:
+    """A constraint on the kept variables, with all others out."""
+    if isinstance(c.metric, Additive):
+        values = c.metric.values.reshape(-1, 2)
+        out = np.delete(values[:, 0], kept).sum()
+        metric: Metric = Additive(space, values[kept].ravel(), c.metric.constant + out, name=c.metric.name)
+    elif isinstance(c.metric, SharedCost):
+        metric = c.metric.among(space, kept)
+    else:  # a user's function
+        metric = Function(space, partial(_extended, c.metric, kept), batch=True, name=c.metric.name)
+    return replace(c, metric=metric)
+
+
+def _extended(metric: Metric, kept: NDArray[np.int64], selections: NDArray[np.int64]) -> NDArray[np.float64]:
+    """A metric at selections of the kept variables, with all others out."""
+    whole = np.zeros((len(selections), metric.space.n_decisions), dtype=np.int64)
+    whole[:, kept] = selections
+    return metric.evaluate(whole)
 
 
 def _table(c: Constraint, selected: NDArray[np.bool_]) -> NDArray[np.float64]:

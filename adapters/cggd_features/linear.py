@@ -15,7 +15,6 @@ from cggd_features.engine_result import EngineResult
 from cggd_features.gram import Gram
 from cggd_features.least_squares import Fit, LeastSquares, switched
 from cggd_features.limits import Limits
-from cggd_features.reduced import reduced
 from cggd_features.refine import refined
 from cggd_features.subset import EQUAL, MOST_INSIDE, POWERS, Penalties, along_rates, greedy, promise, search
 
@@ -87,7 +86,7 @@ def solve(
     first, stop = Fit.at(gram, start), clock.part(share=0.2).over
     seeds = [greedy(first, limits, penalties, stop, power=power, most=MOST_INSIDE) for power in powers]
     kept = _promising(limits, start, [*path, *seeds])
-    small, narrow = (gram, limits) if len(kept) == len(start) else reduced(gram, limits, kept)
+    small, narrow = (gram, limits) if len(kept) == len(start) else (gram.among(kept), limits.among(kept))
     near, begin, own = [Fit.at(small, fit.selected[kept]) for fit in path], start[kept], penalties.among(kept)
     seeds = [Fit.at(small, fit.selected[kept]) for fit in seeds]
     fit = search(small, narrow, begin, near, own, clock.part(share=0.6).over, seeds=seeds)
@@ -193,7 +192,7 @@ def _searched(fit: Fit, limits: Limits, seed: int, clock: Budget, steps: int) ->
     if not (limits.free & inside).any() or len(fit.inside) > MOST_REFINED:
         return fit.selected
     kept = np.flatnonzero(inside)
-    gram, few = (fit.gram, limits) if inside.all() else reduced(fit.gram, limits, kept)
+    gram, few = (fit.gram, limits) if inside.all() else (fit.gram.among(kept), limits.among(kept))
     metric, how = LeastSquares(few.space, gram), {"steps": steps, "seed": seed, "clock": clock, "patience": PATIENCE}
     return _whole(refined(metric, few, fit.selected[kept], **how), kept, fit.selected)
 

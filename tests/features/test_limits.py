@@ -13,7 +13,6 @@ from cggd_features.gram import Gram
 from cggd_features.least_squares import Fit
 from cggd_features.limits import Limits
 from cggd_features.linear import no_penalties, proved, solve, thrifty
-from cggd_features.reduced import reduced
 from cggd_features.subset import POWERS, along_rates, greedy
 
 
@@ -163,7 +162,7 @@ def test_a_reduced_problem_says_what_the_whole_one_does(limits, seed, bits):
     kept = np.flatnonzero(np.array([bool(bits >> v & 1) for v in range(m)]) | limits.must)
     if len(kept) == 0:
         return
-    small, narrow = reduced(gram, limits, kept)
+    small, narrow = gram.among(kept), limits.among(kept)
     for row in narrow.space.enumerate().astype(bool):
         whole = np.zeros(m, dtype=bool)
         whole[kept] = row
