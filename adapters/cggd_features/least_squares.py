@@ -41,7 +41,8 @@ LARGEST = 200
 # Updates after which a fit is recomputed, since rounding errors add up.
 UPDATES = 50
 
-# A QR factor, products with its orthogonal matrix, and the workspace of these, as a multiple of the size of the other.
+# LAPACK's workspace for products with k reflections, per row of the other factor. The best size is k times a block of up
+# to 64.
 LANES = 64
 geqrf, ormqr = get_lapack_funcs(("geqrf", "ormqr"), dtype=np.float64)
 
