@@ -41,8 +41,7 @@ LARGEST = 200
 # Updates after which a fit is recomputed, since rounding errors add up.
 UPDATES = 50
 
-# LAPACK's workspace for products with k reflections, per row of the other factor. The best size is k times a block of up
-# to 64.
+# LAPACK's workspace for products with reflections, per row of the other factor; its blocks have at most 64 columns.
 LANES = 64
 geqrf, ormqr = get_lapack_funcs(("geqrf", "ormqr"), dtype=np.float64)
 
