@@ -33,7 +33,8 @@ BATCH = 0.25
 # Most additions and swaps of one hill climb.
 SWITCHES = 2_000
 
-# Variables to try to force in without success before `force` ends, and its total work, in entries of V.
+# Variables to try to force in without success before `force` ends, and its total work, in entries of V. On a hundred
+# designs 40 variables found nothing more than 25, and 18 found less. Half of the work lost up to 0.001 of R^2.
 FORCED = 25
 WORK = 600_000
 LEAST_WORK = 2_000
@@ -220,19 +221,15 @@ def repaired(fit: Fit, limits: Limits, keep: int | None = None) -> Fit | None:
 
 
 def force(fit: Fit, limits: Limits, penalties: Penalties, stop: Callable[[], bool] = lambda: False) -> Fit:
-    """Force in the variables of best gain for price and remove others for them, as long as that helps.
-
-    Each variable is tried once.
-    """
-    left, tried = WORK, ~limits.free
+    """Force in the variables of best gain for price and remove others for them, as long as that helps."""
+    left = WORK
     while True:
         gain = promise(fit, limits)
-        gain[tried | fit.selected] = 0.0
+        gain[fit.selected | ~limits.free] = 0.0
         for variable in np.argsort(-gain, kind="stable")[:FORCED].tolist():
             left -= max(len(fit.inside) * len(fit.gram.matrix), LEAST_WORK)
             if stop() or left < 0 or gain[variable] <= 0:
                 return fit
-            tried[variable] = True
             candidate = repaired(fit.light.plus(variable), limits, variable)
             if candidate is None:
                 continue
