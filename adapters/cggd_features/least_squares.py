@@ -78,7 +78,7 @@ class Fit:
     @cached_property
     def rows(self) -> NDArray[np.float64]:
         """V, products of the orthonormal columns with all columns, shape (s, n_columns)."""
-        if self.orthonormal is not None:
+        if self.gram.exact is not None and self.orthonormal is not None:
             return self.orthonormal.T @ self.gram.exact.matrix
         return self.basis.T @ self.gram.matrix[self.inside] if self.updated is None else self.updated
 
