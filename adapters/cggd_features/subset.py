@@ -33,8 +33,8 @@ BATCH = 0.25
 # Most additions and swaps of one hill climb.
 SWITCHES = 2_000
 
-# Variables to try to force in without success before `force` ends, and its total work, in entries of V. On 148 designs,
-# 25 variables took 5 % less time and lost 0.001 of R^2 once; half of the work lost up to 0.001 more often.
+# Variables to try to force in without success before `force` ends, and its total work, in entries of V. On about 140
+# designs, 25 variables took 5 % less time and lost R^2 on two, by up to 0.001; half of the work lost it more often.
 FORCED = 40
 WORK = 600_000
 LEAST_WORK = 2_000
