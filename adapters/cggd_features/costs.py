@@ -36,7 +36,7 @@ class SharedCost(Metric):
     entry : ndarray of shape (n_decisions,)
         Entry price, ``full - discounted``.
     group : ndarray of int, shape (n_decisions,)
-        Group number of each variable; a variable that shares no price has its own group.
+        Number of the group of each variable; a variable that shares no price has its own group.
 
     Examples
     --------
@@ -57,13 +57,25 @@ class SharedCost(Metric):
     _last: dict[bytes, Any] = field(init=False, default_factory=dict)
 
     @cached_property
+    def _numbers(self) -> NDArray[np.int64]:
+        """The group of each variable, from 0 on."""
+        return np.unique(self.group, return_inverse=True)[1]
+
+    @cached_property
+    def _sorted(self) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float64]]:
+        """Variables by group, then by entry price; where each group begins; the entry prices, and at last infinity."""
+        order = np.lexsort((self.entry, self._numbers))
+        starts = np.flatnonzero(np.diff(self._numbers[order], prepend=-1))
+        return order, starts, np.append(self.entry[order], np.inf)
+
+    @cached_property
     def _n_groups(self) -> int:
-        return int(self.group.max()) + 1
+        return len(self._sorted[1])
 
     def evaluate(self, selections: NDArray[np.int64]) -> NDArray[np.float64]:
-        entries = [_finite(self._two_least(row.astype(bool))[0]) for row in selections]
-        own = np.where(selections.astype(bool), self.discounted, 0.0)
-        return np.concatenate([own, np.reshape(entries, (len(selections), self._n_groups))], axis=1).sum(axis=1)
+        selected, (order, starts, entries) = selections.astype(bool), self._sorted
+        least = np.minimum.reduceat(np.where(selected[:, order], entries[:-1], np.inf), starts, axis=1)
+        return np.concatenate([np.where(selected, self.discounted, 0.0), _finite(least)], axis=1).sum(axis=1)
 
     def rounding_of(self, values: NDArray[np.float64]) -> Any:
         """Rounding of sums of prices, none of which is negative; 0 if all prices are whole numbers."""
@@ -80,7 +92,7 @@ class SharedCost(Metric):
         """Costs with one of some selected variables out and any other variable in, shape (n_out, n_decisions)."""
         value, removed, added, without = self._steps(selected)
         table = value + removed[out][:, None] + added
-        row, other = np.nonzero((self.group[out][:, None] == self.group) & ~selected)
+        row, other = np.nonzero((self._numbers[out][:, None] == self._numbers) & ~selected)
         left = without[out[row]]
         table[row, other] = value + removed[out[row]] + self.discounted[other]
         table[row, other] += np.minimum(left, self.entry[other]) - _finite(left)
@@ -95,15 +107,16 @@ class SharedCost(Metric):
         return self._last[key]
 
     def _steps_anew(self, selected: NDArray[np.bool_]) -> tuple[float, NDArray, NDArray, NDArray]:
-        least, second = self._two_least(selected)
-        value = float(self.discounted[selected].sum()) + _paid(least)
-        here, then = least[self.group], second[self.group]
-        only = selected & (self.entry == here)  # if two are least, the second costs the same
-        without = np.where(only, then, here)
-        # Removing the member of least entry leaves the second least; adding a member takes the smaller of both.
-        removed = np.where(selected, _finite(without) - _finite(here) - self.discounted, 0.0)
-        joined = np.minimum(here, self.entry) - _finite(here)
-        return value, removed, np.where(selected, 0.0, joined + self.discounted), without
+        payer, least, second = self._two_least(selected)
+        paid, numbers = _finite(least), self._numbers
+        value = float(self.discounted[selected].sum()) + float(paid.sum())
+        # Removing the payer leaves the second least; adding a member takes the smaller of both.
+        removed, without = np.where(selected, -self.discounted, 0.0), least[numbers]
+        added = np.where(selected, 0.0, np.minimum(without, self.entry) - paid[numbers] + self.discounted)
+        pays = np.isfinite(least)
+        removed[payer[pays]] += (_finite(second) - paid)[pays]
+        without[payer[pays]] = second[pays]
+        return value, removed, added, without
 
     @property
     def closed_form(self) -> bool:
@@ -114,24 +127,26 @@ class SharedCost(Metric):
 
     def moves(self, selection: NDArray[np.int64]) -> Iterator[list[Switch]]:
         """Remove all members of a group that has some, or add all members of a group that has none."""
-        inside = np.bincount(self.group, selection, minlength=self._n_groups)
-        shared = np.bincount(self.group[self.entry > 0], minlength=self._n_groups) > 1
+        numbers = self._numbers
+        inside = np.bincount(numbers, selection, minlength=self._n_groups)
+        shared = np.bincount(numbers[self.entry > 0], minlength=self._n_groups) > 1
         for group in np.flatnonzero(shared & (inside != 1)).tolist():  # one selected member needs no compound move
-            yield [(int(member), int(inside[group] == 0)) for member in np.flatnonzero(self.group == group)]
+            yield [(int(member), int(inside[group] == 0)) for member in np.flatnonzero(numbers == group)]
 
     def among(self, space: ChoiceSpace, kept: NDArray[np.int64]) -> SharedCost:
         """The cost over some variables, with all others out."""
-        group = np.unique(self.group[kept], return_inverse=True)[1]
-        return SharedCost(space, self.discounted[kept], self.entry[kept], group, name=self.name, unit=self.unit)
+        return SharedCost(
+            space, self.discounted[kept], self.entry[kept], self.group[kept], name=self.name, unit=self.unit
+        )
 
     def least_with(self, sign: float, allowed: NDArray[np.bool_]) -> NDArray[np.float64]:
         """Bound by the least entry price of each group that must have a member, and no entry price for other groups."""
         if sign < 0 or min(self.entry.min(), self.discounted.min()) < 0:
             return Metric.least_with(self, sign, allowed)
         out, may = allowed.reshape(-1, 2).T
-        begun, entries = np.isfinite(self._two_least(~out)[0]), self._two_least(may)[0]
+        begun, entries = np.isfinite(self._two_least(~out)[1]), self._two_least(may)[1]
         base = float(self.discounted[~out].sum()) + _paid(np.where(begun, entries, 0.0))
-        more = np.where(out, self.discounted, 0.0) + np.where(begun, 0.0, _finite(entries))[self.group]
+        more = np.where(out, self.discounted, 0.0) + np.where(begun, 0.0, _finite(entries))[self._numbers]
         least = np.column_stack([np.full(len(out), base), base + more]).ravel()
         return least - 2 * self.rounding_of(least)
 
@@ -145,7 +160,7 @@ class SharedCost(Metric):
 
     def expression(self, program: Program, sign: float) -> Expression | None:
         """One selected member of each group pays the entry price; at least cost, the one of least entry price."""
-        alone = np.bincount(self.group)[self.group] == 1
+        alone = np.bincount(self._numbers)[self._numbers] == 1
         members = np.flatnonzero(~alone)
         if len(members) and (sign < 0 or self.entry[members].min() < 0):
             return None
@@ -153,15 +168,15 @@ class SharedCost(Metric):
         cost = program.sum(sign * prices.ravel())
         # If all entry prices of a group are equal, its first member stands for any payer.
         least, most = np.full(self._n_groups, np.inf), np.full(self._n_groups, -np.inf)
-        np.minimum.at(least, self.group, self.entry)
-        np.maximum.at(most, self.group, self.entry)
-        first = np.isin(np.arange(len(alone)), np.unique(self.group, return_index=True)[1])
-        unequal = (least < most)[self.group]
+        np.minimum.at(least, self._numbers, self.entry)
+        np.maximum.at(most, self._numbers, self.entry)
+        first = np.isin(np.arange(len(alone)), np.unique(self._numbers, return_index=True)[1])
+        unequal = (least < most)[self._numbers]
         payers = members[(unequal | first)[members]]
         pays = program.switch(len(payers))
         program.at_most((pays - program.chosen(2 * payers + 1))[unequal[payers]])
-        paid = pays.sum(self.group[payers], self._n_groups)
-        program.at_most(program.chosen(2 * members + 1) - paid[self.group[members]])
+        paid = pays.sum(self._numbers[payers], self._n_groups)
+        program.at_most(program.chosen(2 * members + 1) - paid[self._numbers[members]])
         return cost + (self.entry[payers] * pays).sum()
 
     def minimum(self) -> float:
@@ -171,7 +186,7 @@ class SharedCost(Metric):
         """Sum over groups of the largest cost of a subset, which has all members of at least some entry price."""
         total = 0.0
         for group in range(self._n_groups):
-            at = np.flatnonzero(self.group == group)
+            at = np.flatnonzero(self._numbers == group)
             order = at[np.argsort(-self.entry[at], kind="stable")]
             total += max(float((np.cumsum(self.discounted[order]) + self.entry[order]).max()), 0.0)
         return total
@@ -179,23 +194,17 @@ class SharedCost(Metric):
     def limits(self) -> tuple[float, float]:
         return 0.0, self.maximum()
 
-    @cached_property
-    def _order(self) -> NDArray[np.int64]:
-        """Variables by group, then by entry."""
-        return np.lexsort((self.entry, self.group))
+    def _two_least(self, selected: NDArray[np.bool_]) -> tuple[NDArray[np.int64], NDArray, NDArray]:
+        """For each group, its selected variable of least entry price, this price, and the second least one.
 
-    def _two_least(self, selected: NDArray[np.bool_]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        """The least and second least entry price of each group among some variables; infinite if there is none."""
-        at = self._order[selected[self._order]]
-        group, entry = self.group[at], self.entry[at]
-        first = np.flatnonzero(np.diff(group, prepend=-1))
-        out = np.full((2, self._n_groups), np.inf)
-        out[0, group[first]] = entry[first]
-        after = first + 1
-        after = after[after < len(at)]
-        after = after[group[after] == group[after - 1]]
-        out[1, group[after]] = entry[after]
-        return out[0], out[1]
+        Prices are infinite, and the variable is any, if there is none.
+        """
+        order, starts, entries = self._sorted
+        none = len(order)
+        places = np.where(selected[order], np.arange(none), none)
+        first = np.minimum.reduceat(places, starts)
+        places[first[first < none]] = none
+        return order[first % none], entries[first], entries[np.minimum.reduceat(places, starts)]
 
 
 class _SharedState(Recomputed):

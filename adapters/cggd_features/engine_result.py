@@ -22,8 +22,8 @@ class EngineResult:
     status : Status
     bound : float or None
         Upper bound on the score of every selection within the limits.
-    met : list of (bool array, float)
-        Other visited selections with their scores, for a path of budgets; they need not satisfy the budgets.
+    visited : list of (bool array, float)
+        Other selections with their scores, for a path of budgets; they need not satisfy the budgets.
     n_fits : int
         Fits of the user's estimator.
     """
@@ -32,5 +32,5 @@ class EngineResult:
     score: float
     status: Status = Status.FEASIBLE
     bound: float | None = None
-    met: Sequence[tuple[NDArray[np.bool_], float]] = ()
+    visited: Sequence[tuple[NDArray[np.bool_], float]] = ()
     n_fits: int = 0

@@ -169,11 +169,8 @@ def solve(
     net.eval()
     held = order[:n_held]
     metric = MaskedLoss(variables, net, inputs[held], loss_of(held))
-    begin = gates.witness
-    found = refined(metric, limits, begin, steps=STEPS, seed=seed, clock=clock).indices
-    best = begin if found is None else max(begin, found.astype(bool), key=metric.value)
-    met = [(s, metric.value(s)) for s in gates.met]
-    return EngineResult(best, metric.value(best), met=met)
+    best = refined(metric, limits, gates.witness, steps=STEPS, seed=seed, clock=clock)
+    return EngineResult(best, metric.value(best), visited=[(s, metric.value(s)) for s in gates.visited])
 
 
 class _Gates:
@@ -189,7 +186,7 @@ class _Gates:
         self.safeguard = Safeguard(Guide(limits.constraints, weights="difference", balance="violation"), 20)
         self.state = SafeguardState(start.astype(np.int64))
         self.leaf = torch.zeros(len(variables), requires_grad=True)
-        self.met: list[NDArray[np.bool_]] = []
+        self.visited: list[NDArray[np.bool_]] = []
 
     @property
     def selected(self) -> NDArray[np.bool_]:
@@ -223,8 +220,8 @@ class _Gates:
         self.logits, self.state = step.logits.reshape(-1, 2), step.state
         if step.feasible:
             chosen = step.seen.selection.astype(bool)
-            if not self.met or not np.array_equal(self.met[-1], chosen):
-                self.met.append(chosen)
+            if not self.visited or not np.array_equal(self.visited[-1], chosen):
+                self.visited.append(chosen)
 
 
 def _made(module: Any, n_inputs: int, n_outputs: int, seed: int) -> nn.Module:

@@ -153,10 +153,9 @@ class Gram:
         alpha: float = 0.0,
         constant: NDArray[np.bool_] | None = None,
     ) -> Gram:
-        """The Gram matrix from products of columns, some of which may be constant."""
+        """The Gram matrix from products of columns, which it overwrites; some columns may be constant."""
         spread = np.diag(matrix).copy()
         constant = spread <= 0 if constant is None else constant
-        matrix = matrix.copy()
         doubtful = None
         if all(len(c) == 1 for c in columns) and not constant.any():
             order = np.concatenate(columns)
@@ -172,7 +171,7 @@ class Gram:
         length = 1.0 / np.sqrt(np.diag(matrix))
         matrix *= length
         matrix *= length[:, None]
-        return cls(matrix, target * length[:, None], _places(counts), doubtful=doubtful)
+        return cls(matrix, target * length[:, None], places_of(counts), doubtful=doubtful)
 
     @classmethod
     def from_rows(
@@ -203,7 +202,7 @@ class Gram:
         turned = turned / np.linalg.norm(turned, axis=0)
         counts = np.array([part.shape[1] for part in parts])
         exact = Columns(turned, target)
-        return cls(turned.T @ turned, turned.T @ target, _places(counts), exact=exact, doubtful=doubtful)
+        return cls(turned.T @ turned, turned.T @ target, places_of(counts), exact=exact, doubtful=doubtful)
 
     @cached_property
     def clear(self) -> bool:
@@ -244,25 +243,65 @@ class Gram:
         chosen = [self.columns[v] for v in np.flatnonzero(selected).tolist()]
         return np.concatenate(chosen) if chosen else np.zeros(0, dtype=np.int64)
 
+    def among(self, kept: NDArray[np.int64]) -> Gram:
+        """The Gram matrix of some variables."""
+        columns = [self.columns[v] for v in kept.tolist()]
+        at = np.concatenate(columns)
+        return replace(
+            self,
+            matrix=self.matrix[np.ix_(at, at)],
+            target=self.target[at],
+            columns=places_of(np.array([len(own) for own in columns])),
+            exact=None if self.exact is None else replace(self.exact, matrix=self.exact.matrix[:, at]),
+            doubtful=None if self.doubtful is None else self.doubtful[kept],
+        )
+
     def explained(self, selected: NDArray[np.bool_]) -> float:
         """R^2 of the least-squares fit on the selected variables, shape (n_variables,)."""
         return self.measured(selected)[0]
 
     def measured(self, selected: NDArray[np.bool_]) -> tuple[float, bool]:
         """R^2, and whether it is sure which of the selected columns add something to the others."""
-        inside = self.columns_of(selected)
+        _, _, effects, _, sure, _, _ = self.factored(selected)
+        return float((effects**2).sum()), sure
+
+    def factored(
+        self, selected: NDArray[np.bool_]
+    ) -> tuple[NDArray[np.int64], NDArray, NDArray, bool, bool, bool, NDArray | None]:
+        """The least-squares fit on the selected variables, shape (n_variables,).
+
+        Returns
+        -------
+        inside : ndarray of int, shape (s,)
+            The columns X_S in the fit; combinations of others are left out.
+        basis : ndarray of shape (s, s)
+            T: the columns of ``X_S T`` are orthonormal.
+        effects : ndarray of shape (s, n_outputs)
+            Products of the orthonormal columns with the outputs.
+        clear : bool
+            Whether more than `CLEAR` remains of each column after projection on those before it.
+        sure : bool
+            Whether it is sure which columns add something to others.
+        dependent : bool
+            Whether some selected columns are combinations of other selected ones.
+        orthonormal : ndarray of shape (n_rows, s), or None
+            ``X_S T``, if it was computed from the stored columns.
+        """
+        every, q = self.columns_of(selected), None
         sure = self.doubtful is None or not self.doubtful[selected].any()
-        factor, order, clear = factor_of(self.matrix, inside)
+        factor, order, clear = factor_of(self.matrix, every)
+        decided = clear
         if not clear and self.exact is not None:
-            q, _, _, decided = self.exact.factor(inside)
-            return float(((q.T @ self.exact.target) ** 2).sum()), sure and decided
-        if len(order) == 0:
-            return 0.0, sure
-        target = self.target[inside[order]]
-        return float((target * solved(factor, target)).sum()), sure and clear
+            q, factor, order, decided = self.exact.factor(every)
+            basis = linalg.solve_triangular(factor, np.eye(len(factor)), check_finite=False)
+            effects = q.T @ self.exact.target
+        else:
+            basis = solved(factor, factor.T)  # the inverse of the factor
+            effects = basis.T @ self.target[every[order]]
+        return every[order], basis, effects, clear, sure and decided, len(order) < len(every), q
 
 
-def _places(counts: NDArray[np.int64]) -> list[NDArray[np.int64]]:
+def places_of(counts: NDArray[np.int64]) -> list[NDArray[np.int64]]:
     """Column numbers of each variable, from its number of columns."""
     ends = np.cumsum(counts)
     return [np.arange(end - count, end) for end, count in zip(ends.tolist(), counts.tolist(), strict=True)]

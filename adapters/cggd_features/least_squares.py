@@ -22,12 +22,12 @@ from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import linalg
+from scipy.linalg import get_lapack_funcs
 
 from cggd import ChoiceSpace, Metric
 from cggd.metrics import State, SumTable
 from cggd.metrics.state import DEPTH, Switch
-from cggd_features.gram import CLEAR, COLLINEAR, Gram, factor_of, solved
+from cggd_features.gram import CLEAR, COLLINEAR, Gram, places_of
 
 # Pairs per block when swaps are computed, so that a block fits the processor's cache.
 BLOCK = 2**15
@@ -41,6 +41,10 @@ LARGEST = 200
 # Updates after which a fit is recomputed, since rounding errors add up.
 UPDATES = 50
 
+# LAPACK's workspace for products with reflections, per row of the other factor; its blocks have at most 64 columns.
+LANES = 64
+geqrf, ormqr = get_lapack_funcs(("geqrf", "ormqr"), dtype=np.float64)
+
 
 @dataclass(frozen=True, eq=False)
 class Fit:
@@ -49,74 +53,43 @@ class Fit:
     Attributes
     ----------
     selected : bool array of shape (n_variables,)
-    inside : ndarray of int, shape (s,)
-        The columns X_S in the fit, in the order of the rows of T.
-    basis : ndarray of shape (s, s)
-        T of the formulas above: the columns of ``X_S T`` are orthonormal.
-    rows, effects : ndarray of shape (s, n_columns) and (s, n_outputs)
-        V and w: products of the orthonormal columns with all columns, and with the outputs.
-    residual : ndarray of shape (n_columns, n_outputs)
-        r, products of the columns with the residuals.
-    left : list of ndarray
-        The blocks D_jj, for each class of variables in `Gram.classes`, shape (n, k, k).
-    clear : bool
-        Whether more than `CLEAR` remains of each column after projection on those before it.
-    sure : bool
-        Whether it is sure which columns add something to others.
-    dependent : bool
-        Whether some selected columns are combinations of other selected ones. They are left out of the fit, so `losses`
-        and `swaps` may overstate the loss of another column.
+    inside, basis, effects, clear, sure, dependent, orthonormal
+        See `Gram.factored`. If columns are dependent, `losses` and `swaps` may overstate the loss of another column.
+    updated : ndarray of shape (s, n_columns), or None
+        `rows`, if they were updated.
     """
 
     gram: Gram
     selected: NDArray[np.bool_]
     inside: NDArray[np.int64]
     basis: NDArray[np.float64]
-    rows: NDArray[np.float64]
     effects: NDArray[np.float64]
-    residual: NDArray[np.float64]
-    left: Sequence[NDArray[np.float64]]
     clear: bool
     sure: bool
     dependent: bool
+    orthonormal: NDArray[np.float64] | None = None
+    updated: NDArray[np.float64] | None = None
 
     @classmethod
     def at(cls, gram: Gram, selected: NDArray[np.bool_]) -> Fit:
         """Compute the fit on the selected variables, shape (n_variables,)."""
-        every = gram.columns_of(selected)
-        sure = gram.doubtful is None or not gram.doubtful[selected].any()
-        factor, order, clear = factor_of(gram.matrix, every)
-        if not clear and gram.exact is not None:
-            q, factor, order, decided = gram.exact.factor(every)
-            basis = linalg.solve_triangular(factor, np.eye(len(factor)), check_finite=False)
-            rows = q.T @ gram.exact.matrix
-            rest = gram.exact.matrix - q @ rows
-            rest -= q @ (q.T @ rest)
-            effects, residual = q.T @ gram.exact.target, rest.T @ gram.exact.target
-            left = [np.einsum("rvi,rvj->vij", rest[:, own], rest[:, own], optimize=True) for _, own in gram.classes]
-        else:
-            decided = clear
-            basis = solved(factor, factor.T)  # the inverse of the factor
-            rows = basis.T @ gram.matrix[every[order]]
-            effects = basis.T @ gram.target[every[order]]
-            residual = gram.target - rows.T @ effects
-            left = []
-            for _, own in gram.classes:
-                whole = gram.matrix[own[:, :, None], own[:, None, :]]
-                left.append(whole - np.einsum("svi,svj->vij", rows[:, own], rows[:, own], optimize=True))
-        return cls(
-            gram=gram,
-            selected=selected.copy(),
-            inside=every[order],
-            basis=basis,
-            rows=rows,
-            effects=effects,
-            residual=residual,
-            left=left,
-            clear=clear,
-            sure=sure and decided,
-            dependent=len(order) < len(every),
-        )
+        return cls(gram, selected.copy(), *gram.factored(selected))
+
+    @cached_property
+    def rows(self) -> NDArray[np.float64]:
+        """V, products of the orthonormal columns with all columns, shape (s, n_columns)."""
+        if self.gram.exact is not None and self.orthonormal is not None:
+            return self.orthonormal.T @ self.gram.exact.matrix
+        return self.basis.T @ self.gram.matrix[self.inside] if self.updated is None else self.updated
+
+    @property
+    def light(self) -> Fit:
+        """The same fit without its rows, so that additions and removals take only O(s^2)."""
+        return replace(self, updated=None)
+
+    @property
+    def _has_rows(self) -> bool:
+        return self.updated is not None or "rows" in self.__dict__
 
     @cached_property
     def value(self) -> float:
@@ -125,68 +98,55 @@ class Fit:
 
     def plus(self, variable: int) -> Fit:
         """The fit with one more variable, in O(s p); recomputed if it is nearly a combination of the others."""
-        own = self.gram.columns[variable]
+        own, gram = self.gram.columns[variable], self.gram
         if len(own) == 0 or not self.clear:
             return self.recomputed(variable)
-        used = self.rows[:, own]
-        rest = self.gram.matrix[own] - used.T @ self.rows
-        sizes, directions = np.linalg.eigh(rest[:, own]) if len(own) > 1 else (rest[0, own], np.ones((1, 1)))
+        used = self.rows[:, own] if self._has_rows else self.basis.T @ gram.matrix[np.ix_(self.inside, own)]
+        rest = gram.matrix[np.ix_(own, own)] - used.T @ used
+        sizes, directions = np.linalg.eigh(rest) if len(own) > 1 else (rest[0], np.ones((1, 1)))
         if sizes.min() <= CLEAR:
             return self.recomputed(variable)
-        turn = directions / np.sqrt(sizes)
-        new, step = turn.T @ rest, turn.T @ self.residual[own]
-        n = len(used)
+        turn, n, updated = directions / np.sqrt(sizes), len(used), None
         basis = np.zeros((n + len(own),) * 2)
         basis[:n, :n] = self.basis
         basis[:n, n:] = -self.basis @ (used @ turn)
         basis[n:, n:] = turn
-        left = []
-        for (_, columns), block in zip(self.gram.classes, self.left, strict=True):
-            left.append(block - np.einsum("kvi,kvj->vij", new[:, columns], new[:, columns]))
-        return replace(
-            self,
-            selected=switched(self.selected, variable),
-            inside=np.concatenate([self.inside, own]),
-            basis=basis,
-            rows=np.concatenate([self.rows, new]),
-            effects=np.concatenate([self.effects, step]),
-            residual=self.residual - new.T @ step,
-            left=left,
-        )
+        if self._has_rows:
+            updated = np.concatenate([self.rows, turn.T @ (gram.matrix[own] - used.T @ self.rows)])
+        effects = np.concatenate([self.effects, turn.T @ (gram.target[own] - used.T @ self.effects)])
+        return self._with(variable, np.concatenate([self.inside, own]), basis, effects, updated)
 
     def minus(self, variable: int) -> Fit:
         """The fit without a variable, in O(s p); recomputed if it was nearly a combination of the others."""
         at = np.flatnonzero(self._owner == variable)
-        if not self.clear or len(at) == 0:
+        if not self.clear or len(at) == 0 or (self.basis[at] ** 2).sum() >= 1 / CLEAR:
             return self.recomputed(variable)
-        if (self.basis[at] ** 2).sum() >= 1 / CLEAR:
-            return self.recomputed(variable)
-        # Reflections map the directions that the other columns do not span to the last coordinates, which are dropped.
-        basis, rows, effects, kept = self.basis, self.rows, self.effects, len(self.inside)
-        for place in at.tolist():
-            across = basis[place, :kept] / np.linalg.norm(basis[place, :kept])
-            across[-1] += np.copysign(1.0, across[-1])
-            twice = 2.0 * across / (across @ across)
-            basis = basis[:, :kept] - np.outer(basis[:, :kept] @ across, twice)
-            head = rows[:kept] - np.outer(twice, across @ rows[:kept])
-            rows = np.concatenate([head, rows[kept:]])
-            head = effects[:kept] - np.outer(twice, across @ effects[:kept])
-            effects = np.concatenate([head, effects[kept:]])
-            kept -= 1
-        lost, step = rows[kept:], effects[kept:]
-        left = []
-        for (_, columns), block in zip(self.gram.classes, self.left, strict=True):
-            left.append(block + np.einsum("kvi,kvj->vij", lost[:, columns], lost[:, columns]))
-        return replace(
-            self,
-            selected=switched(self.selected, variable),
-            inside=np.delete(self.inside, at),
-            basis=np.delete(basis[:, :kept], at, axis=0),
-            rows=rows[:kept],
-            effects=effects[:kept],
-            residual=self.residual + lost.T @ step,
-            left=left,
-        )
+        # Reflections map the directions that the other columns do not span to the first coordinates, which are dropped.
+        reflections, scales, _, _ = geqrf(self.basis[at].T)
+
+        others = np.ones(len(self.inside), dtype=bool)
+        others[at] = False
+
+        def kept(matrix: NDArray[np.float64]) -> NDArray[np.float64]:
+            """A matrix of shape (s, m) in the reflected coordinates."""
+            return ormqr("R", "N", reflections, scales, matrix.T, LANES * matrix.shape[1])[0].T[len(at) :]
+
+        updated = kept(self.rows) if self._has_rows else None
+        return self._with(variable, self.inside[others], kept(self.basis.T).T[others], kept(self.effects), updated)
+
+    def _with(self, variable: int, inside: NDArray, basis: NDArray, effects: NDArray, updated: NDArray | None) -> Fit:
+        """An updated fit with a variable switched."""
+        selected = switched(self.selected, variable)
+        return Fit(self.gram, selected, inside, basis, effects, self.clear, self.sure, self.dependent, None, updated)
+
+    def remainder(self, variables: NDArray[np.int64]) -> Fit:
+        """A fit on none of some variables, with what this fit leaves of their columns and of the outputs."""
+        gram = self.gram
+        columns = [gram.columns[v] for v in variables.tolist()]
+        at = np.concatenate([self.inside[:0], *columns])
+        matrix = gram.matrix[np.ix_(at, at)] - self.rows[:, at].T @ self.rows[:, at]
+        target, counts = self._residuals[1][at], np.array([len(own) for own in columns])
+        return Fit.at(Gram(matrix, target, places_of(counts)), np.zeros(len(variables), dtype=bool))
 
     def switched(self, variable: int) -> Fit:
         """The fit with a variable added, or removed if it is selected."""
@@ -197,28 +157,40 @@ class Fit:
         return Fit.at(self.gram, switched(self.selected, *variables))
 
     @cached_property
-    def _beside(self) -> tuple[Sequence[NDArray[np.float64]], NDArray[np.float64]]:
-        """`left` and `residual`; for single columns of which little remains, computed from the stored columns."""
-        exact, left, residual = self.gram.exact, list(self.left), self.residual
-        if exact is None or not self.clear:  # an unclear fit was already computed from the stored columns
-            return left, residual
-        for number, (variables, own) in enumerate(self.gram.classes):
-            small = ~self.selected[variables] & (left[number][:, 0, 0] < CLEAR) & (own.shape[1] == 1)
-            if small.any():
-                at = own[small, 0]
+    def _residuals(self) -> tuple[Sequence[NDArray[np.float64]], NDArray[np.float64]]:
+        """The blocks D_jj, shape (n, k, k) for each class in `Gram.classes`, and r, shape (n_columns, n_outputs).
+
+        For single columns of which little remains, both are computed from the stored columns, if there are any.
+        """
+        gram, exact = self.gram, self.gram.exact
+        if exact is not None and self.orthonormal is not None:
+            rest = exact.matrix - self.orthonormal @ self.rows
+            rest -= self.orthonormal @ (self.orthonormal.T @ rest)
+            left = [np.einsum("rvi,rvj->vij", rest[:, own], rest[:, own], optimize=True) for _, own in gram.classes]
+            return left, rest.T @ exact.target
+        residual, left = gram.target - self.rows.T @ self.effects, []
+        for variables, own in gram.classes:
+            if own.shape[1] > 1:
+                part = self.rows[:, own]
+                whole = gram.matrix[own[:, :, None], own[:, None, :]]
+                left.append(whole - np.einsum("svi,svj->vij", part, part, optimize=True))
+                continue
+            at = own[:, 0]
+            part = self.rows if len(at) == len(gram.matrix) else self.rows[:, at]
+            sizes = gram.matrix[at, at] - np.einsum("sv,sv->v", part, part)
+            if exact is not None and (small := ~self.selected[variables] & (sizes < CLEAR)).any():
                 inside = exact.matrix[:, self.inside] @ self.basis
-                rest = exact.matrix[:, at] - inside @ self.rows[:, at]
+                rest = exact.matrix[:, at[small]] - inside @ self.rows[:, at[small]]
                 rest -= inside @ (inside.T @ rest)
-                left[number], residual = left[number].copy(), residual.copy()
-                left[number][small, 0, 0] = (rest**2).sum(axis=0)
-                residual[at] = rest.T @ exact.target
+                sizes[small], residual[at[small]] = (rest**2).sum(axis=0), rest.T @ exact.target
+            left.append(sizes[:, None, None])
         return left, residual
 
     @cached_property
     def gains(self) -> NDArray[np.float64]:
         """Gain of R^2 by adding each variable, shape (n_variables,); 0 for selected ones."""
         gains = np.zeros(len(self.gram.columns))
-        blocks, residual = self._beside
+        blocks, residual = self._residuals
         for (variables, columns), left in zip(self.gram.classes, blocks, strict=True):
             gains[variables], clear = self._quadratic(left, residual[columns])
             for variable in variables[~clear & ~self.selected[variables]].tolist():
@@ -230,6 +202,9 @@ class Fit:
     def losses(self) -> NDArray[np.float64]:
         """Loss of R^2 by removing each variable, shape (n_variables,); 0 for those not selected."""
         losses = np.zeros(len(self.gram.columns))
+        if all(columns.shape[1] == 1 for _, columns in self.gram.classes):
+            losses[self._owner] = ((self.basis @ self.effects) ** 2).sum(axis=1) / (self.basis**2).sum(axis=1)
+            return losses
         for variables, places in self._chosen:
             losses[variables] = ((np.swapaxes(self._across(places), 1, 2) @ self.effects) ** 2).sum(axis=(1, 2))
         return losses
@@ -285,18 +260,18 @@ class Fit:
         across = np.swapaxes(self._across(places), 1, 2)  # (i, k, s)
         step = across @ self.effects
         effects = (across.reshape(-1, across.shape[2]) @ self.rows).reshape(*places.shape, -1)
-        blocks, beside = self._beside
+        blocks, products = self._residuals
         for (variables, columns), left in zip(self.gram.classes, blocks, strict=True):
             if columns.shape[1] == 1 and places.shape[1] == 1:
                 effect = effects[:, 0, columns[:, 0]]  # (i, j)
                 spread = left[:, 0, 0] + effect**2
                 explained = np.zeros_like(effect)
-                for output in range(beside.shape[1]):
-                    explained += (beside[columns[:, 0], output] + step[:, :, output] * effect) ** 2
+                for output in range(products.shape[1]):
+                    explained += (products[columns[:, 0], output] + step[:, :, output] * effect) ** 2
                 out[:, variables] = explained / np.where(spread > self.gram.nothing, spread, np.inf)
                 continue
             effect = effects[:, :, columns]  # (i, k, j, l)
-            residual = beside[columns][None] + np.einsum("ikjl,ikq->ijlq", effect, step)
+            residual = products[columns][None] + np.einsum("ikjl,ikq->ijlq", effect, step)
             spread = left[None] + np.einsum("ikjl,ikjn->ijln", effect, effect, optimize=True)
             out[:, variables], clear = self._quadratic(spread, residual)
             for row, number in np.argwhere(~clear & ~self.selected[variables]).tolist():

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cached_property, partial
 
 import numpy as np
 from numpy.typing import NDArray
 
-from cggd import Additive, ChoiceSpace, Constraint
+from cggd import Additive, ChoiceSpace, Constraint, Function, Metric
 from cggd.program.presolve import limits_of, possible
 from cggd_features.costs import SharedCost
 
@@ -77,16 +77,27 @@ class Limits:
 
     def spent(self, selected: NDArray[np.bool_]) -> float:
         """Total cost as a sum of shares of the budgets."""
-        return self._total(selected, self._units)
+        row, total = selected.astype(np.int64)[None], 0.0
+        for c, unit in zip(self.budgets, self._units, strict=True):
+            total += float((c.metric.evaluate if c.metric.closed_form else c.values)(row)[0]) / unit
+        return total
 
     @cached_property
     def _units(self) -> list[float]:
         """Unit of each cost: the budget, or the cost of all variables if the budget is tiny or infinite."""
-        return [c.bound if TINY * s < c.bound < np.inf else s for c, s in zip(self.budgets, self._sizes, strict=True)]
+        everything = np.ones((1, self.space.n_decisions), dtype=np.int64)
+        sizes = [float(c.values(everything)[0]) or 1.0 for c in self.budgets]
+        return [c.bound if TINY * s < c.bound < np.inf else s for c, s in zip(self.budgets, sizes, strict=True)]
 
     def without(self, variables: NDArray[np.bool_]) -> Limits:
         """The same limits, with more variables that are never selected."""
         return replace(self, never=self.never | (variables & ~self.must))
+
+    def among(self, kept: NDArray[np.int64]) -> Limits:
+        """The limits on some variables, which include all that must be in; all others are out."""
+        space = ChoiceSpace.from_sizes([2] * len(kept))
+        budgets, others = ([_among(c, space, kept) for c in some] for some in (self.budgets, self.others))
+        return Limits(space, budgets, others, self.must[kept], self.never[kept])
 
     def scaled(self, share: float) -> Limits:
         """The same limits with a share of each budget."""
@@ -102,14 +113,6 @@ class Limits:
             out.append(float(np.max(rounding)) / abs(float(value[0])) if value[0] else 0.0)
         return out
 
-    def _tables(self, selected: NDArray[np.bool_]) -> Iterator[tuple[Constraint, NDArray, NDArray[np.bool_]]]:
-        """Each constraint with its replacement table, shape (n_variables, 2), and which entries satisfy it."""
-        for c, rounding in zip(self.constraints, self._rounding, strict=True):
-            row = selected.astype(np.int64)
-            table = c.metric.replacements(row) if c.metric.closed_form else c.table(row)  # formulas need no check
-            table = table.reshape(-1, 2)
-            yield c, table, _within(c, table, rounding)
-
     @cached_property
     def affordable(self) -> NDArray[np.bool_]:
         """Variables that no single constraint excludes."""
@@ -122,19 +125,17 @@ class Limits:
         known = not (self.must & ~selected).any() and not (self.never & selected).any()
         return known and all(bool(c.satisfied(c.values(row)[0])) for c in self.constraints)
 
-    def additions(self, selected: NDArray[np.bool_]) -> NDArray[np.bool_]:
-        """Variables that can be added, shape (n_variables,)."""
-        fit = self.free & ~selected
-        for _, _, within in self._tables(selected):
-            fit &= within[:, 1]
+    def switches(self, selected: NDArray[np.bool_]) -> NDArray[np.bool_]:
+        """Variables that can be added or, if they are selected, removed, shape (n_variables,)."""
+        fit = self.free.copy()
+        for c, rounding in zip(self.constraints, self._rounding, strict=True):
+            table = _table(c, selected)
+            fit &= _within(c, np.where(selected, table[:, 0], table[:, 1]), rounding)
         return fit
 
-    def removals(self, selected: NDArray[np.bool_]) -> NDArray[np.bool_]:
-        """Variables that can be removed, shape (n_variables,)."""
-        fit = self.free & selected
-        for _, _, within in self._tables(selected):
-            fit &= within[:, 0]
-        return fit
+    def additions(self, selected: NDArray[np.bool_]) -> NDArray[np.bool_]:
+        """Variables that can be added, shape (n_variables,)."""
+        return self.switches(selected) & ~selected
 
     def swaps(self, selected: NDArray[np.bool_], out: NDArray[np.int64]) -> NDArray[np.bool_]:
         """Whether each variable can replace each of the selected variables `out`, shape (n_out, n_variables)."""
@@ -155,37 +156,52 @@ class Limits:
                 fit[row] &= _within(c, table[:, 1], rounding)
         return fit
 
-    def price(self, selected: NDArray[np.bool_]) -> float:
-        """Total cost as a sum, over budgets, of shares of the cost of all variables."""
-        return self._total(selected, self._sizes)
-
-    def _total(self, selected: NDArray[np.bool_], units: Sequence[float]) -> float:
-        row = selected.astype(np.int64)[None]
-        return sum(float(c.values(row)[0]) / unit for c, unit in zip(self.budgets, units, strict=True))
-
     def prices(self, selected: NDArray[np.bool_]) -> NDArray[np.float64]:
         """Cost of adding each variable, or saving by removing it if selected, in shares of the budgets."""
         total = np.zeros(len(selected))
         for c, size in zip(self.budgets, self._units, strict=True):
-            table = c.table(selected.astype(np.int64)).reshape(-1, 2)
+            table = _table(c, selected)
             total += (table[:, 1] - table[:, 0]) / size
         return total
-
-    @cached_property
-    def _sizes(self) -> list[float]:
-        everything = np.ones((1, self.space.n_decisions), dtype=np.int64)
-        return [float(c.values(everything)[0]) or 1.0 for c in self.budgets]
 
     def excess(self, selected: NDArray[np.bool_]) -> tuple[float, NDArray[np.float64]]:
         """Total violation in shares of the bounds, now and with each selected variable removed."""
         now, without = 0.0, np.zeros(len(selected))
-        for c, table, within in self._tables(selected):
+        for c, rounding in zip(self.constraints, self._rounding, strict=True):
+            table = _table(c, selected)
+            values = np.append(table[:, 0], table[0, int(selected[0])])
             size = abs(c.bound) if abs(c.bound) > TINY else 1.0
             with np.errstate(invalid="ignore"):  # inf - inf, of a bound that never binds
-                missed = np.where(within, 0.0, c.sign * (table - c.bound)) / size
-            now += float(missed[0, int(selected[0])])
-            without += missed[:, 0]
+                missed = np.where(_within(c, values, rounding), 0.0, c.sign * (values - c.bound)) / size
+            now += float(missed[-1])
+            without += missed[:-1]
         return now, np.where(selected & self.free, without, np.inf)
+
+
+def _among(c: Constraint, space: ChoiceSpace, kept: NDArray[np.int64]) -> Constraint:
+    """A constraint on the kept variables, with all others out."""
+    if isinstance(c.metric, Additive):
+        values = c.metric.values.reshape(-1, 2)
+        out = np.delete(values[:, 0], kept).sum()
+        metric: Metric = Additive(space, values[kept].ravel(), c.metric.constant + out, name=c.metric.name)
+    elif isinstance(c.metric, SharedCost):
+        metric = c.metric.among(space, kept)
+    else:  # a user's function
+        metric = Function(space, partial(_extended, c.metric, kept), batch=True, name=c.metric.name)
+    return replace(c, metric=metric)
+
+
+def _extended(metric: Metric, kept: NDArray[np.int64], selections: NDArray[np.int64]) -> NDArray[np.float64]:
+    """A metric at selections of the kept variables, with all others out."""
+    whole = np.zeros((len(selections), metric.space.n_decisions), dtype=np.int64)
+    whole[:, kept] = selections
+    return metric.evaluate(whole)
+
+
+def _table(c: Constraint, selected: NDArray[np.bool_]) -> NDArray[np.float64]:
+    """Replacement table of a constraint, shape (n_variables, 2); those of formulas need no check."""
+    row = selected.astype(np.int64)
+    return (c.metric.replacements(row) if c.metric.closed_form else c.table(row)).reshape(-1, 2)
 
 
 def _within(c: Constraint, values: NDArray[np.float64], rounding: float) -> NDArray[np.bool_]:

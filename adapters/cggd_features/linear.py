@@ -15,7 +15,6 @@ from cggd_features.engine_result import EngineResult
 from cggd_features.gram import Gram
 from cggd_features.least_squares import Fit, LeastSquares, switched
 from cggd_features.limits import Limits
-from cggd_features.reduced import reduced
 from cggd_features.refine import refined
 from cggd_features.subset import EQUAL, MOST_INSIDE, POWERS, Penalties, along_rates, greedy, promise, search
 
@@ -78,17 +77,17 @@ def solve(
     penalties = Penalties(sizes * penalty, logarithmic=penalty > 0)
     few = len(gram.matrix) <= PROVABLE
     provable = few and prove and penalty == 0
-    met = list(along_rates(gram, limits, start, penalties, most=max([1.0, *shares]), stop=clock.part(share=0.4).over))
+    path = list(along_rates(gram, limits, start, penalties, most=max([1.0, *shares]), stop=clock.part(share=0.4).over))
     everything = start | limits.free
     if penalty == 0 and limits.holds(everything):
-        return _all(gram, limits, everything, met, clock, prove)
+        return _all(gram, limits, everything, path, clock, prove)
     # With shared prices, greedy subsets may need variables that `along_rates` does not find promising.
     powers = POWERS if limits.shared else ()
     first, stop = Fit.at(gram, start), clock.part(share=0.2).over
     seeds = [greedy(first, limits, penalties, stop, power=power, most=MOST_INSIDE) for power in powers]
-    kept = _promising(limits, start, [*met, *seeds])
-    small, narrow = (gram, limits) if len(kept) == len(start) else reduced(gram, limits, kept)
-    near, begin, own = [Fit.at(small, fit.selected[kept]) for fit in met], start[kept], penalties.among(kept)
+    kept = _promising(limits, start, [*path, *seeds])
+    small, narrow = (gram, limits) if len(kept) == len(start) else (gram.among(kept), limits.among(kept))
+    near, begin, own = [Fit.at(small, fit.selected[kept]) for fit in path], start[kept], penalties.among(kept)
     seeds = [Fit.at(small, fit.selected[kept]) for fit in seeds]
     fit = search(small, narrow, begin, near, own, clock.part(share=0.6).over, seeds=seeds)
     fit = max([fit, *(fit for fit in near if narrow.holds(fit.selected))], key=own.worth)
@@ -155,20 +154,20 @@ def proved(gram: Gram, limits: Limits, best: NDArray[np.bool_], clock: Budget, n
 
 
 def _all(
-    gram: Gram, limits: Limits, everything: NDArray[np.bool_], met: Sequence[Fit], clock: Budget, prove: bool
+    gram: Gram, limits: Limits, everything: NDArray[np.bool_], path: Sequence[Fit], clock: Budget, prove: bool
 ) -> EngineResult:
     """The result if all variables together are within the limits."""
     fit = Fit.at(gram, everything)
     selected = thrifty(fit, limits, clock.over).selected
     score = gram.score(gram.explained(selected))
     status, bound = (Status.OPTIMAL, score) if fit.sure and prove else (Status.FEASIBLE, None)
-    return EngineResult(selected, score, status, bound, [(fit.selected, gram.score(fit.value)) for fit in met])
+    return EngineResult(selected, score, status, bound, [(fit.selected, gram.score(fit.value)) for fit in path])
 
 
-def _promising(limits: Limits, start: NDArray[np.bool_], met: Sequence[Fit]) -> NDArray[np.int64]:
+def _promising(limits: Limits, start: NDArray[np.bool_], path: Sequence[Fit]) -> NDArray[np.int64]:
     """Variables that some visited subset has, or that add most for their price to one, or that must be in."""
     worth = np.zeros(len(start))
-    for fit in met:
+    for fit in path:
         gains = promise(fit, limits)
         worth = np.maximum(worth, np.where(fit.selected, np.inf, gains / max(gains.max(), 1e-300)))
     worth[start | limits.must] = np.inf
@@ -193,15 +192,9 @@ def _searched(fit: Fit, limits: Limits, seed: int, clock: Budget, steps: int) ->
     if not (limits.free & inside).any() or len(fit.inside) > MOST_REFINED:
         return fit.selected
     kept = np.flatnonzero(inside)
-    gram, few = (fit.gram, limits) if inside.all() else reduced(fit.gram, limits, kept)
-    metric = LeastSquares(few.space, gram)
-    result = refined(metric, few, fit.selected[kept], steps=steps, seed=seed, clock=clock, patience=PATIENCE)
-    better = result.indices is not None and result.value is not None and result.value > fit.value + EQUAL
-    return (
-        _whole(result.indices.astype(bool), kept, fit.selected)
-        if better and result.indices is not None
-        else fit.selected
-    )
+    gram, few = (fit.gram, limits) if inside.all() else (fit.gram.among(kept), limits.among(kept))
+    metric, how = LeastSquares(few.space, gram), {"steps": steps, "seed": seed, "clock": clock, "patience": PATIENCE}
+    return _whole(refined(metric, few, fit.selected[kept], **how), kept, fit.selected)
 
 
 def no_penalties(limits: Limits) -> Penalties:
@@ -213,7 +206,7 @@ def thrifty(fit: Fit, limits: Limits, stop: Callable[[], bool] = lambda: False) 
     """Switch to a subset that explains the same: the cheapest, then the smallest, then that of lowest numbers."""
     while not stop():
         selected, saved = fit.selected, limits.prices(fit.selected)
-        useless = limits.removals(selected) & (fit.losses <= EQUAL) & (saved >= 0)
+        useless = selected & limits.switches(selected) & (fit.losses <= EQUAL) & (saved >= 0)
         if useless.any():
             at = np.flatnonzero(useless)
             fit = fit.recomputed(int(at[np.lexsort((-at, -saved[at]))[0]]))
@@ -223,7 +216,7 @@ def thrifty(fit: Fit, limits: Limits, stop: Callable[[], bool] = lambda: False) 
         best: tuple[float, int, int] | None = None
         for i, j in np.argwhere(same).tolist():
             swapped = switched(selected, int(out[i]), j)
-            cheaper = limits.price(swapped) - limits.price(selected)
+            cheaper = limits.spent(swapped) - limits.spent(selected)
             if cheaper < -1e-12 or (cheaper <= 1e-12 and j < out[i]):
                 best = min(best or (np.inf, 0, 0), (cheaper, int(j), int(out[i])))
         if best is None:

@@ -287,22 +287,20 @@ def solve(
     task = _Task(likelihood, penalty * np.array([len(c) for c in likelihood.columns]), clock)
     null = likelihood.gram(np.zeros_like(start))
     penalties = task.measured(null)
-    met = list(along_rates(null, limits, start, penalties, most=max([1.0, *shares]), stop=clock.part(share=0.3).over))
-    subsets = [fit.selected for fit in met]
+    path = list(along_rates(null, limits, start, penalties, most=max([1.0, *shares]), stop=clock.part(share=0.3).over))
+    subsets = [fit.selected for fit in path]
     for share in shares:
         scaled = limits.scaled(share)
         if share != 1 and scaled.holds(start) and not clock.over():
-            subsets.append(task.settled(scaled, search(null, scaled, start, met, penalties, clock.over).selected))
-    best = task.settled(limits, search(null, limits, start, met, penalties, clock.part(share=0.5).over).selected)
+            subsets.append(task.settled(scaled, search(null, scaled, start, path, penalties, clock.over).selected))
+    best = task.settled(limits, search(null, limits, start, path, penalties, clock.part(share=0.5).over).selected)
     best = max([best, *(s for s in subsets if limits.holds(s))], key=task.worth)
     if likelihood.cheap and len(start) <= SMALL and not penalty and not clock.over():
-        found = refined(likelihood, limits, best, steps=1, seed=seed, clock=clock).indices
-        if found is not None and likelihood.value(found.astype(bool)) > likelihood.value(best) + EQUAL:
-            best = found.astype(bool)
+        best = refined(likelihood, limits, best, steps=1, seed=seed, clock=clock)
     thrift = thrifty(Fit.at(likelihood.gram(best), best), limits, clock.over).selected
     best = thrift if task.worth(thrift) >= task.worth(best) - EQUAL else best
     best = best if limits.holds(best) else start
-    return EngineResult(best, likelihood.score(best), met=[(s, likelihood.score(s)) for s in subsets])
+    return EngineResult(best, likelihood.score(best), visited=[(s, likelihood.score(s)) for s in subsets])
 
 
 @dataclass(frozen=True, eq=False)

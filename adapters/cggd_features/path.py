@@ -34,12 +34,12 @@ class PathPoint:
 
 
 def path_of(
-    arguments: Arguments, chosen: tuple[NDArray[np.bool_], float], met: Iterable[tuple[NDArray[np.bool_], float]]
+    arguments: Arguments, chosen: tuple[NDArray[np.bool_], float], visited: Iterable[tuple[NDArray[np.bool_], float]]
 ) -> list[PathPoint]:
     """Points of increasing cost and score from all visited subsets, including the chosen one."""
     own, best = _share(arguments, chosen[0]), chosen[1]
     rows = [(own, best, chosen[0])]
-    for selected, score in met:
+    for selected, score in visited:
         share = _share(arguments, selected)
         fits = (share < own and score < best - EQUAL) or (own < share < np.inf and score > best + EQUAL)
         if fits and arguments.limits.unbudgeted.holds(selected):

@@ -11,6 +11,9 @@ from cggd import Descent, Metric, Progress, Result, Start, Switches, maximize
 from cggd.budget import Budget
 from cggd_features.limits import Limits
 
+# A smaller difference of scores is rounding.
+EQUAL = 1e-10
+
 # A low temperature keeps the search near its first subset.
 COLD = (0.5, 0.05)
 
@@ -25,7 +28,7 @@ def refined(
     clock: Budget,
     patience: int | None = None,
     callback: Callable[[Progress], bool] | None = None,
-) -> Result:
+) -> NDArray[np.bool_]:
     """Improve a subset by the core's search: one guided descent, then switches.
 
     Parameters
@@ -34,13 +37,14 @@ def refined(
         Maximised over the space of the limits.
     limits : Limits
     begin : bool array of shape (n_variables,)
+        It is returned unless a better subset is found.
     steps, seed, callback
         See `cggd.maximize`.
     clock : Budget
     patience : int, optional
         See `cggd.Switches`.
     """
-    return maximize(
+    result = maximize(
         metric,
         limits.constraints,
         initial=begin.astype(np.int64),
@@ -50,3 +54,12 @@ def refined(
         time_limit=max(clock.left, 1e-3) if clock.limited else None,
         callback=callback,
     )
+    return better(metric, begin, result)
+
+
+def better(metric: Metric, begin: NDArray[np.bool_], result: Result) -> NDArray[np.bool_]:
+    """The subset of a result, or `begin` if the metric finds it no worse."""
+    if result.indices is None:
+        return begin
+    before, after = metric.evaluate(np.stack([begin.astype(np.int64), result.indices]))
+    return result.indices.astype(bool) if after > before + EQUAL else begin

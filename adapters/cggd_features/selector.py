@@ -471,7 +471,7 @@ class BudgetedSelector(MetaEstimatorMixin, SelectorMixin, BaseEstimator):
         self.total_cost_ = arguments.cost(found.selected)
         self.feature_costs_ = arguments.alone()
         self.score_, self.status_, self.bound_ = found.score, found.status, found.bound
-        self.path_ = path_of(arguments, (found.selected, found.score), found.met)
+        self.path_ = path_of(arguments, (found.selected, found.score), found.visited)
         costs = [list(p.cost.values()) if isinstance(p.cost, Mapping) else p.cost for p in self.path_]
         self.cost_path_ = np.array(costs, dtype=float)
         self.ranking_ = ranking(self.path_, self.n_features_in_)

@@ -45,8 +45,8 @@ from cggd_features.gram import Gram
 from cggd_features.least_squares import Fit
 from cggd_features.limits import Limits
 from cggd_features.linear import no_penalties
-from cggd_features.refine import refined
-from cggd_features.subset import EQUAL, along_rates, climb, repaired
+from cggd_features.refine import better, refined
+from cggd_features.subset import EQUAL, along_rates, climb, ends
 
 # A replacement table takes a fit per variable and fold. The variables that least squares finds least promising are left
 # out, so that a table takes no more than this share of the fits; at least FEWEST are kept.
@@ -293,25 +293,21 @@ def solve(
             print(f"[BudgetedSelector] {metric.n_fits} fits, best score {progress.best}")
         return metric.n_fits + metric.n_splits + reserved > metric.max_fits
 
+    part, kept = clock.part(share=0.8 if fresh else 1.0), limits.without(dropped)
     try:
-        kept = limits.without(dropped)
-        result = refined(
-            metric, kept, best, steps=STEPS, seed=seed, clock=clock.part(share=0.8 if fresh else 1.0), callback=report
-        )
+        best = refined(metric, kept, best, steps=STEPS, seed=seed, clock=part, callback=report)
     except SearchError as error:
         if not error.result.feasible:
             cause = error.__cause__
             raise (cause.__cause__ if cause is not None and cause.__cause__ is not None else error) from None
         warnings.warn(f"the search ended early: {error}", stacklevel=3)
-        result = error.result
-    if result.indices is not None:
-        best = max(best, result.indices.astype(bool), key=metric.value)  # of equal ones, the one that was scored
-    met, order = metric.subsets(), partial(_order, gram, limits, _n_rows(metric.validation.X))
+        best = better(metric, best, error.result)
+    visited, order = metric.subsets(), partial(_order, gram, limits, _n_rows(metric.validation.X))
     score = metric.value(best)
-    best = min([best, *(s for s, other in met if other >= score - EQUAL and limits.holds(s))], key=order)
+    best = min([best, *(s for s, other in visited if other >= score - EQUAL and limits.holds(s))], key=order)
     if fresh and not clock.over():
         best, score = _judged(metric, limits, best, fresh, clock, order)
-    return EngineResult(best, score, met=met, n_fits=metric.n_fits)
+    return EngineResult(best, score, visited=visited, n_fits=metric.n_fits)
 
 
 def _order(gram: Gram, limits: Limits, n: int, selected: NDArray[np.bool_]) -> tuple[float, float, int, list[int]]:
@@ -319,7 +315,7 @@ def _order(gram: Gram, limits: Limits, n: int, selected: NDArray[np.bool_]) -> t
     unexplained = max(1.0 - gram.explained(selected), 1e-12)
     bic = n * np.log(unexplained) + len(gram.columns_of(selected)) * np.log(n)
     chosen = np.flatnonzero(selected).tolist()
-    return round(float(bic), 6), round(limits.price(selected), 12), len(chosen), chosen
+    return round(float(bic), 6), round(limits.spent(selected), 12), len(chosen), chosen
 
 
 def _judged(
@@ -427,17 +423,14 @@ def _proposals(
 ) -> tuple[list[NDArray[np.bool_]], NDArray[np.float64]]:
     """Subsets that least squares proposes, the start first, and how promising it finds each variable."""
     penalties = no_penalties(limits)
-    met = list(along_rates(gram, limits, start, penalties))
-    within = [fit for fit in met if limits.holds(fit.selected)]
-    ends = [
-        fit for fit in (*within[-1:], *(repaired(fit, limits) for fit in met[len(within) :][:1])) if fit is not None
-    ]
+    path = list(along_rates(gram, limits, start, penalties))
+    within = [fit for fit in path if limits.holds(fit.selected)]
     first = Fit.at(gram, start)
-    filled = [climb(fit, limits, penalties) for fit in (*ends, first)]
+    filled = [climb(fit, limits, penalties) for fit in (*ends(path, limits), first)]
     for share in shares:
         scaled = limits.scaled(share)
         if share != 1 and scaled.holds(start):
-            filled.append(climb(([f for f in met if scaled.holds(f.selected)] or [first])[-1], scaled, penalties))
+            filled.append(climb(([f for f in path if scaled.holds(f.selected)] or [first])[-1], scaled, penalties))
     evenly = [within[i] for i in np.unique(np.linspace(0, len(within) - 1, PROPOSALS).astype(int))] if within else []
     distinct = {fit.selected.tobytes(): fit.selected for fit in (first, *filled, *evenly)}
     worth = np.max([_worth(fit, limits) for fit in (first, *filled)], axis=0)

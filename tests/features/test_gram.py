@@ -1,5 +1,7 @@
 """Closed forms against refits."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -77,14 +79,24 @@ def test_updated_fits_are_those_computed_anew(problem, switches):
     X, y, columns, weights = problem
     gram = Gram.of(X, y, columns, weights=weights)
     fit = Fit.at(gram, np.zeros(len(columns), dtype=bool))
+    light = fit.light
+    assert fit.rows.shape == (0, len(gram.matrix))  # so that `fit` updates its rows, and `light` has none
     for v in switches:
         v %= len(columns)
-        fit = fit.minus(v) if fit.selected[v] else fit.plus(v)
-        anew = Fit.at(gram, fit.selected)
-        assert fit.value == pytest.approx(anew.value, abs=1e-7)
+        fit, light = (one.minus(v) if one.selected[v] else one.plus(v) for one in (fit, light))
+        anew, after = Fit.at(gram, fit.selected), replace(light)
+        for one in (fit, light):
+            assert one.value == pytest.approx(anew.value, abs=1e-7)
         if not anew.dependent:
-            np.testing.assert_allclose(fit.gains, anew.gains, atol=1e-6)
-            np.testing.assert_allclose(fit.losses, anew.losses, atol=1e-6)
+            for one in (fit, after):
+                np.testing.assert_allclose(one.gains, anew.gains, atol=1e-6)
+                np.testing.assert_allclose(one.losses, anew.losses, atol=1e-6)
+    others = np.flatnonzero(~fit.selected)
+    part = fit.remainder(others)
+    np.testing.assert_allclose(part.gains, fit.gains[others], atol=1e-6)
+    for at, v in enumerate(others[:3].tolist()):
+        part, fit = part.plus(at), fit.plus(v)
+    assert fit.value == pytest.approx(anew.value + part.value, abs=1e-6)
 
 
 @pytest.mark.parametrize("size", [1, 2])

@@ -13,7 +13,6 @@ from cggd_features.gram import Gram
 from cggd_features.least_squares import Fit
 from cggd_features.limits import Limits
 from cggd_features.linear import no_penalties, proved, solve, thrifty
-from cggd_features.reduced import reduced
 from cggd_features.subset import POWERS, along_rates, greedy
 
 
@@ -53,13 +52,10 @@ def test_switches_fit_iff_the_selection_after_them_holds(limits, bits):
     m = limits.space.n_decisions
     selected = np.array([bool(bits >> v & 1) for v in range(m)]) & ~limits.never | limits.must
     out = np.flatnonzero(selected)
-    additions, removals, swaps = limits.additions(selected), limits.removals(selected), limits.swaps(selected, out)
+    switches, swaps = limits.switches(selected), limits.swaps(selected, out)
     for v in range(m):
-        if selected[v]:
-            assert removals[v] == limits.holds(switched(selected, v))
-            continue
-        assert additions[v] == limits.holds(switched(selected, v))
-        for row, u in enumerate(out):
+        assert switches[v] == limits.holds(switched(selected, v))
+        for row, u in enumerate(out if not selected[v] else ()):
             assert swaps[row, v] == limits.holds(switched(selected, u, v))
     if limits.holds(selected):
         assert limits.excess(selected)[0] == 0
@@ -152,7 +148,9 @@ def test_with_a_penalty_the_criterion_is_what_is_best(limits, seed, penalty):
     assert found.status.name == "FEASIBLE"
     assert value(found.selected) <= value(rows[0]) + 1e-9
     assert min(map(value, rows)) <= value(found.selected) + 1e-9
-    for variable in np.flatnonzero(limits.removals(found.selected)):  # nothing is left that is not worth its penalty
+    for variable in np.flatnonzero(
+        limits.switches(found.selected) & found.selected
+    ):  # nothing is left that is not worth its penalty
         assert value(switched(found.selected, variable)) >= value(found.selected) - 1e-9
 
 
@@ -164,7 +162,7 @@ def test_a_reduced_problem_says_what_the_whole_one_does(limits, seed, bits):
     kept = np.flatnonzero(np.array([bool(bits >> v & 1) for v in range(m)]) | limits.must)
     if len(kept) == 0:
         return
-    small, narrow = reduced(gram, limits, kept)
+    small, narrow = gram.among(kept), limits.among(kept)
     for row in narrow.space.enumerate().astype(bool):
         whole = np.zeros(m, dtype=bool)
         whole[kept] = row
