@@ -24,6 +24,9 @@ from cggd_nas.failures import place_of
 
 Example = Tensor | Sequence[Tensor]
 
+# From the number of a storage in one trace to that in another, or to None if the other has a weight there.
+Numbers = dict[int, int | None]
+
 aten = torch.ops.aten
 
 # Operations of a batch norm in evaluation mode; in deployed networks it is folded into the layer before it.
@@ -89,6 +92,12 @@ class Operation:
     writes: tuple[int, ...]
     folds: bool = False
     decisions: frozenset[Hashable] = frozenset()
+
+    def renumbered(self, numbers: Numbers, decisions: frozenset[Hashable] = frozenset()) -> Operation:
+        """The operation with other numbers for its storages, where `numbers` has them, and with further decisions."""
+        found = ([numbers.get(s, s) for s in part] for part in (self.reads, self.writes))
+        reads, writes = (tuple(s for s in part if s is not None) for part in found)
+        return replace(self, reads=reads, writes=writes, decisions=self.decisions | decisions)
 
 
 @dataclass(frozen=True)
@@ -367,10 +376,9 @@ class Recorder(TorchDispatchMode):
         return len(self.elements) - 1
 
     def number(self, tensor: Tensor) -> int:
-        """The number of the storage of an activation."""
+        """The number of the storage of a new activation."""
         number = self._number(tensor, new=True)
-        if number is None:
-            raise ValueError("a weight is given where an activation is expected")
+        assert number is not None
         return number
 
     def trace(self, inputs: tuple[int, ...], result: Any) -> Trace:
@@ -399,21 +407,19 @@ class Recorder(TorchDispatchMode):
 
     def splice(
         self, part: Trace, arguments: Sequence[Tensor], decisions: frozenset[Hashable] = frozenset()
-    ) -> tuple[Any, dict[int, int]]:
+    ) -> tuple[Any, Numbers]:
         """Record the operations of a part of the network, from the part's own trace.
 
         Adds `decisions` to the decisions of its operations. Returns the part's outputs and the number of each of its
-        storages.
+        storages; an argument that is a weight, such as a slice of a buffer, has none.
         """
-        numbers = dict(zip(part.inputs, (self.number(x) for x in arguments), strict=True))
+        numbers: Numbers = dict(zip(part.inputs, (self._number(x, new=False) for x in arguments), strict=True))
         sources = dict(zip(part.inputs, arguments, strict=True))
         for storage, elements in enumerate(part.elements):
             if storage not in numbers:
                 numbers[storage] = self._add(elements)
         for operation in part.operations:
-            reads, writes = (tuple(numbers[s] for s in some) for some in (operation.reads, operation.writes))
-            both = operation.decisions | decisions
-            self.operations.append(replace(operation, reads=reads, writes=writes, decisions=both))
+            self.operations.append(operation.renumbered(numbers, decisions))
 
         def rebuilt(x: Any) -> Any:
             if not isinstance(x, Result):
