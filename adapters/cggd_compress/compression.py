@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -16,7 +17,7 @@ from numpy.typing import NDArray
 
 from cggd.budget import Budget
 from cggd.checks import whole
-from cggd.constraints import Constraint
+from cggd.constraints import Constraint, unit_hint
 from cggd.explain import Explanation, explain
 from cggd.feasibility import diagnose, smallest_bound
 from cggd.incumbent import Finding, Incumbent
@@ -346,8 +347,10 @@ class Compression:
         self._check_measured({goal, *(limit.name for limit in asked)})
         if goal == "error" and not asked:
             raise ValueError("without limits the model stays as it is; give limits such as ['size<=25%'], or minimize")
+        self._hint_units(asked, costly=False)
         if (message := self._impossible(asked)) is not None:
             return self._answer(Status.INFEASIBLE, None, asked, message)
+        self._hint_units(asked, costly=True)
         run = _Refinement(self, goal, asked, whole(measurements, "measurements", least=1), seed)
         checked: list[dict[str, float]] = []
         for row in run.order():
@@ -448,6 +451,14 @@ class Compression:
         """Limits as constraints on metrics; with `costly`, also those on measured costs."""
         chosen = [limit for limit in limits if costly or not COSTS[limit.name].costly]
         return [Constraint(metrics[limit.name], limit.bound, limit.sense) for limit in chosen]
+
+    def _hint_units(self, limits: Sequence[Limit], *, costly: bool) -> None:
+        """Warn about limits that are likely in another unit; a time is compared with that of the original."""
+        for limit in (one for one in limits if one.name != "error" and COSTS[one.name].costly == costly):
+            metric = self.metrics[limit.name]
+            ends = [self.original_costs[limit.name]] * 2 if costly else metric.limits()
+            if hint := unit_hint(Constraint(metric, limit.bound, limit.sense), *ends):
+                warnings.warn(hint, stacklevel=3)
 
     def _impossible(self, limits: Sequence[Limit]) -> str | None:
         """Why limits on sums are infeasible, and what would work; None if infeasibility is not proved."""

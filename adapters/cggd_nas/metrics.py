@@ -93,12 +93,12 @@ class Costs:
         return self._counted(count, 1, name, "", lambda module: float(measure.parameters(module)), products)
 
     def size_kb(self, *, bits: int = 8, name: str = "size") -> Metric:
-        """Size of the weights in kB (1024 bytes), as in `cggd_nas.measure.size_kb`."""
+        """Size of the weights in KiB (1024 bytes), as in `cggd_nas.measure.size_kb`."""
         whole(bits, "bits", least=1)
         count = partial(measure.storage_bits, bits=bits)
         products = self._products("storage_bits", bits)
         again = partial(measure.size_kb, bits=bits)
-        return self._counted(count, 8 * measure.BYTES_PER_KB, name, "kB", again, products)
+        return self._counted(count, 8 * measure.BYTES_PER_KB, name, "KiB", again, products)
 
     def macs(self, *, name: str = "macs") -> Metric:
         """Multiply-accumulates in millions, counted as in `cggd_nas.measure.macs`."""
@@ -110,7 +110,7 @@ class Costs:
         return self._known(metric, lambda module: measure.macs(module, self.example) / 1e6)
 
     def peak_memory(self, *, bits: int = 8, name: str = "memory") -> Metric:
-        """Largest amount of activations alive at once in kB (1024 bytes), as in `cggd_nas.measure.peak_memory`."""
+        """Largest amount of activations alive at once in KiB (1024 bytes), as in `cggd_nas.measure.peak_memory`."""
         whole(bits, "bits", least=1)
         kb = bits / (8 * measure.BYTES_PER_KB)
         metric = PeakMemory(self.supernet.space, self._trace, kb, name=name)

@@ -26,7 +26,8 @@ from cggd.constraints import Row
 from cggd.guide.relaxation import annealed
 from cggd.outputs import replacing
 from cggd_nas.batches import Batch, Batches, checked, generator_of, in_order, repeated
-from cggd_nas.candidates import Candidate, NoFeasibleArchitectureError, holds, judge, likely, ranked
+from cggd_nas.bounds import NoFeasibleArchitectureError
+from cggd_nas.candidates import Candidate, holds, judge, likely, ranked
 from cggd_nas.guide import TorchGuide
 from cggd_nas.history import Epoch, margins, skips
 from cggd_nas.learners import Learners

@@ -12,7 +12,7 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from cggd import Status, commands
-from cggd_compress import KEEP, Compression, Option, compress, error, size
+from cggd_compress import KEEP, Compression, Limit, Option, compress, error, size
 from cggd_compress.damage import error_function, group_errors, likely_ratios
 from cggd_compress.runtime import Runtime
 from tests.compress.models import network
@@ -106,6 +106,15 @@ def test_an_impossible_limit_is_named_with_the_least_that_works(compression):
     at_least = compression.solve([size <= least], measurements=2)
     assert at_least.costs["size"] == least
     assert compression.solve([size <= least - 1]).status is Status.INFEASIBLE
+
+
+@pytest.mark.parametrize("name", ["size", "memory", "macs", "traffic"])
+@pytest.mark.parametrize("factor", [1e3, 1e-3])
+def test_a_limit_in_another_unit_is_hinted_at(compression, name, factor):
+    bound = factor * compression.original_costs[name]
+    with pytest.warns(UserWarning, match=rf"{name} <= .* known value of {name}, .*is the bound in"):
+        found = compression.solve([Limit(name, "<=", bound)], minimize="macs", measurements=1)
+    assert found.feasible == (factor > 1)
 
 
 def test_the_least_size_within_an_error(compression):

@@ -67,7 +67,7 @@ def test_metrics_are_tables_over_the_decisions_of_each_part(name, costs_of):
 def test_units_and_names(costs_of):
     costs = costs_of("additive")
     metrics = [costs.parameters(), costs.size_kb(), costs.macs(), costs.peak_memory(), costs.latency()]
-    assert [metric.unit for metric in metrics] == ["", "kB", "MMAC", "kB", "ms"]
+    assert [metric.unit for metric in metrics] == ["", "KiB", "MMAC", "KiB", "ms"]
     assert costs.size_kb(name="flash").name == "flash"
 
 
