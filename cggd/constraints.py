@@ -299,7 +299,7 @@ def unit_hint(constraint: Constraint, low: float, high: float) -> str:
     else:
         return ""
     unit = f" {metric.unit}" if metric.unit else ""
-    ask = f"is the bound in {metric.unit}?" if unit else "is the bound in the unit of the metric?"
+    ask = f"is the bound in {metric.unit}?" if unit else "the metric is a plain number, not thousands or millions"
     return f"{constraint} is {ratio:,.0f} {end} known value of {metric.name}, {number_text(value)}{unit}; {ask}"
 
 

@@ -16,6 +16,8 @@ from cggd_nas import ChannelChoice, Choice, Costs, RepeatChoice, Sliced, collect
 from cggd_nas.measure import Measurement
 from tests.nas.nets import NAMES, Strided, made
 
+pytestmark = pytest.mark.filterwarnings("ignore:example has")  # batches of 2 are meant here
+
 CHANNELS, IMAGE = 6, (2, 3, 5, 5)
 
 

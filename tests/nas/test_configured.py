@@ -10,6 +10,8 @@ from cggd_nas import Costs, configured, extract, measure, prunable
 os.environ["HF_HUB_OFFLINE"] = "1"
 transformers = pytest.importorskip("transformers")
 
+pytestmark = pytest.mark.filterwarnings("ignore:example has")  # batches of 2 are meant here
+
 IDS = torch.arange(14).reshape(2, 7)
 SMALL = {"hidden_size": 32, "num_hidden_layers": 3, "num_attention_heads": 4, "intermediate_size": 64, "vocab_size": 50}
 
