@@ -29,10 +29,10 @@ from cggd.rounding import number_text
 from cggd.solve import minimize as search
 from cggd.sweep import Front, sweep
 from cggd_compress.answer import KEEP, Compressed, Row
-from cggd_compress.calibration import Calibration, as_batches, model_inputs, read_data
+from cggd_compress.calibration import Calibration, as_batches, given_data, model_inputs, read_data
 from cggd_compress.choices import Choices, choices_of
 from cggd_compress.costs import COSTS, Limit, amount, as_limits, cost_of, parse_limit
-from cggd_compress.damage import error_function, group_errors, likely_ratios
+from cggd_compress.damage import check_function, error_function, group_errors, likely_ratios
 from cggd_compress.local import Scaled, local_errors
 from cggd_compress.network import Network, read_model
 from cggd_compress.options import Option, default_options, named_options
@@ -228,7 +228,7 @@ class Compression:
         if quick and timed:
             raise ValueError("quick=True measures no time for each format; leave out limits on latency, or quick")
         self.progress, self.quick = progress or _silent, quick
-        arrays = read_data(Path(data)) if isinstance(data, str | PathLike) else dict(data)
+        arrays = read_data(Path(data)) if isinstance(data, str | PathLike) else given_data(data)
         proto = _model(model, arrays)
         self.original = {"size": float(proto.ByteSize())}
         calibration = as_batches(model_inputs(proto.graph), arrays, whole(batch, "batch", least=1))
@@ -238,7 +238,7 @@ class Compression:
         whole_file = proto.SerializeToString()
         taught = None if teacher is None else _model(teacher, arrays).SerializeToString()
         digest = hashlib.blake2b(whole_file + (taught or b""), digest_size=8)
-        _check_runs(runtime, whole_file, calibration, error)
+        _check_runs(runtime, whole_file, calibration, error, taught=taught is not None)
         network = Network(proto, whole(least, "least", least=1))
         if not network.parts:
             kinds = network.kinds(least)
@@ -246,9 +246,9 @@ class Compression:
             raise ValueError(f"the model has no weights of {least} and more single-precision numbers{others}")
         seen = _trace(network, calibration)
         ranges = None if seen is None else seen.ranges
-        wanted = default_options(fast=timed, ranges=ranges) if options is None else _options(options, ranges)
-        self.choices = choices_of(network, wanted, runtime, together=together, progress=self.progress)
-        self.forbid = self.choices.forbidden(keep, bits)
+        wanted = default_options(fast=timed, ranges=ranges) if options is None else _options(_listed(options), ranges)
+        self.choices = choices_of(network, wanted, runtime, together=_listed(together), progress=self.progress)
+        self.forbid = self.choices.forbidden(_listed(keep), _listed(bits))
         self.bench = Bench(self.choices, calibration, runtime, error, timed, elsewhere, taught)
         units = {name: COSTS[name].unit for name in (("error", "latency") if timed else ("error",))}
         path = None
@@ -821,13 +821,16 @@ def _model(model: Any, arrays: Mapping[str, Any]) -> onnx.ModelProto:
     return export(model, arrays)
 
 
-def _check_runs(runtime: Runtime, data: bytes, calibration: Calibration, error: Any) -> None:
+def _check_runs(runtime: Runtime, data: bytes, calibration: Calibration, error: Any, *, taught: bool) -> None:
     """Raise a ValueError if ONNX Runtime cannot run the model as it was given, or its outputs have no such error."""
+    own = callable(error) and not taught  # a teacher may have other names of outputs
     try:
-        found = runtime.outputs(runtime.session(data), calibration.batches[:1])
+        found = runtime.outputs(runtime.session(data), calibration.batches[: None if own else 1])
     except Invalid as reason:
         raise ValueError(f"the model itself does not work: {reason}") from None
-    if not callable(error):
+    if own:
+        check_function(error, found)
+    elif not callable(error):
         error_function("mismatch" if error == "labels" else error, None)(found, found)
 
 
@@ -847,6 +850,11 @@ def _options(options: Sequence[Option | str], ranges: Mapping[str, tuple[float, 
     if KEEP in names or len(set(names)) < len(names):
         raise ValueError(f"options must have names of their own, other than {KEEP!r}, got {names}")
     return found
+
+
+def _listed(given: Any) -> Any:
+    """A list of texts, also where a single text is given."""
+    return [given] if isinstance(given, str) else given
 
 
 def _texts(choices: Choices) -> str:

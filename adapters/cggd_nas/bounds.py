@@ -39,10 +39,12 @@ class NoFeasibleArchitectureError(RuntimeError):
         super().__init__("\n".join(lines))
 
 
-def checked_bounds(constraints: Iterable[Constraint] | Constraint, supernet: Supernet) -> Sequence[Constraint]:
+def checked_bounds(
+    constraints: Iterable[Constraint] | Constraint, supernet: Supernet, *, hints: bool = True
+) -> Sequence[Constraint]:
     """Bounds on metrics of the supernet's space, with those on metrics of a part lifted to it.
 
-    Warns about bounds that are likely given in another unit than that of their metric.
+    With `hints`, warns about bounds that are likely given in another unit than that of their metric.
 
     Raises
     ------
@@ -64,7 +66,7 @@ def checked_bounds(constraints: Iterable[Constraint] | Constraint, supernet: Sup
         if np.isinf(ends).any() and metric.parted and not metric.noisy:  # such as peak memory
             seen = metric.evaluate(np.stack([0 * sizes, sizes - 1]))
             ends = np.where(np.isinf(ends), [seen.min(), seen.max()], ends)
-        if hint := unit_hint(bound, *ends.tolist()):
+        if hints and (hint := unit_hint(bound, *ends.tolist())):
             warnings.warn(hint, stacklevel=3)
     return bounds
 

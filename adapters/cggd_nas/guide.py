@@ -111,7 +111,7 @@ class TorchGuide:
         broadcast: bool = True,
     ) -> None:
         self.supernet = model if isinstance(model, Supernet) else collect(model)
-        bounds = checked_bounds(constraints, self.supernet)
+        bounds = checked_bounds(constraints, self.supernet, hints=witness is None)
         if witness is None and (closed := [bound for bound in bounds if np.isfinite(bound.metric.limits()).all()]):
             feasible_network(closed, 0, CHECK_SECONDS)
         self.guide = Guide(bounds, rescale=rescale, epsilon=epsilon, weights=weights, balance=balance)
@@ -222,6 +222,8 @@ class TorchGuide:
         return self._agreed(lambda: self.guide.observe(self._logits()))
 
     def _learning_rate(self, optimizer: torch.optim.Optimizer) -> float:
+        if not isinstance(optimizer, torch.optim.Optimizer):
+            raise TypeError(f"optimizer must be a torch.optim.Optimizer, got {optimizer!r}")
         ours = {id(parameter) for parameter in self.supernet.parameters}
         rates = [float(g["lr"]) for g in optimizer.param_groups if any(id(p) in ours for p in g["params"])]
         if not rates:

@@ -117,8 +117,8 @@ def fit_regressor(
         unit = f" {metric.unit}" if metric.unit else ""
         warnings.warn(
             f"the prediction of {metric.name!r} is weak: its error on {n_test} held-out networks is {rmse:.3g}{unit}, "
-            f"and the values' own standard deviation {spread:.3g}{unit}; train on more than {len(train)} networks, give "
-            "metrics with less noise (more repeats), or bound the metric itself",
+            f"and the values' own standard deviation {spread:.3g}{unit}; train on more than {len(train)} networks, "
+            "give a metric with less noise (more repeats), or bound the metric itself",
             stacklevel=2,
         )
     return Regressor(predicted, rmse, tau, len(train), n_test)

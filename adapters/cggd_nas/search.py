@@ -23,6 +23,7 @@ from cggd_nas.bounds import checked_bounds, feasible_network
 from cggd_nas.guide import TorchGuide, check_precision
 from cggd_nas.history import Epoch
 from cggd_nas.learners import Learners, OptimizerOf
+from cggd_nas.nested import described
 from cggd_nas.pretrained import Chooser, Finals
 from cggd_nas.relaxations import GumbelSoftmax, Relaxation
 from cggd_nas.result import NasResult
@@ -188,7 +189,9 @@ def search(
     }
     for argument, given in functions.items():
         if not callable(given):
-            raise TypeError(f"{argument} must be a function, see the documentation of search, got {given!r}")
+            made = " from parameters to an optimizer, such as partial(torch.optim.SGD, lr=0.1)"
+            what = f"a function{made if argument.endswith('optimizer') else ''}"
+            raise TypeError(f"{argument} must be {what}, see the documentation of search, got {described(given)}")
     if writer is not None and not callable(getattr(writer, "add_scalar", None)):
         raise TypeError(f"writer must have a method add_scalar, as TensorBoard's SummaryWriter, got {writer!r}")
     path = None if checkpoint is None else Path(checkpoint)

@@ -20,7 +20,8 @@ from torch.utils import _pytree as pytree
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import flop_registry
 
-from cggd_nas.failures import place_of
+from cggd_nas.failures import check_network, place_of
+from cggd_nas.nested import described
 
 Example = Tensor | Sequence[Tensor]
 
@@ -250,7 +251,10 @@ def tensors_of(example: Example) -> tuple[Tensor, ...]:
     """The arguments in an example, checked."""
     arguments = (example,) if isinstance(example, Tensor) else example
     if not isinstance(arguments, Sequence) or not arguments or not all(isinstance(x, Tensor) for x in arguments):
-        raise TypeError(f"example must be a tensor, or a sequence of the tensors that forward takes, got {example!r}")
+        raise TypeError(
+            "example must be a tensor, or a sequence of the tensors that forward takes, in its order and without "
+            f"targets, got {described(example)}"
+        )
     return tuple(arguments)
 
 
@@ -261,8 +265,7 @@ def fake_tensors(example: Example) -> tuple[Tensor, ...]:
 
 def fake_copy(module: nn.Module, memo: dict[int, Any] | None = None) -> nn.Module:
     """A copy in evaluation mode with fake parameters and buffers; `memo` as for ``deepcopy``."""
-    if not isinstance(module, nn.Module):
-        raise TypeError(f"module must be an nn.Module, got {module!r}")
+    check_network(module)
     replaced = replaced_tensors(module, fake)
     with without_numbers():
         return copy.deepcopy(module, (memo or {}) | replaced).eval()

@@ -270,6 +270,38 @@ def test_smaller_models_are_candidates_and_compared_with_the_original():
         compress([], data, ["size<=40%"])
 
 
+@pytest.mark.parametrize("wrong", [np.ones((4, 6)), [np.ones((4, 6))], [{"tokens": 1}], None])
+def test_data_without_names_of_inputs(model, wrong):
+    with pytest.raises(TypeError, match=r"data must be the path of .*; got (ndarray|list|NoneType)"):
+        compress(model, wrong, ["size<=50%"])
+
+
+@pytest.mark.parametrize(
+    ("function", "message"),
+    [
+        (lambda a, b: abs(a - b).mean(), "raised TypeError: unsupported operand"),
+        (lambda a: 0.0, "raised TypeError: .* takes 1 positional argument"),
+        (lambda a, b: abs(a["logits"] - b["logits"]).mean(), "raised KeyError: 'logits'"),
+        (lambda a, b: abs(a["scores"] - b["scores"]), r"returned an array of shape \(24, 40\)"),
+        (lambda a, b: None, "returned None"),
+        (lambda a, b: np.nan, "returned nan"),
+    ],
+)
+def test_an_error_function_of_another_form(model, data, function, message):
+    right = r"error must be a function of two mappings.* that returns a number.* 'scores' of shape \(24, 40\)"
+    with pytest.raises(TypeError, match=f"{right}.* it {message}"):
+        Compression(model, data, error=function)
+
+
+def test_single_texts_are_lists_of_one(model, data):
+    made = Compression(model, data, options="float16", keep="head*", bits="embed*=16")
+    assert {str(o) for d in made.choices.space.decisions for o in made.choices.space.option_labels(d)} == {
+        KEEP,
+        "float16",
+    }
+    assert set(made.forbid) == {"head.weight", "embed.weight"}
+
+
 # -- the command line -------------------------------------------------------------------------------------------------
 
 
