@@ -15,7 +15,7 @@ from torch.utils import _pytree as pytree
 from cggd_nas.trace import Numbers, Operation, Result, Trace
 
 # Types that outputs may contain besides tensors.
-_PLAIN = (bool, int, float, str, type(None))
+PLAIN = (bool, int, float, str, type(None))
 
 
 @dataclass(frozen=True, eq=False)
@@ -97,7 +97,7 @@ def _put(segment: Segment, part: Trace, numbers: Numbers, instead: Numbers) -> b
     placed: dict[int, int] = {}
     for old, new in zip(before, after, strict=True):
         if not (isinstance(old, Result) and isinstance(new, Result)):
-            if not isinstance(old, _PLAIN) or type(old) is not type(new) or old != new:
+            if not isinstance(old, PLAIN) or type(old) is not type(new) or old != new:
                 return False  # such as weights
             continue
         if (old.shape, old.stride, old.dtype) != (new.shape, new.stride, new.dtype):
