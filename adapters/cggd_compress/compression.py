@@ -389,6 +389,7 @@ class Compression:
         """
         swept, goal, fixed = cost_of(cost, "cost").name, cost_of(minimize, "minimize").name, self.bounds(limits)
         self._check_measured({swept, goal, *(limit.name for limit in fixed)})
+        self._hint_units(fixed, costly=False)
         if isinstance(bounds, int):
             low, high = self._range(swept)
             wanted = [Limit(swept, "<=", float(b)) for b in np.linspace(low, high, whole(bounds, "bounds", least=2))]
