@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Iterable, Iterator, Mapping, Sequence, Sized
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Sized
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -93,6 +93,18 @@ class Batch:
     def outputs(self, model: nn.Module) -> Any:
         """The outputs of a model for the inputs."""
         return model(*self.inputs, **self.named)
+
+    def loss(self, function: Callable[[Any, Any], Tensor], outputs: Any) -> Tensor:
+        """The loss of outputs, by a function of outputs and targets."""
+        try:
+            return function(outputs, self.targets)
+        except (TypeError, AttributeError) as error:
+            if isinstance(outputs, Tensor):
+                raise
+            raise TypeError(
+                f"loss cannot be computed from what the network returns, {described(outputs)}: {error}; give a "
+                "function of it, such as loss=lambda outputs, targets: cross_entropy(outputs.logits, targets)"
+            ) from error
 
 
 @dataclass(frozen=True, eq=False)
@@ -201,8 +213,10 @@ def _wrong(raw: Any, argument: str) -> str:
         right = "; a single batch is a list of one, [(inputs, targets)] or [mapping]"
     elif isinstance(raw, tuple | list) and any(isinstance(part, tuple | list | Mapping) for part in raw):
         right = "; give the list of batches itself, not a list that holds it"
+    parts = list(raw.values()) if isinstance(raw, Mapping) else list(raw) if isinstance(raw, tuple | list) else [raw]
+    got = [f"a tensor {tuple(p.shape)}" if isinstance(p, Tensor) else type(p).__name__ for p in parts[:3]]
     return (
         f"{argument} must give batches (inputs, targets), (first, second, ..., targets) or mappings of what forward "
         f"takes, of tensors with an axis of samples, as a DataLoader does; one of its batches is "
-        f"{described(raw)}{right}"
+        f"{' and '.join(got) or 'empty'}{right}"
     )

@@ -91,7 +91,7 @@ def distilled(
     classes = loss is functional.cross_entropy or isinstance(loss, nn.CrossEntropyLoss)
 
     def objective(batch: Batch, outputs: Any) -> Tensor:
-        own = loss(outputs, batch.targets)
+        own = batch.loss(loss, outputs)
         if teacher is None or share == 0:
             return own
         with torch.no_grad(), evaluating(teacher):

@@ -116,7 +116,7 @@ def _scores(
         for batch in checked(loader, argument, module):
             batch = batch.to(device)
             outputs, targets, samples = batch.outputs(module), batch.targets, batch.samples
-            total += float(loss(outputs, targets) if objective is None else objective(batch, outputs)) * samples
+            total += float(batch.loss(loss, outputs) if objective is None else objective(batch, outputs)) * samples
             n += samples
             if metric is not None:
                 measured += float(metric(outputs, targets)) * samples
@@ -218,7 +218,7 @@ def retrain(
                     optimizer.zero_grad()
                     batch = batch.to(device)
                     outputs = batch.outputs(module)
-                    (loss(outputs, batch.targets) if objective is None else objective(batch, outputs)).backward()
+                    (batch.loss(loss, outputs) if objective is None else objective(batch, outputs)).backward()
                     optimizer.step()
                     schedule.step()
                 scores.append(_scores(module, val, "val", loss, metric))

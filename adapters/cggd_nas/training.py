@@ -283,7 +283,7 @@ class Run:
 
     def _loss(self, batch: Batch, *, finite: bool = True) -> Tensor:
         batch = batch.to(self.device)
-        loss = self.settings.loss(batch.outputs(self.model), batch.targets)
+        loss = batch.loss(self.settings.loss, batch.outputs(self.model))
         if not isinstance(loss, Tensor):
             raise TypeError(f"loss must return a tensor of one number, got {loss!r}")
         if loss.numel() != 1 or (finite and not torch.isfinite(loss)):

@@ -326,7 +326,7 @@ def test_every_sets_how_often_the_architecture_steps():
         ({"train": (X, Y[:3])}, "train must hold as many inputs as targets, got 96 and 3"),
         ({"val": iter([VAL])}, "val must be tensors"),
         ({"val": []}, "val must be tensors"),
-        ({"train": X}, r"train must give batches \(inputs, targets\).* is a tensor of shape \(6,\)"),
+        ({"train": X}, r"train must give batches \(inputs, targets\).* is a tensor \(6,\)"),
         ({"train": (X, Y, Y)}, "takes 2 positional arguments but 3 were given"),
         (
             {"val": [{"x": X, "y": Y}]},

@@ -48,13 +48,13 @@ def supernet():
 
 searched = partial(search, epochs=2, warmup=0, progress=False)
 
-ONE_BATCH = r"is a tensor of shape \(8, 3\); a single batch is a list of one, \[\(inputs, targets\)\]"
+ONE_BATCH = r"is a tensor \(8, 3\); a single batch is a list of one, \[\(inputs, targets\)\]"
 MODULE = r"must be an nn.Module, got Supernet.*; its attribute model is one, and extract\(supernet, selection\)"
 CASES = {
     "evaluate a supernet": (lambda s, n, b: evaluate(s, [BATCH]), f"module {MODULE}"),
     "evaluate a selection": (lambda s, n, b: evaluate({"c": "a"}, [BATCH]), "module must .* got a dict of 'c'"),
     "evaluate on a batch": (lambda s, n, b: evaluate(n, BATCH), f"loader must give batches.*{ONE_BATCH}"),
-    "evaluate on a mapping": (lambda s, n, b: evaluate(n, {"input": X}), r"is 'input'; a single .* or \[mapping\]"),
+    "evaluate on a mapping": (lambda s, n, b: evaluate(n, {"input": X}), r"is str; a single .* or \[mapping\]"),
     "retrain on a batch": (lambda s, n, b: retrain(n, BATCH, [BATCH], 1), f"train must give.*{ONE_BATCH}"),
     "retrain, val a batch": (lambda s, n, b: retrain(n, [BATCH], BATCH, 1), f"val must give.*{ONE_BATCH}"),
     "retrain a supernet": (lambda s, n, b: retrain(s, [BATCH], [BATCH], 1), f"module {MODULE}"),
@@ -83,6 +83,14 @@ CASES = {
     "the class of an optimizer": (
         lambda s, n, b: TorchGuide(s, b).update(torch.optim.SGD),
         "optimizer must be a torch.optim.Optimizer, got <class",
+    ),
+    "a loss of objects": (
+        lambda s, n, b: evaluate(Wrapped(Output), [BATCH]),
+        r"loss cannot be computed from what the network returns, .*Output.*outputs.logits, targets\)",
+    ),
+    "the importance by a loss of objects": (
+        lambda s, n, b: prunable(Wrapped(Output), X, importance="taylor", batches=[BATCH], round_to=1),
+        "no channel and no block of Wrapped can be removed|loss cannot be computed",
     ),
     "export a supernet": (lambda s, n, b: export_onnx(s, X, "x.onnx"), f"module {MODULE}"),
     "export choices": (lambda s, n, b: export_onnx(s.model, X, "x.onnx"), "module must be a network without choices"),
