@@ -44,7 +44,8 @@ def described(value: Any) -> str:
     if isinstance(value, tuple | list):
         return f"a {type(value).__name__} of {' and '.join(described(item) for item in value[:3]) or 'nothing'}"
     text = repr(value)
-    return text if len(text) <= LONG and "\n" not in text else f"an object of type {type(value).__name__}"
+    first = text.partition("\n")[0][:LONG]
+    return text if first == text else f"{first}..."
 
 
 def mapped(function: Callable[[Any], Any], value: Any) -> Any:

@@ -74,7 +74,7 @@ CASES = {
     "prunable with choices": (lambda s, n, b: prunable(s.model, X), "model must be a network without choices.* at '0'"),
     "an optimizer": (
         lambda s, n, b: searched(s, BATCH, BATCH, b, weight_optimizer=torch.optim.SGD(s.weights(), 0.1)),
-        r"weight_optimizer must be a function from parameters to an optimizer, such as partial.* of type SGD",
+        r"weight_optimizer must be a function from parameters to an optimizer, such as partial.* got SGD \(\.\.\.",
     ),
     "no optimizer": (
         lambda s, n, b: searched(s, BATCH, BATCH, b, architecture_optimizer=lambda parameters: None),
