@@ -347,10 +347,9 @@ class Compression:
         self._check_measured({goal, *(limit.name for limit in asked)})
         if goal == "error" and not asked:
             raise ValueError("without limits the model stays as it is; give limits such as ['size<=25%'], or minimize")
-        self._hint_units(asked, costly=False)
+        self._warn_of_units(asked)
         if (message := self._impossible(asked)) is not None:
             return self._answer(Status.INFEASIBLE, None, asked, message)
-        self._hint_units(asked, costly=True)
         run = _Refinement(self, goal, asked, whole(measurements, "measurements", least=1), seed)
         checked: list[dict[str, float]] = []
         for row in run.order():
@@ -389,7 +388,7 @@ class Compression:
         """
         swept, goal, fixed = cost_of(cost, "cost").name, cost_of(minimize, "minimize").name, self.bounds(limits)
         self._check_measured({swept, goal, *(limit.name for limit in fixed)})
-        self._hint_units(fixed, costly=False)
+        self._warn_of_units(fixed)
         if isinstance(bounds, int):
             low, high = self._range(swept)
             wanted = [Limit(swept, "<=", float(b)) for b in np.linspace(low, high, whole(bounds, "bounds", least=2))]
@@ -453,12 +452,12 @@ class Compression:
         chosen = [limit for limit in limits if costly or not COSTS[limit.name].costly]
         return [Constraint(metrics[limit.name], limit.bound, limit.sense) for limit in chosen]
 
-    def _hint_units(self, limits: Sequence[Limit], *, costly: bool) -> None:
-        """Warn about limits that are likely in another unit; a time is compared with that of the original."""
-        for limit in (one for one in limits if one.name != "error" and COSTS[one.name].costly == costly):
-            metric = self.metrics[limit.name]
-            ends = [self.original_costs[limit.name]] * 2 if costly else metric.limits()
-            if hint := unit_hint(Constraint(metric, limit.bound, limit.sense), *ends):
+    def _warn_of_units(self, limits: Sequence[Limit]) -> None:
+        """Warn about limits that never bind and are likely in another unit."""
+        for constraint in self.constraints(limits, self.metrics, costly=False):
+            low, high = constraint.metric.limits()
+            hint = unit_hint(constraint, low, high)
+            if hint and constraint.satisfied(low if constraint.sense == "<=" else high):
                 warnings.warn(hint, stacklevel=3)
 
     def _impossible(self, limits: Sequence[Limit]) -> str | None:
@@ -476,7 +475,10 @@ class Compression:
             for r in found.remedies
             if r.value is not None
         ]
-        return f"{' and '.join(str(c) for c in found.conflict)} cannot be kept: {', or '.join(works) or 'proved'}"
+        hints = "".join(f"; {hint}" for c in found.conflict if (hint := unit_hint(c, *c.metric.limits())))
+        return (
+            f"{' and '.join(str(c) for c in found.conflict)} cannot be kept: {', or '.join(works) or 'proved'}{hints}"
+        )
 
     def _unreached(self) -> str:
         """A warning about weights whose format never changes the error, such as those of a branch never taken."""

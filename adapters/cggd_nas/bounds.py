@@ -40,11 +40,11 @@ class NoFeasibleArchitectureError(RuntimeError):
 
 
 def checked_bounds(
-    constraints: Iterable[Constraint] | Constraint, supernet: Supernet, *, hints: bool = True
+    constraints: Iterable[Constraint] | Constraint, supernet: Supernet, *, warn: bool = True
 ) -> Sequence[Constraint]:
     """Bounds on metrics of the supernet's space, with those on metrics of a part lifted to it.
 
-    With `hints`, warns about bounds that are likely given in another unit than that of their metric.
+    With `warn`, warns about bounds that never bind and are likely given in another unit than that of their metric.
 
     Raises
     ------
@@ -53,22 +53,28 @@ def checked_bounds(
         share of that value.
     """
     bounds = check_constraints(lifted(constraints, supernet), supernet.space)
-    sizes = supernet.space.sizes
     for bound in bounds:
-        metric = bound.metric
-        ends = np.array(metric.limits())
+        metric, ends = bound.metric, bound.metric.limits()
         if np.isinf(bound.bound) and np.isinf(ends[1 if bound.sense == "<=" else 0]):
             raise ValueError(
-                f"the bound {bound} never binds; if it is a share of {metric.name}.limits(), which are {ends.tolist()} "
+                f"the bound {bound} never binds; if it is a share of {metric.name}.limits(), which are {list(ends)} "
                 f"since no closed form is known, take a share of the value of a network instead, such as 0.5 * "
                 f"{metric.name}(selection), or leave the bound out"
             )
-        if np.isinf(ends).any() and metric.parted and not metric.noisy:  # such as peak memory
-            seen = metric.evaluate(np.stack([0 * sizes, sizes - 1]))
-            ends = np.where(np.isinf(ends), [seen.min(), seen.max()], ends)
-        if hints and (hint := unit_hint(bound, *ends.tolist())):
+        if warn and (hint := _hint(bound, loose=True)):
             warnings.warn(hint, stacklevel=3)
     return bounds
+
+
+def _hint(bound: Constraint, *, loose: bool) -> str:
+    """`unit_hint` if the bound never binds (`loose`), or if nothing satisfies it; otherwise empty."""
+    metric, sizes = bound.metric, bound.space.sizes
+    low, high = metric.limits()
+    if np.isinf([low, high]).any() and metric.parted and not metric.noisy:  # such as peak memory
+        seen = metric.evaluate(np.stack([0 * sizes, sizes - 1])).tolist()
+        low, high = (min(seen) if np.isinf(low) else low), (max(seen) if np.isinf(high) else high)
+    easiest = low if bound.sense == "<=" else high
+    return unit_hint(bound, low, high) if loose == bool(bound.satisfied(easiest)) else ""
 
 
 def feasible_network(bounds: Sequence[Constraint], seed: int, time_limit: float) -> Feasibility:
@@ -78,8 +84,9 @@ def feasible_network(bounds: Sequence[Constraint], seed: int, time_limit: float)
         return known
     space, rng = bounds[0].space, np.random.default_rng(seed)
     nearest = switches.search(space, bounds, None, rng, restarts=1, patience=NEAREST_STEPS).selection
+    hints = "".join(f"; {hint}" for hint in (_hint(bound, loose=False) for bound in bounds) if hint)
     raise NoFeasibleArchitectureError(
-        f"the bounds cannot be met: {known.proof}; cggd.diagnose(constraints) names bounds that would work",
+        f"the bounds cannot be met: {known.proof}; cggd.diagnose(constraints) names bounds that would work{hints}",
         space.labels(nearest),
         [bound.report(nearest) for bound in bounds],
     )

@@ -111,7 +111,7 @@ class TorchGuide:
         broadcast: bool = True,
     ) -> None:
         self.supernet = model if isinstance(model, Supernet) else collect(model)
-        bounds = checked_bounds(constraints, self.supernet, hints=witness is None)
+        bounds = checked_bounds(constraints, self.supernet, warn=witness is None)
         if witness is None and (closed := [bound for bound in bounds if np.isfinite(bound.metric.limits()).all()]):
             feasible_network(closed, 0, CHECK_SECONDS)
         self.guide = Guide(bounds, rescale=rescale, epsilon=epsilon, weights=weights, balance=balance)

@@ -7,7 +7,7 @@ import pytest
 
 from cggd import Additive, Function
 from cggd_nas import Costs, NoFeasibleArchitectureError, TorchGuide
-from cggd_nas.bounds import checked_bounds
+from cggd_nas.bounds import checked_bounds, feasible_network
 from tests.nas.nets import made
 
 
@@ -21,9 +21,14 @@ def costs():
 def test_a_bound_in_another_unit_is_hinted_at(costs, kind, factor):
     metric = getattr(costs, kind)()
     value = metric(costs.supernet.selection())
-    for bound in (metric <= factor * value, metric >= factor * value):
-        with pytest.warns(UserWarning, match=rf"{metric.name} .* known value of .*(is the bound in|plain number)"):
-            checked_bounds(bound, costs.supernet)
+    hint = rf"{metric.name} .* known value of .*(is the bound in|plain number)"
+    loose, tight = metric <= factor * value, metric >= factor * value
+    if factor < 1:
+        loose, tight = tight, loose
+    with pytest.warns(UserWarning, match=hint):
+        checked_bounds(loose, costs.supernet)
+    with pytest.raises(NoFeasibleArchitectureError, match=hint):  # memory: by trying all selections
+        feasible_network(checked_bounds(tight, costs.supernet), 0, 1.0)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         for near in (0.0, value / 20, value, 20 * value):
