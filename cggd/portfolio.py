@@ -70,7 +70,7 @@ def portfolio(
         Presolve(),  # constraints that no selection satisfies
         Enumerate(FEW_SELECTIONS, few_calls),  # milliseconds, and a proof
         Multipliers(),  # a bound, reduced costs and a selection, in linear time
-        Exact(share=EXACT_SHARE),  # branch and bound; solves many problems quickly
+        Exact(share=EXACT_SHARE, beside=Switches()),  # branch and bound solves many problems; local search in parallel
         Knapsacks(),  # a better relaxation of assignment problems
         Enumerate(),  # larger spaces, about a second at most
         replace(descent, last=1),  # needs nothing but evaluations

@@ -154,7 +154,7 @@ def test_a_neighbourhood_holds_the_best_selection_and_frees_a_share(data, proble
     best, layout = every[data.draw(st.integers(0, len(every) - 1))], problem.space.layout
     incumbent = Incumbent(problem)
     incumbent.take(Finding(best, relaxed.bound))
-    shared = cores._Cores(problem, incumbent, relaxed, 0.0, Budget())
+    shared = cores._Cores(incumbent, relaxed, 0.0, Budget())
     core = shared._neighbourhood(share, np.random.default_rng(seed))
     chosen = np.zeros(len(core), dtype=bool)
     chosen[layout.flat(best)] = True

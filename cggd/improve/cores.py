@@ -20,13 +20,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cggd.budget import Budget
+from cggd.improve.alongside import alongside
 from cggd.incumbent import Finding, Improver, Incumbent, seed_of
 from cggd.problem import Problem
 from cggd.program.bounds import Relaxed, open_cost
 from cggd.program.grid import proved
 from cggd.program.highs import LinearProgram, Outcome
 from cggd.program.settle import settle
-from cggd.program.threads import background
+from cggd.program.threads import POLL_SECONDS, background
 
 # Options beyond one per decision in the first core. On MMKP I07 it gives the best known selection within 0.1 s.
 FIRST_CORE = 20
@@ -84,9 +85,6 @@ WINS = (3.0, 1.0, 1.0)
 # Number of cores solved in parallel. The solver releases Python's global interpreter lock.
 WORKERS = 2
 
-# Interval between two checks of the budget while a core is being solved.
-POLL_SECONDS = 0.05
-
 # Seconds per option until the first check of the budget, measured with 1e7 options and rounded up.
 CORES_SECONDS = 1e-7
 
@@ -121,32 +119,20 @@ class Cores:
         if incumbent.relaxed is None or not budget.fits(CORES_SECONDS * problem.space.n_options):
             return
         mine, step = budget.part(share=self.share), incumbent.step(budget)
-        shared = _Cores(problem, incumbent, incumbent.relaxed, step, mine)
+        shared = _Cores(incumbent, incumbent.relaxed, step, mine)
         # If much of the gap is closed, the solver's neighbourhoods are better than local search.
         if self.beside is None or not budget.limited or incumbent.closing:
             yield from shared.run(seed_of(rng), WORKERS, whole=incumbent.cutting)
             return
-        second, known = iter(()), np.nan
-        for finding in shared.run(seed_of(rng), WORKERS - 1, wait=False):
-            yield finding
-            until = mine.seconds + POLL_SECONDS
-            if incumbent.cost != known:  # true in the first pass, too
-                second = self.beside.improve(problem, incumbent, mine, rng)
-            while mine.seconds < until and (found := next(second, _NOTHING)) is not _NOTHING:
-                yield found
-            known = incumbent.cost
-            shared.hear_of(incumbent.selection, known)
-            mine.wait(until - mine.seconds)
-
-
-_NOTHING: Any = object()
+        run = shared.run(seed_of(rng), WORKERS - 1, wait=False)
+        yield from alongside(run, self.beside, problem, incumbent, mine, rng)
 
 
 class _Cores:
     """State shared by the threads that solve cores."""
 
-    def __init__(self, problem: Problem, incumbent: Incumbent, relaxed: Relaxed, step: float, budget: Budget) -> None:
-        self.problem, self.budget = problem, budget
+    def __init__(self, incumbent: Incumbent, relaxed: Relaxed, step: float, budget: Budget) -> None:
+        self.budget, self.incumbent, problem = budget, incumbent, incumbent.problem
         self.reduced, self.relaxed = relaxed.reduced(), problem.sign * relaxed.bound
         known = -np.inf if incumbent.bound is None else problem.sign * incumbent.bound
         self.bound, self.step = max(self.relaxed, known), step
@@ -166,6 +152,9 @@ class _Cores:
         threads = [background.start(lambda job=job: self._guarded(job)) for job in work]
         try:
             while any(thread is not None and thread.is_alive() for thread in threads) or not self.findings.empty():
+                with self.lock:
+                    if self.incumbent.cost < self.cost:  # another improver found a better selection
+                        self.best, self.cost = self.incumbent.selection, self.incumbent.cost
                 try:
                     found = self.findings.get(wait, POLL_SECONDS)
                 except queue.Empty:
@@ -176,12 +165,6 @@ class _Cores:
                 yield found
         finally:
             self.left_behind = True
-
-    def hear_of(self, selection: NDArray[np.int64] | None, cost: float) -> None:
-        """Use a selection found by another improver, if it is better."""
-        with self.lock:
-            if cost < self.cost:
-                self.best, self.cost = selection, cost
 
     def _guarded(self, job: Callable[[], None]) -> None:
         try:
@@ -285,6 +268,10 @@ class _Cores:
         self.findings.put(Finding(selection, bound, none, error=error))
 
     # -- helpers ----------------------------------------------------------------------------------------------------
+
+    @property
+    def problem(self) -> Problem:
+        return self.incumbent.problem
 
     def _most(self) -> float:
         return open_cost(self.cost, self.relaxed, self.step)
