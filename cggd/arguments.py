@@ -17,7 +17,7 @@ import typer
 from cggd.constraints import Constraint
 from cggd.improve.descent import Descent
 from cggd.incumbent import Improver
-from cggd.io import parse_bounds, parse_rule, read_options, read_problem, read_rules
+from cggd.io import parse_bounds, parse_rule, read_metrics, read_options, read_rules
 from cggd.io.bounds import known_name
 from cggd.io.text import not_a_number, parse_lines, read_lines, read_text
 from cggd.metrics import Additive, Metric
@@ -191,8 +191,7 @@ class Wishes:
 def read_input(path: Path, wishes: Wishes) -> tuple[Problem | None, Mapping[str, Metric], list[Constraint]]:
     """The problem in a JSON file (None for a table), the metrics by name, and all constraints."""
     if path.name.lower().endswith((".json", ".json.gz")) or (str(path) == "-" and read_text(path).lstrip()[:1] == "{"):
-        problem = read_problem(path)
-        metrics = {metric.name: metric for metric in problem.metrics}
+        problem, metrics = read_metrics(path)
         return problem, metrics, [*problem.constraints, *wishes.on(problem.space, metrics)]
     space, metrics = wishes.table(path)
     return None, metrics, wishes.on(space, metrics)

@@ -29,6 +29,9 @@ FORMAT = 4
 # First line of a file, with a checksum of the npz archive that follows. The archive's own do not cover all bytes.
 HEADER = re.compile(rb"cggd-checkpoint ([0-9]{1,9}) ([0-9a-f]{64})\n")
 
+# What to do about a file that cannot be used.
+INSTEAD = "delete the file, or give another name, to begin a new search"
+
 # Largest depth of nested attributes of a fitted model.
 DEEPEST = 40
 
@@ -52,13 +55,18 @@ def load(path: Path) -> tuple[dict[str, Any], dict[str, NDArray[Any]]]:
         raise ValueError(f"{what}: it cannot be read ({error})") from error
     header = HEADER.match(data)
     if header is None:
-        raise ValueError(f"{what}, or was written by an older version: it does not begin as format {FORMAT} does")
+        raise ValueError(
+            f"{what}, or was written by an older version: it does not begin as format {FORMAT} does; {INSTEAD}"
+        )
     version, checksum = int(header[1]), header[2]
     if version != FORMAT:
-        raise ValueError(f"{what}: it has format {version}, and this version of cggd reads format {FORMAT}")
+        raise ValueError(
+            f"{path} was written by another version of cggd: it has format {version}, and this version reads format "
+            f"{FORMAT}; use that version, or {INSTEAD}"
+        )
     content = memoryview(data)[header.end() :]
     if _checksum(content) != checksum:
-        raise ValueError(f"{what}: its content does not match its checksum")
+        raise ValueError(f"{what}: its content does not match its checksum; {INSTEAD}")
     try:
         with np.load(io.BytesIO(content), allow_pickle=False) as file:
             arrays = {name: file[name] for name in file.files}
@@ -110,8 +118,8 @@ def _feed(put: Callable[[bytes], Any], thing: Any, above: tuple[int, ...]) -> No
         parts("set", *sorted(digest(member) for member in thing))
     elif is_dataclass(thing) and not isinstance(thing, type):
         # A field that is not an argument and begins empty is a cache, and is left out.
-        told = [field for field in fields(thing) if field.init or field.default_factory is MISSING]
-        parts(type(thing).__qualname__, *(getattr(thing, field.name, None) for field in told))
+        stored = [field for field in fields(thing) if field.init or field.default_factory is MISSING]
+        parts(type(thing).__qualname__, *(getattr(thing, field.name, None) for field in stored))
     elif isinstance(thing, Mapping):
         parts("mapping", *thing.keys(), *thing.values())
     elif isinstance(thing, list | tuple):

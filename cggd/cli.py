@@ -15,8 +15,10 @@ def main(arguments: list[str] | None = None) -> None:
         with suppress(OSError):  # the commands report an output that cannot be written
             print(f"cggd {__version__}", flush=True)
             sys.exit(0)
-    from cggd.commands import run
-
+    try:
+        from cggd.commands import run
+    except KeyboardInterrupt:
+        sys.exit(130)
     sys.exit(run(asked))
 
 

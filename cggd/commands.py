@@ -15,16 +15,19 @@ from typing import Annotated, Any
 
 import numpy as np
 import typer
+from numpy.typing import NDArray
 
 import cggd
 from cggd import demo as demonstration
 from cggd.arguments import (
+    Forbid,
     Maximize,
     Minimize,
     OptionTable,
     SearchOptions,
     Seed,
     Wishes,
+    forbidden,
     further_objectives,
     initial_selection,
     listed,
@@ -46,10 +49,10 @@ from cggd.feasibility import diagnose, smallest_bound
 from cggd.io import write_answers
 from cggd.io.text import write_text
 from cggd.measure import measure
-from cggd.metrics import values_of
+from cggd.metrics import Metric, values_of
 from cggd.metrics.base import CHUNK
 from cggd.outputs import check_outputs, check_writable, writing
-from cggd.plotting import plot_budgets, plot_search
+from cggd.plotting import plot_answer, plot_budgets, plot_search
 from cggd.plotting.pictures import check_picture, draw_into, load_plain_pyplot, save_picture
 from cggd.printable import in_columns, on_one_line
 from cggd.problem import Problem
@@ -94,8 +97,9 @@ def options_of_all(
 ) -> None:
     """Choose one option for each decision so that an objective is as good as possible within given bounds.
 
-    Exit status: 0 a feasible selection was found; 1 the input is wrong or a file cannot be written; 2 no selection
-    satisfies the bounds, or none was found.
+    Ctrl-C ends a search; the best result so far is printed and written. Exit status: 0 a feasible selection was found;
+    1 the input is wrong or a file cannot be written; 2 no selection satisfies the bounds, or none was found; 130 Ctrl-C
+    was pressed before or after a search.
     """
 
 
@@ -161,7 +165,7 @@ def solve_command(
         result = error.result
     if result.status is Status.INFEASIBLE and not (explain or json or quiet):
         note("--explain shows which constraints conflict, and what would work")
-    files = {table: lambda path: write_answers(result, path)}
+    files = {table: lambda path: write_answers(result, path, metrics=metrics, decimal=wishes.decimal)}
     files |= {save: lambda path: write_text(path, _document(result, explanation, history=True))}
     _deliver(result, files, _document(result, explanation) if json else None, explanation)
 
@@ -224,7 +228,10 @@ def sweep_command(
     except SweepError as error:
         complain(f"error: {error}")
         front = error.front
-    files = {table: lambda path: front.to_csv(path, selections=True), picture: lambda path: draw_into(path, front.plot)}
+    files = {
+        table: lambda path: front.to_csv(path, selections=True, decimal=wishes.decimal),
+        picture: lambda path: draw_into(path, front.plot),
+    }
     files |= {save: lambda path: write_text(path, front.to_json())}
     _deliver(front, files, front.to_json() if json else None)
 
@@ -238,6 +245,7 @@ def check(
     *,
     options: OptionTable,
     wishes: Wishes,
+    forbid: Forbid = None,
     seconds: Annotated[float, number_option("seconds for each call of the solver", "--time")] = 10.0,
     samples: Annotated[int, typer.Option(min=1, help="draw this many selections where there are more")] = 10_000,
     seed: Seed = 0,
@@ -249,15 +257,16 @@ def check(
     if not constraints:
         raise ValueError("nothing to check: give at least one --limit or --rule")
     space = constraints[0].metric.space
-    shares, together, of = _satisfied(space, constraints, samples, seed)
+    settings: dict[str, Any] = {"seed": seed, "time_limit": seconds, "forbid": forbidden(space, forbid or [])}
+    allowed = space.allowed(settings["forbid"])
+    shares, together, of = _satisfied(space, constraints, samples, seed, allowed)
     rows = [["bound", "least", "greatest", "satisfied by", "verdict"]]
     for c, share in zip(constraints, shares, strict=True):
-        low, high = c.metric.limits()
+        low, high = c.metric.limits() if allowed is None else _limits(c.metric, allowed)
         worst, easiest = (high, low) if c.sign > 0 else (low, high)
-        verdict = "always met" if c.satisfied(worst) else "can be met" if c.satisfied(easiest) else "cannot be met"
+        verdict = "always holds" if c.satisfied(worst) else "feasible" if c.satisfied(easiest) else "infeasible"
         rows.append([on_one_line(repr(c)[11:-1]), number_text(low), number_text(high), f"{share:.1%}", verdict])
     say("\n".join([str(space), *in_columns(rows), f"all together: {together:.2%} of {of}"]))
-    settings: dict[str, Any] = {"seed": seed, "time_limit": seconds}
     diagnosis = diagnose(constraints, **settings)
     say(diagnosis)
     if not diagnosis.feasibility.feasible:
@@ -296,13 +305,13 @@ def plot(
         Path | None, typer.Option("--out", help="picture to write; if left out, a PNG file beside the result")
     ] = None,
 ) -> None:
-    """Draw the course of a search and how much of each bound the selection uses."""
+    """Draw how much of each bound the selection uses, and the course of the search or, without steps, the selection."""
     path = save or Path(str(result).removesuffix(".gz")).with_suffix(".png")
     check_outputs([result], {"--out": path})
     check_picture(path, "--out")
     found = read_result(result)
     figure, (left, right) = load_plain_pyplot().subplots(1, 2, figsize=(13, 5), layout="constrained")
-    plot_search(found, ax=left)
+    (plot_search if len(found.history) else plot_answer)(found, ax=left)
     plot_budgets(found, ax=right)
     save_picture(figure, path)
     say(path)
@@ -347,20 +356,34 @@ def _make_folder(path: Path) -> None:
 # -- counting ---------------------------------------------------------------------------------------------------------
 
 
+def _limits(metric: Metric, allowed: NDArray[np.bool_]) -> tuple[float, float]:
+    """Lower and upper bound on the values of selections of allowed options."""
+    low, high = (sign * float(metric.least_with(sign, allowed)[allowed].min()) for sign in (1.0, -1.0))
+    return low, high
+
+
 def _satisfied(
-    space: cggd.ChoiceSpace, constraints: list[Constraint], samples: int, seed: int
+    space: cggd.ChoiceSpace,
+    constraints: list[Constraint],
+    samples: int,
+    seed: int,
+    allowed: NDArray[np.bool_] | None = None,
 ) -> tuple[list[float], float, str]:
     """Share of selections that satisfy each constraint, the share that satisfies all, and which selections these are.
 
     They are drawn a chunk at a time, so that memory does not grow with them.
     """
     rows = max(1, CHUNK // space.n_decisions)
-    everything = space.n_selections <= min(samples, rows)
-    n = space.n_selections if everything else samples
+    kept = [] if allowed is None else [np.flatnonzero(some) for some in np.split(allowed, space.offsets[1:-1])]
+    inner = cggd.ChoiceSpace.from_sizes([len(options) for options in kept]) if kept else space
+    everything = inner.n_selections <= min(samples, rows)
+    n = inner.n_selections if everything else samples
     rng = np.random.default_rng(seed)
     each, together = np.zeros(len(constraints)), 0
     for done in range(0, n, rows):
-        selections = space.enumerate() if everything else space.sample(min(rows, n - done), rng)
+        selections = inner.enumerate() if everything else inner.sample(min(rows, n - done), rng)
+        if kept:
+            selections = np.stack([options[at] for options, at in zip(kept, selections.T, strict=True)], axis=1)
         held = np.array([c.satisfied(values_of(c.metric, selections)) for c in constraints])
         each += held.sum(axis=1)
         together += int(held.all(axis=0).sum())
@@ -479,10 +502,13 @@ def _run(arguments: list[str]) -> int:
     try:
         given = sys.argv[1:] if arguments is None else arguments
         status = command.main(arguments, prog_name="cggd", standalone_mode=False, obj=given)
+        if status == INTERRUPTED:  # the parser has caught the KeyboardInterrupt
+            raise KeyboardInterrupt
         return status if isinstance(status, int) else FEASIBLE
     except BrokenPipeError:
         return _close_output()
     except (KeyboardInterrupt, typer.Abort):
+        complain("interrupted before there was a result")
         return INTERRUPTED
     except (ValueError, TypeError, OSError, ImportError) as error:
         complain(f"error: {error}")

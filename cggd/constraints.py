@@ -12,7 +12,7 @@ from numpy.typing import ArrayLike, NDArray
 from cggd.checks import as_amount, as_number, own
 from cggd.metrics import Additive, Metric, maximum
 from cggd.metrics.base import check_metric, operators, worsened
-from cggd.rounding import OPERATIONS, UNIT, number_text, snapped, true_texts
+from cggd.rounding import OPERATIONS, UNIT, bound_text, number_text, snapped, true_texts
 from cggd.space import ChoiceSpace
 
 
@@ -186,7 +186,7 @@ class Constraint:
     def __str__(self) -> str:
         if self.words:
             return self.words
-        return _bound_text(self.metric.name, self.sense, number_text(self.bound), self.metric.unit, self.confidence)
+        return _bound_text(self.metric.name, self.sense, bound_text(self.bound), self.metric.unit, self.confidence)
 
     def __bool__(self) -> bool:
         raise TypeError(
@@ -195,7 +195,7 @@ class Constraint:
         )
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Row:
     """One line of a constraint report.
 
@@ -213,9 +213,12 @@ class Row:
     confidence: float | None = None
     words: str = ""
 
+    def __repr__(self) -> str:
+        return f"Row({self})"
+
     def __str__(self) -> str:
         if np.isnan(self.value):
-            bound = number_text(self.bound)
+            bound = bound_text(self.bound)
             return f"{self.words or _bound_text(self.name, self.sense, bound, self.unit, self.confidence)}: not valid"
         if self.words:
             unit = f" {self.unit}" if self.unit else ""
@@ -224,6 +227,7 @@ class Row:
                 f"kept{left}" if self.satisfied else f"violated by {number_text(-self.slack)}{unit}"
             )
         value, bound = true_texts(self.value, self.bound)
+        bound = max(bound, bound_text(self.bound), key=len)
         fact = f"{number_text(self.slack)} left" if self.satisfied else f"violated by {number_text(-self.slack)}"
         return f"{_bound_text(self.name, self.sense, bound, self.unit, self.confidence)}: {value}, {fact}"
 
@@ -330,7 +334,8 @@ def check_constraints(
     if isinstance(constraints, Constraint) or (hasattr(constraints, "on") and not isinstance(constraints, Metric)):
         constraints = [cast(Any, constraints)]
     if isinstance(constraints, str | Metric) or not isinstance(constraints, Iterable):
-        raise TypeError(f"constraints must be a list of constraints such as [metric <= 5], got {constraints!r}")
+        hint = "; of a function f give [Function(space, f) <= 5]" if callable(constraints) else ""
+        raise TypeError(f"constraints must be a list of constraints such as [metric <= 5], got {constraints!r}{hint}")
     given = list(constraints)
     if space is None:
         space = next((c.space for c in given if isinstance(c, Constraint)), None)
@@ -342,6 +347,9 @@ def check_constraints(
             one = cast(Rule, one).on(space)
         if not isinstance(one, Constraint):
             hint = "; for metric == 5 give metric <= 5 and metric >= 5" if isinstance(one, bool) else ""
+            if callable(one):
+                hint = "; of a function f that returns numbers give Function(space, f) <= 5, of one that returns "
+                hint += "bools cggd.rules.holds(f)"
             raise TypeError(f"constraints must hold constraints such as metric <= 5, got {one!r}{hint}")
         if one.space is not space:
             raise ValueError(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from cggd.metrics.base import sum_table_of
 from cggd.problem import Problem
 
 
@@ -34,6 +35,6 @@ def default_options(problem: Problem) -> NDArray[np.int64]:
     layout = problem.space.layout
     least = np.ones(layout.n_options, dtype=bool)
     for constraint in problem.constraints:
-        if constraint.sense == "<=" and np.isfinite(constraint.bound) and (table := constraint.metric.sum_table()):
+        if constraint.sense == "<=" and np.isfinite(constraint.bound) and (table := sum_table_of(constraint.metric)):
             least &= table.values == layout.spread(layout.reduce(np.minimum, table.values))
     return layout.argmax(least.astype(float))

@@ -108,7 +108,7 @@ class BoundWorth:
     without: Worth | None
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Explanation:
     """Explanation of a result; `print` shows it.
 
@@ -130,6 +130,9 @@ class Explanation:
     bounds: Sequence[BoundWorth]
     diagnosis: Diagnosis | None
     complete: bool
+
+    def __repr__(self) -> str:
+        return f"Explanation({len(self.choices)} options, {len(self.bounds)} bounds, of {self.result!r})"
 
     def of(self, decision: Hashable) -> list[Choice]:
         """The options of one decision, the best ones first."""

@@ -210,6 +210,11 @@ class Program:
         values : array-like of shape (n_options,), or dense or sparse matrix of shape (n_rows, n_options)
         constant : float
         """
+        if np.shape(values)[-1:] != (self.space.n_options,):
+            raise ValueError(
+                f"values of a sum must have a number for each of {self.space.n_options} options, got shape "
+                f"{np.shape(values)}"
+            )
         if sparse.issparse(values) or np.ndim(values) == 2:
             return self._sums(sparse.csr_array(values, dtype=float)) + constant
         flat = np.asarray(values)

@@ -12,18 +12,19 @@ from numpy.typing import ArrayLike, NDArray
 
 from cggd.checks import check_time_limit, whole
 from cggd.constraints import Constraint, Row, check_constraints
-from cggd.metrics import Metric, afresh
+from cggd.metrics import Metric, without_cache
+from cggd.metrics.base import check_metric
 from cggd.portfolio import FEW_CALLS, feasibility_portfolio, portfolio
 from cggd.printable import html_table
 from cggd.problem import Problem, nothing
 from cggd.result import Result, Status
-from cggd.rounding import number_text
+from cggd.rounding import bound_text, number_text
 from cggd.series import Series
 from cggd.solve import solve
 from cggd.space import ChoiceSpace
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Feasibility:
     """Whether constraints can be satisfied together.
 
@@ -46,13 +47,17 @@ class Feasibility:
     constraints: Sequence[Row]
     proof: str
 
+    def __repr__(self) -> str:
+        rows = f", {', '.join(map(str, self.constraints))}" if 0 < len(self.constraints) <= 6 else ""
+        return f"Feasibility({self.status.name}{rows}{', ' + self.proof if self.proof else ''})"
+
     @property
     def feasible(self) -> bool:
         """Whether a selection was found."""
         return self.status is Status.FEASIBLE
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class SmallestBound:
     """The tightest bound on a metric that is feasible together with other constraints.
 
@@ -75,6 +80,9 @@ class SmallestBound:
     selection: dict[Hashable, Hashable] | None
     named: Constraint | None = None
 
+    def __repr__(self) -> str:
+        return f"SmallestBound({self})"
+
     def __str__(self) -> str:
         if self.named is not None and self.value is not None:
             least = "at least " if self.proved else ""
@@ -84,10 +92,10 @@ class SmallestBound:
         if self.value is None:
             return f"no bound on {name} works" if self.proved else f"no bound on {name} that works was found"
         known = "is the tightest bound that works" if self.proved else "works, and is the tightest found"
-        return f"{name} {self.sense} {number_text(self.value)}{unit} {known}"
+        return f"{name} {self.sense} {bound_text(self.value, self.sense)}{unit} {known}"
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Diagnosis:
     """Whether constraints can be satisfied together, and if not, which of them conflict.
 
@@ -107,13 +115,17 @@ class Diagnosis:
     minimal: bool
     remedies: Sequence[SmallestBound]
 
+    def __repr__(self) -> str:
+        conflict = f", conflict [{', '.join(map(str, self.conflict))}]" if self.conflict else ""
+        return f"Diagnosis({self.feasibility.status.name}{conflict})"
+
     def __str__(self) -> str:
         lines = [self.feasibility.status.value]
         if self.feasibility.proof:
             lines[0] += f"; {self.feasibility.proof}"
         if not self.conflict:
             return "\n".join(lines + [f"  {row}" for row in self.feasibility.constraints])
-        these = "these bounds cannot be met together" if len(self.conflict) > 1 else "this bound cannot be met"
+        these = "these bounds are infeasible together" if len(self.conflict) > 1 else "this bound is infeasible"
         lines.append(these + ("" if self.minimal else " (some of them may not be needed for that)"))
         lines += [f"  {c}" for c in self.conflict]
         if self.remedies:
@@ -201,8 +213,7 @@ def smallest_bound(
     """
     if sense not in ("<=", ">="):
         raise ValueError(f'sense must be "<=" or ">=", got {sense!r}')
-    if not isinstance(metric, Metric):
-        raise TypeError(f"metric must be a Metric, got {metric!r}")
+    check_metric(metric, "metric")
     check_constraints(others, metric.space)
     try:
         asked = _Question.of(others, seed, time_limit, max_evaluations, forbid, space=metric.space)
@@ -231,7 +242,7 @@ def diagnose(
     >>> time, cost = Additive(space, [1, 5, 1, 5], name="time"), Additive(space, [5, 1, 5, 1], name="cost")
     >>> print(diagnose([time <= 6, cost <= 5, time >= 0]))
     infeasible: no selection satisfies the constraints (proved); all 4 selections were evaluated
-    these bounds cannot be met together
+    these bounds are infeasible together
       time <= 6
       cost <= 5
     what would work while the other bounds stay as they are
@@ -333,7 +344,7 @@ class _Question:
             budget.evaluation.calls -= calls
             return SmallestBound(metric, sense, None, result is not None and result.status is Status.INFEASIBLE, None)
         asked = Constraint(metric, np.inf if sense == "<=" else -np.inf, sense, confidence)
-        with afresh():
+        with without_cache():
             value = asked.report(result.indices).value
         return SmallestBound(metric, sense, value, result.status is Status.OPTIMAL, result.selection)
 

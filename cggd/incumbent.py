@@ -197,16 +197,16 @@ class Incumbent:
         """
         self.relaxed = finding.relaxed or self.relaxed
         self.error = max((e for e in (self.error, finding.error) if e is not None), default=None)
-        improved = finding.selection is not None and self._weigh(finding, seconds)
+        improved = finding.selection is not None and self._take_selection(finding, seconds)
         if finding.bound is not None:
             self._tighten(finding.bound)
         if finding.proof is not None and self.candidates:
-            self._refuse(f"no selection satisfies the constraints ({finding.proof})", "the claim")
+            self._warn_of_refuted(f"no selection satisfies the constraints ({finding.proof})", "the claim")
         else:
             self.proof = self.proof or finding.proof
         return improved
 
-    def _weigh(self, finding: Finding, seconds: float) -> bool:
+    def _take_selection(self, finding: Finding, seconds: float) -> bool:
         problem, selection = self.problem, np.asarray(finding.selection)
         if finding.values is None:
             try:
@@ -237,7 +237,7 @@ class Incumbent:
             if improved:
                 kept = _kept(problem.space.check_selections(selection[None])[0])
                 self.candidates.append(Candidate(value, kept, values))
-                self._doubt()
+                self._check_claims()
         if violations.any() and not self.candidates:
             self.keep_nearest(Candidate(np.nan, _kept(selection), values))
         if finding.place is not None:
@@ -270,24 +270,24 @@ class Incumbent:
         if np.isnan(bound):
             raise ValueError("the bound of a finding must be a number, got nan")
         if self._refutes(bound):
-            self._refuse(f"no objective is better than {bound!r}", "the bound")
+            self._warn_of_refuted(f"no objective is better than {bound!r}", "the bound")
             return
         self._bound = bound if self.bound is None else sign * max(sign * self.bound, sign * bound)
 
-    def _doubt(self) -> None:
+    def _check_claims(self) -> None:
         """Discard a bound or a proof that a new best selection refutes."""
         if self._bound is not None and self._bound != self.problem.bound and self._refutes(self._bound):
-            self._refuse(f"no objective is better than {self._bound!r}", "the bound")
+            self._warn_of_refuted(f"no objective is better than {self._bound!r}", "the bound")
             self._bound = None
         if self.proof is not None:
-            self._refuse(f"no selection satisfies the constraints ({self.proof})", "the claim")
+            self._warn_of_refuted(f"no selection satisfies the constraints ({self.proof})", "the claim")
             self.proof = None
 
     def _refutes(self, bound: float) -> bool:
         """Whether the best selection is better than a bound by more than rounding."""
         return bool(self.candidates) and self.problem.sign * bound - self.cost > OPERATIONS * UNIT * abs(self.cost)
 
-    def _refuse(self, claim: str, what: str) -> None:
+    def _warn_of_refuted(self, claim: str, what: str) -> None:
         warnings.warn(
             f"an improver claimed that {claim}, but a selection has {self.value!r}; {what} is not used",
             RuntimeWarning,

@@ -23,7 +23,7 @@ import typer
 
 from cggd.arguments import Forbid, Seed, Wishes, forbidden, note, with_groups
 from cggd.checks import short
-from cggd.io import read_t4, write_selection, write_t4
+from cggd.io import read_t4, write_answers, write_t4
 from cggd.io.bounds import known_name, named_in
 from cggd.io.text import write_text
 from cggd.metrics import Additive, Invalid, Measurement, Metric
@@ -102,7 +102,9 @@ def measure(
         complain(f"error: {error}")
         result = error.result
 
-    files: dict[Path | None, Callable[[Path], Any]] = {table: lambda path: write_selection(result.selection, path)}
+    files: dict[Path | None, Callable[[Path], Any]] = {
+        table: lambda path: write_answers(result, path, metrics=metrics, decimal=wishes.decimal)
+    }
     files |= {save: lambda path: write_text(path, result.to_json())}
     files |= {t4: lambda path: write_t4(bench, path)}
     files |= {picture: lambda path: draw_into(path, partial(plot_measurements, problem))}

@@ -17,7 +17,7 @@ from cggd.metrics.base import Memory, check_metric
 from cggd.space import ChoiceSpace
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Problem:
     """An objective and constraints of one choice space.
 
@@ -43,6 +43,11 @@ class Problem:
     constraints: Sequence[Constraint] = ()
     sense: Literal["minimize", "maximize"] = "minimize"
     allowed: NDArray[np.bool_] | None = None
+
+    def __repr__(self) -> str:
+        n = len(self.constraints)
+        limits = f"{n} constraint{'' if n == 1 else 's'}" if n > 6 else f"[{', '.join(map(str, self.constraints))}]"
+        return f"Problem({self.sense} {self.objective.name}, {limits}, {self.space})"
 
     def __post_init__(self) -> None:
         check_metric(self.objective, "objective")

@@ -29,7 +29,7 @@ class Status(Enum):
     UNKNOWN = "unknown: no selection that satisfies the constraints was found, and it is not proved that there is none"
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class History:
     """The course of a search, one entry per step.
 
@@ -51,6 +51,9 @@ class History:
     violation: NDArray[np.float64]
     best: NDArray[np.float64]
     seconds: NDArray[np.float64]
+
+    def __repr__(self) -> str:
+        return f"History({len(self)} steps)"
 
     @classmethod
     def of(cls, entries: Sequence[tuple[int, float, NDArray[np.float64], float, float]], n_constraints: int) -> History:
@@ -118,7 +121,7 @@ class Run:
     exhausted: bool = False
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Result:
     """The selection that a search found, and what is known about it.
 
@@ -163,6 +166,12 @@ class Result:
     run: Run
     remeasured: bool = True
     alternatives: tuple[Result, ...] = ()
+
+    def __repr__(self) -> str:
+        unit, n = f" {self.unit}" if self.unit else "", len(self.selection or self.nearest or ())
+        value = f", {self.objective} = {number_text(self.value)}{unit}" if self.value is not None else ""
+        what = "no selection" if n == 0 else f"{'' if self.selection else 'nearest selection of '}{n} decisions"
+        return on_one_line(f"Result({self.status.name}{value}, {what}, {self.stopped.value})")
 
     @property
     def problem(self) -> Any:

@@ -7,6 +7,7 @@ largest partial sum, so ``0.1 + 0.2 <= 0.3`` holds. Anything else is compared as
 
 from __future__ import annotations
 
+from decimal import ROUND_CEILING, ROUND_FLOOR, Context, Decimal
 from typing import Any
 
 import numpy as np
@@ -114,6 +115,25 @@ def number_text(number: float, digits: int = 6) -> str:
         return f"{number:.0f}" if abs(number) < 1e16 else repr(number)
     before = len(f"{abs(number):.0f}") if 1e5 <= abs(number) < 1e15 else 0  # then two decimal places are shown
     return f"{number:.{max(digits, before + 2 if before else 0)}g}"
+
+
+def bound_text(bound: float, sense: str = "") -> str:
+    """A bound as text: exactly if 12 digits suffice, otherwise as `number_text`; with a sense, never a tighter one.
+
+    Examples
+    --------
+    >>> bound_text(1.0000001), bound_text(2 / 3), bound_text(2 / 3, ">="), bound_text(1 / 3, "<=")
+    ('1.0000001', '0.666667', '0.666666', '0.333334')
+    """
+    for text in (number_text(bound), f"{bound:.12g}"):
+        if float(text) == bound:
+            return text
+    nearest = number_text(bound)
+    if not sense or (float(nearest) > bound) == (sense == "<="):
+        return nearest
+    digits = sum(map(str.isdigit, nearest.split("e")[0].lstrip("-0.")))
+    rounding = ROUND_CEILING if sense == "<=" else ROUND_FLOOR
+    return number_text(float(Context(prec=max(6, digits), rounding=rounding).create_decimal(Decimal(bound))))
 
 
 def true_texts(*numbers: float) -> list[str]:

@@ -473,12 +473,12 @@ def same(
         known, out = _Labels(space, as_text=as_text), []
         places = list(range(space.n_decisions) if labels == ("*",) else map(known.position, labels))
         groups = {place: known.groups(place, by) for place in places}
-        told = all(sum(map(len, groups[place].values())) == space.sizes[place] for place in places)
+        complete = all(sum(map(len, groups[place].values())) == space.sizes[place] for place in places)
         # Where every option has a label, all decisions agree if each agrees with the first.
-        for place, there in combinations(places, 2) if not told else ((places[0], other) for other in places[1:]):
+        for place, there in combinations(places, 2) if not complete else ((places[0], other) for other in places[1:]):
             for label, options in groups[place].items():
                 here, same = {(place, option): 1 for option in options}, groups[there].get(label, [])
-                if told:
+                if complete:
                     out.append((here | {(there, option): -1 for option in same}, 0))
                     continue
                 others = [option for some in groups[there].values() for option in some if option not in same]
@@ -594,6 +594,10 @@ class Check:
             return 1.0 - _answer(given, self.words)
 
         return Constraint(Function(space, broken, name=self.words), 0, "<=", words=self.words)
+
+    def named(self, words: str) -> Check:
+        """The same rule under another name."""
+        return replace(self, words=words)
 
     def __repr__(self) -> str:
         return f"Rule({self.words})"

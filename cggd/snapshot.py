@@ -19,6 +19,9 @@ from cggd.incumbent import Candidate, Improver, Incumbent
 from cggd.problem import Problem
 from cggd.result import History
 
+# Facts of which only a digest is stored.
+_DATA = ("layout", "labels", "forbidden options", "values of the objective", "values of the constraints")
+
 # The columns of a stored history except the violations, and their dtype kinds.
 HISTORY = (("start", "i"), ("value", "f"), ("best", "f"), ("seconds", "f"))
 
@@ -84,13 +87,27 @@ def restore(
     for name, mine in search.items():
         if theirs.get(name) != mine:
             raise ValueError(
-                f"checkpoint {path} belongs to another search: its {name} is {theirs.get(name)!r}, here it is {mine!r}"
+                f"checkpoint {path} belongs to another search: its {_difference(name, theirs.get(name), mine)}; "
+                f"search as before to continue from it, or {checkpoint.INSTEAD}"
             )
     try:
         _read(facts, arrays, incumbent, budget, improvers)
     except (ValueError, TypeError, KeyError, IndexError, AttributeError, OverflowError) as error:
         what = f"it lacks {error}" if isinstance(error, KeyError) else str(error)
         raise ValueError(f"{path} is not a cggd checkpoint, or is damaged: {what}") from error
+
+
+def _difference(name: str, stored: Any, here: Any) -> str:
+    """What differs between the stored search and this one; digests of data are not shown."""
+    if name in _DATA:
+        return f"{name} differ"
+    if not isinstance(stored, list) or not isinstance(here, list):
+        return f"{name} is {stored!r}, here it is {here!r}"
+    texts = [[str(one).rsplit(" ", 2 if name == "constraints" else 1)[0] for one in some] for some in (stored, here)]
+    if texts[0] == texts[1]:
+        return f"{name} read alike, but their parameters or numbers differ"
+    before, now = (", ".join(some) or "none" for some in texts)
+    return f"{name} are {before}, here they are {now}"
 
 
 def _read(

@@ -19,7 +19,8 @@ from cggd.checks import as_amount, check_time_limit, whole
 from cggd.constraints import Constraint, Rule
 from cggd.defaults import default_options
 from cggd.incumbent import Candidate, Finding, Improver, Incumbent
-from cggd.metrics import Executor, Metric, afresh, evaluating, values_of
+from cggd.metrics import Executor, Metric, evaluating, values_of, without_cache
+from cggd.metrics.base import check_metric
 from cggd.metrics.evaluation import OutOfCalls, OutOfTime
 from cggd.metrics.workers import EXECUTOR_WANTED, shared
 from cggd.outputs import check_writable
@@ -126,7 +127,8 @@ def minimize(
         `improvers` are given. If some metric is costly, only its calls count; these are made once per
         selection. Several answers and objectives share the limit.
     gap : float
-        Relative gap to the bound at which the search stops; with 0 it continues to the optimum.
+        Share of the bound, less than 1: the search stops when the value is this close to the bound. With 0 it continues
+        to the optimum.
     initial : mapping or array-like, optional
         A selection to start from: a mapping of labels for some or all decisions, or option indices for all.
     forbid : mapping of decision to options, or bool array of shape (n_options,), optional
@@ -208,6 +210,8 @@ def _optimise(objective: Any, constraints: Any, sense: Literal["minimize", "maxi
         return solve(Problem(objective, constraints, sense), **options)
     if not objective:
         raise ValueError("objective is an empty list; give at least one metric")
+    for place, one in enumerate(objective):
+        check_metric(one, f"objective[{place}]")
     return solve_in_order(Problem(objective[0], constraints, sense), [(one, sense) for one in objective[1:]], **options)
 
 
@@ -265,7 +269,8 @@ def check_options(**options: Any) -> dict[str, Any]:
     if out["max_evaluations"] is not None:
         out["max_evaluations"] = whole(out["max_evaluations"], "max_evaluations", least=1)
     check_time_limit(out["time_limit"])
-    as_amount(out["gap"], "gap")
+    if as_amount(out["gap"], "gap") >= 1:
+        raise ValueError(f"gap is a share of the bound and must be less than 1, got {out['gap']}; 0.05 means 5 %")
     if out["callback"] is not None and not callable(out["callback"]):
         raise TypeError(f"callback must be callable, got {out['callback']!r}")
     if out["executor"] is not None and not (hasattr(out["executor"], "submit") or callable(out["executor"])):
@@ -340,11 +345,18 @@ class _Search:
         try:
             if prepared:
                 self._save()
+                self.budget.evaluation.admit = None
+                if failure is None and stopped not in (Stop.INFEASIBLE, Stop.CALLBACK):
+                    self._evaluating(lambda: self._evaluate_first(interrupted=stopped is Stop.INTERRUPTED))
+        except OutOfCalls:
+            pass
         except KeyboardInterrupt:
             stopped, note = Stop.INTERRUPTED, ""
         except Exception as error:
-            failure = failure or error
-        self.budget.evaluation.admit = None
+            if stopped is Stop.INTERRUPTED:
+                note = f"then {_text(error)}"
+            elif failure is None:
+                failure, stopped, note = error, Stop.FAILED, _text(error)
         self.budget.evaluation.reserved = 0
         try:
             chosen = self._evaluating(self._verified)
@@ -388,8 +400,6 @@ class _Search:
         self.budget.evaluation.admit = None
         if stop is not Stop.CALLBACK:
             self._harvest()
-        if stop is not Stop.INFEASIBLE and stop is not Stop.CALLBACK:
-            self._glance()
         if stop is None:
             stop = Stop.TIME if self.budget.refused else Stop.DONE
         error = self.incumbent.error
@@ -469,21 +479,28 @@ class _Search:
             return Stop.CALLBACK
         return self.incumbent.settled(self.budget) or self.budget.reason()
 
-    def _glance(self) -> None:
-        """Evaluate one selection for the result if no improver had time to, unless some metric is costly."""
-        incumbent, space = self.incumbent, self.problem.space
-        if self.problem.costly:
+    def _evaluate_first(self, *, interrupted: bool) -> None:
+        """Evaluate one selection if no feasible one is known: the first of a descent, else the first allowed options.
+
+        It is not in the checkpoint, so that a resumed search takes the same steps. No call of a costly metric is made;
+        and if some selection is known, none of a black box after the time limit, and nothing after Ctrl-C.
+        """
+        incumbent, problem, space = self.incumbent, self.problem, self.problem.space
+        if incumbent.candidates or self.budget.evaluation.exhausted:
             return
-        known = incumbent.candidates or incumbent.nearest is not None
-        if known or self.budget.evaluation.exhausted or not self.budget.fits(LOOK_SECONDS * space.n_options, late=True):
+        if incumbent.nearest is not None and (interrupted or (self.budget.left == 0 and problem.calls_each)):
+            return
+        if not self.budget.fits(LOOK_SECONDS * space.n_options, late=True):
             return
         scores = np.zeros(space.n_options)
         if incumbent.initial is not None:
             given = np.flatnonzero(incumbent.initial >= 0)
             scores[space.offsets[given] + incumbent.initial[given]] = 1.0
-        if self.problem.allowed is not None:
-            scores[~self.problem.allowed] = -1.0
-        incumbent.take(Finding(space.layout.argmax(scores) if incumbent.first is None else incumbent.first))
+        if problem.allowed is not None:
+            scores[~problem.allowed] = -1.0
+        first = space.layout.argmax(scores) if incumbent.first is None else incumbent.first
+        if not problem.costly or problem.ruled_out(first[None])[0]:
+            incumbent.take(Finding(first))
 
     def _progress(self, finding: Finding | None) -> Progress:
         incumbent = self.incumbent
@@ -513,7 +530,7 @@ class _Search:
 
         `checking` is the candidate being evaluated; `run` reports it after an interruption or an error.
         """
-        with afresh():
+        with without_cache():
             for candidate in reversed(self.incumbent.candidates):
                 self.checking = candidate
                 fresh = self._evaluated(candidate)

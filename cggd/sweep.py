@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import json
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
@@ -15,7 +13,7 @@ from numpy.typing import NDArray
 from cggd.budget import Stop
 from cggd.checks import check_choice, whole
 from cggd.constraints import Constraint
-from cggd.io.text import StrPath, csv_cell, write_text
+from cggd.io.text import StrPath, write_csv
 from cggd.metrics import Metric
 from cggd.metrics.base import check_metric
 from cggd.metrics.workers import shared
@@ -53,7 +51,7 @@ class SweepProgress:
     search: Progress
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Point:
     """One bound of a trade-off curve, and the result under it.
 
@@ -68,13 +66,16 @@ class Point:
     bound: float
     result: Result
 
+    def __repr__(self) -> str:
+        return f"Point(bound={number_text(self.bound)}, {self.result!r})"
+
     @property
     def metric_value(self) -> float | None:
         """The metric of the selection; None where there is none."""
         return _swept_value(self.result) if self.result.selection is not None else None
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Front:
     """A trade-off curve: the best objective for each bound on a metric. It is monotone.
 
@@ -109,6 +110,11 @@ class Front:
     note: str
     evaluations: int
     seconds: float
+
+    def __repr__(self) -> str:
+        return on_one_line(
+            f"Front({self.sense} {self.objective} for {len(self.points)} bounds on {self.metric}, {self.stopped.value})"
+        )
 
     @property
     def bounds(self) -> NDArray[np.float64]:
@@ -170,7 +176,7 @@ class Front:
             rows.append([*_pair(point.bound, point.metric_value), value, point.result.status.name.lower()])
         return html_table(f"{self.sense} {self.objective}", rows, header)
 
-    def to_csv(self, path: StrPath | None = None, *, selections: bool = False) -> str:
+    def to_csv(self, path: StrPath | None = None, *, selections: bool = False, decimal: str = ".") -> str:
         """The curve as CSV, also written to `path` if it is given.
 
         Columns: ``bound``, ``value``, ``metric_value``, ``status``, ``proved`` and ``gap``. Numbers are exact; a cell
@@ -182,18 +188,16 @@ class Front:
         selections : bool
             False: a row for each point. True: a row for each decision of each point, with the further columns
             ``decision`` and ``option``; they are empty for a point without a selection.
+        decimal : {".", ","}
+            With decimal commas, cells are separated by semicolons.
         """
-        text = io.StringIO()
-        writer = csv.writer(text, lineterminator="\n")
-        writer.writerow([*_COLUMNS, "decision", "option"] if selections else _COLUMNS)
+        rows: list[list[Any]] = [[*_COLUMNS, "decision", "option"] if selections else list(_COLUMNS)]
         for p in self.points:
             r = p.result
             facts = [p.bound, r.value, p.metric_value, r.status.name, r.bound, r.gap]
             chosen = r.selection.items() if r.selection is not None else [("", "")]
-            writer.writerows([[*facts, csv_cell(d), csv_cell(o)] for d, o in chosen] if selections else [facts])
-        if path is not None:
-            write_text(path, text.getvalue())
-        return text.getvalue()
+            rows += [[*facts, str(d), str(o)] for d, o in chosen] if selections else [facts]
+        return write_csv(path, rows, decimal=decimal)
 
     def to_json(self) -> str:
         """The curve as JSON, without histories; `Result.from_json` reads each ``result``."""

@@ -18,6 +18,7 @@ from cggd import (
     Diagnosis,
     Feasibility,
     Multipliers,
+    Presolve,
     Problem,
     Result,
     SearchError,
@@ -101,10 +102,57 @@ def test_result_file_json_and_plot(cggd, table, tmp_path):
     assert (tmp_path / "r.png").stat().st_size > 10_000
 
 
+@pytest.mark.parametrize("decimal", [".", ","])
+@pytest.mark.parametrize("top", [1, 3])
+def test_csv_has_what_each_option_adds_and_totals(cggd, table, tmp_path, decimal, top):
+    saved, given = tmp_path / "r.csv", tmp_path / "options.csv"
+    if decimal == ",":
+        given.write_text(TABLE.replace(",", ";").replace(".", ","))
+    options = ["--limit", "latency<=6", "--csv", saved, "--decimal", decimal, "--top", top, "--json"]
+    code, out, _ = cggd("solve", given, "--maximize", "accuracy", *options)
+    assert code == 0
+    rows = list(csv.DictReader(saved.read_text().splitlines(), delimiter=";" if decimal == "," else ","))
+    answers = json.loads(out)
+    for number, answer in enumerate([answers, *answers.get("alternatives", [])], start=1):
+        own = [row for row in rows if row.get("answer", "1") == str(number)]
+        assert [[row["decision"], row["option"]] for row in own[:-1]] == answer["selection"]
+        numbers = {name: [float(row[name].replace(",", ".")) for row in own] for name in list(own[0])[-3:]}
+        assert list(numbers) == ["accuracy [%]", "latency [ms]", "weight"]
+        assert all(sum(column[:-1]) == pytest.approx(column[-1]) for column in numbers.values())
+        assert (own[-1]["decision"], numbers["accuracy [%]"][-1]) == ("total", answer["value"])
+
+
+def test_check_leaves_forbidden_options_out(cggd, table):
+    code, out, _ = cggd("check", table, "--limit", "latency<=5.3", "--forbid", "head=small")
+    assert code == 0
+    assert "all together: 25.00% of all 4 selections" in out
+    assert "latency <= 5 ms is the tightest bound that works" in out
+    code, out, _ = cggd("check", table, "--limit", "latency<=4", "--forbid", "head=small", "--forbid", "stem=conv3")
+    assert code == 2
+    assert "no selection has less than 7" in out
+
+
 def test_infeasible_is_2_and_proved(cggd, table):
     code, out, _ = cggd("solve", table, "--maximize", "accuracy", "--limit", "latency<=1")
     assert code == 2
     assert "infeasible: no selection satisfies the constraints (proved)" in out
+
+
+def test_ctrl_c(cggd, table, monkeypatch):
+    def interrupted(*_, **__):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Presolve, "improve", interrupted)
+        code, out, _ = cggd("solve", table, "--maximize", "accuracy", "--limit", "latency<=1")
+        assert code == 2
+        assert "unknown: no selection" in out
+        assert "latency <= 1 ms: 4.5, violated by 3.5" in out  # the first selection
+        assert cggd("solve", table, "--maximize", "accuracy", "--limit", "latency<=9")[0] == 0
+    monkeypatch.setattr(commands, "read_question", interrupted)
+    code, _, err = cggd("solve", table, "--maximize", "accuracy")
+    assert code == 130
+    assert "interrupted before there was a result" in err
 
 
 def test_unknown_is_2(cggd, table):
@@ -152,6 +200,15 @@ def test_sweep(cggd, table, tmp_path):
     assert [row["option"] for row in rows] == " ".join(chosen).split()
     assert files["--plot"].stat().st_size > 10_000
     assert len(json.loads(files["--out"].read_text())["points"]) == 4
+
+
+def test_a_sweep_of_a_table_with_decimal_commas_writes_one(cggd, tmp_path):
+    given, saved = tmp_path / "options.csv", tmp_path / "f.csv"
+    given.write_text(TABLE.replace(",", ";").replace(".", ","))
+    ask = ["--maximize", "accuracy", "--metric", "latency", "--bounds", "3.5:8:4", "--decimal", ","]
+    assert cggd("sweep", given, *ask, "--csv", saved)[0] == 0
+    rows = list(csv.DictReader(saved.read_text().splitlines(), delimiter=";"))
+    assert [row["bound"] for row in rows[::3]] == ["3,5", "5,0", "6,5", "8,0"]
 
 
 def test_sweep_of_spread_bounds_from_below_as_json(cggd, table):
@@ -263,8 +320,8 @@ def test_missing_file_is_1(cggd, tmp_path):
 def test_check(cggd, table):
     code, out, _ = cggd("check", table, "--limit", "latency<=5.3", "--limit", "weight>=0")
     assert code == 0
-    assert "can be met" in out
-    assert "always met" in out
+    assert "feasible" in out
+    assert "always holds" in out
     assert "all 8 selections" in out
     assert cggd("check", table)[0] == 1
 
@@ -293,7 +350,7 @@ def test_check_names_what_conflicts_and_what_would_work(cggd, table):
     assert "weight >= 30 is the tightest bound that works" in remedies
     code, out, _ = cggd("check", table, "--limit", "latency<=1")
     assert code == 2
-    assert "cannot be met" in out
+    assert "infeasible" in out
     assert "latency <= 3.5 ms is the tightest bound that works" in out
 
 
@@ -362,6 +419,19 @@ def test_problem_as_json(cggd, table, tmp_path, name):
     assert "accuracy = 5.6" in out
     assert cggd("check", path)[0] == 0
     assert cggd("solve", path, "--maximize", "accuracy")[0] == 1
+
+
+def test_metrics_that_a_problem_does_not_use_can_be_bounded(cggd, table, tmp_path):
+    _, metrics = read_options(table)
+    path = tmp_path / "problem.json"
+    write_problem(Problem(metrics["accuracy"], (), "maximize"), path, metrics=metrics.values())
+    for command in (["solve", path], ["check", path], ["sweep", path, "--metric", "latency", "--bounds", "9"]):
+        code, _, err = cggd(*command, "--limit", "weight<=100", "--limit", "latency + 1 <= 6.3")
+        assert (code, err) == (0, "")
+    assert "accuracy = 5.6 %" in cggd("solve", path, "--limit", "latency<=5.3")[1]
+    code, _, err = cggd("solve", path, "--limit", "power<=5")
+    assert code == 1
+    assert "known are 'accuracy', 'latency', 'weight'" in plain(err)
 
 
 def test_check_bounds_the_objective_of_a_problem_too(cggd, table, tmp_path):

@@ -115,8 +115,8 @@ def test_several_answers(cggd, parts, tmp_path):
     _, document = solved(cggd, parts, "--top", "3", "--differ", "2", "--csv", table)
     assert [document["value"], *(a["value"] for a in document["alternatives"])] == [13, 12, 9]
     lines = table.read_text().splitlines()
-    assert lines[0] == "answer,decision,option"
-    assert len(lines) == 10
+    assert lines[0] == "answer,decision,option,speed,price [EUR],draw [W],supply [W]"
+    assert len(lines) == 1 + 3 * 4
     _, out, _ = cggd("solve", parts, "--maximize", "speed", "--top", "2")
     assert "  2: speed = 13 (proved; a tie with answer 1; differs from answer 1 in power=" in out
     _, document = solved(cggd, parts, "--top", "99", "--alike", "cpu, board")
@@ -156,7 +156,7 @@ def test_explanations(cggd, parts):
         "solve", parts, "--maximize", "speed", "--limit", "price<=40", "--require", "cpu=x", "--explain"
     )
     assert code == 2
-    assert "these bounds cannot be met together\n  price <= 40 EUR\n  cpu=x\n" in out
+    assert "these bounds are infeasible together\n  price <= 40 EUR\n  cpu=x\n" in out
 
 
 def test_a_search_starts_from_a_former_result(cggd, parts, tmp_path):
@@ -263,7 +263,14 @@ def test_sheets_are_read(cggd, tmp_path):
     code, _, err = cggd("solve", path, "--maximize", "speed")
     assert code == 1
     assert "line 3: the cell of column 'decision' is empty" in " ".join(err.split())
-    polars = pytest.importorskip("polars")
     frame.iloc[1, 0] = "cpu"
+    titled = pandas.DataFrame(
+        [["My parts", *[None] * (len(frame.columns) - 1)], frame.columns.tolist(), *frame.values.tolist()]
+    )
+    titled.to_excel(path, index=False, header=False)
+    code, _, err = cggd("solve", path, "--maximize", "speed")
+    assert code == 1
+    assert "line 2 has these headings, so delete the lines above it" in " ".join(err.split())
+    polars = pytest.importorskip("polars")
     polars.DataFrame(frame.to_dict("list")).write_parquet(tmp_path / "parts.parquet")
     assert solved(cggd, tmp_path / "parts.parquet")[1]["value"] == 13

@@ -75,3 +75,45 @@ def test_decisions_must_be_those_of_the_space():
     for other in (ChoiceSpace({"e": ["x"]}), ChoiceSpace({"a": ["x", "z", "y"]})):
         with pytest.raises(ValueError, match="space must have every decision of metric 'cost' with the same options"):
             Embedded(WHOLE, Additive(other, np.zeros(other.n_options)))
+
+
+def test_a_costly_metric_stays_costly(tmp_path):
+    calls = []
+
+    def seconds(selection):
+        calls.append(tuple(selection.values()))
+        return 3.0 + "xy".index(selection["c"]) - "xyz".index(selection["a"])
+
+    metric = Function(PART, seconds, name="time", costly=True)
+    embedded = Embedded(WHOLE, metric)
+    assert embedded.costly
+    assert (2 * embedded + 1).costly
+    size = Additive(WHOLE, [1, 2, 3, 1, 2, 1, 2, 0], name="size")
+    path = tmp_path / "search.ckpt"
+    result = minimize(embedded, [size <= 6], checkpoint=path)
+    assert (result.status.name, result.value) == ("OPTIMAL", 1.0)
+    assert len(calls) == len(set(calls)) <= 6
+    np.testing.assert_array_equal(
+        np.sort(embedded.remembered()[:, [2, 0]], axis=0), np.sort(metric.remembered(), axis=0)
+    )
+    made = len(calls)
+    again = Embedded(WHOLE, Function(PART, seconds, name="time", costly=True))
+    assert minimize(again, [size <= 6], checkpoint=path, resume=True).value == 1.0
+    assert len(calls) == made  # the checkpoint has what was measured
+
+
+def test_few_evaluations_of_an_embedded_black_box_are_chosen_by_a_model():
+    calls = []
+    embedded = Embedded(WHOLE, Function(PART, lambda s: calls.append(s) or 1.0 + (s["a"] == "z"), name="time"))
+    assert embedded.as_costly().costly
+    assert not embedded.costly
+    minimize(embedded, max_evaluations=4)
+    assert len(calls) <= 4
+
+
+def test_compound_moves_are_those_of_the_part():
+    class Moving(Additive):
+        def moves(self, selection):
+            return [[(0, 1), (1, 2)]]
+
+    assert list(Embedded(WHOLE, Moving(PART, np.arange(5.0))).moves(np.array([0, 1, 0, 0]))) == [[(2, 1), (0, 2)]]

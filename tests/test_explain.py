@@ -105,7 +105,7 @@ def test_an_infeasible_problem_has_its_conflict():
     assert result.status is Status.INFEASIBLE
     found = explain(result)
     assert [str(c) for c in found.diagnosis.conflict] == ["price <= 60 EUR", "at least 1 of cpu=fast"]
-    assert "these bounds cannot be met together" in str(found)
+    assert "these bounds are infeasible together" in str(found)
     assert found.to_dict()["diagnosis"]["minimal"]
 
 

@@ -1,7 +1,10 @@
 """Linear forms: the exact solver answers what enumeration answers, and what is not linear is refused."""
 
+import os
+import signal
 import subprocess
 import sys
+import threading
 
 import networkx as nx
 import numpy as np
@@ -12,7 +15,7 @@ from hypothesis import strategies as st
 from cggd import Additive, ChoiceSpace, Constraint, Function, LongestPath, Metric, Peak, Table, maximum
 from cggd.datasets import mmkp
 from cggd.metrics import Combination, Maximum
-from cggd.program import highs
+from cggd.program import highs, threads
 from cggd.program.highs import LinearProgram, NotLinearError, Outcome
 from cggd.program.threads import Background
 from cggd.testing import choice_spaces, metrics, problems
@@ -232,6 +235,23 @@ def test_the_interpreter_ends_after_all_that_runs_in_the_background():
     assert done
     assert background.start(lambda: done.append(0)) is None
     assert len(done) == 1
+
+
+def test_a_solver_that_ctrl_c_abandons_is_waited_for_at_the_end(monkeypatch):
+    # Otherwise the thread would come back from compiled code while the interpreter shuts down, and abort it.
+    background, ended = Background(), threading.Event()
+    monkeypatch.setattr(threads, "background", background)
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        threading.Timer(0.02, os.kill, (os.getpid(), signal.SIGINT)).start()
+        with pytest.raises(KeyboardInterrupt):
+            threads.run_interruptibly(ended.wait, bool)
+    finally:
+        signal.signal(signal.SIGINT, before)
+    assert [done.is_set() for done in background.running.values()] == [False]
+    ended.set()
+    background.close()
+    assert [done.is_set() for done in background.running.values()] == [True]
 
 
 def test_the_optimum_of_a_knapsack():

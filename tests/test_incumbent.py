@@ -223,6 +223,40 @@ def test_your_own_improver_is_stopped_by_ctrl_c():
     assert result.stopped is Stop.INTERRUPTED
 
 
+class Given:
+    """Yields the selections that it is given."""
+
+    def __init__(self, rows):
+        self.rows = rows
+
+    def suits(self, problem):
+        return True
+
+    def improve(self, problem, incumbent, budget, rng):
+        yield from (Finding(row) for row in self.rows)
+
+
+@given(st.data(), problems(feasible=False, max_constraints=3))
+def test_your_own_improver_takes_nothing_from_what_every_search_does(data, problem):
+    rows = problem.space.enumerate()[problem.permits(problem.space.enumerate())]
+    given = data.draw(st.lists(st.sampled_from(range(len(rows))), max_size=3))
+    alone = solve(problem, improvers=[])
+    result = solve(problem, improvers=[Given(rows[given])])
+    assert result.feasible >= alone.feasible
+    assert (result.selection or result.nearest) is not None
+    if result.feasible and alone.feasible and not any(map(problem.satisfied, rows[given])):
+        assert result.value == alone.value
+
+
+@pytest.mark.parametrize(("limits", "calls"), [({"max_evaluations": 3}, 3), ({"time_limit": 1e-9}, 1)])
+def test_what_every_search_does_keeps_the_limits(limits, calls):
+    made = []
+    weight = Function(SPACE, lambda s: made.append(s) or sum(s.values()), name="weight")
+    result = minimize(COST, [weight <= -1], improvers=[Given(SPACE.enumerate()[1:])], **limits)
+    assert not result.feasible
+    assert len(made) <= calls
+
+
 def test_your_own_improver_loses_nothing_in_an_error():
     with pytest.raises(SearchError, match="no such device") as caught:
         maximize(measured(200, fail), [WEIGHT <= 25], improvers=[RandomRestarts()])
@@ -294,7 +328,7 @@ LIE = Finding(np.array([2, 1, 2]), values=np.array([0.0]))  # its load is 13
 def test_values_that_are_lies_are_found_out_in_the_end():
     result = minimize(COST, [LOAD <= 9], improvers=[Saying(at(1, 1, 1), LIE)])
     assert (result.selection, result.value) == (SPACE.labels([1, 1, 1]), COST([1, 1, 1]))
-    result = minimize(COST, [LOAD <= 9], improvers=[Saying(LIE)])
+    result = minimize(COST, [LOAD <= 2], improvers=[Saying(LIE)])
     assert (result.status, result.selection) == (Status.UNKNOWN, None)
     assert not all(row.satisfied for row in result.constraints)
 

@@ -1,5 +1,6 @@
 """Files come back as what was written, and wrong ones are told by file, line and what was expected."""
 
+import csv
 import gzip
 import json
 import math
@@ -12,8 +13,30 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from scipy import sparse
 
-from cggd import Additive, ChoiceSpace, Function, Interactions, LongestPath, Peak, Problem, Table, datasets, maximum
-from cggd.io import parse_bound, read_gap, read_mmkp, read_options, read_problem, write_options, write_problem
+from cggd import (
+    Additive,
+    ChoiceSpace,
+    Function,
+    Interactions,
+    LongestPath,
+    Peak,
+    Problem,
+    Table,
+    datasets,
+    maximum,
+    solve,
+)
+from cggd.io import (
+    parse_bound,
+    read_gap,
+    read_mmkp,
+    read_options,
+    read_problem,
+    write_answers,
+    write_options,
+    write_problem,
+)
+from cggd.testing import problems
 
 # Every example writes to the same few files, one after another.
 FILES = settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=60, deadline=None)
@@ -157,6 +180,29 @@ HEAD = "decision,option,ms\n"
         ("decision,option,\na,x,1\n", "line 1: column 3 has no name"),
         (HEAD + "a,x,1\n\na,y,2\na,x,3\n", "line 5: option 'x' of decision 'a' stands on line 2 already"),
         (HEAD + "a,x,1\na,y,fast\n", "line 3: column 'ms': expected a finite number, got 'fast'"),
+        (
+            HEAD + "a,x,10%\n",
+            "line 2: column 'ms': expected a finite number, got '10%'; write 10, with the unit in the heading: ms [%]",
+        ),
+        (
+            HEAD + "a,x,1\na,y,$ 2.5\n",
+            "line 3: column 'ms': expected a finite number, got '$ 2.5'; "
+            "write 2.5, with the unit in the heading: ms [$]",
+        ),
+        (
+            HEAD + "a,x,3 s\n",
+            "line 2: column 'ms': expected a finite number, got '3 s'; write 3, with the unit in the heading: ms [s]",
+        ),
+        (
+            "My bicycles; 2026\n\n" + HEAD + "a,x,1\n",
+            "line 1: expected a header with a column 'decision' and 'option', got 'My bicycles', '2026'; "
+            "line 3 has these headings, so delete the lines above it",
+        ),
+        (
+            "Parts,,\n,,\n" + HEAD + "a,x,1\n",
+            "line 1: expected a header with a column 'decision' and 'option', got 'Parts', '', ''; "
+            "line 3 has these headings, so delete the lines above it",
+        ),
         (HEAD + "a,x,nan\n", "line 2: column 'ms': expected a finite number, got 'nan'"),
         (HEAD + "a,x,1\na,y,-inf\n", "line 3: column 'ms': expected a finite number, got '-inf'"),
         (HEAD + "a,x,1e999\n", "line 2: column 'ms': expected a finite number, got '1e999'"),
@@ -751,3 +797,23 @@ def test_wrong_assignments_are_told(put, content, message):
 def test_the_sense_is_checked(put, read):
     with pytest.raises(ValueError, match='sense must be "minimize" or "maximize", got \'max\''):
         read(put(GAP), "max")
+
+
+@FILES
+@given(problem=problems(max_constraints=2))
+def test_answers_have_the_numbers_of_their_metrics(problem, tmp_path):
+    result, path = solve(problem), tmp_path / "answers.csv"
+    write_answers(result, path)
+    rows = list(csv.reader(path.read_text().splitlines()))
+    metrics = list({id(m): m for m in problem.metrics}.values())
+    assert len(rows[0]) == 2 + len(metrics)
+    assert rows[-1][0] == ("total" if result.feasible else "decision")
+    for column, metric in enumerate(metrics, start=2):
+        if result.feasible:
+            cells = [row[column] for row in rows[1:]]
+            assert float(cells[-1]) == pytest.approx(metric(result.indices), rel=1e-9, abs=1e-9)
+            if (sums := metric.sum_table()) is None:
+                assert set(cells[:-1]) == {""}
+            else:
+                size = sums.lost + abs(np.asarray(sums.values, dtype=float)).sum()
+                assert sum(map(float, cells[:-1])) == pytest.approx(float(cells[-1]), abs=1e-9 * size + 1e-12)

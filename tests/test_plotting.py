@@ -17,7 +17,7 @@ from matplotlib.patches import Rectangle
 from cggd import Additive, ChoiceSpace, Descent, Function, History, Result, Status, Stop, maximize, minimize
 from cggd.constraints import Row
 from cggd.datasets import arf, mmkp, nats_topology
-from cggd.plotting import plot_budgets, plot_choices, plot_search, plot_tradeoff
+from cggd.plotting import plot_answer, plot_budgets, plot_choices, plot_search, plot_tradeoff
 from cggd.plotting.axes import BAD, GOOD
 from cggd.result import Asked, Run
 
@@ -511,3 +511,31 @@ def test_minimised_objective_is_named():
     space = ChoiceSpace.from_sizes([2, 2])
     result = minimize(Additive(space, [1, 2, 3, 4], name="price", unit="$"), improvers=[Descent(steps=5, starts=1)])
     assert plot_search(result).get_ylabel() == r"price [\$], minimized"
+
+
+# -- answers ----------------------------------------------------------------------------------------------------------
+
+
+def texts(ax):
+    return [text.get_text() for text in ax.texts]
+
+
+def test_an_answer_lists_what_was_chosen(nats):
+    result = maximize(nats.val12, [nats.latency <= 5.31], answers=2)
+    ax = plot_answer(Result.from_json(result.to_json()))
+    assert len(texts(ax)) == 6 * 3
+    first, second = result.selection, result.alternatives[0].selection
+    assert texts(ax)[:3] == ["(0, 1)", first[0, 1], second[0, 1]]
+    different = [to_hex(text.get_color()) == BAD.lower() for text in ax.texts]
+    assert sum(different) == sum(first[decision] != second[decision] for decision in first)
+    assert ax.get_title(loc="left").startswith("optimal: val12 = 84.53, ")
+
+
+def test_of_many_decisions_those_that_are_not_default_are_listed_first():
+    space = ChoiceSpace.from_sizes([2] * 100)
+    gain = Additive(space, [0, 1] * 3 + [1, 0] * 97, name="gain")
+    ax = plot_answer(maximize(gain, [Additive(space, [0, 1] * 100) <= 3]))
+    assert texts(ax)[:6] == ["0", "1", "1", "1", "2", "1"]
+    assert texts(ax)[-1] == "and 76 more decisions"
+    nothing = plot_answer(maximize(gain, [gain >= 101]))
+    assert (texts(nothing), nothing.get_title(loc="left")) == (["no selection"], "infeasible")

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from cggd import Additive, ChoiceSpace, LongestPath, Peak, maximum, minimize, smallest_bound
 from cggd.program.grid import grid
-from cggd.program.presolve import impossible, limits_of, possible
+from cggd.program.presolve import emptied, impossible, limits_of, possible
 from cggd.testing import choice_spaces, constraints, metrics
 from tests.strategies import satisfying
 
@@ -115,3 +115,20 @@ def test_expensive_options_hide_no_difference_between_cheap_ones():
         smallest_bound(price, [value >= 70.0]).value
         == smallest_bound(Additive(space, np.minimum(cost, 1000.0), name="price"), [value >= 70.0]).value
     )
+
+
+@given(st.data(), choice_spaces(max_decisions=3))
+def test_the_decision_without_an_option_and_what_rules_its_options_out_are_named(data, space):
+    some = [data.draw(constraints(space)) for _ in range(2)]
+    if possible(space, limits_of(some)) is None:
+        text = emptied(space, some)
+        assert any(f"decision {decision!r} is possible" in text for decision in space.decisions)
+        assert any(str(c) in text for c in some)
+
+
+def test_bounds_that_rule_out_all_options_of_a_decision_are_named():
+    space = ChoiceSpace({f"d{i}": ["x", "y", "z"] for i in range(30)})
+    rest = np.ones(87)
+    left, right = (Additive(space, [*own, *rest], name=name) for own, name in (([1, 2, 9], "a"), ([900, 900, 1], "b")))
+    note = minimize(left, [left <= 35, right <= 35]).note
+    assert "no option of decision 'd0' is possible within a <= 35 and b <= 35" in note

@@ -5,7 +5,18 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cggd import Additive, ChoiceSpace, Function, Problem, rules
+from cggd import (
+    Additive,
+    ChoiceSpace,
+    Constraint,
+    Function,
+    Problem,
+    maximum,
+    minimize,
+    rules,
+    smallest_bound,
+    sweep,
+)
 from cggd.problem import nothing
 from cggd.testing import problems
 
@@ -57,6 +68,31 @@ def test_rules_are_put_on_the_space():
 def test_wrong_problems(arguments, error, message):
     with pytest.raises(error, match=message):
         Problem(*arguments)
+
+
+def plain(choice):
+    return 1.0
+
+
+@pytest.mark.parametrize(
+    "use",
+    [
+        lambda: minimize(plain),
+        lambda: minimize([COST, plain]),
+        lambda: minimize(COST, plain),
+        lambda: minimize(COST, [plain]),
+        lambda: Problem(plain),
+        lambda: Constraint(plain, 1.0, "<="),
+        lambda: COST + plain,
+        lambda: COST - plain,
+        lambda: maximum(COST, plain),
+        lambda: smallest_bound(plain),
+        lambda: sweep(COST, [], plain, 3),
+    ],
+)
+def test_a_function_in_the_place_of_a_metric_is_told_to_be_wrapped(use):
+    with pytest.raises(TypeError, match=r"function plain.*Function\(space, f"):
+        use()
 
 
 def test_what_is_ruled_out_without_a_call():

@@ -9,7 +9,11 @@ from cggd import (
     ChoiceSpace,
     Descent,
     Result,
+    diagnose,
+    find_feasible,
     minimize,
+    smallest_bound,
+    sweep,
 )
 from tests.messages import LAT, case, told
 from tests.test_solve import ERROR, LATENCY, descent, same
@@ -106,3 +110,14 @@ WRONG = [
 @pytest.mark.parametrize(("make", "error", "fragments"), WRONG)
 def test_wrong_input(make, error, fragments):
     told(make, error, fragments)
+
+
+def test_reprs_are_short_and_tell_what_was_found():
+    result = minimize(ERROR, [LATENCY <= 9])
+    assert repr(result).startswith(f"Result(OPTIMAL, error = {result.value:.0f} %, 3 decisions, ")
+    assert repr(result.constraints) == f"[Row({result.constraints[0]})]"
+    assert repr(minimize(ERROR, [LATENCY <= 1])).startswith("Result(INFEASIBLE, no selection, ")
+    assert repr(result.problem).startswith("Problem(minimize error, [latency <= 9 ms], ChoiceSpace(")
+    found = [find_feasible([LATENCY <= 9]), smallest_bound(LATENCY), diagnose([LATENCY <= 1]), result.history]
+    found += [sweep(ERROR, [], LATENCY, [5, 9])]
+    assert all(len(repr(one)) < 150 for one in found)

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from cggd import Additive, ChoiceSpace, Function, Guide, LongestPath, Peak, Predicted, Table, find_feasible, maximum
 from cggd.guide import Observation
-from cggd.rounding import additions, is_whole, number_text, snapped, sum_rounding, true_texts
+from cggd.rounding import additions, bound_text, is_whole, number_text, snapped, sum_rounding, true_texts
 from cggd.testing import choice_spaces
 from cggd.testing import metrics as metrics_of
 
@@ -216,3 +216,15 @@ def test_a_whole_selection_is_judged_exactly_in_any_batch():
     metric = Additive(space, [0, 1, 2, 3]) + maximum(Additive(space, [0.0, 0.1, 0.0, 0.0]))
     constraint = metric <= np.nextafter(2.0, 0.0)
     assert constraint.holds(np.array([[0, 0], [1, 0]])).tolist() == [False, False]
+
+
+@given(st.floats(-1e15, 1e15), st.sampled_from(["<=", ">="]))
+def test_the_text_of_a_bound_is_not_tighter_than_the_bound(bound, sense):
+    text = float(bound_text(bound, sense))
+    assert text >= bound if sense == "<=" else text <= bound
+    assert text == pytest.approx(bound, rel=1e-5)
+
+
+@given(st.decimals(allow_nan=False, allow_infinity=False, places=6, min_value=-99999, max_value=99999))
+def test_a_bound_of_few_digits_is_written_in_full(bound):
+    assert float(bound_text(float(bound))) == float(bound)

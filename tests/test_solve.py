@@ -154,7 +154,7 @@ def test_a_conflict_of_a_large_space_is_proved_before_any_descent():
     gain, cost = Additive(space, [0, 3] * 40), Additive(space, [0, 2] * 40)
     result = minimize(cost, [gain >= 60, cost <= 39])
     assert result.status is Status.INFEASIBLE
-    assert "the bounds cannot be met together" in result.note
+    assert "the bounds are infeasible" in result.note
     assert len(result.history) == 0
 
 
@@ -307,6 +307,15 @@ def test_a_real_ctrl_c_returns():
         signal.signal(signal.SIGINT, before)
     assert result.stopped is Stop.INTERRUPTED
     assert result.feasible
+
+
+@pytest.mark.parametrize(("at", "costly"), [(1, False), (2, False), (1, True)])
+def test_ctrl_c_before_the_first_feasible_selection_has_a_nearest_one(at, costly):
+    error = Function(SPACE, lambda s: float(ERROR(s)), name="error", costly=costly)
+    result = minimize(error, [Breaking(at, KeyboardInterrupt()) <= 0], improvers=None if costly else [Descent()])
+    assert (result.stopped, result.status) == (Stop.INTERRUPTED, Status.UNKNOWN)
+    assert LATENCY(result.nearest) == result.constraints[0].value
+    assert "violated by" in result.summary()
 
 
 @pytest.mark.parametrize("at", [1, 80, 200])
@@ -853,3 +862,38 @@ def test_an_executor_whose_pool_is_closed_is_named():
         pass
     with pytest.raises(SearchError, match="cannot schedule new futures"):
         minimize(function(lambda s: 1.0), [LAT <= 7], executor=pool)
+
+
+def test_a_selection_that_every_search_evaluates_does_not_change_a_resumed_one(tmp_path):
+    # Only the first selection is feasible, and the descent begins elsewhere.
+    path = tmp_path / "search.ckpt"
+    weight = Function(SPACE, lambda s: float(s != {"stem": "a", "body": "a", "head": "a"}), name="weight")
+    start = {"stem": "c", "body": "b", "head": "c"}
+    how = {"improvers": [Descent(steps=4, starts=1)], "initial": start, "seed": 3}
+    stopped = minimize(ERROR, [weight <= 0], checkpoint=path, max_evaluations=None, time_limit=1e-9, **how)
+    resumed = minimize(ERROR, [weight <= 0], checkpoint=path, resume=True, **how)
+    whole = minimize(ERROR, [weight <= 0], **how)
+    assert not stopped.history
+    np.testing.assert_array_equal(resumed.history.value, whole.history.value)
+    assert resumed.selection == whole.selection
+
+
+def test_an_error_after_ctrl_c_raises_nothing():
+    class Twice(Breaking):
+        def evaluate(self, selections):
+            if self.left <= 1:
+                self.error = ValueError("gone") if self.left < 1 else self.error
+                self.left -= 1
+                raise self.error
+            return super().evaluate(selections)
+
+    result = minimize(ERROR, [Twice(1, KeyboardInterrupt()) <= 9], **descent())
+    assert (result.stopped, result.status) == (Stop.INTERRUPTED, Status.UNKNOWN)
+
+
+@pytest.mark.parametrize("gap", [1, 1.0, 5, 100])
+def test_a_gap_is_a_share(gap):
+    with pytest.raises(
+        ValueError, match=rf"gap is a share of the bound and must be less than 1, got {gap}; 0.05 means 5"
+    ):
+        minimize(ERROR, gap=gap)

@@ -55,8 +55,10 @@ def with_links(text: str, source: str, page: str) -> str:
         path = os.path.normpath(os.path.join(os.path.dirname(source), target))
         if "://" in target or not target:
             return match[0]
-        if path in PAGES or path.startswith("docs/"):
+        if path in PAGES or path.startswith(("docs/", "examples/gallery")):
             there = PAGES.get(path, path.removeprefix("docs/"))
+            if path.startswith("examples/gallery"):
+                there = f"gallery/{Path(path).stem}.md" if path.endswith(".py") else "gallery/index.md"
             return f"[{words}]({os.path.relpath(there, os.path.dirname(page) or '.')}{mark}{anchor})"
         return f"{words} (`{path}`)"
 

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from cggd import Constraint
 from cggd.constraints import Row
 from cggd.guide.relaxation import sample
-from cggd.metrics import afresh
+from cggd.metrics import without_cache
 from cggd.space import ChoiceSpace
 from cggd_nas.batches import Batches
 from cggd_nas.recalibration import recalibrated
@@ -111,7 +111,7 @@ def judge(
 
 def holds(constraints: Sequence[Constraint], selection: Any) -> list[Row] | None:
     """The report of a selection that satisfies every constraint in a new evaluation; None for others."""
-    with afresh():
+    with without_cache():
         rows = [constraint.report(selection) for constraint in constraints]
     return rows if all(row.satisfied for row in rows) else None
 

@@ -13,7 +13,7 @@ from collections.abc import Callable, Sequence
 from copy import deepcopy
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -53,22 +53,6 @@ DRAWN = ((0.0, 0.7), (0.5, 1.0), (0.3, 0.7))
 
 # A product part of less variance than this is left out.
 NEGLIGIBLE = 1e-4
-
-
-class Posterior(Protocol):
-    """A model of a number, fitted to measurements."""
-
-    def mean(self, rows: NDArray[np.int64]) -> NDArray[np.float64]:
-        """Expected values of selections, (n, n_decisions) to (n,)."""
-        ...
-
-    def variance(self, rows: NDArray[np.int64]) -> NDArray[np.float64]:
-        """Variances of the values of selections, (n, n_decisions) to (n,)."""
-        ...
-
-    def covariance(self, rows: NDArray[np.int64]) -> NDArray[np.float64]:
-        """Covariance of the values of selections, (n, n_decisions) to (n, n)."""
-        ...
 
 
 @dataclass(frozen=True, eq=False)

@@ -7,7 +7,7 @@ Every reader takes gzip as well; what is written to a path that ends in ``.gz`` 
 from cggd.entries import check_keys
 from cggd.io.bounds import parse_bound, parse_bounds
 from cggd.io.instances import read_gap, read_mmkp
-from cggd.io.problems import read_problem, write_problem
+from cggd.io.problems import read_metrics, read_problem, write_problem
 from cggd.io.rules import parse_rule, read_rules
 from cggd.io.tables import read_options, write_answers, write_options, write_selection
 from cggd.io.text import csv_cell
@@ -20,6 +20,7 @@ __all__ = [
     "parse_bounds",
     "parse_rule",
     "read_gap",
+    "read_metrics",
     "read_mmkp",
     "read_options",
     "read_problem",

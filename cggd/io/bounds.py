@@ -104,6 +104,10 @@ def parse_bounds(text: str, metrics: Mapping[str, Metric]) -> list[Constraint]:
             senses = ("<=", ">=") if parts[1] == "==" else (_SENSES[parts[1]],)
             return [Constraint(total, right[1] - left[1], sense, words=words) for sense in senses]
     match = _BOUND.fullmatch(words)
+    if match and match[2] == "=":
+        name, other = (match[3], match[1]) if match[3] in metrics else (match[1], match[3])
+        if known_name(name, metrics) in metrics:
+            raise ValueError(f"bound {text!r}: write == for equality, {name}=={other}, or use <= or >=")
     return [parse_bound(words if match is None else known_name(match[1], metrics) + words[match.end(1) :], metrics)]
 
 

@@ -29,7 +29,7 @@ FORMAT = "cggd-problem-1"
 STAGE_BYTES = 256
 
 
-def write_problem(problem: Problem, path: StrPath) -> None:
+def write_problem(problem: Problem, path: StrPath, *, metrics: Iterable[Metric] = ()) -> None:
     """Write a problem as JSON, from which `read_problem` makes the same problem, to the last bit of every number.
 
     Parameters
@@ -38,6 +38,8 @@ def write_problem(problem: Problem, path: StrPath) -> None:
         Its metrics are `Additive`, `Peak`, `Table`, `LongestPath`, `Interactions` or `Excess`, with distinct names.
         Labels are strings, numbers, bools, None or tuples of them. Of the attributes of graphs, durations are written.
     path : str or path
+    metrics : list of Metric, optional
+        Further metrics of the space, which `read_metrics` and the option ``--limit`` of the command line find.
 
     Raises
     ------
@@ -48,16 +50,17 @@ def write_problem(problem: Problem, path: StrPath) -> None:
     --------
     read_problem : describes the format.
     """
-    metrics: dict[str, Metric] = {}
-    for metric in (problem.objective, *(constraint.metric for constraint in problem.constraints)):
-        if metrics.setdefault(metric.name, metric) is not metric:
+    space, named = problem.space, {}
+    for metric in (*problem.metrics, *metrics):
+        if metric.space is not space:
+            raise ValueError(f"metric {metric.name!r} belongs to another choice space, {metric.space}, than {space}")
+        if named.setdefault(metric.name, metric) is not metric:
             raise ValueError(f"two metrics are called {metric.name!r}; a file tells them apart by their names")
-    space = problem.space
     data = {
         "format": FORMAT,
         "decisions": [{"decision": d, "options": list(space.option_labels(d))} for d in space.decisions],
         "graph": _from_graph(space.graph),
-        "metrics": [_from_metric(metric) for metric in metrics.values()],
+        "metrics": [_from_metric(metric) for metric in named.values()],
         "objective": {"sense": problem.sense, "metric": problem.objective.name},
         "constraints": [
             {"metric": c.metric.name, "sense": c.sense, "bound": c.bound if isfinite(c.bound) else None}
@@ -122,6 +125,21 @@ def read_problem(path: StrPath) -> Problem:
     >>> problem.objective({("in", "out"): "conv"})
     0.3
     """
+    return read_metrics(path)[0]
+
+
+def read_metrics(path: StrPath) -> tuple[Problem, dict[str, Metric]]:
+    """The problem in a file as `read_problem` reads it, and all metrics of the file by name, used or not.
+
+    Examples
+    --------
+    >>> space = ChoiceSpace({"disk": ["small", "large"]})
+    >>> price, weight = Additive(space, [1, 2], name="price"), Additive(space, [3, 4], name="weight")
+    >>> write_problem(Problem(price), "problem.json", metrics=[weight])
+    >>> problem, metrics = read_metrics("problem.json")
+    >>> list(metrics), problem.objective is metrics["price"]
+    (['price', 'weight'], True)
+    """
     data = parse_json(read_text(path), path, finite=False)
     try:
         return _to_problem(data)
@@ -131,7 +149,7 @@ def read_problem(path: StrPath) -> Problem:
         raise ValueError(f"{path}: {error}") from error
 
 
-def _to_problem(data: Any) -> Problem:
+def _to_problem(data: Any) -> tuple[Problem, dict[str, Metric]]:
     if not isinstance(data, dict) or data.get("format") != FORMAT:
         raise ValueError(f'not a cggd problem; expected an object with "format": "{FORMAT}"')
     _, decisions, entries, objective, graph, constraints, rules = _fields(
@@ -178,7 +196,7 @@ def _to_problem(data: Any) -> Problem:
         rule = _within(where, parse_rule, text)
         bounds.append(_within(where, (rule.named(name) if name else rule).on, space))
     sense, name = _fields(objective, "objective", "sense", "metric")
-    return _within("objective", Problem, named(name, "objective"), bounds, sense)
+    return _within("objective", Problem, named(name, "objective"), bounds, sense), metrics
 
 
 def _from_metric(metric: Metric) -> dict[str, Any]:

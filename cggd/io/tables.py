@@ -5,22 +5,29 @@ from __future__ import annotations
 import csv
 import io
 import re
-from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from itertools import chain
-from typing import Any, Literal
+from typing import Any, Literal, NoReturn
 from unicodedata import normalize
+
+import numpy as np
 
 from cggd.entries import shortened
 from cggd.io.sheets import sheet_rows
 from cggd.io.text import StrPath, csv_text, fail, is_number, not_a_number, read_text, to_numbers, write_csv
-from cggd.metrics import Additive
+from cggd.metrics import Additive, Metric
+from cggd.metrics.base import sum_table_of
+from cggd.result import Result
 from cggd.space import ChoiceSpace, few
 
 # A number with a decimal comma.
 _COMMA = re.compile(r"[-+]?\d*,\d{1,2}|[-+]?\d*,\d{4,}|[-+]?0,\d+", re.ASCII)
 _ANNOUNCED = re.compile(r"(\"?sep=.\"?)\r?\n")
 # A number whose point may separate thousands, or that has no point.
+# A number with a unit before or after it, such as $10, 10 EUR and 10%.
+_WITH_UNIT = re.compile(r"([^-+.,\w\s]*)\s*([-+]?[\d.,]+)\s*([^\W\d_]*|[^-+.,\w\s]*)", re.ASCII)
 _UNCLEAR = re.compile(r"[-+]?([1-9]\d{0,2}\.\d{3}|\d+)", re.ASCII)
 
 
@@ -160,6 +167,9 @@ def _not_numbers(path: StrPath, name: str, cells: list[str], lines: list[int], d
     """The first cell of a column that is no number, with its error."""
     at, cell = next((i, c) for i, c in enumerate(cells) if not is_number(_pointed(c, decimal)))
     hint = '; for decimal commas give decimal="," (--decimal ,)' if decimal == "." and _COMMA.fullmatch(cell) else ""
+    match = _WITH_UNIT.fullmatch(cell)
+    if match and (unit := match[1] or match[3]):
+        hint = f"; write {match[2]}, with the unit in the heading: {name} [{unit}]"
     if decimal == "," and "." in cell:
         what = f"expected a number with a decimal comma, got {shortened(cell)}, where the point may separate thousands"
     else:
@@ -255,13 +265,84 @@ def write_selection(selection: Mapping[Hashable, Hashable] | None, path: StrPath
     write_csv(path, [("decision", "option"), *rows])
 
 
-def write_answers(result: Any, path: StrPath) -> None:
-    """Write the selection of a `Result` as `write_selection` does; several answers with a first column ``answer``."""
-    answers = [result.selection, *(other.selection for other in result.alternatives)]
-    if len(answers) == 1:
-        return write_selection(answers[0], path)
-    rows = [(n, str(d), str(o)) for n, selection in enumerate(answers, start=1) for d, o in selection.items()]
-    return write_csv(path, [("answer", "decision", "option"), *rows])
+def write_answers(
+    result: Result,
+    path: StrPath,
+    *,
+    metrics: Mapping[str, Metric] | None = None,
+    decimal: str = ".",
+) -> None:
+    r"""Write the selection of a `Result` as CSV, with what each option adds to each metric, and the totals.
+
+    The columns are ``decision``, ``option`` and one for each metric. A metric that is a sum has a number in each row.
+    The last row, ``total``, has the values of all metrics, also of those that are not sums. Constants of sums are in
+    the row ``constant`` before it. Several answers stand one below the other, with a first column ``answer``. Formulas
+    are escaped as in `write_options`.
+
+    Parameters
+    ----------
+    result : Result
+        Without a selection, only the header is written.
+    path : str or path
+    metrics : mapping of name to Metric, optional
+        Sums that get a column, besides the objective and the metrics of the constraints. A result that was read from a
+        file knows no metrics.
+    decimal : {".", ","}
+        With decimal commas, cells are separated by semicolons.
+
+    Examples
+    --------
+    >>> from cggd import minimize
+    >>> space = ChoiceSpace({"frame": ["steel", "carbon"], "wheels": ["standard", "light"]})
+    >>> price = Additive(space, [90, 400, 60, 210], name="price", unit="EUR")
+    >>> weight = Additive(space, [1900, 950, 1700, 1400], name="weight", unit="g")
+    >>> write_answers(minimize(price, [weight <= 3000]), "chosen.csv")
+    >>> print(read_text("chosen.csv"), end="")
+    decision,option,price [EUR],weight [g]
+    frame,carbon,400,950
+    wheels,standard,60,1700
+    total,,460,2650
+    """
+    problem = result.problem
+    columns: list[Metric] = [] if problem is None else [problem.objective]
+    columns += [] if problem is None else [c.metric for c in problem.constraints if not c.words]
+    columns += [metric for metric in (metrics or {}).values() if sum_table_of(metric) is not None]
+    columns = list({id(metric): metric for metric in columns}.values())
+    several = bool(result.alternatives)
+    header = [f"{metric.name} [{metric.unit}]" if metric.unit else metric.name for metric in columns]
+    rows: list[list[Any]] = [[*(["answer"] if several else []), "decision", "option", *header]]
+    for number, answer in enumerate((result, *result.alternatives), start=1):
+        if answer.selection is not None:
+            rows += [[number, *row] if several else row for row in _shares_of(answer, columns)]
+    write_csv(path, rows, decimal=decimal)
+
+
+def _shares_of(answer: Result, metrics: Sequence[Metric]) -> list[list[Any]]:
+    """Rows of a selection: the decisions with what their options add to each metric, the constants, and the totals."""
+    known: dict[int, float | None] = {}
+    if answer.problem is not None:
+        pairs = zip(answer.problem.constraints, answer.constraints, strict=False)
+        known = {id(c.metric): row.value for c, row in pairs if c.confidence is None}
+        known[id(answer.problem.objective)] = answer.value
+    shares, constants, totals = [], [], []
+    for metric in metrics:
+        table, n = sum_table_of(metric), metric.space.n_decisions
+        chosen = [] if table is None else table.values[metric.space.layout.flat(np.asarray(answer.indices))].tolist()
+        shares.append(chosen or [None] * n)
+        constants.append(None if table is None else table.constant)
+        totals.append(known.get(id(metric)) if table is None else metric(np.asarray(answer.indices)))
+    pairs = enumerate((answer.selection or {}).items())
+    rows = [[str(decision), str(option), *(_short(one[at]) for one in shares)] for at, (decision, option) in pairs]
+    if any(constants):
+        rows.append(["constant", "", *map(_short, constants)])
+    return rows + ([["total", "", *map(_short, totals)]] if metrics else [])
+
+
+def _short(number: float | None) -> float | None:
+    """A whole number without a decimal point."""
+    if number is None:
+        return None
+    return int(number) if float(number).is_integer() and abs(number) < 1e15 else float(number)
 
 
 def _records(path: StrPath, text: str, delimiter: str) -> Iterator[tuple[int, list[str]]]:
@@ -283,7 +364,10 @@ def _table(
 ) -> tuple[str, Iterator[tuple[int, list[str]]]]:
     """The delimiter, and the rows that are not blank with their line numbers, the header first."""
     if str(path).lower().endswith((".xlsx", ".parquet")):
-        return "", iter(sheet_rows(path))
+        rows = sheet_rows(path)
+        if not _is_header(rows[0][1], decision_column):
+            _fail_without_header(path, *rows[0], decision_column, rows)
+        return "", iter(rows)
     text = read_text(path, note)
     if note is not None:
         text = normalize("NFC", text)
@@ -308,7 +392,6 @@ def _place(header: list[str], name: str) -> int:
 def _delimiter(path: StrPath, text: str, decision_column: str) -> str:
     """The separator that divides the header into fields with ``decision`` and ``option`` among them."""
     headers = []
-    wanted = (decision_column, "option")
     for delimiter in ",;\t|":
         try:
             line, header = next(_records(path, text, delimiter))
@@ -316,15 +399,35 @@ def _delimiter(path: StrPath, text: str, decision_column: str) -> str:
             fail(path, 1, "the file is empty; expected a header such as decision,option,latency [ms]")
         except ValueError:
             continue
-        if {name.lower() for name in wanted} <= {cell.lower() for cell in header}:
+        if _is_header(header, decision_column):
             return delimiter
         headers.append((len(header), line, header))
     if not headers:
         next(_records(path, text, ","))
     _, line, header = max(headers)
-    missing = [name for name in wanted if name.lower() not in [cell.lower() for cell in header]]
+    _fail_without_header(path, line, header, decision_column, _rows_of_any(path, text))
+
+
+def _is_header(cells: Iterable[str], decision_column: str) -> bool:
+    return {decision_column.lower(), "option"} <= {cell.lower() for cell in cells}
+
+
+def _rows_of_any(path: StrPath, text: str) -> Iterator[tuple[int, list[str]]]:
+    """Rows of a text by each delimiter in turn, as far as it can be read."""
+    for delimiter in ",;\t|":
+        with suppress(ValueError):
+            yield from _records(path, text, delimiter)
+
+
+def _fail_without_header(
+    path: StrPath, line: int, header: list[str], decision_column: str, rows: Iterable[tuple[int, list[str]]]
+) -> NoReturn:
+    """Raise an error about a first row that is no header, and say whether a later one is, as below a title."""
+    missing = [name for name in (decision_column, "option") if name.lower() not in [cell.lower() for cell in header]]
     hint = "; --decision-column (decision_column) gives it another name" if missing == [decision_column] else ""
-    if "option" in missing:
+    if (below := next((line for line, cells in rows if _is_header(cells, decision_column)), None)) is not None:
+        hint = f"; line {below} has these headings, so delete the lines above it"
+    elif "option" in missing:
         hint = f"; rename the headings of the columns that hold them to {' and '.join(map(repr, missing))}"
     fail(path, line, f"expected a header with a column {' and '.join(map(repr, missing))}, got {few(header)}{hint}")
 

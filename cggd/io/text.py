@@ -146,12 +146,25 @@ def write_text(path: StrPath, text: str) -> None:
         raise type(error)(f"{path}: cannot be written: {error.strerror or error}") from None
 
 
-def write_csv(path: StrPath, rows: Iterable[Iterable[Any]]) -> None:
-    """Write rows as CSV; strings are written by `csv_cell`, numbers as they are."""
+def write_csv(path: StrPath | None, rows: Iterable[Iterable[Any]], *, decimal: str = ".") -> str:
+    """Rows as CSV, also written to `path` if it is given; strings become `csv_cell`, numbers stay as they are.
+
+    With decimal commas, cells are separated by semicolons.
+    """
+    if decimal not in (".", ","):
+        raise ValueError(f'decimal must be "." or ",", got {decimal!r}')
     table = io.StringIO(newline="")
-    writer = csv.writer(table, lineterminator="\n")
-    writer.writerows([csv_cell(cell) if isinstance(cell, str) else cell for cell in row] for row in rows)
-    write_text(path, table.getvalue())
+    writer = csv.writer(table, lineterminator="\n", delimiter="," if decimal == "." else ";")
+
+    def written(cell: Any) -> Any:
+        if isinstance(cell, str):
+            return csv_cell(cell)
+        return str(cell).replace(".", ",") if decimal == "," and cell is not None else cell
+
+    writer.writerows([written(cell) for cell in row] for row in rows)
+    if path is not None:
+        write_text(path, table.getvalue())
+    return table.getvalue()
 
 
 def number_rows(path: StrPath, first: str) -> list[tuple[int, list[float]]]:

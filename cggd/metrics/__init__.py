@@ -5,7 +5,7 @@ from cggd.metrics.base import Invalid, Metric, MetricError, SumTable, table_of, 
 from cggd.metrics.black_box import Function, Predicted, one_hot
 from cggd.metrics.compose import Combination, Maximum, maximum
 from cggd.metrics.embedded import Embedded
-from cggd.metrics.evaluation import Evaluation, Executor, afresh, evaluating
+from cggd.metrics.evaluation import Evaluation, Executor, evaluating, without_cache
 from cggd.metrics.excess import Excess
 from cggd.metrics.interactions import Interactions
 from cggd.metrics.longest_path import LongestPath
@@ -34,10 +34,10 @@ __all__ = [
     "State",
     "SumTable",
     "Table",
-    "afresh",
     "evaluating",
     "maximum",
     "one_hot",
     "table_of",
     "values_of",
+    "without_cache",
 ]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, Protocol, Self, runtime_checkable
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -18,9 +18,9 @@ from cggd.metrics.state import Recomputed, State, Switch
 from cggd.space import ENUMERABLE, ChoiceSpace, count
 
 # Methods that describe the values of `evaluate`; they hold only for the `evaluate` of their own class.
-SAID_OF_VALUES = ("replacements", "local_replacements", "shifted", "separable", "parted", "rounded", "rounded_table")
-SAID_OF_VALUES += ("rounding_of", "limits", "least_with", "addends", "minimum", "maximum", "quantile")
-SAID_OF_VALUES += ("sum_table", "minorant", "expression", "within", "closed_form", "state", "between")
+VALUE_METHODS = ("replacements", "local_replacements", "shifted", "separable", "parted", "rounded", "rounded_table")
+VALUE_METHODS += ("rounding_of", "limits", "least_with", "addends", "minimum", "maximum", "quantile")
+VALUE_METHODS += ("sum_table", "minorant", "expression", "within", "closed_form", "state", "between")
 
 # Numbers that a batch of sampled selections may hold (32 MB of int64).
 CHUNK = 4_000_000
@@ -141,6 +141,15 @@ class Metric(Protocol):
     name: str
     unit: str
 
+    def __new__(cls, *args: Any, **kwargs: Any) -> Self:
+        """Raise a TypeError if the class has no `evaluate`; without this, the first search would fail."""
+        if cls.evaluate is Metric.evaluate:
+            raise TypeError(
+                f"{cls.__name__} has no method evaluate; write evaluate(self, selections), which returns one number "
+                "for each row of selections"
+            )
+        return super().__new__(cls)
+
     def __init_subclass__(cls, **kwargs: Any) -> None:
         """Reset the methods that describe values to their defaults if a subclass overrides `evaluate`."""
         super().__init_subclass__(**kwargs)
@@ -149,7 +158,7 @@ class Metric(Protocol):
         def where(name: str) -> int:
             return next(i for i, one in enumerate(order) if name in vars(one))
 
-        for name in SAID_OF_VALUES:
+        for name in VALUE_METHODS:
             if where("evaluate") < where(name):
                 setattr(cls, name, getattr(Metric, name))
         # A state holds replacement tables, so a class that overrides these needs its own state.
@@ -367,7 +376,7 @@ class Metric(Protocol):
         allowed : bool array of shape (n_options,)
             At least one option of each decision.
         """
-        table = self.sum_table()
+        table = sum_table_of(self)
         return None if table is None else SumTable(sign * table.values.astype(float), sign * table.constant, table.lost)
 
     def expression(self, program: Program, sign: float) -> Expression | None:
@@ -383,7 +392,7 @@ class Metric(Protocol):
         sign : float
             1 or -1.
         """
-        table = self.sum_table()
+        table = sum_table_of(self)
         return None if table is None else program.sum(sign * table.values.astype(float), sign * table.constant)
 
     def within(self, program: Program, sign: float, limit: float) -> Expression | None:
@@ -452,7 +461,7 @@ class Metric(Protocol):
         return operators.combine(self, other)
 
     def __sub__(self, other: Metric | float) -> Metric:
-        return operators.combine(self, -other if isinstance(other, Metric) else -_term(other, self))
+        return operators.combine(self, -other if isinstance(other, Metric) else -as_term(other, self))
 
     def __rsub__(self, other: float) -> Metric:
         return operators.combine(-self, other)
@@ -491,7 +500,10 @@ def _strict(metric: Metric, sense: str, bound: Any) -> str:
     return f"strict bounds are not supported; write {metric.name} {sense} {bound!r}"
 
 
-def _term(value: Any, metric: Metric) -> float:
+def as_term(value: Any, metric: Metric) -> float:
+    """A number that is added to a metric."""
+    if hint := wrap_hint(value):
+        raise TypeError(f"what is added to {metric.name!r} must be a number or a Metric, got {value!r}{hint}")
     return as_number(value, f"what is added to {metric.name!r}")
 
 
@@ -515,10 +527,17 @@ def _all_values(metric: Metric, which: str) -> NDArray[np.float64]:
     return values[~np.isnan(values)]
 
 
+def wrap_hint(given: Any) -> str:
+    """What to write instead of a function or a class in the place of a metric; empty for anything else."""
+    if isinstance(given, type):
+        return f"; give an object of this class, {given.__name__}(...)"
+    return "; wrap a function f: Function(space, f, name=...)" if callable(given) else ""
+
+
 def check_metric(metric: Any, argument: str) -> None:
     """Raise a TypeError if something is not a metric with a space and a name; `argument` names it in the error."""
     if not isinstance(metric, Metric):
-        raise TypeError(f"{argument} must be a Metric, got {metric!r}")
+        raise TypeError(f"{argument} must be a Metric, got {metric!r}{wrap_hint(metric)}")
     for attribute, kind in (("space", ChoiceSpace), ("name", str), ("unit", str)):
         value = getattr(metric, attribute, None)
         if not isinstance(value, kind):
@@ -550,6 +569,17 @@ def table_of(metric: Metric, selection: NDArray[np.int64], *, local: bool = Fals
         return _checked(metric, method, selection, metric.space.n_options)
     except Invalid:
         return Metric.replacements(metric, selection)
+
+
+def sum_table_of(metric: Metric) -> SumTable | None:
+    """The `sum_table` of a metric, checked: one number per option."""
+    table, n = metric.sum_table(), metric.space.n_options
+    if table is not None and np.shape(table.values) != (n,):
+        raise MetricError(
+            f"sum_table of metric {metric.name!r} must have one number per option, shape ({n},), got shape "
+            f"{np.shape(table.values)}"
+        )
+    return table
 
 
 def worsened(table: NDArray[Any], sign: float, limit: float = -np.inf) -> NDArray[Any]:

@@ -58,7 +58,7 @@ class Function(Metric):
     unit: str = field(default="", kw_only=True)
     _known: dict[bytes, tuple[float, float]] = field(init=False, default_factory=dict)
     _rows: dict[bytes, NDArray[np.int64]] = field(init=False, default_factory=dict)
-    _lent: bool = field(init=False, default=False)  # whether the memory is that of a plain function
+    _borrowed: bool = field(init=False, default=False)  # whether the memory is that of a plain function
 
     def __post_init__(self) -> None:
         check_space(self.space)
@@ -129,11 +129,11 @@ class Function(Metric):
         if self.costly:
             return self
         twin = replace(self, costly=True)
-        own(twin, _known=self._known, _lent=True)
+        own(twin, _known=self._known, _borrowed=True)
         return twin
 
     def memories(self) -> Sequence[Memory]:
-        return [self] if self.costly and not self._lent else []
+        return [self] if self.costly and not self._borrowed else []
 
     def pack(self) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
         """See `cggd.metrics.base.Memory`."""

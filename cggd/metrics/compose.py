@@ -10,10 +10,10 @@ from typing import Any, cast
 import numpy as np
 from numpy.typing import NDArray
 
-from cggd.checks import as_number, own
+from cggd.checks import own
 from cggd.expressions import Expression, Program
 from cggd.metrics.additive import Additive
-from cggd.metrics.base import Metric, SumTable, check_metric, check_numbers, operators
+from cggd.metrics.base import Metric, SumTable, as_term, check_metric, check_numbers, operators, sum_table_of
 from cggd.metrics.state import JoinedState, State
 from cggd.rounding import WHOLE, is_whole, sum_rounding
 from cggd.space import ChoiceSpace
@@ -135,7 +135,7 @@ class Combination(Metric):
         return low, high
 
     def sum_table(self) -> SumTable | None:
-        parts = [(weight, metric.sum_table()) for weight, metric in self.terms if weight]
+        parts = [(weight, sum_table_of(metric)) for weight, metric in self.terms if weight]
         values, constant, lost = np.zeros(self.space.n_options), self.constant, abs(self.constant)
         for weight, part in parts:
             if part is None:
@@ -335,7 +335,7 @@ def maximum(*metrics: Metric, name: str | None = None) -> Maximum:
 def combine(left: Metric, right: Metric | float) -> Metric:
     """``left + right``; the sum of two metrics with sum tables is additive."""
     if not isinstance(right, Metric):
-        number = as_number(right, f"what is added to {left.name!r}")
+        number = as_term(right, left)
         if number == 0:
             return left
         if (table := _exact_table(left)) is not None:
@@ -372,7 +372,7 @@ def scale(metric: Metric, factor: float) -> Metric:
 
 def _exact_table(metric: Metric) -> SumTable | None:
     """The sum table of a metric; None if terms cancel in it or it has standard errors."""
-    table = metric.sum_table()
+    table = sum_table_of(metric)
     if table is None or metric.noisy or table.lost > abs(table.constant):
         return None
     first = np.zeros((1, metric.space.n_decisions), dtype=np.int64)

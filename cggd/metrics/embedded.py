@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -14,8 +14,9 @@ from scipy import sparse
 
 from cggd.checks import own
 from cggd.expressions import Expression, Program
-from cggd.metrics.base import Metric, SumTable, check_metric, table_of
+from cggd.metrics.base import Memory, Metric, SumTable, check_metric, sum_table_of, table_of
 from cggd.metrics.evaluation import current_evaluation, evaluating
+from cggd.metrics.state import Switch
 from cggd.space import ChoiceSpace, check_space
 
 
@@ -78,6 +79,38 @@ class Embedded(Metric):
     @property
     def calls_each(self) -> int:
         return self.metric.calls_each
+
+    @property
+    def costly(self) -> bool:
+        return self.metric.costly
+
+    def as_costly(self) -> Embedded:
+        return replace(self, metric=self.metric.as_costly())
+
+    def between(self, selections: NDArray[np.int64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        with self._inside():
+            return self.metric.between(np.ascontiguousarray(selections[:, self.at]))
+
+    def remembered(self) -> NDArray[np.int64]:
+        """Known selections of the metric; the other decisions, which do not matter, have their first option."""
+        return self._whole(self.metric.remembered())
+
+    def memories(self) -> Sequence[Memory]:
+        return self._memories
+
+    @cached_property
+    def _memories(self) -> Sequence[Memory]:
+        return [_MemoryOfPart(self, memory) for memory in self.metric.memories()]
+
+    def moves(self, selection: NDArray[np.int64]) -> Iterable[Sequence[Switch]]:
+        for move in self.metric.moves(np.ascontiguousarray(selection[self.at])):
+            yield [(int(self.at[decision]), option) for decision, option in move]
+
+    def _whole(self, rows: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Selections of the metric's decisions with the first option of every other decision."""
+        whole = np.zeros((len(rows), self.space.n_decisions), dtype=np.int64)
+        whole[:, self.at] = rows
+        return whole
 
     def _spread(self, table: Any, elsewhere: Any) -> Any:
         """A table of the metric's options in one of the space's options."""
@@ -153,7 +186,7 @@ class Embedded(Metric):
         return self._spread(least, least[first][allowed[self.taken][first]].min())
 
     def sum_table(self) -> SumTable | None:
-        table = self.metric.sum_table()
+        table = sum_table_of(self.metric)
         return None if table is None else SumTable(self._spread(table.values, 0.0), table.constant, table.lost)
 
     def expression(self, program: Program, sign: float) -> Expression | None:
@@ -167,6 +200,24 @@ class Embedded(Metric):
 
     def maximum(self) -> float:
         return self.metric.maximum()
+
+
+@dataclass(frozen=True)
+class _MemoryOfPart:
+    """The memory of an embedded metric, with selections of the whole space; see `cggd.metrics.base.Memory`."""
+
+    embedded: Embedded
+    memory: Memory
+
+    def record(self, selection: NDArray[np.int64], values: Mapping[str, float] | None, why: str = "") -> None:
+        self.memory.record(np.ascontiguousarray(selection[self.embedded.at]), values, why)
+
+    def pack(self) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+        rows, numbers = self.memory.pack()
+        return self.embedded._whole(rows), numbers
+
+    def unpack(self, selections: NDArray[np.int64], numbers: NDArray[np.float64]) -> None:
+        self.memory.unpack(np.ascontiguousarray(selections[:, self.embedded.at]), numbers)
 
 
 class _Inside:

@@ -187,7 +187,7 @@ def evaluating(evaluation: Evaluation) -> Iterator[Evaluation]:
 
 
 @contextmanager
-def afresh() -> Iterator[None]:
+def without_cache() -> Iterator[None]:
     """Evaluate without the caches of black boxes, with the active executor, and count these calls."""
     with evaluating(replace(current_evaluation(), fresh=True, admit=None, seen=None)):
         yield

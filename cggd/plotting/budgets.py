@@ -14,7 +14,7 @@ from cggd.result import Result
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-# More bars than this cannot be told apart in a figure of a column's width.
+# More bars than this cannot be distinguished in a figure of a column's width.
 MOST_ROWS = 40
 
 # Bars longer than this, in percent of the bound, are cut, so that one bad miss does not flatten the others.

@@ -26,7 +26,7 @@ from cggd.space import ChoiceSpace
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-# More marks than this cannot be told apart in a figure of a column's width.
+# More marks than this cannot be distinguished in a figure of a column's width.
 MOST_ROWS = 40
 MOST_NODES = 300
 MOST_NAMED = 60

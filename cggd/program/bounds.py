@@ -13,7 +13,7 @@ from cggd.metrics import Additive
 from cggd.problem import Problem
 from cggd.program import lagrangian
 from cggd.program.highs import LinearProgram, NotLinearError, Outcome
-from cggd.program.presolve import limits_of, possible
+from cggd.program.presolve import emptied, limits_of, possible
 from cggd.program.sum_tables import Tables
 
 # Up to this many options, the options that the bounds rule out are removed first, in a few passes over all tables.
@@ -99,7 +99,7 @@ def relax(
     small = problem.space.n_options <= PRESOLVED
     mask = possible(problem.space, limits, problem.allowed) if small else problem.allowed
     if small and mask is None:
-        proof = "the bounds leave no option of some decision"
+        proof = emptied(problem.space, problem.constraints, problem.allowed)
         return Relaxed(problem.sign * np.inf, lambda: np.full(problem.space.n_options, np.inf), proof=proof)
     within = replace(problem, allowed=mask)
     sums = lagrangian.relax(within, budget, tolerance=tolerance)
@@ -115,7 +115,7 @@ def relax(
             if mask is not None and lighter is not None and _lighter(problem, mask, lighter):
                 again = lagrangian.relax(replace(problem, allowed=lighter), budget, tolerance=tolerance)
                 sums = _better(problem, sums, again)
-        proof = "the bounds cannot be met together, proved by Lagrangian multipliers" if sums.infeasible else None
+        proof = "the bounds are infeasible, proved by Lagrangian multipliers" if sums.infeasible else None
         return Relaxed(sums.bound, sums.reduced, sums.selection, proof)
     if problem.space.n_options > SMALL:
         return None
@@ -126,7 +126,7 @@ def relax(
     shares = program.shares(time_limit=budget.left if budget.limited else None, stop=budget.over)
     if shares.outcome is Outcome.STOPPED:
         return None
-    proof = "the bounds cannot be met together, proved by linear programming (HiGHS)"
+    proof = "the bounds are infeasible, proved by linear programming (HiGHS)"
     infeasible = shares.outcome is Outcome.INFEASIBLE
     return Relaxed(problem.sign * shares.bound, lambda: shares.reduced, proof=proof if infeasible else None)
 

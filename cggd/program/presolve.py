@@ -59,6 +59,22 @@ def possible(
     return mask
 
 
+def emptied(space: ChoiceSpace, constraints: Iterable[Constraint], allowed: NDArray[np.bool_] | None = None) -> str:
+    """Which decision has no possible option left, and by which constraints; `possible` has returned None."""
+    mask = np.ones(space.n_options, dtype=bool) if allowed is None else allowed.copy()
+    removed: list[tuple[Constraint, NDArray[np.bool_]]] = []
+    limited = [c for c in constraints if limits_of([c])]
+    for c in limited * ROUNDS:
+        kept = mask & (c.metric.least_with(c.sign, mask) <= c.limit)
+        removed.append((c, mask & ~kept))
+        mask = kept
+        if len(empty := np.flatnonzero(~space.layout.reduce(np.logical_or, mask))):
+            options = slice(space.offsets[empty[0]], space.offsets[empty[0] + 1])
+            why = dict.fromkeys(str(c) for c, gone in removed if gone[options].any())
+            return f"no option of decision {space.decisions[empty[0]]!r} is possible within {' and '.join(why)}"
+    return "the bounds leave no option of some decision"
+
+
 def impossible(constraint: Constraint, allowed: NDArray[np.bool_] | None = None) -> str | None:
     """Why no selection satisfies a constraint, if the metric's own extremes prove it; None otherwise."""
     if constraint.confidence is not None:

@@ -65,15 +65,15 @@ def _repairs(
     size = CORE
     while True:
         core = _Core.of(tables, reduced, size, selection)
-        met = core.meet(excess, over)
-        if met is not None or size >= len(reduced) or over():
+        switched = core.repaired(excess, over)
+        if switched is not None or size >= len(reduced) or over():
             break
         size *= 10
-    if met is None:
+    if switched is None:
         return
     for by_price in (False, True):
         out = selection.copy()
-        out[core.decisions] = core.index[core.fill(met, excess, point.multipliers, by_price=by_price, over=over)]
+        out[core.decisions] = core.index[core.fill(switched, excess, point.multipliers, by_price=by_price, over=over)]
         yield out
 
 
@@ -82,7 +82,7 @@ class _Core:
     """Options of least reduced cost, without decisions that have only one such option.
 
     Options are numbered by their positions in the core. `start` holds the position of each decision's option in the
-    selection around which the core was built. `meet` and `fill` take the excess of each constraint at that selection.
+    selection around which the core was built. `repaired` and `fill` take the excess of each constraint there.
     """
 
     decisions: NDArray[np.int64]
@@ -119,7 +119,7 @@ class _Core:
             unit=np.where(spread > 0, spread, 1.0),
         )
 
-    def meet(self, excess: NDArray[np.float64], over: Callable[[], bool]) -> NDArray[np.int64] | None:
+    def repaired(self, excess: NDArray[np.float64], over: Callable[[], bool]) -> NDArray[np.int64] | None:
         """Switch, least cost per removed violation first, until all limits hold; None if no switch helps.
 
         Where no switch removes violation, the exceeded limits get larger weights (breakout; Morris, 1993).

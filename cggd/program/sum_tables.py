@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cggd.layout import Layout
+from cggd.metrics.base import sum_table_of
 from cggd.problem import Problem
 from cggd.rounding import OPERATIONS
 
@@ -48,7 +49,7 @@ class Tables:
 
     @classmethod
     def of(cls, problem: Problem, allowed: NDArray[np.bool_] | None) -> Tables | None:
-        sums = [metric.sum_table() for metric in (problem.objective, *(c.metric for c in problem.constraints))]
+        sums = [sum_table_of(metric) for metric in (problem.objective, *(c.metric for c in problem.constraints))]
         known = [table for table in sums if table is not None]
         if len(known) < len(sums):
             return None

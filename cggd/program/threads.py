@@ -23,18 +23,28 @@ class Background:
     """Daemon threads for solver calls that may be abandoned."""
 
     def __init__(self) -> None:
-        self.threads: set[threading.Thread] = set()
+        # Each thread has an event that says when its work is done: `Thread.join` marks a running thread as ended if
+        # Ctrl-C interrupts it (CPython up to 3.12).
+        self.running: dict[threading.Thread, threading.Event] = {}
         self.lock: threading.Lock = threading.Lock()
         self.closed: bool = False
         atexit.register(self.close)
 
     def start(self, work: Callable[[], Any]) -> threading.Thread | None:
         """Do work in a thread of its own; None once the interpreter shuts down."""
-        thread = threading.Thread(target=work, daemon=True)
+        done = threading.Event()
+
+        def run() -> None:
+            try:
+                work()
+            finally:
+                done.set()
+
+        thread = threading.Thread(target=run, daemon=True)
         with self.lock:
             if self.closed:
                 return None
-            self.threads = {t for t in self.threads if t.is_alive()} | {thread}
+            self.running = {t: event for t, event in self.running.items() if not event.is_set()} | {thread: done}
             thread.start()
         return thread
 
@@ -43,9 +53,11 @@ class Background:
         with self.lock:
             self.closed = True
         budget = Budget(EXIT_SECONDS)
-        for thread in (t for t in self.threads if t.ident is not None):  # the others could not be started
+        started = {t: done for t, done in self.running.items() if t.ident is not None}
+        for thread, done in started.items():
+            done.wait(budget.left)
             thread.join(budget.left)
-        if any(thread.is_alive() for thread in self.threads):
+        if not all(done.is_set() for done in started.values()):
             _leave_without_threads()
 
 

@@ -243,6 +243,9 @@ def _check_values(metric: Metric, row: NDArray[np.int64], value: float, scale: f
         return
     _same(metric, "must give the same answer twice", row, alone, again, scale)
     _same(metric, "must give the same answer alone and in a batch", row, alone, value, scale)
+    low, high = metric.limits()
+    if not low - scale <= value <= high + scale:
+        raise LawError(f"{metric.name}: limits are {low} and {high}, but the value at {_at(metric, row)} is {value}")
     chosen, everything = metric.space.layout.flat(row), np.ones(metric.space.n_options, dtype=bool)
     for sign in (1.0, -1.0):
         least = float(metric.least_with(sign, everything)[chosen].max())
@@ -254,9 +257,6 @@ def _check_values(metric: Metric, row: NDArray[np.int64], value: float, scale: f
         line = metric.minorant(sign, everything)
         if line is not None and float(line.values[chosen].sum()) + line.constant > sign * value + scale:
             raise LawError(f"{metric.name}: minorant exceeds {sign:g} times the value at {_at(metric, row)}, {value}")
-    low, high = metric.limits()
-    if not low - scale <= value <= high + scale:
-        raise LawError(f"{metric.name}: limits are {low} and {high}, but the value at {_at(metric, row)} is {value}")
 
 
 def _check_separable(metric: Metric, first: NDArray[np.int64], second: NDArray[np.int64]) -> None:
@@ -414,7 +414,7 @@ def _check_one(
     norm = float(np.linalg.norm(direction))
     if value <= c.limit:
         if norm:
-            raise fail("a constraint that is met must give no direction")
+            raise fail("a constraint that is satisfied must give no direction")
         return direction
     if abs(norm - 1) > CLOSE and norm != 0:
         raise fail(f"a direction must have norm 1 or 0, got {norm}")

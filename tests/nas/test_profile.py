@@ -61,7 +61,7 @@ def test_bounds_are_said_to_be_satisfiable_or_not_alone_and_together():
     text = str(result)
     assert f"macs <= {low:.6g} MMAC" in text
     assert "parameters <= 1" in text
-    assert "these bounds cannot be met together" in text or "this bound cannot be met" in text
+    assert "these bounds are infeasible together" in text or "this bound is infeasible" in text
     feasible = profile(supernet, example, macs <= high, show=False)
     assert feasible.together.feasibility.feasible
     assert "feasible: the selection satisfies every constraint" in str(feasible)
