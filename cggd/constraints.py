@@ -273,6 +273,40 @@ def _or_infinite(numbers: NDArray[np.float64]) -> NDArray[np.float64]:
     return np.where(np.isnan(numbers), np.inf, numbers)
 
 
+# A bound this many times above or below all values is likely given in another unit, such as bytes instead of kB.
+FAR = 100.0
+
+
+def unit_hint(constraint: Constraint, low: float, high: float) -> str:
+    """A hint that a bound may be given in another unit; empty if it is near the values of the metric.
+
+    Parameters
+    ----------
+    constraint : Constraint
+    low, high : float
+        Least and largest value of the metric, such as those of `Metric.limits`; infinite if not known.
+
+    Examples
+    --------
+    >>> from cggd import Additive
+    >>> macs = Additive(ChoiceSpace.from_sizes([2, 2]), [1, 2, 3, 4], name="macs", unit="MMAC")
+    >>> print(unit_hint(macs <= 5e6, *macs.limits()))
+    macs <= 5000000 MMAC is 833,333 times the largest known value of macs, 6 MMAC; is the bound in MMAC?
+    """
+    metric, bound = constraint.metric, constraint.bound
+    if bound <= 0 or not np.isfinite(bound):
+        return ""
+    if 0 < high < bound / FAR:
+        ratio, end, value = bound / high, "times the largest", high
+    elif np.isfinite(low) and bound < low / FAR:
+        ratio, end, value = low / bound, "times less than the least", low
+    else:
+        return ""
+    unit = f" {metric.unit}" if metric.unit else ""
+    ask = f"is the bound in {metric.unit}?" if unit else "the metric is a plain number, not thousands or millions"
+    return f"{constraint} is {ratio:,.0f} {end} known value of {metric.name}, {number_text(value)}{unit}; {ask}"
+
+
 def _bound_text(name: str, sense: str, bound: str, unit: str, confidence: float | None) -> str:
     level = f" at {confidence:.4g} confidence" if confidence is not None else ""
     return f"{name} {sense} {bound}{' ' + unit if unit else ''}{level}"

@@ -70,6 +70,17 @@ def read_data(path: Path) -> dict[str, NDArray]:
         raise ValueError(f"{wanted}: {error}") from None
 
 
+def given_data(data: Any) -> dict[str, Any]:
+    """The arrays of a mapping; tensors of PyTorch as arrays."""
+    if not isinstance(data, Mapping):
+        shape = f" of shape {tuple(data.shape)}" if hasattr(data, "shape") else ""
+        raise TypeError(
+            "data must be the path of an .npz file, or map the name of each input to an array with all samples along "
+            f'the first axis, such as {{"input": array}}; got {type(data).__name__}{shape}'
+        )
+    return {name: x.detach().cpu().numpy() if hasattr(x, "detach") else x for name, x in data.items()}
+
+
 def model_inputs(graph: GraphProto) -> list[Input]:
     """The inputs of a model that data must give: those without an initializer."""
     known, found = {tensor.name for tensor in graph.initializer}, []

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -16,7 +17,7 @@ from numpy.typing import NDArray
 
 from cggd.budget import Budget
 from cggd.checks import whole
-from cggd.constraints import Constraint
+from cggd.constraints import Constraint, unit_hint
 from cggd.explain import Explanation, explain
 from cggd.feasibility import diagnose, smallest_bound
 from cggd.incumbent import Finding, Incumbent
@@ -28,10 +29,10 @@ from cggd.rounding import number_text
 from cggd.solve import minimize as search
 from cggd.sweep import Front, sweep
 from cggd_compress.answer import KEEP, Compressed, Row
-from cggd_compress.calibration import Calibration, as_batches, model_inputs, read_data
+from cggd_compress.calibration import Calibration, as_batches, given_data, model_inputs, read_data
 from cggd_compress.choices import Choices, choices_of
 from cggd_compress.costs import COSTS, Limit, amount, as_limits, cost_of, parse_limit
-from cggd_compress.damage import error_function, group_errors, likely_ratios
+from cggd_compress.damage import check_function, error_function, group_errors, likely_ratios
 from cggd_compress.local import Scaled, local_errors
 from cggd_compress.network import Network, read_model
 from cggd_compress.options import Option, default_options, named_options
@@ -227,7 +228,7 @@ class Compression:
         if quick and timed:
             raise ValueError("quick=True measures no time for each format; leave out limits on latency, or quick")
         self.progress, self.quick = progress or _silent, quick
-        arrays = read_data(Path(data)) if isinstance(data, str | PathLike) else dict(data)
+        arrays = read_data(Path(data)) if isinstance(data, str | PathLike) else given_data(data)
         proto = _model(model, arrays)
         self.original = {"size": float(proto.ByteSize())}
         calibration = as_batches(model_inputs(proto.graph), arrays, whole(batch, "batch", least=1))
@@ -237,7 +238,7 @@ class Compression:
         whole_file = proto.SerializeToString()
         taught = None if teacher is None else _model(teacher, arrays).SerializeToString()
         digest = hashlib.blake2b(whole_file + (taught or b""), digest_size=8)
-        _check_runs(runtime, whole_file, calibration, error)
+        _check_runs(runtime, whole_file, calibration, error, taught=taught is not None)
         network = Network(proto, whole(least, "least", least=1))
         if not network.parts:
             kinds = network.kinds(least)
@@ -245,9 +246,9 @@ class Compression:
             raise ValueError(f"the model has no weights of {least} and more single-precision numbers{others}")
         seen = _trace(network, calibration)
         ranges = None if seen is None else seen.ranges
-        wanted = default_options(fast=timed, ranges=ranges) if options is None else _options(options, ranges)
-        self.choices = choices_of(network, wanted, runtime, together=together, progress=self.progress)
-        self.forbid = self.choices.forbidden(keep, bits)
+        wanted = default_options(fast=timed, ranges=ranges) if options is None else _options(_listed(options), ranges)
+        self.choices = choices_of(network, wanted, runtime, together=_listed(together), progress=self.progress)
+        self.forbid = self.choices.forbidden(_listed(keep), _listed(bits))
         self.bench = Bench(self.choices, calibration, runtime, error, timed, elsewhere, taught)
         units = {name: COSTS[name].unit for name in (("error", "latency") if timed else ("error",))}
         path = None
@@ -346,6 +347,7 @@ class Compression:
         self._check_measured({goal, *(limit.name for limit in asked)})
         if goal == "error" and not asked:
             raise ValueError("without limits the model stays as it is; give limits such as ['size<=25%'], or minimize")
+        self._warn_of_units(asked)
         if (message := self._impossible(asked)) is not None:
             return self._answer(Status.INFEASIBLE, None, asked, message)
         run = _Refinement(self, goal, asked, whole(measurements, "measurements", least=1), seed)
@@ -386,6 +388,7 @@ class Compression:
         """
         swept, goal, fixed = cost_of(cost, "cost").name, cost_of(minimize, "minimize").name, self.bounds(limits)
         self._check_measured({swept, goal, *(limit.name for limit in fixed)})
+        self._warn_of_units(fixed)
         if isinstance(bounds, int):
             low, high = self._range(swept)
             wanted = [Limit(swept, "<=", float(b)) for b in np.linspace(low, high, whole(bounds, "bounds", least=2))]
@@ -449,6 +452,14 @@ class Compression:
         chosen = [limit for limit in limits if costly or not COSTS[limit.name].costly]
         return [Constraint(metrics[limit.name], limit.bound, limit.sense) for limit in chosen]
 
+    def _warn_of_units(self, limits: Sequence[Limit]) -> None:
+        """Warn about limits that never bind and are likely in another unit."""
+        for constraint in self.constraints(limits, self.metrics, costly=False):
+            low, high = constraint.metric.limits()
+            hint = unit_hint(constraint, low, high)
+            if hint and constraint.satisfied(low if constraint.sense == "<=" else high):
+                warnings.warn(hint, stacklevel=3)
+
     def _impossible(self, limits: Sequence[Limit]) -> str | None:
         """Why limits on sums are infeasible, and what would work; None if infeasibility is not proved."""
         cheap = self.constraints(limits, self.metrics, costly=False)
@@ -464,7 +475,10 @@ class Compression:
             for r in found.remedies
             if r.value is not None
         ]
-        return f"{' and '.join(str(c) for c in found.conflict)} cannot be kept: {', or '.join(works) or 'proved'}"
+        hints = "".join(f"; {hint}" for c in found.conflict if (hint := unit_hint(c, *c.metric.limits())))
+        return (
+            f"{' and '.join(str(c) for c in found.conflict)} cannot be kept: {', or '.join(works) or 'proved'}{hints}"
+        )
 
     def _unreached(self) -> str:
         """A warning about weights whose format never changes the error, such as those of a branch never taken."""
@@ -810,13 +824,16 @@ def _model(model: Any, arrays: Mapping[str, Any]) -> onnx.ModelProto:
     return export(model, arrays)
 
 
-def _check_runs(runtime: Runtime, data: bytes, calibration: Calibration, error: Any) -> None:
+def _check_runs(runtime: Runtime, data: bytes, calibration: Calibration, error: Any, *, taught: bool) -> None:
     """Raise a ValueError if ONNX Runtime cannot run the model as it was given, or its outputs have no such error."""
+    own = callable(error) and not taught  # a teacher may have other names of outputs
     try:
-        found = runtime.outputs(runtime.session(data), calibration.batches[:1])
+        found = runtime.outputs(runtime.session(data), calibration.batches[: None if own else 1])
     except Invalid as reason:
         raise ValueError(f"the model itself does not work: {reason}") from None
-    if not callable(error):
+    if own:
+        check_function(error, found)
+    elif not callable(error):
         error_function("mismatch" if error == "labels" else error, None)(found, found)
 
 
@@ -836,6 +853,11 @@ def _options(options: Sequence[Option | str], ranges: Mapping[str, tuple[float, 
     if KEEP in names or len(set(names)) < len(names):
         raise ValueError(f"options must have names of their own, other than {KEEP!r}, got {names}")
     return found
+
+
+def _listed(given: Any) -> Any:
+    """A list of texts, also where a single text is given."""
+    return [given] if isinstance(given, str) else given
 
 
 def _texts(choices: Choices) -> str:

@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any, Literal
 
-# Factors that convert each unit to the unit of the cost.
+# Factors that convert each unit to the unit of the cost. A kB is 1000 bytes, as in the SI; a KiB is 1024.
 UNITS: dict[str, dict[str, float]] = {
     "B": {"B": 1, "kB": 1e3, "MB": 1e6, "GB": 1e9, "KiB": 2**10, "MiB": 2**20, "GiB": 2**30},
     "ms": {"us": 1e-3, "ms": 1, "s": 1e3},
@@ -67,7 +67,7 @@ class Cost:
 
 size = Cost("size", "B", False, "bytes of the file")
 memory = Cost("memory", "B", False, "peak bytes of activations in a run")
-macs = Cost("macs", "", False, "multiply-accumulate operations of a run")
+macs = Cost("macs", "", False, "multiply-accumulates of a run on the first batch")
 traffic = Cost("traffic", "B", False, "bytes of weights that a run reads")
 latency = Cost("latency", "ms", True, "median time of a run in ONNX Runtime")
 error = Cost("error", "", True, "distance of the outputs from the original's")

@@ -88,6 +88,24 @@ def error_function(error: Any, labels: NDArray | None) -> Callable[[Outputs, Out
     return ERRORS[error]
 
 
+def check_function(error: Callable[[Outputs, Outputs], Any], outputs: Outputs) -> None:
+    """Raise a TypeError unless a user's function gives a number for outputs that are those of the original."""
+    first = next(iter(outputs))
+    asked = (
+        "error must be a function of two mappings, from names of outputs to arrays, of the original and of the "
+        f"compressed model, that returns a number, such as lambda a, b: ((a[{first!r}] - b[{first!r}]) ** 2).mean(); "
+        f"for outputs {', '.join(f'{name!r} of shape {rows.shape}' for name, rows in outputs.items())} it"
+    )
+    try:
+        number = np.asarray(error(outputs, outputs))
+    except Exception as wrong:
+        raise TypeError(f"{asked} raised {type(wrong).__name__}: {wrong}") from wrong
+    if number.ndim:
+        raise TypeError(f"{asked} returned an array of shape {number.shape}")
+    if not np.issubdtype(number.dtype, np.number) or not np.isfinite(number):
+        raise TypeError(f"{asked} returned {number}")
+
+
 def group_errors(
     error: Any, labels: NDArray | None, reference: Outputs, outputs: Outputs
 ) -> NDArray[np.float64] | None:

@@ -32,6 +32,8 @@ def export(module: Any, arrays: Mapping[str, Any]) -> onnx.ModelProto:
         raise TypeError(f"model must be a path, an onnx.ModelProto or a torch module, got {module!r}") from None
     if not isinstance(module, torch.nn.Module):
         raise TypeError(f"model must be a path, an onnx.ModelProto or a torch module, got {type(module).__name__}")
+    if choices := [name for name, part in module.named_modules() if callable(getattr(part, "plain", None))]:
+        raise ValueError(f"model must be a network without choices, but has one at {choices[0]!r}; extract a network")
     names = list(inspect.signature(module.forward).parameters)
     taken = [name for name in names if name in arrays]
     if not taken:
@@ -51,7 +53,9 @@ def export(module: Any, arrays: Mapping[str, Any]) -> onnx.ModelProto:
         assert program is not None
         return _named(program.model_proto, module)
     except Exception as error:
-        raise ValueError(f"torch.onnx cannot export the module: {str(error).strip().splitlines()[0]}") from error
+        cause = error.__cause__ or error
+        reason = str(cause).strip().splitlines()[0]
+        raise ValueError(f"torch.onnx cannot export the module: {type(cause).__name__}: {reason}") from error
     finally:
         module.train(trained)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from math import prod
 from typing import Any
 
 import numpy as np
@@ -18,7 +19,10 @@ from cggd_compress.runtime import first_line
 
 FLOAT_BYTES = 4
 
-PRODUCTS = ("MatMul", "Gemm", "Conv")
+# Operators that multiply two inputs, and which these are; their integer forms have scales and zero points between.
+MATRICES = {"MatMul": (0, 1), "FusedMatMul": (0, 1), "Gemm": (0, 1), "MatMulInteger": (0, 1), "QLinearMatMul": (0, 3)}
+CONVOLUTIONS = {"Conv": (0, 1), "ConvTranspose": (0, 1), "ConvInteger": (0, 1), "QLinearConv": (0, 3)}
+RECURRENT = ("LSTM", "GRU", "RNN")
 
 
 @dataclass(frozen=True)
@@ -91,11 +95,12 @@ def _peak(graph: onnx.GraphProto, sizes: Mapping[str, int], outputs: set[str]) -
 
 
 def workload(choices: Choices, found: Trace) -> dict[str, Additive]:
-    """Memory, operations and traffic of a run, as sums over weights.
+    """Memory, multiply-accumulates and traffic of a run on the first batch, as sums over weights.
 
     Memory is that of the weights as the runtime holds them (unpacked if it unpacks them when it loads the file), plus
     the peak of the original's activations. Activations inside a format, such as between two low-rank factors, are left
-    out. Traffic is the bytes of weights that a run reads, each once.
+    out. Multiply-accumulates are counted as in `cggd_nas.measure.macs` (`products`); two low-rank factors have fewer,
+    and all other formats as many as the weight. Traffic is the bytes of weights that a run reads, each once.
 
     Parameters
     ----------
@@ -106,18 +111,22 @@ def workload(choices: Choices, found: Trace) -> dict[str, Additive]:
     space, parts = choices.space, choices.network.parts
     model = onnx.ModelProto.FromString(choices.network.assemble({}))
     rest = sum(_bytes(t) for t in model.graph.initializer if t.name not in parts)
+    shapes = {**{t.name: tuple(t.dims) for t in model.graph.initializer}, **found.shapes}
+    owned: dict[str | None, int] = {None: 0}  # multiply-accumulates with each weight, and those with none
+    for operands, count in (product for node in model.graph.node for product in products(node, shapes)):
+        owner = next((name for name in operands if name in parts), None)
+        owned[owner] = owned.get(owner, 0) + count
     numbers = np.zeros((3, space.n_options))
     at = 0
     for decision in space.decisions:
         for option in space.option_labels(decision):
             for name, fragment in choices.fragments[str(decision), str(option)].items():
-                held = _held(parts[name], fragment)
-                numbers[:, at] += held, _operations(parts[name], fragment, found), _read(parts[name], held, found)
+                held, macs = _held(parts[name], fragment), owned.get(name, 0) * _share(parts[name], fragment)
+                numbers[:, at] += held, macs, _read(parts[name], held, found)
             at += 1
-    others = sum(_of_activations(node, found, parts) for node in model.graph.node)
     return {
         "memory": Additive(space, numbers[0], constant=found.peak + rest, name="memory", unit="B"),
-        "macs": Additive(space, numbers[1], constant=others, name="macs"),
+        "macs": Additive(space, numbers[1], constant=owned[None], name="macs"),
         "traffic": Additive(space, numbers[2], constant=rest, name="traffic", unit="B"),
     }
 
@@ -130,12 +139,38 @@ def _bytes(tensor: onnx.TensorProto) -> int:
     return len(tensor.raw_data) or _elements(tensor) * onnx.helper.tensor_dtype_to_np_dtype(tensor.data_type).itemsize
 
 
-def _of_activations(node: onnx.NodeProto, found: Trace, parts: Mapping[str, Part]) -> float:
-    """Operations of a product of two activations; 0 for other nodes, which are counted with their weights."""
-    if node.op_type != "MatMul" or set(node.input) & parts.keys():
-        return 0.0
-    shape, right = (found.shapes.get(name, ()) for name in (node.output[0], node.input[1]))
-    return float(np.prod(shape, dtype=float)) * right[-2] if len(right) > 1 else 0.0
+def products(node: onnx.NodeProto, shapes: Mapping[str, tuple[int, ...]]) -> list[tuple[tuple[str, ...], int]]:
+    """The multiply-accumulates of a node with the operands that it multiplies.
+
+    Convolutions, matrix products and recurrent layers have some. Biases, norms, pooling, look-ups, sums and activation
+    functions have none, as in `cggd_nas.measure.macs`. Nodes of unknown shapes, such as those in branches and loops, do
+    not count.
+
+    Examples
+    --------
+    >>> node = onnx.helper.make_node("Gemm", ["x", "weight", "bias"], ["y"])
+    >>> products(node, {"x": (1, 3), "weight": (3, 4), "bias": (4,), "y": (1, 4)})
+    [(('x', 'weight'), 12)]
+    """
+    kind, given = node.op_type, list(node.input)
+    numbers = {a.name: a.i for a in node.attribute}
+    if kind in RECURRENT and all(name in shapes for name in given[:3]):  # steps, samples, features in either order
+        calls = prod(shapes[given[0]][:2])
+        return [((name,), calls * prod(shapes[name])) for name in given[1:3]]
+    if kind == "MatMulNBits" and node.output[0] in shapes:
+        return [((given[0], given[1]), prod(shapes[node.output[0]]) * numbers["K"])]
+    if kind == "Einsum" and len(given) == 2 and all(name in shapes for name in given):
+        terms = next(a.s for a in node.attribute if a.name == "equation").decode().replace(" ", "").partition("->")[0]
+        axes = dict(zip(terms.replace(",", ""), (n for name in given for n in shapes[name]), strict=False))
+        return [] if "." in terms else [(tuple(given), prod(axes.values()))]
+    places = (MATRICES | CONVOLUTIONS).get(kind)
+    if places is None or not {given[i] for i in places} | {node.output[0]} <= shapes.keys():
+        return []
+    operands = given[places[0]], given[places[1]]
+    left, right = (shapes[name] for name in operands)
+    made = left if kind == "ConvTranspose" else shapes[node.output[0]]
+    summed = prod(right[1:]) if kind in CONVOLUTIONS else left[-2 if numbers.get("transA") else -1]
+    return [(operands, prod(made) * summed)]
 
 
 def _held(part: Part, fragment: Fragment) -> int:
@@ -157,21 +192,16 @@ def _held(part: Part, fragment: Fragment) -> int:
     return read
 
 
-def _operations(part: Part, fragment: Fragment, found: Trace) -> float:
-    """Multiply-accumulate operations of the nodes that use a weight."""
+def _share(part: Part, fragment: Fragment) -> float:
+    """The multiply-accumulates of a replacement as a share of the weight's; low-rank factors have fewer."""
     graph = fragment.model.graph
-    total = 0.0
-    thin = [n for n in graph.node if n.op_type == "MatMul"] if fragment.replaced else []
     arrays = {t.name: _elements(t) for t in graph.initializer}
     arrays |= {n.output[0]: arrays[n.input[0]] for n in graph.node if n.op_type == "Cast" and n.input[0] in arrays}
-    size = sum(arrays.get(n.input[1], 0) for n in thin) / max(len(part.users), 1) if thin else part.array.size
-    for user in part.users:
-        shape = found.shapes.get(user.output[0])
-        if shape is None or user.op_type not in PRODUCTS:
-            continue
-        channels = shape[1] if user.op_type == "Conv" else shape[-1]
-        total += float(np.prod(shape, dtype=float)) / max(channels, 1) * size
-    return total
+    factors = [arrays.get(n.input[1]) for n in graph.node if n.op_type == "MatMul"] if fragment.replaced else []
+    known = [factor for factor in factors if factor is not None]
+    if not known or len(known) < len(factors):
+        return 1.0
+    return sum(known) / len(part.users) / part.array.size
 
 
 def _read(part: Part, held: int, found: Trace) -> float:

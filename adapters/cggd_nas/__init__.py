@@ -2,7 +2,8 @@
 
 from cggd_nas import measure, penalties, spaces
 from cggd_nas.blockwise import Replaced, replace_blocks
-from cggd_nas.candidates import Candidate, NoFeasibleArchitectureError
+from cggd_nas.bounds import NoFeasibleArchitectureError
+from cggd_nas.candidates import Candidate
 from cggd_nas.choices import ChannelChoice, Choice, ChoiceModule, RepeatChoice
 from cggd_nas.configured import configured
 from cggd_nas.distillation import finetune

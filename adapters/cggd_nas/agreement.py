@@ -16,13 +16,15 @@ from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 
-from cggd_nas.choices import ChannelChoice, Choice, RepeatChoice
+from cggd_nas.choices import ChannelChoice, Choice, RepeatChoice, is_choice
 from cggd_nas.failures import place_of
 from cggd_nas.nested import tensors_in
 from cggd_nas.plain import changes, plain_network, stripped
+from cggd_nas.slicing import Sliced
 from cggd_nas.supernet import Supernet, collect
 from cggd_nas.trace import Example, tensors_of
 
@@ -50,8 +52,9 @@ def check_agreement(
 ) -> None:
     """Raise if an extracted network computes something else than the supernet under the same selection.
 
-    The given selections are compared, and once for each supernet a few random ones. The comparison uses copies in
-    evaluation mode and double precision, with weights moved at random so that the result holds for any weights.
+    The given selections are compared, and once for each supernet the widest one, the narrowest ones with each option of
+    all other decisions, and a few random ones. The comparison uses copies in evaluation mode and double precision, with
+    weights moved at random so that the result holds for any weights.
     Networks in which only `Choice` and `RepeatChoice` depend on the selection agree by construction. A network whose
     outputs are random cannot be compared.
 
@@ -79,7 +82,7 @@ def check_agreement(
     if any(is_lazy(x) or x.is_meta for x in tensors):
         return  # there are no values to compare
     space = supernet.space
-    drawn = [] if supernet.agreed else space.sample(DRAWN, np.random.default_rng(0)).tolist()
+    drawn = () if supernet.agreed else (*_extremes(supernet), *space.sample(DRAWN, np.random.default_rng(0)))
     rows = [tuple(map(int, row)) for row in (*rows, *drawn)]
     if not (todo := [row for row in dict.fromkeys(rows) if row not in supernet.agreed]):
         return
@@ -110,6 +113,20 @@ def _widths(supernet: Supernet) -> list[Hashable]:
     """Decisions on channels."""
     every = supernet.choices.items()
     return [d for d, shared in every if any(isinstance(choice, ChannelChoice) for choice in shared.values())]
+
+
+def _extremes(supernet: Supernet) -> Iterator[NDArray[np.int64]]:
+    """The widest selection, and the narrowest ones, which together have each option of all other decisions."""
+    space = supernet.space
+    narrow, widths = np.full(space.n_decisions, -1), _widths(supernet)
+    wide = space.sizes - 1
+    for place, decision in enumerate(space.decisions):
+        if decision in widths:
+            numbers = [int(str(label)) for label in space.option_labels(decision)]
+            narrow[place], wide[place] = np.argmin(numbers), np.argmax(numbers)
+    yield wide
+    for option in range(max(space.sizes[narrow < 0], default=1)):
+        yield np.where(narrow < 0, np.minimum(option, space.sizes - 1), narrow)
 
 
 # -- running ----------------------------------------------------------------------------------------------------------
@@ -261,16 +278,18 @@ def _compare(twin: Supernet, row: Row, inputs: Sequence[Tensor], rounding: float
     except Exception as error:
         raise ValueError(
             f"the network of {labels} runs in the supernet, and fails when it is extracted, "
-            f"{place_of(error, network)}: "
-            f"{type(error).__name__}: {error}. {_advice(_widths(twin))}"
+            f"{place_of(error, network)}: {type(error).__name__}: {error}. "
+            f"{_advice(widths := _widths(twin), _unsliced(twin, row, inputs, widths))}"
         ) from error
     if apart(expected, outputs) <= rounding:
         return
     if apart(expected, _supernet_outputs(twin, row, inputs, seed=1)) > rounding:
         return  # its outputs are random
+    widths = _to_blame(twin, row, inputs, rounding)
     raise ValueError(
         f"the network of {labels} computes something else when it is extracted: outputs differ by "
-        f"{_share(apart(expected, outputs))} of the largest one. {_advice(_to_blame(twin, row, inputs, rounding))}"
+        f"{_share(apart(expected, outputs))} of the largest one. "
+        f"{_advice(widths, _unsliced(twin, row, inputs, widths))}"
     )
 
 
@@ -316,14 +335,45 @@ def _to_blame(twin: Supernet, row: Row, inputs: Sequence[Tensor], rounding: floa
     return blamed or widths
 
 
-def _advice(widths: Sequence[Hashable]) -> str:
+def _unsliced(twin: Supernet, row: Row, inputs: Sequence[Tensor], widths: Sequence[Hashable]) -> list[str]:
+    """Layers called just before or after a choice of one of the widths that are not in `Sliced` with it."""
+    called: list[tuple[str, Any]] = []
+    sliced = {id(part.module): part.follows for part in twin.model.modules() if isinstance(part, Sliced)}
+    hooks = [
+        part.register_forward_pre_hook(lambda part, _, path=path: called.append((path, part)))
+        for path, part in twin.model.named_modules()
+        if isinstance(part, ChannelChoice) or (part._parameters and not is_choice(part))
+    ]
+    try:
+        _supernet_outputs(twin, row, inputs)
+    finally:
+        for hook in hooks:
+            hook.remove()
+    found = dict[str, None]()
+    for place, (_, choice) in enumerate(called):
+        if not isinstance(choice, ChannelChoice) or choice.decision not in widths:
+            continue
+        for near in (reversed(called[:place]), called[place + 1 :]):
+            for path, layer in near:
+                if isinstance(layer, ChannelChoice):
+                    break
+                if choice.decision not in sliced.get(id(layer), ()):
+                    found[path] = None
+                if any(x.ndim > 1 for x in layer._parameters.values() if x is not None):
+                    break  # it makes or takes the channels; layers between, such as norms, keep them
+    return [path for path in dict(called) if path in found]
+
+
+def _advice(widths: Sequence[Hashable], layers: Sequence[str]) -> str:
     if not widths:
         return "The method plain of every module must return a module that computes the same."
+    here = f" (these are not: {_listed(layers)})" if layers else ""
     return (
         f"Where the width {_listed(widths)} is chosen, every layer that makes or takes its channels must be in "
-        "Sliced (behind nn.Flatten with features_per_channel), and what stands between the ChannelChoice and the "
+        f"Sliced{here}, behind nn.Flatten with features_per_channel, and what stands between the ChannelChoice and the "
         "next layer in Sliced must keep channels apart and turn 0 into 0: put the ChannelChoice behind "
-        "normalisations, and behind activations such as Sigmoid or Softplus"
+        "normalisations, and behind activations such as Sigmoid or Softplus. Instead of marking layers, "
+        "cggd_nas.prunable makes a supernet from a plain network"
     )
 
 

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Iterable, Iterator, Mapping, Sequence, Sized
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Sized
 from dataclasses import dataclass
 from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
 
-from cggd_nas.nested import mapped, moved, tensors_in
+from cggd_nas.nested import described, mapped, moved, tensors_in
 from cggd_nas.supernet import unwrapped
 
 # The entry of a mapping that holds the targets, as in the data sets of Hugging Face.
@@ -94,6 +94,18 @@ class Batch:
         """The outputs of a model for the inputs."""
         return model(*self.inputs, **self.named)
 
+    def loss(self, function: Callable[[Any, Any], Tensor], outputs: Any) -> Tensor:
+        """The loss of outputs, by a function of outputs and targets."""
+        try:
+            return function(outputs, self.targets)
+        except (TypeError, AttributeError) as error:
+            if isinstance(outputs, Tensor):
+                raise
+            raise TypeError(
+                f"loss cannot be computed from what the network returns, {described(outputs)}: {error}; give a "
+                "function of it, such as loss=lambda outputs, targets: cross_entropy(outputs.logits, targets)"
+            ) from error
+
 
 @dataclass(frozen=True, eq=False)
 class Shuffled:
@@ -150,7 +162,7 @@ def as_batches(data: Any, argument: str, *, batch_size: int, seed: int) -> Batch
     if not anew or not isinstance(data, Sized) or len(data) == 0:
         raise TypeError(
             f"{argument} must be tensors (inputs, targets), or give batches of them as a DataLoader does, with a "
-            f"length of at least 1; got {type(data).__name__}"
+            f"length of at least 1; got {described(data)}"
         )
     return data  # pyright: ignore[reportReturnType] - iterable and sized
 
@@ -196,10 +208,15 @@ def _taken(mapping: Mapping[Any, Any], model: nn.Module, argument: str) -> dict[
 
 
 def _wrong(raw: Any, argument: str) -> str:
+    right = ""
+    if isinstance(raw, Tensor | str):  # the parts of one batch were taken for batches
+        right = "; a single batch is a list of one, [(inputs, targets)] or [mapping]"
+    elif isinstance(raw, tuple | list) and any(isinstance(part, tuple | list | Mapping) for part in raw):
+        right = "; give the list of batches itself, not a list that holds it"
     parts = list(raw.values()) if isinstance(raw, Mapping) else list(raw) if isinstance(raw, tuple | list) else [raw]
     got = [f"a tensor {tuple(p.shape)}" if isinstance(p, Tensor) else type(p).__name__ for p in parts[:3]]
     return (
         f"{argument} must give batches (inputs, targets), (first, second, ..., targets) or mappings of what forward "
         f"takes, of tensors with an axis of samples, as a DataLoader does; one of its batches is "
-        f"{' and '.join(got) or 'empty'}"
+        f"{' and '.join(got) or 'empty'}{right}"
     )

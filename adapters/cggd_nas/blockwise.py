@@ -25,7 +25,8 @@ from cggd.checks import as_number, whole
 from cggd.constraints import Row, check_constraints
 from cggd.metrics import Additive
 from cggd_nas.batches import Batch
-from cggd_nas.candidates import NoFeasibleArchitectureError, holds, losses_of_switches
+from cggd_nas.bounds import NoFeasibleArchitectureError
+from cggd_nas.candidates import holds, losses_of_switches
 from cggd_nas.choices import Choice
 from cggd_nas.extract import extract
 from cggd_nas.measure import device_of, evaluating

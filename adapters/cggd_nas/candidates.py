@@ -55,29 +55,6 @@ class Nearest:
     excess: float
 
 
-class NoFeasibleArchitectureError(RuntimeError):
-    """A search found no architecture that satisfies every bound.
-
-    Attributes
-    ----------
-    nearest : dict or None
-        The selection with the smallest sum of violations. Each violation is a share of its bound or, if it was proved
-        before the training that the bounds cannot be satisfied, of the spread of its metric. None if the search was
-        interrupted before it visited a selection.
-    constraints : list of Row
-        Value and violation of the nearest selection for each bound.
-    """
-
-    def __init__(self, reason: str, nearest: dict[Hashable, Hashable] | None, constraints: Sequence[Row]) -> None:
-        self.nearest, self.constraints = nearest, list(constraints)
-        lines = [
-            reason,
-            *(["the nearest one has"] if self.constraints else []),
-            *(f"  {row}" for row in self.constraints),
-        ]
-        super().__init__("\n".join(lines))
-
-
 def excess(violations: NDArray[np.float64], constraints: Sequence[Constraint]) -> float:
     """The sum of violations as shares of the bounds, or absolute for bounds of 0."""
     scales = np.array([abs(c.bound) if np.isfinite(c.bound) and c.bound != 0 else 1.0 for c in constraints])

@@ -7,15 +7,15 @@ argument, as a skip does; this argument then replaces the outputs of other optio
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass, replace
 
 from torch.utils import _pytree as pytree
 
-from cggd_nas.trace import Operation, Result, Trace
+from cggd_nas.trace import Numbers, Operation, Result, Trace
 
 # Types that outputs may contain besides tensors.
-_PLAIN = (bool, int, float, str, type(None))
+PLAIN = (bool, int, float, str, type(None))
 
 
 @dataclass(frozen=True, eq=False)
@@ -28,8 +28,8 @@ class Segment:
         The operations are ``first:last``.
     part : Trace
         The trace of the part alone.
-    numbers : dict of int to int
-        From the numbers of the part's storages to those in the network's trace.
+    numbers : dict of int to (int or None)
+        From the numbers of the part's storages to those in the network's trace; None for weights.
     again : callable
         Returns the trace of the part under the current selection and the decisions that its operations depend on, or
         None if it cannot be traced by itself.
@@ -38,7 +38,7 @@ class Segment:
     first: int
     last: int
     part: Trace
-    numbers: dict[int, int]
+    numbers: Numbers
     again: Callable[[], tuple[Trace, frozenset[Hashable]] | None]
 
 
@@ -46,34 +46,32 @@ def composed(whole: Trace, segments: Sequence[Segment]) -> Trace | None:
     """The trace under the current selection; None if outputs of a part cannot replace its former outputs."""
     operations: list[Operation] = []
     elements, done = list(whole.elements), 0
-    instead: dict[int, int] = {}  # from storages of the given trace to their replacements
+    instead: Numbers = {}  # from storages of the given trace to their replacements
 
-    def renumbered(some: Sequence[Operation], numbers: Mapping[int, int]) -> Iterator[Operation]:
-        for one in some:
-            reads, writes = (tuple(numbers.get(s, s) for s in part) for part in (one.reads, one.writes))
-            yield replace(one, reads=reads, writes=writes)
+    def renumbered(some: Sequence[Operation]) -> Sequence[Operation]:
+        return [one.renumbered(instead) for one in some] if instead else some
 
     for segment in segments:
         if (found := segment.again()) is None:
             return None
         part, decisions = found
         between, own = whole.operations[done : segment.first], whole.operations[segment.first : segment.last]
-        operations += renumbered(between, instead) if instead else between
+        operations += renumbered(between)
         done = segment.last
         if part is segment.part:
-            operations += renumbered(own, instead) if instead else own
+            operations += renumbered(own)
             continue
         inputs = [segment.numbers[s] for s in segment.part.inputs]
-        numbers = dict(zip(part.inputs, (instead.get(s, s) for s in inputs), strict=True))
+        taken = (None if s is None else instead.get(s, s) for s in inputs)
+        numbers: Numbers = dict(zip(part.inputs, taken, strict=True))
         for storage, size in enumerate(part.elements):
             if storage not in numbers:
                 numbers[storage] = len(elements)
                 elements.append(size)
         if not _put(segment, part, numbers, instead):
             return None
-        operations += (replace(o, decisions=o.decisions | decisions) for o in renumbered(part.operations, numbers))
-    rest = whole.operations[done:]
-    operations += renumbered(rest, instead) if instead else rest
+        operations += (one.renumbered(numbers, decisions) for one in part.operations)
+    operations += renumbered(whole.operations[done:])
     result = whole.result
     if instead:
         result = pytree.tree_map(
@@ -91,23 +89,27 @@ def aliases(segments: Sequence[Segment]) -> int:
     return found
 
 
-def _put(segment: Segment, part: Trace, numbers: Mapping[int, int], instead: dict[int, int]) -> bool:
+def _put(segment: Segment, part: Trace, numbers: Numbers, instead: Numbers) -> bool:
     """Record the storages of the part's outputs as replacements; False if the outputs differ in kind."""
-    (before, structure), (after, other) = (pytree.tree_flatten(one.result) for one in (segment.part, part))
-    if structure != other:
+    (before, structure), (after, structure_now) = (pytree.tree_flatten(one.result) for one in (segment.part, part))
+    if structure != structure_now:
         return False
     placed: dict[int, int] = {}
     for old, new in zip(before, after, strict=True):
         if not (isinstance(old, Result) and isinstance(new, Result)):
-            if not isinstance(old, _PLAIN) or type(old) is not type(new) or old != new:
+            if not isinstance(old, PLAIN) or type(old) is not type(new) or old != new:
                 return False  # such as weights
             continue
         if (old.shape, old.stride, old.dtype) != (new.shape, new.stride, new.dtype):
             return False
-        own = segment.numbers[old.storage]
-        if placed.setdefault(own, numbers[new.storage]) != numbers[new.storage]:
+        own, other = segment.numbers[old.storage], numbers[new.storage]
+        if own is None or other is None:
+            if own is not other:
+                return False  # only one of them is a weight
+            continue
+        if placed.setdefault(own, other) != other:
             return False
-        if old.storage in segment.part.inputs and numbers[new.storage] != instead.get(own, own):
+        if old.storage in segment.part.inputs and other != instead.get(own, own):
             return False  # the argument is also used elsewhere and must not be replaced there
     instead |= placed
     return True

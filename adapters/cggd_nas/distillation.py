@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from cggd_nas.batches import Batch
+from cggd_nas.failures import check_network
 from cggd_nas.measure import evaluating
 from cggd_nas.nested import tensors_in
 from cggd_nas.retrain import Loss, Retrained, retrain
@@ -75,6 +76,8 @@ def finetune(
         raise ValueError(f"share must lie between 0 and 1, got {share!r}")
     if not temperature > 0:
         raise ValueError(f"temperature must be above 0, got {temperature!r}")
+    if teacher is not None:
+        check_network(teacher, "teacher")
     objective = distilled(teacher, loss, share, temperature)
     return retrain(
         module, train, val, epochs, loss=loss, objective=objective, learning_rate=learning_rate, fresh=False, **options
@@ -88,7 +91,7 @@ def distilled(
     classes = loss is functional.cross_entropy or isinstance(loss, nn.CrossEntropyLoss)
 
     def objective(batch: Batch, outputs: Any) -> Tensor:
-        own = loss(outputs, batch.targets)
+        own = batch.loss(loss, outputs)
         if teacher is None or share == 0:
             return own
         with torch.no_grad(), evaluating(teacher):

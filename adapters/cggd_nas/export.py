@@ -18,7 +18,9 @@ from torch.utils import _pytree as pytree
 from cggd.constraints import Constraint, Row, check_constraints
 from cggd.metrics import Metric
 from cggd.rounding import snapped
+from cggd_nas.failures import check_network
 from cggd_nas.measure import evaluating, onnx_inputs, onnx_session
+from cggd_nas.nested import described
 from cggd_nas.trace import Example, running_on, tensors_of
 
 # Tolerances of the tests of PyTorch's exporter, for sums in single precision in another order.
@@ -47,14 +49,18 @@ def export_onnx(module: nn.Module, example: Example, path: str | PathLike[str]) 
 
     Raises
     ------
+    TypeError
+        If the module returns something else than tensors in tuples, lists and dicts.
+    ValueError
+        If the module has choices.
     RuntimeError
-        If outputs of the file and of the module differ by more than 1e-5 plus a thousandth of their value.
+        If PyTorch cannot export the module, or outputs of the file and of the module differ by more than 1e-5 plus a
+        thousandth of their value.
     """
     import onnx
 
     arguments, path = tensors_of(example), Path(path)
-    if not isinstance(module, nn.Module):
-        raise TypeError(f"module must be an nn.Module, got {module!r}")
+    check_network(module, plain=True)
     if not path.parent.is_dir():
         raise FileNotFoundError(f"path must lie in a folder that exists, got {str(path)!r}")
     arguments = tuple(x.cpu() for x in arguments)
@@ -64,8 +70,22 @@ def export_onnx(module: nn.Module, example: Example, path: str | PathLike[str]) 
     try:
         with evaluating(module), torch.no_grad(), _quiet():
             with running_on(arguments, module):
-                wanted = [x.numpy() for x in pytree.tree_leaves(module(*arguments))]
-            torch.onnx.export(module, arguments, str(unchecked), dynamo=True, external_data=False, verbose=False)
+                outputs = module(*arguments)
+            leaves = [x for x in pytree.tree_leaves(outputs) if x is not None]
+            if not all(isinstance(x, torch.Tensor) for x in leaves):
+                raise TypeError(
+                    "module must return a tensor, or tensors in tuples, lists and dicts, to be written as ONNX; got "
+                    f"{described(outputs)}; export a module whose forward returns the tensors of it, such as "
+                    "self.network(x).logits"
+                )
+            wanted = [x.numpy() for x in leaves]
+            try:
+                torch.onnx.export(module, arguments, str(unchecked), dynamo=True, external_data=False, verbose=False)
+            except torch.onnx.OnnxExporterError as error:
+                cause = error.__cause__ or error
+                raise RuntimeError(
+                    f"torch.onnx cannot export the module: {type(cause).__name__}: {str(cause).strip()}"
+                ) from error
         onnx.checker.check_model(onnx.load(str(unchecked)), full_check=True)
         session = onnx_session(unchecked)
         returned = session.run(None, onnx_inputs(session, arguments))
@@ -132,6 +152,7 @@ def verify(
     ...     print(row)
     parameters <= 50: 90, violated by 40
     """
+    check_network(module)
     rows = []
     for constraint in check_constraints(constraints):
         if constraint.metric not in measures:

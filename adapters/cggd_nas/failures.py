@@ -7,7 +7,21 @@ from typing import Any
 
 from torch import nn
 
-from cggd_nas.nested import tensors_in
+from cggd_nas.nested import described, tensors_in
+
+
+def check_network(module: Any, argument: str = "module", *, plain: bool = False) -> None:
+    """Raise unless a value is a module and, with `plain`, one without choices; `argument` names it in the error."""
+    if not isinstance(module, nn.Module):
+        of_supernet = isinstance(getattr(module, "model", None), nn.Module)
+        inside = "; its attribute model is one, and extract(supernet, selection) gives the network of a selection"
+        raise TypeError(f"{argument} must be an nn.Module, got {described(module)}{inside if of_supernet else ''}")
+    if plain and (choices := [path for path, part in module.named_modules() if callable(getattr(part, "plain", None))]):
+        more = f" and {len(choices) - 1} more" if len(choices) > 1 else ""
+        raise ValueError(
+            f"{argument} must be a network without choices, but has one at {choices[0]!r}{more}; give it as "
+            "extract(supernet, selection)"
+        )
 
 
 def place_of(error: BaseException, network: nn.Module) -> str:

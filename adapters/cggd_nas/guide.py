@@ -17,13 +17,16 @@ from numpy.typing import ArrayLike, NDArray
 from torch import distributed, nn
 
 from cggd import Constraint, Guide, GuideStep, Safeguard, SafeguardState, SafeguardStep
-from cggd.constraints import check_constraints
 from cggd.guide import Balance, Observation
 from cggd.guide.directions import Weights
-from cggd_nas.supernet import Supernet, collect, gathered, lifted
+from cggd_nas.bounds import checked_bounds, feasible_network
+from cggd_nas.supernet import Supernet, collect, gathered
 
 # At a learning rate of 0, as at the end of a schedule, no direction would have an effect; as in `cggd.search`.
 SMALLEST_STEP = 1e-9
+
+# Time limit of the proof that the bounds can be satisfied.
+CHECK_SECONDS = 1.0
 
 
 class TorchGuide:
@@ -57,6 +60,12 @@ class TorchGuide:
         The numpy core.
     state : SafeguardState
         The state to store in checkpoints; it can be pickled.
+
+    Raises
+    ------
+    NoFeasibleArchitectureError
+        If it is proved within a second that no selection satisfies all constraints. Without a witness this is tried for
+        the constraints on metrics with known limits, such as sums over the network.
 
     Notes
     -----
@@ -102,7 +111,9 @@ class TorchGuide:
         broadcast: bool = True,
     ) -> None:
         self.supernet = model if isinstance(model, Supernet) else collect(model)
-        bounds = check_constraints(lifted(constraints, self.supernet), self.supernet.space)
+        bounds = checked_bounds(constraints, self.supernet, warn=witness is None)
+        if witness is None and (closed := [bound for bound in bounds if np.isfinite(bound.metric.limits()).all()]):
+            feasible_network(closed, 0, CHECK_SECONDS)
         self.guide = Guide(bounds, rescale=rescale, epsilon=epsilon, weights=weights, balance=balance)
         precision = max(torch.finfo(parameter.dtype).eps for parameter in self.supernet.parameters)
         self.safeguard = Safeguard(self.guide, patience, precision=precision)
@@ -211,6 +222,8 @@ class TorchGuide:
         return self._agreed(lambda: self.guide.observe(self._logits()))
 
     def _learning_rate(self, optimizer: torch.optim.Optimizer) -> float:
+        if not isinstance(optimizer, torch.optim.Optimizer):
+            raise TypeError(f"optimizer must be a torch.optim.Optimizer, got {optimizer!r}")
         ours = {id(parameter) for parameter in self.supernet.parameters}
         rates = [float(g["lr"]) for g in optimizer.param_groups if any(id(p) in ours for p in g["params"])]
         if not rates:

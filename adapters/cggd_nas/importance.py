@@ -70,7 +70,7 @@ def _first_order(model: nn.Module, found: Coupling, batches: Sequence[Any], loss
     for batch in checked(batches, "batches", twin):
         twin.zero_grad()
         batch = batch.to(device)
-        loss(batch.outputs(twin), batch.targets).backward()
+        batch.loss(loss, batch.outputs(twin)).backward()
         made.append(_of_weights(twin, found, lambda x: x * x.grad if x.grad is not None else 0 * x, contracted=True))
     return {i: np.concatenate([signals[i] for signals in made]) for i in made[0]}
 

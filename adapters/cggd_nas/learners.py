@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from cggd_nas.nested import described
 from cggd_nas.supernet import Supernet
 
 OptimizerOf = Callable[[Iterable[nn.Parameter]], torch.optim.Optimizer]
@@ -33,7 +34,8 @@ class Learners:
     ) -> None:
         self.weights = [p for p in supernet.weights() if p.requires_grad]
         self.architecture = supernet.parameters
-        self.optimizer, self.chooser = weight_optimizer(self.weights), architecture_optimizer(self.architecture)
+        self.optimizer = _made(weight_optimizer, self.weights, "weight_optimizer")
+        self.chooser = _made(architecture_optimizer, self.architecture, "architecture_optimizer")
         self.schedule = torch.optim.lr_scheduler.CosineAnnealingLR(self.optimizer, steps)
 
     def require(self, *, weights: bool, architecture: bool) -> None:
@@ -58,3 +60,11 @@ class Learners:
         """Restore the state from a checkpoint."""
         for part, state in zip((self.optimizer, self.chooser, self.schedule), saved, strict=True):
             part.load_state_dict(state)
+
+
+def _made(function: OptimizerOf, parameters: Sequence[nn.Parameter], argument: str) -> torch.optim.Optimizer:
+    if not isinstance(made := function(parameters), torch.optim.Optimizer):
+        raise TypeError(
+            f"{argument} must return an optimizer of the parameters that it is given, got {described(made)}"
+        )
+    return made

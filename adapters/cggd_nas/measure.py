@@ -1,7 +1,7 @@
 """Costs of a plain network: parameters, size, multiply-accumulates, activation memory, and measured latency.
 
-A kB is 1024 bytes, as in the data sheets of microcontrollers. MACs are counts here; metrics have them in millions
-(MMAC).
+Sizes are in KiB (1024 bytes), which data sheets of microcontrollers often call kB. MACs are counts here; metrics have
+them in millions (MMAC).
 """
 
 from __future__ import annotations
@@ -76,7 +76,7 @@ def parameters(module: nn.Module) -> int:
 
 
 def size_kb(module: nn.Module, *, bits: int = 8) -> float:
-    """Size of the weights in kB (1024 bytes), as stored for integer inference.
+    """Size of the weights in KiB (1024 bytes), as stored for integer inference.
 
     Parameters of two or more dimensions take `bits` bits each. Parameters of one dimension (biases, scales) take 32,
     since they are added to 32-bit accumulators (Jacob et al., CVPR 2018). A batch norm is folded into the layer before
@@ -135,7 +135,7 @@ def macs(module: nn.Module, example: Example) -> int:
 
 
 def peak_memory(module: nn.Module, example: Example, *, bits: int = 8) -> float:
-    """Largest amount of activations alive at once, in kB (1024 bytes).
+    """Largest amount of activations alive at once, in KiB (1024 bytes).
 
     A tensor is alive from the operation that makes it to the last operation that uses it, in the order of execution. A
     skip connection therefore keeps its tensor alive. Views and results of operations in place share memory with their

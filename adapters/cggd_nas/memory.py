@@ -28,7 +28,7 @@ class PeakMemory(Metric):
     trace : callable
         From a labelled selection to the `Trace` of its network.
     kb : float
-        kB of one element.
+        KiB of one element.
     name, unit : str
     """
 
@@ -36,7 +36,7 @@ class PeakMemory(Metric):
     trace: Callable[[Mapping[Hashable, Hashable]], Trace]
     kb: float
     name: str = field(default="memory", kw_only=True)
-    unit: str = field(default="kB", kw_only=True)
+    unit: str = field(default="KiB", kw_only=True)
     _known: dict[bytes, tuple[int, NDArray[np.int64]]] = field(init=False, default_factory=dict)
 
     def evaluate(self, selections: NDArray[np.int64]) -> NDArray[np.float64]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tempfile
+import warnings
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property, partial
@@ -20,7 +21,7 @@ from cggd_nas.export import export_onnx
 from cggd_nas.extract import extract
 from cggd_nas.lookup import LookupTable, check_table
 from cggd_nas.memory import PeakMemory
-from cggd_nas.plain import as_supernet
+from cggd_nas.plain import as_supernet, plain_network
 from cggd_nas.sums import Table, sum_of_modules, sum_of_operations, summed
 from cggd_nas.supernet import Supernet
 from cggd_nas.trace import Example, Trace, tensors_of
@@ -48,7 +49,8 @@ class Costs:
     ----------
     model : nn.Module or Supernet
     example : Tensor or sequence of Tensor
-        Arguments of the network's forward, with a batch of 1.
+        Arguments of the network's forward, with a batch of 1. MACs, memory and latency are those of the whole batch; a
+        larger batch causes a warning.
 
     Attributes
     ----------
@@ -93,15 +95,16 @@ class Costs:
         return self._counted(count, 1, name, "", lambda module: float(measure.parameters(module)), products)
 
     def size_kb(self, *, bits: int = 8, name: str = "size") -> Metric:
-        """Size of the weights in kB (1024 bytes), as in `cggd_nas.measure.size_kb`."""
+        """Size of the weights in KiB (1024 bytes), as in `cggd_nas.measure.size_kb`."""
         whole(bits, "bits", least=1)
         count = partial(measure.storage_bits, bits=bits)
         products = self._products("storage_bits", bits)
         again = partial(measure.size_kb, bits=bits)
-        return self._counted(count, 8 * measure.BYTES_PER_KB, name, "kB", again, products)
+        return self._counted(count, 8 * measure.BYTES_PER_KB, name, "KiB", again, products)
 
     def macs(self, *, name: str = "macs") -> Metric:
-        """Multiply-accumulates in millions, counted as in `cggd_nas.measure.macs`."""
+        """Multiply-accumulates of a run on the example in millions, counted as in `cggd_nas.measure.macs`."""
+        self._warn_of_batch()
         tables = self._agreeing(self._products("macs"), lambda s: self._trace(s).macs)
         if tables is None:
             with self._lock:
@@ -110,8 +113,9 @@ class Costs:
         return self._known(metric, lambda module: measure.macs(module, self.example) / 1e6)
 
     def peak_memory(self, *, bits: int = 8, name: str = "memory") -> Metric:
-        """Largest amount of activations alive at once in kB (1024 bytes), as in `cggd_nas.measure.peak_memory`."""
+        """Largest amount of activations alive at once in KiB (1024 bytes), as in `cggd_nas.measure.peak_memory`."""
         whole(bits, "bits", least=1)
+        self._warn_of_batch()
         kb = bits / (8 * measure.BYTES_PER_KB)
         metric = PeakMemory(self.supernet.space, self._trace, kb, name=name)
         return self._known(metric, lambda module: measure.peak_memory(module, self.example, bits=bits))
@@ -162,9 +166,32 @@ class Costs:
     def looked_up(self, table: LookupTable, *, name: str = "latency") -> Metric:
         """The sum of a look-up table's entries over the network's parts (`LookupTable.metric`)."""
         check_table(table, "table")
+        self._warn_of_batch()
         with self._lock:
             metric = table.metric(self.supernet, self.example, name=name, tracer=self.tracer)
         return metric
+
+    def _warn_of_batch(self) -> None:
+        if (n := self._samples) > 1:
+            warnings.warn(
+                f"example has {n} samples, and MACs, memory and latency are those of all {n} together; for those of a "
+                "single one give an example with a batch of 1, such as example[:1]",
+                stacklevel=3,
+            )
+
+    @cached_property
+    def _samples(self) -> int:
+        """The length of the first axis of all tensors of the example, if MACs are proportional to it; otherwise 1."""
+        example = tensors_of(self.example)
+        lengths = {len(x) if x.ndim else 0 for x in example}
+        if len(lengths) > 1 or (n := lengths.pop()) < 2:
+            return 1
+        network = plain_network(self.supernet, self.supernet.space.labels([0] * self.supernet.space.n_decisions))
+        try:
+            one, every = (measure.macs(network, given) for given in ([x[:1] for x in example], example))
+        except ValueError:  # the first axis is no batch
+            return 1
+        return n if 0 < n * one == every else 1
 
     # -- how ----------------------------------------------------------------------------------------------------------
 
@@ -220,6 +247,7 @@ class Costs:
         return summed(tables, space, divisor, name=name, unit=unit)
 
     def _measured(self, timed: Callable[[nn.Module], float], evaluations: int, name: str) -> Function:
+        self._warn_of_batch()
         metric = Function(
             self.supernet.space,
             lambda s: timed(extract(self.supernet, s)),

@@ -10,6 +10,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
+# Characters of a value that a message still shows.
+LONG = 80
+
 
 def tensors_in(value: Any) -> Iterator[Tensor]:
     """All tensors of a value, in order.
@@ -24,6 +27,25 @@ def tensors_in(value: Any) -> Iterator[Tensor]:
     elif (items := items_of(value)) is not None:
         for _, item in items:
             yield from tensors_in(item)
+
+
+def described(value: Any) -> str:
+    """A value in a few words, for messages.
+
+    Examples
+    --------
+    >>> described({"x": torch.zeros(2, 3)}), described((torch.zeros(1), 3.0)), described("net")
+    ("a dict of 'x'", 'a tuple of a tensor of shape (1,) and 3.0', "'net'")
+    """
+    if (shape := getattr(value, "shape", None)) is not None and not isinstance(value, type):
+        return f"{'a tensor' if isinstance(value, Tensor) else 'an ' + type(value).__name__} of shape {tuple(shape)}"
+    if isinstance(value, Mapping):
+        return f"a {type(value).__name__} of {', '.join(map(repr, list(value)[:3]))}"
+    if isinstance(value, tuple | list):
+        return f"a {type(value).__name__} of {' and '.join(described(item) for item in value[:3]) or 'nothing'}"
+    text = repr(value)
+    first = text.partition("\n")[0][:LONG]
+    return text if first == text else f"{first}..."
 
 
 def mapped(function: Callable[[Any], Any], value: Any) -> Any:

@@ -14,7 +14,8 @@ from numpy.typing import NDArray
 
 from cggd import Additive, Constraint, Feasibility, Function, minimize
 from cggd_nas.batches import Batches, in_order
-from cggd_nas.candidates import Candidate, NoFeasibleArchitectureError, holds, judge, losses_of_switches, ranked
+from cggd_nas.bounds import NoFeasibleArchitectureError
+from cggd_nas.candidates import Candidate, holds, judge, losses_of_switches, ranked
 from cggd_nas.distillation import distilled, finetune
 from cggd_nas.plain import plain_network
 from cggd_nas.recalibration import recalibrate

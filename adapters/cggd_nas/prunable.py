@@ -18,6 +18,7 @@ from cggd_nas.agreement import ROUNDING, apart, check_agreement, moved_weights, 
 from cggd_nas.choices import Choice
 from cggd_nas.coupling import coupling
 from cggd_nas.cut import Axis, Cut, Sizes, Width, cut, placed, sizes_of
+from cggd_nas.failures import check_network
 from cggd_nas.heads import with_heads
 from cggd_nas.importance import sort_units
 from cggd_nas.links import Coupling
@@ -124,8 +125,7 @@ def prunable(
     >>> extract(supernet, {"0": "8"})[1]
     BatchNorm2d(8, eps=1e-05, momentum=0.1, affine=True, bias=True, track_running_stats=True)
     """
-    if not isinstance(model, nn.Module):
-        raise TypeError(f"model must be an nn.Module, got {model!r}")
+    check_network(model, "model", plain=True)
     shares = [float(ratio) for ratio in ratios]
     if not shares or not all(0 < ratio <= 1 for ratio in shares):
         raise ValueError(f"ratios must be shares of the channels above 0 and at most 1, got {ratios!r}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,6 +16,9 @@ from cggd.metrics.base import check_metric
 
 # Ridge penalties, relative to the mean of the kernel's diagonal: from almost no penalty to a constant prediction.
 PENALTIES = np.logspace(-8, 2, 21)
+
+# An error of half the standard deviation of the values leaves a quarter of their variance unexplained.
+WEAK = 0.5
 
 
 @dataclass(frozen=True, eq=False)
@@ -62,6 +66,9 @@ def fit_regressor(
     pairs, so the features are never computed. The penalty minimises the leave-one-out error, for which ridge regression
     has an exact formula (Hastie, Tibshirani, Friedman, The elements of statistical learning, equation 7.64).
 
+    If the error on held-out networks is more than half the standard deviation of the values, a warning gives both:
+    bounds on such a prediction say little about the metric.
+
     Parameters
     ----------
     metric : Metric
@@ -106,6 +113,14 @@ def fit_regressor(
     constant = len(np.unique(values[:n_test])) < 2 or len(np.unique(guess)) < 2
     correlation: Any = None if constant else kendalltau(guess, values[:n_test])
     tau = np.nan if constant else float(correlation.statistic)
+    if rmse > WEAK * (spread := float(values.std())) > 0:
+        unit = f" {metric.unit}" if metric.unit else ""
+        warnings.warn(
+            f"the prediction of {metric.name!r} is weak: its error on {n_test} held-out networks is {rmse:.3g}{unit}, "
+            f"and the values' own standard deviation {spread:.3g}{unit}; train on more than {len(train)} networks, "
+            "give a metric with less noise (more repeats), or bound the metric itself",
+            stacklevel=2,
+        )
     return Regressor(predicted, rmse, tau, len(train), n_test)
 
 

@@ -16,6 +16,7 @@ from cggd import SearchError
 from cggd.checks import whole
 from cggd_nas.batches import Batch, checked, generator_of
 from cggd_nas.depthwise import fast_depthwise
+from cggd_nas.failures import check_network
 from cggd_nas.measure import device_of, evaluating
 
 Loss = Callable[[Any, Any], Tensor]
@@ -95,14 +96,27 @@ def evaluate(
     >>> evaluate(nn.Identity(), [batch]).accuracy
     0.5
     """
+    return _scores(module, loader, "loader", loss, metric, objective)
+
+
+def _scores(
+    module: nn.Module,
+    loader: Iterable[Any],
+    argument: str,
+    loss: Loss,
+    metric: Accuracy | None,
+    objective: Callable[[Batch, Any], Tensor] | None = None,
+) -> Scores:
+    """`evaluate`, with the name of the loader in errors."""
+    check_network(module)
     device = device_of(module)
     total, measured, right, n, decided = 0.0, 0.0, 0, 0, 0
     classes = set[int | None]()
     with evaluating(module), torch.no_grad():
-        for batch in checked(loader, "loader", module):
+        for batch in checked(loader, argument, module):
             batch = batch.to(device)
             outputs, targets, samples = batch.outputs(module), batch.targets, batch.samples
-            total += float(loss(outputs, targets) if objective is None else objective(batch, outputs)) * samples
+            total += float(batch.loss(loss, outputs) if objective is None else objective(batch, outputs)) * samples
             n += samples
             if metric is not None:
                 measured += float(metric(outputs, targets)) * samples
@@ -112,7 +126,7 @@ def evaluate(
                 right += int((outputs.argmax(dim) == targets).sum())
                 decided += targets.numel()
     if n == 0:
-        raise ValueError("loader holds no samples; one that can be iterated only once holds none the second time")
+        raise ValueError(f"{argument} holds no samples; one that can be iterated only once holds none the second time")
     if metric is not None:
         return Scores(total / n, measured / n, n)
     return Scores(total / n, right / decided if decided and None not in classes else math.nan, n)
@@ -181,6 +195,7 @@ def retrain(
         current weights. A batch of `val` is evaluated before the training, so most errors are raised at once.
     """
     whole(epochs, "epochs", least=1)
+    check_network(module)
     if not isinstance(train, Sized) or not len(train):
         raise ValueError(f"train must have a length of at least 1, as a DataLoader has, got {train!r}")
     if isinstance(val, Iterator):
@@ -203,10 +218,10 @@ def retrain(
                     optimizer.zero_grad()
                     batch = batch.to(device)
                     outputs = batch.outputs(module)
-                    (loss(outputs, batch.targets) if objective is None else objective(batch, outputs)).backward()
+                    (batch.loss(loss, outputs) if objective is None else objective(batch, outputs)).backward()
                     optimizer.step()
                     schedule.step()
-                scores.append(evaluate(module, val, loss=loss, metric=metric))
+                scores.append(_scores(module, val, "val", loss, metric))
                 if progress is not None:
                     progress(epoch, scores[-1])
         except Exception as error:
@@ -222,7 +237,7 @@ def _rehearse(module: nn.Module, val: Iterable[Any], loss: Loss, metric: Accurac
     generator = generator_of(val)
     state = None if generator is None else generator.get_state()
     try:
-        evaluate(module, itertools.islice(val, 1), loss=loss, metric=metric)
+        _scores(module, itertools.islice(val, 1), "val", loss, metric)
     finally:
         if generator is not None and state is not None:
             generator.set_state(state)

@@ -9,29 +9,26 @@ from os import PathLike
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from rich.console import Console
 from torch import Tensor, nn
 from torch.nn import functional
 
-from cggd import Constraint, Feasibility, Status, find_feasible
+from cggd import Constraint
 from cggd.checks import whole
-from cggd.constraints import check_constraints
 from cggd.guide.directions import Weights
-from cggd.improve import switches
 from cggd.outputs import check_writable
 from cggd_nas.batches import Batches, as_batches
-from cggd_nas.candidates import NoFeasibleArchitectureError
+from cggd_nas.bounds import checked_bounds, feasible_network
 from cggd_nas.guide import TorchGuide, check_precision
 from cggd_nas.history import Epoch
 from cggd_nas.learners import Learners, OptimizerOf
+from cggd_nas.nested import described
 from cggd_nas.pretrained import Chooser, Finals
 from cggd_nas.relaxations import GumbelSoftmax, Relaxation
 from cggd_nas.result import NasResult
 from cggd_nas.retrain import Accuracy, Loss
-from cggd_nas.supernet import Supernet, collect, lifted
+from cggd_nas.supernet import Supernet, collect
 from cggd_nas.training import Judging, Objective, Reports, Run, Settings, Writer
 
 # As in NAS-Bench-201 (Dong & Yang, ICLR 2020, appendix): SGD with Nesterov momentum and cosine decay for the weights,
@@ -41,15 +38,11 @@ WEIGHT_OPTIMIZER: OptimizerOf = partial(torch.optim.SGD, lr=0.025, momentum=0.9,
 # NAS-Bench-201 uses 3e-4 for 240 epochs. With 5e-3 every late epoch of 30 was feasible on the NATS supernet.
 ARCHITECTURE_OPTIMIZER: OptimizerOf = partial(torch.optim.Adam, lr=5e-3, betas=(0.5, 0.999))
 
-# Share of the epochs in which only the weights are trained, on paths drawn uniformly: 8 of 30 on the NATS supernet.
-WARMUP = 0.25
-
 # Time limit of the search for a feasible selection before the training.
 CHECK_SECONDS = 10.0
 
-
-# Patience of the local search for the nearest selection if the bounds cannot be satisfied.
-NEAREST_STEPS = 100
+# Share of the epochs in which only the weights are trained, on paths drawn uniformly: 8 of 30 on the NATS supernet.
+WARMUP = 0.25
 
 
 def search(
@@ -196,7 +189,9 @@ def search(
     }
     for argument, given in functions.items():
         if not callable(given):
-            raise TypeError(f"{argument} must be a function, see the documentation of search, got {given!r}")
+            made = " from parameters to an optimizer, such as partial(torch.optim.SGD, lr=0.1)"
+            what = f"a function{made if argument.endswith('optimizer') else ''}"
+            raise TypeError(f"{argument} must be {what}, see the documentation of search, got {described(given)}")
     if writer is not None and not callable(getattr(writer, "add_scalar", None)):
         raise TypeError(f"writer must have a method add_scalar, as TensorBoard's SummaryWriter, got {writer!r}")
     path = None if checkpoint is None else Path(checkpoint)
@@ -229,11 +224,21 @@ def search(
         as_batches(d, n, batch_size=batch_size, seed=seed + k)
         for k, (d, n) in enumerate([(train, "train"), (val, "val")])
     ]
-    bounds = check_constraints(lifted(constraints, supernet), supernet.space)
+    bounds = checked_bounds(constraints, supernet)
     if resume and checkpoint is None:
         raise ValueError("resume needs the path of a checkpoint")
     console = Console(stderr=True, quiet=not progress)
-    known = _checked(bounds, seed, console)
+    known = feasible_network(bounds, seed, CHECK_SECONDS)
+    if known.feasible:
+        console.print("the bounds can be met, for instance with")
+        for row in known.constraints:
+            console.print(f"  {row}", highlight=False, markup=False)
+    else:
+        warnings.warn(
+            "no architecture that satisfies every bound was found before the training, and it is not proved that there "
+            f"is none; the nearest has {'; '.join(map(str, known.constraints))}",
+            stacklevel=2,
+        )
     if pretrained:
         finals = Finals(settings.judging.finalists, epochs, settings.judging.calibration)
         return Chooser(supernet, bounds, data[0], data[1], loss, metric).choose(known, finals, seed)
@@ -259,32 +264,3 @@ def _check_relaxation(relaxation: Any, supernet: Supernet, *, needed: bool) -> N
         ) from None
     if needed and (drawn.weights is None or not drawn.weights.requires_grad):
         raise ValueError(f"relaxation {relaxation!r} gives the logits no gradient; use GumbelSoftmax")
-
-
-def _checked(constraints: Sequence[Constraint], seed: int, console: Console) -> Feasibility:
-    """Find a feasible selection before the training and print it; raise if the bounds cannot be satisfied."""
-    known = find_feasible(constraints, seed=seed, time_limit=CHECK_SECONDS)
-    if known.status is Status.INFEASIBLE:
-        nearest = _nearest(constraints, seed)
-        raise NoFeasibleArchitectureError(
-            f"the bounds cannot be met: {known.proof}; cggd.diagnose(constraints) names bounds that would work",
-            constraints[0].space.labels(nearest),
-            [constraint.report(nearest) for constraint in constraints],
-        )
-    if known.status is Status.UNKNOWN:
-        warnings.warn(
-            "no architecture that satisfies every bound was found before the training, and it is not proved that there "
-            f"is none; the nearest has {'; '.join(map(str, known.constraints))}",
-            stacklevel=3,
-        )
-    else:
-        console.print("the bounds can be met, for instance with")
-        for row in known.constraints:
-            console.print(f"  {row}", highlight=False, markup=False)
-    return known
-
-
-def _nearest(constraints: Sequence[Constraint], seed: int) -> NDArray[np.int64]:
-    """The selection of smallest violation that a local search finds."""
-    space, rng = constraints[0].space, np.random.default_rng(seed)
-    return switches.search(space, constraints, None, rng, restarts=1, patience=NEAREST_STEPS).selection

@@ -22,6 +22,7 @@ from torch.utils import _pytree as pytree
 
 from cggd.metrics import Additive, Interactions, Metric
 from cggd.space import ChoiceSpace
+from cggd_nas.composed import PLAIN
 from cggd_nas.trace import Result, fake
 from cggd_nas.tracer import Region, Traced, Tracer, Unit
 
@@ -30,9 +31,6 @@ COMBINATIONS = 256
 
 # Decisions, and an array of exact numbers (integers or fractions) with one axis per decision.
 Table = tuple[tuple[Hashable, ...], NDArray[np.object_]]
-
-# Types that outputs may contain besides tensors.
-_PLAIN = (bool, int, float, str, type(None))
 
 
 @dataclass(frozen=True, eq=False)
@@ -235,7 +233,7 @@ class _Parts:
             return None
         table, results = found
         leaves = pytree.tree_leaves(list(results.cases.values()))
-        if not all(isinstance(x, (*_PLAIN, Result, Tensor)) for x in leaves):
+        if not all(isinstance(x, (*PLAIN, Result, Tensor)) for x in leaves):
             return None  # other types cannot be compared
         return [table], _fewest(results)
 

@@ -20,9 +20,13 @@ from torch.utils import _pytree as pytree
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import flop_registry
 
-from cggd_nas.failures import place_of
+from cggd_nas.failures import check_network, place_of
+from cggd_nas.nested import described
 
 Example = Tensor | Sequence[Tensor]
+
+# From the number of a storage in one trace to that in another, or to None if the other has a weight there.
+Numbers = dict[int, int | None]
 
 aten = torch.ops.aten
 
@@ -89,6 +93,12 @@ class Operation:
     writes: tuple[int, ...]
     folds: bool = False
     decisions: frozenset[Hashable] = frozenset()
+
+    def renumbered(self, numbers: Numbers, decisions: frozenset[Hashable] = frozenset()) -> Operation:
+        """The operation with other numbers for its storages, where `numbers` has them, and with further decisions."""
+        found = ([numbers.get(s, s) for s in part] for part in (self.reads, self.writes))
+        reads, writes = (tuple(s for s in part if s is not None) for part in found)
+        return replace(self, reads=reads, writes=writes, decisions=self.decisions | decisions)
 
 
 @dataclass(frozen=True)
@@ -241,7 +251,10 @@ def tensors_of(example: Example) -> tuple[Tensor, ...]:
     """The arguments in an example, checked."""
     arguments = (example,) if isinstance(example, Tensor) else example
     if not isinstance(arguments, Sequence) or not arguments or not all(isinstance(x, Tensor) for x in arguments):
-        raise TypeError(f"example must be a tensor, or a sequence of the tensors that forward takes, got {example!r}")
+        raise TypeError(
+            "example must be a tensor, or a sequence of the tensors that forward takes, in its order and without "
+            f"targets, got {described(example)}"
+        )
     return tuple(arguments)
 
 
@@ -252,8 +265,7 @@ def fake_tensors(example: Example) -> tuple[Tensor, ...]:
 
 def fake_copy(module: nn.Module, memo: dict[int, Any] | None = None) -> nn.Module:
     """A copy in evaluation mode with fake parameters and buffers; `memo` as for ``deepcopy``."""
-    if not isinstance(module, nn.Module):
-        raise TypeError(f"module must be an nn.Module, got {module!r}")
+    check_network(module)
     replaced = replaced_tensors(module, fake)
     with without_numbers():
         return copy.deepcopy(module, (memo or {}) | replaced).eval()
@@ -367,10 +379,9 @@ class Recorder(TorchDispatchMode):
         return len(self.elements) - 1
 
     def number(self, tensor: Tensor) -> int:
-        """The number of the storage of an activation."""
+        """The number of the storage of a new activation."""
         number = self._number(tensor, new=True)
-        if number is None:
-            raise ValueError("a weight is given where an activation is expected")
+        assert number is not None
         return number
 
     def trace(self, inputs: tuple[int, ...], result: Any) -> Trace:
@@ -399,21 +410,19 @@ class Recorder(TorchDispatchMode):
 
     def splice(
         self, part: Trace, arguments: Sequence[Tensor], decisions: frozenset[Hashable] = frozenset()
-    ) -> tuple[Any, dict[int, int]]:
+    ) -> tuple[Any, Numbers]:
         """Record the operations of a part of the network, from the part's own trace.
 
         Adds `decisions` to the decisions of its operations. Returns the part's outputs and the number of each of its
-        storages.
+        storages; an argument that is a weight, such as a slice of a buffer, has none.
         """
-        numbers = dict(zip(part.inputs, (self.number(x) for x in arguments), strict=True))
+        numbers: Numbers = dict(zip(part.inputs, (self._number(x, new=False) for x in arguments), strict=True))
         sources = dict(zip(part.inputs, arguments, strict=True))
         for storage, elements in enumerate(part.elements):
             if storage not in numbers:
                 numbers[storage] = self._add(elements)
         for operation in part.operations:
-            reads, writes = (tuple(numbers[s] for s in some) for some in (operation.reads, operation.writes))
-            both = operation.decisions | decisions
-            self.operations.append(replace(operation, reads=reads, writes=writes, decisions=both))
+            self.operations.append(operation.renumbered(numbers, decisions))
 
         def rebuilt(x: Any) -> Any:
             if not isinstance(x, Result):

@@ -26,7 +26,8 @@ from cggd.constraints import Row
 from cggd.guide.relaxation import annealed
 from cggd.outputs import replacing
 from cggd_nas.batches import Batch, Batches, checked, generator_of, in_order, repeated
-from cggd_nas.candidates import Candidate, NoFeasibleArchitectureError, holds, judge, likely, ranked
+from cggd_nas.bounds import NoFeasibleArchitectureError
+from cggd_nas.candidates import Candidate, holds, judge, likely, ranked
 from cggd_nas.guide import TorchGuide
 from cggd_nas.history import Epoch, margins, skips
 from cggd_nas.learners import Learners
@@ -282,7 +283,7 @@ class Run:
 
     def _loss(self, batch: Batch, *, finite: bool = True) -> Tensor:
         batch = batch.to(self.device)
-        loss = self.settings.loss(batch.outputs(self.model), batch.targets)
+        loss = batch.loss(self.settings.loss, batch.outputs(self.model))
         if not isinstance(loss, Tensor):
             raise TypeError(f"loss must return a tensor of one number, got {loss!r}")
         if loss.numel() != 1 or (finite and not torch.isfinite(loss)):

@@ -177,9 +177,9 @@ def bounds(costs: Costs, budget: Budget) -> list[Constraint]:
     """What keeps the int8 file of a network of the space inside a budget."""
     space = costs.supernet.space
     return [
-        costs.size_kb(bits=8) + Function(space, rest_kb, name="rest", unit="kB") <= budget.size,
+        costs.size_kb(bits=8) + Function(space, rest_kb, name="rest", unit="KiB") <= budget.size,
         costs.peak_memory(bits=8) <= budget.memory,
-        Function(space, float_memory, name="float_memory", unit="kB") <= budget.memory,
+        Function(space, float_memory, name="float_memory", unit="KiB") <= budget.memory,
     ]
 
 

@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+import re
 import sys
 from importlib.metadata import EntryPoint
 
@@ -12,7 +13,7 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from cggd import Status, commands
-from cggd_compress import KEEP, Compression, Option, compress, error, size
+from cggd_compress import KEEP, Compression, Limit, Option, compress, error, size
 from cggd_compress.damage import error_function, group_errors, likely_ratios
 from cggd_compress.runtime import Runtime
 from tests.compress.models import network
@@ -106,6 +107,20 @@ def test_an_impossible_limit_is_named_with_the_least_that_works(compression):
     at_least = compression.solve([size <= least], measurements=2)
     assert at_least.costs["size"] == least
     assert compression.solve([size <= least - 1]).status is Status.INFEASIBLE
+
+
+@pytest.mark.parametrize("name", ["size", "memory", "macs", "traffic"])
+@pytest.mark.parametrize("factor", [1e3, 1e-3])
+def test_a_limit_in_another_unit_is_hinted_at(compression, name, factor):
+    limit = Limit(name, "<=", factor * compression.original_costs[name])
+    hint = rf"{name} <= .* known value of {name}, .*(is the bound in|plain number)"
+    if factor < 1:
+        found = compression.solve([limit], minimize="macs", measurements=1)
+        assert found.status is Status.INFEASIBLE
+        assert re.search(f"cannot be kept: the least {name} .*{hint}", found.message)
+    else:
+        with pytest.warns(UserWarning, match=hint):
+            assert compression.solve([limit], minimize="macs", measurements=1).feasible
 
 
 def test_the_least_size_within_an_error(compression):
@@ -259,6 +274,38 @@ def test_smaller_models_are_candidates_and_compared_with_the_original():
     assert worse.costs == alone.costs
     with pytest.raises(ValueError, match="empty list"):
         compress([], data, ["size<=40%"])
+
+
+@pytest.mark.parametrize("wrong", [np.ones((4, 6)), [np.ones((4, 6))], [{"tokens": 1}], None])
+def test_data_without_names_of_inputs(model, wrong):
+    with pytest.raises(TypeError, match=r"data must be the path of .*; got (ndarray|list|NoneType)"):
+        compress(model, wrong, ["size<=50%"])
+
+
+@pytest.mark.parametrize(
+    ("function", "message"),
+    [
+        (lambda a, b: abs(a - b).mean(), "raised TypeError: unsupported operand"),
+        (lambda a: 0.0, "raised TypeError: .* takes 1 positional argument"),
+        (lambda a, b: abs(a["logits"] - b["logits"]).mean(), "raised KeyError: 'logits'"),
+        (lambda a, b: abs(a["scores"] - b["scores"]), r"returned an array of shape \(24, 40\)"),
+        (lambda a, b: None, "returned None"),
+        (lambda a, b: np.nan, "returned nan"),
+    ],
+)
+def test_an_error_function_of_another_form(model, data, function, message):
+    right = r"error must be a function of two mappings.* that returns a number.* 'scores' of shape \(24, 40\)"
+    with pytest.raises(TypeError, match=f"{right}.* it {message}"):
+        Compression(model, data, error=function)
+
+
+def test_single_texts_are_lists_of_one(model, data):
+    made = Compression(model, data, options="float16", keep="head*", bits="embed*=16")
+    assert {str(o) for d in made.choices.space.decisions for o in made.choices.space.option_labels(d)} == {
+        KEEP,
+        "float16",
+    }
+    assert set(made.forbid) == {"head.weight", "embed.weight"}
 
 
 # -- the command line -------------------------------------------------------------------------------------------------

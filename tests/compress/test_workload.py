@@ -2,10 +2,12 @@
 
 import numpy as np
 import pytest
+import torch
 from onnx import TensorProto, helper, numpy_helper
 
 from cggd_compress import KEEP, Compression
 from cggd_compress.workload import trace
+from cggd_nas import export_onnx, measure
 from tests.compress.models import network
 
 N = 8  # samples
@@ -24,6 +26,39 @@ def test_operations_are_those_of_the_products(compression):
     thin = compression.metrics["macs"]({**kept, "up.weight": "rank 0.25"})
     assert by_hand - thin == N * (32 * 80 - 8 * (32 + 80))
     assert compression.metrics["macs"]({**kept, "up.weight": "4 bit/32"}) == by_hand
+
+
+class Mixed(torch.nn.Module):
+    """Products of each kind: grouped, transposed and biased convolutions, a recurrent layer, attention, an einsum."""
+
+    def __init__(self):
+        super().__init__()
+        self.first = torch.nn.Conv2d(2, 8, 3, stride=2, groups=2)
+        self.norm = torch.nn.BatchNorm2d(8)
+        self.up = torch.nn.ConvTranspose2d(8, 6, 2, stride=2)
+        self.steps = torch.nn.LSTM(12, 10, bidirectional=True, batch_first=True)
+        self.attention = torch.nn.MultiheadAttention(20, 2, batch_first=True)
+        self.last = torch.nn.Linear(20, 7)
+
+    def forward(self, x):
+        x = self.up(torch.relu(self.norm(self.first(x)))).flatten(2).transpose(1, 2)
+        x = torch.cat([x, x * 2], -1)
+        x, _ = self.steps(x)
+        x, _ = self.attention(x, x, x, need_weights=False)
+        x = self.last(x)
+        return torch.einsum("bik,bjk->bij", x, x + 1)
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore:.*LSTM with variable length")
+def test_operations_are_those_of_cggd_nas_for_any_least_size(tmp_path):
+    torch.manual_seed(0)
+    net, example = Mixed().eval(), torch.randn(1, 2, 9, 9)
+    path = export_onnx(net, example, tmp_path / "net.onnx")
+    for least in (1, 7, 100, 500):
+        made = Compression(path, {"x": example.numpy()}, options=["float16", "int8 static"], least=least)
+        assert made.original_costs["macs"] == measure.macs(net, example), least
+        options = made.metrics["macs"].replacements(made.kept)
+        assert (options == options[0]).all()
 
 
 def test_memory_is_that_of_the_weights_in_the_runtime(compression):

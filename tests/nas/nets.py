@@ -100,6 +100,23 @@ def alone():
     return Choice({"conv": nn.Conv2d(3, 3, 1), "pool": nn.AvgPool2d(3, 1, 1)}, decision="only")
 
 
+class Table(nn.Module):
+    """Choices whose arguments are buffers or parts of buffers, as of positions in transformers."""
+
+    def __init__(self):
+        super().__init__()
+        self.register_buffer("table", torch.randn(1, 3, 9, 9))
+        self.register_buffer("whole", torch.randn(1, 3, 8, 8))
+        self.main, self.late = Block(3, decision="first"), Block(3)
+        self.part, self.all = (
+            Choice({"conv": nn.Conv2d(3, 3, 1), "skip": nn.Identity(), "flat": nn.Unflatten(0, (1,))}) for _ in range(2)
+        )
+
+    def forward(self, x):
+        seen = self.main(x) + self.part(self.table[:, :, : x.shape[2], : x.shape[3]]).reshape(1, *x.shape[1:])
+        return self.late(seen * self.all(self.whole).reshape(1, *x.shape[1:]))
+
+
 IMAGE = (1, 3, 8, 8)
 NETS = {
     "additive": (additive, IMAGE),
@@ -107,6 +124,7 @@ NETS = {
     "nested": (nested, IMAGE),
     "widths": (widths, IMAGE),
     "alone": (alone, IMAGE),
+    "buffers": (Table, IMAGE),
     "nats_topology": (lambda: nats_topology(C=4, N=1), IMAGE),
     "nats_size": (lambda: nats_size(widths=(2, 4)), IMAGE),
     "mobile": (lambda: mobile_stack(stages=((4, 2, 1), (6, 2, 2)), kernels=(3, 5), expansions=(2, 3), stem=4), IMAGE),
@@ -131,7 +149,7 @@ NAMES = [*SMALLER, pytest.param("fbnet", marks=pytest.mark.slow)]
 FEW = {"fbnet": 2, "nats_size": 3, "nats_topology": 4, "transformer": 4}
 
 # Those of which every part depends on one decision at most.
-SEPARABLE = {"additive", "alone", "nats_topology", "fbnet"}
+SEPARABLE = {"additive", "alone", "buffers", "nats_topology", "fbnet"}
 
 
 def made(name):

@@ -16,6 +16,8 @@ from cggd_nas import ChannelChoice, Choice, Costs, RepeatChoice, Sliced, collect
 from cggd_nas.measure import Measurement
 from tests.nas.nets import NAMES, Strided, made
 
+pytestmark = pytest.mark.filterwarnings("ignore:example has")  # batches of 2 are meant here
+
 CHANNELS, IMAGE = 6, (2, 3, 5, 5)
 
 
@@ -194,6 +196,26 @@ def test_what_would_compute_something_else_is_refused(name, known):
     }[known]
     with pytest.raises(ValueError, match=r"extracted.* width 'width'"):
         ask()
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_the_narrowest_selections_are_always_compared(name, monkeypatch):
+    monkeypatch.setattr("cggd_nas.agreement.DRAWN", 0)
+    with pytest.raises(ValueError, match=r"extracted.* width 'width'"):
+        Costs(REFUSED[name](), torch.zeros(IMAGE)).macs()
+
+
+@pytest.mark.parametrize("widths", [[4, 8], [8, 4], [1, 2, 3, 8]])
+@pytest.mark.parametrize("missing", [("0",), ("1",), ("5",), ("0", "1"), ("0", "1", "5")])
+def test_the_layers_that_are_not_sliced_are_named(missing, widths):
+    layers = [nn.Conv2d(3, 8, 3), nn.BatchNorm2d(8), nn.ReLU(), ChannelChoice(8, widths, decision="w"), nn.Flatten()]
+    layers.append(nn.Linear(8 * 9, 2))
+    for place, names in (("0", {"outputs": "w"}), ("1", {"outputs": "w"}), ("5", {"inputs": "w"})):
+        if place not in missing:
+            layers[int(place)] = Sliced(layers[int(place)], **names, features_per_channel=9 if place == "5" else 1)
+    named = ", ".join(map(repr, missing))
+    with pytest.raises(ValueError, match=rf"must be in Sliced \(these are not: {named}\)"):
+        Costs(nn.Sequential(*layers), torch.zeros(IMAGE)).macs()
 
 
 @pytest.mark.parametrize("name", KEPT)

@@ -5,10 +5,12 @@ import os
 import pytest
 import torch
 
-from cggd_nas import Costs, configured, extract, prunable
+from cggd_nas import Costs, configured, extract, measure, prunable
 
 os.environ["HF_HUB_OFFLINE"] = "1"
 transformers = pytest.importorskip("transformers")
+
+pytestmark = pytest.mark.filterwarnings("ignore:example has")  # batches of 2 are meant here
 
 IDS = torch.arange(14).reshape(2, 7)
 SMALL = {"hidden_size": 32, "num_hidden_layers": 3, "num_attention_heads": 4, "intermediate_size": 64, "vocab_size": 50}
@@ -62,6 +64,25 @@ def test_a_cut_model_is_written_and_read(make, parts, tmp_path):
         for a, b in zip(network(IDS).to_tuple(), read(IDS).to_tuple(), strict=False):
             if isinstance(a, torch.Tensor):
                 torch.testing.assert_close(a, b, rtol=1e-5, atol=1e-5)
+
+
+def distilbert():
+    sizes = {"dim": 32, "n_layers": 2, "n_heads": 4, "hidden_dim": 64, "vocab_size": 50, "num_labels": 3}
+    return transformers.DistilBertForSequenceClassification(transformers.DistilBertConfig(**sizes))
+
+
+def bert_classifier():
+    return transformers.BertForSequenceClassification(transformers.BertConfig(**SMALL, num_labels=3))
+
+
+@pytest.mark.parametrize("make", [distilbert, bert_classifier])
+def test_costs_of_models_that_read_slices_of_buffers(make):
+    _, supernet = small(make)
+    costs = Costs(supernet, IDS)
+    for row in (0 * supernet.space.sizes, supernet.space.sizes - 1):
+        network = extract(supernet, row)
+        assert costs.macs()(row) == pytest.approx(measure.macs(network, IDS) / 1e6, rel=1e-12)
+        assert costs.peak_memory()(row) == measure.peak_memory(network, IDS)
 
 
 @pytest.mark.slow

@@ -39,6 +39,20 @@ def test_the_tutorial(tmp_path, monkeypatch):
     assert (tmp_path / "digits.onnx").is_file()
 
 
+def test_the_loop_of_the_tutorial():
+    """It is run apart from the other code, of which it needs the data and imports."""
+    pytest.importorskip("sklearn")
+    ((loop, printed),) = re.findall(
+        r"```py\n(from torch.nn import functional.*?)```\s*```text\n(.*?)```", TUTORIAL, re.DOTALL
+    )
+    imports = "from torch import nn\nfrom torch.utils.data import DataLoader, TensorDataset\n"
+    names = {}
+    exec(BLOCKS[0][0] + imports + "from cggd_nas import Choice, Costs, collect, extract\n", names)
+    with redirect_stdout(StringIO()) as output:
+        exec(loop, names)
+    assert output.getvalue() == printed
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("script", SCRIPTS)
 def test_examples(script, tmp_path):

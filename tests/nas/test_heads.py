@@ -14,6 +14,8 @@ from cggd_nas import Costs, export_onnx, extract, measure, prunable
 from cggd_nas.heads import Attention, with_heads
 from tests.nas.test_prunable import largest, random_networks
 
+pytestmark = pytest.mark.filterwarnings("ignore:example has")  # batches of 2 are meant here
+
 WIDTH, HEADS, LENGTH = 16, 4, 5
 
 

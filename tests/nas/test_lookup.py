@@ -188,6 +188,7 @@ class Named(nn.Module):
         return self.last(factor=2.0, x=self.choice(x, 3.0, mask=x > 0))
 
 
+@pytest.mark.filterwarnings("ignore:example has")
 def test_parts_are_measured_with_all_their_arguments():
     supernet, example = collect(Named()), torch.randn(2, 4)
     seen = []

@@ -67,7 +67,7 @@ def test_metrics_are_tables_over_the_decisions_of_each_part(name, costs_of):
 def test_units_and_names(costs_of):
     costs = costs_of("additive")
     metrics = [costs.parameters(), costs.size_kb(), costs.macs(), costs.peak_memory(), costs.latency()]
-    assert [metric.unit for metric in metrics] == ["", "kB", "MMAC", "kB", "ms"]
+    assert [metric.unit for metric in metrics] == ["", "KiB", "MMAC", "KiB", "ms"]
     assert costs.size_kb(name="flash").name == "flash"
 
 
@@ -134,8 +134,15 @@ def test_evaluations_by_several_threads_do_not_mix(costs_of):
 def test_a_batch_costs_as_many_times_the_macs(costs_of):
     supernet, example = made("additive")
     selection = supernet.selection()
-    one, two = (Costs(supernet, torch.cat([example] * n)).macs()(selection) for n in (1, 2))
-    assert two == pytest.approx(2 * one)
+    one, many = Costs(supernet, example), Costs(supernet, torch.cat([example] * 3))
+    for metric in ("macs", "peak_memory"):
+        with pytest.warns(UserWarning, match="example has 3 samples, .* example with a batch of 1"):
+            together = getattr(many, metric)()
+        assert together(selection) == pytest.approx(3 * getattr(one, metric)()(selection))
+    assert many.size_kb()(selection) == one.size_kb()(selection)
+    Costs(
+        collect(nn.Sequential(Choice({"a": nn.Conv2d(3, 2, 1), "b": nn.Conv2d(3, 2, 3)}))), torch.ones(3, 8, 8)
+    ).macs()
 
 
 class Deciding(nn.Module):

@@ -85,7 +85,7 @@ def test_it_prints(capsys):
     supernet, example = made("alone")
     profile(supernet.model, example)
     printed = capsys.readouterr().out
-    for word in ("minimum", "median", "maximum", "parameters", "kB", "MMAC"):
+    for word in ("minimum", "median", "maximum", "parameters", "KiB", "MMAC"):
         assert word in printed
 
 

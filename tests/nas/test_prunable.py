@@ -26,6 +26,8 @@ from cggd_nas import (
 from cggd_nas.nested import tensors_in
 from tests.nas.models import MODELS, UNet
 
+pytestmark = pytest.mark.filterwarnings("ignore:example has")  # batches of 2 are meant here
+
 
 def random_networks(supernet, inputs, samples=3, tolerance=1e-5):
     """Selections and their networks, which compute what the supernet does."""

@@ -128,8 +128,7 @@ def test_what_holds_no_batches_is_said(what, given, got):
         "val": lambda: retrain(nn.Linear(3, 2), good, given, 1),
         "batches": lambda: recalibrate(nn.BatchNorm1d(3), given),
     }[what]
-    argument = "loader" if what == "val" else what
-    with pytest.raises(TypeError, match=f"{argument} must give batches .* one of its batches is {got}"):
+    with pytest.raises(TypeError, match=f"{what} must give batches .* one of its batches is {got}"):
         call()
 
 

@@ -176,8 +176,7 @@ def test_unknown_feasibility_is_said_and_the_search_goes_on(monkeypatch):
     net, size = network()
     unknown = searched(net, [size <= 9.0], epochs=2).feasibility
     unknown = replace(unknown, status=Status.UNKNOWN, indices=None, selection=None)
-    module = importlib.import_module("cggd_nas.search")  # the package's attribute of that name is the function
-    monkeypatch.setattr(module, "find_feasible", lambda *args, **kwargs: unknown)
+    monkeypatch.setattr("cggd_nas.bounds.find_feasible", lambda *args, **kwargs: unknown)
     net, size = network()
     with pytest.warns(UserWarning, match="was found before the training, and it is not proved that there is none"):
         result = searched(net, [size <= 9.0])
