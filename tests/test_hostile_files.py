@@ -224,9 +224,9 @@ def test_defaults_take_the_least_of_every_limited_sum_or_are_the_first():
 def test_selections_as_csv(cggd, table, tmp_path):
     path = tmp_path / "chosen.csv"
     assert cggd("solve", table, *CALL, "--csv", path)[0] == 0
-    assert path.read_text() == "decision,option\na,x\nb,y\n"
+    assert path.read_text() == "decision,option,worth,cost\na,x,1,1\nb,y,3,2\ntotal,,4,3\n"
     assert cggd("solve", table, "--maximize", "worth", "--limit", "cost<=1", "--csv", path)[0] == 2
-    assert path.read_text() == "decision,option\n"
+    assert path.read_text() == "decision,option,worth,cost\n"
     assert cggd("sweep", table, "--maximize", "worth", "--metric", "cost", "--bounds", "1,4", "--csv", path)[0] == 2
     rows = list(csv.DictReader(path.read_text().splitlines()))
     assert [(r["bound"], r["decision"], r["option"]) for r in rows] == [
