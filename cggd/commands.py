@@ -49,13 +49,14 @@ from cggd.feasibility import diagnose, smallest_bound
 from cggd.io import write_answers
 from cggd.io.text import write_text
 from cggd.measure import measure
-from cggd.metrics import Metric, values_of
+from cggd.metrics import values_of
 from cggd.metrics.base import CHUNK
 from cggd.outputs import check_outputs, check_writable, writing
 from cggd.plotting import plot_answer, plot_budgets, plot_search
 from cggd.plotting.pictures import check_picture, draw_into, load_plain_pyplot, save_picture
 from cggd.printable import in_columns, on_one_line
 from cggd.problem import Problem
+from cggd.program.presolve import least_of
 from cggd.result import Result, Status
 from cggd.rounding import number_text
 from cggd.solve import Progress as SearchProgress
@@ -262,7 +263,9 @@ def check(
     shares, together, of = _satisfied(space, constraints, samples, seed, allowed)
     rows = [["bound", "least", "greatest", "satisfied by", "verdict"]]
     for c, share in zip(constraints, shares, strict=True):
-        low, high = c.metric.limits() if allowed is None else _limits(c.metric, allowed)
+        low, high = c.metric.limits()
+        if allowed is not None:
+            low, high = least_of(c.metric, 1.0, allowed), -least_of(c.metric, -1.0, allowed)
         worst, easiest = (high, low) if c.sign > 0 else (low, high)
         verdict = "always holds" if c.satisfied(worst) else "feasible" if c.satisfied(easiest) else "infeasible"
         rows.append([on_one_line(repr(c)[11:-1]), number_text(low), number_text(high), f"{share:.1%}", verdict])
@@ -354,12 +357,6 @@ def _make_folder(path: Path) -> None:
 
 
 # -- counting ---------------------------------------------------------------------------------------------------------
-
-
-def _limits(metric: Metric, allowed: NDArray[np.bool_]) -> tuple[float, float]:
-    """Lower and upper bound on the values of selections of allowed options."""
-    low, high = (sign * float(metric.least_with(sign, allowed)[allowed].min()) for sign in (1.0, -1.0))
-    return low, high
 
 
 def _satisfied(

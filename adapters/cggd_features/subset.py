@@ -276,8 +276,10 @@ def search(
 
 def ends(path: Sequence[Fit], limits: Limits) -> list[Fit]:
     """The last subset of a path within the limits, and the first one beyond, repaired."""
-    within = [fit for fit in path if limits.holds(fit.selected)]
-    beyond = [fit for fit in path if not limits.holds(fit.selected)]
+    within: list[Fit] = []
+    beyond: list[Fit] = []
+    for fit in path:
+        (within if limits.holds(fit.selected) else beyond).append(fit)
     found = [*within[-1:], *(repaired(fit, limits) for fit in beyond[:1])]
     return [fit for fit in found if fit is not None]
 

@@ -20,10 +20,10 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 
-from cggd_nas.choices import ChannelChoice, Choice, RepeatChoice, is_choice
+from cggd_nas.choices import ChannelChoice, Choice, RepeatChoice, changes, is_choice
 from cggd_nas.failures import place_of
 from cggd_nas.nested import tensors_in
-from cggd_nas.plain import changes, plain_network, stripped
+from cggd_nas.plain import plain_network, stripped
 from cggd_nas.slicing import Sliced
 from cggd_nas.supernet import Supernet, collect
 from cggd_nas.trace import Example, tensors_of
@@ -276,10 +276,11 @@ def _compare(twin: Supernet, row: Row, inputs: Sequence[Tensor], rounding: float
     try:
         outputs = outputs_of(network, inputs)
     except Exception as error:
+        widths = _widths(twin)
         raise ValueError(
             f"the network of {labels} runs in the supernet, and fails when it is extracted, "
             f"{place_of(error, network)}: {type(error).__name__}: {error}. "
-            f"{_advice(widths := _widths(twin), _unsliced(twin, row, inputs, widths))}"
+            f"{_advice(widths, _unsliced(twin, row, inputs, widths))}"
         ) from error
     if apart(expected, outputs) <= rounding:
         return

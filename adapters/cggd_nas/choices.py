@@ -57,6 +57,11 @@ def is_choice(module: nn.Module) -> TypeGuard[ChoiceModule]:
     return all(hasattr(module, name) for name in ("labels", "decision", "logits", "mixing", "plain"))
 
 
+def changes(module: nn.Module) -> bool:
+    """Whether a module depends on the selection by itself."""
+    return callable(getattr(module, "plain", None))
+
+
 class Choice(nn.Module):
     """One decision among modules.
 

@@ -7,6 +7,7 @@ from typing import Any
 
 from torch import nn
 
+from cggd_nas.choices import changes
 from cggd_nas.nested import described, tensors_in
 
 
@@ -16,7 +17,7 @@ def check_network(module: Any, argument: str = "module", *, plain: bool = False)
         of_supernet = isinstance(getattr(module, "model", None), nn.Module)
         inside = "; its attribute model is one, and extract(supernet, selection) gives the network of a selection"
         raise TypeError(f"{argument} must be an nn.Module, got {described(module)}{inside if of_supernet else ''}")
-    if plain and (choices := [path for path, part in module.named_modules() if callable(getattr(part, "plain", None))]):
+    if plain and (choices := [path for path, part in module.named_modules() if changes(part)]):
         more = f" and {len(choices) - 1} more" if len(choices) > 1 else ""
         raise ValueError(
             f"{argument} must be a network without choices, but has one at {choices[0]!r}{more}; give it as "

@@ -9,6 +9,7 @@ from typing import Any
 
 from torch import Tensor, fx, nn
 
+from cggd_nas.choices import changes
 from cggd_nas.relaxations import Mixing
 from cggd_nas.supernet import Supernet, collect
 
@@ -49,11 +50,6 @@ def stripped(model: nn.Module) -> dict[int, Any]:
             if isinstance(value, Tensor) and not value.is_leaf:
                 memo[id(value)] = value.detach().clone()
     return memo
-
-
-def changes(module: nn.Module) -> bool:
-    """Whether a module depends on the selection by itself."""
-    return callable(getattr(module, "plain", None))
 
 
 def _plain(module: nn.Module, labels: Mapping, done: dict[int, tuple[nn.Module, nn.Module]]) -> nn.Module:

@@ -16,8 +16,9 @@ from torch.utils import _pytree as pytree
 from cggd.space import ChoiceSpace
 from cggd_nas.agreement import check_agreement
 from cggd_nas.calls import Partial, Place
+from cggd_nas.choices import changes
 from cggd_nas.composed import Segment, aliases, composed
-from cggd_nas.plain import changes, stripped
+from cggd_nas.plain import stripped
 from cggd_nas.supernet import Supernet
 from cggd_nas.trace import (
     Example,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import wait
 from typing import Any
 
 import numpy as np
@@ -10,7 +11,7 @@ import numpy as np
 from cggd.budget import Budget
 from cggd.incumbent import Finding, Improver, Incumbent
 from cggd.problem import Problem
-from cggd.program.threads import POLL_SECONDS, background
+from cggd.program.threads import POLL_SECONDS, submitted
 
 _NOTHING: Any = object()
 
@@ -46,28 +47,18 @@ def in_background(work: Callable[[Callable[[], bool]], Iterable[Finding]], alone
     Parameters
     ----------
     work : callable
-        Returns the findings. Its argument tells whether they are still wanted.
+        Returns the findings. Its argument is a function that tells whether they are no longer wanted.
     alone : float
         Seconds until the first None: work that ends sooner has no company.
     """
-    findings: list[Finding] = []
-    failures: list[BaseException] = []
     left = False
-
-    def run() -> None:
-        try:
-            findings.extend(work(lambda: left))
-        except BaseException as error:
-            failures.append(error)
-
+    future = submitted(lambda: list(work(lambda: left)))
     try:
-        if (thread := background.start(run)) is None:
+        if future is None:
             return
-        thread.join(alone)
-        while thread.is_alive():
+        wait([future], alone)
+        while not future.done():
             yield None
-        if failures:
-            raise failures[0]
-        yield from findings
+        yield from future.result()
     finally:
         left = True

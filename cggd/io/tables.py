@@ -25,9 +25,9 @@ from cggd.space import ChoiceSpace, few
 # A number with a decimal comma.
 _COMMA = re.compile(r"[-+]?\d*,\d{1,2}|[-+]?\d*,\d{4,}|[-+]?0,\d+", re.ASCII)
 _ANNOUNCED = re.compile(r"(\"?sep=.\"?)\r?\n")
-# A number whose point may separate thousands, or that has no point.
 # A number with a unit before or after it, such as $10, 10 EUR and 10%.
 _WITH_UNIT = re.compile(r"([^-+.,\w\s]*)\s*([-+]?[\d.,]+)\s*([^\W\d_]*|[^-+.,\w\s]*)", re.ASCII)
+# A number whose point may separate thousands, or that has no point.
 _UNCLEAR = re.compile(r"[-+]?([1-9]\d{0,2}\.\d{3}|\d+)", re.ASCII)
 
 

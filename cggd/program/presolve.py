@@ -7,7 +7,7 @@ one magnitude (Savelsbergh, 1994, section 1).
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -48,31 +48,40 @@ def possible(
     True
     """
     mask = np.ones(space.n_options, dtype=bool) if allowed is None else allowed.copy()
-    for _ in range(ROUNDS):
-        before = np.count_nonzero(mask)
-        for metric, sign, limit in limits:
-            mask &= metric.least_with(sign, mask) <= limit
-            if not space.layout.reduce(np.logical_or, mask).all():
-                return None
-        if np.count_nonzero(mask) == before:
-            break
+    for _ in _removals(limits, mask):
+        if not space.layout.reduce(np.logical_or, mask).all():
+            return None
     return mask
 
 
+def _removals(limits: Sequence[Limit], mask: NDArray[np.bool_]) -> Iterator[tuple[int, NDArray[np.bool_]]]:
+    """Remove impossible options from a mask, limit by limit; yield the number of each limit and what it removed."""
+    for _ in range(ROUNDS):
+        before = np.count_nonzero(mask)
+        for number, (metric, sign, limit) in enumerate(limits):
+            removed = mask & ~(metric.least_with(sign, mask) <= limit)
+            mask &= ~removed
+            yield number, removed
+        if np.count_nonzero(mask) == before:
+            return
+
+
 def emptied(space: ChoiceSpace, constraints: Iterable[Constraint], allowed: NDArray[np.bool_] | None = None) -> str:
-    """Which decision has no possible option left, and by which constraints; `possible` has returned None."""
+    """Which decision has no possible option, and because of which constraints, where `possible` returns None."""
     mask = np.ones(space.n_options, dtype=bool) if allowed is None else allowed.copy()
-    removed: list[tuple[Constraint, NDArray[np.bool_]]] = []
-    limited = [c for c in constraints if limits_of([c])]
-    for c in limited * ROUNDS:
-        kept = mask & (c.metric.least_with(c.sign, mask) <= c.limit)
-        removed.append((c, mask & ~kept))
-        mask = kept
+    limited, removals = [c for c in constraints if limits_of([c])], []
+    for removal in _removals(limits_of(limited), mask):
+        removals.append(removal)
         if len(empty := np.flatnonzero(~space.layout.reduce(np.logical_or, mask))):
             options = slice(space.offsets[empty[0]], space.offsets[empty[0] + 1])
-            why = dict.fromkeys(str(c) for c, gone in removed if gone[options].any())
+            why = dict.fromkeys(str(limited[number]) for number, removed in removals if removed[options].any())
             return f"no option of decision {space.decisions[empty[0]]!r} is possible within {' and '.join(why)}"
     return "the bounds leave no option of some decision"
+
+
+def least_of(metric: Metric, sign: float, allowed: NDArray[np.bool_]) -> float:
+    """A lower bound on ``sign * metric`` for selections of allowed options, shape (n_options,)."""
+    return float(metric.least_with(sign, allowed)[allowed].min())
 
 
 def impossible(constraint: Constraint, allowed: NDArray[np.bool_] | None = None) -> str | None:
@@ -83,7 +92,7 @@ def impossible(constraint: Constraint, allowed: NDArray[np.bool_] | None = None)
     if allowed is None and (low if constraint.sign > 0 else -high) <= constraint.limit:
         return None  # quick test first
     mask = np.ones(constraint.space.n_options, dtype=bool) if allowed is None else allowed
-    least = float(constraint.metric.least_with(constraint.sign, mask)[mask].min())
+    least = least_of(constraint.metric, constraint.sign, mask)
     if least <= constraint.limit:
         return None
     side, (reached, _) = (

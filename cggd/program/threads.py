@@ -6,6 +6,7 @@ import atexit
 import ctypes
 import threading
 from collections.abc import Callable
+from concurrent.futures import Future, wait
 from contextlib import suppress
 from typing import Any
 
@@ -77,23 +78,29 @@ def _leave_without_threads() -> None:
 background: Background = Background()
 
 
-def run_interruptibly(work: Callable[[], Any], stop: Callable[[], bool]) -> Any:
-    """Run HiGHS in a thread, as it does not react to Ctrl-C; None if `stop` ended the waiting."""
-    results: list[Any] = []
-    failures: list[BaseException] = []
+def submitted(work: Callable[[], Any]) -> Future[Any] | None:
+    """Do work in a background thread; the future has its result or error. None once the interpreter shuts down."""
+    future: Future[Any] = Future()
 
     def run() -> None:
         try:
-            with compiled_code_silenced():
-                results.append(work())
+            future.set_result(work())
         except BaseException as error:
-            failures.append(error)
+            future.set_exception(error)
 
-    thread = background.start(run)
-    if thread is None:
+    return None if background.start(run) is None else future
+
+
+def run_interruptibly(work: Callable[[], Any], stop: Callable[[], bool]) -> Any:
+    """Run HiGHS in a thread, as it does not react to Ctrl-C; None if `stop` ended the waiting."""
+
+    def silenced() -> Any:
+        with compiled_code_silenced():
+            return work()
+
+    future = submitted(silenced)
+    if future is None:
         return None
-    while thread.is_alive() and not stop():
-        thread.join(POLL_SECONDS)
-    if failures:
-        raise failures[0]
-    return results[0] if results else None
+    while not future.done() and not stop():
+        wait([future], POLL_SECONDS)
+    return future.result() if future.done() else None
